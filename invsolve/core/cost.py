@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, check_shape
+from invsolve.core.checks import CapabilityError, InputError, check_shape
 from invsolve.core.linalg import per_sample
 from invsolve.core.operator import EMPTY, LinearOperator, Operator, Params
 from invsolve.core.rng import NoiseSource
@@ -23,6 +23,14 @@ class TerminalCost(ABC):
     @abstractmethod
     def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         """Phi(x, theta), [N]."""
+
+    def noisy(self, x: Tensor, sigma: float) -> Tensor:
+        """-log p(y | x) of noisy pictures x = x0 + sigma n in [0, 1] units, [N], where the cost knows it.
+
+        Raises:
+            CapabilityError: it judges clean pictures only.
+        """
+        raise CapabilityError(f"{type(self).__name__} judges clean pictures only: guide at the clean estimate")
 
     @property
     def items(self) -> int | None:
@@ -65,6 +73,12 @@ class SumCost(TerminalCost):
             total = total + term(x, theta)
         return total
 
+    def noisy(self, x: Tensor, sigma: float) -> Tensor:
+        total = self.terms[0].noisy(x, sigma)
+        for term in self.terms[1:]:
+            total = total + term.noisy(x, sigma)
+        return total
+
     @property
     def items(self) -> int | None:
         return next((term.items for term in self.terms if term.items is not None), None)
@@ -85,6 +99,9 @@ class WeightedCost(TerminalCost):
 
     def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         return self.weight * self.cost(x, theta)
+
+    def noisy(self, x: Tensor, sigma: float) -> Tensor:
+        return self.weight * self.cost.noisy(x, sigma)
 
     @property
     def items(self) -> int | None:

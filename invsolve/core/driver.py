@@ -12,7 +12,7 @@ from torch import Tensor
 
 from invsolve.core.checkpoint import Checkpoint, fingerprint, peak_memory
 from invsolve.core.checks import InputError
-from invsolve.core.prior import Calls, CountingPrior
+from invsolve.core.prior import Calls
 from invsolve.core.problem import Problem
 from invsolve.core.result import Result, Stats
 from invsolve.core.rng import NoiseSource, Rng
@@ -174,7 +174,7 @@ def _broadcast(mask: Tensor, like: Tensor) -> Tensor:
 
 
 def _counted(problem: Problem, calls: Calls) -> Problem:
-    return Problem(CountingPrior(problem.prior, calls), problem.cost, problem.unknowns, problem.shape)
+    return Problem(problem.prior.counted(calls), problem.cost, problem.unknowns, problem.shape)
 
 
 def _check_sizes(n_items: int, samples: int, items: Sequence[Hashable], microbatch: int | None) -> None:

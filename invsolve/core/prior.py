@@ -12,7 +12,7 @@ from invsolve.core.checks import CapabilityError
 from invsolve.core.operator import Shape
 from invsolve.core.schedule import Schedule
 
-__all__ = ["Calls", "CountingPrior", "Prediction", "Prior"]
+__all__ = ["Calls", "CountingPrior", "Prediction", "Prior", "WrappedPrior"]
 
 
 class Prediction(NamedTuple):
@@ -92,9 +92,18 @@ class Prior(ABC):
         """Whether `decode` is anything but the identity."""
         return type(self).decode is not Prior.decode
 
+    @property
+    def items(self) -> int | None:
+        """The number of pictures a bound condition is for, None where it serves any batch."""
+        return None
+
     def select(self, rows: Tensor) -> Self:
         """The prior for the batch rows `rows` where its condition differs from sample to sample."""
         return self
+
+    def counted(self, calls: Calls) -> Prior:
+        """The prior with every network evaluation counted; priors made of several networks count each."""
+        return CountingPrior(self, calls)
 
     @property
     def device(self) -> torch.device:
@@ -131,26 +140,24 @@ class _CountBackward(torch.autograd.Function):
         return grads[0], None
 
 
-class CountingPrior(Prior):
-    """A prior that counts the calls made to another, forward and backward to the input."""
+class WrappedPrior(Prior):
+    """A prior made of another: all but the denoiser is the other's.
 
-    def __init__(self, prior: Prior, calls: Calls | None = None) -> None:
+    Attributes:
+        prior: the other.
+    """
+
+    def __init__(self, prior: Prior) -> None:
         self.prior = prior
-        self.calls = calls or Calls()
         self.schedule, self.shape = prior.schedule, prior.shape
         self.value_range, self.bounded = prior.value_range, prior.bounded
 
     def denoise(self, x_t: Tensor, t: float) -> Tensor:
         return self.predict(x_t, t).x0
 
+    @abstractmethod
     def predict(self, x_t: Tensor, t: float) -> Prediction:
-        self.calls.forward_rows += len(x_t)
-        if torch.is_grad_enabled() and x_t.requires_grad:
-            x_t = _CountBackward.apply(x_t, self.calls)
-        return self.prior.predict(x_t, t)
-
-    def given(self, **condition: Any) -> Prior:
-        return CountingPrior(self.prior.given(**condition), self.calls)
+        """x0 and the noise from one evaluation."""
 
     def decode(self, z: Tensor) -> Tensor:
         return self.prior.decode(z)
@@ -162,8 +169,9 @@ class CountingPrior(Prior):
     def latent(self) -> bool:
         return self.prior.latent
 
-    def select(self, rows: Tensor) -> CountingPrior:
-        return CountingPrior(self.prior.select(rows), self.calls)
+    @property
+    def items(self) -> int | None:
+        return self.prior.items
 
     @property
     def device(self) -> torch.device:
@@ -172,3 +180,23 @@ class CountingPrior(Prior):
     @property
     def dtype(self) -> torch.dtype:
         return self.prior.dtype
+
+
+class CountingPrior(WrappedPrior):
+    """A prior that counts the calls made to another, forward and backward to the input."""
+
+    def __init__(self, prior: Prior, calls: Calls | None = None) -> None:
+        super().__init__(prior)
+        self.calls = calls or Calls()
+
+    def predict(self, x_t: Tensor, t: float) -> Prediction:
+        self.calls.forward_rows += len(x_t)
+        if torch.is_grad_enabled() and x_t.requires_grad:
+            x_t = _CountBackward.apply(x_t, self.calls)
+        return self.prior.predict(x_t, t)
+
+    def given(self, **condition: Any) -> Prior:
+        return CountingPrior(self.prior.given(**condition), self.calls)
+
+    def select(self, rows: Tensor) -> CountingPrior:
+        return CountingPrior(self.prior.select(rows), self.calls)

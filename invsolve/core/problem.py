@@ -107,8 +107,18 @@ class Problem:
 
     @property
     def items(self) -> int:
-        """The number of pictures to restore."""
-        known = self.cost.items if self.cost is not None else None
+        """The number of pictures to restore: of the cost's measurements, or of the prior's labels.
+
+        Raises:
+            InputError: there is not one label for each measurement.
+        """
+        of_cost = self.cost.items if self.cost is not None else None
+        of_prior = self.prior.items
+        if of_cost is not None and of_prior is not None and of_cost != of_prior:
+            raise InputError(
+                f"the prior is given {of_prior} labels for {of_cost} pictures: give one number or one each"
+            )
+        known = of_prior if of_cost is None else of_cost
         return 1 if known is None else known
 
     @cached_property
@@ -158,6 +168,14 @@ class Problem:
         theta = self.theta(raw)
         energy = self._cost(self.to_image(x0), theta)
         return energy if self.unknowns is None else energy + self.unknowns.penalty(theta)
+
+    def noisy_energy(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:
+        """The cost's own energy of noisy states x_t = alpha x0 + sigma n, alpha above 0, [N] in nats.
+
+        Raises:
+            CapabilityError: the cost judges clean pictures only.
+        """
+        return self._cost.noisy(self.to_image(x_t / alpha), sigma / (alpha * self.width))
 
     def residual(self, x0: Tensor, raw: Params = EMPTY) -> Tensor:
         """y - A(x0) in the prior's units (twice those of [0, 1] for a [-1, 1] prior), [N, *out_shape]."""

@@ -123,6 +123,10 @@ class NetworkPrior(Prior):
         bound._given = {**self._given, **condition}
         return bound
 
+    @property
+    def items(self) -> int | None:
+        return next((len(v) for v in self._given.values() if isinstance(v, Tensor) and v.ndim), None)
+
     def select(self, rows: Tensor) -> Self:
         if not any(isinstance(v, Tensor) and v.ndim for v in self._given.values()):
             return self
