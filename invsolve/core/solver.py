@@ -110,6 +110,10 @@ class Solver(ABC):
     cite: ClassVar[str]
     """The paper: authors, year, arXiv id."""
     needs: ClassVar[Needs] = Needs()
+    deterministic: ClassVar[bool] = False
+    """Whether its samples are all the same."""
+    differentiates: ClassVar[bool] = True
+    """Whether it takes gradients through the network."""
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:

@@ -20,7 +20,7 @@ from invsolve.restoration.inputs import Source, as_picture, describe, read_kerne
 from invsolve.restoration.memory import Plan, budget
 from invsolve.restoration.memory import plan as make_plan
 from invsolve.restoration.noise import QUANTISATION, estimate_sigma
-from invsolve.restoration.presets import DETERMINISTIC, GRADIENT_FREE, build, choose
+from invsolve.restoration.presets import build, choose
 from invsolve.restoration.tasks import TASKS, Deblur, Denoise, Inpaint, Superres, Task
 
 __all__ = ["Job", "Options", "device_of", "prepare"]
@@ -59,12 +59,12 @@ class Options:
                 raise InputError(f"--{option.replace('_', '-')} belongs to the task {owner}, not to {self.task}")
         if self.noise != "auto":
             _check_noise(self.noise)
+        if isinstance(self.solver, Solver) and self.settings:
+            raise InputError("settings belong to a solver that is named: change the solver object instead")
         if isinstance(self.prior, Prior) and self.device != "auto":
             raise InputError("a Prior object computes on its own device: move it there, and leave device away")
         if self.samples is not None and self.samples < 1:
             raise InputError(f"samples must be at least 1, got {self.samples}")
-        if self.samples is not None and self.samples > 1 and _name(self.solver) in DETERMINISTIC:
-            raise InputError(f"{_name(self.solver)} finds one point estimate: leave --samples away or choose a sampler")
 
     @property
     def preset(self) -> str:
@@ -168,24 +168,22 @@ def _check_noise(noise: Any) -> None:
         )
 
 
-def _name(solver: str | Solver | None) -> str | None:
-    return solver.name if isinstance(solver, Solver) else solver
-
-
 def _solver(options: Options) -> Solver:
-    if isinstance(options.solver, Solver):
-        if options.settings:
-            raise InputError("settings belong to a solver that is named: change the solver object instead")
-        return options.solver
+    solver = options.solver if isinstance(options.solver, Solver) else _named_solver(options.solver, options)
+    if solver.deterministic and (options.samples or 1) > 1:
+        raise InputError(f"{solver.name} finds one point estimate: leave --samples away or choose a sampler")
+    return solver
+
+
+def _named_solver(name: str | None, options: Options) -> Solver:
     preset = Superres(options.factor).preset if options.task == "superres" else options.task
-    name = options.solver or choose(options.preset, preset, sampling=options.samples is not None)
+    name = name or choose(options.preset, preset, sampling=options.samples is not None)
     return build(name, options.preset, preset, options.settings)
 
 
 def _plan(size: tuple[int, int], options: Options, solver: Solver) -> Plan:
     available = budget(options.memory, device_of(options))
-    gradient = solver.name not in GRADIENT_FREE
-    return make_plan(size, options.samples or 1, gradient=gradient, available=available, tile=options.tile)
+    return make_plan(size, options.samples or 1, gradient=solver.differentiates, available=available, tile=options.tile)
 
 
 def _task(picture: Picture, options: Options) -> Task:

@@ -12,13 +12,7 @@ from typing import Any
 from invsolve.core.checks import InputError, nearest
 from invsolve.core.solver import Solver
 
-__all__ = ["DETERMINISTIC", "GRADIENT_FREE", "build", "choose", "table"]
-
-DETERMINISTIC = frozenset({"pnp-hqs"})
-"""Solvers whose samples are all the same."""
-
-GRADIENT_FREE = frozenset({"ddnm", "ddrm", "diffpir", "pnp-hqs", "red-diff"})
-"""Solvers that do not differentiate the network."""
+__all__ = ["build", "choose", "table"]
 
 DEFAULT = "natural"
 

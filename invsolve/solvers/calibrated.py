@@ -18,22 +18,21 @@ E[x0 | x_t, y].
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from invsolve.core.checks import check_positive
 from invsolve.core.linalg import per_sample
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
-from invsolve.core.schedule import Step, path
-from invsolve.core.solver import Info, Needs, Solver, State
+from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.particles import RowNoise, repeated
-from invsolve.solvers.updates import ddim, descent, start_state
+from invsolve.solvers.updates import ddim, descent
+from invsolve.solvers.walk import PathSolver
 
 __all__ = ["CalibratedGuidance"]
 
 
 @dataclass(frozen=True)
-class CalibratedGuidance(Solver):
+class CalibratedGuidance(PathSolver):
     """With M draws x0_m ~ p(x0 | x_t), by n_inner steps of ancestral sampling from x_t, and w_m ~ exp(-Phi(x0_m)):
 
         x0  = x0(x_t) + weight (sum_m w_m x0_m - mean_m x0_m),    eps = (x_t - alpha_t x0) / sigma_t
@@ -63,7 +62,7 @@ class CalibratedGuidance(Solver):
     weight: float = 1.0
     eta: float = 1.0
     t_start: float = 1.0
-    start: Literal["random", "guided"] = "random"
+    start: str = "random"
     times: tuple[float, ...] | None = None
 
     name = "calibrated"
@@ -74,15 +73,6 @@ class CalibratedGuidance(Solver):
         check_positive(self.n_draws, "n_draws")
         check_positive(self.n_inner - 1, "n_inner - 1 (one step draws nothing but the mean)")
         check_positive(self.weight, "weight", zero=True)
-
-    def path(self, problem: Problem) -> tuple[Step, ...]:
-        return path(problem.prior.schedule, self.n_steps, self.t_start, self.times)
-
-    def steps(self, problem: Problem) -> int:
-        return len(self.path(problem))
-
-    def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
-        return State(start_state(problem, n, rng, self.path(problem)[0], self.start))
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now, n, size = self.path(problem)[state.k], len(state.x), self.n_draws

@@ -16,16 +16,17 @@ from invsolve.core.checks import InputError, check_positive
 from invsolve.core.prior import Prediction
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
-from invsolve.core.schedule import Step, path
-from invsolve.core.solver import Info, Needs, Solver, State
+from invsolve.core.schedule import Step
+from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.inner import Trial, minimise, rule_for
 from invsolve.solvers.updates import BlindUpdate, Parameters, start_parameters, start_state
+from invsolve.solvers.walk import PathSolver
 
 __all__ = ["CTDTM"]
 
 
 @dataclass(frozen=True)
-class CTDTM(Solver):
+class CTDTM(PathSolver):
     """dx = [f x - g^2 score(c)] dt + g dw backwards in time, or dx = [f x - g^2/2 score(c)] dt, c = x + gamma alpha u.
 
     With e' = eps(c), p' = (x_t - sigma_t e') / alpha_t = E[x0 | c] - gamma u, where the controlled score leads, and the
@@ -74,7 +75,7 @@ class CTDTM(Solver):
     optimizer: Literal["adam", "gradient", "lbfgs"] = "adam"
     lr: float = 0.01
     t_start: float = 1.0
-    start: Literal["guided", "random"] = "guided"
+    start: str = "guided"
     clamp: bool = True
     times: tuple[float, ...] | None = None
     blind: BlindUpdate = "joint"
@@ -91,12 +92,6 @@ class CTDTM(Solver):
         for field in ("n_inner", "weight", "transient_weight"):
             check_positive(getattr(self, field), field, zero=True)
         check_positive(self.lr, "lr")
-
-    def path(self, problem: Problem) -> tuple[Step, ...]:
-        return path(problem.prior.schedule, self.n_steps, self.t_start, self.times)
-
-    def steps(self, problem: Problem) -> int:
-        return len(self.path(problem))
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         x = start_state(problem, n, rng, self.path(problem)[0], self.start)

@@ -16,15 +16,16 @@ from invsolve.core.checks import InputError, check_positive
 from invsolve.core.linalg import per_sample
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
-from invsolve.core.schedule import Step, path
-from invsolve.core.solver import Info, Needs, Solver, State
+from invsolve.core.schedule import Step
+from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.updates import ddim, descent, start_state
+from invsolve.solvers.walk import PathSolver
 
 __all__ = ["DAPS"]
 
 
 @dataclass(frozen=True)
-class DAPS(Solver):
+class DAPS(PathSolver):
     """At each level, with N(m, r_t^2 I) in the place of p(x0 | x_t), Phi the energy in nats and x_s drawn afresh:
 
         m    = end of the probability-flow ODE from x_t, by n_ode DDIM steps with eta = 0
@@ -63,6 +64,7 @@ class DAPS(Solver):
     name = "daps"
     cite = "Zhang, Chu, Berner, Meng, Anandkumar, Song 2024, arXiv 2407.01521"
     needs = Needs()
+    differentiates = False
 
     def __post_init__(self) -> None:
         if self.sampler not in ("langevin", "exact"):
@@ -72,12 +74,6 @@ class DAPS(Solver):
         check_positive(self.n_langevin, "n_langevin", zero=True)
         if self.spread is not None:
             check_positive(self.spread, "spread")
-
-    def path(self, problem: Problem) -> tuple[Step, ...]:
-        return path(problem.prior.schedule, self.n_steps, self.t_start, self.times)
-
-    def steps(self, problem: Problem) -> int:
-        return len(self.path(problem))
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         if self.sampler == "exact":

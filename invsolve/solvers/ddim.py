@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
-from invsolve.core.schedule import Step, path
-from invsolve.core.solver import Info, Needs, Solver, State
-from invsolve.solvers.updates import ddim, start_state
+from invsolve.core.solver import Info, Needs, State
+from invsolve.solvers.updates import ddim
+from invsolve.solvers.walk import PathSolver
 
 __all__ = ["DDIM"]
 
 
 @dataclass(frozen=True)
-class DDIM(Solver):
+class DDIM(PathSolver):
     """x_s = alpha_s x0 + c1 z + c2 eps, from noise to a sample; the cost, if there is one, plays no part.
 
     Args:
@@ -39,15 +39,7 @@ class DDIM(Solver):
     name = "ddim"
     cite = "Song, Meng, Ermon 2021, arXiv 2010.02502"
     needs = Needs(cost=False, blind=True)
-
-    def path(self, problem: Problem) -> tuple[Step, ...]:
-        return path(problem.prior.schedule, self.n_steps, self.t_start, self.times)
-
-    def steps(self, problem: Problem) -> int:
-        return len(self.path(problem))
-
-    def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
-        return State(start_state(problem, n, rng, self.path(problem)[0], self.start))
+    differentiates = False
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now = self.path(problem)[state.k]

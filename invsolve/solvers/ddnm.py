@@ -12,17 +12,16 @@ from invsolve.core.checks import CapabilityError, InputError
 from invsolve.core.operator import SVDOperator
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
-from invsolve.core.schedule import Step
-from invsolve.core.solver import Info, Needs, Solver, State
+from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.ddrm import spectral_step, svd_operator
-from invsolve.solvers.linear import signal_path
 from invsolve.solvers.updates import start_state
+from invsolve.solvers.walk import PathSolver
 
 __all__ = ["DDNM"]
 
 
 @dataclass(frozen=True)
-class DDNM(Solver):
+class DDNM(PathSolver):
     """With x0, eps the prediction at x_t:
 
         DDNM   p = x0 + A^+ (y - A x0)
@@ -53,16 +52,12 @@ class DDNM(Solver):
     name = "ddnm"
     cite = "Wang, Yu, Zhang 2023, arXiv 2212.00490"
     needs = Needs(likelihood=True, linear=True)
+    differentiates = False
+    signal = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.eta <= 1:
             raise InputError(f"eta lies in [0, 1], got {self.eta}")
-
-    def path(self, problem: Problem) -> tuple[Step, ...]:
-        return signal_path(problem.prior.schedule, self.n_steps, self.t_start, self.times)
-
-    def steps(self, problem: Problem) -> int:
-        return len(self.path(problem))
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         operator, y, _ = problem.linear_data

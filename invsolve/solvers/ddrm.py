@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,8 +17,9 @@ from invsolve.core.operator import SVDOperator
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
-from invsolve.core.solver import Info, Needs, Solver, State
-from invsolve.solvers.linear import flat_variance, signal_path
+from invsolve.core.solver import Info, Needs, State
+from invsolve.solvers.linear import flat_variance
+from invsolve.solvers.walk import PathSolver
 
 __all__ = ["DDRM", "spectral_step", "svd_operator"]
 
@@ -32,7 +32,7 @@ def svd_operator(problem: Problem) -> SVDOperator:
 
 
 @dataclass(frozen=True)
-class DDRM(Solver):
+class DDRM(PathSolver):
     """With A = U diag(s) V^T, c = V^T x / alpha, sig = sigma / alpha, y_ = U^T y, c0 = V^T x0(x_t), e = V^T eps(x_t):
 
         start       c ~ N(y_ / s, sig_T^2 - sigma_y^2 / s^2) where s sig_T > sigma_y, N(0, sig_T^2) elsewhere
@@ -53,7 +53,7 @@ class DDRM(Solver):
         eta_b: how far the measurement replaces the estimate in the strongly measured ones, in [0, 1]; published: 1.
         t_start: time of the first call.
         start: scale of x_T: "exact" alpha_T V c, or "unit" V c / sig_T, times sqrt(alpha_T^2 + sigma_T^2), as in the
-            official code (the same to 1e-4 near pure noise, too large elsewhere). By default "unit" from t = 1 and
+            official code (the same to 1e-4 near pure noise, too large elsewhere), or "auto": "unit" from t = 1 and
             "exact" from any other time.
         times: a falling grid of one's own instead of n_steps and t_start.
     """
@@ -62,24 +62,20 @@ class DDRM(Solver):
     eta: float = 0.85
     eta_b: float = 1.0
     t_start: float = 1.0
-    start: Literal["exact", "unit"] | None = None
+    start: str = "auto"
     times: tuple[float, ...] | None = None
 
     name = "ddrm"
     cite = "Kawar, Elad, Ermon, Song 2022, arXiv 2201.11793"
     needs = Needs(likelihood=True, linear=True, svd=True)
+    differentiates = False
+    signal = True
 
     def __post_init__(self) -> None:
         if not (0 <= self.eta <= 1 and 0 <= self.eta_b <= 1):
             raise InputError(f"eta and eta_b lie in [0, 1], got {self.eta} and {self.eta_b}")
-        if self.start not in (None, "exact", "unit"):
-            raise InputError(f"start is 'exact' or 'unit', got {self.start!r}")
-
-    def path(self, problem: Problem) -> tuple[Step, ...]:
-        return signal_path(problem.prior.schedule, self.n_steps, self.t_start, self.times)
-
-    def steps(self, problem: Problem) -> int:
-        return len(self.path(problem))
+        if self.start not in ("auto", "exact", "unit"):
+            raise InputError(f"start is 'auto', 'exact' or 'unit', got {self.start!r}")
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         operator, first = svd_operator(problem), self.path(problem)[0]
@@ -91,7 +87,7 @@ class DDRM(Solver):
         s = torch.where(seen, s, 1.0)
         spread = (level**2 - torch.where(seen, variance / s**2, 0.0)).clamp_min(0.0).sqrt()
         c = torch.where(seen, y_ / s, 0.0) + spread * z
-        unit = self.start == "unit" or (self.start is None and self.times is None and self.t_start == 1.0)
+        unit = self.start == "unit" or (self.start == "auto" and self.times is None and self.t_start == 1.0)
         scale = math.hypot(first.alpha_t, first.sigma_t) / level if unit else first.alpha_t
         return State(scale * operator.V(c), memory={"y": y_})
 

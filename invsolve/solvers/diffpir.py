@@ -13,15 +13,15 @@ from invsolve.core.checks import InputError, check_positive
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step, check_grid
-from invsolve.core.solver import Info, Needs, Solver, State
+from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.linear import flat_variance, ridge, signal_path
-from invsolve.solvers.updates import start_state
+from invsolve.solvers.walk import PathSolver
 
 __all__ = ["DiffPIR"]
 
 
 @dataclass(frozen=True)
-class DiffPIR(Solver):
+class DiffPIR(PathSolver):
     """With x0 the denoiser's estimate at x_t:
 
         rho = lam sigma_y^2 alpha_t^2 / sigma_t^2
@@ -56,6 +56,8 @@ class DiffPIR(Solver):
     name = "diffpir"
     cite = "Zhu, Zhang, Liang, Cao, Wen, Timofte, Van Gool 2023, arXiv 2305.08995"
     needs = Needs(likelihood=True, linear=True)
+    differentiates = False
+    signal = True
 
     def __post_init__(self) -> None:
         check_positive(self.lam, "lam")
@@ -70,12 +72,6 @@ class DiffPIR(Solver):
         if times is None and self.spacing == "quadratic":
             times = tuple(self.t_start * (1.0 - math.sqrt(i / n)) for i in range(n + 1))
         return signal_path(problem.prior.schedule, n, self.t_start, times)
-
-    def steps(self, problem: Problem) -> int:
-        return len(self.path(problem))
-
-    def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
-        return State(start_state(problem, n, rng, self.path(problem)[0], self.start))
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now = self.path(problem)[state.k]

@@ -18,8 +18,8 @@ from invsolve.core.linalg import per_sample
 from invsolve.core.prior import Prediction
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
-from invsolve.core.schedule import Step, path
-from invsolve.core.solver import Info, Needs, Solver, State
+from invsolve.core.schedule import Step
+from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.updates import (
     BlindUpdate,
     Parameters,
@@ -31,12 +31,13 @@ from invsolve.solvers.updates import (
     start_parameters,
     start_state,
 )
+from invsolve.solvers.walk import PathSolver
 
 __all__ = ["DPS"]
 
 
 @dataclass(frozen=True)
-class DPS(Solver):
+class DPS(PathSolver):
     """A step of the prior, then one along the gradient of the misfit through the denoiser, r = y - A(x0(x_t)):
 
         form "ancestral"  x_s = ancestral(x_t) - zeta grad_x |r|          x0 clamped; learned variance where known
@@ -52,7 +53,7 @@ class DPS(Solver):
         zeta: guidance weight, in units of the prior's range.
         eta: noise of the ddim form.
         t_start: time of the first call.
-        start: "random" or "guided"; by default "random" for ancestral and "guided" for ddim.
+        start: "random", "guided", or "auto": random for ancestral, guided for ddim.
         times: a falling grid of one's own instead of n_steps and t_start.
         blind: unknown operator parameters make one Adam update a step down the same misfit, "joint" with the state's
             gradient or "alternating" before it, at the fixed estimate.
@@ -63,7 +64,7 @@ class DPS(Solver):
     zeta: float = 1.0
     eta: float = 0.5
     t_start: float = 1.0
-    start: Literal["random", "guided"] | None = None
+    start: str = "auto"
     times: tuple[float, ...] | None = None
     blind: BlindUpdate = "joint"
 
@@ -75,14 +76,9 @@ class DPS(Solver):
         if self.form not in ("ancestral", "ddim"):
             raise InputError(f"form is 'ancestral' or 'ddim', got {self.form!r}")
 
-    def path(self, problem: Problem) -> tuple[Step, ...]:
-        return path(problem.prior.schedule, self.n_steps, self.t_start, self.times)
-
-    def steps(self, problem: Problem) -> int:
-        return len(self.path(problem))
-
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
-        start = self.start or ("guided" if self.form == "ddim" else "random")
+        auto = "guided" if self.form == "ddim" else "random"
+        start = auto if self.start == "auto" else self.start
         x = start_state(problem, n, rng, self.path(problem)[0], start)
         theta = start_parameters(problem, n, rng, x)
         return State(x, theta=theta.raw, memory=theta.memory)

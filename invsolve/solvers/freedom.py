@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,15 +16,16 @@ from invsolve.core.checks import InputError, check_positive
 from invsolve.core.linalg import per_sample
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
-from invsolve.core.schedule import Step, path
-from invsolve.core.solver import Info, Needs, Solver, State
-from invsolve.solvers.updates import ddim, gradient_length, start_state
+from invsolve.core.schedule import Step
+from invsolve.core.solver import Info, Needs, State
+from invsolve.solvers.updates import ddim, gradient_length
+from invsolve.solvers.walk import PathSolver
 
 __all__ = ["FreeDoM"]
 
 
 @dataclass(frozen=True)
-class FreeDoM(Solver):
+class FreeDoM(PathSolver):
     """At each step, r times (r = 1 outside the window of time travel):
 
         g   = grad_x Phi(x0(x_t))                                        Phi = |y - A(x0)|, or the energy of other costs
@@ -59,7 +59,7 @@ class FreeDoM(Solver):
     backward_lr: float = 0.5
     eta: float = 1.0
     t_start: float = 1.0
-    start: Literal["random", "guided"] = "random"
+    start: str = "random"
     clamp: bool = True
     times: tuple[float, ...] | None = None
 
@@ -75,19 +75,10 @@ class FreeDoM(Solver):
         if not 0.0 <= self.window[0] <= self.window[1] <= 1.0:
             raise InputError(f"window is two times 0 <= low <= high <= 1, got {self.window}")
 
-    def path(self, problem: Problem) -> tuple[Step, ...]:
-        return path(problem.prior.schedule, self.n_steps, self.t_start, self.times)
-
-    def steps(self, problem: Problem) -> int:
-        return len(self.path(problem))
-
     def rounds_at(self, step: Step) -> int:
         """How often the step is taken; the last one, from which there is no way back, once."""
         low, high = self.window
         return self.rounds if low <= step.t <= high and step.s > 0.0 else 1
-
-    def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
-        return State(start_state(problem, n, rng, self.path(problem)[0], self.start))
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now, x = self.path(problem)[state.k], state.x

@@ -11,16 +11,16 @@ from torch import Tensor
 from invsolve.core.checks import check_positive
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
-from invsolve.core.schedule import Step, path
-from invsolve.core.solver import Info, Needs, Solver, State
+from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.inner import Trial, minimise, rule_for
 from invsolve.solvers.updates import BlindUpdate, Parameters, start_parameters, start_state
+from invsolve.solvers.walk import PathSolver
 
 __all__ = ["FTM"]
 
 
 @dataclass(frozen=True)
-class FTM(Solver):
+class FTM(PathSolver):
     """Euler's steps of dx = v(x + gamma u, t) dt, u found at each by n_inner updates from 0 of
 
         J(u) = w_T |y - A(clamp(p))|^2 + w |v(x') - v(x)|^2,    x' = x + gamma u
@@ -58,7 +58,7 @@ class FTM(Solver):
     optimizer: Literal["adam", "gradient", "lbfgs"] = "adam"
     lr: float = 0.01
     t_start: float = 1.0
-    start: Literal["guided", "random"] = "random"
+    start: str = "random"
     estimate: Literal["path", "control"] = "path"
     clamp: bool = True
     times: tuple[float, ...] | None = None
@@ -73,12 +73,6 @@ class FTM(Solver):
         check_positive(self.weight, "weight", zero=True)
         check_positive(self.transient_weight, "transient_weight", zero=True)
         check_positive(self.lr, "lr")
-
-    def path(self, problem: Problem) -> tuple[Step, ...]:
-        return path(problem.prior.schedule, self.n_steps, self.t_start, self.times)
-
-    def steps(self, problem: Problem) -> int:
-        return len(self.path(problem))
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         first = self.path(problem)[0]

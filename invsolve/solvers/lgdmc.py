@@ -7,23 +7,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from invsolve.core.checks import check_positive
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
-from invsolve.core.schedule import Step, path
-from invsolve.core.solver import Info, Needs, Solver, State
+from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.particles import repeated
-from invsolve.solvers.updates import ddim, score_shift, start_state
+from invsolve.solvers.updates import ddim, score_shift
+from invsolve.solvers.walk import PathSolver
 
 __all__ = ["LGDMC"]
 
 
 @dataclass(frozen=True)
-class LGDMC(Solver):
+class LGDMC(PathSolver):
     """p(x0 | x_t) replaced by N(x0(x_t), r_t^2 I), xi_m ~ N(0, I), and the score moved by the gradient of
 
         log p(y | x_t) ~ log (1/M) sum_m exp(-Phi(x0(x_t) + r_t xi_m))
@@ -50,7 +49,7 @@ class LGDMC(Solver):
     spread: float = 0.5
     eta: float = 1.0
     t_start: float = 1.0
-    start: Literal["random", "guided"] = "random"
+    start: str = "random"
     times: tuple[float, ...] | None = None
 
     name = "lgd-mc"
@@ -61,15 +60,6 @@ class LGDMC(Solver):
         check_positive(self.n_draws, "n_draws")
         check_positive(self.weight, "weight", zero=True)
         check_positive(self.spread, "spread")
-
-    def path(self, problem: Problem) -> tuple[Step, ...]:
-        return path(problem.prior.schedule, self.n_steps, self.t_start, self.times)
-
-    def steps(self, problem: Problem) -> int:
-        return len(self.path(problem))
-
-    def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
-        return State(start_state(problem, n, rng, self.path(problem)[0], self.start))
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now, n = self.path(problem)[state.k], len(state.x)

@@ -16,15 +16,16 @@ from invsolve.core.linalg import per_sample, row_dot
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
-from invsolve.core.solver import Info, Needs, Solver, State
-from invsolve.solvers.linear import Tangent, guided_ddim, signal_path
-from invsolve.solvers.updates import multistep, start_state
+from invsolve.core.solver import Info, Needs, State
+from invsolve.solvers.linear import Tangent, guided_ddim
+from invsolve.solvers.updates import multistep
+from invsolve.solvers.walk import PathSolver
 
 __all__ = ["MMPS"]
 
 
 @dataclass(frozen=True)
-class MMPS(Solver):
+class MMPS(PathSolver):
     """With x0 the denoiser's estimate and C = (sigma_t^2 / alpha_t) J^T, J = d x0 / d x_t (Cov[x0 | x_t], by Tweedie):
 
         (A C A^T + sigma_y^2 I) v = y - A x0          by `n_inner` conjugate-gradient iterations from 0
@@ -59,20 +60,12 @@ class MMPS(Solver):
     name = "mmps"
     cite = "Rozet, Andry, Lanusse, Louppe 2024, arXiv 2405.13712"
     needs = Needs(likelihood=True, linear=True)
+    signal = True
 
     def __post_init__(self) -> None:
         check_positive(self.n_inner, "n_inner")
         if self.order not in (1, 2) or (self.order == 2 and self.eta != 0.0):
             raise InputError(f"order is 1, or 2 with eta=0, got order {self.order} and eta {self.eta}")
-
-    def path(self, problem: Problem) -> tuple[Step, ...]:
-        return signal_path(problem.prior.schedule, self.n_steps, self.t_start, self.times)
-
-    def steps(self, problem: Problem) -> int:
-        return len(self.path(problem))
-
-    def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
-        return State(start_state(problem, n, rng, self.path(problem)[0], self.start))
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         steps = self.path(problem)

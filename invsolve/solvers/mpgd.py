@@ -16,15 +16,15 @@ from torch import Tensor
 from invsolve.core.checks import check_positive
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
-from invsolve.core.schedule import Step, path
-from invsolve.core.solver import Info, Needs, Solver, State
-from invsolve.solvers.updates import ddim, start_state
+from invsolve.core.solver import Info, Needs, State
+from invsolve.solvers.updates import ddim
+from invsolve.solvers.walk import PathSolver
 
 __all__ = ["MPGD"]
 
 
 @dataclass(frozen=True)
-class MPGD(Solver):
+class MPGD(PathSolver):
     """x0 = x0(x_t) - c_t grad Phi(x0), then x_s = alpha_s x0 + c1 z + c2 eps(x_t), with Phi = |y - A(x0)|^2 / 2.
 
     The gradient is taken at the clean estimate: one forward and no gradient through the network a step. For costs other
@@ -50,25 +50,17 @@ class MPGD(Solver):
     eta: float = 0.5
     projection: Callable[[Tensor], Tensor] | None = None
     t_start: float = 1.0
-    start: Literal["random", "guided"] = "random"
+    start: str = "random"
     clamp: bool = True
     times: tuple[float, ...] | None = None
 
     name = "mpgd"
     cite = "He, Murata, Lai, Takida, Uesaka et al. 2023, arXiv 2311.16424"
     needs = Needs()
+    differentiates = False
 
     def __post_init__(self) -> None:
         check_positive(self.zeta, "zeta", zero=True)
-
-    def path(self, problem: Problem) -> tuple[Step, ...]:
-        return path(problem.prior.schedule, self.n_steps, self.t_start, self.times)
-
-    def steps(self, problem: Problem) -> int:
-        return len(self.path(problem))
-
-    def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
-        return State(start_state(problem, n, rng, self.path(problem)[0], self.start))
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now = self.path(problem)[state.k]

@@ -17,8 +17,8 @@ from invsolve.core.checks import CapabilityError, InputError, check_positive
 from invsolve.core.prior import Prediction
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
-from invsolve.core.schedule import Step, path
-from invsolve.core.solver import Info, Needs, Solver, State
+from invsolve.core.schedule import Step
+from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.inner import Optimizer, Trial, minimise, rule_for
 from invsolve.solvers.updates import (
     BlindUpdate,
@@ -29,6 +29,7 @@ from invsolve.solvers.updates import (
     start_parameters,
     start_state,
 )
+from invsolve.solvers.walk import PathSolver
 
 __all__ = ["NDTM"]
 
@@ -37,7 +38,7 @@ Control = Literal["network", "linear", "estimate"]
 
 
 @dataclass(frozen=True)
-class NDTM(Solver):
+class NDTM(PathSolver):
     """At each step, Adam from u = 0 for `n_inner` updates on
 
         J(u) = w_s |eps(x_t) - eps(c)|^2 + w_c |c - x_t|^2 + w_T |y - A(p)|^2,    c = x_t + gamma u,  p = clamp(x0(c))
@@ -94,7 +95,7 @@ class NDTM(Solver):
     t_start: float = 1.0
     weight: float = 1.0
     weights: Weights = "zero"
-    start: Literal["guided", "random"] = "guided"
+    start: str = "guided"
     control_start: Literal["zero", "causal"] = "zero"
     control: Control = "network"
     optimizer: Optimizer = "adam"
@@ -120,12 +121,6 @@ class NDTM(Solver):
         check_positive(self.lr, "lr")
         if self.optimizer == "gauss-newton" and (self.control != "network" or self.aggregate is not None):
             raise InputError("gauss-newton needs control='network' and no aggregate of one's own")
-
-    def path(self, problem: Problem) -> tuple[Step, ...]:
-        return path(problem.prior.schedule, self.n_steps, self.t_start, self.times)
-
-    def steps(self, problem: Problem) -> int:
-        return len(self.path(problem))
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         if self.optimizer == "gauss-newton":

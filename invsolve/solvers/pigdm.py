@@ -14,9 +14,10 @@ from invsolve.core.checks import InputError, check_positive
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
-from invsolve.core.solver import Info, Needs, Solver, State
-from invsolve.solvers.linear import Tangent, flat_variance, guided_ddim, ridge, signal_path
+from invsolve.core.solver import Info, Needs, State
+from invsolve.solvers.linear import Tangent, flat_variance, guided_ddim, ridge
 from invsolve.solvers.updates import ddim, ddim_coefficients, start_state
+from invsolve.solvers.walk import PathSolver
 
 __all__ = ["PiGDM"]
 
@@ -24,7 +25,7 @@ Form = Literal["noisy", "noiseless", "noiseless-ddim"]
 
 
 @dataclass(frozen=True)
-class PiGDM(Solver):
+class PiGDM(PathSolver):
     """With x0 the denoiser's estimate, J = d x0 / d x_t and r^2 = tau^2 sigma_t^2 / (tau^2 alpha_t^2 + sigma_t^2):
 
         form "noisy"           u = (sigma_t^2 / alpha_t) J^T A^T (r^2 A A^T + sigma_y^2 I)^-1 (y - A x0)
@@ -44,8 +45,7 @@ class PiGDM(Solver):
         form: see above.
         prior_std: tau, the standard deviation of clean pixels about their mean, in the prior's units; 1 is the paper's.
         t_start: time of the first call.
-        start: "random" or "guided" (from the noised A^+ y); by default "random" for the noisy form, "guided" for the
-            others.
+        start: "random", "guided" (from the noised A^+ y), or "auto": random for the noisy form, guided for the others.
         times: a falling grid of one's own instead of n_steps and t_start.
     """
 
@@ -54,26 +54,22 @@ class PiGDM(Solver):
     form: Form = "noisy"
     prior_std: float = 1.0
     t_start: float = 1.0
-    start: Literal["random", "guided"] | None = None
+    start: str = "auto"
     times: tuple[float, ...] | None = None
 
     name = "pigdm"
     cite = "Song, Vahdat, Mardani, Kautz 2023, Pseudoinverse-guided diffusion models for inverse problems, ICLR"
     needs = Needs(likelihood=True, linear=True)
+    signal = True
 
     def __post_init__(self) -> None:
         if self.form not in get_args(Form):
             raise InputError(f"form is one of {get_args(Form)}, got {self.form!r}")
         check_positive(self.prior_std, "prior_std")
 
-    def path(self, problem: Problem) -> tuple[Step, ...]:
-        return signal_path(problem.prior.schedule, self.n_steps, self.t_start, self.times)
-
-    def steps(self, problem: Problem) -> int:
-        return len(self.path(problem))
-
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
-        start = self.start or ("random" if self.form == "noisy" else "guided")
+        auto = "random" if self.form == "noisy" else "guided"
+        start = auto if self.start == "auto" else self.start
         return State(start_state(problem, n, rng, self.path(problem)[0], start))
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:

@@ -59,6 +59,7 @@ class PnPDM(Solver):
     name = "pnp-dm"
     cite = "Wu, Sun, Chen, Zhang, Yue, Bouman 2024, arXiv 2405.18782"
     needs = Needs(likelihood=True, linear=True)
+    differentiates = False
 
     def __post_init__(self) -> None:
         check_positive(self.n_steps, "n_steps")

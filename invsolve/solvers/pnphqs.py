@@ -46,6 +46,8 @@ class PnPHQS(Solver):
     name = "pnp-hqs"
     cite = "Zhang, Li, Zuo, Zhang, Van Gool, Timofte 2021, arXiv 2008.13751"
     needs = Needs(likelihood=True, linear=True)
+    differentiates = False
+    deterministic = True
 
     def __post_init__(self) -> None:
         check_positive(self.lam, "lam")

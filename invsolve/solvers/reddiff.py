@@ -14,9 +14,10 @@ import torch
 from invsolve.core.checks import InputError
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
-from invsolve.core.schedule import Step, path
-from invsolve.core.solver import Info, Needs, Solver, State
+from invsolve.core.schedule import Step
+from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.updates import AdamState, BlindUpdate, Parameters, adam, descend, start_parameters
+from invsolve.solvers.walk import PathSolver
 
 __all__ = ["REDdiff"]
 
@@ -24,7 +25,7 @@ Weighting = Literal["linear", "sqrt", "square", "log", "clipped", "constant"]
 
 
 @dataclass(frozen=True)
-class REDdiff(Solver):
+class REDdiff(PathSolver):
     """Adam on mu, from A^+ y, along falling t; n0, n1 ~ N(0, I), p = mu + sigma_x0 n0, x_t = alpha_t p + sigma_t n1:
 
         J = lam w(t) mean((eps(x_t, t) - n1) p) + mean(|y - A(p)|^2) / 2,    w = sigma_t / alpha_t or a function of it
@@ -58,16 +59,11 @@ class REDdiff(Solver):
     name = "red-diff"
     cite = "Mardani, Song, Kautz, Vahdat 2024, arXiv 2305.04391"
     needs = Needs(blind=True)
+    differentiates = False
 
     def __post_init__(self) -> None:
         if self.weighting not in get_args(Weighting):
             raise InputError(f"weighting is one of {get_args(Weighting)}, got {self.weighting!r}")
-
-    def path(self, problem: Problem) -> tuple[Step, ...]:
-        return path(problem.prior.schedule, self.n_steps, self.t_start, self.times)
-
-    def steps(self, problem: Problem) -> int:
-        return len(self.path(problem))
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         mu = problem.initial_estimate.to(problem.empty(n)).expand(n, *problem.state_shape).clone()

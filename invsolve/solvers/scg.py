@@ -6,23 +6,22 @@ Huang et al. 2024, arXiv 2402.14285.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from invsolve.core.checks import check_positive
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
-from invsolve.core.schedule import Step, path
-from invsolve.core.solver import Info, Needs, Solver, State
+from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.particles import RowNoise, choose, pick, repeated
 from invsolve.solvers.updates import ddim, start_state
+from invsolve.solvers.walk import PathSolver
 
 __all__ = ["SCG"]
 
 
 @dataclass(frozen=True)
-class SCG(Solver):
+class SCG(PathSolver):
     """Each step is drawn P times, and the draw kept that promises the lowest cost:
 
         x_s^i = alpha_s x0(x_t) + c1 z_i + c2 eps(x_t),    x_s = x_s^j,  j = argmin_i Phi(x0(x_s^i))
@@ -48,24 +47,19 @@ class SCG(Solver):
     temperature: float = 0.0
     eta: float = 1.0
     t_start: float = 1.0
-    start: Literal["random", "guided"] = "random"
+    start: str = "random"
     clamp: bool = True
     times: tuple[float, ...] | None = None
 
     name = "scg"
     cite = "Huang, Ghatare, Liu, Hu, Zhang, Sastry, Gururani, Oore, Yue 2024, arXiv 2402.14285"
     needs = Needs()
+    differentiates = False
 
     def __post_init__(self) -> None:
         check_positive(self.n_candidates, "n_candidates")
         check_positive(self.temperature, "temperature", zero=True)
         check_positive(self.eta, "eta (candidates must differ)")
-
-    def path(self, problem: Problem) -> tuple[Step, ...]:
-        return path(problem.prior.schedule, self.n_steps, self.t_start, self.times)
-
-    def steps(self, problem: Problem) -> int:
-        return len(self.path(problem))
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         x = start_state(problem, n, rng, self.path(problem)[0], self.start)

@@ -14,16 +14,17 @@ from torch import Tensor
 from invsolve.core.checks import InputError, check_positive
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
-from invsolve.core.schedule import Step, path
-from invsolve.core.solver import Info, Needs, Solver, State
+from invsolve.core.schedule import Step
+from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.particles import RowNoise, choose, pick, repeated, systematic
 from invsolve.solvers.updates import ddim_coefficients, start_state
+from invsolve.solvers.walk import PathSolver
 
 __all__ = ["TDS"]
 
 
 @dataclass(frozen=True)
-class TDS(Solver):
+class TDS(PathSolver):
     """P particles a sample with the twist psi_t(x) = exp(-lam_t Phi(x0(x))), Phi the energy in nats:
 
         weight     w = p(x_t | x_r) psi_t(x_t) / (q(x_t | x_r) psi_r(x_r)),  x_r the state before; w = psi at the start
@@ -70,12 +71,6 @@ class TDS(Solver):
         check_positive(self.spread, "spread", zero=True)
         if not 0.0 <= self.threshold <= 1.0:
             raise InputError(f"threshold is a share of the particles from 0 to 1, got {self.threshold}")
-
-    def path(self, problem: Problem) -> tuple[Step, ...]:
-        return path(problem.prior.schedule, self.n_steps, self.t_start, self.times)
-
-    def steps(self, problem: Problem) -> int:
-        return len(self.path(problem))
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         size = self.n_particles

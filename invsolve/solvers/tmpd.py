@@ -11,16 +11,15 @@ import torch
 
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
-from invsolve.core.schedule import Step
-from invsolve.core.solver import Info, Needs, Solver, State
-from invsolve.solvers.linear import Tangent, guided_ddim, signal_path
-from invsolve.solvers.updates import start_state
+from invsolve.core.solver import Info, Needs, State
+from invsolve.solvers.linear import Tangent, guided_ddim
+from invsolve.solvers.walk import PathSolver
 
 __all__ = ["TMPD"]
 
 
 @dataclass(frozen=True)
-class TMPD(Solver):
+class TMPD(PathSolver):
     """With x0 the denoiser's estimate and C = (sigma_t^2 / alpha_t) J^T, J = d x0 / d x_t (Cov[x0 | x_t], by Tweedie):
 
         d = A C A^T 1                      row sums, in the place of the matrix; below 0 they count as 0
@@ -49,15 +48,7 @@ class TMPD(Solver):
     name = "tmpd"
     cite = "Boys, Girolami, Pidstrigach, Reich, Mosca, Akyildiz 2023, arXiv 2310.06721"
     needs = Needs(likelihood=True, linear=True)
-
-    def path(self, problem: Problem) -> tuple[Step, ...]:
-        return signal_path(problem.prior.schedule, self.n_steps, self.t_start, self.times)
-
-    def steps(self, problem: Problem) -> int:
-        return len(self.path(problem))
-
-    def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
-        return State(start_state(problem, n, rng, self.path(problem)[0], self.start))
+    signal = True
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now = self.path(problem)[state.k]
