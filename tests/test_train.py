@@ -19,7 +19,7 @@ from invsolve.train.data import PhotoSet, find_images, split_images
 from invsolve.train.denoiser import Trainer, train_denoiser
 from invsolve.train.noise import LevelWeights, NoiseLaw
 from invsolve.train.optim import Muon, orthogonalise
-from invsolve.train.runtime import Runtime
+from invsolve.train.runtime import Runtime, without_denormals
 from invsolve.train.settings import DenoiserTraining, learning_rate_factor
 
 TINY = DenoiserConfig(channels=(8, 8), blocks=(1, 1), embedding=8)
@@ -96,6 +96,17 @@ def test_sharing_a_batch_among_threads_changes_only_rounding(pictures: Path, tmp
     one, two = trainer(config), trainer(config, workers=2)
     for _ in range(3):
         assert one.train_step() == pytest.approx(two.train_step(), rel=1e-4)
+
+
+def test_training_computes_without_denormal_numbers() -> None:
+    def survives() -> bool:
+        return bool(torch.full((4,), 1e-40).mul(2.0).count_nonzero())
+
+    assert survives()
+    assert not Runtime(torch.device("cpu"), bf16=False, workers=2).pool.submit(survives).result()
+    with without_denormals():
+        assert not survives()
+    assert survives()
 
 
 def test_training_lowers_the_loss(pictures: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from invsolve.train.data import PhotoSet, find_images, split_images
 from invsolve.train.noise import LevelWeights
 from invsolve.train.optim import Muon, split_parameters
 from invsolve.train.report import RunLog
-from invsolve.train.runtime import Runtime
+from invsolve.train.runtime import Runtime, without_denormals
 from invsolve.train.settings import DenoiserTraining, learning_rate_factor
 from invsolve.train.validation import Validation
 
@@ -154,7 +154,7 @@ def train_denoiser(config: DenoiserTraining) -> None:
     if state is not None:
         trainer.load_state_dict(state)
     validation = Validation(validation_paths, runtime)
-    with RunLog(config.out, resume=state is not None) as log, _stop_on_signal() as stopped:
+    with RunLog(config.out, resume=state is not None) as log, _stop_on_signal() as stopped, without_denormals():
         _loop(trainer, validation, log, stopped)
 
 

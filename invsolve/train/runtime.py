@@ -28,6 +28,20 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     )
 
 
+@contextlib.contextmanager
+def without_denormals() -> Generator[None]:
+    """Let the calling thread compute with 0 in the place of denormal numbers inside the block.
+
+    The momentum of a weight whose gradient has become 0 decays through them, and on many processors an operation on a
+    denormal number takes a hundred times longer: a run of three thousand steps went at a fifth of its speed.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
 @dataclass(frozen=True)
 class Runtime:
     """Where and in which precision the network is trained.
@@ -64,7 +78,7 @@ class Runtime:
     @cached_property
     def pool(self) -> ThreadPoolExecutor:
         """The threads among which a batch is shared."""
-        return ThreadPoolExecutor(self.workers)
+        return ThreadPoolExecutor(self.workers, initializer=torch.set_flush_denormal, initargs=(True,))
 
     @property
     def rank(self) -> int:
