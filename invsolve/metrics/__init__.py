@@ -1,0 +1,15 @@
+"""Metrics of restorations: each with its implementation, its version and, where needed, its weights.
+
+    metric = METRICS["lpips-vgg"]
+    score = metric.load()                      # WeightsMissing where its file cannot be found; nothing is downloaded
+    score(Case(picture, truth))                # a number
+    metric.implementation()                    # "torchmetrics 1.9.0 LPIPS (vgg16)"
+
+Implementations of one name disagree (SSIM 0.67 or 0.78 for one pair of pictures, by two well-kept libraries), so that a
+number is comparable only to one of the same implementation.
+"""
+
+from invsolve.metrics.base import Case, Metric, WeightsMissing
+from invsolve.metrics.registry import METRICS, SET_METRICS, SetMetric, metric_named
+
+__all__ = ["METRICS", "SET_METRICS", "Case", "Metric", "SetMetric", "WeightsMissing", "metric_named"]

