@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -164,7 +165,7 @@ class Likelihood(TerminalCost):
         sigma = self.gaussian_sigma
         if isinstance(sigma, Tensor) and sigma.ndim:
             changes["sigma"] = sigma[rows.to(sigma.device)]
-        return replace(self, **changes)  # pyright: ignore[reportArgumentType]
+        return _unchecked(self, changes)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         if self.y is None:
@@ -191,3 +192,14 @@ def broadcast_sigma(sigma: float | Tensor, like: Tensor) -> Tensor | float:
     if isinstance(sigma, Tensor):
         return per_sample(sigma.to(like.dtype), like)
     return sigma
+
+
+LikelihoodType = TypeVar("LikelihoodType", bound=Likelihood)
+
+
+def _unchecked(likelihood: LikelihoodType, changes: Mapping[str, Any]) -> LikelihoodType:
+    """`dataclasses.replace` without the checks, which ask the device for a number: rows of checked data are sound."""
+    clone = object.__new__(type(likelihood))
+    for field in fields(likelihood):  # pyright: ignore[reportArgumentType]
+        object.__setattr__(clone, field.name, changes.get(field.name, getattr(likelihood, field.name)))
+    return clone
