@@ -36,6 +36,7 @@ class DenoiserConfig:
         blocks: residual blocks of each stage, in the encoder and again in the decoder (the last stage has them once).
         embedding: width of the noise level's embedding.
         sigma_data: standard deviation of the clean images in [-1, 1] units.
+        classes: number of class labels; 0 for a denoiser without.
     """
 
     image_channels: int = 3
@@ -43,13 +44,17 @@ class DenoiserConfig:
     blocks: tuple[int, ...] = (2, 2, 2, 2)
     embedding: int = 64
     sigma_data: float = 0.5
+    classes: int = 0
 
     def __post_init__(self) -> None:
         if not self.channels or len(self.channels) != len(self.blocks):
             raise ValueError(
                 f"channels and blocks must be equally long and not empty, got {self.channels}, {self.blocks}"
             )
-        if min(*self.channels, *self.blocks, self.image_channels, self.embedding) < 1 or self.sigma_data <= 0:
+        if (
+            min(*self.channels, *self.blocks, self.image_channels, self.embedding) < 1
+            or min(self.sigma_data, self.classes + 1) <= 0
+        ):
             raise ValueError(f"every size and sigma_data must be positive, got {self}")
 
     @property
@@ -142,8 +147,11 @@ class Denoiser(nn.Module):
         c_in = total_sq.rsqrt()
         return data_sq / total_sq, sigma * self.config.sigma_data * c_in, c_in, sigma.log() / 4
 
-    def network(self, z: Tensor, c_noise: Tensor) -> Tensor:
-        """The inner network `F` on scaled input `z [N, C, H, W]` and `c_noise [N]`; same shape out, float32."""
+    def network(self, z: Tensor, c_noise: Tensor, shift: Tensor | None = None) -> Tensor:
+        """The inner network `F` on scaled input `z [N, C, H, W]` and `c_noise [N]`; same shape out, float32.
+
+        `shift [N, embedding]` is added to the noise level's embedding.
+        """
         height, width = z.shape[-2:]
         h = F.pixel_unshuffle(_pad(z, self.config.multiple), 2)
         h = h.contiguous(memory_format=torch.channels_last)
@@ -152,6 +160,7 @@ class Denoiser(nn.Module):
         coarse = h.bfloat16().to(h.dtype)
         h = F.conv2d(torch.cat((coarse, h - coarse), 1), self.head.weight.repeat(1, 2, 1, 1), self.head.bias, padding=1)
         emb = self.noise(c_noise)
+        emb = emb if shift is None else emb + shift.to(emb.dtype)
         skips: list[Tensor] = []
         for i, stage in enumerate(self.encoder):
             h = stage(h, emb)
@@ -175,13 +184,17 @@ class Denoiser(nn.Module):
         Raises:
             ValueError: the shapes do not match the above.
         """
+        return self.denoise(x, sigma)
+
+    def denoise(self, x: Tensor, sigma: Tensor, shift: Tensor | None = None) -> Tensor:
+        """`forward`, with the noise level's embedding shifted."""
         if x.ndim != 4 or x.shape[1] != self.config.image_channels:
             raise ValueError(f"expected x of shape [N, {self.config.image_channels}, H, W], got {tuple(x.shape)}")
         if sigma.ndim > 1 or sigma.numel() not in (1, x.shape[0]):
             raise ValueError(f"expected sigma of shape [], [1] or [{x.shape[0]}], got {tuple(sigma.shape)}")
         x, sigma = x.float(), sigma.float().reshape(-1).expand(x.shape[0])
         c_skip, c_out, c_in, c_noise = self.preconditioning(sigma)
-        f = self.network(c_in[:, None, None, None] * x, c_noise)
+        f = self.network(c_in[:, None, None, None] * x, c_noise, shift)
         return c_skip[:, None, None, None] * x + c_out[:, None, None, None] * f
 
 
@@ -233,8 +246,14 @@ def save_denoiser(
     temporary.replace(path)
 
 
-def load_denoiser(path: str | Path, device: torch.device | str = "cpu") -> Denoiser:
+def load_denoiser(
+    path: str | Path,
+    device: torch.device | str = "cpu",
+    build: Callable[[DenoiserConfig], Denoiser] | None = None,
+) -> Denoiser:
     """Rebuild a denoiser from a file of `save_denoiser`: float32, evaluation mode, no weight requires a gradient.
+
+    `build` makes the network from its configuration where it is not a plain `Denoiser`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -256,7 +275,7 @@ def load_denoiser(path: str | Path, device: torch.device | str = "cpu") -> Denoi
             f"{path} holds no {_FORMAT} weights (format: {metadata.get('format')}); write them with save_denoiser"
         )
     with torch.device("meta"):
-        denoiser = Denoiser(DenoiserConfig.from_json(metadata["config"]))
+        denoiser = (build or Denoiser)(DenoiserConfig.from_json(metadata["config"]))
     expected = denoiser.state_dict()
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or extra:

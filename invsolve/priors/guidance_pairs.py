@@ -1,0 +1,166 @@
+"""The two predictions that guidance combines, in one network call where one network makes both."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invsolve.core.checks import InputError
+from invsolve.core.prior import Calls, Prediction, Prior
+
+__all__ = ["ConditionPair", "Pair", "PriorPair"]
+
+
+class Pair(ABC):
+    """Where the two predictions come from; `leading` is the prior whose shape, range and schedule both have."""
+
+    leading: Prior
+
+    @abstractmethod
+    def first(self, x_t: Tensor, t: float) -> Prediction:
+        """The prediction that is fully used at weight 1."""
+
+    @abstractmethod
+    def second(self, x_t: Tensor, t: float) -> Prediction:
+        """The prediction that is fully used at weight 0."""
+
+    @abstractmethod
+    def both(self, x_t: Tensor, t: float) -> tuple[Prediction, Prediction]:
+        """Both at one state, in one network call where one network makes them."""
+
+    @abstractmethod
+    def given(self, **condition: Any) -> Pair:
+        """The pair whose first (or, if there is no difference, both) members have another condition."""
+
+    @abstractmethod
+    def select(self, rows: Tensor) -> Pair:
+        """The pair for some rows of the batch."""
+
+    @abstractmethod
+    def counted(self, calls: Calls) -> Pair:
+        """The pair with its network evaluations counted."""
+
+    @property
+    @abstractmethod
+    def items(self) -> int | None:
+        """The number of pictures that the conditions are for, None where they serve any batch."""
+
+
+@dataclass(frozen=True, eq=False)
+class ConditionPair(Pair):
+    """One prior under a condition and under a null condition, in one call on 2 N rows.
+
+    Args:
+        leading: the prior, nothing bound.
+        condition, null: the same names with values for all samples (numbers) or one each (tensors [B, ...]).
+    """
+
+    leading: Prior
+    condition: Mapping[str, Any]
+    null: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if set(self.condition) != set(self.null) or not self.condition:
+            raise InputError(
+                f"condition and null need the same names, got {sorted(self.condition)} and {sorted(self.null)}"
+            )
+        self.leading.given(**self.condition)
+        self.leading.given(**self.null)
+
+    def first(self, x_t: Tensor, t: float) -> Prediction:
+        return self.leading.given(**self.condition).predict(x_t, t)
+
+    def second(self, x_t: Tensor, t: float) -> Prediction:
+        return self.leading.given(**self.null).predict(x_t, t)
+
+    def both(self, x_t: Tensor, t: float) -> tuple[Prediction, Prediction]:
+        n = len(x_t)
+        rows = {
+            name: torch.cat([_rows(self.condition[name], n, x_t), _rows(self.null[name], n, x_t)])
+            for name in self.condition
+        }
+        out = self.leading.given(**rows).predict(torch.cat([x_t, x_t]), t)
+        halves = [Prediction(out.x0[part], out.eps[part]) for part in (slice(n), slice(n, None))]
+        if out.variance is not None:  # the learned variance of the condition
+            halves[0] = halves[0]._replace(variance=out.variance[:n])
+        return halves[0], halves[1]
+
+    def given(self, **condition: Any) -> ConditionPair:
+        return ConditionPair(self.leading, {**self.condition, **condition}, self.null)
+
+    def select(self, rows: Tensor) -> ConditionPair:
+        return ConditionPair(self.leading, _chosen(self.condition, rows), _chosen(self.null, rows))
+
+    def counted(self, calls: Calls) -> ConditionPair:
+        return ConditionPair(self.leading.counted(calls), self.condition, self.null)
+
+    @property
+    def items(self) -> int | None:
+        values = [*self.condition.values(), *self.null.values()]
+        return next((len(v) for v in values if isinstance(v, Tensor) and v.ndim), None)
+
+
+@dataclass(frozen=True, eq=False)
+class PriorPair(Pair):
+    """Two priors on one schedule, each called by itself.
+
+    Raises:
+        InputError: they differ in schedule, shape or value range.
+    """
+
+    leading: Prior
+    other: Prior
+
+    def __post_init__(self) -> None:
+        a, b = self.leading, self.other
+        times = (0.1, 0.5, 0.9)
+        if any(not math.isclose(p, q, rel_tol=1e-9) for t in times for p, q in zip(a.schedule(t), b.schedule(t))):  # noqa: B905
+            raise InputError(f"two priors are mixed on one schedule only, got {a.schedule!r} and {b.schedule!r}")
+        if a.value_range != b.value_range or (a.shape and b.shape and tuple(a.shape) != tuple(b.shape)):
+            raise InputError(
+                f"two priors are mixed in one space only, got {a.shape} in {a.value_range} "
+                f"and {b.shape} in {b.value_range}"
+            )
+
+    def first(self, x_t: Tensor, t: float) -> Prediction:
+        return self.leading.predict(x_t, t)
+
+    def second(self, x_t: Tensor, t: float) -> Prediction:
+        return self.other.predict(x_t, t)
+
+    def both(self, x_t: Tensor, t: float) -> tuple[Prediction, Prediction]:
+        return self.leading.predict(x_t, t), self.other.predict(x_t, t)
+
+    def given(self, **condition: Any) -> PriorPair:
+        return PriorPair(self.leading.given(**condition), self.other.given(**condition))
+
+    def select(self, rows: Tensor) -> PriorPair:
+        return PriorPair(self.leading.select(rows), self.other.select(rows))
+
+    def counted(self, calls: Calls) -> PriorPair:
+        return PriorPair(self.leading.counted(calls), self.other.counted(calls))
+
+    @property
+    def items(self) -> int | None:
+        return self.leading.items if self.leading.items is not None else self.other.items
+
+
+def _rows(value: Any, n: int, like: Tensor) -> Tensor:
+    """A condition as one row a sample."""
+    tensor = torch.as_tensor(value, device=like.device)
+    if tensor.ndim == 0:
+        return tensor.expand(n)
+    if len(tensor) not in (1, n):
+        raise InputError(f"a condition for {len(tensor)} samples was given for {n}: bind a number or one each")
+    return tensor.expand(n, *tensor.shape[1:])
+
+
+def _chosen(values: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
+    """The conditions of some rows."""
+    return {k: v[rows.to(v.device)] if isinstance(v, Tensor) and v.ndim else v for k, v in values.items()}

@@ -1,0 +1,176 @@
+"""Priors that take a class label: a mixture with exact conditional scores, and a network."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from invsolve.core.checks import CapabilityError, InputError
+from invsolve.core.schedule import Schedule
+from invsolve.priors.analytic import MixturePrior
+from invsolve.priors.network import NetworkPrior
+from invsolve.priors.unet import Denoiser, DenoiserConfig
+
+__all__ = ["LabelledDenoiser", "LabelledMixture", "LabelledPrior", "check_labels"]
+
+
+def check_labels(label: Any, n_classes: int, *, null: bool = False) -> Tensor | int:
+    """A number or integers [B] from 0 to n_classes - 1; with `null` also n_classes, which stands for no label.
+
+    Raises:
+        InputError: anything else.
+    """
+    values = torch.as_tensor(label)
+    if values.ndim > 1 or values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
+        raise InputError(f"a label is a whole number or one for each picture [B], got {label!r}")
+    top = n_classes if null else n_classes - 1
+    if values.numel() == 0 or int(values.min()) < 0 or int(values.max()) > top:
+        meaning = f" ({n_classes} for no label)" if null else ""
+        raise InputError(f"labels go from 0 to {top}{meaning}, got {label!r}")
+    return values if values.ndim else int(values)
+
+
+def _only_label(condition: dict[str, Any], who: str) -> Any:
+    if set(condition) != {"label"}:
+        raise CapabilityError(f"{who} is given label=..., not {', '.join(condition) or 'nothing'}")
+    return condition["label"]
+
+
+class LabelledMixture(MixturePrior):
+    """A mixture whose components belong to classes: p(x0 | y) is the mixture of the components of class y.
+
+    With a label given, scores, densities and draws are those of p(x0 | y); n_classes stands for no label.
+
+    Args:
+        means, covs, weights, schedule, value_range: see `MixturePrior`.
+        classes: class of each component [K], whole numbers from 0 without gaps.
+
+    Raises:
+        InputError: shapes that disagree; gaps in `classes`.
+    """
+
+    def __init__(
+        self,
+        means: Tensor,
+        covs: Tensor,
+        classes: Tensor,
+        weights: Tensor | None = None,
+        schedule: Schedule | None = None,
+        value_range: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        super().__init__(means, covs, weights, schedule, value_range)
+        found = torch.as_tensor(classes).unique().tolist()
+        if tuple(classes.shape) != (len(means),) or found != list(range(len(found))):
+            raise InputError(f"classes must be {len(means)} whole numbers from 0 without gaps, got {classes}")
+        self.classes, self.n_classes = classes.long(), len(found)
+        self._label: Tensor | None = None
+
+    @property
+    def class_weights(self) -> Tensor:
+        """p(y), [n_classes]."""
+        return torch.zeros(self.n_classes, dtype=torch.float64).index_add(0, self.classes, self.weights)
+
+    def given(self, **condition: Any) -> MixturePrior:
+        label = check_labels(_only_label(condition, type(self).__name__), self.n_classes, null=True)
+        if isinstance(label, int) and label < self.n_classes:
+            own = self.classes == label
+            basis = None if self._basis is None else self._basis[own]
+            covs = self._spectrum[own] if basis is None else self.covs[own]
+            means = self.means[own].unflatten(1, self._shape)
+            return MixturePrior(means, covs, self.weights[own], self.schedule, self.value_range)
+        bound = copy.copy(self)
+        bound._label = label.to(self.device) if isinstance(label, Tensor) else None
+        return bound
+
+    def class_log_prob(self, x_t: Tensor, t: float) -> Tensor:
+        """log p_t(y | x_t) of every class, [N, n_classes]: the exact label posterior of a noisy state."""
+        log = MixturePrior._components(self, x_t, *self.schedule(t))[2]
+        joint = torch.stack([log[self.classes == y].logsumexp(0) for y in range(self.n_classes)], 1)
+        return joint - log.logsumexp(0)[:, None]
+
+    def _components(self, x: Tensor, alpha: float, sigma: float) -> tuple[Tensor, Tensor, Tensor]:
+        z, variance, log = super()._components(x, alpha, sigma)
+        if self._label is None:
+            return z, variance, log
+        free = self._label == self.n_classes
+        own = (self.classes[:, None] == self._label) | free
+        share = torch.cat([self.class_weights.to(log), log.new_ones(1)])[self._label]
+        return z, variance, torch.where(own, log - share.log(), -torch.inf)
+
+    def sample(self, n: int, rng: Any) -> Tensor:
+        if self._label is not None:
+            raise CapabilityError("draw with one label at a time: given(label=number).sample(n, rng)")
+        return super().sample(n, rng)
+
+    def posterior(self, likelihood: Any) -> Any:
+        if self._label is not None:
+            raise CapabilityError("posteriors are of one label at a time: given(label=number).posterior(...)")
+        return super().posterior(likelihood)
+
+    @property
+    def items(self) -> int | None:
+        return None if self._label is None else len(self._label)
+
+    def select(self, rows: Tensor) -> Self:
+        if self._label is None:
+            return self
+        bound = copy.copy(self)
+        bound._label = self._label[rows.to(self._label.device)]
+        return bound
+
+
+class LabelledDenoiser(Denoiser):
+    """A `Denoiser` whose noise embedding is shifted by an embedding of the class label.
+
+    Args:
+        config: with `classes` above 0; the label `classes` stands for no label.
+    """
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        super().__init__(config)
+        if config.classes < 1:
+            raise ValueError("a labelled denoiser needs a configuration with classes above 0")
+        self.labels = nn.Embedding(config.classes + 1, config.embedding)
+        nn.init.normal_(self.labels.weight, std=0.3)
+
+    def forward(self, x: Tensor, sigma: Tensor, label: Tensor | int | None = None) -> Tensor:
+        """Estimate the clean image given labels [N]; a number serves all, None is no label.
+
+        Raises:
+            ValueError: the shapes do not match.
+        """
+        label = self.config.classes if label is None else label
+        index = torch.as_tensor(label, device=x.device).expand(len(x))
+        return self.denoise(x, sigma, self.labels(index))
+
+
+class LabelledPrior(NetworkPrior):
+    """A network trained with labels from 0 to n_classes - 1 and with n_classes for none; without one it is unlabelled.
+
+    Args:
+        module: called as module(x, sigma, label=...).
+        n_classes: number of classes.
+        settings: further arguments of `NetworkPrior`.
+    """
+
+    def __init__(self, module: nn.Module, n_classes: int, **settings: Any) -> None:
+        super().__init__(module, **settings)
+        self.n_classes = n_classes
+
+    @property
+    def null(self) -> int:
+        """The label that stands for no label."""
+        return self.n_classes
+
+    def given(self, **condition: Any) -> Self:
+        """The prior of one class (a number) or of a class for each picture [B].
+
+        Raises:
+            CapabilityError: another condition than `label`.
+            InputError: a label out of range.
+        """
+        label = check_labels(_only_label(condition, "this prior"), self.n_classes, null=True)
+        return super().given(label=label.to(self.device) if isinstance(label, Tensor) else label)

@@ -1,0 +1,106 @@
+"""Labelled priors: exact conditional laws, and a network's labels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_guidance_weights import SHAPE, TIMES, close, law, states
+
+import invsolve as iv
+from invsolve.priors.guidance_time import time_guided
+from invsolve.priors.labelled import LabelledDenoiser, LabelledMixture, LabelledPrior
+from invsolve.priors.unet import DenoiserConfig, load_denoiser, save_denoiser
+
+
+def network() -> LabelledPrior:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = LabelledDenoiser(DenoiserConfig(1, (8, 8), (1, 1), 16, classes=3))
+        for p in module.parameters():
+            p.data.add_(0.05 * torch.randn_like(p))
+    return LabelledPrior(module, 3, parametrization="edm", shape=SHAPE)
+
+
+def test_scores_of_the_classes_sum_to_the_score_of_the_mixture() -> None:
+    prior, x = law(), states()
+    for t in TIMES:
+        share = prior.class_log_prob(x, t).exp()
+        assert close(share.sum(1), torch.ones(len(x), dtype=torch.float64))
+        total = sum(share[:, y].view(-1, 1, 1, 1) * prior.given(label=y).score(x, t) for y in range(3))
+        assert close(total, prior.score(x, t))
+
+
+def test_the_label_posterior_is_bayes_rule_and_its_gradient_the_guidance() -> None:
+    prior, x = law(), states().requires_grad_()
+    for t in TIMES:
+        log = prior.class_log_prob(x, t)
+        for y in range(3):
+            bayes = prior.given(label=y).log_prob(x, t) + prior.class_weights[y].log() - prior.log_prob(x, t)
+            assert close(log[:, y], bayes)
+            (slope,) = torch.autograd.grad(log[:, y].sum(), x, retain_graph=True)
+            assert close(slope, (prior.given(label=y).score(x, t) - prior.score(x, t)).detach(), 1e-8)
+
+
+def test_labels_given_as_a_batch_are_the_classes_one_by_one() -> None:
+    labels, x = torch.tensor([2, 0, 3, 1, 1, 0]), states()
+    batch = law().given(label=labels)
+    for i, y in enumerate(labels.tolist()):
+        single = law().given(label=y)
+        assert close(batch.denoise(x, 0.3)[i], single.denoise(x, 0.3)[i])
+        assert close(batch.log_prob(x, 0.3)[i], single.log_prob(x, 0.3)[i])
+
+
+def test_a_network_takes_labels_and_none_is_the_null_label() -> None:
+    prior, x = network(), states().float()
+    assert torch.equal(prior.denoise(x, 0.5), prior.given(label=3).denoise(x, 0.5))
+    assert not close(prior.denoise(x, 0.5), prior.given(label=0).denoise(x, 0.5), 1e-3)
+    mixed = prior.given(label=torch.tensor([0, 1, 2, 3, 0, 1])).denoise(x, 0.5)
+    assert close(mixed[1], prior.given(label=1).denoise(x, 0.5)[1], 1e-5)
+
+
+def test_a_labelled_network_survives_its_file(tmp_path) -> None:
+    prior = network()
+    save_denoiser(prior.module, tmp_path / "w.safetensors", dtype=torch.float32)  # pyright: ignore[reportArgumentType]
+    again = load_denoiser(tmp_path / "w.safetensors", build=LabelledDenoiser)
+    x = states().float()
+    assert torch.equal(again(x, torch.tensor(0.5), 2), prior.module(x, torch.tensor(0.5), 2))
+    with pytest.raises(ValueError, match="unexpected keys"):
+        load_denoiser(tmp_path / "w.safetensors")
+
+
+def test_time_guidance_at_weight_one_is_the_network_and_moves_away_from_the_perturbed_one() -> None:
+    prior, x, t = network(), states().float(), 0.5
+    embedding = prior.module.noise
+    one = time_guided(prior, embedding, 1.0).predict(x, t)
+    assert torch.equal(one.x0, prior.predict(x, t).x0)
+    three, zero = (time_guided(prior, embedding, v).predict(x, t).x0 for v in (3.0, 0.0))
+    assert close(three, zero + 3.0 * (one.x0 - zero), 1e-4)
+    assert not close(zero, one.x0, 1e-3)
+    off = time_guided(prior, embedding, 3.0, window=(0.0, 0.2)).predict(x, t)
+    assert close(off.x0, one.x0, 1e-5)
+    labelled = time_guided(prior.given(label=torch.arange(6) % 3), embedding, 2.0).predict(x, t).x0
+    single = time_guided(prior.given(label=1), embedding, 2.0).predict(x, t).x0
+    assert close(labelled[1], single[1], 1e-4)
+
+
+@pytest.mark.parametrize("label", [-1, 4, 2.5, True, torch.tensor([0, 9]), torch.zeros(0, dtype=torch.long)])
+def test_labels_out_of_range_are_refused(label) -> None:
+    for prior in (law(), network()):
+        with pytest.raises(iv.InputError, match="label"):
+            prior.given(label=label)
+
+
+def test_other_conditions_are_refused() -> None:
+    for prior in (law(), network()):
+        with pytest.raises(iv.CapabilityError, match="given label="):
+            prior.given(text="seven")
+    with pytest.raises(iv.InputError, match="without gaps"):
+        LabelledMixture(torch.zeros(2, 2), torch.ones(2), torch.tensor([0, 2]))
+
+
+def test_there_is_one_label_for_each_measurement() -> None:
+    from toy import likelihood
+
+    prior = LabelledMixture(torch.rand(3, 3, 4, 4), torch.ones(3), torch.arange(3)).given(label=torch.tensor([0, 1]))
+    with pytest.raises(iv.InputError, match="2 labels for 3 pictures"):
+        _ = iv.Problem(prior, likelihood(3)).items
