@@ -256,7 +256,7 @@ def test_the_benchmark_measures_ours_and_a_peer(tmp_path, monkeypatch):
 def test_peers_run_on_our_problems_or_say_why_not(monkeypatch):
     pytest.importorskip("azula")
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
-    from benchmarks.peers import PEERS, Unable, denoiser_at, run_peer
+    from invsolve.bench.peers import PEERS, Unable, denoiser_at, run_peer
 
     prior = toy.gaussian((-1.0, 1.0))
     x = torch.randn(3, *toy.SHAPE, generator=G, dtype=torch.float64)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from benchmarks.calibration.problems import PROBLEMS, Case
 from benchmarks.calibration.settings import Row, rows
-from benchmarks.peers import PEERS, Peer, Unable, run_peer
 from invsolve import CapabilityError, InvsolveError, solve
+from invsolve.bench.peers import PEERS, Peer, Unable, run_peer
 from invsolve.core.rng import NoiseSource
 from invsolve.diagnostics import calibrate, resolution
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.peers.task import Sampler, Task, Unable
+from invsolve.bench.peers.task import Sampler, Task, Unable
 from invsolve.core.operator import SVDOperator
 from invsolve.operators import Denoising, Inpainting
 from invsolve.operators.blur import CircularBlur
@@ -69,6 +69,8 @@ def _y(task: Task) -> Tensor:
 
 
 def dps(**settings: Any) -> Sampler:
+    """Its DPS."""
+
     def sample(task: Task) -> Tensor:
         from deepinv.sampling import DPS
 
@@ -97,6 +99,7 @@ def guided(kind: str, **settings: Any) -> Sampler:
 
 
 def ddrm(task: Task) -> Tensor:
+    """Its DDRM."""
     import numpy as np
     from deepinv.sampling import DDRM
 
@@ -105,6 +108,7 @@ def ddrm(task: Task) -> Tensor:
 
 
 def diffpir(task: Task) -> Tensor:
+    """Its DiffPIR."""
     from deepinv.optim.data_fidelity import L2
     from deepinv.sampling import DiffPIR
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.peers.task import Sampler, Task
+from invsolve.bench.peers.task import Sampler, Task
 
 __all__ = ["dps", "mmps"]
 
@@ -38,6 +38,8 @@ def _parts(task: Task) -> tuple[Any, Tensor, Callable[[Tensor], Tensor], float]:
 
 
 def dps(*, batched: bool) -> Sampler:
+    """Its DPS; `batched` leaves its norm over the whole batch as it is, else zeta = sqrt(rows) undoes it."""
+
     def sample(task: Task) -> Tensor:
         from azula.guidance.dps import DPSSampler
 
@@ -50,6 +52,8 @@ def dps(*, batched: bool) -> Sampler:
 
 
 def mmps(**settings: Any) -> Sampler:
+    """Its MMPS with its DDPM sampler."""
+
     def sample(task: Task) -> Tensor:
         from azula.guidance.mmps import MMPSDenoiser
         from azula.linalg.covariance import IsotropicCovariance

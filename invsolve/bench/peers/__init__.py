@@ -14,8 +14,8 @@ All B * S rows run as one batch, as ours do. Both draw from the global generator
 
 from __future__ import annotations
 
-from benchmarks.peers import azula_samplers, deepinv_samplers
-from benchmarks.peers.task import Peer, PeerResult, Unable, denoiser_at, run_peer
+from invsolve.bench.peers import azula_samplers, deepinv_samplers
+from invsolve.bench.peers.task import Peer, PeerResult, Unable, denoiser_at, run_peer
 
 __all__ = ["PEERS", "Peer", "PeerResult", "Unable", "denoiser_at", "run_peer"]
 

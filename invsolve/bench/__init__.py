@@ -1,0 +1,1 @@
+"""Benchmarks: the adapters of peers; suites and their runner build on them."""
