@@ -130,7 +130,7 @@ class Tuner:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
-        self.prior = priors.load(args.prior, **({"autocast": torch.bfloat16} if args.bf16 else {}))
+        self.prior = priors.load(args.prior, **({"dtype": torch.bfloat16} if args.bf16 else {}))
         self.clean = crops(args.images, args.crops, args.size)
         self.log: dict[str, list[Any]] = json.loads(args.log.read_text()) if args.log.is_file() else {}
 

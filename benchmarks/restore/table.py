@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "results")
     args = parser.parse_args()
     pictures = {name: x for name, x in held_out() if args.pictures is None or name in args.pictures}
-    prior = iv.priors.load("natural", **({"autocast": torch.bfloat16} if args.bf16 else {}))
+    prior = iv.priors.load("natural", **({"dtype": torch.bfloat16} if args.bf16 else {}))
     rows = measure(pictures, args.tasks, args.solvers, args.seed, prior)
     args.out.mkdir(parents=True, exist_ok=True)
     content = {"seed": args.seed, "bf16": args.bf16, "rows": rows}

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
+from invsolve.core.checks import InputError, nearest
 from invsolve.core.prior import Prediction, Prior
 from invsolve.core.registry import Registry
 from invsolve.priors.analytic import GaussianPrior, MixturePosterior, MixturePrior
 from invsolve.priors.network import NetworkPrior
+from invsolve.priors.speed import Speed
 
 __all__ = [
     "PRIORS",
@@ -17,20 +23,64 @@ __all__ = [
     "NetworkPrior",
     "Prediction",
     "Prior",
+    "Speed",
     "load",
+    "load_classifier",
 ]
 
-PRIORS = Registry("prior", {"natural": "invsolve.priors.embedded:natural"})
+PRIORS = Registry(
+    "prior",
+    {
+        "natural": "invsolve.priors.embedded:natural",
+        "ffhq256": "invsolve.priors.published:ffhq256",
+        "imagenet64": "invsolve.priors.published:imagenet64",
+        "imagenet128": "invsolve.priors.published:imagenet128",
+        "imagenet256": "invsolve.priors.published:imagenet256",
+        "imagenet256-cond": "invsolve.priors.published:imagenet256_cond",
+        "imagenet512": "invsolve.priors.published:imagenet512",
+    },
+)
 
 
-def load(name: str, **options: Any) -> Prior:
-    """A prior by its registered name, or by "module:function" for one's own.
+def load(name: str | Path, **options: Any) -> Prior:
+    """A prior by name, file, folder, or from the Hugging Face hub.
 
     Args:
-        name: a name of `PRIORS`, or "package.module:function" of a function that returns a Prior.
-        options: passed on, for example device="cuda".
+        name: a name of `PRIORS`; a file of weights (guided-diffusion, `invsolve train`, an EDM network converted by
+            `invsolve priors convert`); a folder in the format of diffusers; "hf:organisation/name" on the Hugging Face
+            hub; or "package.module:function" of a function that returns a Prior.
+        options: device ("cpu"); schedule (a Schedule, or "linear", "cosine", ...: what the network was trained on);
+            the fields of `Speed`; and what the kind of prior takes, see docs/priors.md.
 
     Raises:
-        InputError: no such prior; the message lists the known ones, the nearest first.
+        InputError: no such prior, or a file that cannot be used; nothing in a file is ever executed.
     """
-    return PRIORS[name](**options)
+    text = str(name)
+    if text in PRIORS:
+        return PRIORS[text](**options)
+    from invsolve.priors import loading
+
+    if text.startswith("hf:"):
+        return loading.load_repository(text.removeprefix("hf:"), **options)
+    path = Path(text).expanduser()
+    if path.exists():
+        return loading.load_path(path, **options)
+    if isinstance(name, Path) or ((path.suffix or len(path.parts) > 1) and ":" not in text):
+        raise InputError(f"there is neither a prior nor a file or folder {text}; {nearest(text, PRIORS)}")
+    return PRIORS[text](**options)
+
+
+def load_classifier(path: str | Path, *, device: torch.device | str = "cpu", **known: Any) -> nn.Module:
+    """A noisy classifier of guided-diffusion: module(x_t, index) -> logits, x_t in [-1, 1] units of a DDPM table.
+
+    Args:
+        path: its weight file.
+        device: where it computes.
+        known: fields of its `ADMConfig` that the weights do not tell, for example head_channels=64.
+
+    Raises:
+        InputError: the file is none.
+    """
+    from invsolve.priors import loading
+
+    return loading.load_classifier(Path(path), str(device), **known)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from invsolve.core.schedule import Schedule
 from invsolve.priors.network import NetworkPrior
+from invsolve.priors.speed import Speed
 from invsolve.priors.unet import load_denoiser
 
 __all__ = ["natural"]
@@ -20,7 +22,7 @@ def natural(
     *,
     schedule: Schedule | None = None,
     device: torch.device | str = "cpu",
-    autocast: torch.dtype | None = None,
+    **speed: Any,
 ) -> NetworkPrior:
     """`natural`: a denoiser for colour photographs of any size, trained by `invsolve train denoiser`.
 
@@ -29,7 +31,7 @@ def natural(
     Args:
         schedule: any; the DDPM table of 1000 steps if None.
         device: where it computes.
-        autocast: dtype of the network's arithmetic; float32 if None.
+        speed: fields of `Speed`, for example dtype=torch.bfloat16.
     """
     module = load_denoiser(WEIGHTS).to(device)
-    return NetworkPrior(module, "edm", schedule, (-1.0, 1.0), autocast=autocast)
+    return NetworkPrior(module, "edm", schedule, (-1.0, 1.0), speed=Speed(**speed))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Self, get_args
 
 import torch
@@ -14,6 +13,7 @@ from invsolve.core.checks import CapabilityError, InputError, ShapeError
 from invsolve.core.operator import Shape
 from invsolve.core.prior import Prediction, Prior
 from invsolve.core.schedule import DDPMSchedule, Schedule
+from invsolve.priors.speed import Network, Speed
 
 __all__ = ["NetworkPrior", "Parametrization"]
 
@@ -42,7 +42,7 @@ class NetworkPrior(Prior):
         shape: of one sample where the network has a fixed size.
         conditioning: what c is: "index" of the DDPM table (the default on one), "time" t in [0, 1] (the default
             otherwise) or "sigma" = sigma_t / alpha_t (always so for "edm").
-        autocast: run the network in this dtype (torch.bfloat16, torch.float16); states stay in their own.
+        speed: how the network is run: precision, layout, compilation, recomputation, chunks.
 
     Raises:
         InputError: an unknown parametrisation, or an index without a table.
@@ -56,14 +56,14 @@ class NetworkPrior(Prior):
         value_range: tuple[float, float] = (-1.0, 1.0),
         shape: Shape | None = None,
         conditioning: Conditioning | None = None,
-        autocast: torch.dtype | None = None,
+        speed: Speed | None = None,
     ) -> None:
         if parametrization not in get_args(Parametrization):
             raise InputError(f"parametrization is one of {get_args(Parametrization)}, got {parametrization!r}")
         self.module = module.eval().requires_grad_(False)
         self.parametrization: Parametrization = parametrization
         self.schedule = schedule or DDPMSchedule()
-        self.value_range, self.shape, self.autocast = value_range, shape, autocast
+        self.value_range, self.shape, self.speed = value_range, shape, speed or Speed()
         tabled = isinstance(self.schedule, DDPMSchedule)
         self.conditioning: Conditioning = conditioning or ("index" if tabled else "time")
         if parametrization == "edm":
@@ -74,6 +74,7 @@ class NetworkPrior(Prior):
         weight = next((p for p in module.parameters() if p.is_floating_point()), None)
         self._device = weight.device if weight is not None else torch.device("cpu")
         self._dtype = weight.dtype if weight is not None and weight.dtype == torch.float64 else torch.float32
+        self._network = Network(self.module, self.speed, self._device)
 
     @property
     def device(self) -> torch.device:
@@ -89,8 +90,7 @@ class NetworkPrior(Prior):
     def predict(self, x_t: Tensor, t: float) -> Prediction:
         alpha, sigma = self.schedule(t)
         x = x_t / alpha if self.parametrization == "edm" else x_t
-        with self._precision():
-            out = self.module(x, self._condition(x_t, t), **self._given)
+        out = self._network(x, self._condition(x_t, t), self._given)
         out, variance = self._split(out.to(x_t.dtype), x_t)
         match self.parametrization:
             case "eps":
@@ -142,9 +142,6 @@ class NetworkPrior(Prior):
         alpha, sigma = self.schedule(t)
         value = t if self.conditioning == "time" else sigma / alpha
         return torch.full((len(x_t),), value, device=x_t.device, dtype=x_t.dtype)
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        return nullcontext() if self.autocast is None else torch.autocast(self._device.type, self.autocast)
 
     def _split(self, out: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor | None]:
         if out.shape == x_t.shape:

@@ -1,0 +1,195 @@
+"""The architecture of a guided-diffusion network, read off the names and shapes of its weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from invsolve.core.checks import InputError
+
+__all__ = ["ADMConfig", "infer", "is_adm", "is_classifier"]
+
+Shapes = Mapping[str, Sequence[int]]
+
+_SIZES = {
+    (0.5, 1, 1, 2, 2, 4, 4): 512,
+    (1, 1, 2, 2, 4, 4): 256,
+    (1, 1, 2, 3, 4): 128,
+    (1, 2, 3, 4): 64,
+}
+"""Side of the pictures for the published channel multipliers."""
+
+
+@dataclass(frozen=True)
+class ADMConfig:
+    """Architecture of an `ADMUNet` or `ADMClassifier`.
+
+    Args:
+        width: base channels.
+        multipliers: channels of each level, in units of `width`.
+        blocks: residual blocks of a level.
+        attention: whether a level has self-attention.
+        in_channels, out_channels: of the network; classes for a classifier.
+        n_labels: classes it is conditioned on, 0 for none.
+        head_channels: channels of an attention head, or None where `heads` counts.
+        heads: attention heads, where `head_channels` is None.
+        new_attention_order: whether queries, keys and values are split before the heads.
+        scale_shift: whether the time embedding scales and shifts (else it is added).
+        residual_resampling: whether residual blocks resample (else convolutions do).
+        size: side of the pictures it was trained on, where known.
+    """
+
+    width: int
+    multipliers: tuple[float, ...]
+    blocks: int
+    attention: tuple[bool, ...]
+    in_channels: int = 3
+    out_channels: int = 6
+    n_labels: int = 0
+    head_channels: int | None = 64
+    heads: int = 4
+    new_attention_order: bool = False
+    scale_shift: bool = True
+    residual_resampling: bool = True
+    size: int | None = None
+
+    @property
+    def levels(self) -> int:
+        """Number of resolutions."""
+        return len(self.multipliers)
+
+    def channels(self, level: int) -> int:
+        """Channels of a level."""
+        return int(self.multipliers[level] * self.width)
+
+    def heads_of(self, channels: int) -> int:
+        """Heads of an attention layer.
+
+        Raises:
+            InputError: the channels cannot be divided so.
+        """
+        each = self.head_channels or channels // max(self.heads, 1)
+        if each < 1 or channels % each:
+            raise InputError(
+                f"{channels} channels cannot be cut into attention heads of {each}: give head_channels or heads, "
+                "which the weights do not tell"
+            )
+        return channels // each
+
+
+def is_adm(shapes: Shapes) -> bool:
+    """Whether these are the weights of a network of this family."""
+    return {"time_embed.0.weight", "input_blocks.0.0.weight", "middle_block.0.in_layers.0.weight"} <= shapes.keys()
+
+
+def is_classifier(shapes: Shapes) -> bool:
+    """Whether they are those of a noisy classifier."""
+    return is_adm(shapes) and "output_blocks.0.0.in_layers.0.weight" not in shapes
+
+
+def infer(shapes: Shapes, **known: Any) -> ADMConfig:
+    """The architecture behind weights of these shapes.
+
+    What the shapes do not tell follows the published networks: heads of 64 channels, but 4 heads in the 128 x 128 one;
+    the new attention order in the 64 x 64 one (192 channels) alone.
+
+    Args:
+        shapes: shape of each weight.
+        known: fields of `ADMConfig` that are known better.
+
+    Raises:
+        InputError: the shapes belong to no such network.
+    """
+    try:
+        config = _infer(shapes, known)
+    except KeyError as error:
+        raise InputError(f"the weights are not those of a guided-diffusion network: {error} is missing") from error
+    except TypeError as error:
+        raise InputError(f"unknown architecture option: {error}") from error
+    if config.in_channels not in (1, 3, 4):
+        raise InputError(
+            f"the network takes {config.in_channels} channels: one that also looks at a small picture (an upsampler) "
+            "is no prior"
+        )
+    return config
+
+
+def _infer(shapes: Shapes, known: Mapping[str, Any]) -> ADMConfig:
+    width, classifier = shapes["time_embed.0.weight"][1], is_classifier(shapes)
+    blocks, levels = _encoder_depth(shapes) if classifier else _decoder_depth(shapes)
+    firsts = [1 + level * (blocks + 1) for level in range(levels)]
+    multipliers = tuple(shapes[f"input_blocks.{i}.0.out_layers.3.weight"][0] / width for i in firsts)
+    multipliers = tuple(int(m) if m == int(m) else m for m in multipliers)
+    out = shapes["input_blocks.1.0.out_layers.3.weight"][0]
+    size = _SIZES.get(multipliers)
+    fields: dict[str, Any] = {
+        "width": width,
+        "multipliers": multipliers,
+        "blocks": blocks,
+        "attention": tuple(f"input_blocks.{i}.1.qkv.weight" in shapes for i in firsts),
+        "in_channels": shapes["input_blocks.0.0.weight"][1],
+        "out_channels": shapes["out.2.c_proj.weight" if classifier else "out.2.weight"][0],
+        "n_labels": shapes["label_emb.weight"][0] if "label_emb.weight" in shapes else 0,
+        "scale_shift": shapes["input_blocks.1.0.emb_layers.1.weight"][0] == 2 * out,
+        "residual_resampling": f"input_blocks.{blocks + 1}.0.op.weight" not in shapes,
+        "size": size,
+    }
+    if classifier:
+        side = round((shapes["out.2.positional_embedding"][1] - 1) ** 0.5)
+        fields["size"] = side * 2 ** (levels - 1)
+    elif size == 128:
+        fields |= {"head_channels": None, "heads": 4}
+    elif size == 64 and width == 192:
+        fields["new_attention_order"] = True
+    if "heads" in known:
+        fields["head_channels"] = None
+    return ADMConfig(**{**fields, **known})
+
+
+def _count(shapes: Shapes, blocks: str) -> int:
+    return 1 + max((int(m[1]) for key in shapes if (m := re.match(rf"{blocks}\.(\d+)\.", key))), default=-1)
+
+
+def _decoder_depth(shapes: Shapes) -> tuple[int, int]:
+    """Residual blocks of a level and the number of levels: the decoder enlarges after `blocks` + 1 stages."""
+    count = _count(shapes, "output_blocks")
+    enlarging = re.compile(r"output_blocks\.(\d+)\.[12]\.(in_layers\.0|conv)\.weight")
+    ups = sorted(int(m[1]) for key in shapes if (m := enlarging.fullmatch(key)))
+    blocks = ups[0] if ups else count - 1
+    if blocks < 1 or count != (len(ups) + 1) * (blocks + 1):
+        raise InputError(
+            f"the weights are not those of a guided-diffusion network: {count} output blocks, {len(ups)} ups"
+        )
+    return blocks, len(ups) + 1
+
+
+def _encoder_depth(shapes: Shapes) -> tuple[int, int]:
+    """The same for a classifier, which has no decoder: its levels all have the same number of blocks, so that the
+    picture is halved in every (`blocks` + 1)-th stage, which never has attention and never changes its channels."""
+    if "out.2.positional_embedding" not in shapes:
+        raise InputError("a noisy classifier with attention pooling is expected, this one pools in another way")
+    count = _count(shapes, "input_blocks")
+    fits = []
+    for blocks in range(1, count):
+        if count % (blocks + 1):
+            continue
+        halving = range(blocks + 1, count, blocks + 1)
+        if all(_keeps_channels(shapes, i) for i in halving) and _levels_agree(shapes, blocks, count):
+            fits.append(blocks)
+    if not fits:
+        raise InputError(f"the weights are not those of a noisy classifier: {count} input blocks make no levels")
+    # More blocks a level also fit a network whose neighbouring levels look alike: the published ones have 2 or 4.
+    blocks = next((b for b in (2, 4) if b in fits), fits[0])
+    return blocks, count // (blocks + 1)
+
+
+def _keeps_channels(shapes: Shapes, i: int) -> bool:
+    return f"input_blocks.{i}.0.skip_connection.weight" not in shapes and f"input_blocks.{i}.1.qkv.weight" not in shapes
+
+
+def _levels_agree(shapes: Shapes, blocks: int, count: int) -> bool:
+    """Whether attention is in all of a level's blocks or in none."""
+    levels = [range(1 + a, 1 + a + blocks) for a in range(0, count - 1, blocks + 1)]
+    return all(len({f"input_blocks.{i}.1.qkv.weight" in shapes for i in level}) == 1 for level in levels)

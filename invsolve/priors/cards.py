@@ -1,0 +1,72 @@
+"""What is known about a published prior: where it comes from, under which licence, how its network is read."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from invsolve.core.checks import InputError, nearest
+
+__all__ = ["Card", "card", "cards"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """The card of a prior.
+
+    Args:
+        name: under which `priors.load` knows it.
+        summary: a line on what it is.
+        file: its name in the cache; empty where it travels in the package.
+        url: where it is published.
+        sha256: of the file; empty where the authors state none: then the first download is recorded and compared with.
+        bytes: size of the file, 0 where unknown.
+        source, licence, citation: of the weights.
+        architecture, value_range, schedule, parametrisation, sizes: how the network is to be read.
+        options: of `priors.load` for this file.
+    """
+
+    name: str
+    summary: str
+    source: str
+    licence: str
+    citation: str
+    architecture: str
+    value_range: str
+    schedule: str
+    parametrisation: str
+    sizes: str
+    file: str = ""
+    url: str = ""
+    sha256: str = ""
+    bytes: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        rows = [
+            (key, value) for key, value in vars(self).items() if value and key not in ("name", "summary", "options")
+        ]
+        width = max(len(key) for key, _ in rows)
+        return "\n".join([f"{self.name}: {self.summary}", *(f"  {key:<{width}}  {value}" for key, value in rows)])
+
+
+@cache
+def cards() -> Mapping[str, Card]:
+    """Every card by name."""
+    text = (files("invsolve.priors") / "cards.toml").read_text(encoding="utf-8")
+    return {name: Card(name=name, **fields) for name, fields in tomllib.loads(text).items()}
+
+
+def card(name: str) -> Card:
+    """The card of a name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in cards():
+        raise InputError(f"no card for {name!r}; {nearest(name, cards())}")
+    return cards()[name]

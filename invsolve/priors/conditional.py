@@ -1,0 +1,65 @@
+"""A network conditioned on a class as a prior."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from invsolve.core.checks import InputError
+from invsolve.core.prior import Prediction
+from invsolve.priors.network import NetworkPrior
+
+__all__ = ["ConditionalPrior"]
+
+
+class ConditionalPrior(NetworkPrior):
+    """A network called as module(input, c, label=...) with classes 0 to n_classes - 1.
+
+    Args:
+        module: the network.
+        n_classes: number of classes.
+        null: the label that stands for no class where the network was trained with label dropout; None where it has
+            none, so that a class must be given.
+        settings: further arguments of `NetworkPrior`.
+    """
+
+    def __init__(self, module: nn.Module, n_classes: int, null: int | None = None, **settings: Any) -> None:
+        super().__init__(module, **settings)
+        self.n_classes, self.null = n_classes, null
+
+    def given(self, **condition: Any) -> Self:
+        """The prior of one class (a number), or of a class for each picture [B]; `null` is no class.
+
+        Raises:
+            CapabilityError: the network takes no such condition.
+            InputError: no such class.
+        """
+        if "label" in condition:
+            condition["label"] = self._checked(condition["label"])
+        return super().given(**condition)
+
+    def predict(self, x_t: Tensor, t: float) -> Prediction:
+        if "label" not in self._given:
+            if self.null is None:
+                raise InputError(f"this prior needs a class: use prior.given(label=0 ... {self.n_classes - 1})")
+            return self.given(label=self.null).predict(x_t, t)
+        return super().predict(x_t, t)
+
+    def _checked(self, label: Any) -> Tensor:
+        values = torch.as_tensor(label, device=self.device)
+        if values.ndim > 1 or values.is_floating_point() or values.dtype == torch.bool or not values.numel():
+            raise InputError(f"a label is a whole number or one for each picture [B], got {label!r}")
+        known = (values >= 0) & (values < self.n_classes)
+        if self.null is not None:
+            known = known | (values == self.null)
+        if not bool(known.all()):
+            none = "" if self.null is None else f", and {self.null} is no class"
+            raise InputError(f"labels go from 0 to {self.n_classes - 1}{none}, got {label!r}")
+        return values.long()
+
+    def __repr__(self) -> str:
+        label = self._given.get("label")
+        text = "" if label is None else f", label={label.tolist()}"
+        return f"{super().__repr__()[:-1]}, {self.n_classes} classes{text})"

@@ -1,0 +1,143 @@
+"""How a network is run: precision, memory layout, compilation, and what is recomputed instead of stored.
+
+None of it changes what a prior computes, beyond rounding: 1e-5 relative for everything in float32, about 1e-2 for the
+half precisions (the state stays in its own precision; products are summed in float32).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any, Protocol, cast, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from invsolve.core.checks import InputError, nearest
+
+__all__ = ["DTYPES", "Network", "Speed"]
+
+DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Names of the precisions in which a network may compute."""
+
+
+@runtime_checkable
+class _Checkpointable(Protocol):
+    """A network that knows itself what to recompute."""
+
+    checkpointing: bool
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How a network is run.
+
+    Args:
+        dtype: precision of the network's products: torch.bfloat16, torch.float16 or their names; None leaves it as it
+            is. States and results keep theirs.
+        channels_last: store the network's weights with the channels innermost, which most GPUs prefer.
+        compile: compile the network for each shape it meets (with CUDA graphs on a GPU); the first call takes minutes.
+        checkpointing: where a gradient is taken, keep only each block's input and recompute the rest: at most one more
+            forward. Weights stay frozen.
+        chunk: samples in one network call; all at once if None. Where a gradient is taken each chunk is recomputed.
+
+    Raises:
+        InputError: a precision that is unknown, a chunk below 1.
+    """
+
+    dtype: torch.dtype | str | None = None
+    channels_last: bool = False
+    compile: bool = False
+    checkpointing: bool = False
+    chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.dtype, str):
+            if self.dtype not in DTYPES:
+                raise InputError(f"unknown precision {self.dtype!r}; {nearest(self.dtype, DTYPES)}")
+            object.__setattr__(self, "dtype", DTYPES[self.dtype])
+        if self.dtype is not None and self.dtype not in (torch.bfloat16, torch.float16):
+            raise InputError(f"dtype is torch.bfloat16, torch.float16 or None, got {self.dtype}")
+        if self.chunk is not None and self.chunk < 1:
+            raise InputError(f"chunk must be at least 1 sample, got {self.chunk}")
+
+    @staticmethod
+    def split(options: Mapping[str, Any]) -> tuple[Speed, dict[str, Any]]:
+        """The options that belong here as a Speed, and the others."""
+        names = {field.name for field in fields(Speed)}
+        own = {name: value for name, value in options.items() if name in names}
+        return Speed(**own), {name: value for name, value in options.items() if name not in names}
+
+
+class Network:
+    """A module that is run as a `Speed` says; called as network(x [N, ...], c [N], **given) with numbers or [N, ...].
+
+    Layout and checkpointing are set on the module itself.
+    """
+
+    def __init__(self, module: nn.Module, speed: Speed, device: torch.device) -> None:
+        self.speed, self.device = speed, device
+        if speed.channels_last:
+            module.to(memory_format=torch.channels_last)
+        if speed.checkpointing:
+            _checkpoint_blocks(module)
+        self._graphs = speed.compile and device.type == "cuda"
+        mode = "reduce-overhead" if self._graphs else None
+        self._call: Callable[..., Tensor] = torch.compile(module, dynamic=False, mode=mode) if speed.compile else module
+
+    def __call__(self, x: Tensor, c: Tensor, given: Mapping[str, Any]) -> Tensor:
+        if self.speed.channels_last and x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        size = self.speed.chunk or len(x)
+        if len(x) <= size:
+            return self._run(x, c, given)
+        parts = []
+        for a in range(0, len(x), size):
+            rows = slice(a, a + size)
+            own = {k: v[rows] if isinstance(v, Tensor) and v.ndim else v for k, v in given.items()}
+            if torch.is_grad_enabled() and x.requires_grad:
+                call = partial(checkpoint, self._run, use_reentrant=False, preserve_rng_state=False)
+            else:
+                call = self._run
+            parts.append(cast(Tensor, call(x[rows], c[rows], own)))
+        return torch.cat(parts)
+
+    def _run(self, x: Tensor, c: Tensor, given: Mapping[str, Any]) -> Tensor:
+        if self._graphs:
+            torch.compiler.cudagraph_mark_step_begin()
+        with self._precision():
+            out = self._call(x, c, **given)
+        # A CUDA graph writes its next result to the same place.
+        return out.clone() if self._graphs else out
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        dtype = cast("torch.dtype | None", self.speed.dtype)
+        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
+
+
+def _checkpoint_blocks(module: nn.Module) -> None:
+    """Make a network recompute: by its own switch, or by recomputing each member of its lists of blocks.
+
+    Raises:
+        InputError: the network has neither.
+    """
+    if isinstance(module, _Checkpointable):
+        module.checkpointing = True
+        return
+    lists = [m for m in module.modules() if isinstance(m, nn.ModuleList)]
+    inner = {id(m) for outer in lists for block in outer for m in block.modules() if isinstance(m, nn.ModuleList)}
+    blocks = [block for outer in lists if id(outer) not in inner for block in outer]
+    if not blocks:
+        raise InputError(f"{type(module).__name__} has no list of blocks to recompute: leave checkpointing away")
+    for block in blocks:
+        if "forward" not in block.__dict__:
+            block.forward = partial(_recomputed, block.forward)
+
+
+def _recomputed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return forward(*args, **kwargs)
+    return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
