@@ -162,9 +162,10 @@ class Likelihood(TerminalCost):
         changes: dict[str, Any] = {"operator": self.operator.select(rows)}
         if self.y is not None:
             changes["y"] = self.y[rows.to(self.y.device)]
-        sigma = self.gaussian_sigma
-        if isinstance(sigma, Tensor) and sigma.ndim:
-            changes["sigma"] = sigma[rows.to(sigma.device)]
+        for noise in ("sigma", "scale"):
+            value = getattr(self, noise, None)
+            if isinstance(value, Tensor) and value.ndim:
+                changes[noise] = value[rows.to(value.device)]
         return _unchecked(self, changes)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:

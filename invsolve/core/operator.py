@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from math import prod
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
@@ -70,11 +70,13 @@ class Operator(ABC):
         in_shape: shape of one image, without the batch dimension.
         out_shape: shape of one measurement, without the batch dimension.
         constants: the tensors the operator owns, where it owns any.
+        parameters: names of the unknown parameters that `theta` must hold; none by default.
     """
 
     in_shape: Shape
     out_shape: Shape
     constants: Constants
+    parameters: tuple[str, ...] = ()
 
     @abstractmethod
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
@@ -99,6 +101,24 @@ class Operator(ABC):
     def select(self, rows: Tensor) -> Self:
         """The operator for the batch rows `rows` ([M] indices) where its parameters differ from sample to sample."""
         return self
+
+    def __matmul__(self, inner: Operator) -> Operator:
+        """x -> self(inner(x)); see `invsolve.core.compose`."""
+        from invsolve.core.compose import compose
+
+        return compose(self, inner) if isinstance(inner, Operator) else NotImplemented
+
+    def __add__(self, other: Operator) -> Operator:
+        """x -> self(x) + other(x)."""
+        from invsolve.core.compose import add
+
+        return add(self, other) if isinstance(other, Operator) else NotImplemented
+
+    def __rmul__(self, weight: float) -> Operator:
+        """x -> weight * self(x)."""
+        from invsolve.core.compose import scale
+
+        return scale(float(weight), self) if isinstance(weight, int | float) else NotImplemented
 
     def _no_parameters(self, theta: Params) -> None:
         if theta:
@@ -156,9 +176,18 @@ class SVDOperator(LinearOperator):
     operator differs from sample to sample), 0 on the null space, where `U` and `Ut` have nothing to say. For a
     convolution the coefficients are complex (Fourier) ones; every method still maps real images to real images.
     Singular values below `cutoff` times the largest count as zero in `pinv`.
+
+    Attributes:
+        basis: a name for V where A = V diag(r) V^T with eigenvalues r = `response`; operators with equal names compose
+            to operators of their kind. None where U is another basis.
     """
 
     cutoff: float = 1e-6
+    basis: Hashable | None = None
+
+    def response(self, like: Tensor) -> Tensor:
+        """Eigenvalues r [n] or [N, n] of an operator that has a `basis`, complex where V is; |r| is the spectrum."""
+        return self.spectrum(like)
 
     @abstractmethod
     def spectrum(self, like: Tensor) -> Tensor:

@@ -1,7 +1,20 @@
 """Terminal costs: likelihoods of measurements, and any other function of the picture."""
 
 from invsolve.costs.function import FunctionCost
-from invsolve.costs.gaussian import GaussianLikelihood
-from invsolve.costs.poisson import PoissonLikelihood
+from invsolve.costs.gaussian import GaussianLikelihood, UnknownGaussianLikelihood
+from invsolve.costs.noise import ImpulseLikelihood, LaplaceLikelihood, QuantisedLikelihood, SpeckleLikelihood
+from invsolve.costs.poisson import PoissonGaussianLikelihood, PoissonLikelihood
+from invsolve.costs.stacked import stacked_likelihood
 
-__all__ = ["FunctionCost", "GaussianLikelihood", "PoissonLikelihood"]
+__all__ = [
+    "FunctionCost",
+    "GaussianLikelihood",
+    "ImpulseLikelihood",
+    "LaplaceLikelihood",
+    "PoissonGaussianLikelihood",
+    "PoissonLikelihood",
+    "QuantisedLikelihood",
+    "SpeckleLikelihood",
+    "UnknownGaussianLikelihood",
+    "stacked_likelihood",
+]

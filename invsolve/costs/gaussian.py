@@ -1,4 +1,4 @@
-"""Gaussian noise of known standard deviation."""
+"""Gaussian noise of known and of unknown standard deviation."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import check_positive
+from invsolve.core.checks import InputError, check_positive
 from invsolve.core.cost import Likelihood, broadcast_sigma
 from invsolve.core.operator import EMPTY, Operator, Params
 from invsolve.core.rng import NoiseSource
 
-__all__ = ["GaussianLikelihood"]
+__all__ = ["GaussianLikelihood", "UnknownGaussianLikelihood", "gaussian_energy"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,17 +44,64 @@ class GaussianLikelihood(Likelihood):
         return self.sigma
 
     def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
-        residual = self.residual(x, theta).flatten(1)
-        if residual.is_complex():
-            residual = torch.view_as_real(residual).flatten(1)
-        sigma = torch.as_tensor(self.sigma, dtype=residual.dtype, device=residual.device)
-        constant = residual.shape[1] * (torch.log(sigma) + 0.5 * math.log(2 * math.pi))
-        return residual.square().sum(1) / (2 * sigma**2) + constant
+        return gaussian_energy(self.residual(x, theta), self.sigma)
 
     def simulate(self, x: Tensor, rng: NoiseSource, theta: Params = EMPTY) -> Tensor:
-        clean = self.operator(x, theta)
-        if clean.is_complex():
-            noise = torch.view_as_complex(rng.normal(torch.view_as_real(clean)))
-        else:
-            noise = rng.normal(clean)
-        return clean + broadcast_sigma(self.sigma, clean.real) * noise
+        return _noised(self.operator(x, theta), self.sigma, rng)
+
+
+@dataclass(frozen=True, eq=False)
+class UnknownGaussianLikelihood(Likelihood):
+    """Gaussian noise whose standard deviation is an unknown parameter, theta[name] ([N] or [N, 1]), above 0.
+
+    -log p(y | x, sigma) = |y - A(x)|^2 / (2 sigma^2) + m log(sigma sqrt(2 pi)), whose minimum over sigma is the root
+    mean square of the residual. Give `Unknowns({name: Unknown((1,), "softplus")})`; the operator gets the other
+    entries of theta.
+
+    Args:
+        operator: A.
+        y: measurements [B, *operator.out_shape], or None.
+        name: of the entry in theta.
+    """
+
+    operator: Operator
+    y: Tensor | None
+    name: str = "sigma"
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
+        return gaussian_energy(self.residual(x, theta), self._sigma(theta))
+
+    def residual(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
+        return self.measurement - self.operator(x, self._others(theta))
+
+    def simulate(self, x: Tensor, rng: NoiseSource, theta: Params = EMPTY) -> Tensor:
+        return _noised(self.operator(x, self._others(theta)), self._sigma(theta), rng)
+
+    def _others(self, theta: Params) -> Params:
+        return {key: value for key, value in theta.items() if key != self.name}
+
+    def _sigma(self, theta: Params) -> Tensor:
+        if self.name not in theta:
+            raise InputError(f'this likelihood needs theta["{self.name}"], the noise of each sample; got {list(theta)}')
+        return theta[self.name].reshape(-1)
+
+
+def gaussian_energy(residual: Tensor, sigma: float | Tensor) -> Tensor:
+    """|r|^2 / (2 sigma^2) + m log(sigma sqrt(2 pi)) of residuals [N, ...] with m real entries, [N]."""
+    residual = residual.flatten(1)
+    if residual.is_complex():
+        residual = torch.view_as_real(residual).flatten(1)
+    sigma = torch.as_tensor(sigma, dtype=residual.dtype, device=residual.device)
+    constant = residual.shape[1] * (torch.log(sigma) + 0.5 * math.log(2 * math.pi))
+    return residual.square().sum(1) / (2 * sigma**2) + constant
+
+
+def _noised(clean: Tensor, sigma: float | Tensor, rng: NoiseSource) -> Tensor:
+    if clean.is_complex():
+        noise = torch.view_as_complex(rng.normal(torch.view_as_real(clean)))
+    else:
+        noise = rng.normal(clean)
+    return clean + broadcast_sigma(sigma, clean.real) * noise

@@ -1,7 +1,8 @@
-"""Photon counting."""
+"""Photon counting, alone and with the noise of reading out."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from invsolve.core.cost import Likelihood
 from invsolve.core.operator import EMPTY, Operator, Params
 from invsolve.core.rng import NoiseSource
 
-__all__ = ["PoissonLikelihood"]
+__all__ = ["PoissonGaussianLikelihood", "PoissonLikelihood"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,3 +54,65 @@ class PoissonLikelihood(Likelihood):
     def simulate(self, x: Tensor, rng: NoiseSource, theta: Params = EMPTY) -> Tensor:
         rate = (self.peak * self.operator(x, theta) + self.background).clamp_min(0.0)
         return rng.poisson(rate) / self.peak
+
+
+@dataclass(frozen=True, eq=False)
+class PoissonGaussianLikelihood(Likelihood):
+    """y = n / peak + sigma e, n ~ Poisson(r), r = peak A(x) + background: a sensor with read-out noise.
+
+        -log p = -sum log sum_n exp(-r) r^n / n! N(y; n / peak, sigma^2)
+
+    The inner sum runs over the counts within 9 standard deviations of its largest term, exact to rounding; their number
+    grows with the smaller of sqrt(r) and peak sigma. Rates are held above 1e-3 counts.
+
+    Args:
+        operator: A, with outputs of at least 0.
+        y: measurements [B, *operator.out_shape] in units of A(x), or None.
+        peak: expected counts where A(x) = 1.
+        sigma: standard deviation of the read-out noise in units of A(x), above 0.
+        background: expected counts where A(x) = 0.
+    """
+
+    operator: Operator
+    y: Tensor | None
+    peak: float
+    sigma: float
+    background: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_positive(self.peak, "peak")
+        check_positive(self.sigma, "sigma (without read-out noise use PoissonLikelihood)")
+        check_positive(self.background, "background", zero=True)
+        self._check()
+
+    def _rate(self, x: Tensor, theta: Params) -> Tensor:
+        return (self.peak * self.operator(x, theta) + self.background).clamp_min(1e-3)
+
+    def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
+        rate, counts, noise = self._rate(x, theta), self.peak * self.measurement, self.peak * self.sigma
+        middle = _likeliest(rate.detach(), counts, noise)
+        width = (1 / (1 / middle.clamp_min(1.0) + 1 / noise**2)).sqrt()
+        reach = math.ceil(9 * float(width.max())) + 1
+        total = torch.full_like(rate, -math.inf)
+        log_rate = rate.log()
+        for offset in range(-reach, reach + 1):
+            n = middle.round() + offset
+            term = n * log_rate - torch.lgamma(n.clamp_min(0.0) + 1) - 0.5 * ((counts - n) / noise).square()
+            total = torch.logaddexp(total, torch.where(n >= 0, term, -math.inf))
+        constant = math.log(self.sigma) + 0.5 * math.log(2 * math.pi)
+        return (rate - total + constant).flatten(1).sum(1)
+
+    def simulate(self, x: Tensor, rng: NoiseSource, theta: Params = EMPTY) -> Tensor:
+        rate = (self.peak * self.operator(x, theta) + self.background).clamp_min(0.0)
+        return rng.poisson(rate) / self.peak + self.sigma * rng.normal(rate)
+
+
+def _likeliest(rate: Tensor, counts: Tensor, noise: float) -> Tensor:
+    """The count n >= 0 of the largest term n log r - log n! - (c - n)^2 / (2 s^2), by bisection on its slope."""
+    low = torch.zeros_like(rate)
+    high = torch.maximum(rate, counts).clamp_min(0.0) + 2.0
+    for _ in range(max(1, math.ceil(math.log2(float(high.max()) + 1)) + 2)):
+        n = 0.5 * (low + high)
+        slope = rate.log() - torch.special.digamma(n + 1) + (counts - n) / noise**2
+        low, high = torch.where(slope > 0, n, low), torch.where(slope > 0, high, n)
+    return 0.5 * (low + high)

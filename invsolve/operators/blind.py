@@ -28,6 +28,8 @@ class BlindBlur(LinearOperator):
         ShapeError: the kernel is larger than the picture.
     """
 
+    parameters = ("kernel",)
+
     def __init__(self, in_shape: Shape, kernel_shape: tuple[int, int], padding: str = "zero") -> None:
         self.in_shape = self.out_shape = _, h, w = image_shape(in_shape)
         if len(kernel_shape) != 2 or not (1 <= kernel_shape[0] <= h and 1 <= kernel_shape[1] <= w):

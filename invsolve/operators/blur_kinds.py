@@ -103,6 +103,7 @@ class _SpectralBlur(_KernelBlur, SVDOperator):
         s = torch.where(s > 1e-12 * s.amax((-2, -1), keepdim=True), s, 0.0)
         phase = torch.where(s > 0, response / torch.where(s > 0, s, 1.0), 0.0)
         self.constants = Constants(s=s, phase=phase)
+        self.basis = (self.padding, self.in_shape)
 
     @abstractmethod
     def _response(self, kernel: Tensor) -> Tensor:
@@ -130,6 +131,11 @@ class _SpectralBlur(_KernelBlur, SVDOperator):
         s = self._s(like)
         flat = s.expand(len(s), *self.in_shape).flatten(1)
         return flat[0] if len(s) == 1 else flat
+
+    def response(self, like: Tensor) -> Tensor:
+        response = self._s(like) * self._phase(like)
+        flat = response.expand(len(response), *self.in_shape).flatten(1)
+        return flat[0] if len(response) == 1 else flat
 
     def V(self, c: Tensor) -> Tensor:
         return self._inverse(c.reshape(-1, *self.in_shape))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from math import prod
 from typing import Any, Self
 
@@ -19,6 +20,10 @@ __all__ = ["Denoising", "Inpainting"]
 
 class _Diagonal(SVDOperator):
     """A = diag(s) with U = V = I, in picture order."""
+
+    @property
+    def basis(self) -> Hashable:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return "pixels", tuple(self.in_shape)
 
     def V(self, c: Tensor) -> Tensor:
         return c.reshape(-1, *self.in_shape)

@@ -1,0 +1,106 @@
+"""A classifier's -log p(y | x) as a terminal cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from invsolve.core.checks import CapabilityError, InputError, ShapeError, check_positive
+from invsolve.core.cost import TerminalCost
+from invsolve.core.operator import EMPTY, Params
+
+__all__ = ["ClassifierCost", "check_finite", "of_ddpm"]
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifierCost(TerminalCost):
+    """Phi(x) = -log p(y | x) / temperature = -log softmax(classifier(x))_y / temperature.
+
+    Args:
+        classifier: pictures [N, ...] in [0, 1] units -> logits [N, n_classes], differentiable; if `conditional` it is
+            called as classifier(x, sigma) on noisy pictures x = x0 + sigma n, sigma [N] in the same units.
+        target: the class y from 0: a number, or one for each item [B].
+        n_classes: number of classes.
+        temperature: above 0; small values make the guidance strong.
+        conditional: whether the classifier takes noisy pictures and their noise level. As a terminal cost it then
+            judges clean pictures at sigma 0, and solvers may also ask it about noisy states.
+
+    Raises:
+        InputError: a target out of range, a temperature not above 0, or logits that are not finite.
+        ShapeError: logits of another shape.
+    """
+
+    classifier: Callable[..., Tensor]
+    target: int | Tensor
+    n_classes: int
+    temperature: float = 1.0
+    conditional: bool = False
+
+    def __post_init__(self) -> None:
+        check_positive(self.temperature, "temperature")
+        values = torch.as_tensor(self.target)
+        if values.ndim > 1 or values.is_floating_point() or values.dtype == torch.bool or values.numel() == 0:
+            raise InputError(f"target is a whole number or one for each picture [B], got {self.target!r}")
+        if int(values.min()) < 0 or int(values.max()) >= self.n_classes:
+            raise InputError(f"targets go from 0 to {self.n_classes - 1}, got {self.target!r}")
+
+    def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
+        return self._cost(x, 0.0)
+
+    def noisy(self, x: Tensor, sigma: float) -> Tensor:
+        if not self.conditional:
+            raise CapabilityError(
+                "this classifier takes clean pictures only: guide at the clean estimate, or give one of noisy pictures"
+            )
+        return self._cost(x, sigma)
+
+    def _cost(self, x: Tensor, sigma: float) -> Tensor:
+        level = (x.new_full((len(x),), sigma),) if self.conditional else ()
+        logits = self.classifier(x, *level)
+        if tuple(logits.shape) != (len(x), self.n_classes):
+            raise ShapeError(
+                f"the classifier must return logits of shape [{len(x)}, {self.n_classes}], got {list(logits.shape)}"
+            )
+        check_finite(x, logits, "the classifier's logits")
+        target = torch.as_tensor(self.target, device=x.device).expand(len(x))
+        return F.cross_entropy(logits, target, reduction="none") / self.temperature
+
+    @property
+    def items(self) -> int | None:
+        return len(self.target) if isinstance(self.target, Tensor) and self.target.ndim else None
+
+    def select(self, rows: Tensor) -> Self:
+        if not isinstance(self.target, Tensor) or not self.target.ndim:
+            return self
+        return replace(self, target=self.target[rows.to(self.target.device)])
+
+
+def check_finite(x: Tensor, value: Tensor, what: str) -> None:
+    """Raise `InputError` where no finite picture has finite values; single rows that fail are the driver's to note.
+
+    Only on the CPU: elsewhere every step would wait for the answer, and the driver's status tells.
+    """
+    if x.device.type != "cpu":
+        return
+    good = torch.isfinite(x.detach().flatten(1).sum(1))
+    if bool(good.any()) and not bool(torch.isfinite(value.detach().flatten(1).sum(1))[good].any()):
+        raise InputError(f"{what} are not finite for any of {int(good.sum())} finite pictures: check the function")
+
+
+def of_ddpm(classifier: Callable[[Tensor, Tensor], Tensor], schedule: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    """A classifier of guided-diffusion, called as classifier(x_t, index), for `ClassifierCost(..., conditional=True)`.
+
+    x_t = alpha_t (2 x - 1), at the index of `schedule` (a DDPMSchedule) whose sigma_t / alpha_t is 2 sigma.
+    """
+
+    def logits(x: Tensor, sigma: Tensor) -> Tensor:
+        t = max(schedule.time_of(2 * float(sigma[0])), 1 / schedule.n_times)
+        index = torch.full((len(x),), schedule.index(t), device=x.device)
+        return classifier(schedule(t)[0] * (2 * x - 1), index)
+
+    return logits

@@ -1,0 +1,54 @@
+"""A reward as a terminal cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from invsolve.core.checks import InputError, ShapeError, check_positive
+from invsolve.core.cost import TerminalCost
+from invsolve.core.operator import EMPTY, Params
+from invsolve.costs.classifier import check_finite
+
+__all__ = ["RewardCost"]
+
+
+@dataclass(frozen=True, eq=False)
+class RewardCost(TerminalCost):
+    """Phi(x) = -r(x) / temperature, so that p(x) exp(-Phi) is p(x) exp(r(x) / temperature).
+
+    With positive=True r(x) > 0 is itself the factor: Phi(x) = -log r(x) / temperature and the law p(x) r(x)^(1 / T).
+
+    Args:
+        reward: pictures [N, ...] in [0, 1] units -> rewards [N], differentiable; the higher the better.
+        temperature: above 0; 1 / temperature is the tilt.
+        positive: see above.
+
+    Raises:
+        InputError: a temperature not above 0; rewards that are not finite, or negative where they are factors.
+        ShapeError: rewards of another shape.
+    """
+
+    reward: Callable[[Tensor], Tensor]
+    temperature: float = 1.0
+    positive: bool = False
+
+    def __post_init__(self) -> None:
+        check_positive(self.temperature, "temperature")
+
+    def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
+        value = self.reward(x)
+        if tuple(value.shape) != (len(x),):
+            raise ShapeError(
+                f"a reward must return one number for each picture, shape [{len(x)}], got {list(value.shape)}: "
+                "take the mean or sum over every dimension but the first"
+            )
+        check_finite(x, value[:, None], "the rewards")
+        if self.positive:
+            if bool((value.detach() < 0).any()):
+                raise InputError("a reward taken as a factor (positive=True) must not be negative")
+            value = torch.log(value)
+        return -value / self.temperature
