@@ -7,18 +7,19 @@ import torch
 from test_guidance_weights import SHAPE, TIMES, close, law, states
 
 import invsolve as iv
+from invsolve.priors.conditional import ConditionalPrior
 from invsolve.priors.guidance_time import time_guided
-from invsolve.priors.labelled import LabelledDenoiser, LabelledMixture, LabelledPrior
+from invsolve.priors.labelled import LabelledDenoiser, LabelledMixture
 from invsolve.priors.unet import DenoiserConfig, load_denoiser, save_denoiser
 
 
-def network() -> LabelledPrior:
+def network() -> ConditionalPrior:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = LabelledDenoiser(DenoiserConfig(1, (8, 8), (1, 1), 16, classes=3))
         for p in module.parameters():
             p.data.add_(0.05 * torch.randn_like(p))
-    return LabelledPrior(module, 3, parametrization="edm", shape=SHAPE)
+    return ConditionalPrior(module, 3, null=3, parametrization="edm", shape=SHAPE)
 
 
 def test_scores_of_the_classes_sum_to_the_score_of_the_mixture() -> None:
@@ -92,7 +93,7 @@ def test_labels_out_of_range_are_refused(label) -> None:
 
 def test_other_conditions_are_refused() -> None:
     for prior in (law(), network()):
-        with pytest.raises(iv.CapabilityError, match="given label="):
+        with pytest.raises(iv.CapabilityError, match="label"):
             prior.given(text="seven")
     with pytest.raises(iv.InputError, match="without gaps"):
         LabelledMixture(torch.zeros(2, 2), torch.ones(2), torch.tensor([0, 2]))

@@ -213,7 +213,7 @@ def test_clocks_run_from_one_at_the_start_to_zero() -> None:
     [
         (lambda: guided(-1.0), "omega"),
         (lambda: w.C2FG(1.0, -0.1), "lambda"),
-        (lambda: guided(2.0, label=7), "0 to 3"),
+        (lambda: guided(2.0, label=7), "0 to 2"),
         (lambda: guided(2.0, label=1.5), "whole number"),
         (lambda: classifier_free(law(), 2.0, condition={"label": 1}, null={}), "same names"),
         (lambda: guided(2.0, rescale=1.5), "share"),

@@ -50,6 +50,7 @@ def quick(name: str) -> iv.Solver:
         "dps": {"n_steps": 20, "zeta": 0.3},
         "freedom": {"n_steps": 10, "rounds": 2, "n_backward": 1},
         "ftm": {"n_steps": 8, "n_inner": 2},
+        "guidance": {"n_steps": 10, "scale": solvers.AdaptiveScale(3.0)},
         "lgd-mc": {"n_steps": 10, "n_draws": 3},
         "mmps": {"n_steps": 10, "n_inner": 2},
         "mpgd": {"n_steps": 10},

@@ -1,12 +1,15 @@
 """Terminal costs: likelihoods of measurements, and any other function of the picture."""
 
+from invsolve.costs.classifier import ClassifierCost
 from invsolve.costs.function import FunctionCost
 from invsolve.costs.gaussian import GaussianLikelihood, UnknownGaussianLikelihood
 from invsolve.costs.noise import ImpulseLikelihood, LaplaceLikelihood, QuantisedLikelihood, SpeckleLikelihood
 from invsolve.costs.poisson import PoissonGaussianLikelihood, PoissonLikelihood
+from invsolve.costs.reward import RewardCost
 from invsolve.costs.stacked import stacked_likelihood
 
 __all__ = [
+    "ClassifierCost",
     "FunctionCost",
     "GaussianLikelihood",
     "ImpulseLikelihood",
@@ -14,6 +17,7 @@ __all__ = [
     "PoissonGaussianLikelihood",
     "PoissonLikelihood",
     "QuantisedLikelihood",
+    "RewardCost",
     "SpeckleLikelihood",
     "UnknownGaussianLikelihood",
     "stacked_likelihood",

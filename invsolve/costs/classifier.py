@@ -81,15 +81,16 @@ class ClassifierCost(TerminalCost):
 
 
 def check_finite(x: Tensor, value: Tensor, what: str) -> None:
-    """Raise `InputError` where no finite picture has finite values; single rows that fail are the driver's to note.
+    """Raise `InputError` where every finite picture is given a NaN; single rows that fail are the driver's to note.
 
     Only on the CPU: elsewhere every step would wait for the answer, and the driver's status tells.
     """
     if x.device.type != "cpu":
         return
     good = torch.isfinite(x.detach().flatten(1).sum(1))
-    if bool(good.any()) and not bool(torch.isfinite(value.detach().flatten(1).sum(1))[good].any()):
-        raise InputError(f"{what} are not finite for any of {int(good.sum())} finite pictures: check the function")
+    bad = torch.isnan(value.detach().flatten(1)).any(1)
+    if bool((good & bad).any()) and not bool((good & ~bad).any()):
+        raise InputError(f"{what} are NaN for all of {int(good.sum())} finite pictures: check the function")
 
 
 def of_ddpm(classifier: Callable[[Tensor, Tensor], Tensor], schedule: Any) -> Callable[[Tensor, Tensor], Tensor]:

@@ -1,4 +1,4 @@
-"""Priors that take a class label: a mixture with exact conditional scores, and a network."""
+"""A mixture with exact class-conditional scores, and a denoising network that takes a class label."""
 
 from __future__ import annotations
 
@@ -11,32 +11,22 @@ from torch import Tensor, nn
 from invsolve.core.checks import CapabilityError, InputError
 from invsolve.core.schedule import Schedule
 from invsolve.priors.analytic import MixturePrior
-from invsolve.priors.network import NetworkPrior
 from invsolve.priors.unet import Denoiser, DenoiserConfig
 
-__all__ = ["LabelledDenoiser", "LabelledMixture", "LabelledPrior", "check_labels"]
+__all__ = ["LabelledDenoiser", "LabelledMixture"]
 
 
-def check_labels(label: Any, n_classes: int, *, null: bool = False) -> Tensor | int:
-    """A number or integers [B] from 0 to n_classes - 1; with `null` also n_classes, which stands for no label.
-
-    Raises:
-        InputError: anything else.
-    """
+def _checked(condition: dict[str, Any], n_classes: int) -> Tensor | int:
+    """A number, or integers [B], from 0 to n_classes - 1, or n_classes, which stands for no label."""
+    if set(condition) != {"label"}:
+        raise CapabilityError(f"this prior is given label=..., not {', '.join(condition) or 'nothing'}")
+    label = condition["label"]
     values = torch.as_tensor(label)
     if values.ndim > 1 or values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
         raise InputError(f"a label is a whole number or one for each picture [B], got {label!r}")
-    top = n_classes if null else n_classes - 1
-    if values.numel() == 0 or int(values.min()) < 0 or int(values.max()) > top:
-        meaning = f" ({n_classes} for no label)" if null else ""
-        raise InputError(f"labels go from 0 to {top}{meaning}, got {label!r}")
+    if values.numel() == 0 or int(values.min()) < 0 or int(values.max()) > n_classes:
+        raise InputError(f"labels go from 0 to {n_classes - 1}, and {n_classes} is no label, got {label!r}")
     return values if values.ndim else int(values)
-
-
-def _only_label(condition: dict[str, Any], who: str) -> Any:
-    if set(condition) != {"label"}:
-        raise CapabilityError(f"{who} is given label=..., not {', '.join(condition) or 'nothing'}")
-    return condition["label"]
 
 
 class LabelledMixture(MixturePrior):
@@ -74,7 +64,7 @@ class LabelledMixture(MixturePrior):
         return torch.zeros(self.n_classes, dtype=torch.float64).index_add(0, self.classes, self.weights)
 
     def given(self, **condition: Any) -> MixturePrior:
-        label = check_labels(_only_label(condition, type(self).__name__), self.n_classes, null=True)
+        label = _checked(condition, self.n_classes)
         if isinstance(label, int) and label < self.n_classes:
             own = self.classes == label
             basis = None if self._basis is None else self._basis[own]
@@ -145,32 +135,3 @@ class LabelledDenoiser(Denoiser):
         label = self.config.classes if label is None else label
         index = torch.as_tensor(label, device=x.device).expand(len(x))
         return self.denoise(x, sigma, self.labels(index))
-
-
-class LabelledPrior(NetworkPrior):
-    """A network trained with labels from 0 to n_classes - 1 and with n_classes for none; without one it is unlabelled.
-
-    Args:
-        module: called as module(x, sigma, label=...).
-        n_classes: number of classes.
-        settings: further arguments of `NetworkPrior`.
-    """
-
-    def __init__(self, module: nn.Module, n_classes: int, **settings: Any) -> None:
-        super().__init__(module, **settings)
-        self.n_classes = n_classes
-
-    @property
-    def null(self) -> int:
-        """The label that stands for no label."""
-        return self.n_classes
-
-    def given(self, **condition: Any) -> Self:
-        """The prior of one class (a number) or of a class for each picture [B].
-
-        Raises:
-            CapabilityError: another condition than `label`.
-            InputError: a label out of range.
-        """
-        label = check_labels(_only_label(condition, "this prior"), self.n_classes, null=True)
-        return super().given(label=label.to(self.device) if isinstance(label, Tensor) else label)

@@ -13,6 +13,7 @@ from invsolve.solvers.dmplug import DMPlug
 from invsolve.solvers.dps import DPS
 from invsolve.solvers.freedom import FreeDoM
 from invsolve.solvers.ftm import FTM
+from invsolve.solvers.guidance import Guidance
 from invsolve.solvers.lgdmc import LGDMC
 from invsolve.solvers.mmps import MMPS
 from invsolve.solvers.mpgd import MPGD
@@ -21,6 +22,7 @@ from invsolve.solvers.pigdm import PiGDM
 from invsolve.solvers.pnpdm import PnPDM
 from invsolve.solvers.pnphqs import PnPHQS
 from invsolve.solvers.reddiff import REDdiff
+from invsolve.solvers.scales import AdaptiveScale, ClippedScale, FixedScale, ScaleRule, SoftScale, ThresholdScale
 from invsolve.solvers.scg import SCG
 from invsolve.solvers.tds import TDS
 from invsolve.solvers.tmpd import TMPD
@@ -41,15 +43,22 @@ __all__ = [
     "SOLVERS",
     "TDS",
     "TMPD",
+    "AdaptiveScale",
     "CPiGDM",
     "CalibratedGuidance",
+    "ClippedScale",
     "DMPlug",
     "DiffPIR",
+    "FixedScale",
     "FreeDoM",
+    "Guidance",
     "PiGDM",
     "PnPDM",
     "PnPHQS",
     "REDdiff",
+    "ScaleRule",
+    "SoftScale",
+    "ThresholdScale",
 ]
 
 SOLVERS = Registry(
@@ -67,6 +76,7 @@ SOLVERS = Registry(
         "dps": "invsolve.solvers.dps:DPS",
         "freedom": "invsolve.solvers.freedom:FreeDoM",
         "ftm": "invsolve.solvers.ftm:FTM",
+        "guidance": "invsolve.solvers.guidance:Guidance",
         "lgd-mc": "invsolve.solvers.lgdmc:LGDMC",
         "mmps": "invsolve.solvers.mmps:MMPS",
         "mpgd": "invsolve.solvers.mpgd:MPGD",

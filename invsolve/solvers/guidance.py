@@ -1,0 +1,138 @@
+"""Classifier and reward guidance: the prior's score moved by lambda grad log r, r = exp(-Phi).
+
+Dhariwal and Nichol 2021, arXiv 2105.05233 (classifier guidance); Roy and Roy, "When guidance breaks" (adaptive scale).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from invsolve.core.checks import CapabilityError, InputError
+from invsolve.core.linalg import per_sample, row_norm
+from invsolve.core.prior import Prediction
+from invsolve.core.problem import Problem
+from invsolve.core.rng import NoiseSource
+from invsolve.core.schedule import Step, VPSchedule
+from invsolve.core.solver import Info, Needs, State
+from invsolve.solvers.scales import At, FixedScale, ScaleRule
+from invsolve.solvers.updates import ddim
+from invsolve.solvers.walk import PathSolver
+
+__all__ = ["Guidance"]
+
+
+@dataclass(frozen=True)
+class Guidance(PathSolver):
+    """s* = s(x_t) + lambda g,  g = -grad_x Phi;  then a step of the sampler with s*:
+
+        "ddim"  x0* = x0 + sigma_t^2 / alpha_t lambda g,  eps* = eps - sigma_t lambda g,
+                x_s = alpha_s x0* + c1 z + c2 eps*
+        "em"    x_s = x_t + (beta x_t / 2 + beta s*) dt + sqrt(beta dt) z,  beta = beta(t)    (VPSchedule alone)
+
+    Phi is the energy of the problem's cost: a classifier's -log p(y | x), a reward, their sum, or a likelihood. With
+    lambda 0 this is DDIM bit for bit. The samples are those of the tilted law p(x0) r(x0)^lambda only where g is the
+    exact gradient of log E[r(x0) | x_t]; otherwise they approach it. One forward a step, and with at="x0hat" one
+    input-gradient.
+
+    Args:
+        scale: the rule for lambda, see `invsolve.solvers.scales`.
+        at: where the cost is taken: "x0hat" Phi(x0(x_t)), through the network's Jacobian; "xt" Phi(x_t), the noisy
+            state taken for a picture (published for rewards); "noisy" the cost's own -log p(y | x_t), for classifiers
+            trained on noisy pictures.
+        sampler: see above.
+        n_steps: network calls.
+        eta: DDIM's noise.
+        t_start: time of the first call.
+        start: "random" or "guided".
+        clamp: limit x0* to the prior's value range where it has one (ddim).
+        times: a falling grid of one's own instead of n_steps and t_start; it need not end at 0.
+    """
+
+    scale: ScaleRule = field(default_factory=FixedScale)
+    at: Literal["x0hat", "xt", "noisy"] = "x0hat"
+    sampler: Literal["ddim", "em"] = "ddim"
+    n_steps: int = 100
+    eta: float = 1.0
+    t_start: float = 1.0
+    start: str = "random"
+    clamp: bool = True
+    times: tuple[float, ...] | None = None
+
+    name = "guidance"
+    cite = "Dhariwal, Nichol 2021, arXiv 2105.05233; Roy, Roy, When guidance breaks"
+    needs = Needs()
+
+    def __post_init__(self) -> None:
+        if self.at not in ("x0hat", "xt", "noisy"):
+            raise InputError(f"at is 'x0hat', 'xt' or 'noisy', got {self.at!r}")
+        if self.sampler not in ("ddim", "em"):
+            raise InputError(f"sampler is 'ddim' or 'em', got {self.sampler!r}")
+        if not isinstance(self.scale, ScaleRule):
+            raise InputError(f"scale is a rule such as AdaptiveScale(30.0), got {self.scale!r}")
+
+    def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
+        if self.sampler == "em" and not isinstance(problem.prior.schedule, VPSchedule):
+            raise CapabilityError(
+                f"Euler-Maruyama steps need a VPSchedule, got {problem.prior.schedule!r}: use sampler='ddim'"
+            )
+        state = super().init(problem, n, rng)
+        return State(state.x, memory=self.scale.start(n, state.x))
+
+    def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
+        path = self.path(problem)
+        now = path[state.k]
+        free, energy, gradient = self._gradient(problem, state.x, now)
+        if gradient is None:
+            guidance, lam, memory = torch.zeros_like(state.x), state.x.new_zeros(len(state.x)), dict(state.memory)
+        else:
+            lam, memory = self.scale(row_norm(gradient), At(now.t, state.k, len(path)), state.memory)
+            guidance = per_sample(lam, gradient) * gradient
+        guided, guidance = self._guided(state.x, now, free, guidance)
+        if self.sampler == "em":
+            x = self._euler_maruyama(problem, state.x, now, guided, rng)
+        else:
+            x0 = problem.prior.clamp(guided.x0) if self.clamp else guided.x0
+            x = ddim(now, self.eta, x0, guided.eps, rng)
+            guided = guided._replace(x0=x0)
+        info = Info(guided.x0, energy, {"guidance": guidance, "scale": lam})
+        return State(x, state.k + 1, state.theta, memory), info
+
+    def _gradient(self, problem: Problem, x: Tensor, now: Step) -> tuple[Prediction, Tensor | None, Tensor | None]:
+        """The unguided prediction, the energies [N] and g."""
+        if self.scale.off or now.alpha_t == 0.0:  # at alpha 0 the state says nothing about x0
+            return problem.prior.predict(x, now.t), None, None
+        with torch.enable_grad():
+            x_t = x.detach().requires_grad_()
+            if self.at == "x0hat":
+                prediction = problem.prior.predict(x_t, now.t)
+                energy = problem.energy(prediction.x0)
+            else:
+                with torch.no_grad():
+                    prediction = problem.prior.predict(x, now.t)
+                noisy = self.at == "noisy"
+                energy = problem.noisy_energy(x_t, now.alpha_t, now.sigma_t) if noisy else problem.energy(x_t)
+            (slope,) = torch.autograd.grad(energy.sum(), x_t)
+        return Prediction(prediction.x0.detach(), prediction.eps.detach()), energy.detach(), -slope
+
+    def _guided(self, x: Tensor, now: Step, free: Prediction, guidance: Tensor) -> tuple[Prediction, Tensor]:
+        """The guided prediction, and the guidance that the rule's limit leaves of it."""
+        if now.alpha_t == 0.0:
+            return free, guidance
+        x0 = free.x0 + (now.sigma_t**2 / now.alpha_t) * guidance
+        limited = self.scale.limit(x0)
+        if limited is x0:
+            return Prediction(x0, free.eps - now.sigma_t * guidance), guidance
+        eps = (x - now.alpha_t * limited) / now.sigma_t
+        return Prediction(limited, eps), (free.eps - eps) / now.sigma_t
+
+    def _euler_maruyama(self, problem: Problem, x: Tensor, now: Step, guided: Prediction, rng: NoiseSource) -> Tensor:
+        schedule = problem.prior.schedule
+        assert isinstance(schedule, VPSchedule)
+        beta, dt = schedule.beta(now.t), now.t - now.s
+        score = -guided.eps / now.sigma_t
+        return x + beta * dt * (0.5 * x + score) + math.sqrt(beta * dt) * rng.normal(x)

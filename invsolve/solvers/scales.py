@@ -1,0 +1,275 @@
+"""How strongly a gradient steers: rules for lambda in the guidance lambda g, g = grad log r, for every gradient solver.
+
+Every rule looks at one sample's own gradient norm. What it remembers lives in the run's state, not in the rule.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from invsolve.core.checks import InputError, check_positive, nearest
+
+__all__ = [
+    "SHAPES",
+    "AdaptiveScale",
+    "At",
+    "ClippedScale",
+    "FixedScale",
+    "ScaleRule",
+    "SoftScale",
+    "ThresholdScale",
+    "em_stability_limit",
+    "geoguide",
+    "parse_scale",
+]
+
+Memory = Mapping[str, Tensor]
+Shape = str | Callable[[float], float]
+
+SHAPES: dict[str, Callable[[float], float]] = {
+    "constant": lambda u: 1.0,
+    "sin2": lambda u: math.sin(math.pi * u) ** 2,
+    "gauss": lambda u: math.exp(-((u - 0.5) ** 2) / (2 * 0.15**2)),
+    "sin": lambda u: math.sin(math.pi * u),
+    "parabola": lambda u: 4 * u * (1 - u),
+}
+"""f(u) of peak 1, u = 1 at noise: "constant", or bells that fade at both ends."""
+
+
+class At(NamedTuple):
+    """Where a run is: time t, step k of n."""
+
+    t: float
+    k: int
+    n: int
+
+
+class ScaleRule(ABC):
+    """lambda [N] from the gradient's norms."""
+
+    @property
+    def off(self) -> bool:
+        """Whether the rule is zero whatever comes, so that no gradient is needed."""
+        return False
+
+    def start(self, n: int, like: Tensor) -> dict[str, Tensor]:
+        """What the rule remembers before the first step; tensors [n] by name."""
+        return {}
+
+    @abstractmethod
+    def __call__(self, norm: Tensor, at: At, memory: Memory) -> tuple[Tensor, dict[str, Tensor]]:
+        """lambda [N] for gradient norms [N], and what is remembered from here on."""
+
+    def limit(self, x0: Tensor) -> Tensor:
+        """What is done to the guided clean estimate: nothing by default."""
+        return x0
+
+
+@dataclass(frozen=True)
+class FixedScale(ScaleRule):
+    """lambda f(u).
+
+    Args:
+        lam: lambda, at least 0; 0 is no guidance.
+        shape: f, a name of `SHAPES` or a function of u = t.
+    """
+
+    lam: float = 1.0
+    shape: Shape = "constant"
+
+    def __post_init__(self) -> None:
+        check_positive(self.lam, "the guidance scale lambda", zero=True)
+        _shape(self.shape)
+
+    @property
+    def off(self) -> bool:
+        return self.lam == 0.0
+
+    def __call__(self, norm: Tensor, at: At, memory: Memory) -> tuple[Tensor, dict[str, Tensor]]:
+        return torch.full_like(norm, self.lam * _shape(self.shape)(at.t)), {}
+
+
+@dataclass(frozen=True)
+class AdaptiveScale(ScaleRule):
+    """lambda = f(u) lam / (m + eps), m = ema_decay m + (1 - ema_decay) |g|: guidance of about the length f lam.
+
+    Roy and Roy, "When guidance breaks". Each sample has its own average over its own path. Because the length does not
+    fade near the optimum, a constant f collapses harder than a fixed scale; a bell does not.
+
+    Args:
+        lam: lambda_0, at least 0.
+        shape: f, a name of `SHAPES` or a function of u.
+        ema_decay: of the norm's running average, in [0, 1); 0 takes the present norm.
+        eps: keeps the scale finite where the gradient vanishes.
+        ema_init: first average: "first" (the first norm), "zero" or "debiased" (zero, divided by 1 - ema_decay^k).
+        lam_max: upper bound of the scale, none if None.
+        clock: u: "time" t, or "step" 1 - k / (n - 1).
+    """
+
+    lam: float = 30.0
+    shape: Shape = "sin2"
+    ema_decay: float = 0.9
+    eps: float = 1e-3
+    ema_init: Literal["first", "zero", "debiased"] = "first"
+    lam_max: float | None = None
+    clock: Literal["time", "step"] = "time"
+
+    def __post_init__(self) -> None:
+        check_positive(self.lam, "the guidance scale lambda", zero=True)
+        check_positive(self.eps, "eps", zero=True)
+        _shape(self.shape)
+        if not 0.0 <= self.ema_decay < 1.0:
+            raise InputError(f"ema_decay lies in [0, 1), got {self.ema_decay}")
+        if self.ema_init not in ("first", "zero", "debiased") or self.clock not in ("time", "step"):
+            raise InputError("ema_init is 'first', 'zero' or 'debiased' and clock is 'time' or 'step'")
+
+    @property
+    def off(self) -> bool:
+        return self.lam == 0.0
+
+    def start(self, n: int, like: Tensor) -> dict[str, Tensor]:
+        return {"scale.average": like.new_zeros(n), "scale.count": like.new_zeros(n)}
+
+    def __call__(self, norm: Tensor, at: At, memory: Memory) -> tuple[Tensor, dict[str, Tensor]]:
+        average, count = memory["scale.average"], memory["scale.count"] + 1
+        average = torch.lerp(norm, average, self.ema_decay)
+        if self.ema_init == "first":
+            average = torch.where(count == 1, norm, average)
+        level = average / (1 - self.ema_decay**count) if self.ema_init == "debiased" else average
+        u = at.t if self.clock == "time" else 1 - at.k / max(at.n - 1, 1)
+        floor = torch.finfo(norm.dtype).tiny ** 0.5  # a gradient of exactly zero stays zero guidance
+        lam = self.lam * _shape(self.shape)(u) / (level + self.eps).clamp_min(floor)
+        if self.lam_max is not None:
+            lam = lam.clamp_max(self.lam_max)
+        return lam, {"scale.average": average, "scale.count": count}
+
+
+def geoguide(lam: float) -> AdaptiveScale:
+    """lambda_0 g / |g|: guidance of a fixed length."""
+    return AdaptiveScale(lam, "constant", ema_decay=0.0, eps=0.0)
+
+
+@dataclass(frozen=True)
+class ClippedScale(ScaleRule):
+    """Gradient clipping: lambda g min(1, limit / |g|), or with on="total" v min(1, limit / |v|) of v = lambda g."""
+
+    lam: float = 1.0
+    limit_norm: float = 1.0
+    on: Literal["gradient", "total"] = "gradient"
+
+    def __post_init__(self) -> None:
+        check_positive(self.lam, "the guidance scale lambda", zero=True)
+        check_positive(self.limit_norm, "the largest norm")
+        if self.on not in ("gradient", "total"):
+            raise InputError(f"on is 'gradient' or 'total', got {self.on!r}")
+
+    @property
+    def off(self) -> bool:
+        return self.lam == 0.0
+
+    def __call__(self, norm: Tensor, at: At, memory: Memory) -> tuple[Tensor, dict[str, Tensor]]:
+        length = norm if self.on == "gradient" else self.lam * norm
+        return self.lam * (self.limit_norm / length.clamp_min(self.limit_norm)), {}
+
+
+@dataclass(frozen=True)
+class SoftScale(ScaleRule):
+    """Soft guidance: lambda limit tanh(|g| / limit) g / |g|."""
+
+    lam: float = 1.0
+    limit_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive(self.lam, "the guidance scale lambda", zero=True)
+        check_positive(self.limit_norm, "the norm at which guidance saturates")
+
+    @property
+    def off(self) -> bool:
+        return self.lam == 0.0
+
+    def __call__(self, norm: Tensor, at: At, memory: Memory) -> tuple[Tensor, dict[str, Tensor]]:
+        ratio = (norm / self.limit_norm).clamp_min(torch.finfo(norm.dtype).tiny ** 0.5)
+        return self.lam * torch.tanh(ratio) / ratio, {}
+
+
+@dataclass(frozen=True)
+class ThresholdScale(ScaleRule):
+    """Fixed guidance with dynamic thresholding of the guided estimate: x0 <- clamp(x0, -q, q) floor / q.
+
+    q is the sample's own quantile of |x0|, at least floor (Saharia et al. 2022, arXiv 2205.11487). It is meant for
+    priors whose clean samples lie in [-floor, floor].
+    """
+
+    lam: float = 1.0
+    quantile: float = 0.995
+    floor: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive(self.lam, "the guidance scale lambda", zero=True)
+        check_positive(self.floor, "floor")
+        if not 0.0 < self.quantile <= 1.0:
+            raise InputError(f"quantile lies in (0, 1], got {self.quantile}")
+
+    def __call__(self, norm: Tensor, at: At, memory: Memory) -> tuple[Tensor, dict[str, Tensor]]:
+        return torch.full_like(norm, self.lam), {}
+
+    def limit(self, x0: Tensor) -> Tensor:
+        q = torch.quantile(x0.abs().flatten(1), self.quantile, dim=1).clamp_min(self.floor)
+        q = q.view(-1, *[1] * (x0.ndim - 1))
+        return x0.clamp(-q, q) * (self.floor / q)
+
+
+def em_stability_limit(beta_max: float, dt: float, curvature: float) -> float:
+    """The fixed scale above which Euler-Maruyama steps diverge at first: (2 / (beta_max dt) - 1/2) / curvature.
+
+    Args:
+        beta_max: rate at t = 1.
+        dt: step.
+        curvature: largest eigenvalue of -grad^2 log r.
+    """
+    return (2 / (beta_max * dt) - 0.5) / curvature
+
+
+_NAMES: dict[str, type[ScaleRule]] = {
+    "adaptive": AdaptiveScale,
+    "clip": ClippedScale,
+    "fixed": FixedScale,
+    "soft": SoftScale,
+    "threshold": ThresholdScale,
+}
+
+
+def parse_scale(text: str) -> ScaleRule:
+    """A rule from "name:lambda", for example "adaptive:30"; fixed and adaptive take a shape, "adaptive:30,constant".
+
+    Raises:
+        InputError: no such name, a lambda that is no number or negative, or no such shape.
+    """
+    name, _, rest = text.partition(":")
+    if name not in _NAMES:
+        raise InputError(f"a guidance scale is name:lambda, got {text!r}; {nearest(name, _NAMES)}")
+    number, _, shape = rest.partition(",")
+    try:
+        lam = float(number)
+    except ValueError as error:
+        raise InputError(f"a guidance scale is name:lambda, for example {name}:30; got {text!r}") from error
+    if not shape:
+        return _NAMES[name](lam)  # pyright: ignore[reportCallIssue]
+    if name not in ("adaptive", "fixed"):
+        raise InputError(f"{name} takes no shape, got {text!r}")
+    return _NAMES[name](lam, shape)  # pyright: ignore[reportCallIssue]
+
+
+def _shape(shape: Shape) -> Callable[[float], float]:
+    if callable(shape):
+        return shape
+    if shape not in SHAPES:
+        raise InputError(f"unknown guidance shape {shape!r}; {nearest(shape, SHAPES)}")
+    return SHAPES[shape]
