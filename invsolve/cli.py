@@ -13,6 +13,8 @@ __all__ = ["main"]
 
 COMMANDS = {
     "restore": ("invsolve.restoration.command", "restore degraded photographs"),
+    "bench": ("invsolve.bench.command", "run benchmark suites and make their leaderboard"),
+    "priors": ("invsolve.priors_command", "list, show, check, fetch and convert priors"),
     "train": ("invsolve.train.command", "train a small prior from your own pictures"),
 }
 """Subcommands: the module whose `add_parser(subparsers)` adds it and sets `run(args) -> int`, and a line of help."""

@@ -12,7 +12,7 @@ from typing import Any
 from invsolve.core.checks import InputError, nearest
 from invsolve.core.solver import Solver
 
-__all__ = ["build", "choose", "table"]
+__all__ = ["build", "choose", "fitted", "table"]
 
 DEFAULT = "natural"
 
@@ -46,13 +46,22 @@ def build(name: str, prior: str, task: str, changes: Mapping[str, Any]) -> Solve
     kind = SOLVERS[name]
     if not kind.needs.cost:
         raise InputError(f"{name} does not look at the degraded picture: choose another solver")
-    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
-    settings = {**table(prior)[task].get(name, {}), **changes}
-    for key, value in settings.items():
+    return kind(**fitted(name, {**table(prior)[task].get(name, {}), **changes}))
+
+
+def fitted(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the solver `name`, in the types of its defaults.
+
+    Raises:
+        InputError: an unknown setting (with the nearest names), or a value of the wrong type.
+    """
+    from invsolve.solvers import SOLVERS
+
+    defaults = {field.name: field.default for field in dataclasses.fields(SOLVERS[name])}
+    for key in settings:
         if key not in defaults:
             raise InputError(f"{name} has no setting {key!r}; {nearest(key, defaults)}")
-        settings[key] = _fitting(name, key, value, defaults[key])
-    return kind(**settings)
+    return {key: _fitting(name, key, value, defaults[key]) for key, value in settings.items()}
 
 
 def _fitting(solver: str, key: str, value: Any, default: Any) -> Any:

@@ -1,0 +1,168 @@
+"""Results for others: rows as CSV or Parquet, a bundle to hand in, and paired comparisons of two stores."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from invsolve.bench.statistics import bootstrap_interval, holm, paired_test
+from invsolve.bench.store import Store, write_whole
+from invsolve.bench.table import tables
+from invsolve.bench.text import markdown, number
+from invsolve.core.checks import InputError
+from invsolve.metrics import METRICS
+
+__all__ = ["check_bundle", "compare", "export", "submit"]
+
+COLUMNS = (
+    "hash", "task", "solver", "item", "seed", "status", "error", "forwards", "backwards", "seconds", "memory",
+    "environment", "measurement",
+)  # fmt: skip
+
+
+def _flat(store: Store) -> tuple[list[str], list[dict[str, Any]]]:
+    """All active units with their scores, one row each."""
+    scores: dict[str, dict[str, float]] = {}
+    names: dict[str, None] = {}
+    for unit, metric, value, implementation in store.db.execute(
+        "SELECT unit, metric, value, implementation FROM scores ORDER BY metric"
+    ):
+        column = f"{metric} [{implementation}]"
+        names.setdefault(column)
+        scores.setdefault(unit, {})[column] = value
+    rows = [{**{c: unit[c] for c in COLUMNS}, **scores.get(unit["hash"], {})} for unit in store.units()]
+    return [*COLUMNS, *names], rows
+
+
+def _csv(columns: list[str], rows: list[dict[str, Any]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def export(folder: Path, out: Path) -> int:
+    """Write every active unit with its scores; returns their number.
+
+    Args:
+        folder: of the store.
+        out: file that ends in .csv or .parquet.
+
+    Raises:
+        InputError: another ending, no such folder, or Parquet without pyarrow.
+    """
+    if out.suffix not in (".csv", ".parquet"):
+        raise InputError(f"{out} ends neither in .csv nor in .parquet")
+    if not out.parent.is_dir():
+        raise InputError(f"the folder {out.parent} does not exist: make it first")
+    with Store.reading(folder) as store:
+        columns, rows = _flat(store)
+    if out.suffix == ".csv":
+        write_whole(out, _csv(columns, rows))
+        return len(rows)
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise InputError("Parquet needs pyarrow: pip install 'invsolve[bench]', or export to .csv") from error
+    part = out.with_name(f".{out.name}.part")
+    content = {column: [row.get(column) for row in rows] for column in columns}
+    pyarrow.parquet.write_table(pyarrow.table(content), part)
+    part.replace(out)
+    return len(rows)
+
+
+def submit(folder: Path, out: Path) -> Path:
+    """Pack rows, tables, suite, environments and the hashes of all outputs into a ZIP file with a manifest.
+
+    `check_bundle` finds any file that was changed afterwards, and any row whose unit's hash is not that of its content.
+
+    Raises:
+        InputError: not a .zip file, no such folder, or a suite that is not complete.
+    """
+    if out.suffix != ".zip" or not out.parent.is_dir():
+        raise InputError(f"name a .zip file in a folder that exists, got {out}")
+    with Store.reading(folder) as store:
+        units = store.units()
+        missing = sum(unit["status"] is None for unit in units)
+        if missing:
+            raise InputError(f"{missing} of {len(units)} units have not run: finish the suite before handing it in")
+        contents = {unit["hash"]: store.content(unit["hash"]) for unit in units}
+        outputs = {unit["hash"]: _sha(store.output_path(unit["hash"]).read_bytes()) for unit in units}
+        known = {row["hash"]: json.loads(row["content"]) for row in store.db.execute("SELECT * FROM environments")}
+        about = {"suite": store.meta("suite"), "description": store.meta("description"), "environments": known}
+        files = {
+            "rows.csv": _csv(*_flat(store)),
+            "tables.md": markdown(tables(store)).encode(),
+            "suite.toml": str(store.meta("source")).encode(),
+            "about.json": json.dumps(about, indent=1).encode(),
+            "units.json": json.dumps(contents, indent=1).encode(),
+            "outputs.json": json.dumps(outputs, indent=1).encode(),
+        }
+    files["manifest.json"] = json.dumps({name: _sha(content) for name, content in files.items()}, indent=1).encode()
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    write_whole(out, packed.getvalue())
+    return out
+
+
+def check_bundle(path: Path) -> list[str]:
+    """What is wrong with a bundle, in sentences; nothing if it is as it was packed."""
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    manifest = json.loads(files["manifest.json"])
+    wrong = [f"{name} was changed" for name, digest in manifest.items() if _sha(files.get(name, b"")) != digest]
+    for unit, content in json.loads(files["units.json"]).items():
+        if hashlib.sha256(content.encode()).hexdigest()[:32] != unit:
+            wrong.append(f"unit {unit} is not the hash of its content")
+    return wrong
+
+
+def _sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def compare(first: Path, second: Path, metric: str) -> str:
+    """Paired differences second - first of a metric, by task and solver, over the items and seeds both have.
+
+    Raises:
+        InputError: an unknown metric, or nothing in common.
+    """
+    if metric not in METRICS:
+        from invsolve.core.checks import nearest
+
+        raise InputError(f"unknown metric {metric!r}; {nearest(metric, METRICS)}")
+    values = []
+    for folder in (first, second):
+        with Store.reading(folder) as store:
+            rows = store.db.execute(
+                "SELECT u.task, u.solver, u.item, u.seed, s.value FROM units u JOIN scores s ON s.unit = u.hash "
+                "WHERE u.active = 1 AND s.metric = ? AND s.value IS NOT NULL ORDER BY u.place",
+                (metric,),
+            )
+            values.append({tuple(row)[:4]: row["value"] for row in rows})
+    groups: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for key in values[0]:
+        if key in values[1]:
+            task, solver, item, _ = key
+            group = groups.setdefault((task, solver), {})
+            group.setdefault(item, []).append(values[1][key] - values[0][key])
+    if not groups:
+        raise InputError(f"{first} and {second} have no unit with {metric} in common")
+    means = {key: [sum(v) / len(v) for v in group.values()] for key, group in groups.items()}
+    adjusted = holm([paired_test(v) for v in means.values()])
+    lines = [f"{metric}: {second} minus {first} (95 % interval; p-values corrected by Holm's method)"]
+    for ((task, solver), v), p in zip(means.items(), adjusted, strict=True):
+        low, high = bootstrap_interval(v)
+        interval = f"[{low:+.4f}, {high:+.4f}]" if math.isfinite(low) else ""
+        lines.append(f"  {task:16} {solver:24} {sum(v) / len(v):+.4f} {interval} p {number(p)}  {len(v)} items")
+    return "\n".join(lines) + "\n"

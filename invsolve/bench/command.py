@@ -1,0 +1,248 @@
+"""The command `invsolve bench`."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import sys
+import time
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from invsolve.core.checks import InputError
+
+__all__ = ["add_parser"]
+
+ACTIONS = {
+    "run": "compute what is missing of a suite, then score it",
+    "status": "what is done, failed and missing",
+    "score": "score stored restorations (again), for metrics that are new or whose weights have come",
+    "report": "write the page and the tables",
+    "compare": "paired differences of two results",
+    "export": "write all rows as CSV or Parquet",
+    "submit": "pack a bundle that others can check",
+    "list": "the suites in the package",
+}
+HOME = Path("runs") / "bench"
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
+    """Add `bench` to a command line; the parser's default `run` takes the parsed arguments."""
+    parser = subparsers.add_parser("bench", help="run benchmark suites and make their leaderboard")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    added = {name: actions.add_parser(name, help=line) for name, line in ACTIONS.items()}
+    for name in ("run", "status", "score", "report", "export", "submit"):
+        add = added[name].add_argument
+        add("suite", nargs="?", default="quick", help="shipped suite or .toml file (default quick)")
+        add("--store", type=Path, metavar="DIR", help="folder of the results (default runs/bench/SUITE)")
+    add = added["run"].add_argument
+    add("--only", action="append", default=[], metavar="KIND=PATTERN", help="task=, solver=, item=, seed=, unit=")
+    add("--set", action="append", default=[], dest="settings", metavar="PART.NAME=VALUE", help="as solver.n_steps=20")
+    add("--data", metavar="PATH", help="folder or list of pictures instead of the suite's")
+    add("--prior", metavar="NAME", help="prior instead of the suite's")
+    add("--items", type=int, metavar="N", help="the first N pictures alone")
+    add("--workers", type=int, metavar="N", help="worker processes (default: one a processor)")
+    add("--ray", metavar="ADDRESS", help="run on a Ray cluster: auto, HOST:PORT, or local")
+    add("--gpus", type=float, default=0.0, metavar="N", help="with --ray: GPUs of each worker (default 0)")
+    add("--retry", action="store_true", help="run failed units again")
+    add("--no-score", action="store_true", help="do not score at the end")
+    added["score"].add_argument("--metrics", nargs="+", metavar="NAME", help="default: those of the suite")
+    added["report"].add_argument("--out", type=Path, metavar="DIR", help="default: STORE/report")
+    added["report"].add_argument("--pictures", type=int, default=6, help="items of each task shown (default 6)")
+    added["compare"].add_argument("stores", nargs=2, metavar="STORE", help="suites or folders of results")
+    added["compare"].add_argument("--metric", default="psnr", help="default psnr")
+    for name in ("export", "submit"):
+        added[name].add_argument("-o", "--out", type=Path, required=True, metavar="FILE")
+    parser.set_defaults(run=run_command)
+    return parser
+
+
+def run_command(args: argparse.Namespace) -> int:
+    """Do what was asked."""
+    return globals()[f"_{args.action}"](args)
+
+
+def _settings(args: argparse.Namespace) -> list[tuple[str, Any]]:
+    """The changes of the command line, in its order."""
+    changes: list[tuple[str, Any]] = []
+    for text in args.settings:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set takes PART.NAME=VALUE, for example solver.n_steps=20, got {text!r}")
+        try:
+            changes.append((name, tomllib.loads(f"value = {value}")["value"]))
+        except tomllib.TOMLDecodeError:
+            changes.append((name, value))
+    if args.data is not None:
+        path = Path(args.data)
+        changes += [("data.kind", "list" if path.is_file() else "folder"), ("data.path", str(path.resolve()))]
+    for key, value in (("prior.name", args.prior), ("data.items", args.items)):
+        if value is not None:
+            changes.append((key, value))
+    return changes
+
+
+def _store(args: argparse.Namespace, changes: Sequence[tuple[str, Any]] = ()) -> Path:
+    """The folder of the results: changes of settings make one of their own, data and prior do not."""
+    if args.store is not None:
+        return args.store
+    name = Path(args.suite).stem if args.suite.endswith(".toml") else args.suite
+    own = [change for change in changes if change[0].split(".")[0] not in ("data", "prior")]
+    return HOME / (f"{name}-{hashlib.sha256(repr(own).encode()).hexdigest()[:8]}" if own else name)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from invsolve.bench.reading import load_suite
+    from invsolve.bench.runner import run
+    from invsolve.bench.store import Store
+
+    changes = _settings(args)
+    suite = load_suite(args.suite, changes)
+    if args.workers is not None and args.workers < 1:
+        raise InputError(f"--workers must be at least 1, got {args.workers}")
+    folder, began = _store(args, changes), time.monotonic()
+    with Store.writing(folder) as store, _Bar() as bar:
+        executor = _executor(args, suite.threads)
+        count = run(suite, store, executor, only=args.only, retry=args.retry, report=bar.unit)
+        if not args.no_score:
+            _scored(store, None, bar)
+        lines = _summary(store)
+    sys.stdout.write(f"{count} units in {time.monotonic() - began:.0f} s -> {folder}\n" + lines)
+    return 0
+
+
+def _executor(args: argparse.Namespace, threads: int) -> Any:
+    import torch
+
+    if args.ray is not None:
+        from invsolve.bench.ray import RayExecutor
+
+        return RayExecutor(args.ray, args.workers or 0, threads, args.gpus)
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = args.workers or (1 if torch.cuda.is_available() else max(1, processors // threads))
+    if count == 1:
+        return None
+    from invsolve.bench.workers import Workers
+
+    return Workers(count, threads)
+
+
+def _scored(store: Any, metrics: Sequence[str] | None, bar: _Bar) -> None:
+    from invsolve.bench.scoring import score
+
+    score(store, metrics, bar.score)
+
+
+def _score(args: argparse.Namespace) -> int:
+    from invsolve.bench.store import Store
+    from invsolve.metrics import metric_named
+
+    for name in args.metrics or ():
+        metric_named(name)
+    with Store.writing(_existing(_store(args))) as store, _Bar() as bar:
+        if args.metrics:
+            store.add_metrics(args.metrics)
+        _scored(store, args.metrics, bar)
+        sys.stdout.write(_summary(store))
+    return 0
+
+
+def _existing(folder: Path) -> Path:
+    if not (folder / "results.db").is_file():
+        raise InputError(f"there are no results in {folder}: run `invsolve bench run` first, or name --store DIR")
+    return folder
+
+
+def _status(args: argparse.Namespace) -> int:
+    from invsolve.bench.store import Store
+
+    with Store.reading(_store(args)) as store:
+        sys.stdout.write(_summary(store))
+    return 0
+
+
+def _summary(store: Any) -> str:
+    """Units by status in each task and solver, and what the failures say."""
+    from invsolve.bench.text import status_text
+
+    return status_text(store)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from invsolve.bench.report import write_report
+
+    path = write_report(_existing(_store(args)), args.out, pictures=args.pictures)
+    sys.stdout.write(f"{path}\n")
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from invsolve.bench.bundle import compare
+
+    folders = [Path(name) if Path(name).is_dir() else HOME / name for name in args.stores]
+    sys.stdout.write(compare(folders[0], folders[1], args.metric))
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from invsolve.bench.bundle import export
+
+    sys.stdout.write(f"{export(_existing(_store(args)), args.out)} rows -> {args.out}\n")
+    return 0
+
+
+def _submit(args: argparse.Namespace) -> int:
+    from invsolve.bench.bundle import submit
+
+    sys.stdout.write(f"{submit(_existing(_store(args)), args.out)}\n")
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    from invsolve.bench.reading import load_suite, shipped
+
+    for name in shipped():
+        suite = load_suite(name)
+        count = sum(len(solver.settings) for solver in suite.solvers)
+        sys.stdout.write(f"{name:12} {suite.title}; {len(suite.tasks)} tasks, {count} rows\n")
+    return 0
+
+
+class _Bar:
+    """Progress on standard error: a bar on a terminal, else a line a minute."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __enter__(self) -> _Bar:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import TimeRemainingColumn as Remaining
+
+        console = Console(stderr=True)
+        self._terminal = console.is_terminal
+        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), Remaining())
+        self._bar = Progress(*columns, TextColumn("{task.description}"), console=console, disable=not self._terminal)
+        self._bar.__enter__()
+        self._task = self._bar.add_task("", total=None)
+        return self
+
+    def __exit__(self, *parts: Any) -> None:
+        self._bar.__exit__(*parts)
+
+    def unit(self, progress: Any) -> None:
+        unit = progress.unit
+        words = f"{unit.task} / {unit.solver} / {unit.item}: {progress.status}"
+        self._tell(progress.done, progress.total, words)
+
+    def score(self, done: int, total: int) -> None:
+        self._tell(done, total, "scored")
+
+    def _tell(self, done: int, total: int, words: str) -> None:
+        self._bar.update(self._task, completed=done, total=total, description=words)
+        if not self._terminal and (done == total or time.monotonic() - self._last > 60):
+            self._last = time.monotonic()
+            sys.stderr.write(f"invsolve: {done} of {total} units; {words}\n")

@@ -1,0 +1,142 @@
+"""The pictures of a suite, each named by the hash of its content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from invsolve.bench.suite import DataSpec, canonical
+from invsolve.core.checks import InputError
+from invsolve.core.prior import Prior
+from invsolve.core.rng import Rng
+
+__all__ = ["Item", "find_items"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture that can be read when it is needed.
+
+    Attributes:
+        name: of the row; file name without its ending.
+        digest: of the file's bytes and of what is cut out of it.
+        source: path, or the number of a draw.
+    """
+
+    name: str
+    digest: str
+    source: Path | int
+    spec: DataSpec
+
+    def load(self, prior: Prior | None = None) -> Tensor:
+        """The picture [3, H, W] in [0, 1].
+
+        Raises:
+            InputError: it cannot be read, or is smaller than the suite's size.
+        """
+        if isinstance(self.source, int):
+            return _draw(prior, self.source)
+        from invsolve.io import read_picture
+
+        picture = read_picture(self.source).pixels.expand(3, -1, -1).clamp(0, 1)
+        return _cut(picture, self.spec, self.name)
+
+
+def find_items(spec: DataSpec, prior: Prior | None = None) -> list[Item]:
+    """The items of a suite in the order of their names.
+
+    Raises:
+        InputError: no such folder or list, no picture in it, two of one name, or a prior that cannot draw.
+    """
+    if spec.kind == "draws":
+        _drawable(prior)
+        law = repr(prior)
+        return [Item(f"draw {i}", _digest(law.encode(), {"draw": i}), i, spec) for i in range(spec.items)]
+    paths = _paths(spec)
+    paths = paths[: spec.items] if spec.items else paths
+    names = [path.stem for path in paths]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two pictures of the data are named {name}: rename one")
+    cut = {"size": spec.size, "fit": spec.fit}
+    return [Item(path.stem, _digest(_bytes(path), cut), path, spec) for path in paths]
+
+
+def _paths(spec: DataSpec) -> list[Path]:
+    from invsolve.io import SUFFIXES
+
+    if spec.kind == "packaged":
+        return _packaged()
+    if not spec.path:
+        raise InputError("this suite needs your pictures: give them with --data (a folder, or a list of paths)")
+    path = Path(spec.path)
+    if spec.kind == "list" or path.is_file():
+        if not path.is_file():
+            raise InputError(f"there is no list of pictures {path}")
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        found = [path.parent / line for line in lines if line and not line.startswith("#")]
+        missing = [entry for entry in found if not entry.is_file()]
+        if missing:
+            raise InputError(f"{path} names {missing[0]}, which is not there ({len(missing)} of {len(found)} missing)")
+    else:
+        if not path.is_dir():
+            raise InputError(f"there is no folder of pictures {path}: give it with --data DIR")
+        found = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in SUFFIXES)
+    if not found:
+        raise InputError(f"{path} holds no picture ({', '.join(SUFFIXES)})")
+    return found
+
+
+def _packaged() -> list[Path]:
+    """The test pictures that travel in the package."""
+    folder = Path(str(files("invsolve") / "bench" / "pictures"))
+    return sorted(path for path in folder.iterdir() if path.suffix == ".png")
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        return f"unreadable {path.name}: {error.strerror}".encode()
+
+
+def _digest(content: bytes, cut: Mapping[str, Any]) -> str:
+    return hashlib.sha256(hashlib.sha256(content).digest() + canonical(cut).encode()).hexdigest()[:32]
+
+
+def _cut(picture: Tensor, spec: DataSpec, name: str) -> Tensor:
+    """The middle square of the suite's size."""
+    if not spec.size:
+        return picture.contiguous()
+    height, width = picture.shape[1:]
+    if spec.fit == "resize" and min(height, width) != spec.size:
+        from invsolve.restoration.tasks import resized
+
+        scale = spec.size / min(height, width)
+        height, width = max(spec.size, round(height * scale)), max(spec.size, round(width * scale))
+        picture = resized(picture, (height, width)).clamp(0, 1)
+    if min(height, width) < spec.size:
+        raise InputError(f"{name} has {width} x {height} pixels, the suite cuts squares of {spec.size}")
+    top, left = (height - spec.size) // 2, (width - spec.size) // 2
+    return picture[:, top : top + spec.size, left : left + spec.size].contiguous()
+
+
+def _drawable(prior: Prior | None) -> Any:
+    sample = getattr(prior, "sample", None)
+    if prior is None or sample is None:
+        raise InputError("[data] kind 'draws' needs a prior with an exact sampler: a Gaussian or mixture prior")
+    return sample
+
+
+def _draw(prior: Prior | None, index: int) -> Tensor:
+    from invsolve.core.problem import Problem
+
+    x = _drawable(prior)(1, Rng(index, [("draw", 0)]))
+    assert prior is not None
+    return Problem(prior).to_image(x)[0].float()

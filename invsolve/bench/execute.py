@@ -1,0 +1,185 @@
+"""Running one unit: the same code in this process, in a worker process and on a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invsolve.bench.suite import PriorSpec, TaskSpec, canonical
+from invsolve.bench.tasks import Measurement
+from invsolve.core.checks import CapabilityError
+from invsolve.core.driver import Progress, solve
+from invsolve.core.prior import Prior
+
+__all__ = ["Job", "execute", "failure", "load_spec_prior", "pack"]
+
+LARGEST = 60000.0
+"""Outputs are stored in half precision, whose largest number is 65504."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is given: the unit's content and its measurement as the bytes of a safetensors file."""
+
+    hash: str
+    content: str
+    measurement: bytes
+
+
+class OverBudget(Exception):
+    """A unit took longer than its suite allows."""
+
+
+def execute(job: Job) -> bytes:
+    """The outcome of a unit as the bytes of the file that is stored: tensors, and a record with its status.
+
+    The status is "ok", "unable" (the method cannot do this problem), or "failed" with a traceback or the solver's own
+    sentence. Nothing is raised.
+    """
+    spec = json.loads(job.content)
+    torch.set_num_threads(spec["threads"])
+    record: dict[str, Any] = {"unit": job.hash, "started": time.time(), "worker": f"{platform.node()}:{os.getpid()}"}
+    tensors: dict[str, Tensor] = {}
+    _forget_peak()
+    began = time.perf_counter()
+    try:
+        prior = load_spec_prior(canonical(spec["prior"]))
+        found, tensors = _solve(spec, _measurement(spec, job.measurement), prior)
+        record |= found
+    except CapabilityError as error:
+        record |= {"status": "unable", "error": _line(error)}
+    except Exception as error:
+        from invsolve.bench.peers import Unable
+
+        unable = isinstance(error, Unable)
+        record |= {"status": "unable" if unable else "failed", "error": _line(error)}
+        record |= {} if unable else {"traceback": traceback.format_exc()}
+    record |= {"seconds": time.perf_counter() - began, "memory": _peak(), "finished": time.time()}
+    return pack(record, tensors)
+
+
+def failure(hash: str, error: str, trace: str = "") -> bytes:
+    """The outcome of a unit that could not even be begun, or whose workers died."""
+    now = time.time()
+    record = {"unit": hash, "status": "failed", "error": error, "traceback": trace or error, "worker": ""}
+    return pack({**record, "started": now, "finished": now, "seconds": 0.0, "memory": 0}, {})
+
+
+def pack(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
+    """The file of an outcome."""
+    from safetensors.torch import save
+
+    return save({k: v.contiguous() for k, v in tensors.items()}, {"record": json.dumps(record)})
+
+
+@lru_cache(maxsize=1)
+def load_spec_prior(spec: str) -> Prior:
+    """The prior of a unit, kept for the next one."""
+    from invsolve import priors
+
+    table = json.loads(spec)
+    known = PriorSpec(table["name"], table["options"])
+    options = dict(known.options)
+    if isinstance(options.get("autocast"), str):
+        options["autocast"] = getattr(torch, options["autocast"])
+    return priors.load(known.name, **options)
+
+
+def _measurement(spec: Mapping[str, Any], content: bytes) -> Measurement:
+    from safetensors.torch import load
+
+    task = spec["task"]
+    return Measurement.from_tensors(TaskSpec("", task["kind"], task["noise"], task["options"]), load(content))
+
+
+def _solve(spec: Mapping[str, Any], measurement: Measurement, prior: Prior) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Record and tensors of a run."""
+    solver, samples = spec["solver"], spec["solver"]["samples"]
+    if solver["method"] == "baseline":
+        picture = measurement.baseline()
+        return {"status": "ok", "forwards": 0.0, "backwards": 0.0}, {"visible": _half(picture[None])}
+    problem = measurement.problem(prior)
+    if solver["method"] == "peer":
+        from invsolve.bench.peers import PEERS, run_peer
+
+        peer = next(peer for peer in PEERS if peer.name == solver["solver"])
+        done = run_peer(peer, problem, samples, spec["seed"])
+        return _ending(done.samples[0], "ok", done.forwards, done.backwards, {})
+    from invsolve.solvers import SOLVERS
+
+    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in solver["settings"].items()}
+    result = solve(
+        problem,
+        SOLVERS[solver["solver"]](**settings),
+        samples=samples,
+        seed=spec["seed"],
+        items=[spec["item"]],
+        callbacks=[_budget(spec["seconds"])] if spec["seconds"] else [],
+        microbatch=spec["microbatch"] or None,
+    )
+    theta = {f"theta.{name}": value[0].float() for name, value in result.theta.items()}
+    sentence = next((s for s in result.status[0] if s != "ok"), "ok")
+    stats = result.stats
+    return _ending(result.samples[0], sentence, stats.network_forwards, stats.network_backwards, theta)
+
+
+def _ending(
+    samples: Tensor, sentence: str, forwards: float, backwards: float, theta: Mapping[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    calls = {"forwards": forwards, "backwards": backwards}
+    if sentence == "ok" and not bool(torch.isfinite(samples).all()):
+        sentence = "values are not finite"
+    if sentence != "ok":
+        return {"status": "failed", "error": sentence, "traceback": sentence, **calls}, {}
+    return {"status": "ok", **calls}, {"samples": _half(samples), **theta}
+
+
+def _half(samples: Tensor) -> Tensor:
+    return samples.float().clamp(-LARGEST, LARGEST).half()
+
+
+def _budget(seconds: float) -> Any:
+    end = time.perf_counter() + seconds
+
+    def callback(progress: Progress) -> None:
+        if time.perf_counter() > end:
+            raise OverBudget(f"stopped at step {progress.step} of {progress.n_steps}: over its {seconds:g} seconds")
+
+    return callback
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+
+
+def _forget_peak() -> None:
+    """Begin a new peak of memory, where the system lets a process do so (Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _peak() -> int:
+    """Bytes: the most this process held since `_forget_peak`; on a GPU, the most that was allocated."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    from invsolve.core.checkpoint import peak_memory
+
+    return peak_memory(torch.device("cpu"))

@@ -1,0 +1,86 @@
+"""Units on a Ray cluster: actors hold the prior, outcomes come back to the one writer."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from invsolve.bench.execute import Job, execute
+from invsolve.bench.runner import Event, Executor
+from invsolve.core.checks import InputError
+
+__all__ = ["RayExecutor"]
+
+
+class _Holder:
+    """What runs on the cluster: a process of its own, which keeps the prior between units."""
+
+    def __init__(self, threads: int) -> None:
+        os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
+
+    def run(self, hash: str, content: str, measurement: bytes) -> bytes:
+        return execute(Job(hash, content, measurement))
+
+    def pid(self) -> int:
+        return os.getpid()
+
+
+class RayExecutor(Executor):
+    """`count` actors with `threads` processors each (and a GPU each where `gpus`).
+
+    Actors belong to this driver: they end with it, so that a run that is started again computes nothing twice.
+
+    Args:
+        address: of the cluster ("auto", "HOST:PORT"), or "local" to start one on this machine.
+        count: of actors; as many as the cluster has room for if 0.
+        threads: of a unit.
+        gpus: of an actor, a fraction allowed.
+
+    Raises:
+        InputError: Ray is not installed, or there is no such cluster.
+    """
+
+    def __init__(self, address: str, count: int = 0, threads: int = 1, gpus: float = 0.0) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise InputError("--ray needs Ray: pip install 'invsolve[ray]'") from error
+        self._ray: Any = ray
+        options: dict[str, Any] = {"num_cpus": max(count, 1) * threads} if address == "local" else {"address": address}
+        try:
+            ray.init(**options, include_dashboard=False if address == "local" else None, log_to_driver=False)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise InputError(f"no Ray cluster answers at {address!r}: {' '.join(str(error).split())[:200]}") from error
+        room = int(ray.cluster_resources().get("CPU", 1) // threads)
+        self._remote: Any = ray.remote(num_cpus=threads, num_gpus=gpus)(_Holder)
+        self._threads = threads
+        self._idle = [self._remote.remote(threads) for _ in range(max(1, min(count or room, room)))]
+        self._busy: dict[Any, tuple[Any, Job]] = {}
+
+    def room(self) -> int:
+        return len(self._idle)
+
+    def submit(self, job: Job) -> None:
+        actor = self._idle.pop()
+        self._busy[actor.run.remote(job.hash, job.content, job.measurement)] = (actor, job)
+
+    def wait(self) -> list[Event]:
+        ready, _ = self._ray.wait(list(self._busy), num_returns=1)
+        events = []
+        for reference in ready:
+            actor, job = self._busy.pop(reference)
+            try:
+                events.append(Event(job, self._ray.get(reference)))
+            except self._ray.exceptions.RayError as error:
+                events.append(Event(job, None, type(error).__name__))
+                self._ray.kill(actor)
+                actor = self._remote.remote(self._threads)
+            self._idle.append(actor)
+        return events
+
+    def pids(self) -> list[int]:
+        """The processes of idle actors on this machine, for tests that kill them."""
+        return self._ray.get([actor.pid.remote() for actor in self._idle])
+
+    def close(self) -> None:
+        self._ray.shutdown()

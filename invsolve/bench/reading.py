@@ -1,0 +1,263 @@
+"""Suites from TOML: every key checked before anything runs, and a typo answered with the nearest key."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from invsolve.bench.suite import DataSpec, PriorSpec, SolverSpec, Suite, TaskSpec
+from invsolve.core.checks import InputError, nearest
+
+__all__ = ["load_suite", "shipped", "toml_text"]
+
+_TOP = ("title", "note", "published", "data", "prior", "run", "tasks", "solvers")
+_RUN = {"seeds": [0], "samples": 1, "threads": 1, "microbatch": 0, "seconds": 0.0, "metrics": ["psnr", "ssim"]}
+_SOLVER = ("name", "solver", "peer", "baseline", "preset", "settings", "samples", "tasks")
+
+
+def shipped() -> list[str]:
+    """The names of the suites in the package."""
+    return sorted(path.name.removesuffix(".toml") for path in _folder().iterdir() if path.name.endswith(".toml"))
+
+
+def _folder() -> Any:
+    return files("invsolve") / "bench" / "suites"
+
+
+def load_suite(name: str | Path, overrides: Sequence[tuple[str, Any]] = ()) -> Suite:
+    """A suite by its shipped name or from a TOML file.
+
+    Args:
+        name: a shipped suite or a path that ends in .toml.
+        overrides: ("data.items", 2), ("run.samples", 4), ("prior.name", "natural"), ("ndtm.n_steps", 20) for one row,
+            ("solver.n_steps", 20) for all rows whose solver has the setting.
+
+    Raises:
+        InputError: no such suite, or anything in it that cannot be run; the message says where and names the nearest.
+    """
+    path = Path(name)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise InputError(f"there is no suite file {path}")
+        text, label = path.read_text(encoding="utf-8"), path.stem
+    elif str(name) in shipped():
+        text, label = (_folder() / f"{name}.toml").read_text(encoding="utf-8"), str(name)
+    else:
+        raise InputError(f"unknown suite {str(name)!r}; {nearest(str(name), shipped())}; or name a .toml file")
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"the suite {label} is not valid TOML: {error}") from error
+    return _suite(label, _overridden(table, overrides))
+
+
+def _overridden(table: dict[str, Any], overrides: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    for key, value in overrides:
+        where, dot, setting = key.partition(".")
+        if not dot:
+            raise InputError(f"--set takes PART.NAME=VALUE, for example solver.n_steps=20 or data.items=2, got {key!r}")
+        if where in ("data", "prior", "run"):
+            table.setdefault(where, {})[setting] = value
+            continue
+        rows = table.get("solvers", [])
+        chosen = [row for row in rows if where == "solver" or row.get("name") == where]
+        if where == "solver":
+            chosen = [row for row in chosen if _has_setting(row, setting)]
+        if not chosen:
+            known = ["data", "prior", "run", "solver", *(str(row.get("name")) for row in rows)]
+            reason = nearest(where, known) if where not in known else f"no solver of it has the setting {setting!r}"
+            raise InputError(f"--set {key} changes nothing in this suite; {reason}")
+        for row in chosen:
+            row["settings"] = {**row.get("settings", {}), setting: value}
+    return table
+
+
+def _has_setting(row: Mapping[str, Any], setting: str) -> bool:
+    from invsolve.solvers import SOLVERS
+
+    name = row.get("solver", row.get("name"))
+    return name in SOLVERS and setting in {f.name for f in dataclasses.fields(SOLVERS[name])}
+
+
+def _keys(where: str, table: Any, known: Sequence[str]) -> dict[str, Any]:
+    """The table, after its keys were checked."""
+    if not isinstance(table, dict):
+        raise InputError(f"{where} of the suite is a table of values, got {table!r}")
+    for key in table:
+        if key not in known:
+            raise InputError(f"{where} of the suite has no key {key!r}; {nearest(key, known)}")
+    return table
+
+
+def _typed(where: str, key: str, value: Any, kind: type | tuple[type, ...]) -> Any:
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if (isinstance(value, bool) and bool not in kinds) or not isinstance(value, kinds):
+        words = " or ".join(k.__name__ for k in kinds)
+        raise InputError(f"{where} of the suite: {key} is {words}, got {value!r}")
+    return value
+
+
+def _suite(name: str, table: dict[str, Any]) -> Suite:
+    from invsolve.metrics import metric_named
+
+    _keys("the top level", table, _TOP)
+    for part in ("data", "tasks", "solvers"):
+        if not table.get(part):
+            raise InputError(f"the suite {name} has no [{part}]: every suite needs data, tasks and solvers")
+    run = {**_RUN, **_keys("[run]", table.get("run", {}), list(_RUN))}
+    for key, default in _RUN.items():
+        _typed("[run]", key, run[key], (int, float) if isinstance(default, float) else type(default))
+    if not run["seeds"] or min(run["samples"], run["threads"]) < 1 or min(run["microbatch"], run["seconds"]) < 0:
+        raise InputError("[run] of the suite: seeds are not empty, samples and threads at least 1, others at least 0")
+    for metric in run["metrics"]:
+        metric_named(metric)
+    prior = PriorSpec(**_keys("[prior]", table.get("prior", {}), ["name", "options"]))
+    tasks = tuple(_task(row) for row in table["tasks"])
+    _different("tasks", [task.name for task in tasks])
+    solvers = tuple(_solver(row, tasks, prior.name, run["samples"]) for row in table["solvers"])
+    _different("solvers", [solver.name for solver in solvers])
+    return Suite(
+        name=name,
+        title=str(table.get("title", name)),
+        data=_data(table["data"]),
+        prior=prior,
+        tasks=tasks,
+        solvers=solvers,
+        seeds=tuple(run["seeds"]),
+        threads=run["threads"],
+        microbatch=run["microbatch"],
+        seconds=float(run["seconds"]),
+        metrics=tuple(run["metrics"]),
+        published=str(table.get("published", "")),
+        note=str(table.get("note", "")),
+        source=toml_text(table),
+    )
+
+
+def _different(what: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two {what} of the suite are named {name!r}: names must differ")
+
+
+def _data(table: Any) -> DataSpec:
+    known = {f.name: f for f in dataclasses.fields(DataSpec)}
+    _keys("[data]", table, list(known))
+    kind = table.get("kind", "")
+    kinds = ("draws", "folder", "list", "packaged")
+    if kind not in kinds:
+        raise InputError(f"[data] of the suite: unknown kind {kind!r}; {nearest(str(kind), kinds)}")
+    for key in ("items", "size"):
+        if _typed("[data]", key, table.get(key, 0), int) < 0:
+            raise InputError(f"[data] of the suite: {key} must be at least 0, got {table[key]}")
+    if table.get("fit", "crop") not in ("crop", "resize"):
+        raise InputError(f"[data] of the suite: fit is 'crop' or 'resize', got {table['fit']!r}")
+    if kind == "draws" and not table.get("items"):
+        raise InputError("[data] of the suite: draws needs items, the number of pictures to draw")
+    return DataSpec(**table)
+
+
+def _task(row: Any) -> TaskSpec:
+    from invsolve.bench.tasks import KINDS, check_options
+
+    if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+        raise InputError("every task of the suite needs a name, for example name = 'superres4'")
+    where, kind = f"the task {row['name']!r}", row.get("kind", "")
+    if kind not in KINDS:
+        raise InputError(f"{where} of the suite: unknown kind {kind!r}; {nearest(str(kind), KINDS)}")
+    options = _keys(where, row, ["name", "kind", "noise", *KINDS[kind]])
+    noise = float(_typed(where, "noise", row.get("noise", 0.01), (int, float)))
+    if not 0 < noise <= 1:
+        raise InputError(f"{where} of the suite: noise is above 0 and at most 1, got {noise}")
+    rest = {key: value for key, value in options.items() if key not in ("name", "kind", "noise")}
+    check_options(where, kind, rest)
+    return TaskSpec(row["name"], kind, noise, rest)
+
+
+def _solver(row: Any, tasks: Sequence[TaskSpec], prior: str, samples: int) -> SolverSpec:
+    if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+        raise InputError("every solver of the suite needs a name, for example name = 'ndtm'")
+    name = row["name"]
+    where = f"the solver {name!r}"
+    _keys(where, row, _SOLVER)
+    known = [task.name for task in tasks]
+    for task in row.get("tasks", []):
+        if task not in known:
+            raise InputError(f"{where} of the suite: unknown task {task!r}; {nearest(task, known)}")
+    chosen = [task for task in tasks if task.name in row.get("tasks", known)]
+    count = _typed(where, "samples", row.get("samples", samples), int)
+    if "peer" in row or row.get("baseline", False):
+        return _foreign(where, row, chosen, count)
+    solver, preset = row.get("solver", name), row.get("preset", "restore")
+    settings = {task.name: _settings(where, solver, preset, prior, task, row.get("settings", {})) for task in chosen}
+    return SolverSpec(name, "solver", solver, settings, preset, count)
+
+
+def _foreign(where: str, row: dict[str, Any], tasks: Sequence[TaskSpec], samples: int) -> SolverSpec:
+    """A peer's solver, or the baseline of each task."""
+    if row.get("settings"):
+        raise InputError(f"{where} of the suite: peers and baselines have no settings, they run as shipped")
+    empty: dict[str, dict[str, Any]] = {task.name: {} for task in tasks}
+    if "peer" not in row:
+        return SolverSpec(row["name"], "baseline", "baseline", empty, "baseline of the task", 1)
+    from invsolve.bench.peers import PEERS
+
+    names = {peer.name: peer for peer in PEERS}
+    if row["peer"] not in names:
+        raise InputError(f"{where} of the suite: unknown peer {row['peer']!r}; {nearest(row['peer'], names)}")
+    return SolverSpec(row["name"], "peer", row["peer"], empty, names[row["peer"]].settings, samples)
+
+
+def _settings(where: str, solver: str, preset: str, prior: str, task: TaskSpec, changes: Any) -> dict[str, Any]:
+    """All settings of a solver for a task: preset, then changes, then the class' own defaults."""
+    from invsolve.bench.tasks import section
+    from invsolve.core.presets import published
+    from invsolve.restoration.presets import fitted, table
+    from invsolve.solvers import SOLVERS
+
+    if solver not in SOLVERS:
+        raise InputError(f"{where} of the suite: unknown solver {solver!r}; {nearest(solver, SOLVERS)}")
+    kind, _, name = preset.partition(":")
+    if kind == "restore":
+        base = dict(table(name or prior).get(section(task), {}).get(solver, {}))
+    elif kind == "published":
+        known = published(solver)
+        key = name if "/" in name else f"{name}/{task.name}"
+        if key not in known:
+            raise InputError(f"{where} of the suite: no preset {key!r}; {nearest(key, known)}")
+        base = dict(known[key].settings)
+    elif kind == "default":
+        base = {}
+    else:
+        kinds = ("default", "published", "restore")
+        raise InputError(f"{where} of the suite: unknown preset {preset!r}; {nearest(kind, kinds)}")
+    built = SOLVERS[solver](**fitted(solver, {**base, **changes}))
+    return {f.name: getattr(built, f.name) for f in dataclasses.fields(built)}
+
+
+def toml_text(table: Mapping[str, Any]) -> str:
+    """A suite's table as TOML again."""
+    lines = [f"{key} = {_value(value)}" for key, value in table.items() if isinstance(value, str)]
+    for key in ("data", "prior", "run"):
+        if table.get(key):
+            lines += ["", f"[{key}]", *(f"{name} = {_value(value)}" for name, value in table[key].items())]
+    for key in ("tasks", "solvers"):
+        for row in table[key]:
+            lines += ["", f"[[{key}]]", *(f"{name} = {_value(value)}" for name, value in row.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: Any) -> str:
+    import json
+
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(k)} = {_value(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return json.dumps(value) if isinstance(value, str) else repr(value)

@@ -1,0 +1,199 @@
+"""The page of a suite: a folder with one HTML file and its pictures, which needs no server and no network."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invsolve.bench.figures import pareto_svg
+from invsolve.bench.scoring import load_measurement, restored
+from invsolve.bench.store import Store, write_whole
+from invsolve.bench.table import Row, Table, tables, title
+from invsolve.bench.text import latex, markdown, number, published_value, rank_text, shown_metrics
+from invsolve.core.checks import InputError
+from invsolve.io import Picture, encode_picture
+from invsolve.metrics import metric_named
+
+__all__ = ["write_report"]
+
+WHITE = 0.25
+"""Absolute error, or standard deviation, that is white in the maps."""
+
+
+def write_report(folder: Path, out: Path | None = None, *, pictures: int = 6) -> Path:
+    """Write the page, its pictures, and the tables as Markdown and LaTeX.
+
+    Args:
+        folder: of the store.
+        out: folder of the page; STORE/report if None.
+        pictures: items of each task whose restorations are shown.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: there are no results, or the folder cannot be made.
+    """
+    out = folder / "report" if out is None else out
+    try:
+        (out / "pictures").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out} cannot be used for the page: {error.strerror}") from error
+    with Store.reading(folder) as store:
+        found = tables(store)
+        context = _context(store, folder, found, _items(store, out, folder, pictures))
+    write_whole(out / "index.html", _rendered(context).encode())
+    write_whole(out / "tables.md", markdown(found).encode())
+    write_whole(out / "tables.tex", latex(found).encode())
+    return out / "index.html"
+
+
+def _rendered(context: Mapping[str, Any]) -> str:
+    import jinja2
+
+    page = files("invsolve") / "bench" / "page"
+    text = {name: (page / name).read_text(encoding="utf-8") for name in ("page.html", "style.css", "script.js")}
+    engine = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    return engine.from_string(text["page.html"]).render(
+        **context, style=text["style.css"], script=text["script.js"], number=number, finite=math.isfinite
+    )
+
+
+def _context(store: Store, folder: Path, found: list[Table], items: dict[str, Any]) -> dict[str, Any]:
+    """Everything the template shows."""
+    about = store.meta("description")
+    notes = {row["metric"]: row["note"] for row in store.db.execute("SELECT metric, note FROM notes")}
+    failures = store.db.execute(
+        "SELECT u.hash, u.item, u.task, u.solver, u.seed, o.status, o.error, o.traceback FROM units u "
+        "JOIN outcomes o ON o.unit = u.hash WHERE u.active = 1 AND o.status != 'ok' "
+        "ORDER BY o.status, u.place LIMIT 500"
+    ).fetchall()
+    used = store.db.execute(
+        "SELECT e.content, count(*) AS units FROM outcomes o JOIN units u ON u.hash = o.unit "
+        "JOIN environments e ON e.hash = o.environment WHERE u.active = 1 GROUP BY e.hash"
+    ).fetchall()
+    return {
+        "about": about,
+        "suite": store.meta("suite"),
+        "tables": [_table(table, folder, store.meta("suite")) for table in found],
+        "metrics": [_metric(name, notes.get(name, "")) for name in about["metrics"]],
+        "failures": [dict(row) for row in failures],
+        "environments": [{**json.loads(row["content"]), "units": row["units"]} for row in used],
+        "toml": store.meta("source"),
+        "data": json.dumps(items, separators=(",", ":")).replace("</", "<\\/"),
+    }
+
+
+def _metric(name: str, note: str) -> dict[str, str]:
+    return {"name": name, "title": title(name), "implementation": metric_named(name).implementation(), "note": note}
+
+
+def _table(table: Table, folder: Path, suite: str) -> dict[str, Any]:
+    metrics = shown_metrics(table)
+    first = next((name for name in table.metrics if any(name in row.cells for row in table.rows)), None)
+    rows = [_row(row, metrics, table.task, folder, suite) for row in table.rows]
+    published = [
+        {
+            "solver": row["solver"],
+            "note": row.get("note", ""),
+            "cells": [published_value(row, name) for name in metrics],
+            "seconds": row.get("seconds"),
+        }
+        for row in table.published
+    ]
+    plots = []
+    if first is not None:
+        plots = [pareto_svg(table.rows, first, "calls"), pareto_svg(table.rows, first, "seconds")]
+    noise = f"noise {table.spec['noise']:g}"
+    options = ", ".join(f"{key} {value}" for key, value in table.spec["options"].items())
+    return {
+        "task": table.task,
+        "words": f"{table.spec['kind']}" + (f", {options}" if options else "") + f", {noise}",
+        "heads": [title(name) for name in metrics],
+        "rows": rows,
+        "published": published,
+        "plots": [plot for plot in plots if plot],
+    }
+
+
+def _row(row: Row, metrics: list[str], task: str, folder: Path, suite: str) -> dict[str, Any]:
+    command = ["invsolve", "bench", "run", suite, "--only", f"task={task}", "--only", f"solver={row.solver}"]
+    return {
+        "row": row,
+        "rank": rank_text(row),
+        "cells": [row.cells.get(name) for name in metrics],
+        "command": shlex.join(command),
+    }
+
+
+def _items(store: Store, out: Path, folder: Path, count: int) -> dict[str, Any]:
+    """{task: [{name, truth, input, results: {solver: ...}}]} of the first items, their pictures written."""
+    shown: dict[str, dict[tuple[str, int], list[Any]]] = {}
+    for unit in store.units():
+        task = shown.setdefault(unit["task"], {})
+        key = (unit["item"], unit["seed"])
+        if key in task or len(task) < count:
+            task.setdefault(key, []).append(unit)
+    found: dict[str, Any] = {}
+    for task, items in shown.items():
+        found[task] = [_item(store, out, folder, key, units) for key, units in items.items()]
+    return found
+
+
+def _item(store: Store, out: Path, folder: Path, key: tuple[str, int], units: list[Any]) -> dict[str, Any]:
+    path = store.measurement_path(units[0]["measurement"])
+    entry: dict[str, Any] = {"name": key[0], "seed": key[1], "results": {}}
+    measurement = None
+    if path.is_file():
+        measurement = load_measurement(store, units[0]["hash"], units[0]["measurement"])
+        mark = units[0]["measurement"][:16]
+        entry["truth"] = _write(out, f"{mark}-truth", measurement.truth)
+        entry["input"] = _write(out, f"{mark}-input", measurement.shown())
+        if "kernel" in measurement.drawn:
+            entry["kernel"] = _write(out, f"{mark}-kernel", _kernel(measurement.drawn["kernel"]))
+    for unit in units:
+        status = unit["status"] or "missing"
+        result: dict[str, Any] = {"status": status, "error": unit["error"] or "", "unit": unit["hash"]}
+        if status == "ok" and measurement is not None and store.output_path(unit["hash"]).is_file():
+            result |= _pictures(store, out, unit["hash"], measurement)
+            rows = store.db.execute("SELECT metric, value FROM scores WHERE unit = ?", (unit["hash"],))
+            result["scores"] = {row["metric"]: row["value"] for row in rows}
+        suite = store.meta("suite")
+        result["command"] = shlex.join(["invsolve", "bench", "run", suite, "--only", f"unit={unit['hash']}"])
+        entry["results"][unit["solver"]] = result
+    return entry
+
+
+def _pictures(store: Store, out: Path, unit: str, measurement: Any) -> dict[str, str]:
+    """The files of a restoration: the first sample, its error, the samples' deviation, the estimated kernel."""
+    with torch.no_grad():
+        pictures, _, tensors = restored(store, unit, measurement)
+    mark = unit[:16]
+    error = (pictures[0].clamp(0, 1) - measurement.truth.clamp(0, 1)).abs().mean(0, keepdim=True)
+    made = {"picture": _write(out, mark, pictures[0]), "error_map": _write(out, f"{mark}-error", error / WHITE)}
+    if len(pictures) > 1:
+        made["mean"] = _write(out, f"{mark}-mean", pictures.mean(0))
+        made["std"] = _write(out, f"{mark}-std", pictures.std(0).mean(0, keepdim=True) / WHITE)
+    if "theta.kernel" in tensors:
+        made["kernel"] = _write(out, f"{mark}-kernel", _kernel(tensors["theta.kernel"][0]))
+    return made
+
+
+def _kernel(kernel: Tensor) -> Tensor:
+    return (kernel / kernel.max().clamp_min(1e-12)).reshape(1, *kernel.shape[-2:])
+
+
+def _write(out: Path, name: str, pixels: Tensor) -> str:
+    """Write a picture unless it is there; its content is decided by its name."""
+    path = out / "pictures" / f"{name}.png"
+    if not path.is_file():
+        write_whole(path, encode_picture(Picture(pixels.float().clamp(0, 1).contiguous()), path))
+    return f"pictures/{path.name}"

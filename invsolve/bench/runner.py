@@ -1,0 +1,250 @@
+"""Running a suite: what is missing is computed, once, and whatever happens nothing finished is lost."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from invsolve.bench.data import Item, find_items
+from invsolve.bench.environment import environment
+from invsolve.bench.execute import Job, execute, failure, load_spec_prior
+from invsolve.bench.store import Store, guarded, record_of, write_whole
+from invsolve.bench.suite import Suite, canonical
+from invsolve.bench.tasks import measure
+from invsolve.bench.unit import Unit, enumerate_units, prior_digest
+from invsolve.core.checks import InputError, InvsolveError
+from invsolve.core.prior import Prior
+
+__all__ = ["Event", "Executor", "Here", "Progress", "matches", "run"]
+
+logger = logging.getLogger(__name__)
+
+DEATHS = 3
+"""Workers that may die over a unit before it counts as failed."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A unit came back with its outcome, or its worker died (`content` None, `reason` says how)."""
+
+    job: Job
+    content: bytes | None
+    reason: str = ""
+
+
+class Executor(ABC):
+    """Where units run. `room` says how many more can be given; `wait` returns when something has come back."""
+
+    @abstractmethod
+    def room(self) -> int: ...
+
+    @abstractmethod
+    def submit(self, job: Job) -> None: ...
+
+    @abstractmethod
+    def wait(self) -> list[Event]: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+
+class Here(Executor):
+    """In this process, one after the other."""
+
+    def __init__(self) -> None:
+        self._job: Job | None = None
+
+    def room(self) -> int:
+        return int(self._job is None)
+
+    def submit(self, job: Job) -> None:
+        self._job = job
+
+    def wait(self) -> list[Event]:
+        job, self._job = self._job, None
+        assert job is not None
+        return [Event(job, execute(job))]
+
+    def close(self) -> None:
+        self._job = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Told after each unit: how many are done of how many to do in this run, the last one and its status."""
+
+    done: int
+    total: int
+    unit: Unit
+    status: str
+
+
+def run(
+    suite: Suite,
+    store: Store,
+    executor: Executor | None = None,
+    *,
+    only: Sequence[str] = (),
+    retry: bool = False,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> int:
+    """Compute the units of a suite that have no outcome yet.
+
+    Args:
+        suite: the suite.
+        store: opened for writing.
+        executor: where; in this process if not given. It is closed at the end.
+        only: patterns, see `matches`; everything if empty.
+        retry: run failed units of the chosen ones again.
+        report: called after each unit.
+
+    Returns:
+        How many units were computed.
+
+    Raises:
+        InputError: data, prior or patterns that make no run; nothing was begun.
+        StoreFull: the disk took no more; what was finished is kept.
+    """
+    prior = _prior(suite)
+    items = find_items(suite.data, prior)
+    units = list(enumerate_units(suite, items, prior_digest(prior)))
+    chosen = [unit for unit in units if matches(unit, only)]
+    if not chosen:
+        raise InputError(f"no unit of the suite {suite.name} matches --only {' '.join(only)}")
+    hash, content = environment()
+    store.define(suite.name, suite.source, units, {"environment": hash, "description": describe(suite, items, prior)})
+    store.add_environment(hash, content)
+    if retry:
+        store.retry([unit.hash for unit in chosen])
+    done = {row["hash"] for row in store.units() if row["status"] is not None}
+    waiting = deque(unit for unit in chosen if unit.hash not in done)
+    executor = executor or Here()
+    try:
+        return _Loop(suite, store, executor, {item.name: item for item in items}, prior, hash, report).run(waiting)
+    finally:
+        executor.close()
+
+
+def matches(unit: Unit, patterns: Sequence[str]) -> bool:
+    """Whether a unit fits every kind of pattern given.
+
+    "task=super*", "solver=ndtm", "item=chelsea", "seed=0" or "unit=HASH..."; several of one kind are alternatives.
+
+    Raises:
+        InputError: another kind of pattern.
+    """
+    wanted: dict[str, list[str]] = {}
+    for pattern in patterns:
+        key, equals, value = pattern.partition("=")
+        if not equals or key not in ("task", "solver", "item", "seed", "unit"):
+            raise InputError(f"--only takes task=, solver=, item=, seed= or unit= and a pattern, got {pattern!r}")
+        wanted.setdefault(key, []).append(value)
+    fields = {"task": unit.task, "solver": unit.solver, "item": unit.item, "seed": str(unit.seed), "unit": unit.hash}
+    return all(any(fnmatch.fnmatchcase(fields[k], v) for v in values) for k, values in wanted.items())
+
+
+class _Loop:
+    """The one writer: hands out units, and stores what comes back."""
+
+    def __init__(
+        self,
+        suite: Suite,
+        store: Store,
+        executor: Executor,
+        items: dict[str, Item],
+        prior: Prior,
+        environment: str,
+        report: Callable[[Progress], None],
+    ) -> None:
+        self.suite, self.store, self.executor, self.items = suite, store, executor, items
+        self.prior, self.environment, self.report = prior, environment, report
+        self.deaths: dict[str, int] = {}
+        self.measured: tuple[str, bytes] = ("", b"")
+
+    def run(self, waiting: deque[Unit]) -> int:
+        total, done, out = len(waiting), 0, {}
+        while waiting or out:
+            while waiting and self.executor.room():
+                unit = waiting.popleft()
+                try:
+                    job = Job(unit.hash, unit.content, self._measurement(unit))
+                except InvsolveError as error:
+                    done += 1
+                    self._finish(unit, failure(unit.hash, f"{type(error).__name__}: {error}"), done, total)
+                    continue
+                self.executor.submit(job)
+                out[unit.hash] = unit
+            for event in self.executor.wait() if out else ():
+                unit = out.pop(event.job.hash)
+                content = event.content
+                if content is None:
+                    content = self._died(unit, event.reason)
+                    if content is None:
+                        waiting.appendleft(unit)
+                        continue
+                done += 1
+                self._finish(unit, content, done, total)
+        return done
+
+    def _died(self, unit: Unit, reason: str) -> bytes | None:
+        count = self.deaths[unit.hash] = self.deaths.get(unit.hash, 0) + 1
+        if count < DEATHS:
+            logger.warning("a worker died (%s); %s/%s/%s runs again", reason, unit.task, unit.solver, unit.item)
+            return None
+        return failure(unit.hash, f"{count} workers died over this unit, the last: {reason}")
+
+    def _finish(self, unit: Unit, content: bytes, done: int, total: int) -> None:
+        self.store.put(unit.hash, content, self.environment)
+        self.report(Progress(done, total, unit, record_of(content)["status"]))
+
+    def _measurement(self, unit: Unit) -> bytes:
+        """The measurement's file, made where it is not there; the last one is kept at hand."""
+        if self.measured[0] != unit.measurement:
+            path = self.store.measurement_path(unit.measurement)
+            if not path.is_file():
+                self._measure(unit, path)
+            self.measured = (unit.measurement, path.read_bytes())
+        return self.measured[1]
+
+    def _measure(self, unit: Unit, path: Path) -> None:
+        from safetensors.torch import save
+
+        item = self.items[unit.item]
+        picture = item.load(self.prior)
+        made = measure(self.suite.task(unit.task), picture, item.digest, unit.seed)
+        with guarded(self.store.folder):
+            path.parent.mkdir(exist_ok=True)
+            write_whole(path, save(made.tensors()))
+
+
+def _prior(suite: Suite) -> Prior:
+    """The suite's prior, which must be there before anything is begun."""
+    spec = canonical({"name": suite.prior.name, "options": dict(suite.prior.options)})
+    try:
+        return load_spec_prior(spec)
+    except (OSError, TypeError) as error:
+        raise InputError(f"the prior {suite.prior.name!r} cannot be loaded: {error}") from error
+
+
+def describe(suite: Suite, items: Sequence[Item], prior: Prior) -> dict[str, Any]:
+    """What the page says about a suite."""
+    return {
+        "title": suite.title,
+        "note": suite.note,
+        "published": suite.published,
+        "metrics": list(suite.metrics),
+        "prior": f"{suite.prior.name}: {prior!r}",
+        "items": len(items),
+        "seeds": list(suite.seeds),
+        "tasks": [{"name": task.name, **task.content()} for task in suite.tasks],
+        "solvers": [
+            {"name": s.name, "method": s.method, "solver": s.solver, "preset": s.preset, "samples": s.samples}
+            for s in suite.solvers
+        ],
+    }

@@ -1,0 +1,153 @@
+"""Scores as a second pass over stored restorations: a new metric needs no new run, a new implementation scores anew."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invsolve.bench.store import Store
+from invsolve.bench.suite import TaskSpec
+from invsolve.bench.tasks import Measurement
+from invsolve.metrics import METRICS, SET_METRICS, Case, WeightsMissing, metric_named
+
+__all__ = ["load_measurement", "restored", "score"]
+
+
+def score(
+    store: Store, metrics: Sequence[str] | None = None, report: Callable[[int, int], None] = lambda done, total: None
+) -> None:
+    """Compute every score of the active units that is missing or of another implementation.
+
+    Only whole outcomes are scored; failures never are. A metric whose weights are missing gets a note, and the rest go
+    on.
+
+    Args:
+        store: opened for writing.
+        metrics: names; those of the suite if None.
+        report: told (done, to do) after each unit.
+    """
+    torch.set_num_threads(1)
+    names = list(metrics) if metrics is not None else store.meta("description")["metrics"]
+    loaded: dict[str, Callable[..., Any]] = {}
+    for name in names:
+        note = ""
+        try:
+            loaded[name] = metric_named(name).load()
+        except WeightsMissing as error:
+            note = str(error)
+        store.db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, note))
+    waiting = _waiting(store, [name for name in loaded if name in METRICS])
+    for done, (unit, measurement, missing) in enumerate(waiting.values()):
+        _score_unit(store, unit, measurement, {name: loaded[name] for name in missing})
+        report(done + 1, len(waiting))
+    for name in loaded:
+        if name in SET_METRICS:
+            _score_sets(store, name, loaded[name])
+
+
+def _waiting(store: Store, names: Sequence[str]) -> dict[str, tuple[str, str, list[str]]]:
+    """Units and the metrics they lack."""
+    waiting: dict[str, tuple[str, str, list[str]]] = {}
+    for name in names:
+        rows = store.db.execute(
+            "SELECT u.hash, u.measurement FROM units u JOIN outcomes o ON o.unit = u.hash "
+            "LEFT JOIN scores s ON s.unit = u.hash AND s.metric = ? AND s.implementation = ? "
+            "WHERE u.active = 1 AND o.status = 'ok' AND s.unit IS NULL ORDER BY u.place",
+            (name, METRICS[name].implementation()),
+        )
+        for row in rows:
+            waiting.setdefault(row["hash"], (row["hash"], row["measurement"], []))[2].append(name)
+    return waiting
+
+
+def load_measurement(store: Store, unit: str, measurement: str) -> Measurement:
+    """The measurement that a unit restored."""
+    from safetensors.torch import load
+
+    task = json.loads(store.content(unit))["task"]
+    spec = TaskSpec("", task["kind"], task["noise"], task["options"])
+    return Measurement.from_tensors(spec, load(store.measurement_path(measurement).read_bytes()))
+
+
+def restored(store: Store, unit: str, measurement: Measurement) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+    """The restored pictures [S, 3, H, W] of a unit, not clipped, their residuals [S, m] and its tensors."""
+    output = store.output(unit)
+    if "visible" in output:
+        return output["visible"].float(), None, output
+    samples = output["samples"].float()
+    theta = {key.removeprefix("theta."): value for key, value in output.items() if key.startswith("theta.")}
+    return measurement.visible(samples), measurement.residual(samples, theta), output
+
+
+def _score_unit(store: Store, unit: str, measurement: str, scores: dict[str, Callable[..., float]]) -> None:
+    known = load_measurement(store, unit, measurement)
+    with torch.no_grad():
+        pictures, residuals, _ = restored(store, unit, known)
+    truth = known.truth.clamp(0, 1)
+    cases = [
+        Case(picture.clamp(0, 1), truth, None if residuals is None else residuals[i])
+        for i, picture in enumerate(pictures)
+    ]
+    middle = Case(pictures.mean(0).clamp(0, 1), truth)
+    rows = []
+    for name, function in scores.items():
+        metric = METRICS[name]
+        # Calibration compares with the truth as it is: clipping would make intervals too wide.
+        cases_or_truth = cases if metric.per == "picture" else [Case(pictures[0], known.truth)]
+        each = metric.values(function, cases_or_truth, pictures)
+        value = _number(sum(each) / len(each)) if each else None
+        mean = _number(function(middle)) if metric.per == "picture" and len(pictures) > 1 else None
+        rows.append((unit, name, metric.implementation(), value, mean, json.dumps([_number(v) for v in each])))
+    store.db.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+
+def _number(value: float) -> float | None:
+    """A value for the database, which knows no NaN; infinite PSNR becomes 100 dB."""
+    if math.isnan(value):
+        return None
+    return min(value, 100.0) if math.isinf(value) else value
+
+
+def _score_sets(store: Store, name: str, features: Callable[[Sequence[Tensor]], Tensor]) -> None:
+    """Distances between all restorations of a task by one solver, first samples, and the true pictures."""
+    metric, groups = SET_METRICS[name], defaultdict(list)
+    for row in store.units():
+        groups[row["task"], row["solver"]].append(row)
+    cache: dict[str, Tensor] = {}
+    for (task, solver), rows in groups.items():
+        if any(row["status"] != "ok" for row in rows) or len(rows) < metric.least:
+            continue
+        mark = f"{rows[0]['hash']} {len(rows)} {hash_of([row['hash'] for row in rows])}"
+        known = store.db.execute(
+            "SELECT 1 FROM set_scores WHERE task = ? AND solver = ? AND metric = ? AND implementation = ? AND of = ?",
+            (task, solver, name, metric.implementation(), mark),
+        ).fetchone()
+        if known:
+            continue
+        ours, theirs = [], []
+        for row in rows:
+            measurement = load_measurement(store, row["hash"], row["measurement"])
+            with torch.no_grad():
+                pictures, _, _ = restored(store, row["hash"], measurement)
+            ours.append(features([pictures[0].clamp(0, 1)])[0])
+            if row["measurement"] not in cache:
+                cache[row["measurement"]] = features([measurement.truth.clamp(0, 1)])[0]
+            theirs.append(cache[row["measurement"]])
+        value = metric.between(torch.stack(ours), torch.stack(theirs))
+        store.db.execute(
+            "INSERT OR REPLACE INTO set_scores VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (task, solver, name, metric.implementation(), _number(value), len(rows), mark),
+        )
+
+
+def hash_of(names: Sequence[str]) -> str:
+    """A short hash of names in their order."""
+    import hashlib
+
+    return hashlib.sha256(" ".join(names).encode()).hexdigest()[:16]

@@ -1,0 +1,211 @@
+"""The tables of a suite: one for each task, a row for each solver, complete ones ranked."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+from invsolve.bench.statistics import bootstrap_interval, holm, paired_test, pareto_front, rank_intervals
+from invsolve.bench.store import Store
+from invsolve.metrics import METRICS, SET_METRICS, metric_named
+
+__all__ = ["Cell", "Row", "Table", "published_rows", "tables"]
+
+MAX_TIES = 0.05
+"""Adjusted p-value above which a solver counts as not worse than the best."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean over items with its 95 % interval; `of_mean` is the value of the samples' mean picture."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    of_mean: float = math.nan
+
+
+@dataclass
+class Row:
+    """A solver on a task.
+
+    Attributes:
+        solver: its name.
+        counts: units by status, "missing" for those that have not run.
+        cells: by metric; empty unless complete.
+        rank, rank_low, rank_high: by the first metric, 0 where unranked.
+        p: adjusted p-value of the paired difference from the best.
+        forwards, backwards, seconds, memory: means over units (memory: the most).
+        note: why it is not ranked.
+        front: on the Pareto front of the first metric against network calls, and against seconds.
+    """
+
+    solver: str
+    method: str
+    samples: int
+    preset: str
+    counts: dict[str, int]
+    cells: dict[str, Cell] = field(default_factory=dict)
+    rank: int = 0
+    rank_low: int = 0
+    rank_high: int = 0
+    p: float = math.nan
+    forwards: float = math.nan
+    backwards: float = math.nan
+    seconds: float = math.nan
+    memory: float = math.nan
+    note: str = ""
+    front: tuple[bool, bool] = (False, False)
+
+    @property
+    def total(self) -> int:
+        """Units it has."""
+        return sum(self.counts.values())
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of them are whole."""
+        return self.counts.get("ok", 0) == self.total
+
+    @property
+    def calls(self) -> float:
+        """Network calls a sample: forwards and backwards, a backward counted as two."""
+        return self.forwards + 2 * self.backwards
+
+
+@dataclass(frozen=True)
+class Table:
+    """A task's rows, ranked ones first."""
+
+    task: str
+    spec: Mapping[str, Any]
+    metrics: tuple[str, ...]
+    rows: list[Row]
+    published: list[dict[str, Any]]
+
+
+def tables(store: Store) -> list[Table]:
+    """Everything the page shows, from the index alone."""
+    about = store.meta("description")
+    names = [name for name in about["metrics"] if name in METRICS or name in SET_METRICS]
+    groups: dict[tuple[str, str], list[Any]] = defaultdict(list)
+    for row in store.units():
+        groups[row["task"], row["solver"]].append(row)
+    scores = _scores(store)
+    sets: dict[tuple[str, str], dict[str, Cell]] = defaultdict(dict)
+    for row in store.db.execute("SELECT task, solver, metric, value FROM set_scores"):
+        sets[row["task"], row["solver"]][row["metric"]] = Cell(math.nan if row["value"] is None else row["value"])
+    found = []
+    for task in about["tasks"]:
+        rows, items = [], {}
+        for solver in about["solvers"]:
+            units = groups.get((task["name"], solver["name"]))
+            if units:
+                row, values = _row(solver, units, scores, names)
+                if row.complete:
+                    row.cells |= {k: v for k, v in sets[task["name"], solver["name"]].items() if k in names}
+                rows.append(row)
+                items[row.solver] = values
+        _rank(rows, items, next((n for n in names if n in METRICS), None))
+        published = published_rows(about["published"]).get(task["name"], [])
+        found.append(Table(task["name"], task, tuple(names), _ordered(rows), published))
+    return found
+
+
+def _scores(store: Store) -> dict[str, dict[str, tuple[float, float]]]:
+    """{unit: {metric: (value, value of the mean picture)}} of the active units."""
+    found: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
+    rows = store.db.execute(
+        "SELECT s.unit, s.metric, s.value, s.of_mean FROM scores s JOIN units u ON u.hash = s.unit WHERE u.active = 1"
+    )
+    for unit, metric, value, mean in rows:
+        found[unit][metric] = (math.nan if value is None else value, math.nan if mean is None else mean)
+    return found
+
+
+def _row(
+    solver: Mapping[str, Any], units: Sequence[Any], scores: Mapping[str, Any], names: Sequence[str]
+) -> tuple[Row, dict[str, dict[str, float]]]:
+    """A row, and {metric: {item: mean over its seeds}}."""
+    counts: dict[str, int] = defaultdict(int)
+    for unit in units:
+        counts[unit["status"] or "missing"] += 1
+    row = Row(solver["name"], solver["method"], solver["samples"], solver["preset"], dict(counts))
+    whole = [unit for unit in units if unit["status"] == "ok"]
+    for name in ("forwards", "backwards", "seconds"):
+        values = [unit[name] for unit in whole if unit[name] is not None]
+        setattr(row, name, sum(values) / len(values) if values else math.nan)
+    row.memory = max((unit["memory"] or 0 for unit in whole), default=math.nan)
+    values = {}
+    if not row.complete:
+        row.note = _note(units, row)
+        return row, values
+    for name in names:
+        if name not in METRICS:
+            continue
+        each: dict[str, list[float]] = defaultdict(list)
+        means = []
+        for unit in units:
+            value, mean = scores.get(unit["hash"], {}).get(name, (math.nan, math.nan))
+            each[unit["item"]].append(value)
+            means.append(mean)
+        values[name] = {item: sum(v) / len(v) for item, v in each.items()}
+        inside = list(values[name].values())
+        mean = sum(inside) / len(inside)
+        row.cells[name] = Cell(mean, *bootstrap_interval(inside), sum(means) / len(means))
+    return row, values
+
+
+def _note(units: Sequence[Any], row: Row) -> str:
+    counts = row.counts
+    error = next((unit["error"] for unit in units if unit["status"] in ("failed", "unable")), None)
+    if counts.get("unable", 0) == row.total:
+        return f"cannot do this task: {error}"
+    words = f"incomplete: {counts.get('ok', 0)} of {row.total}"
+    parts = [f"{counts[name]} {name}" for name in ("failed", "unable", "missing") if counts.get(name)]
+    return f"{words} ({', '.join(parts)})" + (f"; {error}" if error else "")
+
+
+def _rank(rows: Sequence[Row], items: Mapping[str, Mapping[str, Mapping[str, float]]], metric: str | None) -> None:
+    """Ranks by the first metric, their intervals, tests against the best, and the Pareto fronts."""
+    ranked = [row for row in rows if row.complete and metric and math.isfinite(row.cells[metric].value)]
+    if not ranked or metric is None:
+        return
+    loss = METRICS[metric].loss
+    order = sorted(ranked, key=lambda row: loss(row.cells[metric].value))
+    names = list(items[order[0].solver][metric])
+    losses = [[loss(items[row.solver][metric][name]) for name in names] for row in order]
+    for place, (row, (low, high)) in enumerate(zip(order, rank_intervals(losses), strict=True)):
+        row.rank, row.rank_low, row.rank_high = place + 1, low, high
+    tests = [paired_test([a - b for a, b in zip(row, losses[0], strict=True)]) for row in losses[1:]]
+    for row, p in zip(order[1:], holm(tests), strict=True):
+        row.p = p
+    values = [loss(row.cells[metric].value) for row in order]
+    calls = pareto_front([row.calls for row in order], values)
+    seconds = pareto_front([row.seconds for row in order], values)
+    for row, front in zip(order, zip(calls, seconds, strict=True), strict=True):
+        row.front = front
+
+
+def _ordered(rows: Sequence[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: row.rank or math.inf)
+
+
+def published_rows(section: str) -> dict[str, list[dict[str, Any]]]:
+    """{task: rows of published numbers}: never ours, shown beside and marked so."""
+    if not section:
+        return {}
+    text = (files("invsolve") / "bench" / "published.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text).get(section, {})
+
+
+def title(metric: str) -> str:
+    """A column's head, with an arrow towards the better side."""
+    known = metric_named(metric)
+    arrow = {"high": " ↑", "low": " ↓", "target": f" → {known.target:g}"}[known.better]
+    return known.title + arrow

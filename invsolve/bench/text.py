@@ -1,0 +1,125 @@
+"""Tables as text: Markdown, LaTeX and the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from invsolve.bench.store import Store
+from invsolve.bench.table import Cell, Row, Table, title
+
+__all__ = ["cell_text", "latex", "markdown", "shown_metrics", "status_text"]
+
+
+def status_text(store: Store) -> str:
+    """Units by status for each task and solver, failures with their first line, metrics without weights."""
+    counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    errors: dict[tuple[str, str], str] = {}
+    seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for unit in store.units():
+        key = (unit["task"], unit["solver"])
+        counts[key][unit["status"] or "missing"] += 1
+        if unit["error"]:
+            errors.setdefault(key, unit["error"])
+        if unit["status"] == "ok":
+            seconds[key].append(unit["seconds"])
+    total = sum(counts.values(), Counter())
+    lines = [f"{store.meta('suite')}: " + ", ".join(f"{n} {name}" for name, n in sorted(total.items()))]
+    for (task, solver), count in counts.items():
+        known = seconds[task, solver]
+        mean = f"{sum(known) / len(known):8.2f} s a unit" if known else ""
+        words = ", ".join(f"{n} {name}" for name, n in sorted(count.items()))
+        lines.append(f"  {task:16} {solver:24} {words:28} {mean}")
+        if (task, solver) in errors:
+            lines.append(f"    {errors[task, solver][:160]}")
+    notes = store.db.execute("SELECT metric, note FROM notes WHERE note != ''").fetchall()
+    lines += [f"  {row['metric']}: {row['note']}" for row in notes]
+    return "\n".join(lines) + "\n"
+
+
+def shown_metrics(table: Table) -> list[str]:
+    """Metrics for which some row, measured or published, has a number."""
+    return [
+        name
+        for name in table.metrics
+        if any(name in row.cells and math.isfinite(row.cells[name].value) for row in table.rows)
+        or any(published_value(row, name) is not None for row in table.published)
+    ]
+
+
+def published_value(row: dict[str, float], metric: str) -> float | None:
+    """The published number of a metric; LPIPS stands for the network that the tables use."""
+    return row.get("lpips" if metric.startswith("lpips") else metric)
+
+
+def number(value: float) -> str:
+    """A value with as many digits as it deserves."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.2g}"
+
+
+def cell_text(cell: Cell | None) -> str:
+    """Mean and interval."""
+    if cell is None or not math.isfinite(cell.value):
+        return "–"
+    interval = f" [{number(cell.low)}, {number(cell.high)}]" if math.isfinite(cell.low) else ""
+    return number(cell.value) + interval
+
+
+def rank_text(row: Row) -> str:
+    """Rank with its interval."""
+    if not row.rank:
+        return "–"
+    return str(row.rank) if row.rank_low == row.rank_high else f"{row.rank} ({row.rank_low}–{row.rank_high})"
+
+
+def _rows(table: Table) -> tuple[list[str], list[list[str]]]:
+    metrics = shown_metrics(table)
+    head = ["rank", "solver", *map(title, metrics), "network calls", "seconds", "p against best"]
+    rows = []
+    for row in table.rows:
+        cells = [cell_text(row.cells.get(name)) for name in metrics]
+        if not row.complete:
+            cells = [row.note, *[""] * (len(metrics) - 1)] if metrics else []
+        rows.append([rank_text(row), row.solver, *cells, number(row.calls), number(row.seconds), number(row.p)])
+    for published in table.published:
+        values = [published_value(published, name) for name in metrics]
+        cells = ["–" if value is None else f"{value:g}" for value in values]
+        seconds = published.get("seconds")
+        note = f" ({published['note']})" if "note" in published else ""
+        rows.append(["published", published["solver"] + note, *cells, "–", f"{seconds:g}" if seconds else "–", "–"])
+    return head, rows
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """All tables as Markdown; published rows are marked as such."""
+    lines = []
+    for table in tables:
+        head, rows = _rows(table)
+        lines += [f"## {table.task}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+        lines.append("")
+    return "\n".join(lines)
+
+
+_LATEX = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "→": r"$\to$", "–": "--"}
+_ESCAPED = {c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+
+
+def latex(tables: Sequence[Table]) -> str:
+    """All tables as LaTeX (booktabs)."""
+    lines = ["% needs \\usepackage{booktabs}"]
+    for table in tables:
+        head, rows = _rows(table)
+        lines += ["\\begin{table}", f"\\caption{{{_tex(table.task)}}}", f"\\begin{{tabular}}{{{'l' * len(head)}}}"]
+        lines += ["\\toprule", " & ".join(map(_tex, head)) + " \\\\", "\\midrule"]
+        lines += [" & ".join(map(_tex, row)) + " \\\\" for row in rows]
+        lines += ["\\bottomrule", "\\end{tabular}", "\\end{table}", ""]
+    return "\n".join(lines)
+
+
+def _tex(text: str) -> str:
+    escaped = "".join(_ESCAPED.get(c, c) for c in text.replace("\\", "/"))
+    return "".join(_LATEX.get(c, c) for c in escaped)

@@ -1,0 +1,130 @@
+"""Units in worker processes of this machine: one prior and a fixed number of threads each."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from multiprocessing import connection, get_all_start_methods, get_context, parent_process
+from typing import Any
+
+from invsolve.bench.execute import Job, execute
+from invsolve.bench.runner import Event, Executor
+
+__all__ = ["Workers"]
+
+
+class Workers(Executor):
+    """`count` processes. One that dies is replaced, and its unit comes back as an `Event` without content.
+
+    Each is told the number of its threads before it imports anything (OMP_NUM_THREADS) and once more by every unit. It
+    ends with its parent, at once, however that died, so that a run that is started again meets no worker of the last.
+    """
+
+    def __init__(self, count: int, threads: int = 1) -> None:
+        self._threads = threads
+        # A server that has imported the library forks the workers: they start in milliseconds.
+        method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
+        self._context = get_context(method)
+        if method == "forkserver":
+            self._context.set_forkserver_preload(["invsolve.bench.execute"])
+        self._workers = [self._start() for _ in range(count)]
+
+    def _start(self) -> _Worker:
+        before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        os.environ.update({name: str(self._threads) for name in before})
+        try:
+            return _Worker(self._context)
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name)
+                else:
+                    os.environ[name] = value
+
+    def room(self) -> int:
+        return sum(worker.job is None for worker in self._workers)
+
+    def submit(self, job: Job) -> None:
+        next(worker for worker in self._workers if worker.job is None).give(job)
+
+    def wait(self) -> list[Event]:
+        busy = [worker for worker in self._workers if worker.job is not None]
+        ready = connection.wait([part for w in busy for part in (w.pipe, w.process.sentinel)])
+        events = []
+        for worker in busy:
+            if worker.pipe in ready or worker.process.sentinel in ready:
+                events.append(worker.take())
+        self._workers = [self._start() if worker.dead else worker for worker in self._workers]
+        return events
+
+    def pids(self) -> list[int]:
+        """The processes, for tests that kill them."""
+        return [worker.process.pid or 0 for worker in self._workers]
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.end()
+
+
+class _Worker:
+    """A process and the pipe to it."""
+
+    def __init__(self, context: Any) -> None:
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.job: Job | None = None
+        self.dead = False
+
+    def give(self, job: Job) -> None:
+        self.job = job
+        try:
+            self.pipe.send(job)
+        except OSError:
+            return  # it is dead, which `wait` will see
+
+    def take(self) -> Event:
+        """The outcome that has come, or the news of its death."""
+        job, self.job = self.job, None
+        assert job is not None
+        try:
+            if self.pipe.poll():
+                return Event(job, self.pipe.recv_bytes())
+        except (EOFError, OSError):
+            pass
+        self.dead = True
+        self.process.join()
+        return Event(job, None, _ending(self.process.exitcode))
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def _ending(code: int | None) -> str:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        return f"killed by {name}" + (": out of memory?" if name == "SIGKILL" else "")
+    return f"exit code {code}"
+
+
+def _serve(pipe: Any) -> None:
+    """A worker's life: units in, outcomes out, until the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        try:
+            job = pipe.recv()
+        except EOFError:
+            return
+        pipe.send_bytes(execute(job))
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
