@@ -103,7 +103,7 @@ class _Stage(nn.Module):
         return self.blocks(torch.addcmul(h + shift, h, gain))
 
 
-class _NoiseEmbedding(nn.Module):
+class NoiseEmbedding(nn.Module):
     """Embeds `log(sigma) / 4` by fixed Gaussian bumps over `sigma` in about [0.002, 200] and one hidden layer."""
 
     centres: Tensor
@@ -130,7 +130,7 @@ class Denoiser(nn.Module):
         super().__init__()
         self.config = config = config or DenoiserConfig()
         c, emb, pixels = config.channels, config.embedding, 4 * config.image_channels
-        self.noise = _NoiseEmbedding(emb)
+        self.noise = NoiseEmbedding(emb)
         self.head = nn.Conv2d(pixels, c[0], 3, padding=1)
         self.encoder = nn.ModuleList(_Stage(w, b, emb) for w, b in zip(c, config.blocks, strict=True))
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(c))
@@ -292,7 +292,7 @@ def load_denoiser(
     return denoiser.eval().requires_grad_(False)
 
 
-def _with_centres(noise: _NoiseEmbedding, device: torch.device | str) -> _NoiseEmbedding:
+def _with_centres(noise: NoiseEmbedding, device: torch.device | str) -> NoiseEmbedding:
     """Materialise the embedding's fixed centres, which are not stored in the file."""
     noise.centres = torch.linspace(-1.6, 1.4, 32, device=device)
     return noise

@@ -146,6 +146,10 @@ class PhotoSet:
         megapixels = sum(i.shape[0] * i.shape[1] for level in levels for i in level.images) / 1e6
         logger.info("%d pictures at %d scales, %.0f megapixels", len(self.paths), len(levels), megapixels)
 
+    def draw(self, n: int, size: int, rng: np.random.Generator) -> tuple[Tensor, None]:
+        """`crops`, which have no labels."""
+        return self.crops(n, size, rng), None
+
     def crops(self, n: int, size: int, rng: np.random.Generator, *, augment: bool = True) -> Tensor:
         """Draw `n` crops, `[n, 3, size, size]` in [-1, 1].
 

@@ -1,4 +1,4 @@
-"""Train a denoising prior from a folder of photographs.
+"""Train a denoising prior from a folder of photographs, or of small pictures with labels.
 
 The loss is the EDM loss `w(sigma) |F(c_in x; sigma) - (x0 - c_skip x) / c_out|^2` (arXiv:2206.00364, eq. 8) with
 weights that make every noise level count alike. All random draws of a step are a function of (seed, step), so an
@@ -22,10 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from invsolve.priors.labelled import LabelledDenoiser
 from invsolve.priors.unet import Denoiser, DenoiserConfig, save_denoiser
 from invsolve.train.average import PowerAverage
 from invsolve.train.data import PhotoSet, find_images, split_images
-from invsolve.train.noise import LevelWeights
+from invsolve.train.labelled import LabelledSet, read_labelled
+from invsolve.train.noise import LevelWeights, NoiseLaw
 from invsolve.train.optim import Muon, split_parameters
 from invsolve.train.report import RunLog
 from invsolve.train.runtime import Runtime, without_denormals
@@ -42,15 +44,16 @@ class Trainer:
 
     Args:
         config: the settings.
-        photos: training photographs.
+        photos: training pictures.
         runtime: device and precision.
     """
 
-    def __init__(self, config: DenoiserTraining, photos: PhotoSet, runtime: Runtime) -> None:
+    def __init__(self, config: DenoiserTraining, photos: PhotoSet | LabelledSet, runtime: Runtime) -> None:
         self.config, self.photos, self.runtime = config, photos, runtime
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.denoiser = Denoiser(config.network).to(runtime.device)
+            build = LabelledDenoiser if config.network.classes else Denoiser
+            self.denoiser = build(config.network).to(runtime.device)
         self.denoiser = self.denoiser.to(memory_format=torch.channels_last)
         self.model = runtime.prepare(self.denoiser)
         self.optimizers = _optimizers(self.denoiser, config, runtime)
@@ -63,26 +66,28 @@ class Trainer:
         """Share of the run that is done, in [0, 1]."""
         return self.config.progress(self.step, self.seconds)
 
-    def batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Clean crops, noise levels and unit noise of the present step: a function of (seed, step, process)."""
+    def batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Clean crops, noise levels, unit noise and labels of the present step, a function of (seed, step, process)."""
         config = self.config
         size = config.crop if self.progress < 1 - config.decay else config.final_crop
         n = max(1, round(config.batch * (config.crop / size) ** 2))
         entropy = (config.seed, self.step, self.runtime.rank)
-        x0 = self.photos.crops(n, size, np.random.default_rng(entropy))
+        x0, labels = self.photos.draw(n, size, np.random.default_rng(entropy))
         generator = torch.Generator().manual_seed(int(np.random.SeedSequence((*entropy, 1)).generate_state(1)[0]))
-        return x0, config.noise.sample(n, generator), torch.randn(x0.shape, generator=generator)
+        return x0, config.noise.sample(n, generator), torch.randn(x0.shape, generator=generator), labels
 
     def train_step(self) -> float:
         """Take one optimiser step and return the mean unweighted loss."""
-        x0, sigma, noise = (t.to(self.runtime.device) for t in self.batch())
+        *drawn, labels = self.batch()
+        x0, sigma, noise = (tensor.to(self.runtime.device) for tensor in drawn)
         weight = self.levels(sigma.cpu()).to(sigma) / len(sigma)
 
         def part_loss(part: slice) -> tuple[Tensor, Tensor]:
             clean, level = x0[part], sigma[part]
             c_out = self.denoiser.preconditioning(level)[1]
+            condition = () if labels is None else (labels[part].to(level.device),)
             with self.runtime.autocast():
-                error = self.model(clean + level[:, None, None, None] * noise[part], level) - clean
+                error = self.model(clean + level[:, None, None, None] * noise[part], level, *condition) - clean
             loss = error.square().mean(dim=(1, 2, 3)) / c_out.square()
             return (weight[part] * loss).sum(), loss.detach().cpu()
 
@@ -146,16 +151,31 @@ def train_denoiser(config: DenoiserTraining) -> None:
     state = _starting_state(config)
     if state is not None:
         config = replace(config, network=DenoiserConfig.from_json(json.dumps(state["network"])))
-    train_paths, validation_paths = split_images(find_images(config.images), config.validation)
-    logger.info("held out for validation: %s", ", ".join(p.name for p in validation_paths))
     runtime = Runtime.detect(config.precision, compiled=config.compiled, workers=config.workers)
-    photos = PhotoSet(train_paths, max(config.crop, config.final_crop))
+    config, photos, validation = _pictures(config, runtime)
     trainer = Trainer(config, photos, runtime)
     if state is not None:
         trainer.load_state_dict(state)
-    validation = Validation(validation_paths, runtime)
     with RunLog(config.out, resume=state is not None) as log, _stop_on_signal() as stopped, without_denormals():
         _loop(trainer, validation, log, stopped)
+
+
+def _pictures(
+    config: DenoiserTraining, runtime: Runtime
+) -> tuple[DenoiserTraining, PhotoSet | LabelledSet, Validation]:
+    """The settings that the pictures decide, the pictures to learn from and those held out."""
+    if config.labels:
+        train, held = read_labelled(config.images).split(0.1)
+        channels, classes = train.pictures.shape[1], len(train.classes)
+        network = replace(config.network, image_channels=channels, classes=classes)
+        law = NoiseLaw(wide=(-0.8, 1.6), wide_share=1.0)
+        logger.info("%d pictures of %d classes, %d held out", len(train.labels), classes, len(held.labels))
+        validation = Validation.of(held.pictures, runtime, np.random.default_rng(20240501), held.labels)
+        return replace(config, network=network, noise=law), train, validation
+    train_paths, validation_paths = split_images(find_images(config.images), config.validation)
+    logger.info("held out for validation: %s", ", ".join(p.name for p in validation_paths))
+    photos = PhotoSet(train_paths, max(config.crop, config.final_crop))
+    return config, photos, Validation.of_photographs(validation_paths, runtime)
 
 
 def _loop(trainer: Trainer, validation: Validation, log: RunLog, stopped: list[int]) -> None:

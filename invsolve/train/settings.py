@@ -22,6 +22,8 @@ class DenoiserTraining:
         steps: length of the run in optimiser steps; makes the run reproducible, since nothing then depends on speed.
         resume: continue from the state beside `out`.
         overwrite: start anew although `out` exists.
+        labels: the sub-folders of `images` are classes, the pictures small, all of one size, and taken whole: the
+            network learns to take a class label, and none. Its noise levels are those of a diffusion.
         network: architecture; a resumed run keeps the one it started with.
         optimizer: "muon" (AdamW for what is no inner convolution) or "adamw".
         learning_rate: peak learning rate.
@@ -48,6 +50,7 @@ class DenoiserTraining:
     steps: int | None = None
     resume: bool = False
     overwrite: bool = False
+    labels: bool = False
     network: DenoiserConfig = field(default_factory=DenoiserConfig)
     optimizer: str = "muon"
     learning_rate: float = 2e-3

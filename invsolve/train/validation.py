@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,33 +21,39 @@ VALIDATION_SIGMAS = (15.0, 25.0, 50.0)
 
 @dataclass(frozen=True)
 class Validation:
-    """Fixed crops with fixed noise, drawn from pictures that training never sees.
+    """Fixed clean pictures with fixed noise, which training never sees.
 
     Args:
-        paths: the pictures.
+        crops: pictures `[n, C, H, W]` in [-1, 1].
+        noise: of unit deviation, the same shape.
         runtime: device and precision.
-        n: number of crops.
-        size: side of the crops; smaller where the pictures are smaller.
+        labels: their labels `[n]` where the network takes them.
     """
 
-    paths: list[Path]
+    crops: Tensor
+    noise: Tensor
     runtime: Runtime
-    n: int = 24
-    size: int = 128
-    crops: Tensor = field(init=False, repr=False)
-    noise: Tensor = field(init=False, repr=False)
+    labels: Tensor | None = None
 
-    def __post_init__(self) -> None:
+    @classmethod
+    def of_photographs(cls, paths: list[Path], runtime: Runtime, n: int = 24, size: int = 128) -> Validation:
+        """`n` crops of side `size` (smaller where the pictures are smaller)."""
         scales = (600, 360)
         try:
-            photos, size = PhotoSet(self.paths, self.size, scales), self.size
+            photos = PhotoSet(paths, size, scales)
         except ValueError:
-            photos, size = PhotoSet(self.paths, 16, scales), 16
+            photos, size = PhotoSet(paths, 16, scales), 16
         rng = np.random.default_rng(20240501)
-        crops = photos.crops(self.n, size, rng, augment=False).to(self.runtime.device)
-        noise = torch.from_numpy(rng.standard_normal(tuple(crops.shape), dtype=np.float32)).to(crops)
-        object.__setattr__(self, "crops", crops)
-        object.__setattr__(self, "noise", noise)
+        return cls.of(photos.crops(n, size, rng, augment=False), runtime, rng)
+
+    @classmethod
+    def of(
+        cls, pictures: Tensor, runtime: Runtime, rng: np.random.Generator, labels: Tensor | None = None
+    ) -> Validation:
+        """Given pictures `[n, C, H, W]` with noise from `rng`."""
+        noise = torch.from_numpy(rng.standard_normal(tuple(pictures.shape), dtype=np.float32))
+        device = runtime.device
+        return cls(pictures.to(device), noise.to(device), runtime, None if labels is None else labels.to(device))
 
     @torch.no_grad()
     def psnr(self, denoiser: Denoiser) -> dict[float, float]:
@@ -56,9 +62,10 @@ class Validation:
         for level in VALIDATION_SIGMAS:
             sigma = torch.tensor(level / 127.5, device=self.crops.device)
             mse: list[Tensor] = []
-            for x0, noise in zip(self.crops.split(8), self.noise.split(8), strict=True):
+            for rows in torch.arange(len(self.crops)).split(8 if self.labels is None else 256):
+                x0, condition = self.crops[rows], () if self.labels is None else (self.labels[rows],)
                 with self.runtime.autocast():
-                    estimate = denoiser(x0 + sigma * noise, sigma)
+                    estimate = denoiser(x0 + sigma * self.noise[rows], sigma, *condition)
                 mse.append(((estimate.clamp(-1, 1) - x0) / 2).square().mean(dim=(1, 2, 3)))
             result[level] = float(-10 * torch.cat(mse).log10().mean())
         return result
