@@ -1,0 +1,1 @@
+"""Guidance: classifiers, rewards, classifier-free weights, and the theory behind them, as experiments."""

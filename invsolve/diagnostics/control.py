@@ -1,0 +1,179 @@
+"""How hard guidance pulls, and what is left of the prior's variety: control energy, collapse, entropy deficit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from invsolve.core.checks import InputError
+from invsolve.core.driver import Progress
+from invsolve.core.linalg import row_norm
+from invsolve.core.schedule import Schedule, Step, VPSchedule
+from invsolve.diagnostics.lines import Panel, line_figure
+
+__all__ = [
+    "ControlEnergy",
+    "EntropyDeficit",
+    "collapse_label",
+    "critical_scale",
+    "entropy_deficit",
+    "mode_entropy",
+    "pairwise_distance",
+]
+
+
+class ControlEnergy:
+    """A callback of `solve` that adds up the guidance v = lambda g of a `Guidance` run.
+
+        paper     E   = sum_steps |v|^2 dt
+        girsanov  E_G = sum_steps beta(t) |v|^2 dt / 2      the divergence of the guided from the unguided path in nats
+
+    Args:
+        steps: `solver.path(problem)`.
+        schedule: a VPSchedule for the second; without one it stays NaN.
+    """
+
+    def __init__(self, steps: Sequence[Step], schedule: Schedule | None = None) -> None:
+        self.steps = list(steps)
+        self._beta = schedule.beta if isinstance(schedule, VPSchedule) else lambda t: math.nan
+        self._paper: dict[int, Tensor] = {}
+        self._girsanov: dict[int, Tensor] = {}
+        self._strength: dict[int, list[Tensor]] = {}
+
+    def __call__(self, progress: Progress) -> None:
+        guidance = progress.info.extra.get("guidance")
+        if guidance is None:
+            raise InputError("the control energy needs a solver that reports its guidance: use Guidance")
+        step, norm = self.steps[progress.step - 1], row_norm(guidance)
+        energy = norm.square() * (step.t - step.s)
+        start, chunk = torch.zeros_like(energy), progress.chunk
+        self._paper[chunk] = self._paper.get(chunk, start) + energy
+        self._girsanov[chunk] = self._girsanov.get(chunk, start) + 0.5 * self._beta(step.t) * energy
+        strength = step.sigma_t * norm / math.sqrt(guidance[0].numel())
+        self._strength.setdefault(chunk, []).append(strength)
+
+    @property
+    def paper(self) -> Tensor:
+        """E of each sample, [N]."""
+        return torch.cat([self._paper[c] for c in sorted(self._paper)])
+
+    @property
+    def girsanov(self) -> Tensor:
+        """E_G of each sample, [N]."""
+        return torch.cat([self._girsanov[c] for c in sorted(self._girsanov)])
+
+    @property
+    def strength(self) -> Tensor:
+        """sigma_t |v| / sqrt(d), [steps, N]: the effective guidance, in units of the noise it is added to."""
+        return torch.cat([torch.stack(self._strength[c]) for c in sorted(self._strength)], 1)
+
+    def figure(self, path: str | Path) -> None:
+        """Draw the effective strength and the accumulated energy over time."""
+        times, strength = [s.t for s in self.steps], self.strength
+        quantiles = {f"{q:.0%} of samples": strength.double().quantile(q, 1).tolist() for q in (0.1, 0.5, 0.9)}
+        sigma = torch.tensor([s.sigma_t for s in self.steps], dtype=strength.dtype)
+        dt = torch.tensor([s.t - s.s for s in self.steps], dtype=strength.dtype)
+        total = ((strength.mean(1) / sigma).square() * dt).cumsum(0)
+        lines = {label: (times, values) for label, values in quantiles.items()}
+        energy = {"_": (times, total.tolist())}
+        panels = [
+            Panel("effective guidance strength", "t", r"$\sigma_t \|\lambda g\| / \sqrt{d}$", lines, "y"),
+            Panel("energy of the mean guidance", "t", r"$\sum \|\lambda g\|^2 \Delta t\, /\, d$", energy, "y"),
+        ]
+        line_figure(panels, path)
+
+
+def mode_entropy(samples: Tensor, modes: Tensor) -> float:
+    """Entropy of the nearest-mode occupancy over log K: 1 where all K modes [K, ...] are equally full, 0 for one."""
+    nearest = torch.cdist(samples.flatten(1).double(), modes.flatten(1).double()).argmin(1)
+    share = torch.bincount(nearest, minlength=len(modes)).double() / len(samples)
+    return float(-torch.xlogy(share, share).sum() / math.log(len(modes)))
+
+
+def pairwise_distance(samples: Tensor, limit: int = 1000) -> float:
+    """Mean distance of two different samples, among the first `limit`."""
+    return float(torch.pdist(samples.flatten(1)[:limit].double()).mean())
+
+
+def collapse_label(diversity: float) -> str:
+    """ "No" above 0.40, "Partial" down to 0.10, "Yes" below, of `mode_entropy`."""
+    return "No" if diversity > 0.40 else "Partial" if diversity > 0.10 else "Yes"
+
+
+def critical_scale(scales: Sequence[float], diversities: Sequence[float], level: float = 0.2) -> float:
+    """The least scale at which the diversity falls below `level`, linear between the sweep's points; inf if none."""
+    points = sorted(zip(scales, diversities, strict=True))
+    for (a, high), (b, low) in zip(points, points[1:], strict=False):
+        if high >= level > low:
+            return a + (high - level) / (high - low) * (b - a)
+    return points[0][0] if points and points[0][1] < level else math.inf
+
+
+@dataclass(frozen=True)
+class EntropyDeficit:
+    """Quantities of the tilted law q ~ p r^lam in two dimensions, in nats.
+
+    Attributes:
+        entropy: H(q).
+        deficit: H_ref - H(q), H_ref = (d / 2) log(2 pi e s^2) of the reference at its end.
+        bridge: C, the least control energy from N(0, I) to q: KL(q | N(0, I)).
+        divergence: KL(q | p).
+        reward: E_q[r].
+        threshold: C times the integral of beta: the published criterion compares `deficit` with it.
+    """
+
+    entropy: float
+    deficit: float
+    bridge: float
+    divergence: float
+    reward: float
+    threshold: float
+
+
+def entropy_deficit(
+    log_p: Callable[[Tensor], Tensor],
+    log_r: Callable[[Tensor], Tensor],
+    lam: float,
+    integral: float,
+    *,
+    half_width: float = 6.0,
+    n: int = 901,
+    variant: str = "corrected",
+) -> EntropyDeficit:
+    """The entropy deficit of guidance of strength `lam`, on a square grid.
+
+    A diagnostic, not a stopping rule: the published inequality deficit > threshold does not mark a collapse.
+
+    Args:
+        log_p, log_r: log density and log reward, [N, 2] -> [N].
+        lam: lambda, at least 0.
+        integral: of beta over the run (10.05 for VPSchedule()).
+        half_width, n: of the grid.
+        variant: reference variance "corrected" (1 - e^-integral) or "literal" (e^-integral, as published).
+    """
+    if lam < 0 or variant not in ("corrected", "literal"):
+        raise InputError(f"lam is at least 0 and variant 'corrected' or 'literal', got {lam} and {variant!r}")
+    axis = torch.linspace(-half_width, half_width, n, dtype=torch.float64)
+    x = torch.cartesian_prod(axis, axis)
+    cell = (2 * half_width / (n - 1)) ** 2
+    p, r = log_p(x), log_r(x)
+    log_q = p + lam * r
+    log_q = log_q - log_q.logsumexp(0) - math.log(cell)
+    q = log_q.exp() * cell
+    entropy = float(-(q * log_q).sum())
+    moment = float((q * x.square().sum(1)).sum())
+    variance = -math.expm1(-integral) if variant == "corrected" else math.exp(-integral)
+    bridge = -entropy + 0.5 * moment + math.log(2 * math.pi)
+    return EntropyDeficit(
+        entropy=entropy,
+        deficit=math.log(2 * math.pi * math.e * variance) - entropy,
+        bridge=bridge,
+        divergence=float((q * (log_q - p)).sum()),
+        reward=float((q * r.exp()).sum()),
+        threshold=bridge * integral,
+    )

@@ -1,0 +1,53 @@
+"""Line plots that several diagnostics share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["Panel", "line_figure"]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One set of axes.
+
+    Args:
+        title, x, y: texts.
+        lines: (x values, y values) by label; labels that start with "_" stay out of the legend.
+        log: axes on a logarithmic scale: "", "x", "y" or "xy".
+        marks: (x, y) of a marked point by label.
+    """
+
+    title: str
+    x: str
+    y: str
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    log: str = ""
+    marks: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+def line_figure(panels: Sequence[Panel], path: str | Path) -> None:
+    """Draw panels side by side; the ending of `path` picks the format."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6 * len(panels), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for label, (xs, ys) in panel.lines.items():
+            axis.plot(list(xs), list(ys), marker="." if len(xs) < 40 else None, label=label)
+        for label, (a, b) in panel.marks.items():
+            axis.plot(a, b, "o", markersize=6)
+            axis.annotate(label, (a, b), textcoords="offset points", xytext=(5, 4), fontsize=7)
+        axis.set_xscale("log" if "x" in panel.log else "linear")
+        axis.set_yscale("log" if "y" in panel.log else "linear")
+        axis.set_title(panel.title, fontsize=10)
+        axis.set_xlabel(panel.x, fontsize=9)
+        axis.set_ylabel(panel.y, fontsize=9)
+        axis.tick_params(labelsize=8)
+        axis.grid(alpha=0.3)
+        if any(not label.startswith("_") for label in panel.lines):
+            axis.legend(fontsize=7)
+    figure.savefig(path, dpi=100)
