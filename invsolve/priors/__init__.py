@@ -32,6 +32,7 @@ PRIORS = Registry(
     "prior",
     {
         "natural": "invsolve.priors.embedded:natural",
+        "digits": "invsolve.priors.digits:digits",
         "ffhq256": "invsolve.priors.published:ffhq256",
         "imagenet64": "invsolve.priors.published:imagenet64",
         "imagenet128": "invsolve.priors.published:imagenet128",
