@@ -79,7 +79,9 @@ def restored(store: Store, unit: str, measurement: Measurement) -> tuple[Tensor,
     """The restored pictures [S, 3, H, W] of a unit, not clipped, their residuals [S, m] and its tensors."""
     output = store.output(unit)
     if "visible" in output:
-        return output["visible"].float(), None, output
+        pictures = output["visible"].float()
+        whole = pictures.shape[1:] == tuple(measurement.operator.in_shape) and measurement.unknowns is None
+        return pictures, measurement.residual(pictures, {}) if whole else None, output
     samples = output["samples"].float()
     theta = {key.removeprefix("theta."): value for key, value in output.items() if key.startswith("theta.")}
     return measurement.visible(samples), measurement.residual(samples, theta), output

@@ -19,12 +19,17 @@ class Workers(Executor):
 
     Each is told the number of its threads before it imports anything (OMP_NUM_THREADS) and once more by every unit. It
     ends with its parent, at once, however that died, so that a run that is started again meets no worker of the last.
+
+    Args:
+        count: of processes.
+        threads: of each.
+        method: how `multiprocessing` starts them; "forkserver" where there is one, else "spawn", if None.
     """
 
-    def __init__(self, count: int, threads: int = 1) -> None:
+    def __init__(self, count: int, threads: int = 1, method: str | None = None) -> None:
         self._threads = threads
         # A server that has imported the library forks the workers: they start in milliseconds.
-        method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
+        method = method or ("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
         self._context = get_context(method)
         if method == "forkserver":
             self._context.set_forkserver_preload(["invsolve.bench.execute"])

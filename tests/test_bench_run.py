@@ -1,0 +1,291 @@
+"""Running suites: failures are rows, nothing is lost or computed twice, and how a suite is run changes nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from benchtoy import TOML, final_table, simulated, toy
+
+from invsolve import Rng, solve, solvers
+from invsolve.bench import store as store_module
+from invsolve.bench.execute import load_spec_prior
+from invsolve.bench.reading import load_suite
+from invsolve.bench.runner import Here, run
+from invsolve.bench.scoring import load_measurement, restored, score
+from invsolve.bench.store import Store, StoreFull, record_of
+from invsolve.bench.suite import canonical
+from invsolve.bench.table import tables
+from invsolve.bench.workers import Workers
+from invsolve.core.checks import InputError
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> Path:
+    """An undisturbed run of the toy suite, scored."""
+    folder = tmp_path_factory.mktemp("reference")
+    with Store.writing(folder / "store") as store:
+        assert run(toy(folder), store) == 12
+        score(store)
+    return folder / "store"
+
+
+def test_outcomes_are_the_solver_s_own(reference, tmp_path):
+    suite = toy(tmp_path)
+    with Store.reading(reference) as store:
+        unit = next(u for u in store.units() if u["solver"] == "ddnm" and u["task"] == "inpaint")
+        measurement = load_measurement(store, unit["hash"], unit["measurement"])
+        prior = load_spec_prior(canonical({"name": suite.prior.name, "options": dict(suite.prior.options)}))
+        content = json.loads(store.content(unit["hash"]))
+        result = solve(measurement.problem(prior), solvers.DDNM(n_steps=5), samples=4, items=[content["item"]])
+        stored = store.output(unit["hash"])["samples"]
+        assert torch.equal(stored, result.samples[0].float().half())
+        assert (unit["forwards"], unit["backwards"]) == (5.0, 0.0)
+        record = store.outcome(unit["hash"])
+        assert record["memory"] > 0
+        assert record["seconds"] > 0
+
+
+def test_scores_are_those_of_the_stored_pictures(reference):
+    with Store.reading(reference) as store:
+        unit = next(u for u in store.units() if u["solver"] == "ddnm")
+        measurement = load_measurement(store, unit["hash"], unit["measurement"])
+        pictures, residual, _ = restored(store, unit["hash"], measurement)
+        row = store.db.execute("SELECT * FROM scores WHERE unit = ? AND metric = 'psnr'", (unit["hash"],)).fetchone()
+        truth = measurement.truth.clamp(0, 1).double()
+        mse = (pictures.clamp(0, 1).double() - truth).square().flatten(1).mean(1)
+        assert row["value"] == pytest.approx((-10 * mse.log10()).mean().item(), abs=1e-6)
+        error = (pictures.mean(0).clamp(0, 1).double() - truth).square().mean()
+        assert row["of_mean"] == pytest.approx(-10 * error.log10().item(), abs=1e-5)
+        row = store.db.execute(
+            "SELECT value FROM scores WHERE unit = ? AND metric = 'misfit'", (unit["hash"],)
+        ).fetchone()
+        assert row["value"] == pytest.approx(residual.square().mean(1).sqrt().mean().item(), rel=1e-5)
+
+
+def test_a_second_run_computes_nothing_and_a_third_elsewhere_the_same(reference, tmp_path):
+    suite = toy(tmp_path)
+    with Store.writing(reference) as store:
+        assert run(suite, store) == 0
+    with Store.writing(tmp_path / "store") as store:
+        assert run(suite, store, only=["solver=ddnm", "task=inp*"]) == 3
+        assert sum(unit["status"] is None for unit in store.units()) == 9
+        assert run(suite, store) == 9
+        score(store)
+    assert final_table(tmp_path / "store") == final_table(reference)
+    with Store.writing(tmp_path / "store") as store, pytest.raises(InputError, match="no unit of the suite"):
+        run(suite, store, only=["solver=nobody"])
+    with Store.writing(tmp_path / "store") as store, pytest.raises(InputError, match="--only takes"):
+        run(suite, store, only=["nobody"])
+
+
+class Interrupted(Exception):
+    """Stands for a kill at an exact place."""
+
+
+@pytest.mark.parametrize("place", ["before the file", "before the row", "after the row"])
+def test_a_kill_around_the_commit_loses_and_repeats_nothing(place, reference, tmp_path, monkeypatch):
+    suite, completed = toy(tmp_path), []
+    write, index = store_module.write_whole, Store._index
+
+    def stop(unit: str) -> None:
+        completed.append(unit)
+        if len(completed) == 3:
+            raise Interrupted
+
+    def writing(path, content, *, replace=True):
+        if place == "before the file" and not replace:
+            stop(path.stem)
+        return write(path, content, replace=replace)
+
+    def indexing(self, unit, record, environment):
+        if place == "before the row":
+            stop(unit)
+        index(self, unit, record, environment)
+        if place == "after the row":
+            stop(unit)
+
+    with monkeypatch.context() as patched, Store.writing(tmp_path / "store") as store:
+        patched.setattr(store_module, "write_whole", writing)
+        patched.setattr(Store, "_index", indexing)
+        with pytest.raises(Interrupted):
+            run(suite, store)
+    with Store.writing(tmp_path / "store") as store:
+        assert run(suite, store) == (10 if place == "before the file" else 9)
+        score(store)
+    assert final_table(tmp_path / "store") == final_table(reference)
+
+
+def test_two_runs_on_one_store_at_once_are_refused(reference, tmp_path):
+    with (
+        Store.writing(reference),
+        pytest.raises(InputError, match=f"another run .process {os.getpid()}"),
+        Store.writing(reference),
+    ):
+        pass
+    with Store.writing(reference), Store.reading(reference) as store:  # status beside a run
+        assert len(store.units()) == 12
+
+
+def test_a_store_of_another_suite_is_refused(reference, tmp_path):
+    suite = load_suite("quick", [("prior.name", "invsolve.bench.toy:textures")])
+    with Store.writing(reference) as store, pytest.raises(InputError, match="holds the suite toy, not quick"):
+        run(suite, store)
+    with pytest.raises(InputError, match="no results"), Store.reading(tmp_path / "nothing"):
+        pass
+
+
+def test_a_full_disk_stops_the_run_in_one_sentence_and_keeps_what_was_finished(tmp_path, monkeypatch):
+    suite, count = toy(tmp_path), 0
+    write = store_module.write_whole
+
+    def full(path, content, *, replace=True):
+        nonlocal count
+        count += not replace
+        if count == 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content, replace=replace)
+
+    with monkeypatch.context() as patched, Store.writing(tmp_path / "store") as store:
+        patched.setattr(store_module, "write_whole", full)
+        with pytest.raises(StoreFull, match=r"No space left.*make room and run the same command again"):
+            run(suite, store)
+    with Store.writing(tmp_path / "store") as store:
+        assert sum(unit["status"] == "ok" for unit in store.units()) == 3
+        assert run(suite, store) == 9
+
+
+def test_failures_are_rows_with_their_traceback_never_scored_and_retried_on_demand(tmp_path, monkeypatch):
+    real, bad = solvers.DDNM.step, {"kind": "raise"}
+
+    def step(self, problem, state, rng):
+        state, info = real(self, problem, state, rng)
+        if bad["kind"] == "raise" and state.k == 3:
+            raise RuntimeError("a bug of the solver")
+        if bad["kind"] == "nan" and state.k == 3:
+            state = type(state)(state.x * float("nan"), state.k, state.theta, state.memory)
+        return state, info
+
+    suite = toy(tmp_path)
+    monkeypatch.setattr(solvers.DDNM, "step", step)
+    with Store.writing(tmp_path / "store") as store:
+        run(suite, store, only=["item=draw 1", "solver=baseline"])
+        run(suite, store, only=["item=draw 1"])
+        bad["kind"] = "nan"
+        run(suite, store, only=["item=draw 2"])
+        bad["kind"] = ""
+        run(suite, store)
+        score(store)
+        rows = {(u["item"], u["solver"]): u for u in store.units() if u["task"] == "inpaint"}
+        assert {key: u["status"] for key, u in rows.items() if u["status"] != "ok"} == {
+            ("draw 1", "ddnm"): "failed",
+            ("draw 2", "ddnm"): "failed",
+        }
+        assert rows["draw 1", "ddnm"]["error"] == "RuntimeError: a bug of the solver"
+        assert "in step" in store.outcome(rows["draw 1", "ddnm"]["hash"])["traceback"]
+        assert "non-finite" in rows["draw 2", "ddnm"]["error"]
+        scored = {row[0] for row in store.db.execute("SELECT unit FROM scores")}
+        assert rows["draw 1", "ddnm"]["hash"] not in scored
+        table = next(t for t in tables(store) if t.task == "inpaint")
+        ddnm = next(row for row in table.rows if row.solver == "ddnm")
+        assert (ddnm.rank, ddnm.cells, ddnm.counts) == (0, {}, {"ok": 1, "failed": 2})
+        assert ddnm.note.startswith("incomplete: 1 of 3 (2 failed)")
+        assert run(suite, store) == 0  # failures stay until they are asked for
+        assert run(suite, store, retry=True) == 4
+        assert all(u["status"] == "ok" for u in store.units())
+        assert store.db.execute("SELECT count(*) FROM earlier").fetchone()[0] == 4
+
+
+def test_what_a_method_cannot_do_is_said_and_does_not_count_as_a_failure(tmp_path):
+    text = TOML.replace(
+        'name = "ddnm"\npreset = "default"\nsettings = { n_steps = 5 }', 'name = "ddrm"\npreset = "default"'
+    )
+    text = text.replace('kind = "superres"\nfactor = 2', 'kind = "deblur"\nstd = 0.7').replace("side = 8", "side = 16")
+    with Store.writing(tmp_path / "store") as store:
+        run(toy(tmp_path, text), store, only=["item=draw 0"])
+        unit = next(u for u in store.units() if u["solver"] == "ddrm" and u["task"] == "superres2")
+        assert unit["status"] == "unable"
+        assert "singular value decomposition" in unit["error"]
+
+
+def test_pictures_and_priors_that_are_not_there(tmp_path):
+    from invsolve.io import Picture, write_picture
+
+    suite = toy(tmp_path)
+    missing = load_suite(tmp_path / "toy.toml", [("prior.name", "invsolve.bench.toy:missing")])
+    with Store.writing(tmp_path / "a") as store, pytest.raises(InputError, match="missing"):
+        run(missing, store)
+    (tmp_path / "pictures").mkdir()
+    write_picture(tmp_path / "pictures" / "good.png", Picture(Rng(0).uniform(torch.empty(1, 3, 8, 8))[0]))
+    (tmp_path / "pictures" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n not a picture")
+    changes = [("data.kind", "folder"), ("data.path", str(tmp_path / "pictures")), ("data.items", 0)]
+    suite = load_suite(tmp_path / "toy.toml", changes)
+    with Store.writing(tmp_path / "b") as store:
+        assert run(suite, store) == 8
+        status = {(u["item"], u["status"]) for u in store.units()}
+        assert status == {("good", "ok"), ("bad", "failed")}
+        assert "bad.png" in next(u["error"] for u in store.units() if u["item"] == "bad")
+
+
+def test_a_unit_over_its_budget_of_seconds_fails(tmp_path):
+    with Store.writing(tmp_path / "store") as store:
+        run(toy(tmp_path, TOML.replace("samples = 4", "seconds = 1e-6")), store, only=["solver=ddnm", "item=draw 0"])
+        assert "over its 1e-06 seconds" in store.units()[1]["error"]
+
+
+def test_peers_are_rows(tmp_path):
+    row = '\n[[solvers]]\nname = "theirs"\npeer = "deepinv DiffPIR"\nsamples = 1\n'
+    with Store.writing(tmp_path / "store") as store:
+        run(toy(tmp_path, TOML + row), store, only=["solver=theirs", "item=draw 0"])
+        unit = next(u for u in store.units() if u["solver"] == "theirs")
+        assert (unit["status"], unit["forwards"]) == ("ok", 100.0)
+
+
+def test_killed_workers_are_replaced_and_the_table_is_the_same(reference, tmp_path, caplog):
+    suite, workers = toy(tmp_path), Workers(2)
+    first = workers.pids()[0]
+    os.kill(first, signal.SIGKILL)  # dies before, or over, its first unit
+    with Store.writing(tmp_path / "store") as store:
+        assert run(suite, store, workers) == 12
+        score(store)
+    assert final_table(tmp_path / "store") == final_table(reference)
+    assert "killed by SIGKILL" in caplog.text
+
+
+class Mortal(Here):
+    """An executor all of whose workers die over one unit."""
+
+    def wait(self):
+        job = self._job
+        events = super().wait()
+        if record_of(events[0].content)["unit"] == self.victim:
+            return [type(events[0])(job, None, "killed by SIGKILL")]
+        return events
+
+    victim = ""
+
+
+def test_a_unit_that_kills_every_worker_is_a_failure_in_the_end(reference, tmp_path):
+    executor = Mortal()
+    with Store.reading(reference) as store:
+        executor.victim = store.units()[3]["hash"]
+    with Store.writing(tmp_path / "store") as store:
+        assert run(toy(tmp_path), store, executor) == 12
+        assert store.outcome(executor.victim)["error"].startswith("3 workers died over this unit")
+
+
+def test_status_and_tables_of_many_units_are_quick(tmp_path):
+    simulated(tmp_path / "store", items=250, solvers=8, tasks=5)
+    began = time.process_time()
+    with Store.reading(tmp_path / "store") as store:
+        found = tables(store)
+    assert time.process_time() - began < 3  # 10 000 units; 100 000 in the slow test
+    assert [row.rank for row in found[0].rows] == list(range(1, 9))
+    assert [row.solver for row in found[0].rows[:2]] == ["solver0", "solver1"]
+    assert found[0].rows[1].p < 1e-3

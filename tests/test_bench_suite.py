@@ -1,0 +1,193 @@
+"""Suites: shipped ones load, typos are answered with the nearest key, units are named by what decides them."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+
+import pytest
+import torch
+from benchtoy import TOML, toy, write_suite
+
+from invsolve import Rng
+from invsolve.bench.data import find_items
+from invsolve.bench.reading import load_suite, shipped, toml_text
+from invsolve.bench.suite import DataSpec, TaskSpec
+from invsolve.bench.table import published_rows
+from invsolve.bench.tasks import Measurement, measure
+from invsolve.bench.toy import textures
+from invsolve.bench.unit import enumerate_units, prior_digest
+from invsolve.core.checks import InputError
+from invsolve.solvers import SOLVERS
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_suites_load_and_survive_their_own_text(name, tmp_path):
+    suite = load_suite(name)
+    (tmp_path / f"{name}.toml").write_text(suite.source)
+    assert load_suite(tmp_path / f"{name}.toml") == suite
+
+
+def test_the_published_protocol_has_the_published_settings():
+    suite = load_suite("ffhq256")
+    ndtm = next(solver for solver in suite.solvers if solver.name == "ndtm")
+    built = SOLVERS["ndtm"].preset("ffhq256/superres4")
+    assert ndtm.settings["superres4"] == {f.name: getattr(built, f.name) for f in dataclasses.fields(built)}
+    assert suite.task("superres4").noise == 0.005  # 0.01 in [-1, 1]
+    assert suite.task("inpaint").options == {"missing": 0.9}
+    rows = {row["solver"]: row for row in published_rows("ffhq256")["superres4"]}
+    assert rows["NDTM"] == {
+        "solver": "NDTM", "lpips": 0.054, "fid": 18.99, "kid": 0.0019, "psnr": 29.06, "ssim": 0.833, "seconds": 13.6,
+    }  # fmt: skip
+    assert "counts missing pixels as measured" in published_rows("ffhq256")["inpaint"][1]["note"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("missing = 0.5", "mising = 0.5", "no key 'mising'.*did you mean 'missing'"),
+        ('kind = "superres"', 'kind = "superes"', "did you mean 'superres'"),
+        ('name = "ddnm"', 'name = "ddn"', "did you mean 'ddnm'"),
+        ("n_steps = 5", "n_step = 5", "did you mean 'n_steps'"),
+        ('"misfit"', '"misfits"', "did you mean 'misfit'"),
+        ("samples = 4", "sample = 4", "did you mean 'samples'"),
+        ("samples = 4", "samples = 0", "samples and threads at least 1"),
+        ("samples = 4", 'samples = "4"', "samples is int"),
+        ("missing = 0.5", "missing = 1.5", "share below 1"),
+        ("factor = 2", "factor = 2.5", "factor must be an integer"),
+        ("noise = 0.05", "noise = 5", "noise is above 0 and at most 1"),
+        ('kind = "draws"', 'kind = "drows"', "did you mean 'draws'"),
+        ('preset = "default"', 'preset = "published:ffhq256"', "no preset 'ffhq256/superres2'"),
+        ("n_steps = 5", 'n_steps = "5"', "n_steps takes a value such as"),
+        ('[[solvers]]\nname = "baseline"', '[[solvers]]\nname = "ddnm"', "two solvers of the suite are named 'ddnm'"),
+        ("baseline = true", 'peer = "deepinv DP"', "did you mean 'deepinv DPS'"),
+        ("items = 3", "items = ", "not valid TOML"),
+    ],
+)
+def test_a_typo_is_answered_with_what_was_meant(old, new, message, tmp_path):
+    with pytest.raises(InputError, match=f"(?s){message}"):
+        load_suite(write_suite(tmp_path, TOML.replace(old, new, 1)))
+
+
+def test_settings_of_the_command_line(tmp_path):
+    path = write_suite(tmp_path)
+    suite = load_suite(path, [("solver.n_steps", 7), ("run.samples", 2), ("data.items", 1)])
+    assert suite.solvers[1].settings["inpaint"]["n_steps"] == 7
+    assert (suite.solvers[1].samples, suite.data.items) == (2, 1)
+    assert load_suite(path, [("ddnm.eta", 0.5)]).solvers[1].settings["inpaint"]["eta"] == 0.5
+    with pytest.raises(InputError, match="did you mean 'ddnm'"):
+        load_suite(path, [("ddmn.eta", 0.5)])
+    with pytest.raises(InputError, match="has the setting 'zeta'"):
+        load_suite(path, [("solver.zeta", 0.5)])
+    with pytest.raises(InputError, match=r"PART\.NAME=VALUE"):
+        load_suite(path, [("n_steps", 7)])
+
+
+def test_a_unit_is_named_by_what_decides_it_and_by_nothing_else(tmp_path):
+    def names(text: str = TOML, digest: str = "weights") -> dict[tuple[str, str, str], tuple[str, str]]:
+        suite = toy(tmp_path, text)
+        items = find_items(suite.data, textures(side=8))
+        units = enumerate_units(suite, items, digest)
+        return {(u.item, u.task, u.solver): (u.hash, u.measurement) for u in units}
+
+    base = names()
+    assert len(base) == 12
+    assert len({hash for hash, _ in base.values()}) == 12
+    assert len({measurement for _, measurement in base.values()}) == 6  # shared by all solvers
+    assert names(TOML.replace('title = "toy"', 'title = "x"').replace('"psnr", ', "")) == base
+    key = ("draw 0", "inpaint", "ddnm")
+    assert names(TOML.replace('name = "inpaint"', 'name = "holes"'))["draw 0", "holes", "ddnm"] == base[key]
+    changed = names(TOML.replace("n_steps = 5", "n_steps = 6"))
+    assert changed[key][0] != base[key][0]
+    assert changed[key][1] == base[key][1]
+    assert changed["draw 0", "inpaint", "baseline"] == base["draw 0", "inpaint", "baseline"]
+    assert names(TOML.replace("missing = 0.5", "missing = 0.4"))[key][1] != base[key][1]
+    assert names(TOML.replace("samples = 4", "samples = 4\nseeds = [1]"))[key][1] != base[key][1]
+    assert names(digest="others")[key][0] != base[key][0]
+
+
+def test_the_digest_of_a_prior_sees_its_weights():
+    from invsolve.priors import NetworkPrior
+
+    class Net(torch.nn.Module):
+        def __init__(self, weight: float) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor(weight))
+
+        def forward(self, x, c):
+            return self.weight * x
+
+    first, again, other = (prior_digest(NetworkPrior(Net(w))) for w in (1.0, 1.0, 1.5))
+    assert first == again != other
+
+
+KINDS = [
+    TaskSpec("a", "denoise", 0.1),
+    TaskSpec("b", "superres", 0.1, {"factor": 2}),
+    TaskSpec("c", "inpaint", 0.1, {"missing": 0.7}),
+    TaskSpec("d", "inpaint", 0.1, {"box": 6}),
+    TaskSpec("e", "deblur", 0.1, {"std": 1.0}),
+    TaskSpec("f", "deblur", 0.1, {"length": 5.0, "intensity": 0.5}),
+    TaskSpec("g", "blind-deblur", 0.1, {"side": 9, "std": 1.0}),
+    TaskSpec("h", "operator", 0.1, {"operator": "gaussian-blur", "options": {"std": 1.0}}),
+]
+
+
+@pytest.mark.parametrize("spec", KINDS, ids=lambda spec: f"{spec.kind} {spec.options}")
+def test_a_measurement_is_the_operator_of_the_truth_and_noise_of_the_right_size(spec):
+    picture = Rng(0).uniform(torch.empty(1, 3, 32, 32))[0]
+    made = measure(spec, picture, "item", 0)
+    again = Measurement.from_tensors(spec, made.tensors())
+    scene = torch.zeros(1, *again.operator.in_shape)
+    scene[..., :32, :32] = picture
+    theta = {"kernel": made.drawn["kernel"][None]} if spec.kind == "blind-deblur" else {}
+    residual = again.residual(scene, theta)
+    assert residual.square().mean().sqrt().item() == pytest.approx(1.0, abs=0.1)
+    assert again.visible(scene)[0].shape == again.truth.shape == again.shown().shape
+    assert torch.equal(again.visible(scene)[0][..., 8:12, 8:12], again.truth[..., 8:12, 8:12])
+    assert torch.equal(made.y, measure(spec, picture, "item", 0).y)
+    assert not torch.equal(made.y, measure(spec, picture, "item", 1).y)
+    assert not torch.equal(made.y, measure(spec, picture, "another", 0).y)
+    if "mask" in made.drawn:
+        share = spec.options.get("missing", 36 / 32**2)
+        assert made.drawn["mask"].float().mean().item() == pytest.approx(share, abs=0.06)
+        assert not made.y[:, made.drawn["mask"]].any()
+
+
+def test_pictures_are_named_by_their_content(tmp_path):
+    from invsolve.io import Picture, write_picture
+
+    for i, name in enumerate(("b", "a")):
+        write_picture(tmp_path / f"{name}.png", Picture(Rng(i).uniform(torch.empty(1, 3, 20, 24))[0]))
+    items = find_items(DataSpec("folder", str(tmp_path), size=16))
+    assert [item.name for item in items] == ["a", "b"]
+    assert items[0].load().shape == (3, 16, 16)
+    (tmp_path / "a.png").rename(tmp_path / "c.png")
+    renamed = find_items(DataSpec("folder", str(tmp_path), size=16))
+    assert renamed[1].digest == items[0].digest
+    assert find_items(DataSpec("folder", str(tmp_path), size=8))[1].digest != items[0].digest
+    with pytest.raises(InputError, match="24 x 20 pixels, the suite cuts squares of 22"):
+        find_items(DataSpec("folder", str(tmp_path), size=22))[0].load()
+    assert find_items(DataSpec("folder", str(tmp_path), size=22, fit="resize"))[0].load().shape == (3, 22, 22)
+    (tmp_path / "list.txt").write_text("# two\nc.png\n\nb.png\n")
+    listed = find_items(DataSpec("list", str(tmp_path / "list.txt"), items=1))
+    assert [item.name for item in listed] == ["c"]
+    (tmp_path / "list.txt").write_text("gone.png\n")
+    with pytest.raises(InputError, match=r"gone\.png, which is not there"):
+        find_items(DataSpec("list", str(tmp_path / "list.txt")))
+    with pytest.raises(InputError, match="--data"):
+        find_items(DataSpec("folder", ""))
+    with pytest.raises(InputError, match="no folder of pictures"):
+        find_items(DataSpec("folder", str(tmp_path / "none")))
+
+
+def test_the_packaged_pictures_are_there():
+    items = find_items(DataSpec("packaged", size=96))
+    assert [item.name for item in items] == ["astronaut", "chelsea", "coffee", "rocket"]
+    assert items[0].load().shape == (3, 96, 96)
+
+
+def test_suite_text_round_trip():
+    tasks = [{"name": "x", "options": {"a": [1, 2]}}]
+    table = {"title": 'a "b"', "data": {"items": 2}, "tasks": tasks, "solvers": [{"name": "y", "baseline": True}]}
+    assert tomllib.loads(toml_text(table)) == table
