@@ -71,15 +71,19 @@ class DDPMSchedule(Schedule):
     Index k of N is the time t = (k + 1) / N; alpha_bar(0) = 1 exactly. Between indices log alpha_bar is linear.
 
     Args:
-        betas: N values in (0, 1); linspace(1e-4, 0.02, 1000) if not given.
+        betas: N values in (0, 1), the last one at most 1 (pure noise); linspace(1e-4, 0.02, 1000) if not given.
     """
 
     def __init__(self, betas: Tensor | Sequence[float] | None = None) -> None:
         if betas is None:
             betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
         table = torch.as_tensor(betas, dtype=torch.float64).cpu()
-        if table.ndim != 1 or len(table) == 0 or not bool(((table > 0) & (table < 1)).all()):
-            raise InputError(f"betas must be a list of numbers in (0, 1), got shape {list(table.shape)}")
+        if (
+            table.ndim != 1
+            or len(table) == 0
+            or not bool((table > 0).all() and (table[:-1] < 1).all() and table[-1] <= 1)
+        ):
+            raise InputError(f"betas must be a list of numbers in (0, 1), the last at most 1, got {list(table.shape)}")
         self.betas: tuple[float, ...] = tuple(table.tolist())
         bars = torch.cumprod(1 - table, 0)
         self.alpha_bars: tuple[float, ...] = (1.0, *bars.tolist())
@@ -100,8 +104,9 @@ class DDPMSchedule(Schedule):
             bar = self.alpha_bars[k]
         else:
             k = math.floor(position)
-            low, high = math.log(self.alpha_bars[k]), math.log(self.alpha_bars[k + 1])
-            bar = math.exp(low + (position - k) * (high - low))
+            before, after, way = self.alpha_bars[k], self.alpha_bars[k + 1], position - k
+            # A last index of pure noise has no logarithm: the signal fades linearly to it.
+            bar = before ** (1 - way) * after**way if after > 0 else before * (1 - way)
         return math.sqrt(bar), math.sqrt(1.0 - bar)
 
     def grid(self, n: int, t_start: float = 1.0) -> list[float]:
@@ -183,13 +188,29 @@ class CosineSchedule(Schedule):
 
 
 class FlowSchedule(Schedule):
-    """Straight-line flow matching: alpha = 1 - t, sigma = t (Lipman et al. 2023, arXiv 2210.02747)."""
+    """Straight-line flow matching: alpha = 1 - t, sigma = t (Lipman et al. 2023, arXiv 2210.02747).
+
+    Args:
+        shift: s, which moves the times of a grid towards noise: t = s u / (1 + (s - 1) u) for u equally spaced
+            (Esser et al. 2024, arXiv 2403.03206, equation 23).
+    """
+
+    def __init__(self, shift: float = 1.0) -> None:
+        if not shift > 0:
+            raise InputError(f"shift must be above 0, got {shift}")
+        self.shift = shift
+
+    def grid(self, n: int, t_start: float = 1.0) -> list[float]:
+        check_grid(n, t_start)
+        first = t_start / (self.shift + (1 - self.shift) * t_start)
+        steps = [first * (n - i) / n for i in range(n)]
+        return [t_start, *(self.shift * u / (1 + (self.shift - 1) * u) for u in steps[1:]), 0.0]
 
     def coefficients(self, t: float) -> tuple[float, float]:
         return 1.0 - t, t
 
     def __repr__(self) -> str:
-        return "FlowSchedule()"
+        return "FlowSchedule()" if self.shift == 1.0 else f"FlowSchedule(shift={self.shift:g})"
 
 
 def check_grid(n: int, t_start: float) -> None:

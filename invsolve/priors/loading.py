@@ -19,10 +19,12 @@ from invsolve.core.schedule import Schedule
 from invsolve.priors.adm import ADMClassifier, ADMUNet
 from invsolve.priors.adm_config import infer, is_adm, is_classifier
 from invsolve.priors.conditional import ConditionalPrior
+from invsolve.priors.labelled import LabelledDenoiser
 from invsolve.priors.network import NetworkPrior
 from invsolve.priors.speed import Speed
 from invsolve.priors.state import Weights, fill, read_header, read_weights
 from invsolve.priors.tables import as_schedule
+from invsolve.priors.unet import Denoiser, load_denoiser
 
 __all__ = ["load_adm", "load_classifier", "load_path", "load_repository"]
 
@@ -35,9 +37,16 @@ def load_path(path: Path, **options: Any) -> Prior:
     device = str(options.pop("device", "cpu"))
     speed, options = Speed.split(options)
     if path.is_dir():
-        raise InputError(f"{path} is a folder: name a file of weights")
-    if read_header(path).get("format") == "invsolve-denoiser-1":
-        return _load_trained(path, device, speed, **options)
+        from invsolve.priors.diffusers import load_folder
+
+        return load_folder(path, device=device, speed=speed, **options)
+    match read_header(path).get("format", ""):
+        case "invsolve-denoiser-1":
+            return _load_trained(path, device, speed, **options)
+        case "invsolve-edm-1":
+            from invsolve.priors.edm import load_edm
+
+            return load_edm(path, device=device, speed=speed, **options)
     weights = read_weights(path)
     if is_classifier(weights.shapes):
         raise InputError(f"{path} is a noisy classifier, no prior: load it with priors.load_classifier")
@@ -121,15 +130,15 @@ def _load_trained(path: Path, device: str, speed: Speed, schedule: Schedule | st
     if extra:
         raise InputError(f"a prior trained by invsolve takes no option {', '.join(extra)}")
     module = _trained_network(str(path.resolve()), _stamp(path), device, speed.channels_last, speed.checkpointing)
-    return NetworkPrior(module, "edm", as_schedule(schedule), (-1.0, 1.0), speed=speed)
+    settings: dict[str, Any] = {"parametrization": "edm", "schedule": as_schedule(schedule), "speed": speed}
+    n_classes = module.config.classes
+    return ConditionalPrior(module, n_classes, n_classes, **settings) if n_classes else NetworkPrior(module, **settings)
 
 
 @lru_cache(maxsize=KEPT)
-def _trained_network(path: str, stamp: tuple[int, int], device: str, *layout: bool) -> nn.Module:
-    from invsolve.priors.unet import load_denoiser
-
+def _trained_network(path: str, stamp: tuple[int, int], device: str, *layout: bool) -> Denoiser:
     try:
-        return load_denoiser(path, device)
+        return load_denoiser(path, device, lambda config: (LabelledDenoiser if config.classes else Denoiser)(config))
     except (ValueError, TypeError) as error:
         raise InputError(str(error)) from error
 

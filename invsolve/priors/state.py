@@ -27,6 +27,10 @@ _PREFIXES = ("module.", "_orig_mod.", "model.")
 """What wrappers of torch put before every name."""
 
 
+_LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
+"""How a torch file begins that is older than torch 1.6."""
+
+
 class Weights(NamedTuple):
     """The contents of a weight file.
 
@@ -61,8 +65,10 @@ def read_weights(path: str | Path) -> Weights:
         raise InputError(f"{path} is no weight file: it has {path.stat().st_size} bytes")
     if start[8:9] == b"{":
         return _read_safetensors(path)
-    if start[:2] == b"PK" or start[:1] == b"\x80":
+    if start[:2] == b"PK" or start.startswith(_LEGACY):
         return _read_torch(path, mapped=start[:2] == b"PK")
+    if start[:1] == b"\x80":
+        raise InputError(_refusal(path, "a plain pickle"))
     raise InputError(f"{path} is neither a safetensors nor a torch file (or its beginning is damaged)")
 
 
@@ -102,13 +108,17 @@ def _read_torch(path: Path, *, mapped: bool) -> Weights:
 
 
 def _pickle_message(path: Path, reason: str) -> str:
-    if "Unsupported global" in reason or "Unsupported class" in reason or "WeightsUnpickler error" in reason:
-        line = next((part for part in reason.splitlines() if "nsupported" in part), reason.splitlines()[-1]).strip()
-        return (
-            f"{path} is a pickle that wants to run code, and is not loaded ({line[:160]}): "
-            "take a state dict or safetensors, or extract the tensors with: invsolve priors convert"
-        )
-    return f"{path} is a damaged or truncated torch file: {reason.splitlines()[0]}"
+    line = next((part for part in reason.splitlines() if "GLOBAL" in part or "nsupported" in part), "")
+    if line:
+        return _refusal(path, line.strip()[:160])
+    return f"{path} is a damaged or truncated torch file: {reason.splitlines()[0][:160]}"
+
+
+def _refusal(path: Path, reason: str) -> str:
+    return (
+        f"{path} is a pickle that wants to run code, and is not loaded ({reason}): take a state dict or safetensors, "
+        "or for an EDM network: invsolve priors convert"
+    )
 
 
 def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:

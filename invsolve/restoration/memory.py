@@ -10,6 +10,7 @@ import torch
 
 from invsolve.core.checks import InputError
 from invsolve.core.prior import Prior
+from invsolve.priors.padded import fitted
 from invsolve.priors.tiled import GRID, TiledPrior
 
 __all__ = ["Plan", "budget", "plan"]
@@ -42,7 +43,12 @@ class Plan:
     max_pixels: int
 
     def apply(self, prior: Prior, size: tuple[int, int]) -> Prior:
-        """The prior behind this plan's tiles; the prior itself where everything fits."""
+        """The prior behind this plan's tiles; the prior itself where everything fits.
+
+        A prior of one size decides on its tiles itself.
+        """
+        if prior.shape is not None:
+            return fitted(prior, size)
         if self.tile is None and size[0] * size[1] * self.microbatch <= self.max_pixels:
             return prior
         tile = self.tile or max(2 * GRID, -(-max(size) // GRID) * GRID)

@@ -1,0 +1,189 @@
+"""EDM networks out of their pickles, without running anything in them.
+
+A pickle is a program. The reader here knows the few functions that rebuild tensors and takes every other name in the
+file for an inert record that keeps its arguments: nothing is imported and nothing called for the file's sake. What is
+left is the network's tensors and the arguments it was built with, which go to a safetensors file.
+"""
+
+from __future__ import annotations
+
+import collections
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch._utils as rebuild
+from torch import Tensor
+
+from invsolve.core.checks import InputError
+from invsolve.priors.edm import FORMAT
+
+__all__ = ["convert"]
+
+_WEIGHTS = ("ema", "net", "model")
+
+
+class _Record:
+    """Whatever a pickle names and this reader does not know: its name, its arguments and its state."""
+
+    origin = ""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> _Record:
+        record = object.__new__(cls)
+        record.args, record.kwargs, record.content = args, kwargs, {}
+        return record
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.args: tuple[Any, ...]
+        self.kwargs: dict[str, Any]
+        self.content: dict[Any, Any]
+
+    def __setstate__(self, state: Any) -> None:
+        self.content = state if isinstance(state, dict) else {"state": state}
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.content[key] = value
+
+    def append(self, value: Any) -> None:
+        """Take an element of a list that the pickle fills."""
+        self.content[len(self.content)] = value
+
+    def extend(self, values: Any) -> None:
+        """Take elements of a list that the pickle fills."""
+        for value in values:
+            self.append(value)
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """The attributes of a module: its own, or those in the argument of the function that rebuilds it."""
+        if self.content:
+            return self.content
+        meta = next((_dictionary(arg) for arg in self.args if _dictionary(arg).get("state") is not None), {})
+        return _dictionary(meta.get("state"))
+
+    @property
+    def class_name(self) -> str:
+        """The class that a rebuilding function was told, or the record's own."""
+        names = (_dictionary(arg).get("class_name") for arg in self.args)
+        return next((str(name) for name in names if name), self.origin.rpartition(".")[2])
+
+
+def _dictionary(value: Any) -> Mapping[str, Any]:
+    if isinstance(value, _Record):
+        return value.content
+    return value if isinstance(value, Mapping) else {}
+
+
+def _storage(content: bytes) -> Any:
+    """A tensor's storage, from the bytes that torch writes into a pickle."""
+    return torch.load(io.BytesIO(content), weights_only=True)
+
+
+class _Reader(pickle.Unpickler):
+    """Rebuilds tensors and plain containers, records everything else."""
+
+    KNOWN = {
+        "collections.OrderedDict": collections.OrderedDict,
+        "torch._utils._rebuild_tensor_v2": rebuild._rebuild_tensor_v2,
+        "torch._utils._rebuild_parameter": rebuild._rebuild_parameter,
+        "torch.storage._load_from_bytes": _storage,
+        "torch.Size": torch.Size,
+        **{str(dtype): dtype for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)},
+    }
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        name = f"{module_name}.{global_name}"
+        if name in self.KNOWN:
+            return self.KNOWN[name]
+        return type(global_name.rpartition(".")[2] or "Record", (_Record,), {"origin": name})
+
+    def persistent_load(self, pid: Any, /) -> Any:
+        raise pickle.UnpicklingError("tensors outside the file")
+
+
+def convert(source: Path, target: Path) -> dict[str, Any]:
+    """Write the network in an EDM pickle as a safetensors file that `priors.load` takes.
+
+    Args:
+        source: the published .pkl file.
+        target: the .safetensors file to write; it appears when it is complete.
+
+    Returns:
+        The network's class and the arguments it was built with.
+
+    Raises:
+        InputError: no such file, no pickle of this kind, a target that exists.
+    """
+    from safetensors.torch import save_file
+
+    if target.suffix != ".safetensors" or target.exists():
+        raise InputError(f"the target must be a new .safetensors file, got {target}")
+    outer = _network(_read(source), source)
+    model = outer.state.get("_modules", {}).get("model")
+    if not isinstance(model, _Record):
+        raise InputError(f"{source} holds a {outer.class_name}, not a preconditioned EDM network")
+    if outer.class_name != "EDMPrecond":
+        raise InputError(f"{source} holds a {outer.class_name}; only EDMPrecond is supported")
+    tensors = {name: value.detach().contiguous().clone() for name, value in _tensors(model, "")}
+    keywords = {
+        **_plain(_dictionary(outer.state.get("_init_kwargs"))),
+        **_plain(_dictionary(model.state.get("_init_kwargs"))),
+    }
+    config = {"class": model.class_name, "outer": _plain(outer.state), "inner": keywords}
+    part = target.with_name(f"{target.name}.part")
+    try:
+        save_file(tensors, str(part), metadata={"format": FORMAT, "config": json.dumps(config)})
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    return config
+
+
+def _read(source: Path) -> Any:
+    if not source.is_file():
+        raise InputError(f"there is no file {source}")
+    if zipfile.is_zipfile(source):
+        raise InputError(f"{source} is a torch file, not a plain pickle: priors.load reads it if it can be read safely")
+    try:
+        with source.open("rb") as file:
+            return _Reader(file).load()
+    except Exception as error:  # a damaged program can fail in any way
+        raise InputError(f"{source} is no readable pickle: {type(error).__name__}: {error}") from error
+
+
+def _network(content: Any, source: Path) -> _Record:
+    found = content
+    if not isinstance(content, _Record) or not content.state.get("_modules"):
+        table = _dictionary(content)
+        found = next((table[name] for name in _WEIGHTS if isinstance(table.get(name), _Record)), None)
+    if not isinstance(found, _Record):
+        raise InputError(f"{source} holds no network under the names {', '.join(_WEIGHTS)}")
+    return found
+
+
+def _tensors(module: _Record, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    """The parameters and buffers below a module, by their dotted names."""
+    state = module.state
+    for kind in ("_parameters", "_buffers"):
+        for name, value in _dictionary(state.get(kind)).items():
+            if isinstance(value, Tensor):
+                yield prefix + name, value
+    for name, child in _dictionary(state.get("_modules")).items():
+        if isinstance(child, _Record):
+            yield from _tensors(child, f"{prefix}{name}.")
+
+
+def _plain(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries that are numbers, words or lists of them."""
+    kept = {}
+    for name, value in table.items():
+        if isinstance(value, bool | int | float | str):
+            kept[name] = value
+        elif isinstance(value, list | tuple) and all(isinstance(v, bool | int | float | str) for v in value):
+            kept[name] = list(value)
+    return {name: value for name, value in kept.items() if value == value and value not in (float("inf"),)}

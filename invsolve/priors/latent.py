@@ -1,0 +1,61 @@
+"""Priors in the space of an autoencoder: every solver works there, and sees pictures through the decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from invsolve.core.checks import CapabilityError
+from invsolve.core.prior import Prediction, Prior, WrappedPrior
+
+__all__ = ["LatentPrior"]
+
+Map = Callable[[Tensor], Tensor]
+
+
+class LatentPrior(WrappedPrior):
+    """p(z) of latents z, with pictures x = decode(z).
+
+    Args:
+        prior: of the latents; their value range does not matter, they are not clamped.
+        decoder: latents [N, *latent shape] -> pictures in `value_range`, differentiable.
+        encoder: the way back, for guided starts; None where there is none.
+        value_range: black and white in the decoded pictures.
+    """
+
+    def __init__(
+        self,
+        prior: Prior,
+        decoder: Map,
+        encoder: Map | None = None,
+        value_range: tuple[float, float] = (-1.0, 1.0),
+    ) -> None:
+        super().__init__(prior)
+        self.decoder, self.encoder = decoder, encoder
+        self.value_range, self.bounded = value_range, False
+
+    @property
+    def latent(self) -> bool:
+        return True
+
+    def predict(self, x_t: Tensor, t: float) -> Prediction:
+        return self.prior.predict(x_t, t)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.decoder(z)
+
+    def encode(self, x: Tensor) -> Tensor:
+        if self.encoder is None:
+            raise CapabilityError("this latent prior has no encoder: start from noise (start='random')")
+        return self.encoder(x)
+
+    def given(self, **condition: Any) -> Prior:
+        return LatentPrior(self.prior.given(**condition), self.decoder, self.encoder, self.value_range)
+
+    def select(self, rows: Tensor) -> LatentPrior:
+        return LatentPrior(self.prior.select(rows), self.decoder, self.encoder, self.value_range)
+
+    def __repr__(self) -> str:
+        return f"LatentPrior({self.prior!r})"

@@ -1,0 +1,78 @@
+"""A prior of a fixed size that serves smaller pictures, too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invsolve.core.checks import CapabilityError, InputError
+from invsolve.core.prior import Prediction, Prior, WrappedPrior
+from invsolve.priors.tiled import GRID, TiledPrior
+
+__all__ = ["PaddedPrior", "fitted"]
+
+
+class PaddedPrior(WrappedPrior):
+    """Another prior on states that are reflected at their borders up to its size, and cut again.
+
+    Picture and noise are reflected together, so that every pixel keeps its own noise level.
+
+    Args:
+        prior: one with a fixed size, in pixels.
+
+    Raises:
+        CapabilityError: a latent prior, or one that serves any size.
+    """
+
+    def __init__(self, prior: Prior) -> None:
+        if prior.latent or prior.shape is None:
+            raise CapabilityError("padding is for priors of one size in pixels; this one needs none")
+        super().__init__(prior)
+        self.shape, self.size = None, tuple(prior.shape[1:])
+
+    def predict(self, x_t: Tensor, t: float) -> Prediction:
+        height, width = x_t.shape[-2:]
+        if height > self.size[0] or width > self.size[1]:
+            raise InputError(f"this prior serves pictures up to {self.size}, got {(height, width)}: use TiledPrior")
+        rows, columns = _reflected(height, self.size[0], x_t), _reflected(width, self.size[1], x_t)
+        out = self.prior.predict(x_t[..., rows, :][..., columns], t)
+        variance = None if out.variance is None else out.variance[..., :height, :width]
+        return Prediction(out.x0[..., :height, :width], out.eps[..., :height, :width], variance)
+
+    def given(self, **condition: Any) -> Prior:
+        return PaddedPrior(self.prior.given(**condition))
+
+    def select(self, rows: Tensor) -> PaddedPrior:
+        return PaddedPrior(self.prior.select(rows))
+
+    def __repr__(self) -> str:
+        return f"PaddedPrior({self.prior!r})"
+
+
+def fitted(prior: Prior, size: tuple[int, int]) -> Prior:
+    """A prior that serves pictures of `size`: the prior itself, padded where they are smaller, tiled where larger.
+
+    Tiles share the noise of the one large state and are blended (MultiDiffusion, Bar-Tal et al. 2023, arXiv
+    2302.08113).
+
+    Raises:
+        InputError: a latent prior of another size; tiles that cannot be made.
+    """
+    if prior.shape is None or tuple(prior.shape[1:]) == size:
+        return prior
+    if prior.latent:
+        raise InputError(f"this latent prior serves one size of picture, {size} is another: cut or resize the picture")
+    tile = prior.shape[1]
+    padded = PaddedPrior(prior)
+    if max(size) <= tile:
+        return padded
+    overlap = max(GRID, tile // 4 // GRID * GRID)
+    return TiledPrior(padded, tile, overlap, tile * tile)
+
+
+def _reflected(length: int, size: int, like: Tensor) -> Tensor:
+    """Indices [size] that walk to and fro over [0, length)."""
+    way = torch.arange(size, device=like.device) % max(2 * length - 2, 1)
+    return torch.where(way < length, way, 2 * length - 2 - way)

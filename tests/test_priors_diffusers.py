@@ -1,0 +1,184 @@
+"""Folders of diffusers: schedules, parametrisations, labels, latents and the hub's cache, against diffusers itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import invsolve as iv
+from invsolve import priors
+from invsolve.priors.diffusers import reading
+
+diffusers = pytest.importorskip("diffusers")
+
+
+@pytest.fixture(autouse=True)
+def same_weights():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def unet(**changes: Any) -> Any:
+    settings: dict[str, Any] = {
+        "sample_size": 8, "in_channels": 3, "out_channels": 3, "layers_per_block": 1, "block_out_channels": (8, 8),
+        "down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2, "norm_num_groups": 4,
+        "attention_head_dim": 4,
+    }  # fmt: skip
+    return diffusers.UNet2DModel(**{**settings, **changes}).eval()
+
+
+def pipeline(folder: Path, network: Any, scheduler: Any, name: str = "unet") -> Path:
+    network.save_pretrained(folder / name)
+    scheduler.save_pretrained(folder / "scheduler")
+    index = {"_class_name": "Any", name: ["diffusers", "Any"], "scheduler": ["diffusers", "Any"], "vae": [None, None]}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+@pytest.mark.parametrize("zero_snr", [False, True])
+@pytest.mark.parametrize("table", ["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"])
+def test_tables_are_those_of_the_library(table, zero_snr):
+    scheduler = diffusers.DDPMScheduler(beta_schedule=table, rescale_betas_zero_snr=zero_snr)
+    schedule = reading({**scheduler.config, "_class_name": "DDPMScheduler"}).schedule
+    assert isinstance(schedule, iv.DDPMSchedule)
+    bars = torch.tensor(schedule.alpha_bars[1:])
+    assert (bars - scheduler.alphas_cumprod).abs().max() < 2e-6
+    if zero_snr:
+        assert schedule(1.0) == (0.0, 1.0)
+        assert 0 < schedule(0.9995)[0] < schedule(0.999)[0]
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_flow_times_are_those_of_the_library(shift):
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
+    read = reading({**scheduler.config, "_class_name": "FlowMatchEulerDiscreteScheduler"})
+    assert (torch.tensor(read.schedule.grid(1000)[:-1]) - scheduler.sigmas).abs().max() < 1e-6
+    assert (read.parametrization, read.conditioning, read.scale) == ("velocity", "time", 1000.0)
+    grid = iv.FlowSchedule(shift).grid(4, t_start=0.6)
+    assert grid[0] == 0.6
+    assert all(a > b for a, b in zip(grid, grid[1:], strict=False))
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_a_pipeline_predicts_what_its_network_does(tmp_path, kind):
+    network, scheduler = unet(), diffusers.DDIMScheduler(prediction_type=kind, clip_sample=False)
+    prior = priors.load(pipeline(tmp_path, network, scheduler))
+    assert prior.shape == (3, 8, 8)
+    x, k = noise(2, 3, 8, 8), 400
+    with torch.no_grad():
+        out = network(x, k).sample
+        expected = scheduler
+        expected.set_timesteps(1000)
+        clean = expected.step(out, k, x).pred_original_sample
+        torch.testing.assert_close(prior.denoise(x, (k + 1) / 1000), clean, rtol=1e-4, atol=1e-4)
+    assert priors.load(tmp_path).module.network is prior.module.network
+
+
+def test_flow_and_edm_networks_are_told_time_and_noise_as_they_expect(tmp_path):
+    network = unet()
+    flow = priors.load(pipeline(tmp_path / "flow", network, diffusers.FlowMatchEulerDiscreteScheduler()))
+    x = noise(1, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            flow.velocity(x, 0.3), network(x, torch.tensor([300.0])).sample, rtol=1e-4, atol=1e-5
+        )
+        scheduler = diffusers.EDMEulerScheduler()
+        scheduler.set_timesteps(10)
+        edm = priors.load(pipeline(tmp_path / "edm", network, scheduler))
+        sigma = 0.7
+        out = network(x / (sigma**2 + 0.25) ** 0.5, torch.tensor([sigma]).log() / 4).sample
+        expected = scheduler.precondition_outputs(x, out, sigma)
+        torch.testing.assert_close(edm.denoise(x, edm.schedule.time_of(sigma)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_variance_exploding_score_is_read_as_a_denoiser(tmp_path):
+    network = unet(time_embedding_type="fourier")
+    prior = priors.load(pipeline(tmp_path, network, diffusers.ScoreSdeVeScheduler()))
+    assert prior.value_range == (0.0, 1.0)
+    x, sigma = noise(2, 3, 8, 8), 1.3
+    t = prior.schedule.time_of(sigma)
+    with torch.no_grad():
+        score = network(x, torch.full((2,), sigma)).sample
+        torch.testing.assert_close(prior.score(x, t), score, rtol=1e-3, atol=1e-3)
+
+
+def test_labels_reach_networks_and_transformers(tmp_path):
+    network = unet(num_class_embeds=5)
+    prior = priors.load(pipeline(tmp_path / "unet", network, diffusers.DDPMScheduler()))
+    x, labels = noise(2, 3, 8, 8), torch.tensor([1, 4])
+    with torch.no_grad():
+        expected = network(x, 99, class_labels=labels).sample
+    torch.testing.assert_close(prior.given(label=labels).eps(x, 0.1), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(iv.InputError, match="needs a class"):
+        prior.eps(x, 0.1)
+    last = priors.load(tmp_path / "unet", null=4)
+    assert last.n_classes == 4
+    torch.testing.assert_close(last.eps(x, 0.1), last.given(label=4).eps(x, 0.1))
+    settings = {"num_attention_heads": 2, "attention_head_dim": 8, "in_channels": 4, "out_channels": 8, "num_layers": 1}
+    dit = diffusers.DiTTransformer2DModel(**settings, sample_size=8, patch_size=2, num_embeds_ada_norm=5).eval()
+    prior = priors.load(pipeline(tmp_path / "dit", dit, diffusers.DDIMScheduler(), "transformer"))
+    z = noise(2, 4, 8, 8)
+    with torch.no_grad():
+        out = dit(z, timestep=torch.tensor([99, 99]), class_labels=labels).sample
+    prediction = prior.given(label=labels).predict(z, 0.1)
+    torch.testing.assert_close(prediction.eps, out[:, :4], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(prediction.variance, out[:, 4:], rtol=1e-4, atol=1e-5)
+    assert prior.null == 5
+    assert torch.equal(prior.eps(z, 0.1), prior.given(label=5).eps(z, 0.1))
+
+
+def test_a_flow_matching_transformer_takes_its_embeddings_as_conditions(tmp_path):
+    network = diffusers.SD3Transformer2DModel(
+        sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=1, attention_head_dim=8,
+        num_attention_heads=2, joint_attention_dim=12, caption_projection_dim=16, pooled_projection_dim=6,
+        pos_embed_max_size=8,
+    ).eval()  # fmt: skip
+    prior = priors.load(
+        pipeline(tmp_path, network, diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0), "transformer")
+    )
+    conditions = {"encoder_hidden_states": noise(2, 3, 12), "pooled_projections": noise(2, 6)}
+    z = noise(2, 4, 8, 8)
+    with torch.no_grad():
+        out = network(hidden_states=z, timestep=torch.tensor([250.0, 250.0]), **conditions).sample
+    torch.testing.assert_close(prior.given(**conditions).velocity(z, 0.25), out, rtol=1e-4, atol=1e-5)
+
+
+def test_folders_that_cannot_be_read_are_refused(tmp_path):
+    with pytest.raises(iv.InputError, match="neither model_index"):
+        priors.load(tmp_path)
+    folder = pipeline(tmp_path / "p", unet(), diffusers.DDPMScheduler())
+    shutil.copytree(folder / "unet", tmp_path / "alone")
+    with pytest.raises(iv.InputError, match="has no scheduler"):
+        priors.load(tmp_path / "alone")
+    assert priors.load(tmp_path / "alone", schedule="cosine").shape == (3, 8, 8)
+    config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps({**config, "prediction_type": "magic"}))
+    with pytest.raises(iv.InputError, match="is not known"):
+        priors.load(folder)
+    (folder / "unet" / "config.json").write_text('{"_class_name": "os.system"}')
+    with pytest.raises(iv.InputError, match="supported are"):
+        priors.load(folder, schedule="linear")
+
+
+def test_the_hub_is_read_from_its_cache_when_offline(tmp_path, monkeypatch):
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--org--name"
+    pipeline(repository / "snapshots" / ("a" * 40), unet(), diffusers.DDPMScheduler())
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    assert priors.load("hf:org/name", offline=True).shape == (3, 8, 8)
+    with pytest.raises(iv.InputError, match="org/other cannot be had"):
+        priors.load("hf:org/other", offline=True)

@@ -1,0 +1,150 @@
+"""Weight files: mapped, strict, refused where they are damaged or would run code; loading again is free."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from adm_files import narrow, random_state
+from safetensors.torch import save_file
+
+import invsolve as iv
+from invsolve import priors
+from invsolve.priors import loading
+from invsolve.priors.state import read_weights
+from invsolve.priors.unet import Denoiser, DenoiserConfig, save_denoiser
+
+
+@pytest.fixture
+def state() -> dict[str, torch.Tensor]:
+    return random_state(narrow("ffhq", multipliers=(1, 1), attention=(False, True), size=None))
+
+
+def load(path: Path) -> priors.Prior:
+    return priors.load(path, head_channels=16)
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, (os.environ["INVSOLVE_BOMB"],)
+
+
+def test_a_pickle_with_code_is_refused_and_nothing_runs(tmp_path, monkeypatch, state):
+    trap = tmp_path / "ran"
+    monkeypatch.setenv("INVSOLVE_BOMB", str(trap))
+    torch.save({**state, "extra": Bomb()}, tmp_path / "bomb.pt")
+    (tmp_path / "bomb.pkl").write_bytes(pickle.dumps({"ema": Bomb()}))
+    for name in ("bomb.pt", "bomb.pkl"):
+        with pytest.raises(iv.InputError, match="wants to run code"):
+            load(tmp_path / name)
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize("share", [0.001, 0.5, 0.99])
+def test_a_truncated_file_is_named_as_such(tmp_path, state, suffix, share):
+    path = tmp_path / f"net{suffix}"
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: max(20, int(share * len(whole)))])
+    with pytest.raises(iv.InputError, match=r"damaged|truncated|neither"):
+        load(path)
+
+
+def test_missing_unexpected_and_wrong_weights_are_named(tmp_path, state):
+    short = {k: v for k, v in state.items() if k != "out.2.bias"} | {"spare": torch.zeros(2)}
+    torch.save(short, tmp_path / "a.pt")
+    with pytest.raises(iv.InputError, match=r"missing out\.2\.bias; unexpected spare"):
+        load(tmp_path / "a.pt")
+    torch.save({**state, "time_embed.2.bias": torch.zeros(7)}, tmp_path / "b.pt")
+    with pytest.raises(iv.InputError, match=r"time_embed\.2\.bias is \[7\], \[128\] expected"):
+        load(tmp_path / "b.pt")
+
+
+@pytest.mark.parametrize(
+    ("names", "match"),
+    [
+        (["conv1.weight"], "unknown architecture"),
+        (["down_blocks.0.weight"], "diffusers"),
+        (["enc.64x64_conv.weight"], "EDM"),
+    ],
+)
+def test_another_architecture_is_refused_with_what_to_do(tmp_path, names, match):
+    save_file({name: torch.zeros(3) for name in names}, tmp_path / "x.safetensors")
+    with pytest.raises(iv.InputError, match=match):
+        priors.load(tmp_path / "x.safetensors")
+
+
+def test_what_is_no_weight_file_is_refused(tmp_path):
+    (tmp_path / "text.pt").write_text("these are no weights at all")
+    torch.save(torch.zeros(3), tmp_path / "tensor.pt")
+    for name, match in (("text.pt", "neither"), ("tensor.pt", "no named weights"), ("gone.pt", "neither a prior nor")):
+        with pytest.raises(iv.InputError, match=match):
+            priors.load(tmp_path / name)
+    with pytest.raises(iv.InputError, match="natural"):
+        priors.load("naturall")
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda s: {"state_dict": s, "epoch": 3}, lambda s: {f"module.{k}": v for k, v in s.items()}]
+)
+def test_what_training_scripts_wrap_around_weights_is_taken_off(tmp_path, state, wrap):
+    torch.save(wrap(state), tmp_path / "w.pt")
+    torch.save(state, tmp_path / "plain.pt")
+    x = torch.zeros(1, 3, 8, 8)
+    assert torch.equal(load(tmp_path / "w.pt").denoise(x, 0.5), load(tmp_path / "plain.pt").denoise(x, 0.5))
+
+
+def test_safetensors_and_half_precision_files_give_the_same_network(tmp_path, state):
+    halved = {k: v.half() for k, v in state.items()}
+    save_file(halved, tmp_path / "half.safetensors")
+    torch.save({k: v.half().float() for k, v in state.items()}, tmp_path / "full.pt")
+    x = torch.ones(1, 3, 8, 8)
+    out = load(tmp_path / "half.safetensors").denoise(x, 0.5)
+    assert out.dtype == torch.float32
+    assert torch.equal(out, load(tmp_path / "full.pt").denoise(x, 0.5))
+
+
+def test_loading_again_shares_the_network_until_the_file_changes(tmp_path, state, monkeypatch):
+    path = tmp_path / "net.pt"
+    torch.save(state, path)
+    first = load(path)
+    monkeypatch.setattr(loading, "fill", lambda *args, **kwargs: pytest.fail("the file was read again"))
+    assert load(path).module is first.module
+    monkeypatch.undo()
+    torch.save({k: 2 * v for k, v in state.items()}, path)
+    os.utime(path, ns=(0, 0))
+    assert load(path).module is not first.module
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_weights_stay_in_the_file(tmp_path, suffix):
+    """Peak memory of loading 64 MB, over what the process held before: far below the file's size."""
+    path = tmp_path / f"big{suffix}"
+    big = {"w": torch.zeros(16_000_000)}
+    save_file(big, path) if suffix == ".safetensors" else torch.save(big, path)
+    script = (
+        "import resource, sys, pathlib, torch, safetensors\n"
+        "from invsolve.priors.state import read_weights\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "before = peak(); w = read_weights(sys.argv[1]); print(peak() - before)"
+    )
+    run = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 16e6
+    assert read_weights(path).shapes == {"w": (16_000_000,)}
+
+
+def test_a_prior_trained_by_the_project_loads_from_its_file(tmp_path):
+    config = DenoiserConfig(image_channels=1, channels=(8, 8), blocks=(1, 1), embedding=8)
+    save_denoiser(Denoiser(config), tmp_path / "own.safetensors")
+    prior = priors.load(tmp_path / "own.safetensors")
+    assert prior.denoise(torch.zeros(1, 1, 12, 12), 0.3).shape == (1, 1, 12, 12)
+    whole = (tmp_path / "own.safetensors").read_bytes()
+    (tmp_path / "own.safetensors").write_bytes(whole[:-50])
+    with pytest.raises(iv.InputError):
+        priors.load(tmp_path / "own.safetensors")
