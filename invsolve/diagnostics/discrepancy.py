@@ -1,0 +1,124 @@
+"""How far a conditional and an unconditional score are apart, over time and on stated states.
+
+Which states are meant decides the answer: on states of the marginal law the discrepancy falls with t, on those that a
+guided sampler visits it is hump-shaped. So the states are an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from invsolve.core.checks import InputError
+from invsolve.core.driver import Progress
+from invsolve.core.linalg import row_dot, row_norm
+from invsolve.core.prior import Prior
+from invsolve.core.rng import NoiseSource
+from invsolve.core.schedule import Schedule, Step
+from invsolve.diagnostics.lines import Panel, line_figure
+
+__all__ = ["Discrepancy", "Trajectory", "discrepancy_bound", "discrepancy_figure", "noised", "score_discrepancy"]
+
+
+@dataclass(frozen=True)
+class Discrepancy:
+    """Delta = grad log p_t(x | y) - grad log p_t(x) at one time, over N states.
+
+    Attributes:
+        t: time.
+        rms, largest: root mean square and maximum of |Delta|.
+        cosine: mean cosine of the angle between the two scores.
+        log_ratio: mean of log |conditional score| / |unconditional score|.
+        rms_eps, rms_x0: of sigma Delta and sigma^2 / alpha Delta.
+        log_ratio_map: mean over states of log |eps_c| / |eps_u| at each entry.
+    """
+
+    t: float
+    rms: float
+    largest: float
+    cosine: float
+    log_ratio: float
+    rms_eps: float
+    rms_x0: float
+    log_ratio_map: Tensor
+
+
+def noised(x0: Tensor, schedule: Schedule, times: Sequence[float], rng: NoiseSource) -> dict[float, Tensor]:
+    """States alpha_t x0 + sigma_t n: of the marginal or of a conditional law, as x0 is."""
+    return {t: schedule(t)[0] * x0 + schedule(t)[1] * rng.normal(x0) for t in times}
+
+
+class Trajectory:
+    """A callback of `solve` that keeps the states a sampler visits, as `score_discrepancy` takes them.
+
+    Args:
+        steps: the solver's path; the state after a step belongs to that step's end.
+        every: steps between two kept states.
+    """
+
+    def __init__(self, steps: Sequence[Step], every: int = 1) -> None:
+        self.steps, self.every, self.states = list(steps), every, dict[float, Tensor]()
+
+    def __call__(self, progress: Progress) -> None:
+        s = self.steps[progress.step - 1].s
+        if progress.step % self.every == 0 and s > 0:
+            old = self.states.get(s)
+            self.states[s] = progress.state.x if old is None else torch.cat([old, progress.state.x])
+
+
+@torch.no_grad()
+def score_discrepancy(conditional: Prior, unconditional: Prior, states: Mapping[float, Tensor]) -> list[Discrepancy]:
+    """The discrepancy at each time of `states` (t -> x_t [N, ...], t above 0)."""
+    rows = []
+    for t, x in sorted(states.items()):
+        alpha, sigma = conditional.schedule(t)
+        if sigma <= 0:
+            raise InputError("scores are compared at times above 0")
+        c, u = conditional.eps(x, t), unconditional.eps(x, t)
+        size = row_norm(c - u)
+        tiny = torch.finfo(x.dtype).tiny
+        rms = float(size.square().mean().sqrt())
+        rows.append(
+            Discrepancy(
+                t,
+                rms / sigma,
+                float(size.max()) / sigma,
+                float((row_dot(c, u) / (row_norm(c) * row_norm(u)).clamp_min(tiny)).mean()),
+                float((row_norm(c).clamp_min(tiny) / row_norm(u).clamp_min(tiny)).log().mean()),
+                rms,
+                rms * sigma / alpha if alpha > 0 else float("inf"),
+                (c.abs().clamp_min(1e-12) / u.abs().clamp_min(1e-12)).log().mean(0),
+            )
+        )
+    return rows
+
+
+def discrepancy_bound(schedule: Schedule, t: float, diameter: float, std: float = 0.0) -> float:
+    """|Delta| <= alpha diameter / (alpha^2 std^2 + sigma^2) at every x, for mixtures of Gaussians of equal deviation.
+
+    Args:
+        schedule, t: where.
+        diameter: largest distance from a mean of the class to any mean; of the data's support where std is 0. With a
+            ball of radius R it is at most 2 R (Gao et al. 2026, arXiv 2603.08155).
+        std: standard deviation of each component.
+    """
+    alpha, sigma = schedule(t)
+    return alpha * diameter / (alpha**2 * std**2 + sigma**2)
+
+
+def discrepancy_figure(rows: Mapping[str, Sequence[Discrepancy]], path: str | Path) -> None:
+    """Draw score-space and eps-space discrepancy and cosine over time, one line for each kind of states."""
+
+    def lines(name: str) -> dict[str, tuple[list[float], list[float]]]:
+        return {label: ([r.t for r in part], [getattr(r, name) for r in part]) for label, part in rows.items()}
+
+    panels = [
+        Panel("score discrepancy", "t", "rms of the difference", lines("rms"), "y"),
+        Panel("in units of the noise", "t", "rms of the eps difference", lines("rms_eps")),
+        Panel("direction", "t", "cosine of the two scores", lines("cosine")),
+    ]
+    line_figure(panels, path)
