@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -137,6 +139,13 @@ def test_the_published_64_network_has_its_own_schedule_and_attention(tmp_path):
 def test_full_size_networks_load_from_files_with_the_published_names(tmp_path, name, width):
     path: Path = tmp_path / f"{name}.pt"
     torch.save(random_state(KEYS[name]), path)
+    script = (
+        "import resource, sys\nfrom invsolve import priors\nimport invsolve.priors.loading\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "before = peak(); priors.load(sys.argv[1]); print(peak() - before)"
+    )
+    run = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 0.3 * path.stat().st_size  # mapped: not even read
     prior = priors.load(path)
     assert prior.module.config.width == width
     assert prior.predict(torch.zeros(1, 3, 64, 64), 0.5).eps.shape == (1, 3, 64, 64)

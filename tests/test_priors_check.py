@@ -20,7 +20,7 @@ SIDE = 16
 def smooth(n: int = 2) -> tuple[Tensor, Tensor]:
     """A Gaussian law of smooth pictures [3 x 16 x 16] in [0, 1] units: its DCT spectrum, and n draws."""
     k = torch.arange(SIDE, dtype=torch.float64)
-    spectrum = (4.0 / (1 + k[:, None] ** 2 + k[None] ** 2) ** 2).expand(3, -1, -1)
+    spectrum = (4.0 / (1 + k[:, None] ** 2 + k[None] ** 2) ** 4).expand(3, -1, -1)
     g = torch.Generator().manual_seed(3)
     draws = torch.randn(n, 3, SIDE, SIDE, generator=g, dtype=torch.float64) * spectrum.sqrt()
     return spectrum, basis().T @ draws @ basis() + 0.5
