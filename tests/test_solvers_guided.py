@@ -83,10 +83,12 @@ def test_a_second_round_starts_from_the_noised_result_of_the_first():
     p, x = problem(), state(problem())
     solver = solvers.FreeDoM(n_steps=4, zeta=0.0, rounds=2, window=(0.0, 1.0), eta=0.0)
     now = solver.path(p)[1]
-    first = ddim(now, 0.0, *p.prior.predict(x, now.t)[:2], iv.Rng(0))
+    free = p.prior.predict(x, now.t)
+    first = ddim(now, 0.0, free.x0, free.eps, iv.Rng(0))
     ratio = now.alpha_t / now.alpha_s
     again = ratio * first + math.sqrt(now.sigma_t**2 - ratio**2 * now.sigma_s**2) * iv.Rng(9).normal(x)
-    want = ddim(now, 0.0, *p.prior.predict(again, now.t)[:2], iv.Rng(0))
+    free = p.prior.predict(again, now.t)
+    want = ddim(now, 0.0, free.x0, free.eps, iv.Rng(0))
     torch.testing.assert_close(stepped(solver, p, x, 1), want, rtol=0, atol=1e-12)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ class _Run:
     state: State
     estimate: Tensor  # the last finite clean estimate of each row
     failed: Tensor  # step at which the row became non-finite, -1 while it is well
+    well: bool = True  # no row has failed, as far as the host knows
 
 
 def solve(
@@ -133,7 +135,7 @@ def _run_chunk(
         run = _Run(state, torch.full_like(state.x, torch.nan), torch.full((n,), -1, device=state.x.device))
     else:
         state = State(saved["x"], int(saved["k"]), saved["theta"], saved["memory"])
-        run = _Run(state, saved["estimate"], saved["failed"])
+        run = _Run(state, saved["estimate"], saved["failed"], well=False)
         rng.restore(saved["rng"])
         calls.forward_rows, calls.backward_rows = int(saved["forwards"]), int(saved["backwards"])
         spent = float(saved["seconds"])
@@ -161,12 +163,24 @@ def _run_chunk(
 
 
 def _watch(run: _Run, state: State, info: Info) -> _Run:
-    """Note the rows that have just become non-finite, on the device: nothing here waits for it."""
+    """Note the rows that have just become non-finite.
+
+    A CPU is asked at once whether there are any; where an answer would have to be waited for, the rows are noted on the
+    device.
+    """
+    if run.well and state.x.device.type == "cpu" and _finite(state, info):
+        return _Run(state, info.x0, run.failed)
     finite = torch.isfinite(state.x.flatten(1).sum(1) + info.x0.flatten(1).sum(1))
     for value in state.theta.values():
         finite = finite & torch.isfinite(value.flatten(1).sum(1))
     failed = torch.where((run.failed < 0) & ~finite, state.k, run.failed)
-    return _Run(state, torch.where(_broadcast(failed < 0, info.x0), info.x0, run.estimate), failed)
+    return _Run(state, torch.where(_broadcast(failed < 0, info.x0), info.x0, run.estimate), failed, well=False)
+
+
+def _finite(state: State, info: Info) -> bool:
+    """Whether every number is finite: a sum of finite ones may overflow, which costs a closer look and no more."""
+    values = (state.x, info.x0, *state.theta.values())
+    return all(math.isfinite(value.sum().item()) for value in values)
 
 
 def _broadcast(mask: Tensor, like: Tensor) -> Tensor:

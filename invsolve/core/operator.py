@@ -71,12 +71,14 @@ class Operator(ABC):
         out_shape: shape of one measurement, without the batch dimension.
         constants: the tensors the operator owns, where it owns any.
         parameters: names of the unknown parameters that `theta` must hold; none by default.
+        surrogate_gradient: whether `vjp` is, on purpose, not the derivative (a rounding passes gradients through).
     """
 
     in_shape: Shape
     out_shape: Shape
     constants: Constants
     parameters: tuple[str, ...] = ()
+    surrogate_gradient: bool = False
 
     @abstractmethod
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
@@ -159,6 +161,10 @@ class LinearOperator(Operator):
         weight = per_sample(lam, b)
         return conjugate_gradient(lambda v: self.normal(v, theta) + weight * v, b).x
 
+    def ridge(self, residual: Tensor, lam: float | Tensor) -> Tensor:
+        """A^T (A A^T + lam I)^-1 r = (A^T A + lam I)^-1 A^T r, [N, *out_shape] -> [N, *in_shape]; lam as above."""
+        return self.solve_normal(self.adjoint(residual), lam)
+
     def pinv(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
         """A^+ y, the least-squares solution of smallest norm, [N, *out_shape] -> [N, *in_shape].
 
@@ -228,6 +234,10 @@ class SVDOperator(LinearOperator):
         self._no_parameters(theta)
         weight = per_sample(lam, b.flatten(1))
         return self.V(self.Vt(b) / (self.spectrum(b) ** 2 + weight))
+
+    def ridge(self, residual: Tensor, lam: float | Tensor) -> Tensor:
+        coefficients, s = self.Ut(residual), self.spectrum(residual)
+        return self.V(s / (s**2 + per_sample(lam, coefficients)) * coefficients)
 
     def pinv(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
         check_shape(y, self.out_shape, f"{type(self).__name__}.pinv")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -15,19 +16,40 @@ from invsolve.core.schedule import Schedule
 __all__ = ["Calls", "CountingPrior", "Prediction", "Prior", "WrappedPrior"]
 
 
-class Prediction(NamedTuple):
+class Prediction:
     """What one network call says at (x_t, t).
 
     Attributes:
         x0: E[x0 | x_t], [N, *shape].
-        eps: the noise (x_t - alpha_t x0) / sigma_t, [N, *shape].
         variance: where the network learned one, its output v in [-1, 1] that places log variance between the two
             bounds of Nichol and Dhariwal 2021 (arXiv 2102.09672); None otherwise.
+
+    Args:
+        eps: the noise (x_t - alpha_t x0) / sigma_t, [N, *shape], or a function that works it out when it is first
+            asked for, as part of the graph exactly where `x0` is.
     """
 
-    x0: Tensor
-    eps: Tensor
-    variance: Tensor | None = None
+    __slots__ = ("_eps", "variance", "x0")
+
+    def __init__(self, x0: Tensor, eps: Tensor | Callable[[], Tensor], variance: Tensor | None = None) -> None:
+        self.x0, self._eps, self.variance = x0, eps, variance
+
+    @property
+    def eps(self) -> Tensor:
+        """The noise, [N, *shape]."""
+        if not isinstance(self._eps, Tensor):
+            with torch.set_grad_enabled(self.x0.requires_grad):
+                self._eps = self._eps()
+        return self._eps
+
+    def detach(self) -> Prediction:
+        """The same without a graph."""
+        eps = self._eps.detach() if isinstance(self._eps, Tensor) else self._eps
+        return Prediction(self.x0.detach(), eps, None if self.variance is None else self.variance.detach())
+
+    def replace(self, **changes: Any) -> Prediction:
+        """The same with other values of some of x0, eps, variance."""
+        return Prediction(**{"x0": self.x0, "eps": self._eps, "variance": self.variance, **changes})
 
 
 class Prior(ABC):
@@ -55,7 +77,7 @@ class Prior(ABC):
         """x0 and the noise from one evaluation."""
         alpha, sigma = self.schedule(t)
         x0 = self.denoise(x_t, t)
-        return Prediction(x0, (x_t - alpha * x0) / sigma)
+        return Prediction(x0, lambda: torch.sub(x_t, x0, alpha=alpha) / sigma)
 
     def eps(self, x_t: Tensor, t: float) -> Tensor:
         """E[n | x_t], the noise prediction."""
@@ -128,18 +150,6 @@ class Calls:
         self.backward_rows = 0
 
 
-class _CountBackward(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, calls: Calls) -> Tensor:
-        ctx.calls = calls
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        ctx.calls.backward_rows += len(grads[0])
-        return grads[0], None
-
-
 class WrappedPrior(Prior):
     """A prior made of another: all but the denoiser is the other's.
 
@@ -189,11 +199,25 @@ class CountingPrior(WrappedPrior):
         super().__init__(prior)
         self.calls = calls or Calls()
 
+    def denoise(self, x_t: Tensor, t: float) -> Tensor:
+        return self.prior.denoise(self._counted(x_t), t)
+
     def predict(self, x_t: Tensor, t: float) -> Prediction:
-        self.calls.forward_rows += len(x_t)
-        if torch.is_grad_enabled() and x_t.requires_grad:
-            x_t = _CountBackward.apply(x_t, self.calls)
-        return self.prior.predict(x_t, t)
+        return self.prior.predict(self._counted(x_t), t)
+
+    def _counted(self, x_t: Tensor) -> Tensor:
+        """`x_t`, where a gradient passes through it as a tensor of its own whose gradient is counted."""
+        calls, n = self.calls, x_t.shape[0]
+        calls.forward_rows += n
+        if not (x_t.requires_grad and torch.is_grad_enabled()):
+            return x_t
+        x_t = x_t.view_as(x_t)
+
+        def count(gradient: Tensor) -> None:
+            calls.backward_rows += n
+
+        x_t.register_hook(count)
+        return x_t
 
     def given(self, **condition: Any) -> Prior:
         return CountingPrior(self.prior.given(**condition), self.calls)

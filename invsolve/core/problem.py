@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from invsolve.core.prior import Prior
 from invsolve.core.rng import NoiseSource
 
 __all__ = ["LinearData", "Problem", "Unknown", "Unknowns"]
+
+Made = TypeVar("Made")
 
 _PARAMETRISATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda raw: raw,
@@ -179,6 +181,8 @@ class Problem:
 
     def residual(self, x0: Tensor, raw: Params = EMPTY) -> Tensor:
         """y - A(x0) in the prior's units (twice those of [0, 1] for a [-1, 1] prior), [N, *out_shape]."""
+        if self.plain_data is not None:
+            return self.plain_data.y - self.plain_data.operator(x0)
         if not isinstance(self.cost, Likelihood):
             raise CapabilityError(f"{type(self.cost).__name__} has no measurement residual: use energy")
         residual = self.cost.residual(self.to_image(x0), self.theta(raw))
@@ -233,6 +237,23 @@ class Problem:
         elif self.width != 1.0:
             y = self.width * y
         return LinearData(operator, y, broadcast_sigma(sigma, y) * self.width)
+
+    @cached_property
+    def plain_data(self) -> LinearData | None:
+        """`linear_data` where the problem is linear and Gaussian and nothing of its operator unknown, else None."""
+        if linear_gaussian(self.cost) is None or self.prior.latent or self.unknowns is not None:
+            return None
+        return self.linear_data
+
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What `make` returned when first called under this key: for what a solver works out before its steps."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    @cached_property
+    def _made(self) -> dict[Hashable, Any]:
+        return {}
 
     @cached_property
     def initial_estimate(self) -> Tensor:

@@ -63,6 +63,9 @@ class Denoising(_Diagonal):
 
     pinv = adjoint
 
+    def ridge(self, residual: Tensor, lam: float | Tensor) -> Tensor:
+        return residual / (1.0 + per_sample(lam, residual))
+
 
 class Inpainting(_Diagonal):
     """y = m * x with a mask m of zeros and ones; `y` has the picture's shape.
@@ -150,13 +153,19 @@ class Inpainting(_Diagonal):
         self._no_parameters(theta)
         return b / (self._mask(b) + per_sample(lam, b))
 
+    def ridge(self, residual: Tensor, lam: float | Tensor) -> Tensor:
+        return self._mask(residual) * residual / (1.0 + per_sample(lam, residual))
+
+    def Ut(self, y: Tensor) -> Tensor:
+        return (self._mask(y) * y).flatten(1)
+
     def select(self, rows: Tensor) -> Self:
         mask = self.constants["mask"]
         return self if len(mask) == 1 else select_rows(self, mask=mask[rows.cpu()])
 
     def _mask(self, like: Tensor) -> Tensor:
         mask = self.constants.get("mask", like)
-        if like.ndim == len(self.in_shape) + 1 and len(mask) not in (1, len(like)):
+        if like.ndim == len(self.in_shape) + 1 and mask.shape[0] not in (1, like.shape[0]):
             raise ShapeError(
                 f"this Inpainting has {len(mask)} masks, one a sample, got a batch of {len(like)}: use select(rows)"
             )

@@ -142,6 +142,10 @@ class SuperResolution(SVDOperator):
         inner = idct2(dct2(self.forward(b, theta)) / (self._small_spectrum(b) ** 2 + weight))
         return (b - self.adjoint(inner, theta)) / weight
 
+    def ridge(self, residual: Tensor, lam: float | Tensor) -> Tensor:
+        spectrum = self._small_spectrum(residual)
+        return self.adjoint(idct2(dct2(residual) / (spectrum**2 + per_sample(lam, residual))))
+
     def pinv(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
         """A^+ y = A^T (A A^T)^-1 y."""
         check_shape(y, self.out_shape, "SuperResolution.pinv")

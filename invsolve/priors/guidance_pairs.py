@@ -88,7 +88,7 @@ class ConditionPair(Pair):
         out = self.leading.given(**rows).predict(torch.cat([x_t, x_t]), t)
         halves = [Prediction(out.x0[part], out.eps[part]) for part in (slice(n), slice(n, None))]
         if out.variance is not None:  # the learned variance of the condition
-            halves[0] = halves[0]._replace(variance=out.variance[:n])
+            halves[0] = halves[0].replace(variance=out.variance[:n])
         return halves[0], halves[1]
 
     def given(self, **condition: Any) -> ConditionPair:

@@ -94,16 +94,17 @@ class NetworkPrior(Prior):
         out, variance = self._split(out.to(x_t.dtype), x_t)
         match self.parametrization:
             case "eps":
-                return Prediction((x_t - sigma * out) / alpha, out, variance)
+                return Prediction(torch.sub(x_t, out, alpha=sigma) / alpha, out, variance)
             case "v":
                 scale = 1.0 / (alpha**2 + sigma**2)
-                x0, eps = scale * (alpha * x_t - sigma * out), scale * (sigma * x_t + alpha * out)
-                return Prediction(x0, eps, variance)
+                x0 = torch.sub(scale * alpha * x_t, out, alpha=scale * sigma)
+                return Prediction(x0, lambda: torch.add(scale * sigma * x_t, out, alpha=scale * alpha), variance)
             case "velocity":
                 scale = 1.0 / (alpha + sigma)
-                return Prediction(scale * (x_t - sigma * out), scale * (x_t + alpha * out), variance)
+                x0 = scale * torch.sub(x_t, out, alpha=sigma)
+                return Prediction(x0, lambda: scale * torch.add(x_t, out, alpha=alpha), variance)
             case _:
-                return Prediction(out, (x_t - alpha * out) / sigma, variance)
+                return Prediction(out, lambda: torch.sub(x_t, out, alpha=alpha) / sigma, variance)
 
     def given(self, **condition: Any) -> Self:
         """The prior with keyword arguments bound to its network, for example y=labels ([B] or a number).

@@ -18,8 +18,9 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
+from invsolve.solvers.descent import BlindUpdate, Parameters, start_parameters
 from invsolve.solvers.inner import Trial, minimise, rule_for
-from invsolve.solvers.updates import BlindUpdate, Parameters, start_parameters, start_state
+from invsolve.solvers.updates import start_state
 from invsolve.solvers.walk import PathSolver
 
 __all__ = ["CTDTM"]
@@ -107,9 +108,12 @@ class CTDTM(PathSolver):
         def trial(u: Tensor) -> Trial:
             nonlocal free
             prediction = problem.prior.predict(x + (reach if linear else self.gamma * now.alpha_t) * u, now.t)
-            free = free or Prediction(prediction.x0.detach(), prediction.eps.detach())
-            moved = u if linear else (prediction.eps - free.eps) / now.sigma_t
-            transient = 0.5 * self.transient_weight * reach * moved.square().flatten(1).sum(1)
+            free = free or prediction.detach()
+            transient = []
+            if self.transient_weight > 0:
+                weight = 0.5 * self.transient_weight * reach
+                moved = (u, weight) if linear else (prediction.eps - free.eps, weight / now.sigma_t**2)
+                transient = [moved]
             x0 = prediction.x0 if linear else prediction.x0 - self.gamma * u
             return Trial(problem.prior.clamp(x0) if self.clamp else x0, transient, None)
 

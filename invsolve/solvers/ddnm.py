@@ -71,7 +71,8 @@ class DDNM(PathSolver):
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now = self.path(problem)[state.k]
-        x0, eps, _ = problem.prior.predict(state.x, now.t)
+        prediction = problem.prior.predict(state.x, now.t)
+        x0, eps = prediction.x0, prediction.eps
         if self.noisy:
             x = spectral_step(problem, now, self.eta, 1.0, x0, eps, state.memory["y"], rng)
             return State(x, state.k + 1, memory=state.memory), Info(x0)

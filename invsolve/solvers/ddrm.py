@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -98,19 +99,57 @@ class DDRM(PathSolver):
         return State(x, state.k + 1, memory=state.memory), Info(prediction.x0)
 
 
+class _Spectrum(NamedTuple):
+    """What `spectral_step` needs of a problem besides the state; rows [1, n] or [N, n].
+
+    Attributes:
+        s, variance: singular values, and sigma_y^2 (a number or [N, 1]).
+        null: 1 where s = 0, else 0.
+        kept: share (1 - eta_b) of c0 in measured directions, 1 in the others.
+        data: eta_b y_ / s, 0 where s = 0.
+        limit: eta_b^2 sigma_y^2 / s^2, 0 where s = 0.
+        free: 1 where s > 0, eta^2 elsewhere.
+        level: the noise-to-signal ratio above which all measured directions are strongly measured.
+    """
+
+    s: Tensor
+    variance: Tensor | float
+    null: Tensor
+    kept: Tensor
+    data: Tensor
+    limit: Tensor
+    free: Tensor
+    level: float
+
+    @classmethod
+    def of(cls, problem: Problem, eta: float, eta_b: float, y_: Tensor) -> _Spectrum:
+        operator = svd_operator(problem)
+        s = torch.atleast_2d(operator.spectrum(problem.empty(len(y_))))
+        variance = per_sample(flat_variance(problem), y_)
+        null = (s == 0).to(s)
+        inverse = torch.where(s > 0, 1.0 / torch.where(s > 0, s, 1.0), 0.0)
+        limit = eta_b**2 * variance * inverse**2
+        level = torch.as_tensor(variance).max().sqrt() * inverse.max()
+        kept, free = (1.0 - eta_b) + eta_b * null, 1.0 - (1.0 - eta**2) * null
+        return cls(s, variance, null, kept, eta_b * inverse * y_, limit, free, float(level))
+
+
 def spectral_step(
     problem: Problem, step: Step, eta: float, eta_b: float, x0: Tensor, eps: Tensor, y_: Tensor, rng: NoiseSource
 ) -> Tensor:
     """x_s by the three cases of `DDRM`; `y_` = U^T y, [N, n]."""
     operator, level = svd_operator(problem), step.sigma_s / step.alpha_s
-    s = operator.spectrum(x0)
-    variance = per_sample(flat_variance(problem), y_)
-    c0, null, strong = operator.Vt(x0), s == 0, (s**2 * level**2 >= variance) & (s > 0)
-    rest, sigma_y = (1.0 - eta**2) ** 0.5 * level, variance**0.5
-    weak = c0 + rest * torch.where(null, operator.Vt(eps), (y_ - s * c0) / sigma_y)
-    inverse = torch.where(strong, 1.0 / torch.where(strong, s, 1.0), 0.0)
-    c = torch.where(strong, (1.0 - eta_b) * c0 + eta_b * inverse * y_, weak)
+    own = problem.once((_Spectrum, eta, eta_b), lambda: _Spectrum.of(problem, eta, eta_b, y_))
+    c0, rest = operator.Vt(x0), (1.0 - eta**2) ** 0.5 * level
+    if level >= own.level:
+        c = torch.addcmul(own.data, own.kept, c0)
+        c = torch.addcmul(c, own.null, operator.Vt(eps), value=rest)
+        spread = torch.sub(level**2 * own.free, own.limit).clamp_min_(0.0).sqrt_()
+    else:
+        strong = (own.s * level >= own.variance**0.5) & (own.s > 0)
+        weak = c0 + rest * torch.where(own.null > 0, operator.Vt(eps), (y_ - own.s * c0) / own.variance**0.5)
+        c = torch.where(strong, torch.addcmul(own.data, own.kept, c0), weak)
+        spread = torch.where(strong, (level**2 - own.limit).clamp_min(0.0).sqrt(), eta * level)
     if level > 0.0:
-        spread = (level**2 - eta_b**2 * variance * inverse**2).clamp_min(0.0).sqrt()
-        c = c + torch.where(strong, spread, eta * level) * operator.Vt(rng.normal(x0))
+        c = torch.addcmul(c, spread, operator.Vt(rng.normal(x0)))
     return step.alpha_s * operator.V(c)

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
+
+import torch
 
 from invsolve.core.checks import InputError, check_positive
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step, check_grid
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.linear import flat_variance, ridge, signal_path
+from invsolve.solvers.linear import flat_variance, signal_path
 from invsolve.solvers.walk import PathSolver
 
 __all__ = ["DiffPIR"]
@@ -70,7 +73,7 @@ class DiffPIR(PathSolver):
     def path(self, problem: Problem) -> tuple[Step, ...]:
         times, n = self.times, self.n_steps
         if times is None and self.spacing == "quadratic":
-            times = tuple(self.t_start * (1.0 - math.sqrt(i / n)) for i in range(n + 1))
+            times = _quadratic(n, self.t_start)
         return signal_path(problem.prior.schedule, n, self.t_start, times)
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
@@ -78,10 +81,17 @@ class DiffPIR(PathSolver):
         operator, y, _ = problem.linear_data
         x0 = problem.prior.denoise(state.x, now.t)
         rho = (self.lam * (now.alpha_t / now.sigma_t) ** 2) * flat_variance(problem)
-        p = x0 + ridge(operator, y - operator(x0), rho)
+        p = x0 + operator.ridge(y - operator(x0), rho)
         if now.sigma_s == 0.0:
             return State(now.alpha_s * p, state.k + 1), Info(p)
-        noise = math.sqrt(1.0 - self.zeta) / now.sigma_t * (state.x - now.alpha_t * p)
+        kept = now.sigma_s * math.sqrt(1.0 - self.zeta) / now.sigma_t  # of x_t, in the share of e
+        x = torch.add((now.alpha_s - kept * now.alpha_t) * p, state.x, alpha=kept)
         if self.zeta > 0.0:
-            noise = noise + math.sqrt(self.zeta) * rng.normal(p)
-        return State(now.alpha_s * p + now.sigma_s * noise, state.k + 1), Info(p)
+            x = torch.add(x, rng.normal(p), alpha=now.sigma_s * math.sqrt(self.zeta))
+        return State(x, state.k + 1), Info(p)
+
+
+@lru_cache(maxsize=64)
+def _quadratic(n: int, t_start: float) -> tuple[float, ...]:
+    """t_start (1 - sqrt(i / n)) for i = 0 to n."""
+    return tuple(t_start * (1.0 - math.sqrt(i / n)) for i in range(n + 1))

@@ -17,16 +17,8 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step, path
 from invsolve.core.solver import Info, Needs, Solver, State
-from invsolve.solvers.updates import (
-    AdamState,
-    BlindUpdate,
-    Parameters,
-    adam,
-    descend,
-    keep,
-    noise_floor,
-    start_parameters,
-)
+from invsolve.solvers.descent import AdamState, BlindUpdate, Parameters, adam, descend, keep, start_parameters
+from invsolve.solvers.updates import noise_floor
 
 __all__ = ["DMPlug"]
 
@@ -121,8 +113,8 @@ class DMPlug(Solver):
                 memory["ended"] = memory["ended"] | inside
             scale = 1.0 / (problem.entries if problem.quadratic else z[0].numel())
             active = None if ended is None else ~memory["ended"]
-            misfit, _, gradient, theta = descend(
-                problem, x0, z, Parameters.of(state), lambda m: scale * m, blind=self.blind, active=active
+            misfit, gradient, theta = descend(
+                problem, x0, z, Parameters.of(state), scale, blind=self.blind, active=active
             )
         before = AdamState(memory["z.m"], memory["z.v"], state.k)
         new, after = adam(memory["z"], gradient, before, self.lr)

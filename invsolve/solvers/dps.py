@@ -14,23 +14,12 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError
-from invsolve.core.linalg import per_sample
-from invsolve.core.prior import Prediction
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.updates import (
-    BlindUpdate,
-    Parameters,
-    ancestral_mean,
-    ddim,
-    descend,
-    gradient_length,
-    posterior_variance,
-    start_parameters,
-    start_state,
-)
+from invsolve.solvers.descent import BlindUpdate, Parameters, descend, start_parameters
+from invsolve.solvers.updates import ancestral_mean, ddim, gradient_length, moved_back, posterior_variance, start_state
 from invsolve.solvers.walk import PathSolver
 
 __all__ = ["DPS"]
@@ -89,27 +78,26 @@ class DPS(PathSolver):
             x_t = state.x.detach().requires_grad_()
             prediction = problem.prior.predict(x_t, now.t)
             x0 = problem.prior.clamp(prediction.x0) if self.form == "ancestral" else prediction.x0
-            misfit, _, gradient, theta = descend(problem, x0, x_t, Parameters.of(state), blind=self.blind)
-        x0, eps = x0.detach(), prediction.eps.detach()
+            misfit, gradient, theta = descend(problem, x0, x_t, Parameters.of(state), blind=self.blind)
+        x0, prediction = x0.detach(), prediction.detach()
         if self.form == "ddim":
-            x = ddim(now, self.eta, x0, eps, rng)
+            x = ddim(now, self.eta, x0, prediction.eps, rng)
         else:
-            variance = None if prediction.variance is None else prediction.variance.detach()
-            x = _ancestral(now, state.x, Prediction(x0, eps, variance), rng)
+            x = _ancestral(now, state.x, x0, prediction.variance, rng)
         weight = 2 * self.zeta if self.form == "ddim" and problem.quadratic else self.zeta
-        x = x - per_sample(gradient_length(problem, misfit, weight), gradient) * gradient
+        x = moved_back(x, gradient_length(problem, misfit, weight), gradient)
         return State(x, state.k + 1, theta.raw, theta.memory), Info(x0, misfit)
 
 
-def _ancestral(step: Step, x_t: Tensor, prediction: Prediction, rng: NoiseSource) -> Tensor:
+def _ancestral(step: Step, x_t: Tensor, x0: Tensor, learned: Tensor | None, rng: NoiseSource) -> Tensor:
     """x_s ~ p(x_s | x_t) with the posterior variance, or the learned one between it and beta_t."""
-    mean = ancestral_mean(step, x_t, prediction.x0)
+    mean = ancestral_mean(step, x_t, x0)
     variance = posterior_variance(step)
     if variance == 0.0:
         return mean
     noise = rng.normal(mean)
-    if prediction.variance is None:
-        return mean + math.sqrt(variance) * noise
+    if learned is None:
+        return torch.add(mean, noise, alpha=math.sqrt(variance))
     upper = math.log(1.0 - (step.alpha_t / step.alpha_s) ** 2)
-    fraction = (prediction.variance + 1.0) / 2.0
+    fraction = (learned + 1.0) / 2.0
     return mean + (0.5 * (fraction * upper + (1.0 - fraction) * math.log(variance))).exp() * noise

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError, check_positive
-from invsolve.core.linalg import per_sample
+from invsolve.core.operator import EMPTY
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.updates import ddim, gradient_length
+from invsolve.solvers.descent import Parameters, descend
+from invsolve.solvers.updates import ddim, gradient_length, guided_ddim, moved_back
 from invsolve.solvers.walk import PathSolver
 
 __all__ = ["FreeDoM"]
@@ -91,25 +92,24 @@ class FreeDoM(PathSolver):
         return State(x_s, state.k + 1), info
 
     def _round(self, problem: Problem, x: Tensor, now: Step, rng: NoiseSource) -> tuple[Tensor, Info]:
-        push, misfit = None, None
+        slope, misfit, length = None, None, 0.0
         if self.zeta > 0:
             with torch.enable_grad():
                 x_t = x.detach().requires_grad_()
                 prediction = problem.prior.predict(x_t, now.t)
                 x0 = problem.prior.clamp(prediction.x0) if self.clamp else prediction.x0
-                misfit = problem.misfit(x0)
-                (slope,) = torch.autograd.grad(misfit.sum(), x_t)
-            misfit = misfit.detach()
-            push = now.alpha_t * per_sample(gradient_length(problem, misfit, self.zeta), slope) * slope
+                misfit, slope, _ = descend(problem, x0, x_t, Parameters(EMPTY, {}))
+            length = gradient_length(problem, misfit, now.alpha_t * self.zeta)
         else:
             prediction = problem.prior.predict(x, now.t)
             x0 = problem.prior.clamp(prediction.x0) if self.clamp else prediction.x0
-        x0, eps = x0.detach(), prediction.eps.detach()
+        x0 = x0.detach()
         if self.n_backward:
             x0 = self._backward(problem, x0)
-            eps = (x - now.alpha_t * x0) / now.sigma_t
-        x_s = ddim(now, self.eta, x0, eps, rng)
-        return (x_s if push is None else x_s - push), Info(x0, misfit)
+            x_s = guided_ddim(now, self.eta, x, x0, rng)
+        else:
+            x_s = ddim(now, self.eta, x0, prediction.detach().eps, rng)
+        return (x_s if slope is None else moved_back(x_s, length, slope)), Info(x0, misfit)
 
     def _backward(self, problem: Problem, x0: Tensor) -> Tensor:
         """x0 + Delta; operator and cost only, no network."""
@@ -117,6 +117,6 @@ class FreeDoM(PathSolver):
         for _ in range(self.n_backward):
             with torch.enable_grad():
                 free = x0.detach().requires_grad_()
-                (slope,) = torch.autograd.grad(problem.misfit(free).sum(), free)
-            x0 = x0 - size * slope
+                slope = descend(problem, free, free, Parameters(EMPTY, {})).gradient
+            x0 = torch.sub(x0, slope, alpha=size)
         return x0

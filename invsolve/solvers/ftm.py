@@ -12,8 +12,9 @@ from invsolve.core.checks import check_positive
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.solver import Info, Needs, State
+from invsolve.solvers.descent import BlindUpdate, Parameters, start_parameters
 from invsolve.solvers.inner import Trial, minimise, rule_for
-from invsolve.solvers.updates import BlindUpdate, Parameters, start_parameters, start_state
+from invsolve.solvers.updates import start_state
 from invsolve.solvers.walk import PathSolver
 
 __all__ = ["FTM"]
@@ -91,7 +92,7 @@ class FTM(PathSolver):
             prediction = prior.predict(scale * (x + self.gamma * u), now.t)
             velocity = prediction.eps - prediction.x0
             free = velocity.detach() if free is None else free
-            transient = self.transient_weight * (velocity - free).square().flatten(1).sum(1)
+            transient = [(velocity - free, self.transient_weight)] if self.transient_weight > 0 else []
             p = x - t * velocity if self.estimate == "path" else prediction.x0
             return Trial(prior.clamp(p) if self.clamp else p, transient, None)
 

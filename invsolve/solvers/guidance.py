@@ -98,7 +98,7 @@ class Guidance(PathSolver):
         else:
             x0 = problem.prior.clamp(guided.x0) if self.clamp else guided.x0
             x = ddim(now, self.eta, x0, guided.eps, rng)
-            guided = guided._replace(x0=x0)
+            guided = guided.replace(x0=x0)
         info = Info(guided.x0, energy, {"guidance": guidance, "scale": lam})
         return State(x, state.k + 1, state.theta, memory), info
 
@@ -117,7 +117,7 @@ class Guidance(PathSolver):
                 noisy = self.at == "noisy"
                 energy = problem.noisy_energy(x_t, now.alpha_t, now.sigma_t) if noisy else problem.energy(x_t)
             (slope,) = torch.autograd.grad(energy.sum(), x_t)
-        return Prediction(prediction.x0.detach(), prediction.eps.detach()), energy.detach(), -slope
+        return prediction.detach(), energy.detach(), -slope
 
     def _guided(self, x: Tensor, now: Step, free: Prediction, guidance: Tensor) -> tuple[Prediction, Tensor]:
         """The guided prediction, and the guidance that the rule's limit leaves of it."""

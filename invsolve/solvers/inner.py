@@ -15,7 +15,8 @@ from torch import Tensor
 
 from invsolve.core.linalg import conjugate_gradient, per_sample, row_dot, row_norm
 from invsolve.core.problem import Problem
-from invsolve.solvers.updates import AdamState, BlindUpdate, Parameters, adam, descend, keep, noise_floor
+from invsolve.solvers.descent import AdamState, BlindUpdate, Parameters, Terms, adam, descend, keep
+from invsolve.solvers.updates import noise_floor
 
 __all__ = ["InnerRule", "Outcome", "Trial", "minimise", "rule_for"]
 
@@ -27,13 +28,13 @@ class Trial(NamedTuple):
 
     Attributes:
         x0: the clean estimate under the control, connected to u.
-        transient: cost of leaving the unguided path, [N] or 0.
+        transient: cost of leaving the unguided path: pairs (d, w) of the sum of w |d|^2, d connected to u.
         carry: whatever the solver wants back of its last trial.
         curvature: v -> H v, a positive semi-definite approximation of d^2 J / du^2, where the solver offers one.
     """
 
     x0: Tensor
-    transient: Tensor | float
+    transient: Terms
     carry: Any
     curvature: Callable[[Tensor], Tensor] | None = None
 
@@ -60,6 +61,8 @@ class InnerRule(ABC):
     """One way to improve u; made anew for every diffusion step."""
 
     second_order = False
+    compares = False
+    """Whether it looks at J itself; it is given the misfit otherwise."""
 
     @abstractmethod
     def update(
@@ -98,6 +101,7 @@ class _LBFGS(InnerRule):
     """
 
     history = 6
+    compares = True
 
     def __init__(self, lr: float) -> None:
         self.lr = lr
@@ -186,16 +190,20 @@ def minimise(
                 active = reached > floor if active is None else active & (reached > floor)
                 if not bool(active.any()):
                     return Outcome(u, tried.carry, True, reached, parameters)
-            misfit, value, gradient, parameters = descend(
+            misfit, gradient, parameters = descend(
                 problem,
                 tried.x0,
                 leaf,
                 parameters,
-                lambda m, transient=tried.transient: weight * m + transient,
+                weight,
+                tried.transient,
                 blind=blind,
                 active=active,
                 retain=rule.second_order,
             )
         carry = tried.carry
+        value = misfit
+        if rule.compares:
+            value = weight * misfit + sum(w * row_dot(d.detach(), d.detach()) for d, w in tried.transient)
         u = keep(active, rule.update(u, value, gradient, tried.curvature), u)
     return Outcome(u, carry, False, misfit, parameters)

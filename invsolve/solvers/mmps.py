@@ -17,8 +17,8 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.linear import Tangent, guided_ddim
-from invsolve.solvers.updates import multistep
+from invsolve.solvers.linear import Tangent
+from invsolve.solvers.updates import guided_ddim, multistep
 from invsolve.solvers.walk import PathSolver
 
 __all__ = ["MMPS"]
@@ -75,7 +75,7 @@ class MMPS(PathSolver):
         estimate = tangent.x0 + shift
         info = Info(estimate, extra={"inner_residual": residual})
         if self.order == 1:
-            return State(guided_ddim(now, self.eta, tangent.x0, tangent.eps, shift, rng), state.k + 1), info
+            return State(guided_ddim(now, self.eta, state.x, estimate, rng), state.k + 1), info
         before = None if state.k == 0 else (steps[state.k - 1], state.memory["x0"])
         return State(multistep(now, state.x, estimate, before), state.k + 1, memory={"x0": estimate}), info
 

@@ -19,16 +19,9 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
+from invsolve.solvers.descent import BlindUpdate, Parameters, Terms, start_parameters
 from invsolve.solvers.inner import Optimizer, Trial, minimise, rule_for
-from invsolve.solvers.updates import (
-    BlindUpdate,
-    Parameters,
-    ddim,
-    ddim_coefficients,
-    noise_floor,
-    start_parameters,
-    start_state,
-)
+from invsolve.solvers.updates import ddim, ddim_coefficients, noise_floor, start_state
 from invsolve.solvers.walk import PathSolver
 
 __all__ = ["NDTM"]
@@ -162,16 +155,16 @@ class NDTM(PathSolver):
             blind=self.blind,
             stop=self.stop,
         )
-        shift = inner.gamma * out.u
         if self.control == "network":
             last = out.carry if out.fresh else problem.prior.predict(inner.controlled(out.u), now.t)
-            x0, eps = self.clamped(problem, last.x0), last.eps
+            x0 = last.x0
         else:
-            free = inner.free if inner.free is not None else problem.prior.predict(state.x, now.t)
-            x0, eps = self.clamped(problem, free.x0 + shift if self.control == "estimate" else free.x0), free.eps
-        x = ddim(now, self.eta, x0, eps, rng)
+            last = inner.free if inner.free is not None else problem.prior.predict(state.x, now.t)
+            x0 = last.x0 + inner.gamma * out.u if self.control == "estimate" else last.x0
+        x0 = self.clamped(problem, x0)
+        x = ddim(now, self.eta, x0, last.eps, rng)
         if self.control == "linear":
-            x = x + shift
+            x = x + inner.gamma * out.u
         memory = {"u": out.u} if self.control_start == "causal" else {}
         theta = out.parameters
         info = Info(x0, out.misfit, {"control": out.u})
@@ -195,8 +188,10 @@ class _Inner:
 
     def controlled(self, u: Tensor) -> Tensor:
         """c, the state under the control."""
-        aggregate = self.solver.aggregate
-        return self.x + self.gamma * u if aggregate is None else aggregate(self.x, self.gamma * u)
+        aggregate, gamma = self.solver.aggregate, self.gamma
+        if aggregate is not None:
+            return aggregate(self.x, gamma * u)
+        return self.x + gamma * u if isinstance(gamma, Tensor) else torch.add(self.x, u, alpha=gamma)
 
     def trial(self, u: Tensor) -> Trial:
         solver, prior, t = self.solver, self.problem.prior, self.now.t
@@ -208,25 +203,28 @@ class _Inner:
                 self.free = prior.predict(self.x, t)
         if solver.control == "estimate":
             assert self.free is not None
-            shift = self.gamma * u
-            return Trial(solver.clamped(self.problem, self.free.x0 + shift), self._transient(shift), self.free)
+            x0 = solver.clamped(self.problem, self.free.x0 + self.gamma * u)
+            return Trial(x0, self._moved(u, None), self.free)
         c = self.controlled(u)
         prediction = prior.predict(c, t)
-        detached = Prediction(prediction.x0.detach(), prediction.eps.detach())
+        detached, transient = prediction.detach(), []
         if self.free is None:
             self.free = detached
-        transient = self._transient(c - self.x)
-        if self.w_s > 0 and solver.control == "network":
-            transient = transient + self.w_s * (self.free.eps - prediction.eps).square().flatten(1).sum(1)
+        if self.free is not detached or not self._starts_free:  # at u = 0 nothing has moved yet
+            transient = self._moved(u, c)
+            if self.w_s > 0 and solver.control == "network":
+                transient = [*transient, (prediction.eps - self.free.eps, self.w_s)]
         curvature = (lambda v: self._curvature(c, prediction.x0, v)) if solver.optimizer == "gauss-newton" else None
         return Trial(solver.clamped(self.problem, prediction.x0), transient, detached, curvature)
 
-    def _transient(self, moved: Tensor) -> Tensor | float:
-        """w_c |gamma^power (c - x)|^2, [N]."""
+    def _moved(self, u: Tensor, c: Tensor | None) -> Terms:
+        """w_c |gamma^power (c - x)|^2; without `c` (or with the sum as it is) c - x = gamma u."""
         if self.w_c == 0.0:
-            return 0.0
-        scaled = self.gamma * moved if self.power else moved
-        return self.w_c * scaled.square().flatten(1).sum(1)
+            return []
+        if isinstance(self.gamma, Tensor) or self.solver.aggregate is not None:
+            moved = self.gamma * u if c is None else c - self.x
+            return [(self.gamma * moved if self.power else moved, self.w_c)]
+        return [(u, self.w_c * self.gamma ** (2 + 2 * self.power))]
 
     def _curvature(self, c: Tensor, x0: Tensor, v: Tensor) -> Tensor:
         """2 gamma [w_T J A^T A J + w_s E^2 + w_c gamma^(2 power)] gamma v, J = dx0/dc, E = (1 - alpha J) / sigma."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError, check_positive
@@ -15,8 +16,8 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.linear import Tangent, flat_variance, guided_ddim, ridge
-from invsolve.solvers.updates import ddim, ddim_coefficients, start_state
+from invsolve.solvers.linear import Tangent, flat_variance
+from invsolve.solvers.updates import ddim, ddim_coefficients, guided_ddim, start_state
 from invsolve.solvers.walk import PathSolver
 
 __all__ = ["PiGDM"]
@@ -76,20 +77,24 @@ class PiGDM(PathSolver):
         now = self.path(problem)[state.k]
         tangent = Tangent(problem.prior, state.x, now.t)
         if self.form == "noisy":
-            shift = (now.sigma_t**2 / now.alpha_t) * tangent.pull(self.gain(problem, tangent.x0, now), last=True)
-            x = guided_ddim(now, self.eta, tangent.x0, tangent.eps, shift, rng)
-            return State(x, state.k + 1), Info(tangent.x0 + shift)
+            r2 = self.variance(now)
+            pulled = tangent.pull(self.gain(problem, tangent.x0, r2), last=True)
+            x0 = torch.add(tangent.x0, pulled, alpha=now.sigma_t**2 / (now.alpha_t * r2))
+            return State(guided_ddim(now, self.eta, state.x, x0, rng), state.k + 1), Info(x0)
         operator, y, _ = problem.linear_data
         gradient = tangent.pull(operator.pinv(y - operator(tangent.x0)), last=True)
         x = ddim(now, self.eta, tangent.x0, tangent.eps, rng)
-        return State(x + self.weight(now) * gradient, state.k + 1), Info(tangent.x0)
+        return State(torch.add(x, gradient, alpha=self.weight(now)), state.k + 1), Info(tangent.x0)
 
-    def gain(self, problem: Problem, x0: Tensor, step: Step) -> Tensor:
-        """A^T (r^2 A A^T + sigma_y^2 I)^-1 (y - A x0)."""
-        operator, y, _ = problem.linear_data
+    def variance(self, step: Step) -> float:
+        """r^2."""
         tau = self.prior_std**2
-        r2 = tau * step.sigma_t**2 / (tau * step.alpha_t**2 + step.sigma_t**2)
-        return ridge(operator, y - operator(x0), flat_variance(problem) / r2) / r2
+        return tau * step.sigma_t**2 / (tau * step.alpha_t**2 + step.sigma_t**2)
+
+    def gain(self, problem: Problem, x0: Tensor, r2: float) -> Tensor:
+        """r^2 A^T (r^2 A A^T + sigma_y^2 I)^-1 (y - A x0)."""
+        operator, y, _ = problem.linear_data
+        return operator.ridge(y - operator(x0), flat_variance(problem) / r2)
 
     def weight(self, step: Step) -> float:
         """What multiplies J^T v in the noiseless forms."""

@@ -17,7 +17,7 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Schedule, Step, path
 from invsolve.core.solver import Info, Needs, Solver, State
-from invsolve.solvers.linear import flat_variance, ridge
+from invsolve.solvers.linear import flat_variance
 from invsolve.solvers.updates import ancestral_mean
 
 __all__ = ["PnPDM"]
@@ -93,7 +93,7 @@ class PnPDM(Solver):
         operator, y, sigma = problem.linear_data
         noise = torch.view_as_complex(rng.normal(torch.view_as_real(y))) if y.is_complex() else rng.normal(y)
         shifted = z + rho * rng.normal(z)
-        return shifted + ridge(operator, y + sigma * noise - operator(shifted), flat_variance(problem) / rho**2)
+        return shifted + operator.ridge(y + sigma * noise - operator(shifted), flat_variance(problem) / rho**2)
 
 
 @lru_cache(maxsize=512)

@@ -16,7 +16,7 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.updates import AdamState, BlindUpdate, Parameters, adam, descend, start_parameters
+from invsolve.solvers.descent import AdamState, BlindUpdate, Parameters, adam, descend, start_parameters
 from invsolve.solvers.walk import PathSolver
 
 __all__ = ["REDdiff"]
@@ -79,15 +79,16 @@ class REDdiff(PathSolver):
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now, mu = self.path(problem)[state.k], state.memory["mu"]
-        p = mu + self.sigma_x0 * rng.normal(mu)
+        p = torch.add(mu, rng.normal(mu), alpha=self.sigma_x0)
         noise = rng.normal(mu)
-        prediction = problem.prior.predict(now.alpha_t * p + now.sigma_t * noise, now.t)
+        prediction = problem.prior.predict(torch.add(now.alpha_t * p, noise, alpha=now.sigma_t), now.t)
         with torch.enable_grad():
             free = p.detach().requires_grad_()
-            misfit, _, pull, theta = descend(problem, free, free, Parameters.of(state), blind=self.blind)
+            misfit, pull, theta = descend(problem, free, free, Parameters.of(state), blind=self.blind)
         entries = p[0].numel()
         scale = 0.5 / problem.entries if problem.quadratic else 1.0 / entries
-        gradient = self.lam * self.weight(now) / entries * (prediction.eps - noise) + scale * pull
+        prior_weight = self.lam * self.weight(now) / entries
+        gradient = torch.add(prior_weight * (prediction.eps - noise), pull, alpha=scale)
         moments = AdamState(state.memory["m"], state.memory["v"], state.k)
         mu, moments = adam(mu, gradient, moments, self.lr, (0.9, 0.99))
         memory = {"mu": mu, "m": moments.m, "v": moments.v, **theta.memory}

@@ -12,7 +12,8 @@ import torch
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.linear import Tangent, guided_ddim
+from invsolve.solvers.linear import Tangent
+from invsolve.solvers.updates import guided_ddim
 from invsolve.solvers.walk import PathSolver
 
 __all__ = ["TMPD"]
@@ -58,6 +59,5 @@ class TMPD(PathSolver):
         residual = y - operator(tangent.x0)
         sums = operator(ratio * tangent.pull(operator.adjoint(torch.ones_like(residual))))
         variance = (sums.real if sums.is_complex() else sums).clamp_min(0.0) + sigma**2
-        shift = ratio * tangent.pull(operator.adjoint(residual / variance), last=True)
-        x = guided_ddim(now, self.eta, tangent.x0, tangent.eps, shift, rng)
-        return State(x, state.k + 1), Info(tangent.x0 + shift)
+        x0 = torch.add(tangent.x0, tangent.pull(operator.adjoint(residual / variance), last=True), alpha=ratio)
+        return State(guided_ddim(now, self.eta, state.x, x0, rng), state.k + 1), Info(x0)

@@ -3,41 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from invsolve.core.checks import CapabilityError, InputError
 from invsolve.core.cost import Likelihood
-from invsolve.core.operator import EMPTY, Params
+from invsolve.core.linalg import per_sample
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import DDPMSchedule, Schedule, Step, path
-from invsolve.core.solver import State
 
 __all__ = [
-    "AdamState",
-    "BlindUpdate",
-    "Parameters",
-    "adam",
     "ancestral_mean",
     "ddim",
     "ddim_coefficients",
-    "descend",
     "descent",
     "gradient_length",
-    "keep",
+    "guided_ddim",
+    "moved_back",
     "multistep",
     "noise_floor",
     "posterior_variance",
     "score_shift",
-    "start_parameters",
     "start_state",
 ]
-
-BlindUpdate = Literal["joint", "alternating"]
 
 
 def posterior_variance(step: Step) -> float:
@@ -60,8 +50,18 @@ def ddim(step: Step, eta: float, x0: Tensor, eps: Tensor, rng: NoiseSource) -> T
     c1, c2 = ddim_coefficients(step, eta)
     if c2 == 0.0 and c1 == 0.0:
         return x0 if step.alpha_s == 1.0 else step.alpha_s * x0
-    x_s = step.alpha_s * x0 + c2 * eps
-    return x_s + c1 * rng.normal(x_s) if c1 > 0.0 else x_s
+    x_s = torch.add(step.alpha_s * x0, eps, alpha=c2)
+    return torch.add(x_s, rng.normal(x_s), alpha=c1) if c1 > 0.0 else x_s
+
+
+def guided_ddim(step: Step, eta: float, x_t: Tensor, x0: Tensor, rng: NoiseSource) -> Tensor:
+    """A DDIM step with a guided estimate and the noise that goes with it, eps = (x_t - alpha_t x0) / sigma_t."""
+    c1, c2 = ddim_coefficients(step, eta)
+    if c2 == 0.0 and c1 == 0.0:
+        return x0 if step.alpha_s == 1.0 else step.alpha_s * x0
+    rest = c2 / step.sigma_t
+    x_s = torch.add((step.alpha_s - rest * step.alpha_t) * x0, x_t, alpha=rest)
+    return torch.add(x_s, rng.normal(x_s), alpha=c1) if c1 > 0.0 else x_s
 
 
 def score_shift(step: Step, eta: float) -> float:
@@ -119,7 +119,7 @@ def ancestral_mean(step: Step, x_t: Tensor, x0: Tensor) -> Tensor:
     forward = step.sigma_t**2 - ratio**2 * step.sigma_s**2
     of_x0 = step.alpha_s * forward / step.sigma_t**2
     of_x_t = ratio * step.sigma_s**2 / step.sigma_t**2
-    return of_x0 * x0 + of_x_t * x_t
+    return torch.add(of_x0 * x0, x_t, alpha=of_x_t)
 
 
 def start_state(problem: Problem, n: int, rng: NoiseSource, step: Step, start: str) -> Tensor:
@@ -158,121 +158,11 @@ def gradient_length(problem: Problem, misfit: Tensor, weight: float) -> Tensor |
     """
     if not problem.quadratic:
         return weight
-    return 0.5 * weight / misfit.sqrt().clamp_min(torch.finfo(misfit.dtype).tiny)
+    return 0.5 * weight * misfit.clamp_min(torch.finfo(misfit.dtype).tiny).rsqrt()
 
 
-class AdamState(NamedTuple):
-    """First and second moments, and the number of updates made."""
-
-    m: Tensor
-    v: Tensor
-    updates: int
-
-
-def adam(
-    value: Tensor, grad: Tensor, state: AdamState | None, lr: float, betas: tuple[float, float] = (0.9, 0.999)
-) -> tuple[Tensor, AdamState]:
-    """One update of Adam (Kingma and Ba 2015, arXiv 1412.6980), entry by entry and so sample by sample."""
-    if state is None:
-        m, v, updates = (1 - betas[0]) * grad, (1 - betas[1]) * grad.square(), 1
-    else:
-        m = torch.lerp(state.m, grad, 1 - betas[0])
-        v = torch.lerp(state.v, grad.square(), 1 - betas[1])
-        updates = state.updates + 1
-    root = (v / (1 - betas[1] ** updates)).sqrt_().add_(1e-8)
-    return torch.addcdiv(value, m, root, value=-lr / (1 - betas[0] ** updates)), AdamState(m, v, updates)
-
-
-class Parameters(NamedTuple):
-    """The unknown operator parameters of a blind problem in flight; empty for every other problem.
-
-    Attributes:
-        raw: unconstrained values [N, ...] by name.
-        memory: Adam's moments, "<name>.m" and "<name>.v".
-        updates: made so far.
-    """
-
-    raw: Params
-    memory: Mapping[str, Tensor]
-    updates: int = 0
-
-    @classmethod
-    def of(cls, state: State, updates_per_step: int = 1) -> Parameters:
-        """Those of a state whose every step so far has updated them `updates_per_step` times."""
-        keys = [f"{name}.{moment}" for name in state.theta for moment in "mv"]
-        return cls(state.theta, {key: state.memory[key] for key in keys}, state.k * updates_per_step)
-
-
-def start_parameters(problem: Problem, n: int, rng: NoiseSource, like: Tensor) -> Parameters:
-    """Initial values (drawn where they are random) and zero moments."""
-    if problem.unknowns is None:
-        return Parameters(EMPTY, {})
-    raw = problem.unknowns.init(n, rng, like)
-    return Parameters(
-        raw, {f"{name}.{moment}": torch.zeros_like(value) for name, value in raw.items() for moment in "mv"}
-    )
-
-
-def descend(
-    problem: Problem,
-    x0: Tensor,
-    wrt: Tensor,
-    parameters: Parameters,
-    cost: Callable[[Tensor], Tensor] = lambda misfit: misfit,
-    *,
-    blind: BlindUpdate = "joint",
-    active: Tensor | None = None,
-    retain: bool = False,
-) -> tuple[Tensor, Tensor, Tensor, Parameters]:
-    """The gradient of J = cost(misfit(x0, theta)) to `wrt`, and one Adam update of theta down the same J.
-
-    "joint" takes both gradients at the same point; "alternating" updates theta at the fixed estimate first and takes
-    the other gradient at the new theta. Neither costs a network call more.
-
-    Args:
-        problem: the problem.
-        x0: the clean estimate, connected to `wrt`.
-        wrt: what the solver moves.
-        parameters: theta; empty unless the problem is blind.
-        cost: misfit [N] -> J [N].
-        blind: see above.
-        active: rows [N] whose theta may move; all if not given.
-        retain: keep the graph for further products with the Jacobian.
-
-    Returns:
-        The misfit [N], J [N], dJ/dwrt and the new parameters.
-    """
-    if problem.unknowns is not None and blind == "alternating":
-        raw = _leaves(parameters.raw)
-        value = cost(problem.misfit(x0.detach(), raw))
-        slopes = torch.autograd.grad(value.sum(), list(raw.values()))
-        parameters = _moved(problem, parameters, slopes, active)
-    raw = _leaves(parameters.raw) if blind == "joint" else dict(parameters.raw)
-    misfit = problem.misfit(x0, raw)
-    value = cost(misfit)
-    leaves = list(raw.values()) if blind == "joint" else []
-    gradient, *slopes = torch.autograd.grad(value.sum(), [wrt, *leaves], retain_graph=retain)
-    if slopes:
-        parameters = _moved(problem, parameters, slopes, active)
-    return misfit.detach(), value.detach(), gradient, parameters
-
-
-def _leaves(raw: Params) -> dict[str, Tensor]:
-    return {name: value.detach().requires_grad_() for name, value in raw.items()}
-
-
-def _moved(problem: Problem, parameters: Parameters, slopes: Sequence[Tensor], active: Tensor | None) -> Parameters:
-    """One update of Adam; rows that are not active keep their values and moments."""
-    assert problem.unknowns is not None
-    raw, memory = {}, {}
-    for (name, old), slope in zip(parameters.raw.items(), slopes, strict=True):
-        before = AdamState(parameters.memory[f"{name}.m"], parameters.memory[f"{name}.v"], parameters.updates)
-        new, after = adam(old, slope, before, problem.unknowns.blocks[name].lr)
-        raw[name] = keep(active, new, old)
-        memory |= {f"{name}.m": keep(active, after.m, before.m), f"{name}.v": keep(active, after.v, before.v)}
-    return Parameters(raw, memory, parameters.updates + 1)
-
-
-def keep(active: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
-    """`new` in the rows that are active [N], `old` in the others."""
-    return new if active is None else torch.where(active.view(-1, *[1] * (new.ndim - 1)), new, old)
+def moved_back(x: Tensor, length: Tensor | float, gradient: Tensor) -> Tensor:
+    """x - length gradient, the length a number or one a row [N]."""
+    if isinstance(length, Tensor):
+        return torch.addcmul(x, gradient, torch.as_tensor(per_sample(length, x)), value=-1.0)
+    return torch.sub(x, gradient, alpha=length)

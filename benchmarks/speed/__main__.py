@@ -1,0 +1,47 @@
+"""Measure speed: python -m benchmarks.speed PART [...]; results go to benchmarks/speed/results.
+
+overhead   what a step costs beyond the network, beside a bare loop, azula and deepinv
+whole      whole restorations on `natural`, beside the same
+ndtm       NDTM beside the published loop on the full-size FFHQ architecture with random weights
+bf16       `natural` in float32 and bfloat16
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from benchmarks.speed import networks, overhead
+from benchmarks.speed.contenders import SOLVERS, WHO
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = parser.add_subparsers(dest="part", required=True)
+    part = parts.add_parser("overhead")
+    part.add_argument("--solvers", nargs="+", default=list(SOLVERS), choices=list(SOLVERS))
+    part.add_argument("--batches", nargs="+", type=int, default=[1, 8])
+    part.add_argument("--rounds", type=int, default=11)
+    part.add_argument("--who", nargs="+", default=list(WHO), choices=list(WHO), help="bare and invsolve always")
+    part.add_argument("--dry", action="store_true", help="print only, write nothing")
+    part.set_defaults(run=lambda a: overhead.run(a.solvers, a.batches, a.rounds, a.who, keep=not a.dry))
+    part = parts.add_parser("whole")
+    part.add_argument("--side", type=int, default=128)
+    part.add_argument("--steps", type=int, default=10)
+    part.add_argument("--rounds", type=int, default=5)
+    part.set_defaults(run=lambda a: networks.whole(a.side, a.steps, a.rounds))
+    part = parts.add_parser("ndtm")
+    part.add_argument("--side", type=int, default=64)
+    part.add_argument("--steps", type=int, default=1)
+    part.add_argument("--rounds", type=int, default=3)
+    part.set_defaults(run=lambda a: networks.ndtm(a.side, a.steps, a.rounds))
+    part = parts.add_parser("bf16")
+    part.add_argument("--sides", nargs="+", type=int, default=[128, 256])
+    part.add_argument("--rounds", type=int, default=7)
+    part.set_defaults(run=lambda a: networks.bf16(a.sides, a.rounds))
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""Descent of a solver's cost: gradients of the misfit, Adam, and the unknown operator parameters of blind problems."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from invsolve.core.linalg import row_dot
+from invsolve.core.operator import EMPTY, LinearOperator, Params
+from invsolve.core.problem import Problem
+from invsolve.core.rng import NoiseSource
+from invsolve.core.solver import State
+
+__all__ = [
+    "AdamState",
+    "BlindUpdate",
+    "Descent",
+    "Parameters",
+    "Terms",
+    "adam",
+    "descend",
+    "keep",
+    "start_parameters",
+]
+
+BlindUpdate = Literal["joint", "alternating"]
+
+
+Terms = Sequence[tuple[Tensor, float]]
+"""Pairs (d, w) of a cost sum w |d|^2 for each sample; d [N, ...]."""
+
+
+class AdamState(NamedTuple):
+    """First and second moments, and the number of updates made."""
+
+    m: Tensor
+    v: Tensor
+    updates: int
+
+
+def adam(
+    value: Tensor, grad: Tensor, state: AdamState | None, lr: float, betas: tuple[float, float] = (0.9, 0.999)
+) -> tuple[Tensor, AdamState]:
+    """One update of Adam (Kingma and Ba 2015, arXiv 1412.6980), entry by entry and so sample by sample."""
+    if state is None:
+        m, v, updates = (1 - betas[0]) * grad, grad.square().mul_(1 - betas[1]), 1
+    else:
+        m = torch.lerp(state.m, grad, 1 - betas[0])
+        v = (betas[1] * state.v).addcmul_(grad, grad, value=1 - betas[1])
+        updates = state.updates + 1
+    bias = math.sqrt(1 - betas[1] ** updates)  # of sqrt(v): on one number instead of every entry
+    root = v.sqrt().add_(1e-8 * bias)
+    return torch.addcdiv(value, m, root, value=-lr * bias / (1 - betas[0] ** updates)), AdamState(m, v, updates)
+
+
+class Parameters(NamedTuple):
+    """The unknown operator parameters of a blind problem in flight; empty for every other problem.
+
+    Attributes:
+        raw: unconstrained values [N, ...] by name.
+        memory: Adam's moments, "<name>.m" and "<name>.v".
+        updates: made so far.
+    """
+
+    raw: Params
+    memory: Mapping[str, Tensor]
+    updates: int = 0
+
+    @classmethod
+    def of(cls, state: State, updates_per_step: int = 1) -> Parameters:
+        """Those of a state whose every step so far has updated them `updates_per_step` times."""
+        keys = [f"{name}.{moment}" for name in state.theta for moment in "mv"]
+        return cls(state.theta, {key: state.memory[key] for key in keys}, state.k * updates_per_step)
+
+
+def start_parameters(problem: Problem, n: int, rng: NoiseSource, like: Tensor) -> Parameters:
+    """Initial values (drawn where they are random) and zero moments."""
+    if problem.unknowns is None:
+        return Parameters(EMPTY, {})
+    raw = problem.unknowns.init(n, rng, like)
+    return Parameters(
+        raw, {f"{name}.{moment}": torch.zeros_like(value) for name, value in raw.items() for moment in "mv"}
+    )
+
+
+class Descent(NamedTuple):
+    """The misfit [N], dJ/dwrt and the unknown parameters after their update."""
+
+    misfit: Tensor
+    gradient: Tensor
+    parameters: Parameters
+
+
+def descend(
+    problem: Problem,
+    x0: Tensor,
+    wrt: Tensor,
+    parameters: Parameters,
+    weight: float = 1.0,
+    transient: Terms = (),
+    *,
+    blind: BlindUpdate = "joint",
+    active: Tensor | None = None,
+    retain: bool = False,
+) -> Descent:
+    """The gradient of J = weight misfit(x0, theta) + sum_i w_i |d_i|^2 to `wrt`, and one Adam update of theta down J.
+
+    "joint" takes both gradients at the same point; "alternating" updates theta at the fixed estimate first and takes
+    the other gradient at the new theta. Neither costs a network call more. Linear Gaussian misfits are differentiated
+    by their formula, -2 A^T (y - A x0), everything else by autograd.
+
+    Args:
+        problem: the problem.
+        x0: the clean estimate, connected to `wrt`.
+        wrt: what the solver moves.
+        parameters: theta; empty unless the problem is blind.
+        weight: of the misfit.
+        transient: pairs (d_i, w_i), d_i [N, ...] connected to `wrt`.
+        blind: see above.
+        active: rows [N] whose theta may move; all if not given.
+        retain: keep the graph for further products with the Jacobian.
+    """
+    ends = [d for d, _ in transient]
+    pulls: list[Tensor | None] = [2.0 * w * d.detach() for d, w in transient]
+    data = problem.plain_data
+    if data is not None and type(data.operator).adjoint is not LinearOperator.adjoint:
+        residual = data.y - data.operator(x0.detach())
+        slope = -2.0 * weight * data.operator.adjoint(residual)
+        if x0 is wrt and not ends:
+            return Descent(row_dot(residual, residual), slope, parameters)
+        (gradient,) = torch.autograd.grad([x0, *ends], [wrt], [slope, *pulls], retain_graph=retain)
+        return Descent(row_dot(residual, residual), gradient, parameters)
+    if problem.unknowns is not None and blind == "alternating":
+        raw = _leaves(parameters.raw)
+        value = weight * problem.misfit(x0.detach(), raw).sum()
+        slopes = torch.autograd.grad(value, list(raw.values()))
+        parameters = _moved(problem, parameters, slopes, active)
+    raw = _leaves(parameters.raw) if blind == "joint" else dict(parameters.raw)
+    misfit = problem.misfit(x0, raw)
+    leaves = list(raw.values()) if blind == "joint" else []
+    value = weight * misfit.sum()
+    gradient, *slopes = torch.autograd.grad([value, *ends], [wrt, *leaves], [None, *pulls], retain_graph=retain)
+    if slopes:
+        parameters = _moved(problem, parameters, slopes, active)
+    return Descent(misfit.detach(), gradient, parameters)
+
+
+def _leaves(raw: Params) -> dict[str, Tensor]:
+    return {name: value.detach().requires_grad_() for name, value in raw.items()}
+
+
+def _moved(problem: Problem, parameters: Parameters, slopes: Sequence[Tensor], active: Tensor | None) -> Parameters:
+    """One update of Adam; rows that are not active keep their values and moments."""
+    assert problem.unknowns is not None
+    raw, memory = {}, {}
+    for (name, old), slope in zip(parameters.raw.items(), slopes, strict=True):
+        before = AdamState(parameters.memory[f"{name}.m"], parameters.memory[f"{name}.v"], parameters.updates)
+        new, after = adam(old, slope, before, problem.unknowns.blocks[name].lr)
+        raw[name] = keep(active, new, old)
+        memory |= {f"{name}.m": keep(active, after.m, before.m), f"{name}.v": keep(active, after.v, before.v)}
+    return Parameters(raw, memory, parameters.updates + 1)
+
+
+def keep(active: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
+    """`new` in the rows that are active [N], `old` in the others."""
+    return new if active is None else torch.where(active.view(-1, *[1] * (new.ndim - 1)), new, old)
