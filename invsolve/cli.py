@@ -15,6 +15,8 @@ COMMANDS = {
     "restore": ("invsolve.restoration.command", "restore degraded photographs"),
     "bench": ("invsolve.bench.command", "run benchmark suites and make their leaderboard"),
     "priors": ("invsolve.priors_command", "list, show, check, fetch and convert priors"),
+    "check": ("invsolve.testing.command", "check an operator of your own"),
+    "new": ("invsolve.templates.command", "write a package for an operator of your own"),
     "train": ("invsolve.train.command", "train a small prior from your own pictures"),
 }
 """Subcommands: the module whose `add_parser(subparsers)` adds it and sets `run(args) -> int`, and a line of help."""

@@ -165,7 +165,7 @@ def test_right_operators_pass_and_print_as_a_list():
     assert report.passed
     assert not report.failures
     lines = str(report).splitlines()
-    assert len(lines) == len(report.checks) + 1
+    assert len(lines) == len(report.checks) + len(report.notes) + 1
     assert all(line.startswith("ok") for line in lines[1:])
 
 

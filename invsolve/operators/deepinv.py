@@ -59,7 +59,17 @@ class _Frozen:
 
 
 class DeepinvOperator(Operator):
-    """y = physics.A(x). Entries of theta are passed on by name (theta["filter"] for a blur)."""
+    """y = physics.A(x). Entries of theta are passed on by name (theta["filter"] for a blur).
+
+    Attributes:
+        recipe: a function and its arguments that make the operator again, where there is one: deepinv's own objects
+            cannot be pickled.
+    """
+
+    recipe: tuple[Any, tuple[Any, ...]] | None = None
+
+    def __reduce__(self) -> Any:
+        return super().__reduce__() if self.recipe is None else self.recipe
 
     def __init__(self, physics: _Frozen, in_shape: Shape, out_shape: Shape) -> None:
         self.physics, self.in_shape, self.out_shape = physics, in_shape, out_shape
@@ -90,13 +100,19 @@ class DeepinvLinearOperator(DeepinvOperator, LinearOperator):
             physics.A_adj is None and type(physics).A_adjoint is LinearPhysics.A_adjoint
         ):
             return False
+        try:
+            return all(self._transposes(dtype) for dtype in (torch.float32, torch.float64))
+        except RuntimeError:  # some adjoints know one precision only
+            return False
+
+    def _transposes(self, dtype: torch.dtype) -> bool:
         generator = torch.Generator().manual_seed(0)
-        x = torch.randn(1, *self.in_shape, generator=generator).to(_device(physics))
+        x = torch.randn(1, *self.in_shape, generator=generator).to(_device(self.physics.original), dtype)
         with torch.no_grad():
             ax = self.physics.get(x).A(x)
             y = torch.randn(ax.shape, generator=generator, dtype=ax.dtype).to(x.device)
             aty = self.physics.get(y).A_adjoint(y)
-        if aty.shape != x.shape:
+        if aty.shape != x.shape or aty.dtype != x.dtype:
             return False
         scale = row_norm(ax) * row_norm(y) + row_norm(x) * row_norm(aty)
         return bool(((row_dot(ax, y) - row_dot(x, aty)).abs() <= 1e-5 * scale).all())

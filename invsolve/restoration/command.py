@@ -17,6 +17,7 @@ from invsolve.core.driver import Progress
 from invsolve.restoration.job import Options, prepare
 from invsolve.restoration.outputs import check_targets, output_paths
 from invsolve.restoration.run import Restoration, load_prior, run
+from invsolve.restoration.tasks import BlindDeblur
 
 __all__ = ["add_parser"]
 
@@ -26,6 +27,7 @@ EXAMPLES = """examples:
   invsolve restore small.png --task superres --factor 4
   invsolve restore noisy.jpg --task denoise
   invsolve restore old.png --task inpaint --mask scratches.png --samples 4 -o out/
+  invsolve restore shaken.jpg --task blind-deblur --kernel-size 33
   invsolve restore clean.png --task deblur --blur-sigma 2 --noise 0.01 --simulate
 """
 
@@ -41,11 +43,12 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     )
     add = parser.add_argument
     add("images", nargs="+", type=Path, metavar="IMAGE", help="degraded picture: PNG, JPEG, WebP or TIFF")
-    add("--task", required=True, help="what is wrong with it: denoise, superres, inpaint or deblur")
+    add("--task", required=True, help="what is wrong with it: denoise, superres, inpaint, deblur or blind-deblur")
     add("--factor", type=int, default=4, help="superres: how many times larger (default 4)")
     add("--mask", type=Path, metavar="FILE", help="inpaint: white is missing; by default what is transparent")
     add("--kernel", type=Path, metavar="FILE", help="deblur: what a point became: a picture, .npy, .txt or .csv")
     add("--blur-sigma", type=float, metavar="PIXELS", help="deblur: or the standard deviation of a Gaussian blur")
+    add("--kernel-size", type=int, metavar="PIXELS", help="blind-deblur: side of the unknown blur, odd (default 33)")
     add(
         "--noise", type=_noise, default="auto", help="standard deviation, 1 is black to white (default auto: estimated)"
     )
@@ -76,7 +79,7 @@ def run_command(args: argparse.Namespace) -> int:
     _check_checkpoint(options, args.images)
     paths = output_paths(args.images, args.out)
     for path in paths:
-        check_targets(path, options.samples, overwrite=args.overwrite)
+        check_targets(path, options.samples, overwrite=args.overwrite, kernel=options.task == BlindDeblur.name)
     jobs = [prepare(image, options) for image in args.images[:1]]
     for image in args.images[1:]:
         prepare(image, options)  # only to find out now what would stop the run later
@@ -149,6 +152,6 @@ def _report(restoration: Restoration, path: Path) -> None:
 
 
 _SHARED = (
-    "task", "factor", "mask", "kernel", "blur_sigma", "noise", "prior", "solver", "samples", "seed", "device",
-    "simulate", "memory", "tile", "checkpoint",
+    "task", "factor", "mask", "kernel", "blur_sigma", "kernel_size", "noise", "prior", "solver", "samples", "seed",
+    "device", "simulate", "memory", "tile", "checkpoint",
 )  # fmt: skip

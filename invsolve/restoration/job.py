@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,22 @@ from invsolve.core.rng import Rng
 from invsolve.core.solver import Solver
 from invsolve.io import Picture, read_header
 from invsolve.restoration.inputs import Source, as_picture, describe, read_kernel, read_mask
+from invsolve.restoration.kernel_estimation import check_size
 from invsolve.restoration.memory import Plan, budget
 from invsolve.restoration.memory import plan as make_plan
 from invsolve.restoration.noise import QUANTISATION, estimate_sigma
 from invsolve.restoration.presets import build, choose
-from invsolve.restoration.tasks import TASKS, Deblur, Denoise, Inpaint, Superres, Task
+from invsolve.restoration.tasks import TASKS, BlindDeblur, Deblur, Denoise, Inpaint, Superres, Task
 
 __all__ = ["Job", "Options", "device_of", "prepare"]
 
 KEEP = 0.5
 """Share of the pixels that a simulated random mask keeps."""
+
+KERNEL_SIZE = 33
+"""Side of the kernel that is looked for where none is given; made smaller to fit into small pictures."""
+
+_OWNERS = {"mask": "inpaint", "kernel": "deblur", "blur_sigma": "deblur", "kernel_size": "blind-deblur"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class Options:
     mask: Source | None = None
     kernel: Source | None = None
     blur_sigma: float | None = None
+    kernel_size: int | None = None
     noise: float | str = "auto"
     prior: str | Prior = "natural"
     solver: str | Solver | None = None
@@ -54,8 +61,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise InputError(f"unknown task {self.task!r}; {nearest(self.task, TASKS)}")
-        for option, owner in (("mask", "inpaint"), ("kernel", "deblur"), ("blur_sigma", "deblur")):
-            if getattr(self, option) is not None and self.task != owner:
+        for option, owner in _OWNERS.items():
+            if getattr(self, option) is not None and not self._owns(option):
                 raise InputError(f"--{option.replace('_', '-')} belongs to the task {owner}, not to {self.task}")
         if self.noise != "auto":
             _check_noise(self.noise)
@@ -65,6 +72,11 @@ class Options:
             raise InputError("a Prior object computes on its own device: move it there, and leave device away")
         if self.samples is not None and self.samples < 1:
             raise InputError(f"samples must be at least 1, got {self.samples}")
+
+    def _owns(self, option: str) -> bool:
+        """A simulation of a blind task is told the truth, too."""
+        simulated = self.task == BlindDeblur.name and self.simulate and _OWNERS[option] == Deblur.name
+        return self.task == _OWNERS[option] or simulated
 
     @property
     def preset(self) -> str:
@@ -108,6 +120,11 @@ class Job:
     def size(self) -> tuple[int, int]:
         """(height, width) of the solver's picture."""
         return self.operator.in_shape[1], self.operator.in_shape[2]
+
+    def identified(self) -> Job:
+        """The job with what its task estimates from the measurement; itself where nothing is unknown."""
+        task = self.task.identified(self.y)
+        return self if task is self.task else replace(self, task=task, operator=task.operator(3, self.measured))
 
 
 def prepare(image: Source, options: Options) -> Job:
@@ -176,7 +193,7 @@ def _solver(options: Options) -> Solver:
 
 
 def _named_solver(name: str | None, options: Options) -> Solver:
-    preset = Superres(options.factor).preset if options.task == "superres" else options.task
+    preset = Superres(options.factor).preset if options.task == "superres" else options.task.removeprefix("blind-")
     name = name or choose(options.preset, preset, sampling=options.samples is not None)
     return build(name, options.preset, preset, options.settings)
 
@@ -194,6 +211,8 @@ def _task(picture: Picture, options: Options) -> Task:
             return Superres(options.factor)
         case "deblur":
             return _deblur(options)
+        case "blind-deblur":
+            return _blind(picture, options)
         case _:
             return _inpaint(picture, options)
 
@@ -204,6 +223,14 @@ def _deblur(options: Options) -> Deblur:
     if options.blur_sigma is not None:
         return Deblur.gaussian(options.blur_sigma)
     return Deblur(read_kernel(options.kernel))
+
+
+def _blind(picture: Picture, options: Options) -> BlindDeblur:
+    true = _deblur(options).kernel if options.simulate else None
+    side = min(picture.size) - (0 if true is None else max(true.shape) // 2 * 2)
+    size = options.kernel_size or min(KERNEL_SIZE, (side // 3 - 1) // 2 * 2 + 1)
+    check_size(size, (side, side))
+    return BlindDeblur(torch.full((size, size), 1.0 / size**2, dtype=torch.float64), true)
 
 
 def _inpaint(picture: Picture, options: Options) -> Inpaint:

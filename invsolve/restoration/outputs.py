@@ -51,13 +51,15 @@ def _ending(image: Path) -> str:
     return image.suffix if image.suffix.lower() in SUFFIXES else ".png"
 
 
-def targets(path: Path, samples: int | None) -> dict[str, Path]:
-    """Every file that goes with a restoration at `path`, by what it holds."""
+def targets(path: Path, samples: int | None, *, kernel: bool = False) -> dict[str, Path]:
+    """Every file that goes with a restoration at `path`, by what it holds; `kernel` where a blur was looked for."""
     paths = {
         "restored": path,
         "comparison": path.with_name(f"{path.stem}-comparison.png"),
         "record": path.with_name(f"{path.stem}.json"),
     }
+    if kernel:
+        paths["kernel"] = path.with_name(f"{path.stem}-kernel.png")
     if samples is not None and samples > 1:
         paths["deviation"] = path.with_name(f"{path.stem}-std.png")
         for i in range(samples):
@@ -65,23 +67,28 @@ def targets(path: Path, samples: int | None) -> dict[str, Path]:
     return paths
 
 
-def check_targets(path: Path, samples: int | None, *, overwrite: bool) -> None:
+def check_targets(path: Path, samples: int | None, *, overwrite: bool, kernel: bool = False) -> None:
     """Raise `InputError` if any file of a restoration at `path` could not be written."""
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path} does not end like a picture: {', '.join(SUFFIXES)}")
     if path.parent.is_dir() or not path.parent.parent.is_dir():
-        for target in targets(path, samples).values():
+        for target in targets(path, samples, kernel=kernel).values():
             check_target(target, overwrite=overwrite)
 
 
 def save(restoration: Restoration, path: Path, *, overwrite: bool) -> list[Path]:
     """Write a restoration; see `Restoration.save`."""
     count = None if restoration.samples is None else len(restoration.samples)
-    check_targets(path, count, overwrite=overwrite)
-    paths = targets(path, count)
+    kernel = restoration.kernel
+    check_targets(path, count, overwrite=overwrite, kernel=kernel is not None)
+    paths = targets(path, count, kernel=kernel is not None)
     picture, record = restoration.picture, dict(restoration.record)
     contents = {paths["restored"]: encode_picture(picture, path)}
     contents[paths["comparison"]] = encode_picture(comparison(_panels(restoration)), paths["comparison"])
+    if kernel is not None:  # `--kernel` reads it back: sixteen bits, the largest entry is white
+        contents[paths["kernel"]] = encode_picture(
+            Picture((kernel / kernel.max()).float()[None], None, 16), paths["kernel"]
+        )
     if restoration.samples is not None and restoration.std is not None:
         level, record["std_white"] = deviation_map(restoration.std)
         contents[paths["deviation"]] = encode_picture(level, paths["deviation"])

@@ -14,6 +14,7 @@ from invsolve.core.result import Result
 from invsolve.core.solver import Solver
 from invsolve.restoration.job import Job
 from invsolve.restoration.noise import QUANTISATION
+from invsolve.restoration.tasks import BlindDeblur
 
 __all__ = ["make_record"]
 
@@ -61,6 +62,7 @@ def _task_options(job: Job) -> dict[str, Any]:
     named = {
         "superres": {"factor": options.factor},
         "deblur": {"blur_sigma": options.blur_sigma},
+        "blind-deblur": {"kernel_size": len(job.task.kernel) if isinstance(job.task, BlindDeblur) else None},
         "inpaint": {
             "missing": "mask" if options.mask is not None else "random" if options.simulate else "transparency"
         },

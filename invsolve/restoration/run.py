@@ -21,7 +21,7 @@ from invsolve.restoration.job import Job, Options, device_of, prepare
 from invsolve.restoration.noise import QUANTISATION
 from invsolve.restoration.record import make_record
 from invsolve.restoration.scores import score
-from invsolve.restoration.tasks import resized
+from invsolve.restoration.tasks import BlindDeblur, resized
 
 __all__ = ["Restoration", "load_prior", "restore", "run"]
 
@@ -37,6 +37,7 @@ class Restoration:
         truth: the clean picture of a simulation.
         record: everything needed to repeat it, and what it cost: what the JSON file beside the picture holds.
         result: the solver's own result (three channels, not clipped).
+        kernel: the blur that was found, [size, size], where it was looked for.
     """
 
     picture: Picture
@@ -45,6 +46,7 @@ class Restoration:
     truth: Tensor | None
     record: dict[str, Any]
     result: Result
+    kernel: Tensor | None = None
 
     @property
     def std(self) -> Tensor | None:
@@ -74,13 +76,14 @@ def restore(
     Args:
         image: the degraded picture: a file, a `Picture`, a tensor [C, H, W] in [0, 1] or an array [H, W, C]
             (with `simulate`: a clean one, which is degraded first).
-        task: "denoise", "superres", "inpaint" or "deblur".
+        task: "denoise", "superres", "inpaint", "deblur" or "blind-deblur".
         callbacks: called after every step of the solver.
         options: any of the following.
             factor: of super-resolution, an integer of at least 2 (4).
             mask: what is missing is white, of the picture's size; by default what is transparent in the picture.
             kernel: what a point of light became by the blur: a picture, a .npy or text file, or an array.
             blur_sigma: or the blur is a Gaussian of this standard deviation in pixels.
+            kernel_size: side in pixels of the kernel that blind deblurring looks for, odd (33, or what fits).
             noise: standard deviation of the noise in [0, 1] units, or "auto": estimated from the picture.
             prior: a name of `invsolve.priors.PRIORS`, or a Prior ("natural").
             solver: a name of `invsolve.solvers.SOLVERS`, or a Solver; the best of the preset table if not given.
@@ -117,6 +120,7 @@ def run(job: Job, prior: Prior | None = None, *, callbacks: Sequence[Callable[[P
     """
     from invsolve.costs import GaussianLikelihood
 
+    job = job.identified()
     prior = job.plan.apply(load_prior(job.options) if prior is None else prior, job.size)
     channels = len(job.y)
     sigma = max(job.sigma, QUANTISATION) * (1.0 if channels == 3 else 3**0.5)
@@ -162,9 +166,11 @@ def _restoration(job: Job, prior: Prior, result: Result) -> Restoration:
     picture = Picture(estimate, alpha, job.picture.depth, job.picture.format, job.picture.icc)
     if job.truth is not None:
         name, baseline = job.task.baseline(job.y)
-        record["scores"] = {"restored": score(estimate, job.truth), name: score(baseline, job.truth)}
+        restored = score(*job.task.aligned(estimate, job.truth))
+        record["scores"] = {"restored": restored, name: score(*job.task.aligned(baseline, job.truth))}
     samples = None if job.options.samples is None else drawn
-    return Restoration(picture, samples, job.task.shown(job.y), job.truth, record, result)
+    kernel = job.task.kernel if isinstance(job.task, BlindDeblur) else None
+    return Restoration(picture, samples, job.task.shown(job.y), job.truth, record, result, kernel)
 
 
 def _measured(alpha: Tensor, job: Job) -> Tensor:

@@ -1,10 +1,10 @@
-"""The four tasks: how each degrades a picture, and what one has without the library."""
+"""The tasks: how each degrades a picture, and what one has without the library."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
@@ -17,11 +17,14 @@ from invsolve.core.operator import LinearOperator
 if TYPE_CHECKING:
     from invsolve.restoration.blur import ObservedBlur
 
-__all__ = ["TASKS", "Deblur", "Denoise", "Inpaint", "Superres", "Task", "resized"]
+__all__ = ["TASKS", "BlindDeblur", "Deblur", "Denoise", "Inpaint", "Superres", "Task", "resized"]
 
 Size = tuple[int, int]
 
 MAX_BLUR = 50
+
+MAX_SHIFT = 4
+"""Whole pixels by which a blindly restored picture may lie beside the truth."""
 
 
 class Task(ABC):
@@ -79,6 +82,14 @@ class Task(ABC):
     def opacity(self, alpha: Tensor) -> Tensor | None:
         """The restored picture's opacity [1, H, W] for that of the degraded one."""
         return alpha
+
+    def identified(self, y: Tensor) -> Self:
+        """The task with all that was unknown about the degradation estimated from the measurement [C, h, w]."""
+        return self
+
+    def aligned(self, restored: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """What is compared with the truth of a simulation: the whole picture, unless its place is ambiguous."""
+        return restored, truth
 
 
 @dataclass(frozen=True)
@@ -230,7 +241,47 @@ class Deblur(Task):
         return "blurred", y
 
 
-TASKS: Mapping[str, type[Task]] = {task.name: task for task in (Denoise, Superres, Inpaint, Deblur)}
+@dataclass(frozen=True, eq=False)
+class BlindDeblur(Deblur):
+    """`Deblur` by a kernel that is not known: `kernel` is a flat stand-in until it has been estimated.
+
+    A kernel and a picture can move against each other without a trace in the measurement: the kernel's centre of mass
+    is put into its middle, and a simulation's picture is compared with the truth at the best shift by whole pixels.
+
+    Args:
+        kernel: [size, size].
+        true_kernel: what a simulation blurs with.
+    """
+
+    true_kernel: Tensor | None = None
+
+    name = "blind-deblur"
+
+    @property
+    def preset(self) -> str:
+        return Deblur.name
+
+    def degrade(self, clean: Tensor) -> tuple[Tensor, Tensor]:
+        if self.true_kernel is None:
+            raise InputError("to simulate a blur give it: --blur-sigma (a Gaussian, in pixels) or --kernel (a file)")
+        return Deblur(self.true_kernel).degrade(clean)
+
+    def identified(self, y: Tensor) -> Self:
+        from invsolve.restoration.kernel_estimation import estimate_kernel
+
+        return replace(self, kernel=estimate_kernel(y, self.kernel.shape[0]))
+
+    def aligned(self, restored: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+        reach = min(MAX_SHIFT, (min(truth.shape[1:]) - 1) // 2)
+        h, w = truth.shape[1] - 2 * reach, truth.shape[2] - 2 * reach
+        middle = truth[:, reach : reach + h, reach : reach + w]
+        places = [(i, j) for i in range(2 * reach + 1) for j in range(2 * reach + 1)]
+        parts = [restored[:, i : i + h, j : j + w] for i, j in places]
+        errors = [float((part - middle).square().mean()) for part in parts]
+        return parts[errors.index(min(errors))], middle
+
+
+TASKS: Mapping[str, type[Task]] = {task.name: task for task in (Denoise, Superres, Inpaint, Deblur, BlindDeblur)}
 """The tasks by name."""
 
 

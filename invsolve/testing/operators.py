@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Collection, Mapping
-from math import prod
+import time
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor
@@ -12,9 +12,14 @@ from torch import Tensor
 from invsolve.core.checks import ShapeError
 from invsolve.core.linalg import row_dot
 from invsolve.core.operator import EMPTY, LinearOperator, Operator, Params, SVDOperator
+from invsolve.testing import diagnoses
+from invsolve.testing.linear import check_decomposed, check_linear
 from invsolve.testing.report import Report
 
 __all__ = ["check_operator"]
+
+BEYOND = 0.2
+"""How far outside [0, 1] solvers' estimates may lie."""
 
 
 def check_operator(
@@ -30,12 +35,13 @@ def check_operator(
     high: float = 1.0,
     skip: Collection[str] = (),
 ) -> Report:
-    """Check what every solver relies on, on random pictures.
+    """Check what every solver relies on, on random pictures; each failure says what is likely to be wrong.
 
     All operators: output shape and precision, a refusal of wrong shapes, the same output for the same input, samples
-    that do not see each other, an input that is left alone, `vjp` against finite differences, pickling. Linear ones
-    also: linearity, <A x, y> = <x, A^T y>, A A^+ A = A, the residual of `solve_normal`. Decomposed ones also:
-    V V^T = I, U U^T = I on the range, A = U diag(s) V^T.
+    that do not see each other, an input that is left alone, finite values on and a little beyond [0, 1], `vjp` against
+    finite differences, other precisions and devices, pickling. Linear ones also: linearity, <A x, y> = <x, A^T y>,
+    A A^+ A = A, the residual of `solve_normal`. Decomposed ones also: V V^T = I, U U^T = I on the range,
+    A = U diag(s) V^T. The cost of a call is noted.
 
     Args:
         operator: what is checked; one with parameters per sample is taken to have `batch` of them.
@@ -51,18 +57,25 @@ def check_operator(
         A report: `report.passed`, `report.failures`, `report.raise_if_failed()`, and `print(report)` for a list.
     """
     tol = tol if tol is not None else (1e-9 if dtype == torch.float64 else 1e-4)
-    probe = _Probe(operator, batch, dtype, theta, seed, (low, high), tol, solve_tol or 100 * tol)
+    probe = Probe(operator, batch, dtype, theta, seed, (low, high), tol, solve_tol or 100 * tol)
     if probe.shapes():
-        probe.purity()
-        probe.gradient()
+        probe.attempt("deterministic", probe.purity)
+        probe.attempt("samples independent of their batch", probe.independence)
+        probe.attempt("values", probe.values)
+        probe.attempt("vjp against finite differences", probe.gradient)
+        probe.attempt("moves", probe.moves)
+        probe.attempt("pickles", probe.pickling)
         if isinstance(operator, LinearOperator):
-            probe.linear(operator)
+            probe.attempt("linear", lambda: check_linear(probe, operator))
         if isinstance(operator, SVDOperator):
-            probe.decomposed(operator)
-    return Report(probe.report.subject, [check for check in probe.report.checks if check.name not in skip])
+            probe.attempt("decomposed", lambda: check_decomposed(probe, operator))
+    report = probe.report
+    return Report(report.subject, [check for check in report.checks if check.name not in skip], report.notes)
 
 
-class _Probe:
+class Probe:
+    """An operator, a random batch, what it made of it, and the report."""
+
     def __init__(
         self,
         operator: Operator,
@@ -75,19 +88,31 @@ class _Probe:
         solve_tol: float,
     ) -> None:
         self.operator, self.n, self.dtype, self.theta = operator, max(batch, 2), dtype, dict(theta)
-        self.tol, self.solve_tol = tol, solve_tol
+        self.tol, self.solve_tol, self.span = tol, solve_tol, span
         self.generator = torch.Generator().manual_seed(seed)
         self.report = Report(repr(operator))
         uniform = torch.rand(self.n, *operator.in_shape, generator=self.generator, dtype=torch.float64)
         self.x = (span[0] + (span[1] - span[0]) * uniform).to(dtype)
         self.y = torch.empty(0)
 
+    def attempt(self, name: str, check: Callable[[], None]) -> None:
+        """Run a group of checks; what it raises is a failure of `name`."""
+        try:
+            check()
+        except Exception as error:
+            self.report.fact(name, False, diagnoses.of_error(error))
+
     def apply(self, x: Tensor) -> Tensor:
+        """A(x) without a gradient."""
         with torch.no_grad():
-            return self.operator(x, self.theta)
+            return self.operator(x, {name: value.to(x.dtype) for name, value in self.theta.items()})
 
     def normal(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        return torch.randn(self.n, *shape, generator=self.generator, dtype=torch.float64).to(dtype)
+        """Standard normal draws [n, *shape], complex ones where `dtype` is."""
+        real = torch.randn(self.n, *shape, generator=self.generator, dtype=torch.float64)
+        if not dtype.is_complex:
+            return real.to(dtype)
+        return torch.complex(real, torch.randn(real.shape, generator=self.generator, dtype=torch.float64)).to(dtype)
 
     def relative(self, a: Tensor, b: Tensor) -> float:
         """|a - b| / |b|, over everything."""
@@ -97,121 +122,140 @@ class _Probe:
         return float(torch.linalg.vector_norm(a - b) / scale)
 
     def shapes(self) -> bool:
+        """What comes out of a batch; nothing else is checked where that is not a measurement."""
         report, expected = self.report, (self.n, *self.operator.out_shape)
         try:
+            began = time.perf_counter()
             self.y = self.apply(self.x)
+            seconds = time.perf_counter() - began
         except Exception as error:
-            return report.fact("runs", False, f"{type(error).__name__}: {error}")
-        right = report.fact(
-            "output shape", tuple(self.y.shape) == expected, f"{expected} expected, {tuple(self.y.shape)}"
-        )
+            return report.fact("runs", False, diagnoses.of_error(error))
+        got = tuple(self.y.shape)
+        right = report.fact("output shape", got == expected, diagnoses.of_shape(expected, got, self.n))
         real = self.y.dtype.to_real() if self.y.is_complex() else self.y.dtype
-        report.fact("output precision", real == self.dtype, f"{self.dtype} in, {self.y.dtype} out")
-        report.fact(
-            "finite output", bool(torch.isfinite(torch.view_as_real(self.y) if self.y.is_complex() else self.y).all())
-        )
+        report.fact("output precision", real == self.dtype, diagnoses.of_precision(self.dtype, self.y.dtype))
+        report.notes.append(f"first call: {1e3 * seconds / self.n:.2f} ms a sample")
         wider = torch.zeros(self.n, *self.operator.in_shape[:-1], self.operator.in_shape[-1] + 1, dtype=self.dtype)
-        report.fact("refuses another shape", _raises_shape_error(lambda: self.apply(wider)), "no ShapeError")
-        return right
+        refused = _raises_shape_error(lambda: self.apply(wider))
+        report.fact("refuses another shape", refused, "no ShapeError: do not override __call__")
+        return right and real == self.dtype
 
     def purity(self) -> None:
-        report, operator = self.report, self.operator
-        before = self.x.clone()
-        again = self.apply(self.x)
-        report.fact("leaves its input alone", torch.equal(before, self.x), "x was changed in place")
-        report.fact("deterministic", torch.equal(again, self.y), "two calls differ: draw random parts once, when built")
+        """The same input, the same output, and nothing else touched."""
+        report, before = self.report, self.x.clone()
         state = torch.get_rng_state()
-        self.apply(self.x)
-        report.fact("global generator untouched", torch.equal(state, torch.get_rng_state()), "it drew random numbers")
-        rows = torch.arange(self.n - 1, -1, -1)
+        again = self.apply(self.x)
+        report.fact("leaves its input alone", torch.equal(before, self.x), "x was changed in place: clone it first")
+        report.fact("deterministic", torch.equal(again, self.y), diagnoses.RANDOM)
+        drew = not torch.equal(state, torch.get_rng_state())
+        report.fact(
+            "global generator untouched", not drew, "it drew from torch's global generator: " + diagnoses.RANDOM
+        )
+
+    def independence(self) -> None:
+        """Each sample alone gives what it gives in the batch."""
         alone = []
-        for row in rows:
-            pick = row[None]
-            theta = {name: value[pick] for name, value in self.theta.items()}
+        for row in range(self.n):
+            pick = torch.tensor([row])
+            theta = {name: value[pick].to(self.dtype) for name, value in self.theta.items()}
             with torch.no_grad():
-                alone.append(operator.select(pick)(self.x[pick], theta))
-        report.error("samples independent of their batch", self.relative(torch.cat(alone).flip(0), self.y), self.tol)
-        try:
-            copy = pickle.loads(pickle.dumps(operator))
-        except Exception as error:
-            report.fact("pickles", False, f"{type(error).__name__}: {error}")
-            return
-        with torch.no_grad():
-            report.fact("pickles", torch.equal(copy(self.x, self.theta), self.y), "the copy gives another output")
-        report.fact("repr survives pickling", repr(copy) == repr(operator), f"{copy!r} after, {operator!r} before")
+                alone.append(self.operator.select(pick)(self.x[pick], theta))
+        error = self.relative(torch.cat(alone), self.y)
+        self.report.error("samples independent of their batch", error, self.tol, diagnoses.BATCH)
+
+    def values(self) -> None:
+        """Pictures are [0, 1], and estimates lie a little outside."""
+        report = self.report
+        report.fact("finite output", _finite(self.y), diagnoses.of_values(self.span))
+        low, high = self.span[0] - BEYOND, self.span[1] + BEYOND
+        middle, half = 0.5 * (self.span[0] + self.span[1]), 0.5 * (self.span[1] - self.span[0])
+        wide = (middle + (self.x - middle) * (1 + BEYOND / half)).clamp(low, high)
+        report.fact("finite beyond [0, 1]", _finite(self.apply(wide)), diagnoses.BEYOND)
+        if self.operator.in_shape == self.operator.out_shape and not self.y.is_complex():
+            report.fact("values of a picture", float(self.y.abs().max()) <= diagnoses.LARGE, diagnoses.SCALE)
+        if self.operator.in_shape == self.operator.out_shape:
+            shades = [self.apply(torch.full_like(self.x, v)) for v in (0.1, 0.3, 0.7, 0.9)]
+            dead = [torch.equal(a, b) and float(a.abs().sum()) > 0 for a, b in zip(shades, shades[1:], strict=False)]
+            report.fact("sees all of [0, 1]", not (dead[0] or dead[1] or dead[2]), diagnoses.CLIPPED)
 
     def gradient(self) -> None:
-        """<J d, v> by central differences against <d, vjp(v)>; in float64, where differences mean something."""
-        if self.dtype != torch.float64:
-            return
+        """<J d, v> by central differences against <d, vjp(v)>; in float64, where differences mean something.
+
+        A kink between the two points of a difference (of a clipping, say) makes one step wrong and not the other.
+        """
         direction = self.normal(self.operator.in_shape, self.dtype)
         v = self.normal(self.operator.out_shape, self.y.dtype)
-        if self.y.is_complex():
-            v = torch.complex(v.real, self.normal(self.operator.out_shape, torch.float64))
-        step = 1e-5
-        slope = (self.apply(self.x + step * direction) - self.apply(self.x - step * direction)) / (2 * step)
-        grad = self.operator.vjp(self.x, v, self.theta)
+        try:
+            began = time.perf_counter()
+            grad = self.operator.vjp(self.x, v, {k: t.to(self.dtype) for k, t in self.theta.items()})
+            self.report.notes.append(
+                f"call and gradient: {1e3 * (time.perf_counter() - began) / self.n:.2f} ms a sample"
+            )
+        except Exception as error:
+            self.report.fact("differentiable", False, diagnoses.of_gradient(error))
+            return
+        self.report.fact("differentiable", True)
         if not self.report.fact("vjp shape", grad.shape == self.x.shape, f"{tuple(grad.shape)}"):
             return
-        expected, got = row_dot(slope, v), row_dot(direction, grad)
-        scale = torch.linalg.vector_norm(slope) * torch.linalg.vector_norm(v) + 1e-300
-        self.report.error("vjp against finite differences", float((expected - got).abs().max() / scale), 1e-6)
-
-    def linear(self, operator: LinearOperator) -> None:
-        report, theta = self.report, self.theta
-        u = self.normal(operator.in_shape, self.dtype)
-        mixed = self.apply(2.0 * self.x - 3.0 * u)
-        report.error("linear", self.relative(mixed, 2.0 * self.y - 3.0 * self.apply(u)), self.tol)
-        v = self.normal(operator.out_shape, self.y.dtype)
-        back = operator.adjoint(v, theta)
-        if not report.fact(
-            "adjoint shape", back.shape == self.x.shape, f"{tuple(back.shape)}, not {tuple(self.x.shape)}"
-        ):
+        self.report.fact("finite gradient", _finite(grad), diagnoses.BEYOND)
+        if self.dtype != torch.float64:
             return
-        image = self.apply(u)
-        scale = torch.linalg.vector_norm(image) * torch.linalg.vector_norm(v)
-        scale = scale + torch.linalg.vector_norm(u) * torch.linalg.vector_norm(back)
-        gap = float((row_dot(image, v) - row_dot(u, back)).abs().max() / scale)
-        report.error("<A x, y> = <x, A^T y>", gap, self.tol)
-        restored = self.apply(operator.pinv(self.y, theta))
-        report.error("A A^+ A = A", self.relative(restored, self.y), self.solve_tol)
-        for name, lam in (("one lam", 0.1), ("lam per sample", torch.linspace(0.05, 0.5, self.n, dtype=torch.float64))):
-            z = operator.solve_normal(u, lam, theta)
-            weight = lam.to(z).reshape(-1, *[1] * (z.ndim - 1)) if isinstance(lam, Tensor) else lam
-            report.fact(f"solve_normal precision, {name}", z.dtype == self.dtype, f"{self.dtype} in, {z.dtype} out")
-            residual = operator.normal(z, theta) + weight * z
-            report.error(f"(A^T A + lam I) solve_normal(b) = b, {name}", self.relative(residual, u), self.solve_tol)
-
-    def decomposed(self, operator: SVDOperator) -> None:
-        report, size = self.report, prod(operator.in_shape)
-        s, c = operator.spectrum(self.x), operator.Vt(self.x)
-        facts: Mapping[str, bool] = {
-            "coefficients [N, n]": tuple(c.shape) == (self.n, size),
-            "singular values [n] or [N, n]": tuple(s.shape) in ((size,), (self.n, size)),
-            "singular values at least 0": bool((s >= 0).all()),
-        }
-        for name, holds in facts.items():
-            report.fact(name, holds)
-        if not all(facts.values()):
+        if self.operator.surrogate_gradient:
+            self.report.notes.append(
+                "the gradient is a surrogate by its own word and was not compared with differences"
+            )
             return
-        report.error("V V^T = I", self.relative(operator.V(c), self.x), self.tol)
-        report.error("|V^T x| = |x|", self.relative(_norms(c), _norms(self.x)), self.tol)
-        report.error("A = U diag(s) V^T", self.relative(operator.U(s * c), self.y), self.tol)
-        report.error(
-            "A^T = V diag(s) U^T",
-            self.relative(operator.V(s * operator.Ut(self.y)), operator.adjoint(self.y)),
-            self.tol,
+        errors, change = [], 0.0
+        for step in (1e-5, 1e-7):
+            slope = (self.apply(self.x + step * direction) - self.apply(self.x - step * direction)) / (2 * step)
+            expected, got = row_dot(slope, v), row_dot(direction, grad)
+            norms = torch.linalg.vector_norm(slope) * torch.linalg.vector_norm(v)
+            norms = torch.maximum(norms, torch.linalg.vector_norm(grad) * torch.linalg.vector_norm(direction))
+            errors.append(float((expected - got).abs().max() / (norms + 1e-300)))
+            change = max(change, float(slope.abs().max()))
+        detail = diagnoses.of_slope(float(grad.abs().max()), change, self._jumps())
+        self.report.error("vjp against finite differences", min(errors), 1e-6, detail)
+
+    def _jumps(self) -> bool:
+        """Whether a step of 0.05 moves the output although small ones do not: a rounding."""
+        far = self.apply(self.x + 0.05)
+        near = self.apply(self.x + 1e-7)
+        return not torch.equal(far, self.y) and float((near - self.y).abs().max()) == 0.0
+
+    def moves(self) -> None:
+        """The other precision, and an accelerator where there is one."""
+        other = torch.float32 if self.dtype == torch.float64 else torch.float64
+        y = self.apply(self.x.to(other))
+        real = y.dtype.to_real() if y.is_complex() else y.dtype
+        self.report.fact(f"follows its input to {other}", real == other, diagnoses.of_precision(other, y.dtype))
+        back = y.to(self.y.dtype)
+        self.report.error("the same in both precisions", self.relative(back, self.y), 1e-3, diagnoses.PRECISIONS)
+        if not torch.cuda.is_available():
+            self.report.notes.append("no accelerator here: moving to another device was not checked")
+            return
+        moved = {name: value.cuda() for name, value in self.theta.items()}
+        with torch.no_grad():
+            far = self.operator(self.x.cuda(), moved)
+        self.report.fact("runs where its input is", far.is_cuda, "the output came back on the CPU")
+
+    def pickling(self) -> None:
+        """Worker processes and checkpoints copy operators."""
+        try:
+            copy = pickle.loads(pickle.dumps(self.operator))
+        except Exception as error:
+            self.report.fact("pickles", False, f"{type(error).__name__}: {error}: {diagnoses.PICKLE}")
+            return
+        with torch.no_grad():
+            same = torch.equal(copy(self.x, {k: v.to(self.dtype) for k, v in self.theta.items()}), self.y)
+        self.report.fact("pickles", same, "the copy gives another output")
+        told = repr(copy) == repr(self.operator)
+        self.report.fact(
+            "repr survives pickling", told, f"{copy!r} after, {self.operator!r} before: no addresses in repr"
         )
-        measured = operator.Ut(self.y)
-        report.error("U U^T = I on the range", self.relative(operator.U(measured), self.y), self.tol)
-        report.error("|U^T y| = |y| on the range", self.relative(_norms(measured), _norms(self.y)), self.tol)
-        noise = operator.Ut(self.normal(operator.out_shape, self.y.dtype))
-        empty = torch.where(s > 0, torch.zeros_like(noise), noise)
-        report.fact("U^T y = 0 where s = 0", not bool((empty != 0).any()))
 
 
-def _norms(a: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(a.flatten(1), dim=1)
+def _finite(y: Tensor) -> bool:
+    return bool(torch.isfinite(torch.view_as_real(y) if y.is_complex() else y).all())
 
 
 def _raises_shape_error(call: Callable[[], object]) -> bool:

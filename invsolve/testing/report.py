@@ -28,10 +28,11 @@ class Check:
 
 @dataclass
 class Report:
-    """The checks made on one object, in order; prints as a readable list."""
+    """The checks made on one object, in order, and notes that pass no judgement; prints as a readable list."""
 
     subject: str
     checks: list[Check] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -58,4 +59,4 @@ class Report:
             raise ConformanceError(f"{self.subject} fails:\n" + "\n".join(map(str, self.failures)))
 
     def __str__(self) -> str:
-        return "\n".join([self.subject, *map(str, self.checks)])
+        return "\n".join([self.subject, *map(str, self.checks), *(f"note  {note}" for note in self.notes)])

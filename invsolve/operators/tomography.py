@@ -1,0 +1,68 @@
+"""Imaging by lines and by antennas, through deepinv."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invsolve.core.checks import InputError, check_positive
+from invsolve.core.operator import Operator, Shape
+from invsolve.operators.adapt import as_operator
+from invsolve.operators.shapes import image_shape
+
+__all__ = ["RadioInterferometry", "Tomography"]
+
+
+def Tomography(in_shape: Shape, angles: int | Tensor = 60) -> Operator:
+    """y = line integrals of x under each angle (the Radon transform), by deepinv's `Tomography`, in
+    units of the picture's width.
+
+    The adjoint is derived where deepinv's is not the transpose.
+
+    Args:
+        in_shape: (C, H, H): square pictures.
+        angles: how many, equally spaced over 180 degrees, or the angles in degrees.
+    """
+    _, h, w = image_shape(in_shape)
+    if h != w:
+        raise InputError(f"tomography needs square pictures, got {h} x {w}: crop or pad them")
+    if isinstance(angles, int):
+        check_positive(angles, "the number of angles")
+    return (1 / w) * _radon(in_shape, angles)
+
+
+def _radon(in_shape: Shape, angles: int | Tensor) -> Operator:
+    """Line integrals in pixels. Not deepinv's normalised ones: their scale comes from a random power iteration."""
+    from deepinv import physics
+
+    made = physics.Tomography(angles=angles, img_width=in_shape[-1], circle=False, normalize=False)
+    operator: Any = as_operator(made, in_shape=in_shape, linear=True)
+    operator.recipe = (_radon, (in_shape, angles))
+    return operator
+
+
+def RadioInterferometry(in_shape: Shape, places: Tensor) -> Operator:
+    """y = the Fourier transform of x at `places`, by deepinv's `RadioInterferometry`; y is complex.
+
+    Args:
+        in_shape: (1, H, W).
+        places: [2, M], angular frequencies in [-pi, pi] (what pairs of antennas see).
+
+    Raises:
+        InputError: the package torchkbnufft is missing.
+    """
+    from deepinv import physics
+
+    try:
+        import torchkbnufft  # noqa: F401  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise InputError("radio interferometry needs torchkbnufft: pip install torchkbnufft") from error
+    c, h, w = image_shape(in_shape)
+    if c != 1 or places.ndim != 2 or len(places) != 2:
+        raise InputError(f"one channel and places [2, M] are needed, got {list(in_shape)} and {list(places.shape)}")
+    made = physics.RadioInterferometry(img_size=(h, w), samples_loc=places.to(torch.float32))
+    operator: Any = as_operator(made, in_shape=in_shape, linear=True)
+    operator.recipe = (RadioInterferometry, (in_shape, places))
+    return operator

@@ -1,0 +1,134 @@
+"""What happens to brightness: clipping, rounding, tone curves, and a camera that blurs before all of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from invsolve.core.checks import InputError, check_positive
+from invsolve.core.operator import EMPTY, Operator, Params, Shape
+from invsolve.operators.shapes import image_shape, positive_shape
+from invsolve.operators.varying import VaryingBlur
+
+__all__ = ["CameraBlur", "HighDynamicRange", "Quantisation", "ToneCurve"]
+
+DARK = 1e-3
+"""A power below 1 is infinitely steep at black: it starts from here."""
+
+
+class HighDynamicRange(Operator):
+    """y = clip(1/2 + f (x - 1/2), 0, 1): contrast f times too high, both ends lost; clip(f x, -1, 1) in [-1, 1] units.
+
+    Args:
+        in_shape: of one sample.
+        factor: f, above 0; published: 2.
+    """
+
+    def __init__(self, in_shape: Shape, factor: float = 2.0) -> None:
+        self.in_shape = self.out_shape = positive_shape(in_shape)
+        check_positive(factor, "factor")
+        self.factor = factor
+
+    def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
+        self._no_parameters(theta)
+        return (0.5 + self.factor * (x - 0.5)).clamp(0, 1)
+
+    def __repr__(self) -> str:
+        return f"HighDynamicRange({list(self.in_shape)}, factor={self.factor})"
+
+
+class Quantisation(Operator):
+    """y = round(x (L - 1)) / (L - 1), clipped to [0, 1]; the gradient is that of the clipping (straight through).
+
+    Args:
+        in_shape: of one sample.
+        levels: L, at least 2.
+    """
+
+    surrogate_gradient = True
+
+    def __init__(self, in_shape: Shape, levels: int = 8) -> None:
+        self.in_shape = self.out_shape = positive_shape(in_shape)
+        if isinstance(levels, bool) or int(levels) != levels or levels < 2:
+            raise InputError(f"levels is a whole number of at least 2, got {levels}")
+        self.levels = int(levels)
+
+    def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
+        self._no_parameters(theta)
+        z, steps = x.clamp(0, 1), self.levels - 1
+        return z + ((z * steps).round() / steps - z).detach()
+
+    def __repr__(self) -> str:
+        return f"Quantisation({list(self.in_shape)}, levels={self.levels})"
+
+
+class ToneCurve(Operator):
+    """y = x^gamma with x held above 0.001; gamma is known, or unknown as theta["gamma"] ([N] or [N, 1]).
+
+    Args:
+        in_shape: of one sample.
+        gamma: above 0; 1 / 2.2 encodes linear light for a display. None where it is unknown.
+    """
+
+    def __init__(self, in_shape: Shape, gamma: float | None = None) -> None:
+        self.in_shape = self.out_shape = positive_shape(in_shape)
+        if gamma is not None:
+            check_positive(gamma, "gamma")
+        self.gamma = gamma
+        self.parameters = ("gamma",) if gamma is None else ()
+
+    def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
+        return power(x, self._exponent(x, theta))
+
+    def _exponent(self, x: Tensor, theta: Params) -> Tensor | float:
+        if self.gamma is not None:
+            self._no_parameters(theta)
+            return self.gamma
+        if set(theta) != {"gamma"}:
+            raise InputError(f'this ToneCurve needs theta["gamma"], one number a sample, got {sorted(theta)}')
+        return theta["gamma"].to(x).reshape(-1, *[1] * (x.ndim - 1))
+
+    def __repr__(self) -> str:
+        return f"ToneCurve({list(self.in_shape)}, gamma={'unknown' if self.gamma is None else self.gamma})"
+
+
+class CameraBlur(Operator):
+    """A camera that moves: light adds up linearly, the sensor saturates, the picture is encoded.
+
+        y = min(exposure * sum_i w_i * (k_i * x^gamma), 1)^(1 / gamma)
+
+    A non-linear blur that needs no weights: highlights smear as they do in photographs.
+
+    Args:
+        in_shape: (C, H, W).
+        kernels: [K, h, w] and
+        weights: [K, H, W], as for `VaryingBlur`; a single kernel needs no weights.
+        gamma: of the encoding, above 0.
+        exposure: above 0; above 1 it saturates what is bright.
+    """
+
+    def __init__(
+        self,
+        in_shape: Shape,
+        kernels: Tensor,
+        weights: Tensor | None = None,
+        gamma: float = 2.2,
+        exposure: float = 1.0,
+    ) -> None:
+        self.in_shape = self.out_shape = image_shape(in_shape)
+        check_positive(gamma, "gamma")
+        check_positive(exposure, "exposure")
+        self.blur, self.gamma, self.exposure = VaryingBlur(in_shape, kernels, weights), gamma, exposure
+
+    def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
+        self._no_parameters(theta)
+        light = self.exposure * self.blur(power(x, self.gamma))
+        return power(light.clamp_max(1.0), 1 / self.gamma)
+
+    def __repr__(self) -> str:
+        return f"CameraBlur({self.blur!r}, gamma={self.gamma}, exposure={self.exposure})"
+
+
+def power(x: Tensor, exponent: Tensor | float) -> Tensor:
+    """x^exponent with x held above 0.001."""
+    return torch.pow(x.clamp_min(DARK), exponent)

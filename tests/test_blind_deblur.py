@@ -1,0 +1,123 @@
+"""Blind deblurring: the kernel is found, centred, written, and used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import invsolve as iv
+from invsolve.cli import main
+from invsolve.io import read_picture, write_picture
+from invsolve.io.picture import Picture
+from invsolve.operators import camera_shake_kernel, gaussian_kernel, motion_kernel
+from invsolve.restoration.inputs import read_kernel
+from invsolve.restoration.kernel_estimation import centre_of_mass, estimate_kernel
+
+
+def cartoon(side: int = 120, seed: int = 0) -> Tensor:
+    """Overlapping discs and boxes of plain colours: a picture of edges."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:side, :side]
+    x = np.full((3, side, side), 0.5)
+    for i in range(60):
+        r, c, size = rng.integers(0, side), rng.integers(0, side), rng.integers(4, side // 5)
+        disc = (rows - r) ** 2 + (columns - c) ** 2 < size**2
+        box = (np.abs(rows - r) < size) & (np.abs(columns - c) < size // 2 + 1)
+        x[:, disc if i % 2 else box] = rng.uniform(0.05, 0.95, (3, 1))
+    return torch.from_numpy(x).float()
+
+
+def blurred(x: Tensor, kernel: Tensor, sigma: float = 0.005) -> Tensor:
+    y = F.conv2d(x[:, None], kernel.flip(-2, -1)[None, None].float())[:, 0]
+    return y + sigma * iv.Rng(0).normal(y[None])[0]
+
+
+def correlation(a: Tensor, b: Tensor) -> float:
+    """The largest normalised correlation over shifts."""
+    grid = (64, 64)
+    product = torch.fft.rfft2(a.double(), grid).conj() * torch.fft.rfft2(b.double(), grid)
+    return float(torch.fft.irfft2(product, grid).max() / (a.double().norm() * b.double().norm()))
+
+
+KERNELS = {
+    "motion": lambda: motion_kernel(8, 30.0),
+    "gaussian": lambda: gaussian_kernel(1.5, 4),
+    "shake": lambda: camera_shake_kernel(10, 0.3, iv.Rng(4)),
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_kernel_of_a_picture_of_edges_is_found(name):
+    kernel = KERNELS[name]()
+    found = estimate_kernel(blurred(cartoon(), kernel), 13)
+    assert correlation(found, kernel) > 0.8
+    assert found.shape == (13, 13)
+    assert float(found.min()) >= 0
+    assert float(found.sum()) == pytest.approx(1)
+    at = torch.arange(13.0, dtype=torch.float64) - 6
+    assert abs(float(found.sum(1) @ at)) <= 0.51
+    assert abs(float(found.sum(0) @ at)) <= 0.51
+
+
+def test_the_centre_of_mass_is_moved_to_the_middle():
+    kernel = torch.zeros(5, 5)
+    kernel[0, 3], kernel[1, 3] = 0.25, 0.75
+    moved = centre_of_mass(kernel)
+    assert moved[1, 2] == 0.25
+    assert moved[2, 2] == 0.75
+
+
+@pytest.mark.parametrize(("picture", "size", "words"), [
+    (cartoon(60), 4, "odd"),
+    (cartoon(60), 31, "cannot be found in a picture of 60 x 60"),
+    (torch.full((3, 60, 60), 0.5), 9, "no contrast"),
+])  # fmt: skip
+def test_what_cannot_be_estimated_is_refused(picture, size, words):
+    with pytest.raises(iv.InputError, match=words):
+        estimate_kernel(picture, size)
+
+
+def test_the_command_writes_picture_and_kernel(tmp_path: Path, capsys: pytest.CaptureFixture):
+    clean, kernel = cartoon(102), motion_kernel(6, 0.0)
+    write_picture(tmp_path / "clean.png", Picture(clean))
+    np.save(tmp_path / "kernel.npy", kernel.numpy())
+    words = [
+        "restore",
+        str(tmp_path / "clean.png"),
+        "--task",
+        "blind-deblur",
+        "--kernel-size",
+        "11",
+        "--noise",
+        "0.005",
+    ]
+    words += ["--simulate", "--kernel", str(tmp_path / "kernel.npy")]
+    assert main(words) == 0, capsys.readouterr().err
+    record = json.loads((tmp_path / "clean-restored.json").read_text())
+    assert record["task"]["kernel_size"] == 11
+    assert record["scores"]["restored"]["psnr"] > record["scores"]["blurred"]["psnr"] + 2
+    found = read_kernel(tmp_path / "clean-restored-kernel.png")
+    assert found.shape == (11, 11)
+    assert correlation(found, kernel) > 0.8
+    assert read_picture(tmp_path / "clean-restored.png").size == (96, 96)
+
+
+@pytest.mark.parametrize(("words", "told"), [
+    (["--kernel-size", "9", "--task", "deblur", "--blur-sigma", "1"], "belongs to the task blind-deblur"),
+    (["--task", "blind-deblur", "--blur-sigma", "1"], "belongs to the task deblur"),
+    (["--task", "blind-deblur", "--simulate"], "needs the blur"),
+    (["--task", "blind-deblur", "--kernel-size", "8"], "odd"),
+    (["--task", "blind-deblur", "--kernel-size", "33"], "at most a third"),
+])  # fmt: skip
+def test_wrong_options_are_one_sentence(words, told, tmp_path: Path, capsys: pytest.CaptureFixture):
+    write_picture(tmp_path / "x.png", Picture(cartoon(60)))
+    assert main(["restore", str(tmp_path / "x.png"), *words]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
