@@ -119,6 +119,27 @@ def test_nothing_in_a_pickle_runs_and_what_is_no_network_is_refused(tmp_path, mo
     assert not target.exists()
 
 
+def test_a_denoiser_of_deepinv_is_given_pictures_and_noise_in_its_units(tmp_path):
+    from deepinv.models import DnCNN, DRUNet
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        denoiser = DRUNet(nc=(8, 8, 8, 8), nb=1, pretrained=None).eval()
+    torch.save(denoiser.state_dict(), tmp_path / "drunet.pt")
+    prior = priors.load("deepinv:DRUNet", weights=tmp_path / "drunet.pt", nc=(8, 8, 8, 8), nb=1)
+    assert prior.value_range == (0.0, 1.0)
+    x, t = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)), 0.2
+    alpha, sigma = prior.schedule(t)
+    with torch.no_grad():
+        expected = denoiser(x, sigma / alpha)
+    torch.testing.assert_close(prior.denoise(alpha * x, t), expected, rtol=1e-4, atol=1e-5)
+    torch.save(DnCNN(pretrained=None).state_dict(), tmp_path / "other.pt")
+    with pytest.raises(iv.InputError, match="do not fit DRUNet"):
+        priors.load("deepinv:DRUNet", weights=tmp_path / "other.pt")
+    with pytest.raises(iv.InputError, match="no denoiser 'Nothing'"):
+        priors.load("deepinv:Nothing")
+
+
 def test_preconditioning_passes_clean_pictures_and_keeps_the_scale():
     class Zero(torch.nn.Module):
         def forward(self, z: Tensor, c: Tensor) -> Tensor:

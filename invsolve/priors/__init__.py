@@ -49,7 +49,8 @@ def load(name: str | Path, **options: Any) -> Prior:
     Args:
         name: a name of `PRIORS`; a file of weights (guided-diffusion, `invsolve train`, an EDM network converted by
             `invsolve priors convert`); a folder in the format of diffusers; "hf:organisation/name" on the Hugging Face
-            hub; or "package.module:function" of a function that returns a Prior.
+            hub; "deepinv:DRUNet", a denoiser of deepinv (weights=FILE); or "package.module:function" of a function that
+            returns a Prior.
         options: device ("cpu"); schedule (a Schedule, or "linear", "cosine", ...: what the network was trained on);
             the fields of `Speed`; and what the kind of prior takes, see docs/priors.md.
 
@@ -63,6 +64,8 @@ def load(name: str | Path, **options: Any) -> Prior:
 
     if text.startswith("hf:"):
         return loading.load_repository(text.removeprefix("hf:"), **options)
+    if text.startswith("deepinv:"):
+        return loading.load_denoiser_of_deepinv(text.removeprefix("deepinv:"), **options)
     path = Path(text).expanduser()
     if path.exists():
         return loading.load_path(path, **options)

@@ -63,6 +63,14 @@ def load_repository(name: str, **options: Any) -> Prior:
     return load_path(fetch_repository(name, **hub), **options)
 
 
+def load_denoiser_of_deepinv(name: str, **options: Any) -> Prior:
+    """A denoiser of deepinv by the name of its class, see `invsolve.priors.deepinv.load_deepinv`."""
+    from invsolve.priors.deepinv import load_deepinv
+
+    speed, options = Speed.split(options)
+    return load_deepinv(name, speed=speed, **options)
+
+
 def load_classifier(path: Path, device: str, **known: Any) -> nn.Module:
     """The noisy classifier in a file, see `invsolve.priors.load_classifier`."""
     if not is_classifier(read_weights(path).shapes):
