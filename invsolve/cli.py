@@ -17,6 +17,7 @@ COMMANDS = {
     "priors": ("invsolve.priors_command", "list, show, check, fetch and convert priors"),
     "check": ("invsolve.testing.command", "check an operator of your own"),
     "new": ("invsolve.templates.command", "write a package for an operator of your own"),
+    "guide": ("invsolve.guide.command", "draw samples steered by a class or a reward"),
     "train": ("invsolve.train.command", "train a small prior from your own pictures"),
 }
 """Subcommands: the module whose `add_parser(subparsers)` adds it and sets `run(args) -> int`, and a line of help."""
