@@ -93,3 +93,9 @@ def test_the_page_of_solvers_is_up_to_date():
     code = f"import runpy; print(runpy.run_path({str(script)!r})['page'](), end='')"
     page = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert page == (ROOT / "docs" / "solvers.md").read_text(), "run python docs/make_solvers.py"
+
+
+def test_the_embedded_prior_loads_no_more_than_it_needs():
+    loaded = modules_after("from invsolve import priors\npriors.load('natural')")
+    assert "safetensors" in loaded
+    assert not loaded & {"sympy", "deepinv", "diffusers", "torchvision", "scipy"}

@@ -97,6 +97,7 @@ def draw(samples: Tensor, real: Tensor, rmse: list[float], path: Path) -> None:
     """Samples, power spectra and the error curve."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     figure = Figure(figsize=(13, 4), layout="constrained")
     FigureCanvasAgg(figure)
@@ -108,6 +109,7 @@ def draw(samples: Tensor, real: Tensor, rmse: list[float], path: Path) -> None:
     for name, x in (("samples", samples), ("held-out photographs", real)):
         middle.loglog(*spectrum(x), label=name)
     middle.set(xlabel="cycles a pixel", title="power spectrum")
+    middle.xaxis.set_minor_formatter(NullFormatter())
     middle.legend()
     right.loglog(SIGMAS, rmse, "o-", label="denoised")
     right.loglog(SIGMAS, SIGMAS, ":", label="noisy")

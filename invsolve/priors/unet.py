@@ -110,7 +110,8 @@ class NoiseEmbedding(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.register_buffer("centres", torch.linspace(-1.6, 1.4, 32), persistent=False)
+        centres = torch.linspace(-1.6, 1.4, 32, device="cpu")  # real numbers even where weights are built without any
+        self.register_buffer("centres", centres, persistent=False)
         self.hidden = nn.Linear(32, width)
 
     def forward(self, c_noise: Tensor) -> Tensor:
@@ -288,11 +289,4 @@ def load_denoiser(
     if wrong:
         raise ValueError(f"{path} does not fit its configuration: wrong shapes {wrong}")
     denoiser.load_state_dict(tensors, strict=True, assign=True)
-    denoiser.noise = _with_centres(denoiser.noise, device)
-    return denoiser.eval().requires_grad_(False)
-
-
-def _with_centres(noise: NoiseEmbedding, device: torch.device | str) -> NoiseEmbedding:
-    """Materialise the embedding's fixed centres, which are not stored in the file."""
-    noise.centres = torch.linspace(-1.6, 1.4, 32, device=device)
-    return noise
+    return denoiser.to(device).eval().requires_grad_(False)
