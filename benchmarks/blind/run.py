@@ -144,12 +144,17 @@ def main() -> None:
                 row |= dmplug(x, kernel, prior, args.seed, args.dmplug)
             rows.append(row)
             print(json.dumps(row), flush=True)
+            write(args, rows)
+    print(markdown(rows))
+
+
+def write(args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    """The rows so far, as JSON and as Markdown."""
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "blind.json").write_text(
         json.dumps({"seed": args.seed, "bf16": args.bf16, "rows": rows}, indent=1) + "\n"
     )
     (args.out / "blind.md").write_text(markdown(rows))
-    print(markdown(rows))
 
 
 if __name__ == "__main__":

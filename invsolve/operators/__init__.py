@@ -12,6 +12,7 @@ from invsolve.operators.jpeg import JPEG
 from invsolve.operators.kernel_wizard import KernelWizard, KernelWizardBlur
 from invsolve.operators.kernels import camera_shake_kernel, gaussian_kernel, motion_kernel
 from invsolve.operators.mri import MRI
+from invsolve.operators.penalties import near, smoothness, sparsity
 from invsolve.operators.phase import CodedDiffraction, FourierMagnitude
 from invsolve.operators.pointwise import Denoising, Inpainting
 from invsolve.operators.registry import OPERATORS
@@ -64,4 +65,7 @@ __all__ = [
     "camera_shake_kernel",
     "gaussian_kernel",
     "motion_kernel",
+    "near",
+    "smoothness",
+    "sparsity",
 ]
