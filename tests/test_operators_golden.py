@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from invsolve.operators import BlindBlur, Blur, GaussianBlur, SuperResolution
+from invsolve.operators import BlindBlur, Blur, GaussianBlur, HighDynamicRange, SuperResolution
 
 SHAPE = (3, 64, 64)
 
@@ -65,3 +65,10 @@ def test_zero_padded_blur_matches_known_and_blind(kernel, name):
 
 def test_gaussian_blur_with_reflection_matches():
     assert gap(GaussianBlur(SHAPE, 3, "reflect")(picture()), "dps_gaussblur61_std3") < 1e-6
+
+
+def test_high_dynamic_range_matches():
+    with np.load(Path(__file__).parent / "data" / "hdr_64.npz") as arrays:
+        want = torch.from_numpy(arrays["hdr_H"]).double()
+    y = 2 * HighDynamicRange(SHAPE)((picture() + 1) / 2) - 1
+    assert float((y[0] - want).abs().max()) < 1e-6
