@@ -97,14 +97,13 @@ def rules() -> dict[str, ScaleRule]:
     return table
 
 
-def matched(results: dict[str, dict[str, list[float]]], prefix: str, suffix: str, reward: float) -> str:
+def matched(results: dict[str, dict[str, list[float]]], names: list[str], reward: float) -> str:
     """Diversity at a given reward, linear between a method's settings."""
 
     def mean(name: str, key: str) -> float:
         return sum(results[name][key]) / len(results[name][key])
 
-    names = [n for n in results if n == "unguided" or (n.startswith(prefix) and n.endswith(suffix) and "," not in n)]
-    points = sorted((mean(n, "reward"), mean(n, "diversity")) for n in names)
+    points = sorted((mean(n, "reward"), mean(n, "diversity")) for n in ["unguided", *names])
     for (a, high), (b, low) in zip(points, points[1:], strict=False):
         if a <= reward <= b:
             return f"{high + (reward - a) / (b - a) * (low - high):.3f}"
@@ -165,12 +164,12 @@ def main() -> None:
     ours = critical_scale(scales, [sum(results[f"fixed {v:g}"]["diversity"]) / SEEDS for v in scales])
     theirs = critical_scale([1.0, 5.0, 20.0, 50.0], [0.89, 0.63, 0.21, 0.05])
     levels = (0.80, 0.85, 0.88)
-    methods = {
-        "fixed": ("fixed ", ""),
-        "adaptive constant": ("adaptive", "constant"),
-        "adaptive sin2": ("adaptive", "sin2"),
+    kinds = {
+        "fixed": [f"fixed {v}" for v in (1, 5, 10, 20, 30, 50)],
+        "adaptive, constant": [f"adaptive {v} constant" for v in (1, 3, 5, 50)],
+        "adaptive, bell": [f"adaptive {v} sin2" for v in (20, 30, 50)],
     }
-    equal = [[name, *(matched(results, *ends, level) for level in levels)] for name, ends in methods.items()]
+    equal = [[name, *(matched(results, names, level) for level in levels)] for name, names in kinds.items()]
     text = "\n".join(
         [
             f"{SEEDS} seeds of {SAMPLES} samples, {STEPS} Euler-Maruyama steps, float64; mean ± standard deviation.\n",
