@@ -19,6 +19,7 @@ COMMANDS = {
     "new": ("invsolve.templates.command", "write a package for an operator of your own"),
     "guide": ("invsolve.guide.command", "draw samples steered by a class or a reward"),
     "train": ("invsolve.train.command", "train a small prior from your own pictures"),
+    "tune": ("invsolve.tune.command", "find a solver's settings on tuning pictures"),
 }
 """Subcommands: the module whose `add_parser(subparsers)` adds it and sets `run(args) -> int`, and a line of help."""
 

@@ -91,8 +91,8 @@ def load_spec_prior(spec: str) -> Prior:
     table = json.loads(spec)
     known = PriorSpec(table["name"], table["options"])
     options = dict(known.options)
-    if isinstance(options.get("autocast"), str):
-        options["autocast"] = getattr(torch, options["autocast"])
+    if isinstance(options.get("dtype"), str):
+        options["dtype"] = getattr(torch, options["dtype"])
     return priors.load(known.name, **options)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from invsolve.bench.suite import DataSpec, PriorSpec, SolverSpec, Suite, TaskSpec
 from invsolve.core.checks import InputError, nearest
 
-__all__ = ["load_suite", "shipped", "toml_text"]
+__all__ = ["load_suite", "shipped", "toml_text", "toml_value"]
 
 _TOP = ("title", "note", "published", "data", "prior", "run", "tasks", "solvers")
 _RUN = {"seeds": [0], "samples": 1, "threads": 1, "microbatch": 0, "seconds": 0.0, "metrics": ["psnr", "ssim"]}
@@ -232,32 +232,43 @@ def _settings(where: str, solver: str, preset: str, prior: str, task: TaskSpec, 
         base = dict(known[key].settings)
     elif kind == "default":
         base = {}
+    elif kind == "file":
+        base = _from_file(where, name).get(section(task), {}).get(solver, {})
     else:
-        kinds = ("default", "published", "restore")
+        kinds = ("default", "file", "published", "restore")
         raise InputError(f"{where} of the suite: unknown preset {preset!r}; {nearest(kind, kinds)}")
     built = SOLVERS[solver](**fitted(solver, {**base, **changes}))
     return {f.name: getattr(built, f.name) for f in dataclasses.fields(built)}
 
 
+def _from_file(where: str, name: str) -> dict[str, Any]:
+    """A preset table as `invsolve tune` writes it."""
+    try:
+        return tomllib.loads(Path(name).read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{where} of the suite: the presets {name} cannot be read: {error}") from error
+
+
 def toml_text(table: Mapping[str, Any]) -> str:
     """A suite's table as TOML again."""
-    lines = [f"{key} = {_value(value)}" for key, value in table.items() if isinstance(value, str)]
+    lines = [f"{key} = {toml_value(value)}" for key, value in table.items() if isinstance(value, str)]
     for key in ("data", "prior", "run"):
         if table.get(key):
-            lines += ["", f"[{key}]", *(f"{name} = {_value(value)}" for name, value in table[key].items())]
+            lines += ["", f"[{key}]", *(f"{name} = {toml_value(value)}" for name, value in table[key].items())]
     for key in ("tasks", "solvers"):
         for row in table[key]:
-            lines += ["", f"[[{key}]]", *(f"{name} = {_value(value)}" for name, value in row.items())]
+            lines += ["", f"[[{key}]]", *(f"{name} = {toml_value(value)}" for name, value in row.items())]
     return "\n".join(lines) + "\n"
 
 
-def _value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A value as TOML."""
     import json
 
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{json.dumps(k)} = {_value(v)}" for k, v in value.items()) + " }"
+        return "{ " + ", ".join(f"{json.dumps(k)} = {toml_value(v)}" for k, v in value.items()) + " }"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_value, value)) + "]"
+        return "[" + ", ".join(map(toml_value, value)) + "]"
     return json.dumps(value) if isinstance(value, str) else repr(value)

@@ -1,50 +1,43 @@
-"""What `tune_restore.py` searches: for each solver, settings that stay and the ranges of the others."""
+"""What `invsolve tune` searches: for each solver, settings that stay and the ranges of the others."""
 
 from __future__ import annotations
 
-import math
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["SPACES"]
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.3g}")
+__all__ = ["SPACES", "Choice", "Range", "inside"]
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers between two ends; their logarithm is searched uniformly, integers are rounded."""
+    """Numbers between two ends; their logarithm is searched, to three digits."""
 
     low: float
     high: float
 
-    def draw(self, rng: random.Random) -> float:
-        return _short(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
+    def suggest(self, trial: Any, name: str) -> float:
+        """A value chosen by an Optuna trial."""
+        return float(f"{trial.suggest_float(name, self.low, self.high, log=True):.3g}")
 
-    def near(self, value: float, width: float, rng: random.Random) -> float:
-        reach = width * math.log(self.high / self.low)
-        moved = math.exp(math.log(value) + rng.uniform(-reach, reach))
-        return _short(min(max(moved, self.low), self.high))
+    def has(self, value: Any) -> bool:
+        """Whether a value lies between the ends."""
+        return isinstance(value, int | float) and self.low <= value <= self.high
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several values; neighbours in the list are near each other."""
+    """One of several values."""
 
     values: tuple[Any, ...]
 
-    def draw(self, rng: random.Random) -> Any:
-        return rng.choice(self.values)
+    def suggest(self, trial: Any, name: str) -> Any:
+        """A value chosen by an Optuna trial."""
+        return trial.suggest_categorical(name, self.values)
 
-    def near(self, value: Any, width: float, rng: random.Random) -> Any:
-        if value not in self.values:
-            return self.draw(rng)
-        place = self.values.index(value) + rng.choice((-1, 0, 0, 1))
-        return self.values[min(max(place, 0), len(self.values) - 1)]
+    def has(self, value: Any) -> bool:
+        """Whether a value is one of them."""
+        return value in self.values
 
 
 Space = Mapping[str, "Range | Choice"]
@@ -80,3 +73,11 @@ SPACES: dict[str, tuple[dict[str, Any], Space]] = {
 }
 # fmt: on
 """For each solver: settings that stay, and the ranges of the others."""
+
+
+def inside(solver: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The searched ones of these settings, or None where one of them lies outside the space."""
+    _, space = SPACES[solver]
+    chosen = {name: settings[name] for name in space if name in settings}
+    whole = len(chosen) == len(space) and all(part.has(chosen[name]) for name, part in space.items())
+    return chosen if whole else None

@@ -1,0 +1,212 @@
+"""The search: Optuna proposes settings, each is judged picture by picture, hopeless ones are stopped early."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from invsolve.bench.suite import TaskSpec
+from invsolve.bench.tasks import measure
+from invsolve.core.checks import InputError, InvsolveError, nearest
+from invsolve.core.driver import solve
+from invsolve.core.prior import Prior
+from invsolve.metrics import METRICS, Case
+from invsolve.restoration.presets import table
+from invsolve.tune.spaces import SPACES, inside
+
+__all__ = ["TASKS", "Search", "Trial", "tune"]
+
+TASKS: dict[str, tuple[TaskSpec, ...]] = {
+    "denoise": (TaskSpec("denoise", "denoise", 0.05), TaskSpec("denoise", "denoise", 0.1)),
+    "superres2": (TaskSpec("superres2", "superres", 0.01, {"factor": 2}),),
+    "superres4": (TaskSpec("superres4", "superres", 0.01, {"factor": 4}),),
+    "inpaint": (TaskSpec("inpaint", "inpaint", 0.01, {"missing": 0.5}),),
+    "deblur": (TaskSpec("deblur", "deblur", 0.01, {"std": 2.0}),),
+}
+"""What each section of a preset table is tuned on."""
+
+MARGIN, PENALTY, TOLERANCE = 0.03, 2.0, 0.1
+MODE_SEEKING = frozenset({"pnp-hqs", "red-diff"})
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one candidate reached on all pictures.
+
+    Attributes:
+        settings: all that were given to the solver.
+        values: of the metrics, in their order; for PSNR of a sampler less the penalty on the misfit.
+        psnr: mean in dB, without any penalty.
+        misfit: rms of y - A x in units of the noise, geometric mean over pictures.
+        calls: network forwards and twice the backwards of one estimate.
+    """
+
+    settings: dict[str, Any]
+    values: tuple[float, ...]
+    psnr: float
+    misfit: float
+    calls: float
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """What is fixed in a search.
+
+    Attributes:
+        prior, prior_name: whose preset table is the start.
+        pictures: [n, 3, s, s], see `crops`.
+        storage: an SQLite file from which an interrupted search goes on.
+        metrics: the first decides; with several, Optuna keeps their Pareto front and nothing is stopped early. "calls"
+            is one of them.
+        trials: candidates of a solver and task, those of earlier sessions included.
+        seconds: of a solver and task in this session; no limit if None.
+        seed: of the proposals.
+    """
+
+    prior: Prior
+    prior_name: str
+    pictures: Tensor
+    storage: Path
+    metrics: tuple[str, ...] = ("psnr",)
+    trials: int = 30
+    seconds: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        known = [*(name for name, metric in METRICS.items() if metric.per == "picture"), "calls"]
+        for name in self.metrics:
+            if name not in known:
+                raise InputError(f"unknown metric {name!r} for tuning; {nearest(name, known)}")
+
+    @property
+    def digest(self) -> str:
+        """A hash of the pictures."""
+        return hashlib.sha256(self.pictures.numpy().tobytes()).hexdigest()[:16]
+
+    def directions(self) -> list[Literal["minimize", "maximize"]]:
+        """Of the metrics, in Optuna's words; targets are searched by their distance."""
+        return ["maximize" if n != "calls" and METRICS[n].better == "high" else "minimize" for n in self.metrics]
+
+
+def tune(search: Search, solver: str, section: str, report: Callable[[Trial], None] = lambda trial: None) -> Trial:
+    """The best candidate for a solver on a section of the preset table.
+
+    The present table's settings come first, then Optuna's (TPE; Bergstra et al. 2011). After each picture a candidate
+    that is worse than the median of the earlier ones at that picture is stopped. Of the candidates within 0.03 dB of
+    the best, the one with the fewest network calls is returned. PSNR of a sampler loses 2 dB for each factor of two by
+    which the rms misfit of the data misses the noise, beyond a tolerance of 0.1.
+
+    Args:
+        search: what is fixed.
+        solver: a name of `spaces.SPACES`.
+        section: of `TASKS`.
+        report: told every candidate that was judged on all pictures.
+
+    Raises:
+        InputError: an unknown solver or section; Optuna is not installed; no candidate ran to its end.
+    """
+    for name, known, what in ((solver, SPACES, "solver to tune"), (section, TASKS, "task to tune")):
+        if name not in known:
+            raise InputError(f"unknown {what} {name!r}; {nearest(name, known)}")
+    try:
+        import optuna
+    except ImportError as error:
+        raise InputError("tuning needs Optuna: pip install 'invsolve[bench]'") from error
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(
+        study_name=f"{search.prior_name} {solver} {section} {search.digest} {' '.join(search.metrics)}",
+        storage=f"sqlite:///{search.storage}",
+        directions=search.directions(),
+        sampler=optuna.samplers.TPESampler(seed=search.seed),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
+        load_if_exists=True,
+    )
+    present = inside(solver, table(search.prior_name).get(section, {}).get(solver, {}))
+    if present is not None and not study.trials:
+        study.enqueue_trial(present)
+
+    def objective(trial: Any) -> tuple[float, ...]:
+        found = _judge(search, solver, section, trial)
+        report(found)
+        return found.values
+
+    finished = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    left = search.trials - sum(trial.state in finished for trial in study.trials)
+    if left > 0:
+        study.optimize(objective, n_trials=left, timeout=search.seconds)
+    return _chosen(search, study.trials, finished[0])
+
+
+def _judge(search: Search, solver: str, section: str, trial: Any) -> Trial:
+    """Run one candidate on every picture and noise level of the section."""
+    import optuna
+
+    from invsolve.solvers import SOLVERS
+
+    fixed, space = SPACES[solver]
+    settings = {**fixed, **{name: part.suggest(trial, name) for name, part in space.items()}}
+    built = SOLVERS[solver](**settings)
+    scores: dict[str, list[float]] = {name: [] for name in {"psnr", "misfit", *search.metrics} - {"calls"}}
+    functions = {name: METRICS[name].load() for name in scores}
+    calls, specs = 0.0, TASKS[section]
+    found = Trial(settings, (), math.nan, math.nan, math.nan)
+    for i, picture in enumerate(search.pictures):
+        for spec in specs:
+            measurement = measure(spec, picture, f"tuning picture {i}", 0)
+            try:
+                result = solve(measurement.problem(search.prior), built, items=[i])
+            except InvsolveError as error:
+                raise optuna.TrialPruned(str(error)) from error
+            if not result.ok:
+                raise optuna.TrialPruned(result.status[0][0])
+            residual = measurement.residual(result.samples[0], {})[0]
+            shown = measurement.visible(result.samples[0])[0].clamp(0, 1)
+            case = Case(shown, measurement.truth, residual)
+            for name, values in scores.items():
+                values.append(functions[name](case))
+            calls += result.stats.network_forwards + 2 * result.stats.network_backwards
+        found = _found(search, solver, settings, scores, calls / ((i + 1) * len(specs)))
+        if len(search.metrics) == 1:
+            trial.report(found.values[0], i)
+            if i + 1 < len(search.pictures) and trial.should_prune():
+                raise optuna.TrialPruned
+    for name in ("settings", "psnr", "misfit", "calls"):
+        trial.set_user_attr(name, getattr(found, name))
+    return found
+
+
+def _found(
+    search: Search, solver: str, settings: dict[str, Any], scores: dict[str, list[float]], calls: float
+) -> Trial:
+    means = {name: sum(values) / len(values) for name, values in scores.items()}
+    misfit = math.exp(sum(math.log(max(v, 1e-6)) for v in scores["misfit"]) / len(scores["misfit"]))
+    off = 0.0 if solver in MODE_SEEKING else max(0.0, abs(math.log2(misfit)) - TOLERANCE)
+    values = []
+    for name in search.metrics:
+        if name == "calls":
+            values.append(calls)
+        elif name == "psnr":
+            values.append(means[name] - PENALTY * off)
+        else:
+            values.append(METRICS[name].loss(means[name]) if METRICS[name].better == "target" else means[name])
+    return Trial(settings, tuple(values), means["psnr"], misfit, calls)
+
+
+def _chosen(search: Search, trials: Sequence[Any], complete: Any) -> Trial:
+    found = [
+        Trial(t.user_attrs["settings"], tuple(t.values), *(t.user_attrs[k] for k in ("psnr", "misfit", "calls")))
+        for t in trials
+        if t.state == complete and all(map(math.isfinite, t.values))
+    ]
+    if not found:
+        raise InputError("no candidate ran to its end on all pictures: allow more trials or seconds")
+    sign = 1.0 if search.directions()[0] == "maximize" else -1.0
+    best = max(sign * trial.values[0] for trial in found)
+    margin = MARGIN if search.metrics[0] == "psnr" else 0.0
+    return min((t for t in found if sign * t.values[0] >= best - margin), key=lambda t: t.calls)

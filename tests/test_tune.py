@@ -1,0 +1,103 @@
+"""Tuning: a search that can be stopped and goes on, and a table that the library reads."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+import torch
+
+from invsolve import Rng
+from invsolve.bench.toy import textures
+from invsolve.cli import main
+from invsolve.core.checks import InputError
+from invsolve.io import Picture, write_picture
+from invsolve.tune import Search, tune
+from invsolve.tune import search as search_module
+from invsolve.tune.command import preset_text
+from invsolve.tune.pictures import crops
+from invsolve.tune.spaces import SPACES, inside
+
+
+@pytest.fixture
+def small(monkeypatch) -> None:
+    """Spaces small enough for a test: one good setting and a hopeless one."""
+    from invsolve.tune.spaces import Choice
+
+    pytest.importorskip("optuna")
+    monkeypatch.setitem(SPACES, "ddnm", ({}, {"n_steps": Choice((1, 8)), "eta": Choice((0.85,))}))
+
+
+def search(folder, **changes) -> Search:
+    prior = textures(side=8)
+    pictures = ((prior.sample(3, Rng(0)) + 1) / 2).float()
+    return Search(prior, "natural", pictures, folder / "trials.db", **{"trials": 8, **changes})
+
+
+@pytest.mark.usefixtures("small")
+def test_the_better_setting_is_found_and_a_second_session_adds_only_what_is_missing(tmp_path):
+    judged = []
+    best = tune(search(tmp_path, trials=5), "ddnm", "inpaint", judged.append)
+    again = tune(search(tmp_path, trials=5), "ddnm", "inpaint", lambda trial: pytest.fail("nothing was left to do"))
+    assert again == best
+    more = tune(search(tmp_path, trials=8), "ddnm", "inpaint", judged.append)
+    values = {t.settings["n_steps"]: t.values[0] for t in judged}
+    assert more.settings["n_steps"] == max(values, key=lambda n: values[n])
+    assert more.calls == more.settings["n_steps"]
+
+
+@pytest.mark.usefixtures("small")
+def test_several_metrics_are_searched_together(tmp_path):
+    best = tune(search(tmp_path, metrics=("misfit", "calls"), trials=4), "ddnm", "inpaint")
+    assert best.values[1] == best.calls
+
+
+def test_what_cannot_be_tuned_is_said_at_once(tmp_path):
+    with pytest.raises(InputError, match=r"did you mean .*'ddnm'"):
+        tune(search(tmp_path), "ddmn", "inpaint")
+    with pytest.raises(InputError, match="did you mean 'inpaint'"):
+        tune(search(tmp_path), "ddnm", "inpain")
+    with pytest.raises(InputError, match="did you mean 'psnr'"):
+        search(tmp_path, metrics=("pnsr",))
+    with pytest.raises(InputError, match="holds 0 pictures, 2 are needed"):
+        crops(tmp_path, 2, 8)
+
+
+def test_settings_outside_the_space_are_no_start():
+    assert inside("ddnm", {"n_steps": 24, "t_start": 0.5, "eta": 0.85}) == {"n_steps": 24, "t_start": 0.5, "eta": 0.85}
+    assert inside("ddnm", {"n_steps": 23, "t_start": 0.5, "eta": 0.85}) is None
+    assert inside("ddnm", {"n_steps": 24}) is None
+
+
+def test_a_sampler_pays_for_a_misfit_and_a_mode_seeker_does_not(tmp_path):
+    scores = {"psnr": [30.0], "misfit": [2.0]}
+    sampler = search_module._found(search(tmp_path), "ddnm", {}, scores, 1.0)
+    seeker = search_module._found(search(tmp_path), "pnp-hqs", {}, scores, 1.0)
+    assert sampler.values[0] == pytest.approx(30 - 2 * 0.9)
+    assert seeker.values == (30.0,)
+
+
+def test_the_table_keeps_what_was_not_tuned():
+    trial = search_module.Trial({"n_steps": 24, "eta": 0.5}, (31.0,), 31.0, 1.0, 24.0)
+    present = {"inpaint": {"point": "pnp-hqs", "samples": "ndtm", "pnp-hqs": {"n_steps": 4}}, "deblur": {"point": "x"}}
+    table = tomllib.loads(preset_text(["made"], {"inpaint": {"ddnm": trial}}, {"inpaint": present["inpaint"]}))
+    assert table["inpaint"] == {**present["inpaint"], "ddnm": {"n_steps": 24, "eta": 0.5}}
+
+
+@pytest.mark.usefixtures("small")
+def test_the_command_writes_a_table_with_its_provenance(tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    for i in range(2):
+        picture = Rng(i).uniform(torch.empty(1, 3, 12, 12))[0]
+        write_picture(tmp_path / "photos" / f"{i}.png", Picture(picture))
+    out = tmp_path / "presets.toml"
+    words = ["tune", "--images", str(tmp_path / "photos"), "--solver", "ddnm", "--task", "inpaint", "--trials", "2"]
+    words += ["--crops", "2", "--size", "8", "--prior", "invsolve.bench.toy:textures", "-o", str(out)]
+    assert main(words) == 2  # textures of 12 pixels, crops of 8
+    words[words.index("--size") + 1] = "12"
+    assert main(words) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    text = out.read_text()
+    assert "# Made by: invsolve tune --images PHOTOS" in text
+    assert "SHA-256" in text
+    assert tomllib.loads(text)["inpaint"]["ddnm"]["eta"] == 0.85
