@@ -1,0 +1,179 @@
+"""The page: complete, honest about what is missing, and working in a real browser where one is installed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import zipfile
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from benchtoy import TOML, toy, write_suite
+
+from invsolve.bench.bundle import check_bundle, compare, export, submit
+from invsolve.bench.report import write_report
+from invsolve.bench.runner import run
+from invsolve.bench.scoring import score
+from invsolve.bench.store import Store
+from invsolve.bench.table import tables
+from invsolve.bench.text import latex, markdown
+from invsolve.cli import main
+from invsolve.core.checks import InputError
+
+VOID = {"meta", "link", "img", "input", "br", "hr", "line", "circle", "polyline"}
+
+
+class Balanced(HTMLParser):
+    """Notes tags that are not closed in order, and every source."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID and (not self.open or self.open.pop() != tag):
+            self.wrong.append(tag)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A run with a failure, a metric without weights, a published section and everything scored."""
+    folder = tmp_path_factory.mktemp("page")
+    text = TOML.replace('title = "toy"', 'title = "<toy> & co"\npublished = "ffhq256"').replace(
+        '"psnr"', '"psnr", "fid"'
+    )
+    with Store.writing(folder / "toy") as store:
+        suite = toy(folder, text)
+        run(suite, store, only=["solver=baseline"])
+        run(suite, store, only=["solver=ddnm", "task=inpaint"])
+        score(store)
+    write_report(folder / "toy")
+    return folder / "toy"
+
+
+def test_the_page_is_whole_and_needs_no_network(folder):
+    text = (folder / "report" / "index.html").read_text()
+    parser = Balanced()
+    parser.feed(text)
+    assert parser.wrong == []
+    assert parser.open == []
+    assert "&lt;toy&gt; &amp; co" in text
+    assert "http://" not in text
+    assert "https://" not in text
+    data = json.loads(text.split('id="data">')[1].split("</script>")[0])
+    item = data["inpaint"][0]
+    for entry in ("truth", "input"):
+        assert (folder / "report" / item[entry]).is_file()
+    for entry in ("picture", "error_map", "mean", "std"):
+        assert (folder / "report" / item["results"]["ddnm"][entry]).is_file()
+    assert item["results"]["ddnm"]["scores"]["psnr"] > 5
+    assert item["results"]["ddnm"]["command"].startswith("invsolve bench run toy --only unit=")
+    assert "incomplete: 0 of 3 (3 missing)" in text
+    assert "weights missing: put pt_inception" in text
+    assert "--only solver=ddnm" in text
+
+
+def test_published_rows_stand_beside_measured_ones_marked(folder):
+    with Store.reading(folder) as store:
+        found = tables(store)
+    assert found[0].published == []  # no published task is named superres2
+    text = markdown(found)
+    assert "| published | NDTM | 28.03 |" in text
+    assert "(comes from a form that counts missing pixels as measured" in text
+    tex = latex(found)
+    assert r"PSNR $\uparrow$" in tex
+    assert tex.count(r"\begin{tabular}") == tex.count(r"\bottomrule") == 2
+    inpaint = found[1]
+    assert [row.rank for row in inpaint.rows] == [1, 2]
+    assert inpaint.rows[0].cells["psnr"].value > inpaint.rows[1].cells["psnr"].value
+
+
+def test_export_submit_and_compare(folder, tmp_path):
+    assert export(folder, tmp_path / "rows.csv") == 12
+    with (tmp_path / "rows.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sum(row["status"] == "ok" for row in rows) == 9
+    column = next(name for name in rows[0] if name.startswith("psnr [invsolve"))
+    assert float(rows[0][column]) > 5
+    with pytest.raises(InputError, match="3 of 12 units have not run"):
+        submit(folder, tmp_path / "bundle.zip")
+    shutil.copytree(folder, tmp_path / "toy")
+    with Store.writing(tmp_path / "toy") as store:
+        run(toy(tmp_path), store)
+        score(store)
+    bundle = submit(tmp_path / "toy", tmp_path / "bundle.zip")
+    assert check_bundle(bundle) == []
+    with zipfile.ZipFile(bundle) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    files["rows.csv"] = files["rows.csv"].replace(b"ok", b"OK", 1)
+    with zipfile.ZipFile(bundle, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    assert check_bundle(bundle) == ["rows.csv was changed"]
+    text = compare(folder, tmp_path / "toy", "psnr")
+    assert text.count("+0.0000 [+0.0000, +0.0000]") == 3
+    with pytest.raises(InputError, match="did you mean 'psnr'"):
+        compare(folder, folder, "pnsr")
+
+
+def test_parquet(folder, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    assert export(folder, tmp_path / "rows.parquet") == 12
+    assert parquet.read_table(tmp_path / "rows.parquet").num_rows == 12
+
+
+def test_the_commands(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    suite = str(write_suite(tmp_path))
+    assert main(["bench", "run", suite, "--items", "1", "--set", "solver.n_steps=2", "--workers", "1"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("4 units in")
+    store = out.split("-> ")[1].split("\n")[0]
+    assert store.startswith("runs/bench/toy-")
+    assert main(["bench", "status", "--store", store]) == 0
+    assert "toy: 4 ok" in capsys.readouterr().out
+    assert main(["bench", "score", "--store", store, "--metrics", "gmsd"]) == 0
+    assert main(["bench", "report", "--store", store]) == 0
+    assert "GMSD" in (tmp_path / store / "report" / "index.html").read_text()
+    capsys.readouterr()
+    assert main(["bench", "run", "quik"]) == 2
+    assert "did you mean 'quick'" in capsys.readouterr().err
+    assert main(["bench", "report", "nothing"]) == 2
+    assert main(["bench", "run", suite, "--workers", "0"]) == 2
+
+
+def test_a_browser_sorts_compares_and_shows_it_on_a_phone(folder):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium is installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 390, "height": 800})
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto((folder / "report" / "index.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        names = (
+            "[...document.querySelectorAll('#inpaint tbody tr:not(.published) th summary')].map(n => n.firstChild.data)"
+        )
+        first = page.evaluate(names)
+        head = page.locator("#inpaint thead th", has_text="PSNR")
+        head.click()
+        ascending = page.evaluate(names)
+        head.click()
+        assert page.evaluate(names) == ascending[::-1] == first
+        page.locator("#inpaint button.tile", has_text="ddnm").first.click()
+        assert page.locator("dialog figcaption", has_text="deviation of the samples").is_visible()
+        page.locator("dialog input[type=range]").fill("20")
+        assert page.evaluate("document.querySelector('dialog .over').style.clipPath") == "inset(0px 80% 0px 0px)"
+        assert page.evaluate("[...document.images].filter(i => i.complete && !i.naturalWidth).length") == 0
+        assert errors == []
+        browser.close()
