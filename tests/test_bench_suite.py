@@ -12,6 +12,8 @@ from benchtoy import TOML, toy, write_suite
 from invsolve import Rng
 from invsolve.bench.data import find_items
 from invsolve.bench.reading import load_suite, shipped, toml_text
+from invsolve.bench.runner import run
+from invsolve.bench.store import Store
 from invsolve.bench.suite import DataSpec, TaskSpec
 from invsolve.bench.table import published_rows
 from invsolve.bench.tasks import Measurement, measure
@@ -191,3 +193,23 @@ def test_suite_text_round_trip():
     tasks = [{"name": "x", "options": {"a": [1, 2]}}]
     table = {"title": 'a "b"', "data": {"items": 2}, "tasks": tasks, "solvers": [{"name": "y", "baseline": True}]}
     assert tomllib.loads(toml_text(table)) == table
+
+
+@pytest.mark.parametrize("name", ["ffhq256", "imagenet256"])
+def test_a_published_protocol_runs_on_a_stand_in(name, tmp_path):
+    from invsolve.io import Picture, write_picture
+
+    (tmp_path / "data").mkdir()
+    picture = Rng(0).uniform(torch.empty(1, 3, 260, 270))[0]
+    write_picture(tmp_path / "data" / "face.png", Picture(picture))
+    changes = [("data.path", str(tmp_path / "data")), ("prior.name", "invsolve.bench.toy:white")]
+    quick = [("solver.n_steps", 2), ("solver.n_iterations", 2), ("ndtm.n_inner", 1)]
+    quick += [("ndtm fast.n_inner", 1), ("ndtm best.n_inner", 1)] if name == "ffhq256" else []
+    quick = [change for change in quick if name == "ffhq256" or change[0] != "solver.n_iterations"]
+    with Store.writing(tmp_path / "store") as store:
+        run(load_suite(name, [*changes, *quick]), store)
+        status = {(u["task"], u["solver"]): (u["status"], u["error"]) for u in store.units()}
+        assert {key: value for key, value in status.items() if value[0] != "ok"} == {}
+        if name == "ffhq256":
+            unit = next(u for u in store.units() if u["task"] == "blind-motion" and u["solver"] == "ndtm fast")
+            assert store.output(unit["hash"])["theta.kernel"].shape == (1, 64, 64)

@@ -47,9 +47,11 @@ class RayExecutor(Executor):
             raise InputError("--ray needs Ray: pip install 'invsolve[ray]'") from error
         self._ray: Any = ray
         options: dict[str, Any] = {"num_cpus": max(count, 1) * threads} if address == "local" else {"address": address}
+        # A busy machine takes longer to start a node than Ray waits by default.
+        os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
         try:
             ray.init(**options, include_dashboard=False if address == "local" else None, log_to_driver=False)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except Exception as error:  # Ray raises bare ones here
             raise InputError(f"no Ray cluster answers at {address!r}: {' '.join(str(error).split())[:200]}") from error
         room = int(ray.cluster_resources().get("CPU", 1) // threads)
         self._remote: Any = ray.remote(num_cpus=threads, num_gpus=gpus)(_Holder)

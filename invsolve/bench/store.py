@@ -26,7 +26,7 @@ from torch import Tensor
 from invsolve.bench.unit import Unit
 from invsolve.core.checks import InputError, InvsolveError
 
-__all__ = ["Store", "StoreFull"]
+__all__ = ["Store", "StoreFull", "guarded", "record_of", "write_whole"]
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT);
@@ -265,6 +265,7 @@ def write_whole(path: Path, content: bytes, *, replace: bool = True) -> bool:
 
 @contextmanager
 def guarded(folder: Path) -> Iterator[None]:
+    """Turn what a disk refuses into `StoreFull`."""
     try:
         yield
     except OSError as error:

@@ -1,13 +1,14 @@
-"""A prior whose law is known: smooth Gaussian colour textures. Suites of calibration draw their pictures from it."""
+"""Priors whose law is known: smooth textures, from which suites of calibration draw, and white noise of any size."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
 
 from invsolve.core.schedule import DDPMSchedule
-from invsolve.priors import GaussianPrior
+from invsolve.priors import GaussianPrior, NetworkPrior
 
-__all__ = ["textures"]
+__all__ = ["textures", "white"]
 
 
 def textures(*, side: int = 12, length: float = 2.0, std: float = 0.15) -> GaussianPrior:
@@ -26,3 +27,22 @@ def textures(*, side: int = 12, length: float = 2.0, std: float = 0.15) -> Gauss
     colours = 0.3 * torch.eye(3, dtype=torch.float64) + 0.7
     cov = (2 * std) ** 2 * torch.kron(colours, torch.kron(axis, axis))
     return GaussianPrior(torch.zeros(3, side, side, dtype=torch.float64), cov, DDPMSchedule(), (-1.0, 1.0))
+
+
+class _Shrink(nn.Module):
+    """E[x0 | x0 + sigma n] for pixels from N(0, std^2): a multiple of the noisy picture."""
+
+    def __init__(self, std: float) -> None:
+        super().__init__()
+        self.variance = nn.Parameter(torch.tensor(std**2))
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return x * (self.variance / (self.variance + sigma.view(-1, 1, 1, 1) ** 2))
+
+
+def white(*, std: float = 0.5) -> NetworkPrior:
+    """White noise of standard deviation `std` in [-1, 1] units, any size, as a network on the DDPM table.
+
+    A stand-in with which a suite's protocol can be tried before its checkpoint is there.
+    """
+    return NetworkPrior(_Shrink(std), "edm", DDPMSchedule(), (-1.0, 1.0))
