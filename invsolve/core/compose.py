@@ -205,7 +205,7 @@ class _Spectral(_Combined, SVDOperator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         parts, kind = state["parts"], state["kind"]
         made = {"@": compose, "+": add}[kind[0]](*parts) if kind[0] in "@+" else scale(float(kind[0]), *parts)
-        self.__dict__.update(made.__dict__)
+        vars(self).update(vars(made))
 
     def __repr__(self) -> str:
         return f"({self.sign} {self.parts[0]!r})" if len(self.parts) == 1 else super().__repr__()
@@ -226,7 +226,7 @@ class Stack(_Combined):
 
     def __new__(cls, *parts: Operator) -> Self:
         linear = bool(parts) and all(isinstance(part, LinearOperator) for part in parts)
-        return super().__new__(_LinearStack if linear and cls is Stack else cls)  # pyright: ignore[reportReturnType]
+        return super().__new__(_LinearStack if linear and cls is Stack else cls)  # pyright: ignore[reportArgumentType]
 
     def __init__(self, *parts: Operator) -> None:
         if not parts or any(tuple(part.in_shape) != tuple(parts[0].in_shape) for part in parts):
@@ -253,8 +253,9 @@ class Stack(_Combined):
 class _LinearStack(Stack, LinearOperator):
     def adjoint(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
         check_shape(y, self.out_shape, "Stack.adjoint")
-        back = [p.adjoint(v, self._theta(p, theta)) for p, v in zip(self.parts, self.split(y), strict=True)]
-        return sum(back[1:], back[0])
+        zero = y.new_zeros((len(y), *self.in_shape))
+        pieces = zip(self.parts, self.split(y), strict=True)
+        return sum((part.adjoint(piece, self._theta(part, theta)) for part, piece in pieces), zero)
 
     def solve_normal(self, b: Tensor, lam: float | Tensor, theta: Params = EMPTY) -> Tensor:
         if not _share_basis(*self.parts):

@@ -37,7 +37,8 @@ def _radon(in_shape: Shape, angles: int | Tensor) -> Operator:
     """Line integrals in pixels. Not deepinv's normalised ones: their scale comes from a random power iteration."""
     from deepinv import physics
 
-    made = physics.Tomography(angles=angles, img_width=in_shape[-1], circle=False, normalize=False)
+    options: dict[str, Any] = {"angles": angles, "img_width": in_shape[-1], "circle": False, "normalize": False}
+    made = physics.Tomography(**options)
     operator: Any = as_operator(made, in_shape=in_shape, linear=True)
     operator.recipe = (_radon, (in_shape, angles))
     return operator
@@ -62,7 +63,8 @@ def RadioInterferometry(in_shape: Shape, places: Tensor) -> Operator:
     c, h, w = image_shape(in_shape)
     if c != 1 or places.ndim != 2 or len(places) != 2:
         raise InputError(f"one channel and places [2, M] are needed, got {list(in_shape)} and {list(places.shape)}")
-    made = physics.RadioInterferometry(img_size=(h, w), samples_loc=places.to(torch.float32))
+    options: dict[str, Any] = {"img_size": (h, w), "samples_loc": places.to(torch.float32)}
+    made = physics.RadioInterferometry(**options)
     operator: Any = as_operator(made, in_shape=in_shape, linear=True)
     operator.recipe = (RadioInterferometry, (in_shape, places))
     return operator

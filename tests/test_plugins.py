@@ -1,0 +1,205 @@
+"""Checks with diagnoses, plugins, the template and the tutorial: how somebody else's operator comes in."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import invsolve as iv
+from invsolve.cli import main
+from invsolve.core.registry import Registry
+from invsolve.templates.command import operator_package
+
+ROOT = Path(__file__).parent.parent
+
+BROKEN = """
+import torch
+from invsolve import LinearOperator, Operator
+
+class _Same(Operator):
+    def __init__(self, in_shape):
+        self.in_shape = self.out_shape = tuple(in_shape)
+
+class _Linear(LinearOperator, _Same):
+    pass
+
+class HiddenDraw(_Same):
+    def forward(self, x, theta={}):
+        return x + 0.1 * torch.randn_like(x)
+
+class WrongAdjoint(_Linear):
+    def forward(self, x, theta={}):
+        return x.cumsum(-1)
+    def adjoint(self, y, theta={}):
+        return y.cumsum(-1)
+
+class ScaledAdjoint(_Linear):
+    def forward(self, x, theta={}):
+        return 2 * x
+    def adjoint(self, y, theta={}):
+        return y
+
+class NoBatch(_Same):
+    def forward(self, x, theta={}):
+        return x.mean(0)
+
+class OverBatch(_Same):
+    def forward(self, x, theta={}):
+        return x / x.norm()
+
+class WrongShape(_Same):
+    def forward(self, x, theta={}):
+        return x[..., 1:]
+
+class Detached(_Same):
+    def forward(self, x, theta={}):
+        return torch.from_numpy(x.detach().numpy() ** 2)
+
+class Rounded(_Same):
+    def forward(self, x, theta={}):
+        return x + (torch.round(x * 8) / 8 - x).detach()
+
+class Bytes(_Same):
+    def forward(self, x, theta={}):
+        return 255 * x
+
+class Root(_Same):
+    def forward(self, x, theta={}):
+        return x ** 0.45
+
+class Centred(_Same):
+    def forward(self, x, theta={}):
+        return (4 * x - 3).clamp(-1, 1)
+
+class Single(_Same):
+    def forward(self, x, theta={}):
+        return (x.float() * torch.ones(3, 1, 1)).float()
+
+class NotLinear(_Linear):
+    def forward(self, x, theta={}):
+        return x ** 2
+
+class Offset(_Linear):
+    def forward(self, x, theta={}):
+        return x + 1
+
+class Good(_Linear):
+    def forward(self, x, theta={}):
+        return x.flip(-1)
+"""
+
+DIAGNOSES = {
+    "HiddenDraw": ("deterministic", "random draw is hidden"),
+    "WrongAdjoint": ("<A x, y> = <x, A^T y>", "not the transpose"),
+    "ScaledAdjoint": ("<A x, y> = <x, A^T y>", "the transpose times 0.5"),
+    "NoBatch": ("output shape", "batch dimension is lost"),
+    "OverBatch": ("samples independent of their batch", "runs over the batch"),
+    "WrongShape": ("output shape", "out_shape says [3, 32, 32], forward makes [3, 32, 31]"),
+    "Detached": ("differentiable", "no gradient reaches the picture"),
+    "Rounded": ("vjp against finite differences", "jumps"),
+    "Bytes": ("values of a picture", "0 to 255"),
+    "Root": ("finite beyond [0, 1]", "clamp"),
+    "Centred": ("sees all of [0, 1]", "[-1, 1]"),
+    "Single": ("output precision", "float64 in, torch.float32 out"),
+    "NotLinear": ("linear", "derive from Operator"),
+    "Offset": ("linear", "the offset belongs to y"),
+}
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    (tmp_path / "broken_operators.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield "broken_operators"
+    sys.modules.pop("broken_operators", None)
+
+
+@pytest.mark.parametrize("name", DIAGNOSES)
+def test_each_mistake_is_caught_with_the_right_diagnosis(module, name, capsys):
+    assert main(["check", f"{module}:{name}"]) == 1
+    report = capsys.readouterr().out
+    check, words = DIAGNOSES[name]
+    line = next(line for line in report.splitlines() if line.startswith(f"FAIL  {check}"))
+    assert words in line, report
+
+
+def test_a_good_operator_passes_and_bad_words_are_refused(module, capsys):
+    assert main(["check", f"{module}:Good", "--in-shape", "1", "8", "8"]) == 0
+    assert "ms a sample" in capsys.readouterr().out
+    for words in (["check", f"{module}:None_"], ["check", f"{module}:Good", "--set", "a=1"], ["check", "denoisin"]):
+        assert main(words) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_names_of_installed_packages_are_found_and_cannot_replace_ours(monkeypatch):
+    class Point:
+        def __init__(self, name: str, value: str) -> None:
+            self.name, self.value = name, value
+
+    points = [Point("mine", "invsolve.operators:Denoising"), Point("own", "invsolve.operators:Blur")]
+    monkeypatch.setattr("invsolve.core.registry.entry_points", lambda group: points if group == "invsolve.toys" else [])
+    registry = Registry("toy", {"own": "invsolve.operators:Inpainting"})
+    assert registry["mine"].__name__ == "Denoising"
+    assert registry["own"].__name__ == "Inpainting"
+    assert list(registry) == ["mine", "own"]
+    with pytest.raises(iv.InputError, match="known: mine, own"):
+        registry["theirs"]
+
+
+def test_the_template_is_a_working_package(tmp_path):
+    folder = operator_package("line-sensor", tmp_path)
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout
+    assert 'line-sensor = "line_sensor:LineSensor"' in (folder / "pyproject.toml").read_text()
+    with pytest.raises(iv.InputError, match="exists"):
+        operator_package("line-sensor", tmp_path)
+    with pytest.raises(iv.InputError, match="a name is made of"):
+        operator_package("2fast!", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["line-sensor"]
+
+
+def test_the_tutorial_runs(capsys):
+    text = (ROOT / "docs" / "tutorial.md").read_text()
+    code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(code) == 4
+    assert code[0].count("\n") <= 15
+    space: dict = {"__name__": "tutorial"}
+    with torch.random.fork_rng():
+        for block in code:
+            exec(
+                compile(
+                    block.replace(
+                        "report = check_operator(Interlace((3, 8, 8)))",
+                        "report = check_operator(Interlace((3, 8, 8)), skip=('pickles',))",
+                    ),
+                    "tutorial",
+                    "exec",
+                ),
+                space,
+            )
+    assert float(space["psnr"]) > 30
+    assert capsys.readouterr().out.count(" dB") == 4
+
+
+def matrix():
+    spec = importlib.util.spec_from_file_location("make_operators", ROOT / "docs" / "make_operators.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_matrix_on_the_page_is_the_stored_one_and_a_part_of_it_runs_as_it_says():
+    made, stored = matrix(), json.loads((ROOT / "docs" / "operators.json").read_text())
+    assert (ROOT / "docs" / "operators.md").read_text() == made.page(stored), "run python docs/make_operators.py"
+    for operator, solver in (("jpeg", "ndtm"), ("jpeg", "ddrm"), ("mri", "pigdm"), ("shifted-mask", "ndtm")):
+        assert made.run_one(operator, solver) == stored[operator][solver]
