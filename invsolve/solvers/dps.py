@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError
+from invsolve.core.linalg import row_norm
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.descent import BlindUpdate, Parameters, descend, start_parameters
+from invsolve.solvers.scales import At, ScaleRule, check_length_rule
 from invsolve.solvers.updates import ancestral_mean, ddim, gradient_length, moved_back, posterior_variance, start_state
 from invsolve.solvers.walk import PathSolver
 
@@ -44,6 +46,8 @@ class DPS(PathSolver):
         t_start: time of the first call.
         start: "random", "guided", or "auto": random for ancestral, guided for ddim.
         times: a falling grid of one's own instead of n_steps and t_start.
+        scale: a rule of `invsolve.solvers.scales` for the length of the guidance in place of the division by |r|:
+            x_s - zeta lambda(|g|) g with g = grad_x misfit. An adaptive scale moves by about zeta lam f(t).
         blind: unknown operator parameters make one Adam update a step down the same misfit, "joint" with the state's
             gradient or "alternating" before it, at the fixed estimate.
     """
@@ -56,6 +60,7 @@ class DPS(PathSolver):
     start: str = "auto"
     times: tuple[float, ...] | None = None
     blind: BlindUpdate = "joint"
+    scale: ScaleRule | None = None
 
     name = "dps"
     cite = "Chung, Kim, McCann, Klasky, Ye 2023, arXiv 2209.14687"
@@ -64,16 +69,19 @@ class DPS(PathSolver):
     def __post_init__(self) -> None:
         if self.form not in ("ancestral", "ddim"):
             raise InputError(f"form is 'ancestral' or 'ddim', got {self.form!r}")
+        check_length_rule(self.scale)
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         auto = "guided" if self.form == "ddim" else "random"
         start = auto if self.start == "auto" else self.start
         x = start_state(problem, n, rng, self.path(problem)[0], start)
         theta = start_parameters(problem, n, rng, x)
-        return State(x, theta=theta.raw, memory=theta.memory)
+        start_scale = {} if self.scale is None else self.scale.start(n, x)
+        return State(x, theta=theta.raw, memory={**theta.memory, **start_scale})
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
-        now = self.path(problem)[state.k]
+        path = self.path(problem)
+        now = path[state.k]
         with torch.enable_grad():
             x_t = state.x.detach().requires_grad_()
             prediction = problem.prior.predict(x_t, now.t)
@@ -84,9 +92,14 @@ class DPS(PathSolver):
             x = ddim(now, self.eta, x0, prediction.eps, rng)
         else:
             x = _ancestral(now, state.x, x0, prediction.variance, rng)
-        weight = 2 * self.zeta if self.form == "ddim" and problem.quadratic else self.zeta
-        x = moved_back(x, gradient_length(problem, misfit, weight), gradient)
-        return State(x, state.k + 1, theta.raw, theta.memory), Info(x0, misfit)
+        if self.scale is None:
+            weight = 2 * self.zeta if self.form == "ddim" and problem.quadratic else self.zeta
+            length, memory = gradient_length(problem, misfit, weight), {}
+        else:
+            lam, memory = self.scale(row_norm(gradient), At(now.t, state.k, len(path)), state.memory)
+            length = self.zeta * lam
+        x = moved_back(x, length, gradient)
+        return State(x, state.k + 1, theta.raw, {**theta.memory, **memory}), Info(x0, misfit)
 
 
 def _ancestral(step: Step, x_t: Tensor, x0: Tensor, learned: Tensor | None, rng: NoiseSource) -> Tensor:

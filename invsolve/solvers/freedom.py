@@ -7,18 +7,20 @@ codes take losses and norms over the batch; here every one is a sample's own.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError, check_positive
+from invsolve.core.linalg import row_norm
 from invsolve.core.operator import EMPTY
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.descent import Parameters, descend
+from invsolve.solvers.scales import At, ScaleRule, check_length_rule
 from invsolve.solvers.updates import ddim, gradient_length, guided_ddim, moved_back
 from invsolve.solvers.walk import PathSolver
 
@@ -50,6 +52,8 @@ class FreeDoM(PathSolver):
         start: "random" or "guided".
         clamp: limit x0 to the prior's value range where it has one.
         times: a falling grid of one's own instead of n_steps and t_start.
+        scale: a rule of `invsolve.solvers.scales` for the length of the forward guidance in place of |r|:
+            x_s = DDIM(x0, eps) - zeta alpha_t lambda(|g|) g with g = grad_x misfit.
     """
 
     n_steps: int = 100
@@ -63,6 +67,7 @@ class FreeDoM(PathSolver):
     start: str = "random"
     clamp: bool = True
     times: tuple[float, ...] | None = None
+    scale: ScaleRule | None = None
 
     name = "freedom"
     cite = "Yu, Wang, Zhao, Ghanem, Zhang 2023, arXiv 2303.09833; Bansal et al. 2023, arXiv 2302.07121"
@@ -73,8 +78,13 @@ class FreeDoM(PathSolver):
         check_positive(self.rounds, "rounds")
         check_positive(self.n_backward, "n_backward", zero=True)
         check_positive(self.backward_lr, "backward_lr")
+        check_length_rule(self.scale)
         if not 0.0 <= self.window[0] <= self.window[1] <= 1.0:
             raise InputError(f"window is two times 0 <= low <= high <= 1, got {self.window}")
+
+    def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
+        state = super().init(problem, n, rng)
+        return state if self.scale is None else State(state.x, memory=self.scale.start(n, state.x))
 
     def rounds_at(self, step: Step) -> int:
         """How often the step is taken; the last one, from which there is no way back, once."""
@@ -86,12 +96,14 @@ class FreeDoM(PathSolver):
         ratio = now.alpha_t / now.alpha_s
         spread = math.sqrt(now.sigma_t**2 - ratio**2 * now.sigma_s**2)
         total = self.rounds_at(now)
-        x_s, info = self._round(problem, x, now, rng)
+        x_s, state, info = self._round(problem, x, now, state, rng)
         for _ in range(total - 1):
-            x_s, info = self._round(problem, ratio * x_s + spread * rng.normal(x), now, rng)
-        return State(x_s, state.k + 1), info
+            x_s, state, info = self._round(problem, ratio * x_s + spread * rng.normal(x), now, state, rng)
+        return State(x_s, state.k + 1, memory=state.memory), info
 
-    def _round(self, problem: Problem, x: Tensor, now: Step, rng: NoiseSource) -> tuple[Tensor, Info]:
+    def _round(
+        self, problem: Problem, x: Tensor, now: Step, state: State, rng: NoiseSource
+    ) -> tuple[Tensor, State, Info]:
         slope, misfit, length = None, None, 0.0
         if self.zeta > 0:
             with torch.enable_grad():
@@ -99,7 +111,11 @@ class FreeDoM(PathSolver):
                 prediction = problem.prior.predict(x_t, now.t)
                 x0 = problem.prior.clamp(prediction.x0) if self.clamp else prediction.x0
                 misfit, slope, _ = descend(problem, x0, x_t, Parameters(EMPTY, {}))
-            length = gradient_length(problem, misfit, now.alpha_t * self.zeta)
+            if self.scale is None:
+                length = gradient_length(problem, misfit, now.alpha_t * self.zeta)
+            else:
+                lam, memory = self.scale(row_norm(slope), At(now.t, state.k, self.steps(problem)), state.memory)
+                length, state = now.alpha_t * self.zeta * lam, replace(state, memory=memory)
         else:
             prediction = problem.prior.predict(x, now.t)
             x0 = problem.prior.clamp(prediction.x0) if self.clamp else prediction.x0
@@ -109,7 +125,7 @@ class FreeDoM(PathSolver):
             x_s = guided_ddim(now, self.eta, x, x0, rng)
         else:
             x_s = ddim(now, self.eta, x0, prediction.detach().eps, rng)
-        return (x_s if slope is None else moved_back(x_s, length, slope)), Info(x0, misfit)
+        return (x_s if slope is None else moved_back(x_s, length, slope)), state, Info(x0, misfit)
 
     def _backward(self, problem: Problem, x0: Tensor) -> Tensor:
         """x0 + Delta; operator and cost only, no network."""

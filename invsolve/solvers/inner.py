@@ -6,7 +6,7 @@ Every rule works row by row: no sample sees another's gradient, step size or end
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -16,9 +16,10 @@ from torch import Tensor
 from invsolve.core.linalg import conjugate_gradient, per_sample, row_dot, row_norm
 from invsolve.core.problem import Problem
 from invsolve.solvers.descent import AdamState, BlindUpdate, Parameters, Terms, adam, descend, keep
+from invsolve.solvers.scales import At, ScaleRule
 from invsolve.solvers.updates import noise_floor
 
-__all__ = ["InnerRule", "Outcome", "Trial", "minimise", "rule_for"]
+__all__ = ["InnerRule", "Outcome", "ScaledGradient", "Trial", "minimise", "rule_for"]
 
 Optimizer = Literal["adam", "gradient", "lbfgs", "gauss-newton"]
 
@@ -91,6 +92,24 @@ class _Gradient(InnerRule):
 
     def update(self, u: Tensor, value: Tensor, gradient: Tensor, curvature: Any) -> Tensor:
         return u - self.lr * gradient
+
+
+class ScaledGradient(InnerRule):
+    """u - lr lambda(|dJ/du|) dJ/du with a guidance scale rule; its memory goes on from step to step.
+
+    Args:
+        lr: step size.
+        rule: for lambda.
+        at: place in the run.
+        memory: the rule's.
+    """
+
+    def __init__(self, lr: float, rule: ScaleRule, at: At, memory: Mapping[str, Tensor]) -> None:
+        self.lr, self.rule, self.at, self.memory = lr, rule, at, memory
+
+    def update(self, u: Tensor, value: Tensor, gradient: Tensor, curvature: Any) -> Tensor:
+        lam, self.memory = self.rule(row_norm(gradient), self.at, self.memory)
+        return u - self.lr * per_sample(lam, gradient) * gradient
 
 
 class _LBFGS(InnerRule):

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 import torch
 
 from invsolve.core.checks import check_positive
+from invsolve.core.linalg import per_sample, row_norm
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.particles import repeated
+from invsolve.solvers.scales import At, ScaleRule, check_length_rule
 from invsolve.solvers.updates import ddim, score_shift
 from invsolve.solvers.walk import PathSolver
 
@@ -41,6 +43,7 @@ class LGDMC(PathSolver):
         t_start: time of the first call.
         start: "random" or "guided".
         times: a falling grid of one's own instead of n_steps and t_start.
+        scale: a rule of `invsolve.solvers.scales` for lambda, which multiplies `weight`; 1 if None.
     """
 
     n_steps: int = 100
@@ -51,6 +54,7 @@ class LGDMC(PathSolver):
     t_start: float = 1.0
     start: str = "random"
     times: tuple[float, ...] | None = None
+    scale: ScaleRule | None = None
 
     name = "lgd-mc"
     cite = "Song, Zhang, Yin, Mardani, Liu, Kautz, Chen, Vahdat 2023, ICML (LGD-MC)"
@@ -60,6 +64,11 @@ class LGDMC(PathSolver):
         check_positive(self.n_draws, "n_draws")
         check_positive(self.weight, "weight", zero=True)
         check_positive(self.spread, "spread")
+        check_length_rule(self.scale)
+
+    def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
+        state = super().init(problem, n, rng)
+        return state if self.scale is None else State(state.x, memory=self.scale.start(n, state.x))
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now, n = self.path(problem)[state.k], len(state.x)
@@ -75,5 +84,9 @@ class LGDMC(PathSolver):
             log_mean = (-energies).logsumexp(1) - math.log(self.n_draws)
             (slope,) = torch.autograd.grad(log_mean.sum(), x_t)
         x0, eps = prediction.x0.detach(), prediction.eps.detach()
+        memory = {}
+        if self.scale is not None:
+            lam, memory = self.scale(row_norm(slope), At(now.t, state.k, self.steps(problem)), state.memory)
+            slope = per_sample(lam, slope) * slope
         x = ddim(now, self.eta, x0, eps, rng) + self.weight * score_shift(now, self.eta) * slope
-        return State(x, state.k + 1), Info(x0, -log_mean.detach())
+        return State(x, state.k + 1, memory=memory), Info(x0, -log_mean.detach())

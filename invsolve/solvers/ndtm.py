@@ -20,7 +20,8 @@ from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.descent import BlindUpdate, Parameters, Terms, start_parameters
-from invsolve.solvers.inner import Optimizer, Trial, minimise, rule_for
+from invsolve.solvers.inner import Optimizer, ScaledGradient, Trial, minimise, rule_for
+from invsolve.solvers.scales import At, ScaleRule, check_length_rule
 from invsolve.solvers.updates import ddim, ddim_coefficients, noise_floor, start_state
 from invsolve.solvers.walk import PathSolver
 
@@ -79,6 +80,8 @@ class NDTM(PathSolver):
         times: a falling grid of one's own instead of n_steps and t_start.
         blind: unknown operator parameters make one Adam update an inner update, "joint" (published: from the same J at
             the same point) or "alternating".
+        scale: a rule of `invsolve.solvers.scales` for the length of the "gradient" optimizer's updates:
+            u - lr lambda(|dJ/du|) dJ/du.
     """
 
     n_steps: int = 50
@@ -100,6 +103,7 @@ class NDTM(PathSolver):
     n_cg: int = 8
     stop: float | None = None
     blind: BlindUpdate = "joint"
+    scale: ScaleRule | None = None
 
     name = "ndtm"
     cite = "Diffusion trajectory matching, non-linear control (NDTM)"
@@ -109,6 +113,9 @@ class NDTM(PathSolver):
         for field, kind in (("weights", Weights), ("control", Control), ("optimizer", Optimizer)):
             if getattr(self, field) not in get_args(kind):
                 raise InputError(f"{field} is one of {get_args(kind)}, got {getattr(self, field)!r}")
+        check_length_rule(self.scale)
+        if self.scale is not None and self.optimizer != "gradient":
+            raise InputError(f"a scale rule needs optimizer='gradient', got {self.optimizer!r}")
         check_positive(self.n_inner, "n_inner", zero=True)
         check_positive(self.weight, "weight", zero=True)
         check_positive(self.lr, "lr")
@@ -125,6 +132,7 @@ class NDTM(PathSolver):
         x = start_state(problem, n, rng, self.path(problem)[0], self.start)
         theta = start_parameters(problem, n, rng, x)
         memory = {"u": torch.zeros_like(x)} if self.control_start == "causal" else {}
+        memory |= {} if self.scale is None else self.scale.start(n, x)
         return State(x, theta=theta.raw, memory={**memory, **theta.memory})
 
     def transient_weights(self, step: Step) -> tuple[float, float, int]:
@@ -143,12 +151,15 @@ class NDTM(PathSolver):
         path = self.path(problem)
         now = path[state.k]
         rate = self.lr * (1.0 - state.k / len(path) if self.lr_decay == "linear" else 1.0)
+        rule = rule_for(self.optimizer, rate, self.n_cg)
+        if self.scale is not None:
+            rule = ScaledGradient(rate, self.scale, At(now.t, state.k, len(path)), state.memory)
         inner = _Inner(self, problem, state.x, now)
         out = minimise(
             problem,
             state.memory.get("u", torch.zeros_like(state.x)),
             inner.trial,
-            rule_for(self.optimizer, rate, self.n_cg),
+            rule,
             self.n_inner,
             self.weight,
             Parameters.of(state, self.n_inner),
@@ -166,6 +177,8 @@ class NDTM(PathSolver):
         if self.control == "linear":
             x = x + inner.gamma * out.u
         memory = {"u": out.u} if self.control_start == "causal" else {}
+        if isinstance(rule, ScaledGradient):
+            memory |= {key: value for key, value in rule.memory.items() if key.startswith("scale.")}
         theta = out.parameters
         info = Info(x0, out.misfit, {"control": out.u})
         return State(x, state.k + 1, theta.raw, {**memory, **theta.memory}), info

@@ -25,6 +25,7 @@ __all__ = [
     "ScaleRule",
     "SoftScale",
     "ThresholdScale",
+    "check_length_rule",
     "em_stability_limit",
     "geoguide",
     "parse_scale",
@@ -224,6 +225,12 @@ class ThresholdScale(ScaleRule):
         q = torch.quantile(x0.abs().flatten(1), self.quantile, dim=1).clamp_min(self.floor)
         q = q.view(-1, *[1] * (x0.ndim - 1))
         return x0.clamp(-q, q) * (self.floor / q)
+
+
+def check_length_rule(rule: ScaleRule | None) -> None:
+    """Raise `InputError` unless the rule decides on lengths alone, as gradient solvers other than Guidance need."""
+    if rule is not None and (not isinstance(rule, ScaleRule) or isinstance(rule, ThresholdScale)):
+        raise InputError(f"scale is a rule for lengths such as AdaptiveScale(1.0) here, got {rule!r}")
 
 
 def em_stability_limit(beta_max: float, dt: float, curvature: float) -> float:
