@@ -22,7 +22,7 @@ class _Diagonal(SVDOperator):
     """A = diag(s) with U = V = I, in picture order."""
 
     @property
-    def basis(self) -> Hashable:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def basis(self) -> Hashable:
         return "pixels", tuple(self.in_shape)
 
     def V(self, c: Tensor) -> Tensor:
