@@ -9,8 +9,9 @@ bf16       `natural` in float32 and bfloat16
 from __future__ import annotations
 
 import argparse
+import json
 
-from benchmarks.speed import networks, overhead
+from benchmarks.speed import growth, networks, overhead, quality
 from benchmarks.speed.contenders import SOLVERS, WHO
 
 
@@ -39,6 +40,23 @@ def main() -> None:
     part.add_argument("--sides", nargs="+", type=int, default=[128, 256])
     part.add_argument("--rounds", type=int, default=7)
     part.set_defaults(run=lambda a: networks.bf16(a.sides, a.rounds))
+    part = parts.add_parser("growth")
+    part.add_argument("--sides", nargs="+", type=int, default=[64, 128, 256, 512, 1024, 2048])
+    part.add_argument("--samples", nargs="+", type=int, default=[1, 2, 4, 8])
+    part.add_argument("--tiles", nargs="+", type=int, default=[256, 384, 512])
+    part.add_argument("--set", dest="settings", type=json.loads, default={}, help="settings of the solver as JSON")
+    part.set_defaults(run=lambda a: growth.growth(a.sides, a.samples, a.tiles, a.settings))
+    part = parts.add_parser("one")
+    part.add_argument("side", type=int)
+    part.add_argument("options", type=json.loads)
+    part.set_defaults(run=lambda a: print(json.dumps(growth.one(a.side, a.options))))
+    part = parts.add_parser("start")
+    part.add_argument("--rounds", type=int, default=5)
+    part.set_defaults(run=lambda a: growth.start(a.rounds))
+    part = parts.add_parser("quality")
+    part.add_argument("--side", type=int, default=96)
+    part.add_argument("--tasks", nargs="+", default=list(quality.TASKS), choices=list(quality.TASKS))
+    part.set_defaults(run=lambda a: quality.run(a.side, a.tasks))
     args = parser.parse_args()
     args.run(args)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -34,7 +33,7 @@ def ffhq() -> nn.Module:
     return module.eval()
 
 
-def _task(side: int) -> tuple[operators.Operator, Tensor]:
+def _task(side: int) -> tuple[operators.SuperResolution, Tensor]:
     generator = torch.Generator().manual_seed(1)
     operator = operators.SuperResolution((3, side, side), factor=4)
     return operator, operator(torch.rand(1, 3, side, side, generator=generator))
@@ -59,10 +58,11 @@ def ndtm(side: int, n_steps: int, rounds: int, inner: tuple[int, ...] = (2, 5)) 
             rng = iv.Rng(0)
             results["theirs"] = published_ndtm(module, data.operator, data.y, solver, rng, n_steps)
 
-        timings = alternate({"invsolve": own, "as published": theirs}, rounds)
+        timings = alternate({"invsolve": own, "as published": theirs}, rounds, warm=False)
         worst = (results["own"] - results["theirs"]).abs().max().item()
         ratio = timings["as published"].median / timings["invsolve"].median
         rows.append({"n_inner": n, "timings": timings, "ratio": ratio, "largest_difference": worst})
+        print(n, ratio, worst, timings, flush=True)
     cells = []
     for row in rows:
         seconds = [f"{row['timings'][name].median:.2f}" for name in ("as published", "invsolve")]
@@ -73,6 +73,7 @@ def ndtm(side: int, n_steps: int, rounds: int, inner: tuple[int, ...] = (2, 5)) 
 
 def bf16(sides: list[int], rounds: int) -> None:
     """One call of `natural`, and one with its input-gradient, in float32 and in bfloat16."""
+    torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
     for side in sides:
         x = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
@@ -81,7 +82,7 @@ def bf16(sides: list[int], rounds: int) -> None:
             prior = priors.load("natural", **options)
             calls[f"forward {name}"] = lambda prior=prior, x=x: _forward(prior, x)
             calls[f"gradient {name}"] = lambda prior=prior, x=x: _gradient(prior, x)
-        timings = alternate(calls, rounds, clock=time.perf_counter)
+        timings = alternate(calls, rounds)
         rows.append({"side": side, "timings": timings})
     cells = []
     for row in rows:

@@ -98,7 +98,8 @@ def solve(
     if rng is not None and (len(chunks) > 1 or checkpoint is not None):
         raise InputError("a noise source of one's own needs a single chunk and no checkpoint")
 
-    store = Checkpoint(checkpoint, fingerprint(problem, solver, seed, keys, size), checkpoint_seconds)
+    mark = "" if checkpoint is None else fingerprint(problem, solver, seed, keys, size)
+    store = Checkpoint(checkpoint, mark, checkpoint_seconds)
     outputs: list[dict[str, Tensor]] = store.finished
     for c in range(len(outputs), len(chunks)):
         rows = chunks[c]

@@ -57,10 +57,13 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add("-o", "--out", type=Path, help="output file or folder (default: beside the picture)")
     add("--overwrite", action="store_true", help="replace outputs that exist")
     add("--simulate", action="store_true", help="IMAGE is clean: degrade it first, and report PSNR and SSIM")
+    add("--quality", default="balanced", help="fast, balanced or best (default balanced)")
+    add("--time-limit", type=float, metavar="SECONDS", help="choose the best quality that is done in this time")
     add("--solver", help="method (default: the best for the task)")
     add("--set", action="append", default=[], dest="settings", metavar="NAME=VALUE", help="a setting of the solver")
     add("--prior", default="natural", help="prior (default natural)")
     add("--device", default="auto", help="cpu, cuda, ... (default auto)")
+    add("--precision", default="auto", help="of the network: auto, float32 or bfloat16 (default auto)")
     add("--memory", type=float, metavar="GIB", help="memory that may be used (default: half of the machine's)")
     add("--tile", type=int, metavar="PIXELS", help="side of the network's tiles (default: chosen from --memory)")
     add("--checkpoint", type=Path, metavar="FILE", help="save the run's state there, and go on from it if it exists")
@@ -153,5 +156,5 @@ def _report(restoration: Restoration, path: Path) -> None:
 
 _SHARED = (
     "task", "factor", "mask", "kernel", "blur_sigma", "kernel_size", "noise", "prior", "solver", "samples", "seed",
-    "device", "simulate", "memory", "tile", "checkpoint",
+    "device", "simulate", "memory", "tile", "checkpoint", "quality", "time_limit", "precision",
 )  # fmt: skip

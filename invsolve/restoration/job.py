@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,10 +22,13 @@ from invsolve.restoration.kernel_estimation import check_size
 from invsolve.restoration.memory import Plan, budget
 from invsolve.restoration.memory import plan as make_plan
 from invsolve.restoration.noise import QUANTISATION, estimate_sigma
-from invsolve.restoration.presets import build, choose
+from invsolve.restoration.pace import check_pace, quality_within
+from invsolve.restoration.presets import build, choose, offered
 from invsolve.restoration.tasks import TASKS, BlindDeblur, Deblur, Denoise, Inpaint, Superres, Task
 
-__all__ = ["Job", "Options", "device_of", "prepare"]
+__all__ = ["Job", "Options", "device_of", "paced", "prepare"]
+
+logger = logging.getLogger(__name__)
 
 KEEP = 0.5
 """Share of the pixels that a simulated random mask keeps."""
@@ -57,6 +61,9 @@ class Options:
     tile: int | None = None
     checkpoint: str | Path | None = None
     checkpoint_seconds: float = 10.0
+    quality: str = "balanced"
+    time_limit: float | None = None
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -66,6 +73,7 @@ class Options:
                 raise InputError(f"--{option.replace('_', '-')} belongs to the task {owner}, not to {self.task}")
         if self.noise != "auto":
             _check_noise(self.noise)
+        check_pace(self.quality, self.time_limit, self.checkpoint)
         if isinstance(self.solver, Solver) and self.settings:
             raise InputError("settings belong to a solver that is named: change the solver object instead")
         if isinstance(self.prior, Prior) and self.device != "auto":
@@ -125,6 +133,20 @@ class Job:
         """The job with what its task estimates from the measurement; itself where nothing is unknown."""
         task = self.task.identified(self.y)
         return self if task is self.task else replace(self, task=task, operator=task.operator(3, self.measured))
+
+
+def paced(job: Job, prior: Prior) -> Job:
+    """The job with the best quality that its time limit allows on this machine; the fastest where none does."""
+    limit = job.options.time_limit
+    if limit is None or isinstance(job.options.solver, Solver):
+        return job
+    names = offered(job.solver.name, _section(job.options))
+    solvers = {name: _solver(replace(job.options, quality=name)) for name in names}
+    pixels = job.size[0] * job.size[1] * job.plan.share * (job.options.samples or 1)
+    quality, seconds = quality_within(limit, solvers, prior, pixels)
+    if seconds > limit:
+        logger.warning("about %.0f s are needed, more than the limit of %.0f s", seconds, limit)
+    return replace(job, options=replace(job.options, quality=quality), solver=solvers[quality])
 
 
 def prepare(image: Source, options: Options) -> Job:
@@ -193,9 +215,14 @@ def _solver(options: Options) -> Solver:
 
 
 def _named_solver(name: str | None, options: Options) -> Solver:
-    preset = Superres(options.factor).preset if options.task == "superres" else options.task.removeprefix("blind-")
-    name = name or choose(options.preset, preset, sampling=options.samples is not None)
-    return build(name, options.preset, preset, options.settings)
+    section = _section(options)
+    name = name or choose(options.preset, section, sampling=options.samples is not None)
+    return build(name, options.preset, section, options.settings, options.quality)
+
+
+def _section(options: Options) -> str:
+    """The task's section of the preset tables."""
+    return Superres(options.factor).preset if options.task == "superres" else options.task.removeprefix("blind-")
 
 
 def _plan(size: tuple[int, int], options: Options, solver: Solver) -> Plan:

@@ -42,6 +42,11 @@ class Plan:
     tile: int | None
     max_pixels: int
 
+    @property
+    def share(self) -> float:
+        """About how many pixels the network sees for each of the picture: tiles overlap."""
+        return 1.0 if self.tile is None else (self.tile / (self.tile - overlap_of(self.tile))) ** 2
+
     def apply(self, prior: Prior, size: tuple[int, int]) -> Prior:
         """The prior behind this plan's tiles; the prior itself where everything fits.
 

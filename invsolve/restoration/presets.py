@@ -12,9 +12,12 @@ from typing import Any
 from invsolve.core.checks import InputError, nearest
 from invsolve.core.solver import Solver
 
-__all__ = ["build", "choose", "fitted", "table"]
+__all__ = ["QUALITIES", "build", "choose", "fitted", "offered", "table"]
 
 DEFAULT = "natural"
+
+QUALITIES = ("fast", "balanced", "best")
+"""From few network calls to many; "balanced" is the table as it is."""
 
 
 @cache
@@ -35,18 +38,33 @@ def choose(prior: str, task: str, *, sampling: bool) -> str:
     return table(prior)[task]["samples" if sampling else "point"]
 
 
-def build(name: str, prior: str, task: str, changes: Mapping[str, Any]) -> Solver:
-    """The solver `name` with the table's settings for `task` and some of one's own.
+@cache
+def qualities() -> Mapping[str, Any]:
+    """What the qualities change in the table, {quality: {task: {solver name: settings}}}."""
+    return tomllib.loads((files("invsolve") / "presets" / "quality.toml").read_text(encoding="utf-8"))
+
+
+def offered(name: str, task: str) -> tuple[str, ...]:
+    """The qualities for which there are settings of a solver on a task."""
+    return tuple(q for q in QUALITIES if q == "balanced" or name in qualities()[q].get(task, {}))
+
+
+def build(name: str, prior: str, task: str, changes: Mapping[str, Any], quality: str = "balanced") -> Solver:
+    """The solver `name` with the table's settings for `task`, those of the quality, and some of one's own.
 
     Raises:
-        InputError: unknown solver or setting (with the nearest names), or a value of the wrong type.
+        InputError: unknown solver or setting (with the nearest names), a value of the wrong type, or a quality without
+            settings.
     """
     from invsolve.solvers import SOLVERS
 
     kind = SOLVERS[name]
     if not kind.needs.cost:
         raise InputError(f"{name} does not look at the degraded picture: choose another solver")
-    return kind(**fitted(name, {**table(prior)[task].get(name, {}), **changes}))
+    if quality not in offered(name, task):
+        raise InputError(f"{name} has no settings of the quality {quality!r} for {task}: give --set, or leave it away")
+    own = qualities().get(quality, {}).get(task, {}).get(name, {})
+    return kind(**fitted(name, {**table(prior)[task].get(name, {}), **own, **changes}))
 
 
 def fitted(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:

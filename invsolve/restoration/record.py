@@ -43,6 +43,8 @@ def make_record(job: Job, prior: Prior, result: Result, misfits: list[float]) ->
         "solver": {"name": job.solver.name, "settings": _settings(job.solver)},
         "seed": options.seed,
         "samples": options.samples,
+        "quality": options.quality,
+        "precision": _precision(prior),
         "estimate": "point estimate" if options.samples is None else f"mean of {options.samples} samples",
         "device": str(prior.device),
         "plan": dataclasses.asdict(plan),
@@ -51,6 +53,13 @@ def make_record(job: Job, prior: Prior, result: Result, misfits: list[float]) ->
         "misfit": misfits,
         "stats": dataclasses.asdict(stats),
     }
+
+
+def _precision(prior: Prior) -> str:
+    """Of the network's products."""
+    speed = getattr(getattr(prior, "prior", prior), "speed", None)
+    dtype = getattr(speed, "dtype", None) or prior.dtype
+    return str(dtype).removeprefix("torch.")
 
 
 def _settings(solver: Solver) -> dict[str, Any]:

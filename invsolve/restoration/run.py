@@ -17,8 +17,9 @@ from invsolve.core.problem import Problem
 from invsolve.core.result import Result
 from invsolve.io import Picture
 from invsolve.restoration.inputs import Source
-from invsolve.restoration.job import Job, Options, device_of, prepare
+from invsolve.restoration.job import Job, Options, device_of, paced, prepare
 from invsolve.restoration.noise import QUANTISATION
+from invsolve.restoration.pace import precision_of
 from invsolve.restoration.record import make_record
 from invsolve.restoration.scores import score
 from invsolve.restoration.tasks import BlindDeblur, resized
@@ -96,6 +97,10 @@ def restore(
             tile: side in pixels of the network's tiles; chosen from `memory` by default.
             checkpoint: a file from which an interrupted run goes on.
             checkpoint_seconds: how often it is written (10).
+            quality: "fast", "balanced" or "best" ("balanced"): settings for few or many network calls.
+            time_limit: seconds; the best quality that they allow is chosen, from calls timed on this machine.
+            precision: of the network's products, "float32", "bfloat16" or "auto": bfloat16 for `natural` where the
+                processor multiplies it in hardware. States are float32 in any case.
 
     Raises:
         InputError: anything that cannot be done, before work starts.
@@ -121,7 +126,9 @@ def run(job: Job, prior: Prior | None = None, *, callbacks: Sequence[Callable[[P
     from invsolve.costs import GaussianLikelihood
 
     job = job.identified()
-    prior = job.plan.apply(load_prior(job.options) if prior is None else prior, job.size)
+    prior = load_prior(job.options) if prior is None else prior
+    job = paced(job, prior)
+    prior = job.plan.apply(prior, job.size)
     channels = len(job.y)
     sigma = max(job.sigma, QUANTISATION) * (1.0 if channels == 3 else 3**0.5)
     cost = GaussianLikelihood(job.operator, job.y.expand(3, -1, -1)[None], sigma)
@@ -151,7 +158,9 @@ def load_prior(options: Options) -> Prior:
         return options.prior
     from invsolve import priors
 
-    return priors.load(options.prior, device=device_of(options))
+    device = device_of(options)
+    dtype = precision_of(options.precision, options.prior, device)
+    return priors.load(options.prior, device=device, **({} if dtype is None else {"dtype": dtype}))
 
 
 def _restoration(job: Job, prior: Prior, result: Result) -> Restoration:

@@ -1,0 +1,120 @@
+"""How time and memory grow with the picture, the samples, the steps and the tiles; and what starting up costs."""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.speed.pairs import RESULTS, Timing, markdown, save
+
+__all__ = ["growth", "one", "start"]
+
+Run = Mapping[str, Any]
+
+
+def one(side: int, options: Run) -> dict[str, float]:
+    """Restore one smooth picture of `side` by `side`: seconds, network calls, peak memory of the process in GiB."""
+    import torch
+    from torch.nn import functional as F
+
+    from invsolve.restoration import restore
+    from invsolve.restoration.job import Options
+    from invsolve.restoration.run import load_prior
+
+    coarse = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    picture = F.interpolate(coarse, size=(side, side), mode="bicubic")[0].clamp(0, 1)
+    load_prior(Options())
+    began, processor = time.perf_counter(), time.process_time()
+    done = restore(picture, "superres", simulate=True, noise=0.01, **options)
+    seconds, processor = time.perf_counter() - began, time.process_time() - processor
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    stats = done.record["stats"]
+    calls = stats["network_forwards"] + stats["network_backwards"]
+    return {"seconds": seconds, "processor_seconds": processor, "calls": calls, "peak_gib": peak}
+
+
+def growth(
+    sides: Sequence[int], sample_counts: Sequence[int], tiles: Sequence[int], settings: Mapping[str, Any]
+) -> None:
+    """Each run in a process of its own, so that each has its own peak of memory."""
+    cases: list[tuple[str, int, dict[str, Any]]] = [("side", side, {"settings": settings}) for side in sides]
+    sampler = {"solver": "dps", "settings": {"n_steps": 4}}
+    cases += [("samples", n, {**sampler, "samples": n}) for n in sample_counts]
+    cases += [("steps", n, {"settings": {"n_steps": n}}) for n in (2, 4, 8)]
+    cases += [("tile", tile, {"settings": {"n_steps": 2}, "tile": tile}) for tile in tiles]
+    rows = []
+    for what, value, options in cases:
+        side = value if what == "side" else 512 if what == "tile" else 128
+        words = [sys.executable, "-m", "benchmarks.speed", "one", str(side), json.dumps(options)]
+        out = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+        rows.append({"what": what, "value": value, "side": side, **json.loads(out.splitlines()[-1])})
+        print(rows[-1], flush=True)
+    slopes = {
+        what: _slope([r for r in rows if r["what"] == what], squared=what == "side") for what in ("side", "samples")
+    }
+    cells = []
+    for row in rows:
+        seconds = [f"{row[key]:.2f}" for key in ("seconds", "processor_seconds")]
+        cells.append([row["what"], row["value"], row["side"], *seconds, f"{row['calls']:g}", f"{row['peak_gib']:.2f}"])
+    head = ["varied", "value", "side", "seconds", "processor seconds", "network calls", "peak memory, GiB"]
+    table = (
+        markdown(head, cells)
+        + f"\nProcessor time grows as pixels^{slopes['side']:.2f}, samples^{slopes['samples']:.2f}.\n"
+    )
+    save("growth", rows, table, slopes=slopes, settings=settings)
+    _plot(rows)
+
+
+def _slope(rows: Sequence[Run], *, squared: bool) -> float:
+    """Least squares of log(processor seconds) on log(value), or on that of its square; nan for fewer than two rows."""
+    points = [(math.log(r["value"]) * (2 if squared else 1), math.log(r["processor_seconds"])) for r in rows]
+    if len(points) < 2:
+        return math.nan
+    x, y = (sum(p[i] for p in points) / len(points) for i in (0, 1))
+    return sum((a - x) * (b - y) for a, b in points) / sum((a - x) ** 2 for a, _ in points)
+
+
+def _plot(rows: Sequence[Run]) -> None:
+    from matplotlib import pyplot as plt
+
+    part = [r for r in rows if r["what"] == "side"]
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.2))
+    for axis, key, label in ((axes[0], "processor_seconds", "processor seconds"), (axes[1], "peak_gib", "peak GiB")):
+        axis.loglog([r["value"] ** 2 for r in part], [r[key] for r in part], "o-")
+        axis.set_xlabel("pixels")
+        axis.set_ylabel(label)
+    figure.tight_layout()
+    figure.savefig(RESULTS / "growth.png", dpi=120)
+    plt.close(figure)
+
+
+START = {
+    "python": [sys.executable, "-c", "pass"],
+    "import torch": [sys.executable, "-c", "import torch"],
+    "import invsolve": [sys.executable, "-c", "import invsolve"],
+    "import deepinv": [sys.executable, "-W", "ignore", "-c", "import deepinv"],
+    "import azula": [sys.executable, "-c", "import azula.sample"],
+    "invsolve --help": [sys.executable, "-m", "invsolve", "--help"],
+    "invsolve restore --help": [sys.executable, "-m", "invsolve", "restore", "--help"],
+    "priors.load('natural')": [sys.executable, "-c", "import invsolve; invsolve.priors.load('natural')"],
+}
+
+
+def start(rounds: int) -> None:
+    """Processor seconds of fresh processes, in turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in START}
+    for _ in range(rounds):
+        for name, words in START.items():
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run(words, check=True, capture_output=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            seconds[name].append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    rows = [{"command": name, "timing": Timing.of(values)} for name, values in seconds.items()]
+    cells = [[f"`{r['command']}`", f"{r['timing'].median:.2f}", f"{r['timing'].least:.2f}"] for r in rows]
+    save("start", rows, markdown(["", "processor seconds, median", "least"], cells))

@@ -1,0 +1,115 @@
+"""How fast a restoration goes: the network's precision, and the quality that a time limit allows."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+from invsolve.core.checks import InputError
+from invsolve.core.driver import solve
+from invsolve.core.prior import Prior
+from invsolve.core.problem import Problem
+from invsolve.core.schedule import Schedule
+from invsolve.core.solver import Solver
+
+__all__ = ["check_pace", "multiplies_bfloat16", "network_calls", "precision_of", "quality_within"]
+
+SIDE, MARGIN = 128, 1.2
+"""Side of the picture on which a call is timed, and what is allowed for everything but the network."""
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 numbers in hardware."""
+    if device.type == "cpu":
+        can = torch.cpu.get_capabilities()
+        return bool(can.get("amx_bf16") or can.get("avx512_bf16"))
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def precision_of(name: str, prior: str, device: torch.device) -> torch.dtype | None:
+    """The precision of a network's products, None for its own: "auto" is bfloat16 for `natural` where it helps.
+
+    Raises:
+        InputError: there is no such precision.
+    """
+    if name not in PRECISIONS:
+        raise InputError(f"precision is one of {', '.join(PRECISIONS)}; got {name!r}")
+    auto = name == "auto" and prior == "natural" and multiplies_bfloat16(device)
+    return torch.bfloat16 if name == "bfloat16" or auto else None
+
+
+class _Free(Prior):
+    """A prior that costs nothing."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+
+    def denoise(self, x_t: Tensor, t: float) -> Tensor:
+        return 0.5 * x_t
+
+
+def network_calls(solver: Solver, schedule: Schedule) -> tuple[float, float]:
+    """(forwards, input-gradients) of one sample, counted on a small picture with a prior that costs nothing."""
+    from invsolve.costs import GaussianLikelihood
+    from invsolve.operators import Denoising
+
+    operator = Denoising((3, 16, 16))
+    cost = GaussianLikelihood(operator, torch.full((1, 3, 16, 16), 0.5), 0.1)
+    stats = solve(Problem(_Free(schedule), cost), solver).stats
+    return stats.network_forwards, stats.network_backwards
+
+
+def seconds_of(solver: Solver, prior: Prior, pixels: float) -> float:
+    """About how long one sample of a picture takes: its calls, each timed on a small one and taken to grow linearly."""
+    forwards, backwards = network_calls(solver, prior.schedule)
+    x = torch.zeros(1, 3, SIDE, SIDE, dtype=prior.dtype, device=prior.device)
+    plain = _timed(prior, x, gradient=False)
+    guided = _timed(prior, x, gradient=True) if backwards else 0.0
+    return MARGIN * pixels / SIDE**2 * ((forwards - backwards) * plain + backwards * guided)
+
+
+def _timed(prior: Prior, x: Tensor, *, gradient: bool) -> float:
+    """Seconds of one call, the shorter of two after one to warm up."""
+    taken = []
+    for _ in range(3):
+        began = time.perf_counter()
+        with torch.set_grad_enabled(gradient):
+            leaf = x.clone().requires_grad_(gradient)
+            out = prior.denoise(leaf, 0.3)
+            if gradient:
+                torch.autograd.grad(out.sum(), leaf)
+        if x.is_cuda:
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - began)
+    return min(taken[1:])
+
+
+def quality_within(limit: float, choices: dict[str, Solver], prior: Prior, pixels: float) -> tuple[str, float]:
+    """The last of the choices (from fast to slow) that takes at most `limit` seconds, or the first; and its seconds."""
+    picked = None
+    for name, solver in choices.items():
+        seconds = seconds_of(solver, prior, pixels)
+        if picked is None or seconds <= limit:
+            picked = name, seconds
+    assert picked is not None
+    return picked
+
+
+def check_pace(quality: str, limit: float | None, checkpoint: object) -> None:
+    """Refuse options that make no sense.
+
+    Raises:
+        InputError: an unknown quality, a limit that is not above 0, or one together with a checkpoint.
+    """
+    from invsolve.restoration.presets import QUALITIES
+
+    if quality not in QUALITIES:
+        raise InputError(f"quality is one of {', '.join(QUALITIES)}; got {quality!r}")
+    if limit is not None and not limit > 0:
+        raise InputError(f"the time limit is in seconds and above 0, got {limit}")
+    if limit is not None and checkpoint is not None:
+        raise InputError("a time limit measures the machine anew each time, so that it cannot go on from a checkpoint")
