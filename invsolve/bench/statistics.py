@@ -34,7 +34,7 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95) -> tuple[fl
     x = numpy.asarray(values, dtype=float)
     if len(x) < 2 or not numpy.isfinite(x).all():
         return numpy.nan, numpy.nan
-    means = _counts(len(x)) @ (x - x.mean()) / len(x) + x.mean()
+    means = _counts(len(x)) @ (x - x.mean()).astype(numpy.float32) / len(x) + x.mean()
     low, high = numpy.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -55,7 +55,7 @@ def paired_test(differences: Sequence[float]) -> float:
         return 1.0
     observed = abs(d.mean()) * (1 - 1e-12)
     signs = _signs(n)
-    hits = int((numpy.abs(signs @ d) / n >= observed).sum())
+    hits = int((numpy.abs(signs @ d.astype(signs.dtype)) / n >= observed).sum())
     return hits / len(signs) if n <= EXACT_ITEMS else (1 + hits) / (1 + len(signs))
 
 
@@ -67,7 +67,7 @@ def _signs(n: int) -> Any:
         patterns = numpy.arange(2**n)[:, None] >> numpy.arange(n) & 1
     else:
         patterns = numpy.random.default_rng(n).integers(0, 2, size=(20_000, n))
-    return (2 * patterns - 1).astype(numpy.float32)
+    return (2 * patterns - 1).astype(float if n <= EXACT_ITEMS else numpy.float32)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
