@@ -56,7 +56,9 @@ def main() -> None:
     part = parts.add_parser("quality")
     part.add_argument("--side", type=int, default=96)
     part.add_argument("--tasks", nargs="+", default=list(quality.TASKS), choices=list(quality.TASKS))
-    part.set_defaults(run=lambda a: quality.run(a.side, a.tasks))
+    part.add_argument("--pictures", type=int, default=6)
+    part.add_argument("--methods", nargs="+", help="names of benchmarks/speed/quality.py (default all)")
+    part.set_defaults(run=lambda a: quality.run(a.side, a.tasks, a.pictures, a.methods))
     args = parser.parse_args()
     args.run(args)
 

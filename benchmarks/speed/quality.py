@@ -56,19 +56,18 @@ def methods(section: str) -> dict[str, Solver]:
     return found | {q: build(name, "natural", section, {}, q) for q in QUALITIES}
 
 
-def run(side: int, tasks: list[str]) -> None:
-    """Every method on every picture of every task, all pictures of a task as one batch."""
-    pictures = torch.stack([picture for _, picture in held_out(side)])
+def run(side: int, tasks: list[str], count: int, names: list[str] | None) -> None:
+    """The methods (all, or those named) on `count` pictures of every task, as one batch; kept after every row."""
+    pictures = torch.stack([picture for _, picture in held_out(side)][:count])
     prior = priors.load("natural", dtype=torch.bfloat16)
     rows: list[dict[str, Any]] = []
     for name in tasks:
         section, level = TASKS[name]
         for method, solver in methods(section).items():
-            rows.append(
-                {"task": name, "method": method, **_measured(_task(section, side), level, pictures, solver, prior)}
-            )
-            print(rows[-1], flush=True)
-    save("quality", rows, _table(rows, tasks), side=side, seed=0)
+            if names is None or method in names:
+                found = _measured(_task(section, side), level, pictures, solver, prior)
+                rows.append({"task": name, "method": method, **found})
+                save("quality", rows, _table(rows, tasks), side=side, pictures=len(pictures), seed=0)
     _plot(rows, tasks)
 
 

@@ -180,7 +180,7 @@ def _watch(run: _Run, state: State, info: Info) -> _Run:
 
 def _finite(state: State, info: Info) -> bool:
     """Whether every number is finite: a sum of finite ones may overflow, which costs a closer look and no more."""
-    values = (state.x, info.x0, *state.theta.values())
+    values = (state.x, *state.theta.values()) if info.x0 is state.x else (state.x, info.x0, *state.theta.values())
     return all(math.isfinite(value.sum().item()) for value in values)
 
 

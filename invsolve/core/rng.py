@@ -73,7 +73,8 @@ class Rng(NoiseSource):
 
     def normal(self, like: Tensor) -> Tensor:
         out = torch.empty(like.shape, dtype=torch.float32)
-        for row, generator in zip(out.unbind(), self._rows(like.shape[0]), strict=True):
+        generators = self._rows(like.shape[0])
+        for row, generator in zip(out.unbind() if len(generators) > 1 else (out,), generators, strict=True):
             row.normal_(generator=generator)
         return out.to(device=like.device, dtype=like.dtype)
 
