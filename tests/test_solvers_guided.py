@@ -294,3 +294,12 @@ def test_a_sample_that_breaks_leaves_the_others_alone(name):
     assert broken.status[0] == broken.status[2] == ("ok",)
     assert "non-finite" in broken.status[1][0]
     torch.testing.assert_close(broken.samples[[0, 2]], whole.samples[[0, 2]], rtol=0, atol=1e-9)
+
+
+def test_red_diff_starts_from_noise_where_no_picture_follows_from_the_measurement():
+    prior = toy.gaussian()
+    cost = costs.FunctionCost(lambda x: (x - 0.5).square().flatten(1).sum(1))
+    with pytest.raises(iv.CapabilityError, match="start='random'"):
+        iv.solve(iv.Problem(prior, cost), solvers.REDdiff(n_steps=4))
+    result = iv.solve(iv.Problem(prior, cost), solvers.REDdiff(n_steps=40, start="random", lr=0.1))
+    assert result.ok

@@ -38,7 +38,7 @@ class DDIM(PathSolver):
 
     name = "ddim"
     cite = "Song, Meng, Ermon 2021, arXiv 2010.02502"
-    needs = Needs(cost=False, blind=True)
+    needs = Needs(cost=False)
     differentiates = False
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
@@ -46,4 +46,4 @@ class DDIM(PathSolver):
         prediction = problem.prior.predict(state.x, now.t)
         x0 = problem.prior.clamp(prediction.x0) if self.clamp else prediction.x0
         x = ddim(now, self.eta, x0, prediction.eps, rng)
-        return State(x, state.k + 1, state.theta), Info(x0)
+        return State(x, state.k + 1), Info(x0)

@@ -26,7 +26,7 @@ Weighting = Literal["linear", "sqrt", "square", "log", "clipped", "constant"]
 
 @dataclass(frozen=True)
 class REDdiff(PathSolver):
-    """Adam on mu, from A^+ y, along falling t; n0, n1 ~ N(0, I), p = mu + sigma_x0 n0, x_t = alpha_t p + sigma_t n1:
+    """Adam on mu along falling t; n0, n1 ~ N(0, I), p = mu + sigma_x0 n0, x_t = alpha_t p + sigma_t n1:
 
         J = lam w(t) mean((eps(x_t, t) - n1) p) + mean(|y - A(p)|^2) / 2,    w = sigma_t / alpha_t or a function of it
 
@@ -42,6 +42,8 @@ class REDdiff(PathSolver):
         sigma_x0: standard deviation about mu.
         weighting: w = r, sqrt(r), r^2, log(1 + r), min(r, 1) or 1, with r = sigma_t / alpha_t.
         t_start: time of the first call.
+        start: the first mu, "guided" (A^+ y, as published) or "random" (standard normal, where no picture follows from
+            the measurement).
         times: a falling grid of one's own instead of n_steps and t_start.
         blind: unknown operator parameters make one Adam update of their own a step, "joint" with mu's or "alternating"
             before it.
@@ -53,6 +55,7 @@ class REDdiff(PathSolver):
     sigma_x0: float = 1e-4
     weighting: Weighting = "linear"
     t_start: float = 1.0
+    start: str = "guided"
     times: tuple[float, ...] | None = None
     blind: BlindUpdate = "joint"
 
@@ -64,9 +67,13 @@ class REDdiff(PathSolver):
     def __post_init__(self) -> None:
         if self.weighting not in get_args(Weighting):
             raise InputError(f"weighting is one of {get_args(Weighting)}, got {self.weighting!r}")
+        if self.start not in ("guided", "random"):
+            raise InputError(f"start is 'guided' or 'random', got {self.start!r}")
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
-        mu = problem.initial_estimate.to(problem.empty(n)).expand(n, *problem.state_shape).clone()
+        empty = problem.empty(n)
+        first = rng.normal(empty) if self.start == "random" else problem.initial_estimate.to(empty)
+        mu = first.expand_as(empty).clone()
         theta = start_parameters(problem, n, rng, mu)
         memory = {"mu": mu, "m": torch.zeros_like(mu), "v": torch.zeros_like(mu), **theta.memory}
         return State(mu, theta=theta.raw, memory=memory)
