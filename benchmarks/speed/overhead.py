@@ -25,9 +25,11 @@ def run(
             timings = alternate(contenders(name, Setting(batch=batch, steps=STEPS), who), rounds)
             rows.append({"solver": name, "batch": batch, "timings": timings})
             print(name, batch, {k: f"{1e3 * v.median / STEPS:.3f}" for k, v in timings.items()}, flush=True)
+            if keep:
+                head = ["solver", "batch", "bare loop", "invsolve", "of bare", "azula", "deepinv"]
+                table = markdown(head, _cells(rows))
+                save("overhead", rows, table, steps=STEPS, network_seconds=network, unit="seconds for all steps")
     if keep:
-        table = markdown(["solver", "batch", "bare loop", "invsolve", "of bare", "azula", "deepinv"], _cells(rows))
-        save("overhead", rows, table, steps=STEPS, network_seconds=network, unit="seconds for all steps")
         _plot(rows)
     return rows
 

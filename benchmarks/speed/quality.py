@@ -53,7 +53,7 @@ def methods(section: str) -> dict[str, Solver]:
         "DiffPIR, 10 steps": solvers.DiffPIR(n_steps=10, t_start=0.4, zeta=0.1),
     }
     name = choose("natural", section, sampling=False)
-    return found | {q: build(name, "natural", section, {}, q) for q in QUALITIES}
+    return {q: build(name, "natural", section, {}, q) for q in QUALITIES} | found
 
 
 def run(side: int, tasks: list[str], count: int, names: list[str] | None) -> None:
