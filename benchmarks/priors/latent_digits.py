@@ -3,7 +3,7 @@
     python -m benchmarks.priors.latent_digits --out tests/data/latent-digits
 
 An autoencoder takes 8 x 8 pictures to 2 x 4 x 4 latents; a U-Net predicts v on the cosine table with zero terminal
-signal-to-noise ratio, with the label 10 for no class. Between three and four minutes on one core.
+signal-to-noise ratio, with the label 10 for no class. About five minutes on one core.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def check_prior(
     report = Report(repr(prior))
     labelled = _labels(prior, report)
     if labelled is not None and not prior.items:
-        prior = labelled.given(label=0 if label is None else label)
+        prior = prior.given(label=0 if label is None else label)
     x0 = _clean(prior, natural_pictures(prior) if pictures is None else pictures)
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(x0)
     if not _runs(prior, x0, noise, report):
