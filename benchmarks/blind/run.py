@@ -7,7 +7,8 @@ by a Gaussian of standard deviation 2 and by camera shake of 25x25 and 9x9 pixel
 blurred picture, of the restoration with the true kernel, and of the blind one; the normalised correlation of the found
 kernel with the true one at the best shift, and the error |k - k*| / |k*| there. Blind restorations are compared with
 the truth at the best shift by whole pixels, as no measurement tells it. `--dmplug N` also runs blind DMPlug for N
-iterations. Results are written as JSON and Markdown beside this file.
+iterations; `--kernels-only` estimates kernels and restores nothing. Results are written as JSON and Markdown beside
+this file.
 """
 
 from __future__ import annotations
@@ -93,6 +94,19 @@ def measure(picture: Tensor, kernel: Tensor, prior: iv.Prior, seed: int) -> dict
     }
 
 
+def estimated(picture: Tensor, kernel: Tensor, seed: int) -> dict[str, Any]:
+    """One row without restorations: the kernel of the same measurement."""
+    task = BlindDeblur(kernel, kernel)
+    y, truth = task.degrade(picture)
+    y = y + NOISE * iv.Rng(seed, [("noise", 0)]).normal(y[None])[0]
+    began = time.process_time()
+    found = task.identified(y).kernel
+    seconds = time.process_time() - began
+    correlation, error = compare(found, kernel)
+    blurred = score(*task.aligned(y, truth))["psnr"]
+    return {"blurred": blurred, "correlation": correlation, "kernel_error": error, "cpu_seconds": seconds}
+
+
 def dmplug(picture: Tensor, kernel: Tensor, prior: iv.Prior, seed: int, iterations: int) -> dict[str, float]:
     """Blind DMPlug on the same measurement (of the part of the scene that is seen, mirrored beyond it)."""
     task = BlindDeblur(kernel, kernel)
@@ -111,9 +125,11 @@ def dmplug(picture: Tensor, kernel: Tensor, prior: iv.Prior, seed: int, iteratio
 def markdown(rows: list[dict[str, Any]]) -> str:
     """A line for each picture and kernel, and the means."""
     extra = ["dmplug"] if any("dmplug" in row for row in rows) else []
-    head = ["kernel", "picture", "blurred", "known kernel", "blind", *extra, "correlation", "kernel error"]
+    restored = ["known", "blind"] if all("blind" in row for row in rows) else []
+    names = ["known kernel", "blind"] if restored else []
+    head = ["kernel", "picture", "blurred", *names, *extra, "correlation", "kernel error"]
     lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
-    keys = ["blurred", "known", "blind", *extra, "correlation", "kernel_error"]
+    keys = ["blurred", *restored, *extra, "correlation", "kernel_error"]
     for kernel in dict.fromkeys(row["kernel"] for row in rows):
         part = [row for row in rows if row["kernel"] == kernel]
         mean = {key: statistics.fmean(row.get(key, float("nan")) for row in part) for key in keys}
@@ -131,16 +147,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bf16", action="store_true", help="run the network in bfloat16")
     parser.add_argument("--dmplug", type=int, metavar="N", help="iterations of blind DMPlug")
+    parser.add_argument("--kernels-only", action="store_true", help="estimate the kernels, restore nothing")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     args = parser.parse_args()
     pictures = {name: x for name, x in held_out().items() if args.pictures is None or name in args.pictures}
-    prior = iv.priors.load("natural", **({"dtype": torch.bfloat16} if args.bf16 else {}))
+    options = {"dtype": torch.bfloat16} if args.bf16 else {}
+    prior = None if args.kernels_only else iv.priors.load("natural", **options)
     rows = []
     for name in args.kernels:
         kernel = KERNELS[name]()
         for picture, x in pictures.items():
-            row = {"kernel": name, "picture": picture, **measure(x, kernel, prior, args.seed)}
-            if args.dmplug:
+            row = {"kernel": name, "picture": picture}
+            row |= estimated(x, kernel, args.seed) if prior is None else measure(x, kernel, prior, args.seed)
+            if args.dmplug and prior is not None:
                 row |= dmplug(x, kernel, prior, args.seed, args.dmplug)
             rows.append(row)
             print(json.dumps(row), flush=True)
@@ -151,10 +170,11 @@ def main() -> None:
 def write(args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     """The rows so far, as JSON and as Markdown."""
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "blind.json").write_text(
+    name = "kernels" if args.kernels_only else "blind"
+    (args.out / f"{name}.json").write_text(
         json.dumps({"seed": args.seed, "bf16": args.bf16, "rows": rows}, indent=1) + "\n"
     )
-    (args.out / "blind.md").write_text(markdown(rows))
+    (args.out / f"{name}.md").write_text(markdown(rows))
 
 
 if __name__ == "__main__":
