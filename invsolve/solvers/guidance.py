@@ -92,7 +92,7 @@ class Guidance(PathSolver):
         else:
             lam, memory = self.scale(row_norm(gradient), At(now.t, state.k, len(path)), state.memory)
             guidance = per_sample(lam, gradient) * gradient
-        guided, guidance = self._guided(state.x, now, free, guidance)
+        guided, guidance = self._guided(now, free, guidance)
         if self.sampler == "em":
             x = self._euler_maruyama(problem, state.x, now, guided, rng)
         else:
@@ -119,15 +119,15 @@ class Guidance(PathSolver):
             (slope,) = torch.autograd.grad(energy.sum(), x_t)
         return prediction.detach(), energy.detach(), -slope
 
-    def _guided(self, x: Tensor, now: Step, free: Prediction, guidance: Tensor) -> tuple[Prediction, Tensor]:
+    def _guided(self, now: Step, free: Prediction, guidance: Tensor) -> tuple[Prediction, Tensor]:
         """The guided prediction, and the guidance that the rule's limit leaves of it."""
         if now.alpha_t == 0.0:
             return free, guidance
         x0 = free.x0 + (now.sigma_t**2 / now.alpha_t) * guidance
-        limited = self.scale.limit(x0)
+        eps, limited = free.eps - now.sigma_t * guidance, self.scale.limit(x0)
         if limited is x0:
-            return Prediction(x0, free.eps - now.sigma_t * guidance), guidance
-        eps = (x - now.alpha_t * limited) / now.sigma_t
+            return Prediction(x0, eps), guidance
+        eps = eps - (now.alpha_t / now.sigma_t) * (limited - x0)
         return Prediction(limited, eps), (free.eps - eps) / now.sigma_t
 
     def _euler_maruyama(self, problem: Problem, x: Tensor, now: Step, guided: Prediction, rng: NoiseSource) -> Tensor:
