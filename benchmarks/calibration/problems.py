@@ -155,7 +155,7 @@ PROBLEMS = {
             laws.scattered,
             0.05,
             1,
-            256,
+            128,
         ),
         BenchmarkProblem(
             "picture-superres",
@@ -164,7 +164,7 @@ PROBLEMS = {
             lambda shape: SmallSuperResolution(shape, 4),
             0.02,
             1,
-            256,
+            128,
         ),
         BenchmarkProblem(
             "picture-deblur",
@@ -173,10 +173,10 @@ PROBLEMS = {
             lambda shape: operators.GaussianBlur(shape, 1.5),
             0.02,
             1,
-            256,
+            128,
         ),
         BenchmarkProblem(
-            "pictures-inpaint", "3x16x16 1/f mixture of 2, a box missing, sigma 0.1", laws.pictures, _box, 0.1, 1, 256
+            "pictures-inpaint", "3x16x16 1/f mixture of 2, a box missing, sigma 0.1", laws.pictures, _box, 0.1, 1, 128
         ),
     )
 }
