@@ -111,7 +111,7 @@ class TDS(PathSolver):
         x0, eps, slope, twist = (pick(v, kept) for v in (x0, eps, slope, twist))
         c1, c2 = ddim_coefficients(now, self.eta)
         z = rng.normal(x0)
-        x_s = now.alpha_s * x0 + c2 * eps + c1**2 * slope + c1 * z
+        x_s = torch.add(torch.add(now.alpha_s * x0, eps, alpha=c2), z, alpha=c1) + c1**2 * slope
         # log p / q of N(mean, c1^2 I) against N(mean + c1^2 slope, c1^2 I) at x_s
         ratio = -(c1 * z * slope + 0.5 * c1**2 * slope.square()).flatten(2).sum(2)
         memory = {"particles": x_s, "log_weights": log_weights - twist + ratio}

@@ -45,8 +45,9 @@ class Report:
         return [check for check in self.checks if not check.passed]
 
     def error(self, name: str, value: float, limit: float, detail: str = "") -> None:
-        """Record a relative error that must be at most `limit`; nan fails."""
-        self.checks.append(Check(name, value <= limit, value, limit, detail))
+        """Record a relative error that must be at most `limit`; nan fails; the detail is shown where it is not."""
+        holds = value <= limit
+        self.checks.append(Check(name, holds, value, limit, "" if holds else detail))
 
     def fact(self, name: str, holds: bool, detail: str = "") -> bool:
         """Record a property that holds or not; the detail is shown where it does not."""
