@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -169,7 +170,9 @@ def _tidy(kernel: Tensor, settings: KernelEstimator) -> Tensor:
 
     kernel = torch.where(kernel < settings.threshold * kernel.max(), 0.0, kernel)
     kernel = kernel / kernel.sum()
-    labels = torch.from_numpy(ndimage.label(kernel.numpy() > 0, [[1] * 3] * 3)[0]).long()
+    parts = np.zeros(kernel.shape, np.int32)
+    ndimage.label(kernel.numpy() > 0, [[1] * 3] * 3, output=parts)
+    labels = torch.from_numpy(parts).long()
     mass = torch.zeros(int(labels.max()) + 1).index_add_(0, labels.flatten(), kernel.flatten())
     kernel = torch.where(mass[labels] < min(settings.stray, float(mass.max())), 0.0, kernel)
     return kernel / kernel.sum()
