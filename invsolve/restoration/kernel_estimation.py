@@ -2,18 +2,14 @@
 
 Coarse to fine over the picture's scales, two steps in turn:
 
-    picture   x = argmin |k * x - y|^2 + lam |grad x|_0
+    picture   x = argmin |k * x - y|^2 + lam |grad x|_0, then a few shock-filter steps: few, sharp edges
     kernel    k = argmin |k * g - grad y|^2 + ridge |k|^2,  k >= 0, sum k = 1,  g = the strongest gradients of x
 
-The picture has fewer and sharper edges than a photograph, which is what moves k: a picture that only explains y leaves
-every k where it is, and drifts towards no blur at all (Levin, Weiss, Durand and Freeman 2009, "Understanding and
-evaluating blind deconvolution algorithms", CVPR). The gradient-sparse picture is that of Xu, Zheng and Jia 2013,
-"Unnatural L0 sparse representation for natural image deblurring", CVPR; pruning of the kernel follows Pan, Hu, Su and
-Yang 2014, "Deblurring text images via L0-regularized intensity and gradient prior", CVPR. What these edges are good
-for is the kernel; the picture itself is then restored by the prior.
-
-Both steps are circular convolutions on a grid larger than the picture. What y would be in the margin is unknown: it is
-filled with what the present x and k say it is, so that the border has no say in the fit.
+The picture is made sharper than k alone explains, which is what moves k: a picture that only explains y leaves every k
+where it is, and drifts towards no blur at all (Levin, Weiss, Durand and Freeman 2009, "Understanding and evaluating
+blind deconvolution algorithms", CVPR). Edge prediction follows Cho and Lee 2009, "Fast motion deblurring", ACM Trans.
+Graph.; the gradient-sparse picture Xu, Zheng and Jia 2013, "Unnatural L0 sparse representation for natural image
+deblurring", CVPR. What these edges are good for is the kernel; the picture itself is then restored by the prior.
 """
 
 from __future__ import annotations
@@ -21,7 +17,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -36,7 +31,7 @@ SMALLEST = 3
 LARGEST_SIDE = 768
 """Of larger pictures the part with the most contrast is used."""
 EPSILON = 1e-12
-KERNEL_STEPS = 100
+POWER_STEPS, KERNEL_STEPS = 6, 60
 
 
 @dataclass(frozen=True)
@@ -44,34 +39,25 @@ class KernelEstimator:
     """Settings of `estimate_kernel`.
 
     Args:
-        sparsities: lam at the coarsest scale for pictures in [0, 1], one an attempt; the best attempt is kept.
-        decay: of lam from turn to turn, down to `least_sparsity`.
-        least_sparsity: see above.
         n_steps: turns at each scale.
-        hardest: the penalty beta of half-quadratic splitting doubles from 2 lam up to this.
-        refills: the margin is filled anew every so many doublings, up to `last_refill` of beta.
-        last_refill: see above.
-        kept: share of the gradients that the kernel is fitted to.
-        ridge: in squared grey levels.
+        sparsity: lam of the first turn, for pictures in [0, 1].
+        decay: of lam from turn to turn, down to `least_sparsity`.
+        shocks: shock-filter steps of the first turn, falling to none.
+        kept: share of the gradients that the kernel is fitted to, first and last turn.
+        ridge: in units of the sum of the squared gradients.
         threshold: kernel entries below this share of the largest are none.
-        stray: connected parts of the kernel with a smaller share of its mass are none.
         growth: of the kernel's side from scale to scale.
-        judge: lam of the objective by which attempts are compared.
     """
 
-    sparsities: tuple[float, ...] = (4e-3, 1e-2)
-    decay: float = 1 / 1.1
-    least_sparsity: float = 1e-4
-    n_steps: int = 8
-    hardest: float = 1e4
-    refills: int = 4
-    last_refill: float = 1e3
-    kept: float = 0.1
-    ridge: float = 2.0
-    threshold: float = 0.05
-    stray: float = 0.02
-    growth: float = math.sqrt(2)
-    judge: float = 2e-3
+    n_steps: int = 12
+    sparsity: float = 3e-3
+    least_sparsity: float = 2e-4
+    decay: float = 0.85
+    shocks: int = 4
+    kept: tuple[float, float] = (0.08, 0.4)
+    ridge: float = 1e-2
+    threshold: float = 0.04
+    growth: float = 1.4
 
     def sides(self, size: int) -> list[int]:
         """Odd sides of the kernel from 3 to `size`, one a scale."""
@@ -96,12 +82,16 @@ def estimate_kernel(picture: Tensor, size: int, settings: KernelEstimator | None
     settings = settings or KernelEstimator()
     check_size(size, (picture.shape[1], picture.shape[2]))
     grey = _window(picture.detach().cpu().float().mean(0))
-    if float(_gradients(grey)[:, :-1, :-1].abs().max()) < 1e-4:
+    if float(_gradients(grey).abs().max()) < 1e-4:
         raise InputError("the picture has no contrast from which a blur could be told")
-    attempts = [_attempt(grey, size, lam, settings) for lam in settings.sparsities]
-    if len(attempts) > 1:
-        attempts.sort(key=lambda kernel: _objective(grey, kernel, settings))
-    return attempts[0].double() / attempts[0].double().sum()
+    kernel = gaussian_kernel(0.6, SMALLEST // 2).float()
+    for side in settings.sides(size):
+        scaled = (round(grey.shape[0] * side / size), round(grey.shape[1] * side / size))
+        y = grey if side == size else _resized(grey, scaled)
+        if side != kernel.shape[0]:
+            kernel = _tidy(_resized(kernel, (side, side)), settings.threshold)
+        kernel = _at_scale(y, kernel, settings)
+    return kernel.double() / kernel.double().sum()
 
 
 def check_size(size: int, picture: tuple[int, int]) -> None:
@@ -115,33 +105,16 @@ def check_size(size: int, picture: tuple[int, int]) -> None:
         )
 
 
-def _attempt(grey: Tensor, size: int, lam: float, settings: KernelEstimator) -> Tensor:
-    """The kernel at the last scale, from a small round one at the first."""
-    kernel = gaussian_kernel(0.6, SMALLEST // 2).float()
-    for side in settings.sides(size):
-        scaled = (round(grey.shape[0] * side / size), round(grey.shape[1] * side / size))
-        y = grey if side == size else _resized(grey, scaled)
-        if side != kernel.shape[0]:
-            kernel = _resized(kernel, (side, side)).clamp_min(0)
-            kernel = kernel / kernel.sum()
-        filled = _periodic(y, side // 2)
-        for _ in range(settings.n_steps):
-            x, filled = _sparse_picture(y, filled, kernel, lam, settings)
-            kernel = _tidy(_kernel_step(x, filled, kernel, settings), settings)
-            kernel = centre_of_mass(kernel)
-            lam = max(lam * settings.decay, settings.least_sparsity)
+def _at_scale(y: Tensor, kernel: Tensor, settings: KernelEstimator) -> Tensor:
+    for k in range(settings.n_steps):
+        progress = k / max(settings.n_steps - 1, 1)
+        lam = max(settings.sparsity * settings.decay**k, settings.least_sparsity)
+        x = _sparse_picture(y, kernel, lam)
+        x = _shock(x, round(settings.shocks * (1 - progress)))
+        kept = settings.kept[0] + (settings.kept[1] - settings.kept[0]) * progress
+        kernel = _tidy(_kernel_step(x, y, kernel, settings.ridge, kept), settings.threshold)
+        kernel = centre_of_mass(kernel)
     return kernel
-
-
-def _objective(y: Tensor, kernel: Tensor, settings: KernelEstimator) -> float:
-    """min over x of |k * x - y|^2 + lam |grad x|_0, a pixel: which kernel explains the picture by the fewest edges."""
-    lam = settings.judge
-    x, filled = _sparse_picture(y, _periodic(y, kernel.shape[0] // 2), kernel, lam, settings)
-    size = (x.shape[0], x.shape[1])
-    seen = (slice(0, y.shape[0]), slice(0, y.shape[1]))
-    misfit = torch.fft.irfft2(_transfer(kernel, size) * torch.fft.rfft2(x), size) - filled
-    edges = _gradients(x).square().sum(0) > 4 * lam / settings.hardest
-    return float(misfit[seen].square().mean() + lam * edges[seen].float().mean())
 
 
 def _window(grey: Tensor) -> Tensor:
@@ -149,7 +122,7 @@ def _window(grey: Tensor) -> Tensor:
     h, w = min(grey.shape[0], LARGEST_SIDE), min(grey.shape[1], LARGEST_SIDE)
     if (h, w) == tuple(grey.shape):
         return grey
-    contrast = F.pad(_gradients(grey)[:, :-1, :-1].square().sum(0), (0, 1, 0, 1))[None, None]
+    contrast = F.pad(_gradients(grey).square().sum(0), (0, 1, 0, 1))[None, None]
     sums = F.avg_pool2d(contrast, (h, w), stride=32)[0, 0]
     row, column = divmod(int(sums.argmax()), sums.shape[1])
     return grey[32 * row : 32 * row + h, 32 * column : 32 * column + w]
@@ -160,21 +133,12 @@ def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _gradients(x: Tensor) -> Tensor:
-    """Circular forward differences along rows and columns, [2, H, W]."""
-    return torch.stack([x.roll(-1, 1) - x, x.roll(-1, 0) - x])
+    """Forward differences along columns and rows, [2, H - 1, W - 1]."""
+    return torch.stack([x[1:, 1:] - x[1:, :-1], x[1:, 1:] - x[:-1, 1:]])
 
 
-def _tidy(kernel: Tensor, settings: KernelEstimator) -> Tensor:
-    """The kernel without its faint entries and its small unconnected parts (the largest part always stays)."""
-    from scipy import ndimage
-
-    kernel = torch.where(kernel < settings.threshold * kernel.max(), 0.0, kernel)
-    kernel = kernel / kernel.sum()
-    parts = np.zeros(kernel.shape, np.int32)
-    ndimage.label(kernel.numpy() > 0, [[1] * 3] * 3, output=parts)
-    labels = torch.from_numpy(parts).long()
-    mass = torch.zeros(int(labels.max()) + 1).index_add_(0, labels.flatten(), kernel.flatten())
-    kernel = torch.where(mass[labels] < min(settings.stray, float(mass.max())), 0.0, kernel)
+def _tidy(kernel: Tensor, threshold: float) -> Tensor:
+    kernel = torch.where(kernel < threshold * kernel.max(), 0.0, kernel)
     return kernel / kernel.sum()
 
 
@@ -189,28 +153,26 @@ def centre_of_mass(kernel: Tensor) -> Tensor:
     return moved / moved.sum()
 
 
-def _sparse_picture(
-    y: Tensor, filled: Tensor, kernel: Tensor, lam: float, settings: KernelEstimator
-) -> tuple[Tensor, Tensor]:
-    """(argmin |k * x - y|^2 + lam |grad x|_0 by half-quadratic splitting, y with its margin filled by k * x)."""
-    size = (filled.shape[0], filled.shape[1])
+def _sparse_picture(y: Tensor, kernel: Tensor, lam: float) -> Tensor:
+    """argmin |k * x - y|^2 + lam |grad x|_0 by half-quadratic splitting, on the scene that y shows and its margin."""
+    radius = kernel.shape[0] // 2
+    extended = _periodic(y, 2 * radius)
+    size = (extended.shape[0], extended.shape[1])
     blur = _transfer(kernel, size)
-    down, across = (2 * math.pi * torch.arange(n) / m for n, m in zip((size[0], size[1] // 2 + 1), size, strict=True))
-    steep = (2 - 2 * down.cos())[:, None] + (2 - 2 * across.cos())[None]
-    power, data = blur.abs().square(), blur.conj() * torch.fft.rfft2(filled)
-    x, beta, turn = filled, 2 * lam, 0
-    while beta < settings.hardest:
-        g = _gradients(x)
-        g = g * (g.square().sum(0) > lam / beta)
-        pulled = (g[0].roll(1, 1) - g[0]) + (g[1].roll(1, 0) - g[1])
-        spectrum = (data + beta * torch.fft.rfft2(pulled)) / (power + beta * steep + EPSILON)
-        x = torch.fft.irfft2(spectrum, size)
-        beta, turn = 2 * beta, turn + 1
-        if turn % settings.refills == 0 and beta < settings.last_refill:
-            filled = torch.fft.irfft2(blur * spectrum, size)
-            filled[: y.shape[0], : y.shape[1]] = y
-            data = blur.conj() * torch.fft.rfft2(filled)
-    return x, filled
+    across, down = extended.new_zeros(size), extended.new_zeros(size)
+    across[0, 0], across[0, -1], down[0, 0], down[-1, 0] = -1.0, 1.0, -1.0, 1.0
+    d_across, d_down = torch.fft.rfft2(across), torch.fft.rfft2(down)
+    data, power = blur.conj() * torch.fft.rfft2(extended), blur.abs().square()
+    steep = d_across.abs().square() + d_down.abs().square()
+    x, beta = extended, 2 * lam
+    while beta < 1e5:
+        g, h = x.roll(-1, 1) - x, x.roll(-1, 0) - x
+        edge = g * g + h * h > lam / beta
+        pulled = d_across.conj() * torch.fft.rfft2(g * edge) + d_down.conj() * torch.fft.rfft2(h * edge)
+        x = torch.fft.irfft2((data + beta * pulled) / (power + beta * steep + EPSILON), size)
+        beta *= 2.0
+    x = x.roll((radius, radius), (0, 1))
+    return x[: y.shape[0] + 2 * radius, : y.shape[1] + 2 * radius]
 
 
 def _periodic(y: Tensor, margin: int) -> Tensor:
@@ -231,31 +193,61 @@ def _transfer(kernel: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.fft.rfft2(grid.roll((-(side // 2), -(side // 2)), (0, 1)))
 
 
-def _kernel_step(x: Tensor, filled: Tensor, start: Tensor, settings: KernelEstimator) -> Tensor:
-    """argmin |k * g - grad y|^2 + ridge |k|^2 over k >= 0, then sum k = 1; g the strongest gradients of x.
+def _shock(x: Tensor, steps: int) -> Tensor:
+    """Osher and Rudin's shock filter, x - 0.2 sign(laplacian x) |grad x| a step, on a slightly smoothed picture."""
+    if steps == 0:
+        return x
+    x = 0.5 * x + 0.5 * F.avg_pool2d(_framed(x)[None, None], 3, 1)[0, 0]
+    for _ in range(steps):
+        p = _framed(x)
+        across, down = 0.5 * (p[1:-1, 2:] - p[1:-1, :-2]), 0.5 * (p[2:, 1:-1] - p[:-2, 1:-1])
+        curved = p[1:-1, 2:] + p[1:-1, :-2] + p[2:, 1:-1] + p[:-2, 1:-1] - 4 * x
+        # the sign is softened, so that flat parts with a little noise stay as they are
+        x = x - 0.2 * torch.tanh(50 * curved) * torch.hypot(across, down)
+    return x
 
-    The normal equations hold correlations of g at shifts within the kernel alone, so that accelerated projected
-    gradients (Beck and Teboulle 2009, FISTA) run on a grid of the kernel's size.
+
+def _framed(x: Tensor) -> Tensor:
+    return F.pad(x[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
+
+
+def _kernel_step(x: Tensor, y: Tensor, start: Tensor, ridge: float, kept: float) -> Tensor:
+    """argmin |k * g - grad y|^2 + ridge |k|^2 over k >= 0, sum k = 1, where y is seen; g the strongest gradients of x.
+
+    Accelerated projected gradients (Beck and Teboulle 2009, FISTA).
     """
-    side, size = start.shape[0], (x.shape[0], x.shape[1])
-    g = _gradients(x)
+    side = start.shape[0]
+    g, seen = _gradients(x), _gradients(y)
     strength = g.square().sum(0)
-    weakest = strength.flatten().sort().values[int((1 - settings.kept) * strength.numel())]
-    spectrum = torch.fft.rfft2(torch.where(strength >= weakest, g, 0.0))
-    auto = torch.fft.irfft2(spectrum.abs().square().sum(0), size)
-    cross = torch.fft.irfft2((spectrum.conj() * torch.fft.rfft2(_gradients(filled))).sum(0), size)
-    scale = auto[0, 0].clamp_min(EPSILON)
-    right = cross.roll((side // 2, side // 2), (0, 1))[:side, :side] / scale
-    ridge = settings.ridge / float(scale)
-    n = quick_length(3 * side)
-    reach = 2 * side - 1
-    near = F.pad(auto.roll((side - 1, side - 1), (0, 1))[:reach, :reach], (0, n - reach, 0, n - reach)) / scale
-    normal = torch.fft.rfft2(near.roll((1 - side, 1 - side), (0, 1)))
-    step = 1 / (float(normal.abs().max()) + ridge)
+    g = torch.where(strength >= strength.flatten().sort().values[int((1 - kept) * strength.numel())], g, 0.0)
+    grid = (quick_length(g.shape[1]), quick_length(g.shape[2]))
+    spectrum = torch.fft.rfft2(g, grid)
+    window = (slice(side - 1, side - 1 + seen.shape[1]), slice(side - 1, side - 1 + seen.shape[2]))
+    scale = strength.sum() * (seen[0].numel() / strength.numel())
+
+    def blurred(k: Tensor) -> Tensor:
+        return torch.fft.irfft2(spectrum * torch.fft.rfft2(k, grid), grid)[:, *window]
+
+    def back(r: Tensor) -> Tensor:
+        r = F.pad(r, (side - 1, 0, side - 1, 0))
+        return torch.fft.irfft2((spectrum.conj() * torch.fft.rfft2(r, grid)).sum(0), grid)[:side, :side] / scale
+
+    right, v, bound = back(seen), start, 1.0
+    for _ in range(POWER_STEPS):
+        v = back(blurred(v))
+        bound = float(v.norm())
+        v = v / bound
+    step = 1 / (1.1 * bound + ridge)
     k, z, t = start, start, 1.0
     for _ in range(KERNEL_STEPS):
-        slope = torch.fft.irfft2(normal * torch.fft.rfft2(z, (n, n)), (n, n))[:side, :side] + ridge * z - right
-        new = (z - step * slope).clamp_min(0)
+        new = _onto_simplex((z - step * (back(blurred(z)) + ridge * z - right)).flatten()).view(side, side)
         following = 0.5 * (1 + math.sqrt(1 + 4 * t * t))
         z, k, t = new + (t - 1) / following * (new - k), new, following
-    return k / k.sum() if float(k.sum()) > 0 else start
+    return k
+
+
+def _onto_simplex(v: Tensor) -> Tensor:
+    """The nearest point with entries of at least 0 that sum to one."""
+    down = v.sort(descending=True).values
+    excess = (down.cumsum(0) - 1) / torch.arange(1, len(v) + 1, dtype=v.dtype)
+    return (v - excess[int((down > excess).sum()) - 1]).clamp_min(0)
