@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import Any
 
@@ -42,10 +43,10 @@ class RayExecutor(Executor):
 
     def __init__(self, address: str, count: int = 0, threads: int = 1, gpus: float = 0.0) -> None:
         try:
-            import ray
+            ray: Any = importlib.import_module("ray")
         except ImportError as error:
             raise InputError("--ray needs Ray: pip install 'invsolve[ray]'") from error
-        self._ray: Any = ray
+        self._ray = ray
         options: dict[str, Any] = {"num_cpus": max(count, 1) * threads} if address == "local" else {"address": address}
         # A busy machine takes longer to start a node than Ray waits by default.
         os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
