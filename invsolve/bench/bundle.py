@@ -16,6 +16,7 @@ from invsolve.bench.store import Store, write_whole
 from invsolve.bench.table import tables
 from invsolve.bench.text import markdown, number
 from invsolve.core.checks import InputError
+from invsolve.core.files import written_whole
 from invsolve.metrics import METRICS
 
 __all__ = ["check_bundle", "compare", "export", "submit"]
@@ -72,10 +73,9 @@ def export(folder: Path, out: Path) -> int:
         import pyarrow.parquet
     except ImportError as error:
         raise InputError("Parquet needs pyarrow: pip install 'invsolve[bench]', or export to .csv") from error
-    part = out.with_name(f".{out.name}.part")
     content = {column: [row.get(column) for row in rows] for column in columns}
-    pyarrow.parquet.write_table(pyarrow.table(content), part)
-    part.replace(out)
+    with written_whole(out) as part:
+        pyarrow.parquet.write_table(pyarrow.table(content), part)
     return len(rows)
 
 

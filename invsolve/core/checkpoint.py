@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import resource
 import sys
 import time
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from invsolve.core.checks import InputError
 from invsolve.core.cost import Likelihood
+from invsolve.core.files import written_whole
 from invsolve.core.problem import Problem
 from invsolve.core.solver import Solver
 
@@ -39,12 +39,8 @@ def fingerprint(
 
 def atomic_save(content: Any, path: Path) -> None:
     """Write `content` so that `path` holds either the old file or the whole new one."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with written_whole(path) as part:
         torch.save(content, part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 class Checkpoint:

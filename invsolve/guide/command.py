@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from invsolve.core.checks import InputError
+from invsolve.core.files import written_whole
 
 __all__ = ["add_parser", "run"]
 
@@ -56,9 +57,8 @@ def run(args: argparse.Namespace) -> int:
     _write(sheet, out)
     record = {**result.config, "seed": args.seed, "samples": args.samples, "diverged": lost}
     record |= {"network_forwards": result.stats.network_forwards, "seconds": result.stats.seconds}
-    part = record_path.with_name(record_path.name + ".part")
-    part.write_text(json.dumps(record, indent=1) + "\n")
-    part.replace(record_path)
+    with written_whole(record_path) as part:
+        part.write_text(json.dumps(record, indent=1) + "\n")
     print(out)  # noqa: T201
     if lost:
         raise InputError(
@@ -135,6 +135,5 @@ def _write(sheet: Any, out: Path) -> None:
     image = Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet)
     factor = max(1, 512 // max(image.size))
     image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-    part = out.with_name(out.name + ".part")
-    image.save(part, "PNG")
-    part.replace(out)
+    with written_whole(out) as part:
+        image.save(part, "PNG")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from invsolve.core.checks import InputError
+from invsolve.priors.state import fill, read_weights, save_weights
 from invsolve.priors.unet import NoiseEmbedding
 
 __all__ = ["ClassifierConfig", "NoisyClassifier", "load_classifier", "save_classifier"]
@@ -102,14 +103,9 @@ class NoisyClassifier(nn.Module):
 
 def save_classifier(classifier: NoisyClassifier, path: str | Path, notes: dict[str, str] | None = None) -> None:
     """Write weights (float16) and configuration to a safetensors file, atomically."""
-    from safetensors.torch import save_file
-
-    path = Path(path)
     tensors = {k: v.detach().cpu().half().contiguous() for k, v in classifier.state_dict().items()}
-    temporary = path.with_name(path.name + ".part")
     metadata = {"format": _FORMAT, "config": json.dumps(asdict(classifier.config)), **(notes or {})}
-    save_file(tensors, str(temporary), metadata=metadata)
-    temporary.replace(path)
+    save_weights(Path(path), tensors, metadata)
 
 
 def load_classifier(path: str | Path, device: torch.device | str = "cpu") -> NoisyClassifier:
@@ -118,19 +114,10 @@ def load_classifier(path: str | Path, device: torch.device | str = "cpu") -> Noi
     Raises:
         InputError: no such file, or another kind of file.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="pt", device=str(device)) as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} is not a readable safetensors file: {error}") from error
-    if metadata.get("format") != _FORMAT:
+    weights = read_weights(path)
+    if weights.metadata.get("format") != _FORMAT:
         raise InputError(f"{path} holds no {_FORMAT} weights: write them with `invsolve train classifier`")
-    classifier = NoisyClassifier(ClassifierConfig(**json.loads(metadata["config"])))
-    try:
-        classifier.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(f"{path} does not fit its configuration: {error}") from error
-    return classifier.to(device).eval().requires_grad_(False)
+    with torch.device("meta"):
+        classifier = NoisyClassifier(ClassifierConfig(**json.loads(weights.metadata["config"])))
+    fill(classifier, weights.tensors, path, device=device)
+    return classifier.to(device)

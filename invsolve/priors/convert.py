@@ -22,6 +22,7 @@ from torch import Tensor
 
 from invsolve.core.checks import InputError
 from invsolve.priors.edm import FORMAT
+from invsolve.priors.state import save_weights
 
 __all__ = ["convert"]
 
@@ -119,8 +120,6 @@ def convert(source: Path, target: Path) -> dict[str, Any]:
     Raises:
         InputError: no such file, no pickle of this kind, a target that exists.
     """
-    from safetensors.torch import save_file
-
     if target.suffix != ".safetensors" or target.exists():
         raise InputError(f"the target must be a new .safetensors file, got {target}")
     outer = _network(_read(source), source)
@@ -135,12 +134,7 @@ def convert(source: Path, target: Path) -> dict[str, Any]:
         **_plain(_dictionary(model.state.get("_init_kwargs"))),
     }
     config = {"class": model.class_name, "outer": _plain(outer.state), "inner": keywords}
-    part = target.with_name(f"{target.name}.part")
-    try:
-        save_file(tensors, str(part), metadata={"format": FORMAT, "config": json.dumps(config)})
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    save_weights(target, tensors, {"format": FORMAT, "config": json.dumps(config)})
     return config
 
 

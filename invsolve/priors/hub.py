@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from invsolve.core.checks import InputError
+from invsolve.core.files import written_whole
 from invsolve.priors.cards import Card
 
 __all__ = ["cache_folder", "fetch", "fetch_repository", "sha256_of"]
@@ -200,9 +201,8 @@ def _verify(part: Path, target: Path, card: Card) -> None:
         )
     if not expected:
         log.warning("%s: its publisher states no checksum; SHA-256 %s is recorded", card.file, found)
-    temporary = record.with_name(f"{record.name}.part")
-    temporary.write_text(f"{found}  {card.file}\n")
-    temporary.replace(record)
+    with written_whole(record) as new:
+        new.write_text(f"{found}  {card.file}\n")
 
 
 def _trouble(error: OSError, part: Path) -> InputError:

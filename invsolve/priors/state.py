@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from invsolve.core.checks import InputError
+from invsolve.core.files import written_whole
 
-__all__ = ["Weights", "fill", "read_header", "read_weights"]
+__all__ = ["Weights", "fill", "read_header", "read_weights", "save_weights"]
 
 _WRAPPERS = ("ema", "model_ema", "params_ema", "ema_state_dict", "state_dict", "model", "model_state_dict", "params")
 """Names under which training scripts store the weights, the best ones first."""
@@ -83,6 +84,14 @@ def read_header(path: Path) -> dict[str, str]:
         return json.loads(text).get("__metadata__", {}) if text[:1] == b"{" else {}
     except (ValueError, AttributeError):
         return {}
+
+
+def save_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file; `path` holds either what it held before or the whole new file."""
+    from safetensors.torch import save_file
+
+    with written_whole(path) as part:
+        save_file(tensors, str(part), metadata=metadata)
 
 
 def _read_safetensors(path: Path) -> Weights:

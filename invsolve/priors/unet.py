@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from invsolve.priors.state import save_weights
+
 __all__ = ["Denoiser", "DenoiserConfig", "load_denoiser", "save_denoiser", "self_ensemble"]
 
 _FORMAT = "invsolve-denoiser-1"
@@ -237,14 +239,9 @@ def save_denoiser(
         dtype: storage type of the weights.
         notes: further metadata, such as the training step.
     """
-    from safetensors.torch import save_file
-
-    path = Path(path)
     tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in denoiser.state_dict().items()}
     metadata = {"format": _FORMAT, "config": denoiser.config.to_json(), **(notes or {})}
-    temporary = path.with_name(path.name + ".part")
-    save_file(tensors, str(temporary), metadata=metadata)
-    temporary.replace(path)
+    save_weights(Path(path), tensors, metadata)
 
 
 def load_denoiser(

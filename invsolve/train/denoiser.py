@@ -15,13 +15,13 @@ import signal
 import time
 from collections.abc import Generator
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from invsolve.core.checkpoint import atomic_save
 from invsolve.priors.labelled import LabelledDenoiser
 from invsolve.priors.unet import Denoiser, DenoiserConfig, save_denoiser
 from invsolve.train.average import PowerAverage
@@ -220,16 +220,10 @@ def _checkpoint(trainer: Trainer, validation: Validation, log: RunLog, losses: l
             best, best_name, best_score = candidate, name, score
     config = trainer.config
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    _save_atomically(trainer.state_dict(), config.state_path)
+    atomic_save(trainer.state_dict(), config.state_path)
     notes = {"step": str(trainer.step), "hours": f"{trainer.seconds / 3600:.2f}", "average": best_name}
     save_denoiser(best, config.out, notes=notes)
     log.add(trainer.step, trainer.seconds / 3600, float(np.mean(losses)), speed, best_name, scores)
-
-
-def _save_atomically(state: dict[str, Any], path: Path) -> None:
-    temporary = path.with_name(path.name + ".part")
-    torch.save(state, temporary)
-    temporary.replace(path)
 
 
 def _starting_state(config: DenoiserTraining) -> dict[str, Any] | None:
