@@ -7,12 +7,12 @@ import hashlib
 import os
 import sys
 import time
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from invsolve.core.checks import InputError
+from invsolve.core.settings import read_setting
 
 __all__ = ["add_parser"]
 
@@ -67,15 +67,7 @@ def run_command(args: argparse.Namespace) -> int:
 
 def _settings(args: argparse.Namespace) -> list[tuple[str, Any]]:
     """The changes of the command line, in its order."""
-    changes: list[tuple[str, Any]] = []
-    for text in args.settings:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise InputError(f"--set takes PART.NAME=VALUE, for example solver.n_steps=20, got {text!r}")
-        try:
-            changes.append((name, tomllib.loads(f"value = {value}")["value"]))
-        except tomllib.TOMLDecodeError:
-            changes.append((name, value))
+    changes = [read_setting(text, "solver.n_steps=20", "PART.NAME=VALUE") for text in args.settings]
     if args.data is not None:
         path = Path(args.data)
         changes += [("data.kind", "list" if path.is_file() else "folder"), ("data.path", str(path.resolve()))]

@@ -6,7 +6,6 @@ import argparse
 import logging
 import shlex
 import sys
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from invsolve.core.checks import InputError
 from invsolve.core.driver import Progress
+from invsolve.core.settings import read_setting
 from invsolve.restoration.job import Options, prepare
 from invsolve.restoration.outputs import check_targets, output_paths
 from invsolve.restoration.run import Restoration, load_prior, run
@@ -77,7 +77,7 @@ def _noise(text: str) -> float | str:
 
 def run_command(args: argparse.Namespace) -> int:
     """Restore every picture; all of them are checked before the first is begun."""
-    settings = dict(_setting(text) for text in args.settings)
+    settings = dict(read_setting(text, "n_steps=20") for text in args.settings)
     options = Options(**{name: getattr(args, name) for name in _SHARED}, settings=settings)
     _check_checkpoint(options, args.images)
     paths = output_paths(args.images, args.out)
@@ -104,17 +104,6 @@ def _check_checkpoint(options: Options, images: list[Path]) -> None:
     folder = Path(options.checkpoint).parent
     if not folder.is_dir():
         raise InputError(f"the folder {folder} does not exist: make it first")
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    """NAME=VALUE, the value as TOML would read it; bare words are text."""
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise InputError(f"--set takes NAME=VALUE, for example n_steps=20, got {text!r}")
-    try:
-        return name, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return name, value
 
 
 @contextmanager

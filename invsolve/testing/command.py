@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import inspect
 import sys
-import tomllib
 from typing import Any
 
 from invsolve.core.checks import InputError
+from invsolve.core.settings import read_setting
 
 __all__ = ["add_parser"]
 
@@ -46,7 +46,7 @@ def run_command(args: argparse.Namespace) -> int:
 
     from invsolve.testing.operators import check_operator
 
-    settings = dict(_setting(text) for text in args.settings)
+    settings = dict(read_setting(text, "factor=2") for text in args.settings)
     operator, theta = _made(args.operator, args.in_shape, settings)
     report = check_operator(
         operator,
@@ -89,13 +89,3 @@ def _made(name: str, in_shape: list[int] | None, settings: dict[str, Any]) -> tu
             "check_operator(operator, theta={...})"
         )
     return operator, {}
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise InputError(f"--set takes NAME=VALUE, for example factor=2, got {text!r}")
-    try:
-        return name, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return name, value
