@@ -17,37 +17,15 @@ from torch import Tensor
 
 from benchmarks.calibration.problems import PROBLEMS, Case
 from benchmarks.calibration.settings import Row, rows
+from benchmarks.common import SharedNoise
 from invsolve import CapabilityError, InvsolveError, solve
 from invsolve.bench.peers import PEERS, Peer, Unable, run_peer
-from invsolve.core.rng import NoiseSource
 from invsolve.diagnostics import calibrate, resolution
 
-__all__ = ["EXACT", "BatchNoise", "names", "run", "run_cell"]
+__all__ = ["EXACT", "names", "run", "run_cell"]
 
 EXACT = "exact samples"
 """The row that says what the statistics show for draws of the posterior itself."""
-
-
-class BatchNoise(NoiseSource):
-    """One generator for the whole batch, as peers draw: `Rng`'s stream a sample costs more here than the solvers do."""
-
-    def __init__(self, seed: int) -> None:
-        self._generator = torch.Generator().manual_seed(seed)
-
-    def normal(self, like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=self._generator, dtype=like.dtype)
-
-    def uniform(self, like: Tensor) -> Tensor:
-        return torch.rand(like.shape, generator=self._generator, dtype=like.dtype)
-
-    def poisson(self, rate: Tensor) -> Tensor:
-        return torch.poisson(rate, generator=self._generator)
-
-    def state(self) -> Tensor:
-        return self._generator.get_state()
-
-    def restore(self, state: Tensor) -> None:
-        self._generator.set_state(state)
 
 
 @lru_cache
@@ -97,7 +75,7 @@ def run_cell(problem: str, row: str, samples: int | None = None) -> dict[str, An
 
 def _ours(row: Row, built: Case) -> tuple[Tensor, dict[str, float]]:
     began = time.process_time()
-    result = solve(built.problem, row.solver, samples=built.samples, rng=BatchNoise(0))
+    result = solve(built.problem, row.solver, samples=built.samples, rng=SharedNoise(0))
     seconds = time.process_time() - began
     ended = torch.tensor([[sentence != "ok" for sentence in item] for item in result.status])
     draws = torch.where(ended[(...,) + (None,) * (result.samples.ndim - 2)], math.nan, result.samples)

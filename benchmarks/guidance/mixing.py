@@ -7,7 +7,8 @@ import time
 import torch
 from torch import Tensor
 
-from benchmarks.guidance.common import RESULTS, markdown, save
+from benchmarks.common import markdown
+from benchmarks.guidance.common import RESULTS, save
 from invsolve.diagnostics.mixing import local_minimisers, potential, rate_exponent, reverse_flow
 
 CONFIGURATIONS, STARTS = 6, 64

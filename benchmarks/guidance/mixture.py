@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 import invsolve as iv
-from benchmarks.guidance.common import RESULTS, SharedNoise, markdown, save, spread
+from benchmarks.common import SharedNoise, markdown
+from benchmarks.guidance.common import RESULTS, save, spread
 from invsolve import costs, priors, solvers
 from invsolve.diagnostics.control import (
     ControlEnergy,

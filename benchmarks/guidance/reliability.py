@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import invsolve as iv
-from benchmarks.guidance.common import RESULTS, SharedNoise, markdown, save
+from benchmarks.common import SharedNoise, markdown
+from benchmarks.guidance.common import RESULTS, save
 from invsolve import costs, solvers
 from invsolve.diagnostics.reliability import classifier_report, oscillating, oscillation, reliability_figure
 from invsolve.priors.labelled import LabelledMixture

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 import invsolve as iv
-from benchmarks.guidance.common import RESULTS, SharedNoise, markdown, save, spread
+from benchmarks.common import SharedNoise, markdown
+from benchmarks.guidance.common import RESULTS, save, spread
 from benchmarks.guidance.images import CLASSES, judge
 from invsolve import priors, solvers
 from invsolve.diagnostics.discrepancy import Trajectory, discrepancy_figure, noised, score_discrepancy

@@ -11,7 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.speed.pairs import RESULTS, Timing, markdown, save
+from benchmarks.common import markdown
+from benchmarks.speed.pairs import RESULTS, Timing, save
 
 __all__ = ["growth", "one", "start"]
 

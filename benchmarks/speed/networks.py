@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import invsolve as iv
+from benchmarks.common import markdown
 from benchmarks.speed.contenders import Setting, contenders
-from benchmarks.speed.pairs import alternate, markdown, save
+from benchmarks.speed.pairs import alternate, save
 from benchmarks.speed.published import published_ndtm
 from invsolve import costs, operators, priors, solvers
 from invsolve.core.problem import LinearData

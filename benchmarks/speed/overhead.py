@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from benchmarks.common import markdown
 from benchmarks.speed.contenders import WHO, Setting, contenders
-from benchmarks.speed.pairs import RESULTS, Timing, alternate, markdown, save
+from benchmarks.speed.pairs import RESULTS, Timing, alternate, save
 
 STEPS = 100
 

@@ -13,7 +13,9 @@ from typing import Any
 
 import torch
 
-__all__ = ["RESULTS", "Timing", "alternate", "machine", "markdown", "save"]
+from invsolve.core.files import written_whole
+
+__all__ = ["RESULTS", "Timing", "alternate", "machine", "save"]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -86,14 +88,6 @@ def save(name: str, rows: Sequence[Mapping[str, Any]], table: str, **more: Any) 
     content = {"machine": machine(), **more, "rows": rows}
     text = json.dumps(content, indent=1, default=lambda value: asdict(value)) + "\n"
     for ending, written in (("json", text), ("md", table)):
-        part = RESULTS / f"{name}.{ending}.part"
-        part.write_text(written, encoding="utf-8")
-        part.replace(RESULTS / f"{name}.{ending}")
+        with written_whole(RESULTS / f"{name}.{ending}") as part:
+            part.write_text(written, encoding="utf-8")
     print(table, flush=True)
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join(map(str, row)) + " |" for row in rows]
-    return "\n".join(lines) + "\n"

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 import invsolve as iv
+from benchmarks.common import markdown
 from benchmarks.restore.table import held_out
-from benchmarks.speed.pairs import RESULTS, markdown, save
+from benchmarks.speed.pairs import RESULTS, save
 from invsolve import costs, priors, solvers
 from invsolve.core.solver import Solver
 from invsolve.restoration.presets import QUALITIES, build, choose
