@@ -110,6 +110,8 @@ class Solver(ABC):
     cite: ClassVar[str]
     """The paper: authors, year, arXiv id."""
     needs: ClassVar[Needs] = Needs()
+    mode_seeking: ClassVar[bool] = False
+    """Whether it looks for one best estimate instead of posterior samples."""
     deterministic: ClassVar[bool] = False
     """Whether its samples are all the same."""
     differentiates: ClassVar[bool] = True

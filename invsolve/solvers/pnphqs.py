@@ -47,6 +47,7 @@ class PnPHQS(Solver):
     cite = "Zhang, Li, Zuo, Zhang, Van Gool, Timofte 2021, arXiv 2008.13751"
     needs = Needs(likelihood=True, linear=True)
     differentiates = False
+    mode_seeking = True
     deterministic = True
 
     def __post_init__(self) -> None:

@@ -63,6 +63,7 @@ class REDdiff(PathSolver):
     cite = "Mardani, Song, Kautz, Vahdat 2024, arXiv 2305.04391"
     needs = Needs(blind=True)
     differentiates = False
+    mode_seeking = True
 
     def __post_init__(self) -> None:
         if self.weighting not in get_args(Weighting):

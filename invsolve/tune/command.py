@@ -87,7 +87,7 @@ def run_command(args: argparse.Namespace) -> int:
 def preset_text(head: Sequence[str], tuned: Mapping[str, Mapping[str, Any]], present: Mapping[str, Any]) -> str:
     """The table: solvers of a section from the best to the worst, and what an earlier table had beside them."""
     from invsolve.bench.reading import toml_value
-    from invsolve.tune.search import MODE_SEEKING
+    from invsolve.solvers import SOLVERS
 
     def line(name: str, settings: Mapping[str, Any]) -> str:
         return f"{name} = {{ {', '.join(f'{key} = {toml_value(value)}' for key, value in settings.items())} }}"
@@ -96,7 +96,7 @@ def preset_text(head: Sequence[str], tuned: Mapping[str, Mapping[str, Any]], pre
     for section in dict.fromkeys([*tuned, *present]):
         trials, old = tuned.get(section, {}), present.get(section, {})
         order = sorted((n for n in trials if math.isfinite(trials[n].psnr)), key=lambda name: -trials[name].psnr)
-        samplers = sorted((n for n in order if n not in MODE_SEEKING), key=lambda n: -trials[n].values[0])
+        samplers = sorted((n for n in order if not SOLVERS[n].mode_seeking), key=lambda n: -trials[n].values[0])
         point = old.get("point") or order[0]
         sampler = old.get("samples") or (samplers[0] if samplers else order[0])
         if set(order) >= {n for n, s in old.items() if isinstance(s, Mapping)}:  # all were tuned on the same pictures

@@ -18,6 +18,7 @@ from invsolve.core.driver import solve
 from invsolve.core.prior import Prior
 from invsolve.metrics import METRICS, Case
 from invsolve.restoration.presets import table
+from invsolve.solvers import SOLVERS
 from invsolve.tune.spaces import SPACES, inside
 
 __all__ = ["TASKS", "Search", "Trial", "tune"]
@@ -32,7 +33,6 @@ TASKS: dict[str, tuple[TaskSpec, ...]] = {
 """What each section of a preset table is tuned on."""
 
 MARGIN, PENALTY, TOLERANCE = 0.03, 2.0, 0.1
-MODE_SEEKING = frozenset({"pnp-hqs", "red-diff"})
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,6 @@ def _judge(search: Search, solver: str, section: str, trial: Any) -> Trial:
     """Run one candidate on every picture and noise level of the section."""
     import optuna
 
-    from invsolve.solvers import SOLVERS
-
     fixed, space = SPACES[solver]
     settings = {**fixed, **{name: part.suggest(trial, name) for name, part in space.items()}}
     built = SOLVERS[solver](**settings)
@@ -186,7 +184,7 @@ def _found(
 ) -> Trial:
     means = {name: sum(values) / len(values) for name, values in scores.items()}
     misfit = math.exp(sum(math.log(max(v, 1e-6)) for v in scores["misfit"]) / len(scores["misfit"]))
-    off = 0.0 if solver in MODE_SEEKING else max(0.0, abs(math.log2(misfit)) - TOLERANCE)
+    off = 0.0 if SOLVERS[solver].mode_seeking else max(0.0, abs(math.log2(misfit)) - TOLERANCE)
     values = []
     for name in search.metrics:
         if name == "calls":
