@@ -11,7 +11,8 @@ import toy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import invsolve as iv
-from invsolve import costs, operators, solvers
+from invsolve import costs, operators, priors, solvers
+from invsolve.priors.guidance import classifier_free
 
 WAITING = {"_local_scalar_dense", "nonzero", "equal", "masked_select", "is_nonzero", "_unique2"}
 """Operations whose result, or whose size, must come back from the device before Python can go on."""
@@ -41,8 +42,11 @@ def waits_of_a_step(solver: iv.Solver) -> Counter[str]:
     operator = operators.Inpainting(toy.SHAPE, mask)
     clean = toy.gaussian().sample(2, iv.Rng(1))
     y = costs.GaussianLikelihood(operator, None, 0.05).simulate(clean, iv.Rng(2))
-    problem = iv.Problem(toy.gaussian(), costs.GaussianLikelihood(operator, y, 0.05)).on_prior()
-    rng = iv.Rng(0)
+    return waits_of_the_third_step(solver, iv.Problem(toy.gaussian(), costs.GaussianLikelihood(operator, y, 0.05)))
+
+
+def waits_of_the_third_step(solver: iv.Solver, problem: iv.Problem) -> Counter[str]:
+    problem, rng = problem.on_prior(), iv.Rng(0)
     state = solver.init(problem, 2, rng)
     for _ in range(2):
         state, _ = solver.step(problem, state, rng)
@@ -59,3 +63,11 @@ def test_no_step_waits_for_the_device(name):
 def test_a_rule_that_stops_at_the_residual_waits_and_is_seen():
     solver = dataclasses.replace(solvers.NDTM(n_steps=8, n_inner=3), stop=1.0)
     assert waits_of_a_step(solver)
+
+
+def test_labels_are_checked_when_they_are_bound_and_not_at_every_step():
+    digits = priors.load("digits")
+    labels = torch.tensor([3, 7])
+    guided = classifier_free(digits, 2.0, condition={"label": labels}, null={"label": 10})
+    for prior in (digits, digits.given(label=labels), guided):
+        assert not waits_of_the_third_step(solvers.DDIM(n_steps=5), iv.Problem(prior))

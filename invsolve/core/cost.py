@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, Self, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -166,7 +165,7 @@ class Likelihood(TerminalCost):
             value = getattr(self, noise, None)
             if isinstance(value, Tensor) and value.ndim:
                 changes[noise] = value[rows.to(value.device)]
-        return _unchecked(self, changes)
+        return replace(self, **changes)  # pyright: ignore[reportArgumentType]
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         if self.y is None:
@@ -193,14 +192,3 @@ def broadcast_sigma(sigma: float | Tensor, like: Tensor) -> Tensor | float:
     if isinstance(sigma, Tensor):
         return per_sample(sigma.to(like.dtype), like)
     return sigma
-
-
-LikelihoodType = TypeVar("LikelihoodType", bound=Likelihood)
-
-
-def _unchecked(likelihood: LikelihoodType, changes: Mapping[str, Any]) -> LikelihoodType:
-    """`dataclasses.replace` without the checks, which ask the device for a number: rows of checked data are sound."""
-    clone = object.__new__(type(likelihood))
-    for field in fields(likelihood):  # pyright: ignore[reportArgumentType]
-        object.__setattr__(clone, field.name, changes.get(field.name, getattr(likelihood, field.name)))
-    return clone

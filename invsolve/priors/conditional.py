@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from invsolve.core.checks import InputError
-from invsolve.core.prior import Prediction
 from invsolve.priors.network import NetworkPrior
 
 __all__ = ["ConditionalPrior"]
@@ -28,6 +28,7 @@ class ConditionalPrior(NetworkPrior):
     def __init__(self, module: nn.Module, n_classes: int, null: int | None = None, **settings: Any) -> None:
         super().__init__(module, **settings)
         self.n_classes, self.null = n_classes, null
+        self._null_label = None if null is None else torch.tensor(null, device=self.device)
 
     def given(self, **condition: Any) -> Self:
         """The prior of one class (a number), or of a class for each picture [B]; `null` is no class.
@@ -40,12 +41,13 @@ class ConditionalPrior(NetworkPrior):
             condition["label"] = self._checked(condition["label"])
         return super().given(**condition)
 
-    def predict(self, x_t: Tensor, t: float) -> Prediction:
-        if "label" not in self._given:
-            if self.null is None:
-                raise InputError(f"this prior needs a class: use prior.given(label=0 ... {self.n_classes - 1})")
-            return self.given(label=self.null).predict(x_t, t)
-        return super().predict(x_t, t)
+    @property
+    def _conditions(self) -> Mapping[str, Any]:
+        if "label" in self._given:
+            return self._given
+        if self._null_label is None:
+            raise InputError(f"this prior needs a class: use prior.given(label=0 ... {self.n_classes - 1})")
+        return {**self._given, "label": self._null_label}
 
     def _checked(self, label: Any) -> Tensor:
         values = torch.as_tensor(label, device=self.device)

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -70,22 +71,36 @@ class ConditionPair(Pair):
             raise InputError(
                 f"condition and null need the same names, got {sorted(self.condition)} and {sorted(self.null)}"
             )
-        self.leading.given(**self.condition)
-        self.leading.given(**self.null)
+        _ = self._one, self._two  # an error where the prior takes no such condition
+
+    @cached_property
+    def _one(self) -> Prior:
+        return self.leading.given(**self.condition)
+
+    @cached_property
+    def _two(self) -> Prior:
+        return self.leading.given(**self.null)
+
+    @cached_property
+    def _doubled(self) -> dict[int, Prior]:
+        """The prior with both conditions bound, by the number of rows of each: binding checks labels on the device."""
+        return {}
 
     def first(self, x_t: Tensor, t: float) -> Prediction:
-        return self.leading.given(**self.condition).predict(x_t, t)
+        return self._one.predict(x_t, t)
 
     def second(self, x_t: Tensor, t: float) -> Prediction:
-        return self.leading.given(**self.null).predict(x_t, t)
+        return self._two.predict(x_t, t)
 
     def both(self, x_t: Tensor, t: float) -> tuple[Prediction, Prediction]:
         n = len(x_t)
-        rows = {
-            name: torch.cat([_rows(self.condition[name], n, x_t), _rows(self.null[name], n, x_t)])
-            for name in self.condition
-        }
-        out = self.leading.given(**rows).predict(torch.cat([x_t, x_t]), t)
+        if n not in self._doubled:
+            rows = {
+                name: torch.cat([_rows(self.condition[name], n, x_t), _rows(self.null[name], n, x_t)])
+                for name in self.condition
+            }
+            self._doubled[n] = self.leading.given(**rows)
+        out = self._doubled[n].predict(torch.cat([x_t, x_t]), t)
         halves = [Prediction(out.x0[part], out.eps[part]) for part in (slice(n), slice(n, None))]
         if out.variance is not None:  # the learned variance of the condition
             halves[0] = halves[0].replace(variance=out.variance[:n])

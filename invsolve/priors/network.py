@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Mapping
 from typing import Any, Literal, Self, get_args
 
 import torch
@@ -90,7 +91,7 @@ class NetworkPrior(Prior):
     def predict(self, x_t: Tensor, t: float) -> Prediction:
         alpha, sigma = self.schedule(t)
         x = x_t / alpha if self.parametrization == "edm" else x_t
-        out = self._network(x, self._condition(x_t, t), self._given)
+        out = self._network(x, self._condition(x_t, t), self._conditions)
         out, variance = self._split(out.to(x_t.dtype), x_t)
         match self.parametrization:
             case "eps":
@@ -105,6 +106,11 @@ class NetworkPrior(Prior):
                 return Prediction(x0, lambda: scale * torch.add(x_t, out, alpha=alpha), variance)
             case _:
                 return Prediction(out, lambda: torch.sub(x_t, out, alpha=alpha) / sigma, variance)
+
+    @property
+    def _conditions(self) -> Mapping[str, Any]:
+        """The keyword arguments that the network is called with."""
+        return self._given
 
     def given(self, **condition: Any) -> Self:
         """The prior with keyword arguments bound to its network, for example y=labels ([B] or a number).

@@ -34,8 +34,8 @@ class RowNoise(NoiseSource):
 
 
 def repeated(problem: Problem, n: int, size: int) -> Problem:
-    """The problem of n * size rows, `size` for each of its n."""
-    return problem.select(torch.arange(n).repeat_interleave(size))
+    """The problem of n * size rows, `size` for each of its n; made once, since making it checks its data."""
+    return problem.once(("repeated", n, size), lambda: problem.select(torch.arange(n).repeat_interleave(size)))
 
 
 def pick(values: Tensor, index: Tensor) -> Tensor:
