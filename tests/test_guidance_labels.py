@@ -8,6 +8,7 @@ from test_guidance_weights import SHAPE, TIMES, close, law, states
 
 import invsolve as iv
 from invsolve.priors.conditional import ConditionalPrior
+from invsolve.priors.guidance import classifier_free
 from invsolve.priors.guidance_time import time_guided
 from invsolve.priors.labelled import LabelledDenoiser, LabelledMixture
 from invsolve.priors.unet import DenoiserConfig, load_denoiser, save_denoiser
@@ -105,3 +106,11 @@ def test_there_is_one_label_for_each_measurement() -> None:
     prior = LabelledMixture(torch.rand(3, 3, 4, 4), torch.ones(3), torch.arange(3)).given(label=torch.tensor([0, 1]))
     with pytest.raises(iv.InputError, match="2 labels for 3 pictures"):
         _ = iv.Problem(prior, likelihood(3)).items
+
+
+def test_one_guided_prior_serves_batches_of_any_size() -> None:
+    x = states().float()
+    guided = classifier_free(network(), 2.0, condition={"label": 1}, null={"label": 3})
+    for n in (4, 2, 6):
+        alone = classifier_free(network(), 2.0, condition={"label": 1}, null={"label": 3})
+        assert torch.equal(guided.denoise(x[:n], 0.5), alone.denoise(x[:n], 0.5))

@@ -12,6 +12,7 @@ from invsolve.core.checks import InputError
 from invsolve.metrics import METRICS, SET_METRICS, Case, WeightsMissing, metric_named
 from invsolve.metrics.features import EfficientNetLite0, frechet_distance, kernel_distance
 from invsolve.metrics.weights import find_weights, offline_hub
+from invsolve.restoration.scores import score
 
 
 def pair(side: int = 64, noise: float = 0.1) -> Case:
@@ -173,3 +174,11 @@ def test_every_metric_says_what_computes_it():
 def test_an_unknown_metric_is_answered_with_the_nearest():
     with pytest.raises(InputError, match=r"did you mean 'lpips-alex'|did you mean 'lpips-vgg'"):
         metric_named("lpips-vg")
+
+
+def test_restorations_are_scored_by_the_metrics_and_small_ones_have_no_ssim():
+    x = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
+    y = x + 0.1
+    case = Case(y.clamp(0, 1), x)
+    assert score(y, x) == {"psnr": METRICS["psnr"].load()(case), "ssim": METRICS["ssim"].load()(case)}
+    assert score(y[:, :8, :8], x[:, :8, :8])["ssim"] is None

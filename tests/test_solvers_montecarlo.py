@@ -16,7 +16,7 @@ from torch import Tensor
 
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
-from invsolve.solvers.particles import choose, systematic
+from invsolve.solvers.particles import choose, repeated, systematic
 from invsolve.solvers.updates import ddim_coefficients
 
 PIXEL = (1, 1, 1)
@@ -171,3 +171,11 @@ def test_a_measurement_that_says_nothing_guides_by_nothing():
 def test_network_calls_are_at_the_minimum(solver, forwards, backwards):
     stats = iv.solve(iv.Problem(toy.gaussian(), toy.likelihood(2)), solver, samples=2, microbatch=3).stats
     assert (stats.network_forwards, stats.network_backwards) == (forwards, backwards)
+
+
+def test_particles_of_every_row_belong_to_its_measurement() -> None:
+    problem = iv.Problem(toy.gaussian(), toy.likelihood(3))
+    y = toy.likelihood(3).measurement
+    for n, size in ((3, 2), (3, 4), (2, 2), (3, 2)):
+        many = repeated(problem, n, size)
+        assert torch.equal(many.linear_data.y, y[:n].repeat_interleave(size, 0))

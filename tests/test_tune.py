@@ -72,9 +72,10 @@ def test_settings_outside_the_space_are_no_start():
 def test_a_sampler_pays_for_a_misfit_and_a_mode_seeker_does_not(tmp_path):
     scores = {"psnr": [30.0], "misfit": [2.0]}
     sampler = search_module._found(search(tmp_path), "ddnm", {}, scores, 1.0)
-    seeker = search_module._found(search(tmp_path), "pnp-hqs", {}, scores, 1.0)
     assert sampler.values[0] == pytest.approx(30 - 2 * 0.9)
-    assert seeker.values == (30.0,)
+    for name in ("pnp-hqs", "red-diff"):
+        seeker = search_module._found(search(tmp_path), name, {}, scores, 1.0)
+        assert seeker.values == (30.0,)
 
 
 def test_the_table_keeps_what_was_not_tuned():
