@@ -1,8 +1,7 @@
-"""A tiny suite with an exact prior, and stores of simulated rows: what the tests of the leaderboard share."""
+"""A tiny suite with an exact prior: what the tests of the leaderboard share."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -61,31 +60,3 @@ def final_table(folder: Path) -> list[Any]:
         units = [tuple(unit)[:9] for unit in store.units()]
         scores = store.db.execute("SELECT unit, metric, value, of_mean, each FROM scores ORDER BY unit, metric")
         return [units, [tuple(row) for row in scores]]
-
-
-def simulated(folder: Path, items: int, solvers: int, tasks: int) -> None:
-    """A store of made-up outcomes and scores, without any picture."""
-    names = [f"solver{i}" for i in range(solvers)]
-    about = {
-        "title": "simulated", "note": "", "published": "", "metrics": ["psnr", "ssim"], "prior": "none", "items": items,
-        "seeds": [0],
-        "tasks": [{"name": f"task{i}", "kind": "denoise", "noise": 0.1, "options": {}} for i in range(tasks)],
-        "solvers": [{"name": n, "method": "solver", "solver": n, "preset": "", "samples": 1} for n in names],
-    }  # fmt: skip
-    with Store.writing(folder) as store:
-        store.define("simulated", "", [], {"description": about, "environment": "e"})
-        units, outcomes, scores = [], [], []
-        for i in range(items):
-            for t in range(tasks):
-                for s, name in enumerate(names):
-                    place = len(units)
-                    key = f"{place:032x}"
-                    units.append((key, place, 1, f"m{i}-{t}", f"item{i}", f"task{t}", name, 0, "{}"))
-                    outcomes.append((key, "ok", None, None, 10.0 * (s + 1), 0.0, 1.0 + s, 1, 0.0, 1.0, "w", "e"))
-                    for metric, value in (("psnr", 30 + (i * 7919 % 101) / 50 - s), ("ssim", 0.9 - s / 100)):
-                        scores.append((key, metric, "simulated", value, None, json.dumps([value])))
-        store.db.execute("BEGIN")
-        store.db.executemany(f"INSERT INTO units VALUES ({', '.join('?' * 9)})", units)
-        store.db.executemany(f"INSERT INTO outcomes VALUES ({', '.join('?' * 12)})", outcomes)
-        store.db.executemany(f"INSERT INTO scores VALUES ({', '.join('?' * 6)})", scores)
-        store.db.execute("COMMIT")

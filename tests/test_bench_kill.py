@@ -17,8 +17,9 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from benchtoy import final_table, simulated, toy, write_suite
+from benchtoy import final_table, toy, write_suite
 
+from benchmarks.leaderboard.simulated import simulated
 from invsolve.bench import store as store_module
 from invsolve.bench.report import write_report
 from invsolve.bench.runner import run
@@ -160,7 +161,7 @@ def cluster():
 
 @pytest.mark.slow
 def test_twenty_kills_of_the_driver_of_a_ray_cluster(reference, tmp_path, cluster):
-    kill_and_restart(tmp_path, 20, 2, "--ray", cluster, "--workers", "2", settle=0.5)
+    kill_and_restart(tmp_path, 20, 2, "--ray", cluster, "--workers", "2", settle=0.2)
     check(tmp_path, reference)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import shutil
 import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 from benchtoy import TOML, toy, write_suite
 
 from invsolve.bench.bundle import check_bundle, compare, export, submit
@@ -74,9 +76,10 @@ def test_the_page_is_whole_and_needs_no_network(folder):
     for entry in ("picture", "error_map", "mean", "std"):
         assert (folder / "report" / item["results"]["ddnm"][entry]).is_file()
     assert item["results"]["ddnm"]["scores"]["psnr"] > 5
-    assert item["results"]["ddnm"]["command"].startswith("invsolve bench run toy --only unit=")
+    assert item["results"]["ddnm"]["command"].startswith("invsolve bench run toy.toml --store again --only unit=")
     assert "incomplete: 0 of 3 (3 missing)" in text
     assert "weights missing: put pt_inception" in text
+    assert text.count('<td class="none" data-value="">weights missing</td>') == 3  # FID, of the three complete rows
     assert "--only solver=ddnm" in text
 
 
@@ -84,15 +87,29 @@ def test_published_rows_stand_beside_measured_ones_marked(folder):
     with Store.reading(folder) as store:
         found = tables(store)
     assert found[0].published == []  # no published task is named superres2
+    assert {table.task for table in found[2:]} == {"superres4", "blind-gaussian", "blind-motion", "deblur-nonlinear"}
+    assert all(table.published and not table.rows for table in found[2:])  # what the suite does not run is shown, too
     text = markdown(found)
+    assert "| weights missing |" in text
     assert "| published | NDTM | 28.03 |" in text
     assert "(comes from a form that counts missing pixels as measured" in text
     tex = latex(found)
     assert r"PSNR $\uparrow$" in tex
-    assert tex.count(r"\begin{tabular}") == tex.count(r"\bottomrule") == 2
+    assert tex.count(r"\begin{tabular}") == tex.count(r"\bottomrule") == 6
     inpaint = found[1]
     assert [row.rank for row in inpaint.rows] == [1, 2]
     assert inpaint.rows[0].cells["psnr"].value > inpaint.rows[1].cells["psnr"].value
+
+
+def test_a_command_of_the_page_makes_the_same_restoration_again(folder, tmp_path, monkeypatch):
+    shutil.copy(folder / "report" / "toy.toml", tmp_path)
+    text = (folder / "report" / "index.html").read_text()
+    result = json.loads(text.split('id="data">')[1].split("</script>")[0])["inpaint"][1]["results"]["ddnm"]
+    monkeypatch.chdir(tmp_path)
+    assert main([*shlex.split(result["command"])[1:], "--workers", "1"]) == 0
+    with Store.reading(tmp_path / "again") as again, Store.reading(folder) as store:
+        assert [unit["hash"] for unit in again.units() if unit["status"] == "ok"] == [result["unit"]]
+        assert torch.equal(again.output(result["unit"])["samples"], store.output(result["unit"])["samples"])
 
 
 def test_export_submit_and_compare(folder, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.metadata
 import json
 import os
 import signal
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchtoy import TOML, final_table, simulated, toy
+from benchtoy import TOML, final_table, toy
 
+from benchmarks.leaderboard.simulated import simulated
 from invsolve import Rng, solve, solvers
 from invsolve.bench import store as store_module
 from invsolve.bench.execute import load_spec_prior
@@ -50,6 +52,8 @@ def test_outcomes_are_the_solver_s_own(reference, tmp_path):
         record = store.outcome(unit["hash"])
         assert record["memory"] > 0
         assert record["seconds"] > 0
+        known = store.db.execute("SELECT content FROM environments WHERE hash = ?", (unit["environment"],)).fetchone()
+        assert json.loads(known["content"])["versions"]["torch"] == importlib.metadata.version("torch")
 
 
 def test_scores_are_those_of_the_stored_pictures(reference):
@@ -104,10 +108,10 @@ def test_a_kill_around_the_commit_loses_and_repeats_nothing(place, reference, tm
             stop(path.stem)
         return write(path, content, replace=replace)
 
-    def indexing(self, unit, record, environment):
+    def indexing(self, unit, record):
         if place == "before the row":
             stop(unit)
-        index(self, unit, record, environment)
+        index(self, unit, record)
         if place == "after the row":
             stop(unit)
 
@@ -237,6 +241,9 @@ def test_a_unit_over_its_budget_of_seconds_fails(tmp_path):
     with Store.writing(tmp_path / "store") as store:
         run(toy(tmp_path, TOML.replace("samples = 4", "seconds = 1e-6")), store, only=["solver=ddnm", "item=draw 0"])
         assert "over its 1e-06 seconds" in store.units()[1]["error"]
+        run(toy(tmp_path, TOML.replace("samples = 4", "seconds = 1e-6")), store, only=["solver=baseline"])
+        assert store.units()[0]["status"] == "failed"  # what cannot be stopped on the way
+        assert store.output(store.units()[0]["hash"]) == {}
 
 
 def test_peers_are_rows(tmp_path):

@@ -79,6 +79,7 @@ def test_calibration_is_right_for_a_truth_that_is_one_more_sample():
 def test_calibration_needs_samples():
     metric, case = METRICS["crps"], pair()
     assert metric.values(metric.load(), [case], torch.zeros(3, 3, 64, 64)) == []
+    assert METRICS["z-spread"].values(METRICS["z-spread"].load(), [case], torch.zeros(5, 3, 64, 64)) == []
     assert METRICS["psnr"].values(METRICS["psnr"].load(), [case, case], torch.zeros(0))[0] > 0
 
 

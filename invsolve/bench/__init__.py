@@ -1,8 +1,8 @@
 """The leaderboard: suites of restorations that can be run, stopped, resumed, spread over machines, and believed.
 
     suite = load_suite("quick")
-    with Store.open(folder, suite) as store:          # a folder; survives kill -9
-        run(suite, store, workers=2)
+    with Store.writing(folder) as store:              # a folder; survives kill -9
+        run(suite, store, Workers(2))
         score(store)
     write_report(folder)
 

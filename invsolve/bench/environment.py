@@ -1,10 +1,11 @@
-"""What a session runs with: versions, hardware and the state of the source tree."""
+"""What a process runs with: versions, hardware and the state of the source tree."""
 
 from __future__ import annotations
 
-import hashlib
+import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -13,23 +14,24 @@ from invsolve.bench.suite import canonical
 __all__ = ["environment"]
 
 
-def environment() -> tuple[str, str]:
-    """What this session runs with, and its hash: versions, hardware, state of the source tree."""
+@cache
+def environment() -> str:
+    """What this process runs with, as JSON: versions, hardware, state of the source tree."""
     versions = {}
     for name in ("invsolve", "torch", "numpy", "deepinv", "azula", "piq", "torchmetrics"):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    content = canonical(
+    return canonical(
         {
             "versions": versions | {"python": platform.python_version()},
             "platform": platform.platform(),
             "processor": _processor(),
+            "processors": os.cpu_count(),
             "git": _git(),
         }
     )
-    return hashlib.sha256(content.encode()).hexdigest()[:16], content
 
 
 def _processor() -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from invsolve.bench.environment import environment
 from invsolve.bench.suite import PriorSpec, TaskSpec, canonical
 from invsolve.bench.tasks import Measurement
 from invsolve.core.checks import CapabilityError
@@ -49,13 +50,17 @@ def execute(job: Job) -> bytes:
     """
     spec = json.loads(job.content)
     torch.set_num_threads(spec["threads"])
-    record: dict[str, Any] = {"unit": job.hash, "started": time.time(), "worker": f"{platform.node()}:{os.getpid()}"}
+    record: dict[str, Any] = {"unit": job.hash, "started": time.time(), **_place()}
     tensors: dict[str, Tensor] = {}
     _forget_peak()
     began = time.perf_counter()
     try:
         prior = load_spec_prior(canonical(spec["prior"]))
+        began = time.perf_counter()  # what a process loads once for all its units is no unit's time
         found, tensors = _solve(spec, _measurement(spec, job.measurement), prior)
+        if 0 < spec["seconds"] < (took := time.perf_counter() - began):  # peers cannot be stopped on the way
+            tensors = {}
+            raise OverBudget(f"took {took:.1f} seconds, over its {spec['seconds']:g}")
         record |= found
     except CapabilityError as error:
         record |= {"status": "unable", "error": _line(error)}
@@ -72,8 +77,13 @@ def execute(job: Job) -> bytes:
 def failure(hash: str, error: str, trace: str = "") -> bytes:
     """The outcome of a unit that could not even be begun, or whose workers died."""
     now = time.time()
-    record = {"unit": hash, "status": "failed", "error": error, "traceback": trace or error, "worker": ""}
+    record = {"unit": hash, "status": "failed", "error": error, "traceback": trace or error, **_place()}
     return pack({**record, "started": now, "finished": now, "seconds": 0.0, "memory": 0}, {})
+
+
+def _place() -> dict[str, str]:
+    """The process that computes, and what it runs with: on a cluster every node has its own."""
+    return {"worker": f"{platform.node()}:{os.getpid()}", "environment": environment()}
 
 
 def pack(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:

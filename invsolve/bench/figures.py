@@ -53,8 +53,9 @@ def pareto_svg(rows: Sequence[Row], metric: str, axis: str) -> str:
     if len(front) > 1:
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in front)
         parts.append(f'<polyline class="front" points="{path}"/>')
-    for cost, cell, row in points:
-        a, b = x(math.log10(cost)), y(cell.value)
+    spots = [(x(math.log10(cost)), y(cell.value)) for cost, cell, _ in points]
+    names = _names(spots, [row.solver for _, _, row in points])
+    for (cost, cell, row), (a, b), name in zip(points, spots, names, strict=True):
         kind = "point best" if row.front[side] else "point"
         if math.isfinite(cell.low):
             parts.append(
@@ -62,11 +63,27 @@ def pareto_svg(rows: Sequence[Row], metric: str, axis: str) -> str:
             )
         words = f"{row.solver}: {cell.value:.4g} at {cost:.4g}"
         parts.append(f'<circle class="{kind}" cx="{a:.1f}" cy="{b:.1f}" r="4"><title>{escape(words)}</title></circle>')
-        anchor, shift = ("end", -7) if a > WIDTH - 120 else ("start", 7)
-        parts.append(
-            f'<text class="name" x="{a + shift:.1f}" y="{b - 6:.1f}" text-anchor="{anchor}">{escape(row.solver)}</text>'
-        )
+        parts.append(name)
     return "".join(parts) + "</svg>"
+
+
+def _names(spots: Sequence[tuple[float, float]], words: Sequence[str]) -> list[str]:
+    """The names of points beside them, where they cover neither a point nor another name if there is such a place."""
+    taken = [(a - 5, b - 5, a + 5, b + 5) for a, b in spots]
+    found = []
+    for (a, b), word in zip(spots, words, strict=True):
+        wide = 5.8 * len(word)
+        places = [(a + side * 7 - wide * (side < 0), b + down) for down in (-6, 14, -18, 26, -30) for side in (1, -1)]
+        inside = [p for p in places if p[0] > LEFT and p[0] + wide < WIDTH and TOP < p[1] < HEIGHT - BOTTOM]
+        left, base = next((p for p in inside if not _covers(p, wide, taken)), places[0])
+        taken.append((left, base - 9, left + wide, base + 2))
+        found.append(f'<text class="name" x="{left:.1f}" y="{base:.1f}">{escape(word)}</text>')
+    return found
+
+
+def _covers(place: tuple[float, float], wide: float, taken: Sequence[tuple[float, float, float, float]]) -> bool:
+    left, base = place
+    return any(left < d and left + wide > a and base - 9 < e and base + 2 > b for a, b, d, e in taken)
 
 
 def _scale(low: float, high: float, start: float, end: float, *, powers: bool = False):

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from invsolve.bench.figures import pareto_svg
+from invsolve.bench.reading import load_suite, shipped
 from invsolve.bench.scoring import load_measurement, restored
 from invsolve.bench.store import Store, write_whole
 from invsolve.bench.table import Row, Table, tables, title
-from invsolve.bench.text import latex, markdown, number, published_value, rank_text, shown_metrics
+from invsolve.bench.text import MISSING, latex, markdown, number, published_value, rank_text, shown_metrics
 from invsolve.core.checks import InputError
 from invsolve.io import Picture, encode_picture
 from invsolve.metrics import metric_named
@@ -49,7 +50,9 @@ def write_report(folder: Path, out: Path | None = None, *, pictures: int = 6) ->
         raise InputError(f"{out} cannot be used for the page: {error.strerror}") from error
     with Store.reading(folder) as store:
         found = tables(store)
-        context = _context(store, folder, found, _items(store, out, folder, pictures))
+        again = _again(store)
+        context = _context(store, found, _items(store, out, again, pictures), again)
+        write_whole(out / f"{store.meta('suite')}.toml", store.meta("source").encode())
     write_whole(out / "index.html", _rendered(context).encode())
     write_whole(out / "tables.md", markdown(found).encode())
     write_whole(out / "tables.tex", latex(found).encode())
@@ -67,7 +70,14 @@ def _rendered(context: Mapping[str, Any]) -> str:
     )
 
 
-def _context(store: Store, folder: Path, found: list[Table], items: dict[str, Any]) -> dict[str, Any]:
+def _again(store: Store) -> list[str]:
+    """The words of the command that runs the suite anew, in a folder of its own: by name where it is as shipped."""
+    name = store.meta("suite")
+    known = name in shipped() and load_suite(name).source == store.meta("source")
+    return ["invsolve", "bench", "run", name if known else f"{name}.toml", "--store", "again"]
+
+
+def _context(store: Store, found: list[Table], items: dict[str, Any], again: list[str]) -> dict[str, Any]:
     """Everything the template shows."""
     about = store.meta("description")
     notes = {row["metric"]: row["note"] for row in store.db.execute("SELECT metric, note FROM notes")}
@@ -83,11 +93,13 @@ def _context(store: Store, folder: Path, found: list[Table], items: dict[str, An
     return {
         "about": about,
         "suite": store.meta("suite"),
-        "tables": [_table(table, folder, store.meta("suite")) for table in found],
+        "tables": [_table(table, again) for table in found],
         "metrics": [_metric(name, notes.get(name, "")) for name in about["metrics"]],
         "failures": [dict(row) for row in failures],
         "environments": [{**json.loads(row["content"]), "units": row["units"]} for row in used],
         "toml": store.meta("source"),
+        "again": shlex.join(again),
+        "store": store.folder.name,
         "data": json.dumps(items, separators=(",", ":")).replace("</", "<\\/"),
     }
 
@@ -96,10 +108,10 @@ def _metric(name: str, note: str) -> dict[str, str]:
     return {"name": name, "title": title(name), "implementation": metric_named(name).implementation(), "note": note}
 
 
-def _table(table: Table, folder: Path, suite: str) -> dict[str, Any]:
+def _table(table: Table, again: list[str]) -> dict[str, Any]:
     metrics = shown_metrics(table)
     first = next((name for name in table.metrics if any(name in row.cells for row in table.rows)), None)
-    rows = [_row(row, metrics, table.task, folder, suite) for row in table.rows]
+    rows = [_row(row, metrics, table.missing, table.task, again) for row in table.rows]
     published = [
         {
             "solver": row["solver"],
@@ -112,11 +124,13 @@ def _table(table: Table, folder: Path, suite: str) -> dict[str, Any]:
     plots = []
     if first is not None:
         plots = [pareto_svg(table.rows, first, "calls"), pareto_svg(table.rows, first, "seconds")]
-    noise = f"noise {table.spec['noise']:g}"
-    options = ", ".join(f"{key} {value}" for key, value in table.spec["options"].items())
+    words = "not run by this suite"
+    if table.spec is not None:
+        options = ", ".join(f"{key} {value}" for key, value in table.spec["options"].items())
+        words = f"{table.spec['kind']}" + (f", {options}" if options else "") + f", noise {table.spec['noise']:g}"
     return {
         "task": table.task,
-        "words": f"{table.spec['kind']}" + (f", {options}" if options else "") + f", {noise}",
+        "words": words,
         "heads": [title(name) for name in metrics],
         "rows": rows,
         "published": published,
@@ -124,17 +138,17 @@ def _table(table: Table, folder: Path, suite: str) -> dict[str, Any]:
     }
 
 
-def _row(row: Row, metrics: list[str], task: str, folder: Path, suite: str) -> dict[str, Any]:
-    command = ["invsolve", "bench", "run", suite, "--only", f"task={task}", "--only", f"solver={row.solver}"]
+def _row(row: Row, metrics: list[str], missing: frozenset[str], task: str, again: list[str]) -> dict[str, Any]:
+    command = [*again, "--only", f"task={task}", "--only", f"solver={row.solver}"]
     return {
         "row": row,
         "rank": rank_text(row),
-        "cells": [row.cells.get(name) for name in metrics],
+        "cells": [MISSING if name in missing else row.cells.get(name) for name in metrics],
         "command": shlex.join(command),
     }
 
 
-def _items(store: Store, out: Path, folder: Path, count: int) -> dict[str, Any]:
+def _items(store: Store, out: Path, again: list[str], count: int) -> dict[str, Any]:
     """{task: [{name, truth, input, results: {solver: ...}}]} of the first items, their pictures written."""
     shown: dict[str, dict[tuple[str, int], list[Any]]] = {}
     for unit in store.units():
@@ -144,11 +158,11 @@ def _items(store: Store, out: Path, folder: Path, count: int) -> dict[str, Any]:
             task.setdefault(key, []).append(unit)
     found: dict[str, Any] = {}
     for task, items in shown.items():
-        found[task] = [_item(store, out, folder, key, units) for key, units in items.items()]
+        found[task] = [_item(store, out, again, key, units) for key, units in items.items()]
     return found
 
 
-def _item(store: Store, out: Path, folder: Path, key: tuple[str, int], units: list[Any]) -> dict[str, Any]:
+def _item(store: Store, out: Path, again: list[str], key: tuple[str, int], units: list[Any]) -> dict[str, Any]:
     path = store.measurement_path(units[0]["measurement"])
     entry: dict[str, Any] = {"name": key[0], "seed": key[1], "results": {}}
     measurement = None
@@ -166,8 +180,7 @@ def _item(store: Store, out: Path, folder: Path, key: tuple[str, int], units: li
             result |= _pictures(store, out, unit["hash"], measurement)
             rows = store.db.execute("SELECT metric, value FROM scores WHERE unit = ?", (unit["hash"],))
             result["scores"] = {row["metric"]: row["value"] for row in rows}
-        suite = store.meta("suite")
-        result["command"] = shlex.join(["invsolve", "bench", "run", suite, "--only", f"unit={unit['hash']}"])
+        result["command"] = shlex.join([*again, "--only", f"unit={unit['hash']}"])
         entry["results"][unit["solver"]] = result
     return entry
 

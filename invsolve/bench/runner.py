@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from invsolve.bench.data import Item, find_items
-from invsolve.bench.environment import environment
 from invsolve.bench.execute import Job, execute, failure, load_spec_prior
 from invsolve.bench.store import Store, guarded, record_of, write_whole
 from invsolve.bench.suite import Suite, canonical
@@ -117,16 +116,14 @@ def run(
     chosen = [unit for unit in units if matches(unit, only)]
     if not chosen:
         raise InputError(f"no unit of the suite {suite.name} matches --only {' '.join(only)}")
-    hash, content = environment()
-    store.define(suite.name, suite.source, units, {"environment": hash, "description": describe(suite, items, prior)})
-    store.add_environment(hash, content)
+    store.define(suite.name, suite.source, units, {"description": describe(suite, items, prior)})
     if retry:
         store.retry([unit.hash for unit in chosen])
     done = {row["hash"] for row in store.units() if row["status"] is not None}
     waiting = deque(unit for unit in chosen if unit.hash not in done)
     executor = executor or Here()
     try:
-        return _Loop(suite, store, executor, {item.name: item for item in items}, prior, hash, report).run(waiting)
+        return _Loop(suite, store, executor, {item.name: item for item in items}, prior, report).run(waiting)
     finally:
         executor.close()
 
@@ -159,11 +156,10 @@ class _Loop:
         executor: Executor,
         items: dict[str, Item],
         prior: Prior,
-        environment: str,
         report: Callable[[Progress], None],
     ) -> None:
         self.suite, self.store, self.executor, self.items = suite, store, executor, items
-        self.prior, self.environment, self.report = prior, environment, report
+        self.prior, self.report = prior, report
         self.deaths: dict[str, int] = {}
         self.measured: tuple[str, bytes] = ("", b"")
 
@@ -200,7 +196,7 @@ class _Loop:
         return failure(unit.hash, f"{count} workers died over this unit, the last: {reason}")
 
     def _finish(self, unit: Unit, content: bytes, done: int, total: int) -> None:
-        self.store.put(unit.hash, content, self.environment)
+        self.store.put(unit.hash, content)
         self.report(Progress(done, total, unit, record_of(content)["status"]))
 
     def _measurement(self, unit: Unit) -> bytes:

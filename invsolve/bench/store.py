@@ -13,6 +13,7 @@ writes, under a lock that ends with it.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import sqlite3
@@ -156,7 +157,7 @@ class Store:
         row = self.db.execute("SELECT * FROM outcomes WHERE unit = ?", (unit,)).fetchone()
         return None if row is None else dict(row)
 
-    def put(self, unit: str, content: bytes, environment: str) -> bool:
+    def put(self, unit: str, content: bytes) -> bool:
         """Store an outcome; False where the unit has one already, which then stays.
 
         Raises:
@@ -167,11 +168,14 @@ class Store:
             path.parent.mkdir(exist_ok=True)
             new = write_whole(path, content, replace=False)
             if new:
-                self._index(unit, record_of(content), environment)
+                self._index(unit, record_of(content))
         return new
 
-    def _index(self, unit: str, record: Mapping[str, Any], environment: str) -> None:
+    def _index(self, unit: str, record: Mapping[str, Any]) -> None:
         values = [record.get(key) for key in OUTCOME]
+        content = record["environment"]
+        environment = hashlib.sha256(content.encode()).hexdigest()[:16]
+        self.db.execute("INSERT OR IGNORE INTO environments VALUES (?, ?)", (environment, content))
         marks = ", ".join("?" * (len(OUTCOME) + 2))
         self.db.execute(f"INSERT OR IGNORE INTO outcomes VALUES ({marks})", (unit, *values, environment))
 
@@ -195,22 +199,16 @@ class Store:
         about["metrics"] += [name for name in names if name not in about["metrics"]]
         self.db.execute("INSERT OR REPLACE INTO meta VALUES ('description', ?)", (json.dumps(about),))
 
-    def add_environment(self, hash: str, content: str) -> None:
-        """Note what a session ran with."""
-        self.db.execute("INSERT OR IGNORE INTO environments VALUES (?, ?)", (hash, content))
-
     def _take_in(self) -> None:
         """Index outcomes that were written when the last run was killed, and remove what was half-written."""
         known = {row["unit"] for row in self.db.execute("SELECT unit FROM outcomes")}
-        last = self.db.execute("SELECT value FROM meta WHERE key = 'environment'").fetchone()
-        environment = json.loads(last["value"]) if last else ""
         for part in self.folder.glob("*/*/.*.part"):
             part.unlink()
         for folder in os.scandir(self.folder / "outputs"):
             for entry in os.scandir(folder.path):
                 unit = entry.name.removesuffix(".safetensors")
                 if unit not in known:
-                    self._index(unit, record_of(Path(entry.path).read_bytes()), environment)
+                    self._index(unit, record_of(Path(entry.path).read_bytes()))
 
     def output_path(self, unit: str) -> Path:
         """The file of a unit's outcome."""

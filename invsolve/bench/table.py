@@ -80,11 +80,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A task's rows, ranked ones first."""
+    """A task's rows, ranked ones first.
+
+    Attributes:
+        task: its name.
+        spec: its kind, noise and options; None for a task of the published rows that the suite does not run.
+        metrics: of the suite, in its order.
+        missing: those of them whose weights are not on this machine.
+        rows: measured.
+        published: the numbers of others.
+    """
 
     task: str
-    spec: Mapping[str, Any]
+    spec: Mapping[str, Any] | None
     metrics: tuple[str, ...]
+    missing: frozenset[str]
     rows: list[Row]
     published: list[dict[str, Any]]
 
@@ -97,10 +107,11 @@ def tables(store: Store) -> list[Table]:
     for row in store.units():
         groups[row["task"], row["solver"]].append(row)
     scores = _scores(store)
+    missing = frozenset(row["metric"] for row in store.db.execute("SELECT metric FROM notes WHERE note != ''"))
     sets: dict[tuple[str, str], dict[str, Cell]] = defaultdict(dict)
     for row in store.db.execute("SELECT task, solver, metric, value FROM set_scores"):
         sets[row["task"], row["solver"]][row["metric"]] = Cell(math.nan if row["value"] is None else row["value"])
-    found = []
+    found, published = [], dict(published_rows(about["published"]))
     for task in about["tasks"]:
         rows, items = [], {}
         for solver in about["solvers"]:
@@ -112,9 +123,9 @@ def tables(store: Store) -> list[Table]:
                 rows.append(row)
                 items[row.solver] = values
         _rank(rows, items, next((n for n in names if n in METRICS), None))
-        published = published_rows(about["published"]).get(task["name"], [])
-        found.append(Table(task["name"], task, tuple(names), _ordered(rows), published))
-    return found
+        theirs = published.pop(task["name"], [])
+        found.append(Table(task["name"], task, tuple(names), missing, _ordered(rows), theirs))
+    return found + [Table(name, None, tuple(names), missing, [], rows) for name, rows in published.items()]
 
 
 def _scores(store: Store) -> dict[str, dict[str, tuple[float, float]]]:

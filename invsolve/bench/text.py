@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from invsolve.bench.store import Store
 from invsolve.bench.table import Cell, Row, Table, title
 
-__all__ = ["cell_text", "latex", "markdown", "shown_metrics", "status_text"]
+__all__ = ["MISSING", "cell_text", "latex", "markdown", "shown_metrics", "status_text"]
+
+MISSING = "weights missing"
 
 
 def status_text(store: Store) -> str:
@@ -39,12 +41,13 @@ def status_text(store: Store) -> str:
 
 
 def shown_metrics(table: Table) -> list[str]:
-    """Metrics for which some row, measured or published, has a number."""
+    """Metrics for which some row, measured or published, has a number, or would have one if it had its weights."""
     return [
         name
         for name in table.metrics
         if any(name in row.cells and math.isfinite(row.cells[name].value) for row in table.rows)
         or any(published_value(row, name) is not None for row in table.published)
+        or (name in table.missing and table.rows)
     ]
 
 
@@ -57,6 +60,8 @@ def number(value: float) -> str:
     """A value with as many digits as it deserves."""
     if not math.isfinite(value):
         return "–"
+    if abs(value) >= 1e5:
+        return f"{value:.2e}"
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.2g}"
 
 
@@ -80,7 +85,7 @@ def _rows(table: Table) -> tuple[list[str], list[list[str]]]:
     head = ["rank", "solver", *map(title, metrics), "network calls", "seconds", "p against best"]
     rows = []
     for row in table.rows:
-        cells = [cell_text(row.cells.get(name)) for name in metrics]
+        cells = [MISSING if name in table.missing else cell_text(row.cells.get(name)) for name in metrics]
         if not row.complete:
             cells = [row.note, *[""] * (len(metrics) - 1)] if metrics else []
         rows.append([rank_text(row), row.solver, *cells, number(row.calls), number(row.seconds), number(row.p)])

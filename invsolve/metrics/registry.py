@@ -35,10 +35,10 @@ def _piq(name: str, title: str, better: Direction, detail: str) -> Metric:
     return Metric(name, title, better, "piq", detail, f"invsolve.metrics.fidelity:{name.replace('-', '_')}")
 
 
-def _own(name: str, title: str, target: float) -> Metric:
+def _own(name: str, title: str, target: float, least_samples: int) -> Metric:
     loader = f"invsolve.metrics.calibration:{name.replace('-', '_')}"
     better: Direction = "low" if name == "crps" else "target"
-    return Metric(name, title, better, "invsolve", "calibrate_truth", loader, target, "samples", 4)
+    return Metric(name, title, better, "invsolve", "calibrate_truth", loader, target, "samples", least_samples)
 
 
 _LEARNED = "invsolve.metrics.learned"
@@ -74,9 +74,9 @@ METRICS: Mapping[str, Metric] = {
             "invsolve.metrics.fidelity:misfit",
             1.0,
         ),
-        _own("coverage90", "coverage 90 %", 0.9),
-        _own("crps", "CRPS", 0.0),
-        _own("z-spread", "z-spread", 1.0),
+        _own("coverage90", "coverage 90 %", 0.9, 4),
+        _own("crps", "CRPS", 0.0, 4),
+        _own("z-spread", "z-spread", 1.0, 6),  # the square of a pixel's z, F(1, S - 1), has a variance from S = 6 on
     )
 }
 """Metrics of one picture, or of the samples of one."""

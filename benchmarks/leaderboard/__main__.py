@@ -1,0 +1,114 @@
+"""`python -m benchmarks.leaderboard`: what the runner itself costs.
+
+    throughput    units of `quick` by PnP-HQS, in one worker process and in two: units a minute, and the seconds that
+                  storing an outcome takes
+    large         status and report of a store of 100 000 simulated units, by the command, from its start to its end
+
+Run it on a machine that does nothing else. Results are written as JSON and Markdown beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import markdown
+from benchmarks.leaderboard.simulated import simulated
+from invsolve.bench.environment import environment
+from invsolve.bench.reading import load_suite
+from invsolve.bench.runner import run
+from invsolve.bench.store import Store
+from invsolve.bench.workers import Workers
+
+RESULTS = Path(__file__).parent / "results"
+SOLVER = "pnp-hqs"
+
+
+class Timed(Store):
+    """A store that adds up what storing outcomes takes."""
+
+    spent = 0.0
+
+    def put(self, unit: str, content: bytes) -> bool:
+        began = time.perf_counter()
+        new = super().put(unit, content)
+        self.spent += time.perf_counter() - began
+        return new
+
+
+def timed(folder: Path, workers: int) -> dict[str, float]:
+    """Units of `quick` by one solver in worker processes.
+
+    `seconds` are those of the whole run, processes started and prior loaded; `unit` and `storing` are seconds a unit.
+    """
+    began = time.perf_counter()
+    with Timed.writing(folder) as store:
+        done = run(load_suite("quick"), store, Workers(workers), only=[f"solver={SOLVER}"])
+        whole = time.perf_counter() - began
+        seconds = [unit["seconds"] for unit in store.units() if unit["status"] == "ok"]
+        storing = store.spent / done
+    assert len(seconds) == done, "a unit failed"
+    return {
+        "workers": workers,
+        "units": done,
+        "seconds": whole,
+        "units a minute": 60 * done / whole,
+        "unit": sum(seconds) / done,
+        "storing": storing,
+    }
+
+
+def large(folder: Path) -> dict[str, float]:
+    """Seconds that the commands take on 100 000 units."""
+    simulated(folder, items=1000, solvers=20, tasks=5)
+    found: dict[str, float] = {"units": 100_000}
+    for action in ("status", "report"):
+        began = time.perf_counter()
+        command = [sys.executable, "-m", "invsolve", "bench", action, "--store", str(folder)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        found[action] = time.perf_counter() - began
+    return found
+
+
+def text(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    parts = []
+    if "throughput" in results:
+        rows = [[f"{row[key]:.4g}" for key in row] for row in results["throughput"]]
+        parts.append(markdown(list(results["throughput"][0]), rows))
+        one, two = (row["units a minute"] for row in results["throughput"])
+        share = max(row["storing"] / row["unit"] for row in results["throughput"])
+        parts.append(f"Two workers: {two / one:.2f} times the throughput. Storing: {100 * share:.3f} % of a unit.\n")
+    if "large" in results:
+        parts.append(markdown(list(results["large"]), [[f"{value:.4g}" for value in results["large"].values()]]))
+    return "\n".join(parts)
+
+
+def main() -> None:
+    """Measure, write, print."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.leaderboard", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", default=["throughput", "large"], help="throughput, large (default both)")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    results: dict[str, Any] = {"environment": json.loads(environment())}
+    with tempfile.TemporaryDirectory() as folder:
+        if "throughput" in args.parts:
+            results["throughput"] = [timed(Path(folder) / f"{n}", n) for n in (1, 2)]
+        if "large" in args.parts:
+            results["large"] = large(Path(folder) / "large")
+    (args.out / "leaderboard.json").write_text(json.dumps(results, indent=1) + "\n")
+    (args.out / "leaderboard.md").write_text(text(results))
+    print(text(results))
+
+
+if __name__ == "__main__":
+    main()
