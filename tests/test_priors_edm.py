@@ -2,80 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
-import sys
-import types
-from pathlib import Path
 
 import pytest
 import torch
+from edm_files import network, write
 from torch import Tensor
 
 import invsolve as iv
 from invsolve import priors
 from invsolve.cli import main
 from invsolve.priors.convert import convert
-from invsolve.priors.edm import Preconditioned
-
-INNER = {
-    "img_resolution": 8, "in_channels": 3, "out_channels": 3, "label_dim": 4, "augment_dim": 2, "model_channels": 32,
-    "channel_mult": [1, 1], "num_blocks": 1, "attn_resolutions": [4],
-}  # fmt: skip
-
-
-def network(kind: str) -> torch.nn.Module:
-    from deepinv.models import ADMUNet, NCSNpp
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        if kind == "DhariwalUNet":
-            return ADMUNet(pretrained=None, **INNER)
-        return NCSNpp(model_type="ddpm" if kind == "SongUNet" else "ncsn", pretrained=None, **INNER)
-
-
-class Published:
-    """Pickles as the published files do: a call of a function of their own on class name, source and state."""
-
-    def __init__(self, class_name: str, state: dict) -> None:
-        self.class_name, self.state = class_name, state
-
-    def __reduce__(self):
-        meta = {"type": "class", "version": 6, "module_src": "raise SystemExit", "class_name": self.class_name}
-        return sys.modules["torch_utils.persistence"]._reconstruct_persistent_obj, ({**meta, "state": self.state},)
-
-
-def published(module: torch.nn.Module, kind: str, init: dict) -> Published:
-    """The module and everything below it in that form."""
-    modules = {name: published(child, type(child).__name__, {}) for name, child in module.named_children()}
-    state = {"_parameters": dict(module._parameters), "_buffers": dict(module._buffers), "_modules": modules}
-    return Published(kind, {**state, "_init_args": (), "_init_kwargs": init, "training": False})
-
-
-def write(path: Path, inner: torch.nn.Module, kind: str, monkeypatch, outer: str = "EDMPrecond") -> None:
-    place = types.ModuleType("torch_utils.persistence")
-
-    def _reconstruct_persistent_obj(meta):
-        raise AssertionError("the pickle ran")
-
-    _reconstruct_persistent_obj.__module__ = "torch_utils.persistence"
-    _reconstruct_persistent_obj.__qualname__ = "_reconstruct_persistent_obj"
-    place._reconstruct_persistent_obj = _reconstruct_persistent_obj
-    extra = {"encoder_type": "residual"} if kind == "SongUNet-ncsn" else {}
-    model = published(inner, kind.removesuffix("-ncsn"), {**INNER, **extra})
-    whole = Published(
-        outer, {"_modules": {"model": model}, "sigma_data": 0.5, "sigma_max": float("inf"), "label_dim": 4}
-    )
-    with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "torch_utils", types.ModuleType("torch_utils"))
-        patch.setitem(sys.modules, "torch_utils.persistence", place)
-        path.write_bytes(pickle.dumps({"ema": whole, "loss_fn": None}))
+from invsolve.priors.preconditioning import EDMScaling, IDDPMScaling, Preconditioned, VEScaling, VPScaling
 
 
 @pytest.mark.parametrize("kind", ["SongUNet", "SongUNet-ncsn", "DhariwalUNet"])
 def test_a_published_network_survives_conversion(tmp_path, monkeypatch, kind):
     inner = network(kind)
-    write(tmp_path / "net.pkl", inner, kind, monkeypatch)
+    write(tmp_path / "net.pkl", monkeypatch, inner, kind)
     assert main(["priors", "convert", str(tmp_path / "net.pkl"), str(tmp_path / "net.safetensors")]) == 0
     prior = priors.load(tmp_path / "net.safetensors")
     assert prior.shape == (3, 8, 8)
@@ -107,8 +53,8 @@ def test_nothing_in_a_pickle_runs_and_what_is_no_network_is_refused(tmp_path, mo
     with pytest.raises(iv.InputError, match="not a preconditioned EDM network"):
         convert(tmp_path / "bomb.pkl", target)
     assert not (tmp_path / "ran").exists()
-    write(tmp_path / "vp.pkl", network("SongUNet"), "SongUNet", monkeypatch, outer="VPPrecond")
-    with pytest.raises(iv.InputError, match="only EDMPrecond"):
+    write(tmp_path / "vp.pkl", monkeypatch, network("SongUNet"), "SongUNet", outer="EDMPrecondSR")
+    with pytest.raises(iv.InputError, match="holds a EDMPrecondSR; supported are EDMPrecond, VPPrecond"):
         convert(tmp_path / "vp.pkl", target)
     whole = (tmp_path / "vp.pkl").read_bytes()
     (tmp_path / "cut.pkl").write_bytes(whole[: len(whole) // 2])
@@ -146,6 +92,108 @@ def test_preconditioning_passes_clean_pictures_and_keeps_the_scale():
             return 0 * z
 
     x = torch.ones(2, 3, 4, 4)
-    out = Preconditioned(Zero(), 0.5)(x, torch.tensor([0.0, 0.5]))
+    out = Preconditioned(Zero(), EDMScaling(0.5))(x, torch.tensor([0.0, 0.5]))
     torch.testing.assert_close(out[0], x[0])
     torch.testing.assert_close(out[1], 0.5 * x[1])
+
+
+def levels() -> Tensor:
+    return torch.tensor([0.002, 0.05, 0.7, 11.0, 80.0], dtype=torch.float64)
+
+
+def test_variance_preserving_scales_are_those_of_the_paper():
+    """The time of sigma(t) is t; index (M - 1) t, c_in = alpha, and D is x0 from the network's noise."""
+    scaling = VPScaling(beta_d=19.9, beta_min=0.1, n_steps=1000)
+    times = [1e-4, 0.01, 0.3, 0.9, 1.0]
+    sigma = torch.tensor([math.sqrt(math.exp(19.9 * t * t / 2 + 0.1 * t) - 1) for t in times], dtype=torch.float64)
+    scales = scaling(sigma)
+    torch.testing.assert_close(scales.noise, 999 * torch.tensor(times, dtype=torch.float64), rtol=1e-8, atol=0)
+    torch.testing.assert_close(scales.inside, 1 / (sigma**2 + 1).sqrt())
+    assert torch.equal(scales.skip, torch.ones(5).double())
+    assert torch.equal(scales.out, -sigma)
+    assert [scaling.sigma(t) for t in times] == pytest.approx(sigma.tolist())
+    schedule = iv.VPSchedule(0.1, 20.0)
+    assert [schedule(t)[1] / schedule(t)[0] for t in times] == pytest.approx(sigma.tolist())
+
+
+def test_variance_exploding_and_edm_scales_are_those_of_the_paper():
+    sigma = levels()
+    skip, out, inside, noise = VEScaling()(sigma)
+    assert torch.equal(out, sigma)
+    assert bool((skip == 1).all() and (inside == 1).all())
+    torch.testing.assert_close(noise, torch.log(sigma / 2))
+    skip, out, inside, noise = EDMScaling(0.5)(sigma)
+    torch.testing.assert_close(skip, 0.25 / (sigma**2 + 0.25))
+    torch.testing.assert_close(out, sigma * 0.5 / (sigma**2 + 0.25).sqrt())
+    torch.testing.assert_close(inside, 1 / (sigma**2 + 0.25).sqrt())
+    torch.testing.assert_close(noise, sigma.log() / 4)
+
+
+def test_improved_ddpm_scales_are_those_of_the_paper():
+    """Index 0 is the least noise; levels are those of the cosine table but for the offset of its first bar."""
+    scaling = IDDPMScaling()
+    assert len(scaling.levels) == 1001
+    assert scaling.levels[-1] == 0
+    assert bool((scaling.levels.diff() < 0).all())
+    for j in (1, 400, 999):
+        after, before = scaling.levels[j].double(), scaling.levels[j - 1].double()
+        bar = [math.sin(math.pi / 2 * k / (1000 * 1.008)) ** 2 for k in (j - 1, j)]
+        ratio = max(bar[0] / bar[1], 0.001)
+        torch.testing.assert_close(before, ((after**2 + 1) / ratio - 1).sqrt(), rtol=1e-4, atol=1e-6)
+    sigma = scaling.levels[[999, 500, 1]]
+    assert scaling(sigma).noise.tolist() == [0, 499, 998]
+    assert torch.equal(scaling(sigma).out, -sigma)
+
+
+OUTER = {
+    "VPPrecond": {"beta_d": 19.1, "beta_min": 0.2, "M": 900, "epsilon_t": 1e-5},
+    "VEPrecond": {"sigma_min": 0.03, "sigma_max": 60.0},
+    "iDDPMPrecond": {"C_1": 0.001, "C_2": 0.008, "M": 1000},
+}
+
+
+@pytest.mark.parametrize("outer", list(OUTER))
+def test_networks_of_other_preconditioners_denoise_as_published(tmp_path, monkeypatch, outer):
+    kind = {"VPPrecond": "SongUNet", "VEPrecond": "SongUNet-ncsn", "iDDPMPrecond": "DhariwalUNet"}[outer]
+    doubled = {"out_channels": 6} if outer == "iDDPMPrecond" else {}
+    inner = network(kind, **doubled)
+    write(tmp_path / "net.pkl", monkeypatch, inner, kind, outer=outer, state=OUTER[outer], **doubled)
+    convert(tmp_path / "net.pkl", tmp_path / "net.safetensors")
+    prior = priors.load(tmp_path / "net.safetensors").given(label=2)
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    sigma, one_hot = 0.6, torch.eye(4)[[2, 2]]
+    match outer:
+        case "VPPrecond":
+            time = (math.sqrt(0.2**2 + 2 * 19.1 * math.log(1 + sigma**2)) - 0.2) / 19.1
+            c_out, c_in, c_noise = -sigma, 1 / math.sqrt(1 + sigma**2), 899 * time
+            assert repr(prior.schedule) == repr(iv.VPSchedule(0.2, 19.3))
+        case "VEPrecond":
+            c_out, c_in, c_noise = sigma, 1.0, math.log(sigma / 2)
+            assert repr(prior.schedule) == repr(iv.VESchedule(60.0, 0.03))
+        case _:
+            nearest = (IDDPMScaling().levels - sigma).abs().argmin()
+            c_out, c_in, c_noise = -sigma, 1 / math.sqrt(1 + sigma**2), 999 - float(nearest)
+    with torch.no_grad():
+        raw = inner.forward_unet(c_in * x, torch.full((2,), c_noise), class_labels=one_hot)
+    alpha = prior.schedule(prior.schedule.time_of(sigma))[0]
+    got = prior.denoise(alpha * x, prior.schedule.time_of(sigma))
+    torch.testing.assert_close(got, x + c_out * raw[:, :3], rtol=1e-3, atol=1e-4)
+
+
+def test_variants_of_the_networks_that_are_not_built_are_named(tmp_path, monkeypatch):
+    write(tmp_path / "net.pkl", monkeypatch, network("SongUNet"), "SongUNet", embedding_type="fourier")
+    convert(tmp_path / "net.pkl", tmp_path / "net.safetensors")
+    with pytest.raises(iv.InputError, match="embedding_type is fourier, not positional"):
+        priors.load(tmp_path / "net.safetensors")
+
+
+def test_blocks_of_edm_networks_are_recomputed(tmp_path, monkeypatch):
+    write(tmp_path / "net.pkl", monkeypatch, network("SongUNet"), "SongUNet")
+    convert(tmp_path / "net.pkl", tmp_path / "net.safetensors")
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = []
+    for on in (False, True):
+        prior = priors.load(tmp_path / "net.safetensors", checkpointing=on).given(label=0)
+        leaf = x.clone().requires_grad_()
+        found.append(torch.autograd.grad(prior.denoise(leaf, 0.4).square().sum(), leaf)[0])
+    torch.testing.assert_close(found[1], found[0])

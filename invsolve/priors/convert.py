@@ -1,4 +1,4 @@
-"""EDM networks out of their pickles, without running anything in them.
+"""EDM and EDM2 networks out of their pickles, without running anything in them.
 
 A pickle is a program. The reader here knows the few functions that rebuild tensors and takes every other name in the
 file for an inert record that keeps its arguments: nothing is imported and nothing called for the file's sake. What is
@@ -16,12 +16,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch._utils as rebuild
 from torch import Tensor
 
 from invsolve.core.checks import InputError
-from invsolve.priors.edm import FORMAT
+from invsolve.priors.edm import FORMAT, PRECONDITIONERS
+from invsolve.priors.edm2 import normalised
 from invsolve.priors.state import save_weights
 
 __all__ = ["convert"]
@@ -82,7 +84,12 @@ def _dictionary(value: Any) -> Mapping[str, Any]:
 
 def _storage(content: bytes) -> Any:
     """A tensor's storage, from the bytes that torch writes into a pickle."""
-    return torch.load(io.BytesIO(content), weights_only=True)
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def _reconstruct(kind: Any, shape: Any, code: Any) -> np.ndarray[Any, Any]:
+    """An empty array, which the pickle then gives its shape, type and bytes."""
+    return np.empty(0)
 
 
 class _Reader(pickle.Unpickler):
@@ -94,6 +101,9 @@ class _Reader(pickle.Unpickler):
         "torch._utils._rebuild_parameter": rebuild._rebuild_parameter,
         "torch.storage._load_from_bytes": _storage,
         "torch.Size": torch.Size,
+        "numpy.ndarray": np.ndarray,
+        "numpy.dtype": np.dtype,
+        **{f"numpy.{core}.multiarray._reconstruct": _reconstruct for core in ("core", "_core")},
         **{str(dtype): dtype for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)},
     }
 
@@ -122,20 +132,44 @@ def convert(source: Path, target: Path) -> dict[str, Any]:
     """
     if target.suffix != ".safetensors" or target.exists():
         raise InputError(f"the target must be a new .safetensors file, got {target}")
-    outer = _network(_read(source), source)
-    model = outer.state.get("_modules", {}).get("model")
+    content = _read(source)
+    outer = _network(content, source)
+    second = outer.class_name == "Precond"
+    model = _dictionary(outer.state.get("_modules")).get("unet" if second else "model")
     if not isinstance(model, _Record):
         raise InputError(f"{source} holds a {outer.class_name}, not a preconditioned EDM network")
-    if outer.class_name != "EDMPrecond":
-        raise InputError(f"{source} holds a {outer.class_name}; only EDMPrecond is supported")
-    tensors = {name: value.detach().contiguous().clone() for name, value in _tensors(model, "")}
-    keywords = {
-        **_plain(_dictionary(outer.state.get("_init_kwargs"))),
-        **_plain(_dictionary(model.state.get("_init_kwargs"))),
+    if outer.class_name not in PRECONDITIONERS:
+        raise InputError(
+            f"{source} holds a {outer.class_name}; supported are {', '.join(PRECONDITIONERS)} (the last is EDM2)"
+        )
+    found = _tensors(outer if second else model, "")
+    tensors = {name: value.detach().contiguous().clone() for name, value in found}
+    if second:
+        tensors = {name: normalised(v) if name.endswith(".weight") else v.float() for name, v in tensors.items()}
+    config = {
+        "class": model.class_name,
+        "outer_class": outer.class_name,
+        "outer": _plain(outer.state),
+        "inner": {
+            **_plain(_dictionary(outer.state.get("_init_kwargs"))),
+            **_plain(_dictionary(model.state.get("_init_kwargs"))),
+        },
+        "encoder": _encoder(_dictionary(content).get("encoder"), source),
     }
-    config = {"class": model.class_name, "outer": _plain(outer.state), "inner": keywords}
     save_weights(target, tensors, {"format": FORMAT, "config": json.dumps(config)})
     return config
+
+
+def _encoder(record: Any, source: Path) -> dict[str, Any] | None:
+    """What stands between pictures and the network: None, or the autoencoder with the scale and bias of its latents."""
+    if record is None or (isinstance(record, _Record) and record.class_name == "StandardRGBEncoder"):
+        return None
+    if not isinstance(record, _Record) or record.class_name != "StabilityVAEEncoder":
+        raise InputError(f"{source} has an encoder of an unknown kind: {getattr(record, 'class_name', record)}")
+    state = _plain(record.state)
+    if not all(isinstance(state.get(name), list) for name in ("scale", "bias")):
+        raise InputError(f"{source} has an encoder without the scale and bias of its latents")
+    return {name: state.get(name, "an unnamed autoencoder") for name in ("vae_name", "scale", "bias")}
 
 
 def _read(source: Path) -> Any:
@@ -176,6 +210,7 @@ def _plain(table: Mapping[str, Any]) -> dict[str, Any]:
     """The entries that are numbers, words or lists of them."""
     kept = {}
     for name, value in table.items():
+        value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
         if isinstance(value, bool | int | float | str):
             kept[name] = value
         elif isinstance(value, list | tuple) and all(isinstance(v, bool | int | float | str) for v in value):

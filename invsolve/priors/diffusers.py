@@ -19,13 +19,13 @@ from invsolve.core.checks import InputError
 from invsolve.core.prior import Prior
 from invsolve.core.schedule import DDPMSchedule, FlowSchedule, Schedule, VESchedule
 from invsolve.priors.conditional import ConditionalPrior
-from invsolve.priors.edm import Preconditioned
 from invsolve.priors.latent import LatentPrior
 from invsolve.priors.network import NetworkPrior
+from invsolve.priors.preconditioning import EDMScaling, Preconditioned
 from invsolve.priors.speed import Speed
 from invsolve.priors.tables import as_schedule, betas, zero_terminal_snr
 
-__all__ = ["DiffusersNetwork", "Reading", "load_folder", "reading"]
+__all__ = ["Autoencoder", "DiffusersNetwork", "Reading", "autoencoder", "load_folder", "reading"]
 
 NETWORKS = ("UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel", "SD3Transformer2DModel")
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny", "VQModel")
@@ -149,7 +149,8 @@ def load_folder(
     network = _part(*key[:3], NETWORKS, key[3:])
     module: nn.Module = DiffusersNetwork(network, read.scale, read.wrapper == "score")
     if read.wrapper == "edm":
-        module = Preconditioned(module, _read_json(parts["scheduler"], "scheduler_config.json").get("sigma_data", 0.5))
+        scheduler = _read_json(parts["scheduler"], "scheduler_config.json")
+        module = Preconditioned(module, EDMScaling(scheduler.get("sigma_data", 0.5)))
     pictures = value_range or read.value_range
     size, channels = network.config.sample_size, network.config.in_channels
     sides = (size, size) if isinstance(size, int) else size
@@ -168,23 +169,40 @@ def load_folder(
         prior = NetworkPrior(module, **settings)
     if "autoencoder" not in parts:
         return prior
-    coder = _part(str(parts["autoencoder"].resolve()), _stamp(parts["autoencoder"]), device, AUTOENCODERS, ())
-    autoencoder = _Autoencoder(coder)
-    return LatentPrior(prior, autoencoder.decode, autoencoder.encode, pictures)
+    coder = autoencoder(parts["autoencoder"], device)
+    known = coder.config
+    both = Autoencoder(coder, float(known.get("scaling_factor") or 1.0), float(known.get("shift_factor") or 0.0))
+    return LatentPrior(prior, both.decode, both.encode, pictures)
 
 
-class _Autoencoder:
-    """The two ways of an autoencoder, with the scale and shift of its latents."""
+def autoencoder(folder: Path, device: str = "cpu") -> Any:
+    """The autoencoder of diffusers in a folder.
 
-    def __init__(self, coder: Any) -> None:
-        self.coder = coder
-        self.scale = float(coder.config.get("scaling_factor") or 1.0)
-        self.shift = float(coder.config.get("shift_factor") or 0.0)
+    Raises:
+        InputError: no such folder, or one of another kind.
+    """
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{folder} is no folder of an autoencoder: it has no config.json")
+    return _part(str(folder.resolve()), _stamp(folder), device, AUTOENCODERS, ())
+
+
+class Autoencoder:
+    """The two ways of an autoencoder of diffusers: latents are scale (raw - shift).
+
+    Args:
+        coder: the autoencoder.
+        scale, shift: numbers, or one for each channel [C, 1, 1].
+    """
+
+    def __init__(self, coder: Any, scale: float | Tensor = 1.0, shift: float | Tensor = 0.0) -> None:
+        self.coder, self.scale, self.shift = coder, scale, shift
 
     def decode(self, z: Tensor) -> Tensor:
+        """Latents -> pictures."""
         return self.coder.decode(z / self.scale + self.shift, return_dict=False)[0]
 
     def encode(self, x: Tensor) -> Tensor:
+        """Pictures -> latents: the mean of what the encoder says."""
         out = self.coder.encode(x, return_dict=False)[0]
         z = out if isinstance(out, Tensor) else out.mode()
         return (z - self.shift) * self.scale

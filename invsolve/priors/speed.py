@@ -127,9 +127,9 @@ def _checkpoint_blocks(module: nn.Module) -> None:
     if isinstance(module, _Checkpointable):
         module.checkpointing = True
         return
-    lists = [m for m in module.modules() if isinstance(m, nn.ModuleList)]
-    inner = {id(m) for outer in lists for block in outer for m in block.modules() if isinstance(m, nn.ModuleList)}
-    blocks = [block for outer in lists if id(outer) not in inner for block in outer]
+    lists = [m for m in module.modules() if isinstance(m, nn.ModuleList | nn.ModuleDict)]
+    inner = {id(m) for outer in lists for block in outer.children() for m in block.modules()}
+    blocks = [block for outer in lists if id(outer) not in inner for block in outer.children()]
     if not blocks:
         raise InputError(f"{type(module).__name__} has no list of blocks to recompute: leave checkpointing away")
     for block in blocks:
