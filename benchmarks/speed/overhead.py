@@ -11,7 +11,7 @@ from benchmarks.common import markdown
 from benchmarks.speed.contenders import WHO, Setting, contenders
 from benchmarks.speed.pairs import RESULTS, Timing, alternate, save
 
-STEPS = 100
+STEPS = 300
 
 
 def run(

@@ -180,8 +180,12 @@ def _watch(run: _Run, state: State, info: Info) -> _Run:
 
 def _finite(state: State, info: Info) -> bool:
     """Whether every number is finite: a sum of finite ones may overflow, which costs a closer look and no more."""
-    values = (state.x, *state.theta.values()) if info.x0 is state.x else (state.x, info.x0, *state.theta.values())
-    return all(math.isfinite(value.sum().item()) for value in values)
+    found = state.x.sum().item()
+    if info.x0 is not state.x:
+        found += info.x0.sum().item()
+    for value in state.theta.values():
+        found += value.sum().item()
+    return math.isfinite(found)
 
 
 def _broadcast(mask: Tensor, like: Tensor) -> Tensor:

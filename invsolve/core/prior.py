@@ -38,7 +38,11 @@ class Prediction:
     @property
     def eps(self) -> Tensor:
         """The noise, [N, *shape]."""
-        if not isinstance(self._eps, Tensor):
+        if isinstance(self._eps, Tensor):
+            return self._eps
+        if self.x0.requires_grad == torch.is_grad_enabled():
+            self._eps = self._eps()
+        else:
             with torch.set_grad_enabled(self.x0.requires_grad):
                 self._eps = self._eps()
         return self._eps
@@ -76,9 +80,13 @@ class Prior(ABC):
 
     def predict(self, x_t: Tensor, t: float) -> Prediction:
         """x0 and the noise from one evaluation."""
-        alpha, sigma = self.schedule(t)
         x0 = self.denoise(x_t, t)
-        return Prediction(x0, lambda: torch.sub(x_t, x0, alpha=alpha) / sigma)
+
+        def eps() -> Tensor:
+            alpha, sigma = self.schedule(t)
+            return torch.add(x_t, x0, alpha=-alpha).div_(sigma)
+
+        return Prediction(x0, eps)
 
     def eps(self, x_t: Tensor, t: float) -> Tensor:
         """E[n | x_t], the noise prediction."""
@@ -210,17 +218,18 @@ class CountingPrior(WrappedPrior):
         return self.prior.predict(self._counted(x_t), t)
 
     def _counted(self, x_t: Tensor) -> Tensor:
-        """`x_t`, where a gradient passes through it as a tensor of its own whose gradient is counted."""
+        """`x_t`, where a gradient passes through it as a view of its own whose gradients are counted."""
         calls, n = self.calls, x_t.shape[0]
         calls.forward_rows += n
         if not (x_t.requires_grad and torch.is_grad_enabled()):
             return x_t
         x_t = x_t.view_as(x_t)
 
-        def count(gradient: Tensor) -> None:
+        def count(gradients: tuple[Tensor, ...]) -> None:
             calls.backward_rows += n
 
-        x_t.register_hook(count)
+        assert x_t.grad_fn is not None
+        x_t.grad_fn.register_prehook(count)
         return x_t
 
     def given(self, **condition: Any) -> Prior:

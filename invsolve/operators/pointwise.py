@@ -64,7 +64,7 @@ class Denoising(_Diagonal):
     pinv = adjoint
 
     def ridge(self, residual: Tensor, lam: float | Tensor) -> Tensor:
-        return residual / (1.0 + per_sample(lam, residual))
+        return residual * (1.0 / (1.0 + per_sample(lam, residual)))
 
 
 class Inpainting(_Diagonal):
@@ -154,7 +154,7 @@ class Inpainting(_Diagonal):
         return b / (self._mask(b) + per_sample(lam, b))
 
     def ridge(self, residual: Tensor, lam: float | Tensor) -> Tensor:
-        return self._mask(residual) * residual / (1.0 + per_sample(lam, residual))
+        return self._mask(residual) * residual * (1.0 / (1.0 + per_sample(lam, residual)))
 
     def Ut(self, y: Tensor) -> Tensor:
         return (self._mask(y) * y).flatten(1)

@@ -105,7 +105,7 @@ class NetworkPrior(Prior):
                 x0 = scale * torch.sub(x_t, out, alpha=sigma)
                 return Prediction(x0, lambda: scale * torch.add(x_t, out, alpha=alpha), variance)
             case _:
-                return Prediction(out, lambda: torch.sub(x_t, out, alpha=alpha) / sigma, variance)
+                return Prediction(out, lambda: torch.add(x_t, out, alpha=-alpha).div_(sigma), variance)
 
     @property
     def _conditions(self) -> Mapping[str, Any]:

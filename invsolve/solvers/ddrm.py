@@ -25,6 +25,11 @@ from invsolve.solvers.walk import PathSolver
 __all__ = ["DDRM", "spectral_step", "svd_operator"]
 
 
+def _inverse(s: Tensor, seen: Tensor) -> Tensor:
+    """1 / s where `seen` is 1, and 0 where it is 0."""
+    return seen / torch.lerp(torch.ones_like(s), s, seen)
+
+
 def svd_operator(problem: Problem) -> SVDOperator:
     """The operator of a problem that was found to have a singular value decomposition."""
     operator = problem.linear_data.operator
@@ -84,10 +89,9 @@ class DDRM(PathSolver):
         y_ = operator.Ut(problem.linear_data.y)
         s, level = operator.spectrum(problem.empty(n)), first.sigma_t / first.alpha_t
         variance = per_sample(flat_variance(problem), y_)
-        seen = s**2 * level**2 > variance
-        s = torch.where(seen, s, 1.0)
-        spread = (level**2 - torch.where(seen, variance / s**2, 0.0)).clamp_min(0.0).sqrt()
-        c = torch.where(seen, y_ / s, 0.0) + spread * z
+        inverse = _inverse(s, (s**2 * level**2 > variance).to(s))
+        spread = (level**2 - variance * inverse**2).clamp_min(0.0).sqrt()
+        c = torch.addcmul(spread * z, inverse, y_)
         unit = self.start == "unit" or (self.start == "auto" and self.times is None and self.t_start == 1.0)
         scale = math.hypot(first.alpha_t, first.sigma_t) / level if unit else first.alpha_t
         return State(scale * operator.V(c), memory={"y": y_})
@@ -103,21 +107,26 @@ class _Spectrum(NamedTuple):
     """What `spectral_step` needs of a problem besides the state; rows [1, n] or [N, n].
 
     Attributes:
-        s, variance: singular values, and sigma_y^2 (a number or [N, 1]).
+        s: singular values.
+        y: y_ where s > 0, else 0.
+        precision: 1 / sigma_y, 0 where sigma_y = 0; a number or [N, 1].
         null: 1 where s = 0, else 0.
         kept: share (1 - eta_b) of c0 in measured directions, 1 in the others.
         data: eta_b y_ / s, 0 where s = 0.
-        limit: eta_b^2 sigma_y^2 / s^2, 0 where s = 0.
+        threshold: sigma_y / s, the noise-to-signal ratio from which a direction is strongly measured; inf where s = 0.
+        loss: -eta_b^2 sigma_y^2 / s^2, 0 where s = 0.
         free: 1 where s > 0, eta^2 elsewhere.
-        level: the noise-to-signal ratio above which all measured directions are strongly measured.
+        level: the largest threshold of a measured direction.
     """
 
     s: Tensor
-    variance: Tensor | float
+    y: Tensor
+    precision: Tensor | float
     null: Tensor
     kept: Tensor
     data: Tensor
-    limit: Tensor
+    threshold: Tensor
+    loss: Tensor
     free: Tensor
     level: float
 
@@ -126,12 +135,21 @@ class _Spectrum(NamedTuple):
         operator = svd_operator(problem)
         s = torch.atleast_2d(operator.spectrum(problem.empty(len(y_))))
         variance = per_sample(flat_variance(problem), y_)
+        sigma = torch.as_tensor(variance, dtype=s.dtype, device=s.device).sqrt()
         null = (s == 0).to(s)
-        inverse = torch.where(s > 0, 1.0 / torch.where(s > 0, s, 1.0), 0.0)
-        limit = eta_b**2 * variance * inverse**2
-        level = torch.as_tensor(variance).max().sqrt() * inverse.max()
-        kept, free = (1.0 - eta_b) + eta_b * null, 1.0 - (1.0 - eta**2) * null
-        return cls(s, variance, null, kept, eta_b * inverse * y_, limit, free, float(level))
+        inverse = _inverse(s, 1.0 - null)
+        return cls(
+            s=s,
+            y=(1.0 - null) * y_,
+            precision=_inverse(sigma, (sigma > 0).to(s)),
+            null=null,
+            kept=(1.0 - eta_b) + eta_b * null,
+            data=eta_b * inverse * y_,
+            threshold=torch.where(null > 0, torch.inf, sigma * inverse),
+            loss=-(eta_b**2) * variance * inverse**2,
+            free=1.0 - (1.0 - eta**2) * null,
+            level=float(sigma.max() * inverse.max()),
+        )
 
 
 def spectral_step(
@@ -140,16 +158,17 @@ def spectral_step(
     """x_s by the three cases of `DDRM`; `y_` = U^T y, [N, n]."""
     operator, level = svd_operator(problem), step.sigma_s / step.alpha_s
     own = problem.once((_Spectrum, eta, eta_b), lambda: _Spectrum.of(problem, eta, eta_b, y_))
-    c0, rest = operator.Vt(x0), (1.0 - eta**2) ** 0.5 * level
+    c0, e, rest = operator.Vt(x0), operator.Vt(eps), (1.0 - eta**2) ** 0.5 * level
+    c = torch.addcmul(own.data, own.kept, c0)
     if level >= own.level:
-        c = torch.addcmul(own.data, own.kept, c0)
-        c = torch.addcmul(c, own.null, operator.Vt(eps), value=rest)
-        spread = torch.sub(level**2 * own.free, own.limit).clamp_min_(0.0).sqrt_()
+        c.addcmul_(own.null, e, value=rest)
+        spread = torch.add(own.loss, own.free, alpha=level**2).clamp_min_(0.0).sqrt_()
     else:
-        strong = (own.s * level >= own.variance**0.5) & (own.s > 0)
-        weak = c0 + rest * torch.where(own.null > 0, operator.Vt(eps), (y_ - own.s * c0) / own.variance**0.5)
-        c = torch.where(strong, torch.addcmul(own.data, own.kept, c0), weak)
-        spread = torch.where(strong, (level**2 - own.limit).clamp_min(0.0).sqrt(), eta * level)
+        pull = torch.addcmul((own.y - own.s * c0).mul_(own.precision), own.null, e)
+        weak = torch.add(c0, pull, alpha=rest)
+        strong = (own.threshold <= level).to(own.s)
+        c = torch.addcmul(weak, strong, c - weak)
+        spread = (own.loss + level**2).clamp_min_(0.0).sqrt_().sub_(eta * level).mul_(strong).add_(eta * level)
     if level > 0.0:
-        c = torch.addcmul(c, spread, operator.Vt(rng.normal(x0)))
-    return step.alpha_s * operator.V(c)
+        c.addcmul_(spread, operator.Vt(rng.normal(x0)))
+    return operator.V(c).mul_(step.alpha_s)

@@ -53,7 +53,7 @@ def adam(
         v = (betas[1] * state.v).addcmul_(grad, grad, value=1 - betas[1])
         updates = state.updates + 1
     bias = math.sqrt(1 - betas[1] ** updates)  # of sqrt(v): on one number instead of every entry
-    root = v.sqrt().add_(1e-8 * bias)
+    root = v.clamp_min(torch.finfo(v.dtype).tiny).sqrt_().add_(1e-8 * bias)  # the root of 0 takes a slow way on CPUs
     return torch.addcdiv(value, m, root, value=-lr * bias / (1 - betas[0] ** updates)), AdamState(m, v, updates)
 
 
@@ -124,16 +124,16 @@ def descend(
         active: rows [N] whose theta may move; all if not given.
         retain: keep the graph for further products with the Jacobian.
     """
-    ends = [d for d, _ in transient]
-    pulls: list[Tensor | None] = [2.0 * w * d.detach() for d, w in transient]
+    ends, pulls, direct = _cotangents(wrt, transient)
     data = problem.plain_data
     if data is not None and type(data.operator).adjoint is not LinearOperator.adjoint:
         residual = data.y - data.operator(x0.detach())
         slope = -2.0 * weight * data.operator.adjoint(residual)
         if x0 is wrt and not ends:
-            return Descent(row_dot(residual, residual), slope, parameters)
-        (gradient,) = torch.autograd.grad([x0, *ends], [wrt], [slope, *pulls], retain_graph=retain)
-        return Descent(row_dot(residual, residual), gradient, parameters)
+            gradient = slope
+        else:
+            (gradient,) = torch.autograd.grad([x0, *ends], [wrt], [slope, *pulls], retain_graph=retain)
+        return Descent(row_dot(residual, residual), _plus(gradient, direct, wrt), parameters)
     if problem.unknowns is not None and blind == "alternating":
         raw = _leaves(parameters.raw)
         value = weight * problem.misfit(x0.detach(), raw).sum()
@@ -146,7 +146,18 @@ def descend(
     gradient, *slopes = torch.autograd.grad([value, *ends], [wrt, *leaves], [None, *pulls], retain_graph=retain)
     if slopes:
         parameters = _moved(problem, parameters, slopes, active)
-    return Descent(misfit.detach(), gradient, parameters)
+    return Descent(misfit.detach(), _plus(gradient, direct, wrt), parameters)
+
+
+def _cotangents(wrt: Tensor, transient: Terms) -> tuple[list[Tensor], list[Tensor | None], float]:
+    """The graph's ends d_i with dJ/dd_i = 2 w_i d_i, and 2 w of the terms w |wrt|^2, whose gradient needs no graph."""
+    direct = sum((2.0 * w for d, w in transient if d is wrt), 0.0)
+    graphed = [(d, w) for d, w in transient if d is not wrt]
+    return [d for d, _ in graphed], [2.0 * w * d.detach() for d, w in graphed], direct
+
+
+def _plus(gradient: Tensor, weight: float, wrt: Tensor) -> Tensor:
+    return torch.add(gradient, wrt.detach(), alpha=weight) if weight else gradient
 
 
 def _leaves(raw: Params) -> dict[str, Tensor]:

@@ -50,8 +50,8 @@ def ddim(step: Step, eta: float, x0: Tensor, eps: Tensor, rng: NoiseSource) -> T
     c1, c2 = ddim_coefficients(step, eta)
     if c2 == 0.0 and c1 == 0.0:
         return x0 if step.alpha_s == 1.0 else step.alpha_s * x0
-    x_s = torch.add(step.alpha_s * x0, eps, alpha=c2)
-    return torch.add(x_s, rng.normal(x_s), alpha=c1) if c1 > 0.0 else x_s
+    x_s = (step.alpha_s * x0).add_(eps, alpha=c2)
+    return x_s.add_(rng.normal(x_s), alpha=c1) if c1 > 0.0 else x_s
 
 
 def guided_ddim(step: Step, eta: float, x_t: Tensor, x0: Tensor, rng: NoiseSource) -> Tensor:
@@ -60,8 +60,8 @@ def guided_ddim(step: Step, eta: float, x_t: Tensor, x0: Tensor, rng: NoiseSourc
     if c2 == 0.0 and c1 == 0.0:
         return x0 if step.alpha_s == 1.0 else step.alpha_s * x0
     rest = c2 / step.sigma_t
-    x_s = torch.add((step.alpha_s - rest * step.alpha_t) * x0, x_t, alpha=rest)
-    return torch.add(x_s, rng.normal(x_s), alpha=c1) if c1 > 0.0 else x_s
+    x_s = ((step.alpha_s - rest * step.alpha_t) * x0).add_(x_t, alpha=rest)
+    return x_s.add_(rng.normal(x_s), alpha=c1) if c1 > 0.0 else x_s
 
 
 def score_shift(step: Step, eta: float) -> float:
