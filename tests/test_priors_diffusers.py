@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 import invsolve as iv
-from invsolve import priors
+from invsolve import priors, solvers
 from invsolve.priors.diffusers import reading
 
 diffusers = pytest.importorskip("diffusers")
@@ -152,6 +153,70 @@ def test_a_flow_matching_transformer_takes_its_embeddings_as_conditions(tmp_path
     with torch.no_grad():
         out = network(hidden_states=z, timestep=torch.tensor([250.0, 250.0]), **conditions).sample
     torch.testing.assert_close(prior.given(**conditions).velocity(z, 0.25), out, rtol=1e-4, atol=1e-5)
+
+    with pytest.raises(iv.InputError, match=r"prior.given\(encoder_hidden_states=..., pooled_projections=...\)"):
+        prior.denoise(z, 0.25)
+    with pytest.raises(iv.CapabilityError, match="takes no argument prompt; it takes label, encoder_hidden_states"):
+        prior.given(prompt="a cat")
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_a_transformer_of_tokens_is_given_squares_of_latents_and_their_places(tmp_path, guided):
+    """FLUX: token (i, j) holds the 2 x 2 latents below (2 i, 2 j), channel by channel; the time is not scaled."""
+    network = diffusers.FluxTransformer2DModel(
+        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=12, pooled_projection_dim=6, axes_dims_rope=(4, 6, 6), guidance_embeds=guided,
+    ).eval()  # fmt: skip
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True, max_shift=1.15)
+    prior = priors.load(pipeline(tmp_path, network, scheduler, "transformer"))
+    conditions: dict[str, Any] = {"encoder_hidden_states": noise(2, 3, 12), "pooled_projections": noise(2, 6)}
+    z, height, width = noise(2, 4, 6, 8), 3, 4
+    tokens = torch.empty(2, height * width, 16)
+    places = torch.zeros(height * width, 3)
+    for i in range(height):
+        for j in range(width):
+            tokens[:, i * width + j] = z[:, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].reshape(2, 16)
+            places[i * width + j, 1:] = torch.tensor([i, j])
+    known = {**conditions, "img_ids": places, "txt_ids": torch.zeros(3, 3)}
+    if guided:
+        with pytest.raises(iv.InputError, match="guidance="):
+            prior.given(**conditions).velocity(z, 0.25)
+        conditions["guidance"], known["guidance"] = 3.5, torch.tensor([3.5, 3.5])
+    else:
+        with pytest.raises(iv.CapabilityError, match="takes no argument guidance"):
+            prior.given(guidance=3.5)
+    with torch.no_grad():
+        out = network(hidden_states=tokens, timestep=torch.tensor([0.25, 0.25]), **known).sample
+        got = prior.given(**conditions).velocity(z, 0.25)
+    for i in range(height):
+        for j in range(width):
+            square = got[:, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].reshape(2, 16)
+            torch.testing.assert_close(square, out[:, i * width + j], rtol=1e-4, atol=1e-5)
+    assert repr(prior.schedule) == repr(iv.FlowSchedule(math.exp(1.15)))
+    with pytest.raises(iv.InputError, match="even sides"):
+        prior.given(**conditions).denoise(noise(2, 4, 7, 8), 0.25)
+
+
+def test_restore_takes_a_latent_pipeline_for_pictures_of_other_sizes(tmp_path):
+    network = unet(sample_size=32, in_channels=4, out_channels=4)
+    folder = pipeline(tmp_path, network, diffusers.DDPMScheduler())
+    coder = diffusers.AutoencoderKL(
+        block_out_channels=(8, 8), latent_channels=4, norm_num_groups=4,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+    )  # fmt: skip
+    coder.save_pretrained(folder / "vae")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "vae": ["diffusers", "AutoencoderKL"]}))
+    picture = torch.rand(3, 96, 48, generator=torch.Generator().manual_seed(0))
+    common: dict[str, Any] = {
+        "prior": str(folder),
+        "noise": 0.1,
+        "solver": solvers.NDTM(n_steps=3, n_inner=1),
+        "device": "cpu",
+    }
+    assert iv.restore(picture, "denoise", **common).picture.size == (96, 48)
+    with pytest.raises(iv.InputError, match="multiples of 2"):
+        iv.restore(picture[:, :95], "denoise", **common)
 
 
 def test_folders_that_cannot_be_read_are_refused(tmp_path):

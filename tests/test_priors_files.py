@@ -139,6 +139,25 @@ def test_weights_stay_in_the_file(tmp_path, suffix):
     assert read_weights(path).shapes == {"w": (16_000_000,)}
 
 
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_loading_a_network_takes_less_memory_than_its_file(tmp_path, suffix):
+    """Peak memory of `load`, over what the process held before, for 100 MB of weights: pages of the file included."""
+    state = random_state(narrow("ffhq", width=128, multipliers=(1, 1, 2, 2, 4), attention=(False,) * 5, size=None))
+    path = tmp_path / f"big{suffix}"
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    assert path.stat().st_size > 100e6
+    script = (
+        "import resource, sys\n"
+        "import safetensors\n"
+        "from invsolve import priors\n"
+        "import invsolve.priors.loading\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "before = peak(); prior = priors.load(sys.argv[1]); print(peak() - before)"
+    )
+    run = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 1.3 * path.stat().st_size
+
+
 def test_a_prior_trained_by_the_project_loads_from_its_file(tmp_path):
     config = DenoiserConfig(image_channels=1, channels=(8, 8), blocks=(1, 1), embedding=8)
     save_denoiser(Denoiser(config), tmp_path / "own.safetensors")

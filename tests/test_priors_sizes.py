@@ -93,3 +93,28 @@ def test_a_latent_prior_is_decoded_into_pictures_and_encoded_from_them():
         LatentPrior(prior.prior, prior.decoder).encode(z)
     with pytest.raises(iv.CapabilityError):
         PaddedPrior(prior)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (40, 64), (80, 180)])
+def test_latents_are_padded_and_tiled_in_their_own_space(size):
+    network = pointwise()
+    prior = LatentPrior(network, latent().decoder, latent().encoder, factor=2)
+    chosen = fitted(prior, size)
+    shape = (3, size[0] // 2, size[1] // 2)
+    assert chosen.shape == shape
+    z = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    alpha, sigma = network.schedule(0.4)
+    torch.testing.assert_close(chosen.denoise(z, 0.4), z / alpha / (1 + (sigma / alpha) ** 2))
+    cost = costs.GaussianLikelihood(operators.Denoising((3, *size)), torch.full((1, 3, *size), 0.5), 0.1)
+    result = iv.solve(iv.Problem(chosen, cost), solvers.DPS(n_steps=4))
+    assert result.samples.shape == (1, 1, 3, *size)
+
+
+def test_pictures_that_latents_cannot_serve_are_refused():
+    prior = LatentPrior(pointwise(), latent().decoder, factor=2)
+    with pytest.raises(iv.InputError, match="multiples of 2"):
+        fitted(prior, (63, 64))
+    unknown = LatentPrior(pointwise(), latent().decoder)
+    assert fitted(unknown, (64, 64)) is unknown
+    with pytest.raises(iv.InputError, match="not known how"):
+        fitted(unknown, (128, 64))

@@ -7,27 +7,33 @@ network (`config.json`). Classes are those that diffusers itself has; code that 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from invsolve.core.checks import InputError
 from invsolve.core.prior import Prior
 from invsolve.core.schedule import DDPMSchedule, FlowSchedule, Schedule, VESchedule
 from invsolve.priors.conditional import ConditionalPrior
+from invsolve.priors.diffusers_network import Autoencoder, DiffusersNetwork, PackedNetwork
 from invsolve.priors.latent import LatentPrior
 from invsolve.priors.network import NetworkPrior
 from invsolve.priors.preconditioning import EDMScaling, Preconditioned
 from invsolve.priors.speed import Speed
 from invsolve.priors.tables import as_schedule, betas, zero_terminal_snr
 
-__all__ = ["Autoencoder", "DiffusersNetwork", "Reading", "autoencoder", "load_folder", "reading"]
+__all__ = ["Reading", "autoencoder", "load_folder", "reading"]
 
-NETWORKS = ("UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel", "SD3Transformer2DModel")
+NETWORKS = (
+    "UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel", "SD3Transformer2DModel",
+    "FluxTransformer2DModel",
+)  # fmt: skip
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny", "VQModel")
 TABLES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine", "sigmoid": "sigmoid"}
 PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
@@ -61,8 +67,11 @@ def reading(config: Mapping[str, Any]) -> Reading:
     """
     kind = str(config.get("_class_name", ""))
     if kind.startswith("FlowMatch"):
-        scale = float(config.get("num_train_timesteps", 1000))
-        return Reading(FlowSchedule(float(config.get("shift", 1.0))), "velocity", "time", scale=scale)
+        shift = float(config.get("shift", 1.0))
+        if config.get("use_dynamic_shifting", False):
+            # The shift then grows with the picture; this is the one of the largest.
+            shift = math.exp(config.get("max_shift", 1.15))
+        return Reading(FlowSchedule(shift), "velocity", "time", scale=float(config.get("num_train_timesteps", 1000)))
     if kind.startswith("EDM"):
         schedule = VESchedule(config.get("sigma_max", 80.0), config.get("sigma_min", 0.002), config.get("rho", 7.0))
         return Reading(schedule, "edm", "sigma", "edm")
@@ -85,38 +94,6 @@ def reading(config: Mapping[str, Any]) -> Reading:
     if config.get("rescale_betas_zero_snr", False):
         values = zero_terminal_snr(values)
     return Reading(DDPMSchedule(values), PREDICTIONS[prediction], "index")
-
-
-class DiffusersNetwork(nn.Module):
-    """A network of diffusers with one way of being called: module(x, c, label=None, **conditions).
-
-    Args:
-        network: of one of the classes in `NETWORKS`.
-        scale: c is multiplied by this.
-        score: whether it predicts the score of x + sigma n, from which x0 = x + sigma^2 score.
-    """
-
-    def __init__(self, network: Any, scale: float = 1.0, score: bool = False) -> None:
-        super().__init__()
-        self.network, self.scale, self.score = network, scale, score
-        self.first = "hidden_states" if "Transformer" in type(network).__name__ else "sample"
-
-    def forward(self, x: Tensor, c: Tensor, label: Tensor | int | None = None, **conditions: Any) -> Tensor:
-        """The network's output; twice the channels where it learned a variance."""
-        if label is not None:
-            conditions["class_labels"] = torch.as_tensor(label, device=x.device).expand(len(x))
-        time = c * self.scale if self.scale != 1.0 else c
-        out = self.network(**{self.first: x}, timestep=time, return_dict=False, **conditions)[0]
-        return x + c.square()[:, None, None, None] * out if self.score else out
-
-    @property
-    def checkpointing(self) -> bool:
-        """Whether the network recomputes its blocks in the backward pass."""
-        return bool(self.network.is_gradient_checkpointing)
-
-    @checkpointing.setter
-    def checkpointing(self, on: bool) -> None:
-        (self.network.enable_gradient_checkpointing if on else self.network.disable_gradient_checkpointing)()
 
 
 def load_folder(
@@ -147,12 +124,15 @@ def load_folder(
     read = _reading(folder, parts, schedule, parametrization)
     key = (str(parts["network"].resolve()), _stamp(parts["network"]), device, speed.channels_last, speed.checkpointing)
     network = _part(*key[:3], NETWORKS, key[3:])
+    packed = type(network).__name__ == "FluxTransformer2DModel"
     module: nn.Module = DiffusersNetwork(network, read.scale, read.wrapper == "score")
+    if packed:
+        module = PackedNetwork(network)
     if read.wrapper == "edm":
         scheduler = _read_json(parts["scheduler"], "scheduler_config.json")
         module = Preconditioned(module, EDMScaling(scheduler.get("sigma_data", 0.5)))
     pictures = value_range or read.value_range
-    size, channels = network.config.sample_size, network.config.in_channels
+    size, channels = (None, 0) if packed else (network.config.sample_size, network.config.in_channels)
     sides = (size, size) if isinstance(size, int) else size
     settings: dict[str, Any] = {
         "parametrization": read.parametrization,
@@ -172,7 +152,7 @@ def load_folder(
     coder = autoencoder(parts["autoencoder"], device)
     known = coder.config
     both = Autoencoder(coder, float(known.get("scaling_factor") or 1.0), float(known.get("shift_factor") or 0.0))
-    return LatentPrior(prior, both.decode, both.encode, pictures)
+    return LatentPrior(prior, both.decode, both.encode, pictures, both.factor, channels or known["latent_channels"])
 
 
 def autoencoder(folder: Path, device: str = "cpu") -> Any:
@@ -184,28 +164,6 @@ def autoencoder(folder: Path, device: str = "cpu") -> Any:
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder} is no folder of an autoencoder: it has no config.json")
     return _part(str(folder.resolve()), _stamp(folder), device, AUTOENCODERS, ())
-
-
-class Autoencoder:
-    """The two ways of an autoencoder of diffusers: latents are scale (raw - shift).
-
-    Args:
-        coder: the autoencoder.
-        scale, shift: numbers, or one for each channel [C, 1, 1].
-    """
-
-    def __init__(self, coder: Any, scale: float | Tensor = 1.0, shift: float | Tensor = 0.0) -> None:
-        self.coder, self.scale, self.shift = coder, scale, shift
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Latents -> pictures."""
-        return self.coder.decode(z / self.scale + self.shift, return_dict=False)[0]
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Pictures -> latents: the mean of what the encoder says."""
-        out = self.coder.encode(x, return_dict=False)[0]
-        z = out if isinstance(out, Tensor) else out.mode()
-        return (z - self.shift) * self.scale
 
 
 def _parts(folder: Path) -> dict[str, Path]:
@@ -261,7 +219,11 @@ def _part(path: str, stamp: tuple[int, ...], device: str, allowed: tuple[str, ..
     weights = sorted(folder.glob("*.safetensors"))
     try:
         model = getattr(diffusers, kind).from_pretrained(
-            folder, torch_dtype=torch.float32, local_files_only=True, use_safetensors=bool(weights)
+            folder,
+            torch_dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=bool(weights),
+            low_cpu_mem_usage=find_spec("accelerate") is not None,  # which it needs; without it diffusers warns
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -141,7 +141,8 @@ def load_edm(
 
 def _of_latents(prior: NetworkPrior, vae: str | Path, coder: Mapping[str, Any], device: str) -> Prior:
     """Latents z = scale raw + bias of an autoencoder that is given pictures in [0, 1], as EDM2 does."""
-    from invsolve.priors.diffusers import Autoencoder, autoencoder
+    from invsolve.priors.diffusers import autoencoder
+    from invsolve.priors.diffusers_network import Autoencoder
     from invsolve.priors.latent import LatentPrior
 
     place = str(vae)
@@ -151,7 +152,7 @@ def _of_latents(prior: NetworkPrior, vae: str | Path, coder: Mapping[str, Any], 
         place = str(fetch_repository(place.removeprefix("hf:")))
     scale, bias = (torch.tensor(coder[name], device=device)[:, None, None] for name in ("scale", "bias"))
     both = Autoencoder(autoencoder(Path(place).expanduser(), device), scale, -bias / scale)
-    return LatentPrior(prior, both.decode, both.encode, (0.0, 1.0))
+    return LatentPrior(prior, both.decode, both.encode, (0.0, 1.0), both.factor)
 
 
 @lru_cache(maxsize=2)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
 from invsolve.core.checks import CapabilityError
+from invsolve.core.operator import Shape
 from invsolve.core.prior import Prediction, Prior, WrappedPrior
 
 __all__ = ["LatentPrior"]
@@ -23,6 +25,8 @@ class LatentPrior(WrappedPrior):
         decoder: latents [N, *latent shape] -> pictures in `value_range`, differentiable.
         encoder: the way back, for guided starts; None where there is none.
         value_range: black and white in the decoded pictures.
+        factor: side of the square of pixels that a latent stands for, where it is known.
+        channels: of the latents, where `prior` serves any size and does not tell.
     """
 
     def __init__(
@@ -31,9 +35,12 @@ class LatentPrior(WrappedPrior):
         decoder: Map,
         encoder: Map | None = None,
         value_range: tuple[float, float] = (-1.0, 1.0),
+        factor: int | None = None,
+        channels: int | None = None,
     ) -> None:
         super().__init__(prior)
         self.decoder, self.encoder = decoder, encoder
+        self.factor, self.channels = factor, channels if prior.shape is None else prior.shape[0]
         self.value_range, self.bounded = value_range, False
 
     @property
@@ -52,10 +59,16 @@ class LatentPrior(WrappedPrior):
         return self.encoder(x)
 
     def given(self, **condition: Any) -> Prior:
-        return LatentPrior(self.prior.given(**condition), self.decoder, self.encoder, self.value_range)
+        return self.on(self.prior.given(**condition), self.shape)
 
     def select(self, rows: Tensor) -> LatentPrior:
-        return LatentPrior(self.prior.select(rows), self.decoder, self.encoder, self.value_range)
+        return self.on(self.prior.select(rows), self.shape)
+
+    def on(self, prior: Prior, shape: Shape | None) -> LatentPrior:
+        """The same pictures of another prior of the latents, of a shape."""
+        other = copy.copy(self)
+        other.prior, other.shape = prior, shape
+        return other
 
     def __repr__(self) -> str:
         return f"LatentPrior({self.prior!r})"

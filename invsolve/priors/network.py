@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Protocol, Self, get_args, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,13 @@ __all__ = ["NetworkPrior", "Parametrization"]
 
 Parametrization = Literal["eps", "v", "x0", "velocity", "edm"]
 Conditioning = Literal["index", "time", "sigma"]
+
+
+@runtime_checkable
+class _Conditioned(Protocol):
+    """A network that names the conditions it can be given."""
+
+    conditions: tuple[str, ...]
 
 
 class NetworkPrior(Prior):
@@ -118,13 +125,15 @@ class NetworkPrior(Prior):
         Raises:
             CapabilityError: the network's forward has no such argument.
         """
-        parameters = inspect.signature(self.module.forward).parameters
-        free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        unknown = [name for name in condition if name not in parameters and not free]
+        if isinstance(self.module, _Conditioned):
+            known, free = self.module.conditions, False
+        else:
+            parameters = inspect.signature(self.module.forward).parameters
+            known, free = tuple(parameters), any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        unknown = [name for name in condition if name not in known and not free]
         if unknown:
             raise CapabilityError(
-                f"{type(self.module).__name__} takes no argument {', '.join(unknown)}: its forward has "
-                f"({', '.join(parameters)})"
+                f"{type(self.module).__name__} takes no argument {', '.join(unknown)}; it takes {', '.join(known)}"
             )
         bound = copy.copy(self)
         bound._given = {**self._given, **condition}

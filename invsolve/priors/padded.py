@@ -9,6 +9,7 @@ from torch import Tensor
 
 from invsolve.core.checks import CapabilityError, InputError
 from invsolve.core.prior import Prediction, Prior, WrappedPrior
+from invsolve.priors.latent import LatentPrior
 from invsolve.priors.tiled import GRID, TiledPrior
 
 __all__ = ["PaddedPrior", "fitted"]
@@ -57,19 +58,36 @@ def fitted(prior: Prior, size: tuple[int, int]) -> Prior:
     Tiles share the noise of the one large state and are blended (MultiDiffusion, Bar-Tal et al. 2023, arXiv
     2302.08113).
 
+    Latents are tiled and padded in their own space; pictures are decoded whole.
+
     Raises:
-        InputError: a latent prior of another size; tiles that cannot be made.
+        InputError: pictures that are no whole number of latents; tiles that cannot be made.
     """
+    if prior.latent:
+        return _fitted_latents(prior, size)
     if prior.shape is None or tuple(prior.shape[1:]) == size:
         return prior
-    if prior.latent:
-        raise InputError(f"this latent prior serves one size of picture, {size} is another: cut or resize the picture")
     tile = prior.shape[1]
     padded = PaddedPrior(prior)
     if max(size) <= tile:
         return padded
     overlap = max(GRID, tile // 4 // GRID * GRID)
     return TiledPrior(padded, tile, overlap, tile * tile)
+
+
+def _fitted_latents(prior: Prior, size: tuple[int, int]) -> Prior:
+    """A latent prior for pictures of `size`."""
+    factor, channels = (prior.factor, prior.channels) if isinstance(prior, LatentPrior) else (None, None)
+    if factor is None and prior.shape is not None:
+        own = prior.decode(torch.zeros((1, *prior.shape), device=prior.device, dtype=prior.dtype))
+        if tuple(own.shape[2:]) == size:
+            return prior
+    if not isinstance(prior, LatentPrior) or factor is None or channels is None:
+        raise InputError(f"it is not known how this latent prior could serve pictures of {size}: give its own size")
+    if size[0] % factor or size[1] % factor:
+        raise InputError(f"this latent prior serves pictures whose sides are multiples of {factor}, got {size}: cut it")
+    own = (size[0] // factor, size[1] // factor)
+    return prior.on(fitted(prior.prior, own), (channels, *own))
 
 
 def _reflected(length: int, size: int, like: Tensor) -> Tensor:

@@ -50,9 +50,9 @@ class Plan:
     def apply(self, prior: Prior, size: tuple[int, int]) -> Prior:
         """The prior behind this plan's tiles; the prior itself where everything fits.
 
-        A prior of one size decides on its tiles itself.
+        A prior of one size, or of latents, decides on its tiles itself.
         """
-        if prior.shape is not None:
+        if prior.shape is not None or prior.latent:
             return fitted(prior, size)
         if self.tile is None and size[0] * size[1] * self.microbatch <= self.max_pixels:
             return prior

@@ -29,9 +29,7 @@ def readings(prior: Prior) -> Iterator[tuple[str, Prior]]:
     for name, other in _network_readings(network, latent=prior.latent):
         yield (
             name,
-            LatentPrior(other, prior.decoder, prior.encoder, prior.value_range)
-            if isinstance(prior, LatentPrior)
-            else other,
+            prior.on(other, prior.shape) if isinstance(prior, LatentPrior) else other,
         )
 
 
