@@ -74,6 +74,13 @@ def test_closed_forms_survive(name):
     assert isinstance(COMPOSED[name](), iv.SVDOperator)
 
 
+@pytest.mark.parametrize("made", [lambda: blur(), lambda: operators.SuperResolution(SHAPE, 2)])
+def test_a_multiple_keeps_every_digit_of_its_factor(made):
+    x, third = torch.rand(1, *SHAPE, dtype=torch.float64), (1 / 3) * made()
+    assert torch.equal(pickle.loads(pickle.dumps(third))(x), third(x))
+    assert repr(third) != repr(0.333333 * made())
+
+
 def test_a_stack_of_blurs_solves_in_closed_form(monkeypatch):
     monkeypatch.setattr("invsolve.core.operator.conjugate_gradient", lambda *a, **k: pytest.fail("iterated"))
     stack = operators.Stack(blur(0.7), SHIFTED)

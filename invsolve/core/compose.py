@@ -7,7 +7,6 @@ masks), their product, sum and multiple are so as well, with all closed forms; a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 from typing import Any, Self
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import CapabilityError, InputError, ShapeError, check_shape
-from invsolve.core.linalg import per_sample
+from invsolve.core.linalg import per_sample, real_dtype
 from invsolve.core.operator import EMPTY, LinearOperator, Operator, Params, SVDOperator
 
 __all__ = ["Stack", "add", "compose", "scale"]
@@ -33,7 +32,7 @@ def compose(outer: Operator, inner: Operator) -> Operator:
             f"{list(outer.in_shape)}"
         )
     if _share_basis(outer, inner):
-        return _Spectral((outer, inner), lambda a, b: a * b, "@")
+        return _Spectral((outer, inner), "@")
     linear = isinstance(outer, LinearOperator) and isinstance(inner, LinearOperator)
     return _LinearProduct(outer, inner) if linear else _Product(outer, inner)
 
@@ -47,7 +46,7 @@ def add(first: Operator, second: Operator) -> Operator:
     if (tuple(first.in_shape), tuple(first.out_shape)) != (tuple(second.in_shape), tuple(second.out_shape)):
         raise ShapeError(f"operators that are added have the same shapes, got {first!r} and {second!r}")
     if _share_basis(first, second):
-        return _Spectral((first, second), lambda a, b: a + b, "+")
+        return _Spectral((first, second), "+")
     linear = isinstance(first, LinearOperator) and isinstance(second, LinearOperator)
     return _LinearSum(first, second) if linear else _Sum(first, second)
 
@@ -57,7 +56,7 @@ def scale(weight: float, operator: Operator) -> Operator:
     if not torch.isfinite(torch.tensor(float(weight))):
         raise InputError(f"an operator is scaled by a finite number, got {weight}")
     if _share_basis(operator):
-        return _Spectral((operator,), lambda a: weight * a, f"{weight:g} *")
+        return _Spectral((operator,), "*", float(weight))
     return _LinearMultiple(weight, operator) if isinstance(operator, LinearOperator) else _Multiple(weight, operator)
 
 
@@ -146,7 +145,7 @@ class _Multiple(_Combined):
         return type(self)(self.weight, *parts)
 
     def __repr__(self) -> str:
-        return f"({self.weight:g} * {self.parts[0]!r})"
+        return f"({self.weight} * {self.parts[0]!r})"
 
 
 class _LinearMultiple(_Multiple, LinearOperator):
@@ -165,18 +164,24 @@ class _LinearMultiple(_Multiple, LinearOperator):
 
 
 class _Spectral(_Combined, SVDOperator):
-    """Parts that are diagonal in one basis, and so is what they make: A = V diag(r) V^T."""
+    """Parts that are diagonal in one basis, and so is what they make: A = V diag(r) V^T.
 
-    def __init__(self, parts: tuple[Operator, ...], rule: Callable[..., Tensor], sign: str) -> None:
+    Its sign is "@", "+", or "*" for `weight` times a single part.
+    """
+
+    def __init__(self, parts: tuple[Operator, ...], sign: str, weight: float = 1.0) -> None:
         self._adopt(*parts)
-        self.rule, self.sign = rule, sign
+        self.sign, self.weight = sign, weight
         self.in_shape, self.out_shape, self.basis = parts[0].in_shape, parts[0].out_shape, self.parts[0].basis
 
     def _rebuilt(self, parts: tuple[Operator, ...]) -> Self:
-        return type(self)(parts, self.rule, self.sign)
+        return type(self)(parts, self.sign, self.weight)
 
     def response(self, like: Tensor) -> Tensor:
-        return self.rule(*(part.response(like) for part in self.parts))
+        first, *rest = (part.response(like) for part in self.parts)
+        if not rest:
+            return self.weight * first
+        return first * rest[0] if self.sign == "@" else first + rest[0]
 
     def spectrum(self, like: Tensor) -> Tensor:
         return self.response(like).abs()
@@ -198,17 +203,8 @@ class _Spectral(_Combined, SVDOperator):
         s = response.abs()
         return torch.where(s > 0, response / torch.where(s > 0, s, 1.0), 0.0)
 
-    def __getstate__(self) -> dict[str, Any]:
-        kind = self.sign.split()
-        return {"parts": self.parts, "kind": kind}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        parts, kind = state["parts"], state["kind"]
-        made = {"@": compose, "+": add}[kind[0]](*parts) if kind[0] in "@+" else scale(float(kind[0]), *parts)
-        vars(self).update(vars(made))
-
     def __repr__(self) -> str:
-        return f"({self.sign} {self.parts[0]!r})" if len(self.parts) == 1 else super().__repr__()
+        return f"({self.weight} * {self.parts[0]!r})" if len(self.parts) == 1 else super().__repr__()
 
 
 class Stack(_Combined):
@@ -253,7 +249,7 @@ class Stack(_Combined):
 class _LinearStack(Stack, LinearOperator):
     def adjoint(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
         check_shape(y, self.out_shape, "Stack.adjoint")
-        zero = y.new_zeros((len(y), *self.in_shape))
+        zero = torch.zeros(len(y), *self.in_shape, dtype=real_dtype(y), device=y.device)
         pieces = zip(self.parts, self.split(y), strict=True)
         return sum((part.adjoint(piece, self._theta(part, theta)) for part, piece in pieces), zero)
 
