@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import CapabilityError, InputError, check_shape
-from invsolve.core.linalg import per_sample
+from invsolve.core.linalg import per_sample, real_dtype
 from invsolve.core.operator import EMPTY, LinearOperator, Operator, Params
 from invsolve.core.rng import NoiseSource
 
@@ -190,5 +190,5 @@ def linear_gaussian(cost: TerminalCost | None) -> tuple[LinearOperator, Tensor, 
 def broadcast_sigma(sigma: float | Tensor, like: Tensor) -> Tensor | float:
     """A standard deviation in a shape (and dtype) that broadcasts against a measurement batch."""
     if isinstance(sigma, Tensor):
-        return per_sample(sigma.to(like.dtype), like)
+        return per_sample(sigma.to(real_dtype(like)), like)
     return sigma

@@ -8,7 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Solution", "conjugate_gradient", "per_sample", "row_dot", "row_norm"]
+__all__ = ["Solution", "conjugate_gradient", "per_sample", "real_dtype", "row_dot", "row_norm"]
+
+
+LOST = 100.0
+"""A row whose residual is this many times its least one will not come back."""
 
 
 class Solution(NamedTuple):
@@ -31,12 +35,16 @@ def row_norm(a: Tensor) -> Tensor:
     return torch.linalg.vector_norm(a.flatten(1), dim=1)
 
 
+def real_dtype(like: Tensor) -> torch.dtype:
+    """The precision of a tensor's real (and imaginary) parts."""
+    return like.dtype.to_real() if like.is_complex() else like.dtype
+
+
 def per_sample(value: float | Tensor, like: Tensor) -> Tensor | float:
     """A number or a vector [N] in a shape and precision that broadcast against `like` ([N, ...])."""
     if not isinstance(value, Tensor) or value.ndim == 0:
         return value
-    dtype = like.dtype.to_real() if like.is_complex() else like.dtype
-    return value.to(device=like.device, dtype=dtype).reshape(-1, *[1] * (like.ndim - 1))
+    return value.to(device=like.device, dtype=real_dtype(like)).reshape(-1, *[1] * (like.ndim - 1))
 
 
 def conjugate_gradient(
@@ -51,7 +59,8 @@ def conjugate_gradient(
     """Solve A x = b, row by row, for a symmetric positive (semi-)definite A.
 
     Started at zero on a consistent singular system it returns the minimum-norm solution. Rows that have converged are
-    left alone while the others go on. The host looks at the residual every `check_every` iterations only.
+    left alone while the others go on. The host looks at the residual every `check_every` iterations only, and of what
+    it has seen each row keeps the best: beyond the accuracy of `matvec` a singular system drives the iterates away.
 
     Args:
         matvec: x [N, ...] -> A x [N, ...].
@@ -67,6 +76,7 @@ def conjugate_gradient(
     p, rs = r, row_dot(r, r)
     scale = row_dot(b, b).clamp_min(torch.finfo(rs.dtype).tiny)
     done, k = rs <= tol**2 * scale, 0
+    best, least = x, torch.where(done, rs, torch.inf)
     while k < max_iter and not bool(done.all()):
         for _ in range(min(check_every, max_iter - k)):
             ap = matvec(p)
@@ -80,4 +90,8 @@ def conjugate_gradient(
             rs = rs_new
             done = done | (rs <= tol**2 * scale)
             k += 1
-    return Solution(x, (rs / scale).sqrt(), k)
+        better = ~(rs > least)  # so that what is not a number stays to be seen
+        best = torch.where(better.view(-1, *[1] * (x.ndim - 1)), x, best)
+        least = torch.where(better, rs, least)
+        done = done | (rs > LOST**2 * least)
+    return Solution(best, (least / scale).sqrt(), k)

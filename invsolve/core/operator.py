@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import CapabilityError, check_shape
-from invsolve.core.linalg import conjugate_gradient, per_sample
+from invsolve.core.linalg import conjugate_gradient, per_sample, real_dtype
 
 __all__ = ["EMPTY", "Constants", "LinearOperator", "Operator", "Params", "SVDOperator", "Shape"]
 
@@ -52,11 +52,7 @@ class Constants:
     def get(self, name: str, like: Tensor) -> Tensor:
         """The tensor `name`; real ones in the real dtype of `like`, complex ones in its complex dtype."""
         tensor = self._tensors[name]
-        dtype = like.dtype
-        if tensor.is_complex():
-            dtype = like.dtype.to_complex()
-        elif like.is_complex():
-            dtype = like.dtype.to_real()
+        dtype = like.dtype.to_complex() if tensor.is_complex() else real_dtype(like)
         key = (name, dtype, like.device)
         if key not in self._cache:
             self._cache[key] = tensor.to(device=like.device, dtype=dtype)
@@ -134,8 +130,9 @@ class Operator(ABC):
 
 
 class LinearOperator(Operator):
-    """A linear map between real (or complex) spaces.
+    """A linear map from real pictures to real or complex measurements.
 
+    A^T is the transpose for the inner product Re <., .>, so it makes real pictures of complex measurements, too.
     `adjoint` is derived by transposition, `pinv` and `solve_normal` by conjugate gradients, unless a subclass knows
     better.
     """
@@ -143,7 +140,7 @@ class LinearOperator(Operator):
     def adjoint(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
         """A^T y, [N, *out_shape] -> [N, *in_shape]."""
         check_shape(y, self.out_shape, f"{type(self).__name__}.adjoint")
-        zero = y.new_zeros((len(y), *self.in_shape))
+        zero = torch.zeros(len(y), *self.in_shape, dtype=real_dtype(y), device=y.device)
         return self.vjp(zero, y, theta)
 
     def normal(self, x: Tensor, theta: Params = EMPTY) -> Tensor:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from invsolve.core.checks import CapabilityError, InputError
 from invsolve.core.cost import Likelihood, TerminalCost, broadcast_sigma, linear_gaussian
+from invsolve.core.linalg import real_dtype
 from invsolve.core.operator import EMPTY, LinearOperator, Params, Shape
 from invsolve.core.prior import Prior
 from invsolve.core.rng import NoiseSource
@@ -232,7 +233,7 @@ class Problem:
         operator, y, sigma = parts
         low, _ = self.prior.value_range
         if low != 0.0:
-            ones = torch.ones((len(y), *operator.in_shape), dtype=y.dtype, device=y.device)
+            ones = torch.ones((len(y), *operator.in_shape), dtype=real_dtype(y), device=y.device)
             y = self.width * y + low * operator(ones)
         elif self.width != 1.0:
             y = self.width * y

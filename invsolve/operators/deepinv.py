@@ -12,7 +12,7 @@ from deepinv.physics import DecomposablePhysics, LinearPhysics, Physics
 from torch import Tensor
 
 from invsolve.core.checks import CapabilityError, InputError, check_shape
-from invsolve.core.linalg import row_dot, row_norm
+from invsolve.core.linalg import real_dtype, row_dot, row_norm
 from invsolve.core.operator import EMPTY, LinearOperator, Operator, Params, Shape, SVDOperator
 from invsolve.operators.adapt import measured_shape
 from invsolve.operators.shapes import digest, positive_shape
@@ -26,6 +26,14 @@ def _copy(physics: Any) -> Any:
     for generator in (v for m in physics.modules() for v in vars(m).values() if isinstance(v, torch.Generator)):
         memo[id(generator)] = torch.Generator(generator.device).set_state(generator.get_state())
     return copy.deepcopy(physics, memo)
+
+
+def _cast(physics: Any, dtype: torch.dtype) -> Any:
+    """`physics` with its numbers in the real `dtype` or its complex kin; `Module.to` would make complex ones real."""
+    for tensor in (*physics.parameters(), *physics.buffers()):
+        if tensor.is_complex() or tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype.to_complex() if tensor.is_complex() else dtype)
+    return physics
 
 
 class _Frozen:
@@ -43,9 +51,9 @@ class _Frozen:
 
     def get(self, like: Tensor, theta: Params = EMPTY) -> Any:
         """The physics for inputs such as `like`; a fresh copy where parameters are passed, as deepinv keeps them."""
-        key = (like.dtype.to_real() if like.is_complex() else like.dtype, like.device)
+        key = (real_dtype(like), like.device)
         if key not in self._cache:
-            self._cache[key] = _copy(self.original).to(device=key[1], dtype=key[0])
+            self._cache[key] = _cast(_copy(self.original).to(device=key[1]), key[0])
         physics = self._cache[key]
         missing = [name for name in theta if not hasattr(physics, name)]
         if missing:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invsolve.core.checks import ShapeError, check_shape
-from invsolve.core.linalg import per_sample
+from invsolve.core.linalg import per_sample, real_dtype
 from invsolve.core.operator import EMPTY, LinearOperator, Params, Shape
 from invsolve.operators.shapes import image_shape
 
@@ -62,7 +62,7 @@ class Crop(LinearOperator):
 
     def solve_normal(self, b: Tensor, lam: float | Tensor, theta: Params = EMPTY) -> Tensor:
         check_shape(b, self.in_shape, "Crop.solve_normal")
-        seen = F.pad(torch.ones(self.out_shape, dtype=b.dtype.to_real() if b.is_complex() else b.dtype), self._sides)
+        seen = F.pad(torch.ones(self.out_shape, dtype=real_dtype(b)), self._sides)
         return b / (seen.to(b.device) + per_sample(lam, b))
 
     def __repr__(self) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError, ShapeError, check_shape
-from invsolve.core.linalg import per_sample
+from invsolve.core.linalg import per_sample, real_dtype
 from invsolve.core.operator import EMPTY, Constants, Params, Shape, SVDOperator, select_rows
 from invsolve.core.rng import NoiseSource
 from invsolve.operators.shapes import digest, image_shape, positive_shape
@@ -49,8 +49,7 @@ class Denoising(_Diagonal):
         self.in_shape = self.out_shape = positive_shape(in_shape)
 
     def spectrum(self, like: Tensor) -> Tensor:
-        dtype = like.dtype.to_real() if like.is_complex() else like.dtype
-        return torch.ones(prod(self.in_shape), dtype=dtype, device=like.device)
+        return torch.ones(prod(self.in_shape), dtype=real_dtype(like), device=like.device)
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         self._no_parameters(theta)

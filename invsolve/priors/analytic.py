@@ -158,11 +158,12 @@ class MixturePrior(Prior):
         low, width = self.value_range[0], self.value_range[1] - self.value_range[0]
         means, covs = (self.means - low) / width, self.covs / width**2
         sigmas = torch.as_tensor(sigma, dtype=torch.float64).expand(len(y))
+        y = (torch.view_as_real(y) if y.is_complex() else y).double().flatten(1)
         same = bool((sigmas == sigmas[0]).all()) and operator.select(torch.tensor([0])) is operator
         pieces = []
         for b in range(1 if same else len(y)):
             part = operator.select(torch.tensor([b]))
-            rows = y.double().flatten(1) if same else y[b : b + 1].double().flatten(1)
+            rows = y if same else y[b : b + 1]
             pieces.append(_condition(means, covs, self.weights, _dense(part), rows, float(sigmas[b])))
         weights, post, cov = (torch.cat(values) for values in zip(*pieces, strict=True))
         return MixturePosterior(weights, post, cov.expand(len(y), -1, -1, -1), self._shape)
