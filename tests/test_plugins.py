@@ -34,6 +34,11 @@ class HiddenDraw(_Same):
     def forward(self, x, theta={}):
         return x + 0.1 * torch.randn_like(x)
 
+class SeededDraw(_Same):
+    def forward(self, x, theta={}):
+        torch.manual_seed(0)
+        return x + 0.1 * torch.randn_like(x)
+
 class WrongAdjoint(_Linear):
     def forward(self, x, theta={}):
         return x.cumsum(-1)
@@ -66,6 +71,10 @@ class Rounded(_Same):
     def forward(self, x, theta={}):
         return x + (torch.round(x * 8) / 8 - x).detach()
 
+class Levels(_Same):
+    def forward(self, x, theta={}):
+        return (x * 255).round() / 255
+
 class Bytes(_Same):
     def forward(self, x, theta={}):
         return 255 * x
@@ -77,6 +86,36 @@ class Root(_Same):
 class Centred(_Same):
     def forward(self, x, theta={}):
         return (4 * x - 3).clamp(-1, 1)
+
+class Signed(_Same):
+    def forward(self, x, theta={}):
+        return ((x + 1) / 2).clamp(0, 1) ** 2.2
+
+class SignedOutput(_Same):
+    def forward(self, x, theta={}):
+        return 2 * x - 1
+
+class FromBytes(_Same):
+    def forward(self, x, theta={}):
+        return (x / 255).clamp(0, 1)
+
+class Asserts(_Same):
+    def forward(self, x, theta={}):
+        assert x.min() >= 0 and x.max() <= 1
+        return x**2
+
+class LeftBehind(_Same):
+    def forward(self, x, theta={}):
+        return x * torch.linspace(0.5, 1, x.shape[-1], dtype=x.dtype)
+
+class LargePinv(_Linear):
+    def __init__(self, in_shape):
+        super().__init__(in_shape)
+        self.out_shape = (1, *self.in_shape[1:])
+    def forward(self, x, theta={}):
+        return x[:, :1]
+    def pinv(self, y, theta={}):
+        return torch.cat([y, y, y], 1)
 
 class Single(_Same):
     def forward(self, x, theta={}):
@@ -97,6 +136,7 @@ class Good(_Linear):
 
 DIAGNOSES = {
     "HiddenDraw": ("deterministic", "random draw is hidden"),
+    "SeededDraw": ("global generator untouched", "random draw is hidden"),
     "WrongAdjoint": ("<A x, y> = <x, A^T y>", "not the transpose"),
     "ScaledAdjoint": ("<A x, y> = <x, A^T y>", "the transpose times 0.5"),
     "NoBatch": ("output shape", "batch dimension is lost"),
@@ -104,9 +144,15 @@ DIAGNOSES = {
     "WrongShape": ("output shape", "out_shape says [3, 32, 32], forward makes [3, 32, 31]"),
     "Detached": ("differentiable", "no gradient reaches the picture"),
     "Rounded": ("vjp against finite differences", "jumps"),
+    "Levels": ("vjp against finite differences", "jumps"),
     "Bytes": ("values of a picture", "0 to 255"),
     "Root": ("finite beyond [0, 1]", "clamp"),
     "Centred": ("sees all of [0, 1]", "[-1, 1]"),
+    "Signed": ("takes pictures in [0, 1]", "[-1, 1]"),
+    "SignedOutput": ("takes pictures in [0, 1]", "[-1, 1]"),
+    "FromBytes": ("sees the picture", "0 to 255"),
+    "Asserts": ("finite beyond [0, 1]", "clamp"),
+    "LargePinv": ("A^+ A = I on the range of A^T", "not the smallest"),
     "Single": ("output precision", "float64 in, torch.float32 out"),
     "NotLinear": ("linear", "derive from Operator"),
     "Offset": ("linear", "the offset belongs to y"),
@@ -128,6 +174,20 @@ def test_each_mistake_is_caught_with_the_right_diagnosis(module, name, capsys):
     check, words = DIAGNOSES[name]
     line = next(line for line in report.splitlines() if line.startswith(f"FAIL  {check}"))
     assert words in line, report
+
+
+@pytest.mark.parametrize("name", ["HiddenDraw", "SeededDraw"])
+def test_what_draws_is_told_so_and_nothing_else(module, name, capsys):
+    assert main(["check", f"{module}:{name}"]) == 1
+    failures = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")]
+    assert failures
+    assert all("a random draw is hidden" in line for line in failures)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="an accelerator says so in its own words")
+def test_a_constant_that_stays_on_the_cpu_is_noted(module, capsys):
+    assert main(["check", f"{module}:LeftBehind"]) == 0
+    assert "a constant stays on the CPU" in capsys.readouterr().out
 
 
 def test_a_good_operator_passes_and_bad_words_are_refused(module, capsys):

@@ -5,21 +5,27 @@ from __future__ import annotations
 import torch
 
 __all__ = [
-    "BATCH", "BEYOND", "CLIPPED", "LARGE", "PICKLE", "PRECISIONS", "RANDOM", "SCALE", "of_adjoint", "of_error",
-    "of_gradient", "of_precision", "of_shape", "of_slope", "of_values",
+    "BATCH", "BEYOND", "BYTES", "CLIPPED", "DEVICE", "PICKLE", "PRECISIONS", "RANDOM", "SCALE", "SIGNED", "SMALLEST",
+    "of_adjoint", "of_error", "of_gradient", "of_precision", "of_shape", "of_slope", "of_values",
 ]  # fmt: skip
 
-LARGE = 20.0
-
-RANDOM = "a random draw is hidden in forward: draw once, in __init__, from an Rng, and keep the result"
+RANDOM = (
+    "a random draw is hidden in forward (or something changes from call to call): draw once, in __init__, from an Rng, "
+    "and keep the result"
+)
 BATCH = "samples see each other: a sum, norm or mean runs over the batch, or parameters per sample need `select`"
 BEYOND = (
     "solvers' estimates lie a little outside [0, 1], where roots, logarithms and powers of negative numbers are NaN: "
     "clamp them first"
 )
 SCALE = "pictures are [0, 1]; values this large look like 0 to 255: scale the output"
+BYTES = "it hardly sees a picture in [0, 1]: does it expect 0 to 255?"
+SIGNED = "black is -1 to this operator, but pictures are [0, 1]: does it expect or return [-1, 1]?"
+DEVICE = "a constant stays on the CPU: keep it in `Constants` and use `constants.get(name, x)`, or .to(x.device)"
+SMALLEST = "`pinv` gives a solution, but not the smallest: leave it out to have it derived"
 CLIPPED = (
-    "shades that differ come out the same, so part of [0, 1] is lost: does the operator expect [-1, 1] or 0 to 255?"
+    "shades that differ come out the same, so part of [0, 1] is lost: does the operator expect [-1, 1] or 0 to 255? "
+    "Skip this check for one that saturates on purpose"
 )
 PICKLE = "keep no lambdas, open files or generators in the operator"
 PRECISIONS = "float32 and float64 give different results: a constant is stored in one precision, or values overflow"
@@ -76,5 +82,5 @@ def of_slope(gradient: float, change: float, jumps: bool) -> str:
 def of_adjoint(ratio: float, spread: float) -> str:
     """Why <A x, y> is not <x, A^T y>: `ratio` of the two and how much it varies."""
     if spread < 1e-3 and ratio != 0:
-        return f"`adjoint` is the transpose times {1 / ratio:.4g}: a scale is missing"
+        return f"`adjoint` is the transpose times {1 / ratio:.8g}: a scale is missing"
     return "`adjoint` is not the transpose (a flip, a border, a conjugate?): leave it out to have it derived"

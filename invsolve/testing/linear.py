@@ -33,12 +33,15 @@ def check_linear(probe: Any, operator: LinearOperator) -> None:
     scale = torch.linalg.vector_norm(image) * torch.linalg.vector_norm(v)
     scale = scale + torch.linalg.vector_norm(u) * torch.linalg.vector_norm(back)
     forward, backward = row_dot(image, v), row_dot(u, back)
-    gap = float((forward - backward).abs().max() / scale)
+    gap = float((forward - backward).abs().max() / scale.clamp_min(torch.finfo(scale.dtype).tiny))
     ratios = forward / torch.where(backward == 0, torch.inf, backward)
     detail = diagnoses.of_adjoint(float(ratios[0]), float((ratios - ratios[0]).abs().max() / ratios[0].abs()))
     report.error("<A x, y> = <x, A^T y>", gap, probe.tol, detail)
     restored = probe.apply(operator.pinv(probe.y, theta))
     report.error("A A^+ A = A", probe.relative(restored, probe.y), probe.solve_tol)
+    smooth = operator.normal(back, theta)  # in the range of A^T, and with little where singular values are small
+    error = probe.relative(operator.pinv(probe.apply(smooth), theta), smooth)
+    report.error("A^+ A = I on the range of A^T", error, probe.solve_tol, diagnoses.SMALLEST)
     for name, lam in (("one lam", 0.1), ("lam per sample", torch.linspace(0.05, 0.5, probe.n, dtype=torch.float64))):
         z = operator.solve_normal(u, lam, theta)
         weight = lam.to(z).reshape(-1, *[1] * (z.ndim - 1)) if isinstance(lam, Tensor) else lam
