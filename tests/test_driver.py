@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Literal, get_origin, get_type_hints
+
 import pytest
 import torch
 import toy
@@ -197,8 +200,8 @@ def test_any_cost_guides_without_a_measurement():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"samples": 0}, "samples must be at least 1"),
-        ({"microbatch": 0}, "microbatch must be at least 1"),
+        ({"samples": 0}, "samples must be a whole number of at least 1"),
+        ({"microbatch": 0}, "microbatch must be a whole number"),
         ({"items": ["a"]}, "items must name each"),
         ({"items": ["a", "a"]}, "different"),
     ],
@@ -206,6 +209,56 @@ def test_any_cost_guides_without_a_measurement():
 def test_sizes_that_make_no_run_are_refused(options, message):
     with pytest.raises(iv.InputError, match=message):
         run(toy.likelihood(2), "ddim", **options)
+
+
+@pytest.mark.parametrize("name", sorted(solvers.SOLVERS))
+def test_every_setting_is_checked_by_its_type_when_a_solver_is_made(name):
+    kind = solvers.SOLVERS[name]
+    hints = get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        wrong = []
+        if get_origin(hints[field.name]) is Literal:
+            wrong = [("nonsense", "is one of")]
+        if hints[field.name] is int:
+            wrong = [(2.5, "whole number"), (True, "whole number")]
+        if field.name == "eta":
+            wrong = [(1.5, r"in \[0, 1\]"), (-0.5, r"in \[0, 1\]")]
+        for value, message in wrong:
+            with pytest.raises(iv.InputError, match=message):
+                kind(**{field.name: value})
+        if field.name == "times" and "str" not in str(hints["times"]) and name != "c-pigdm":
+            assert hash(kind(times=[0.5, 0.2, 0.0])) == hash(kind(times=(0.5, 0.2, 0.0)))
+
+
+@pytest.mark.parametrize("times", [(), (1.0,), (1.0, 0.5), (0.5, 0.6, 0.0), (1.0, 0.5, -0.1), (1.5, 0.0)])
+def test_a_grid_that_does_not_fall_to_zero_is_refused(times):
+    with pytest.raises(iv.InputError, match=r"times must fall|a time must lie"):
+        iv.solve(iv.Problem(toy.gaussian(), toy.likelihood()), solvers.NDTM(times=times))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: costs.GaussianLikelihood(lambda x: x, torch.rand(1, 2), 0.1), "as_operator"),
+        (
+            lambda: costs.GaussianLikelihood(operators.Denoising((2,)), torch.rand(3, 2).numpy(), 0.1),
+            "must be a tensor",
+        ),
+        (
+            lambda: costs.GaussianLikelihood(operators.Denoising((2,)), torch.rand(3, 2), torch.rand(2) + 1),
+            "of 3 items",
+        ),
+        (lambda: costs.LaplaceLikelihood(operators.Denoising((2,)), torch.rand(3, 2), torch.rand(4) + 1), "of 3 items"),
+        (lambda: costs.GaussianLikelihood(operators.Denoising((2,)), None, "low"), "must be a number"),
+        (lambda: iv.Problem(torch.nn.Identity()), "takes a Prior"),
+        (lambda: iv.Problem(toy.gaussian(), torch.sum), "takes a TerminalCost"),
+        (lambda: iv.solve(iv.Problem(toy.gaussian()), "ddim"), "takes a solver"),
+        (lambda: iv.solve(iv.Problem(toy.gaussian()), solvers.DDIM), "takes a solver"),
+    ],
+)
+def test_what_is_none_is_named_with_what_to_use(make, message):
+    with pytest.raises(iv.InputError, match=message):
+        make()
 
 
 def test_an_empty_batch_is_refused():

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import SupportsFloat
 
 import torch
 from torch import Tensor
 
-__all__ = ["CapabilityError", "InputError", "InvsolveError", "ShapeError", "check_positive", "check_shape", "nearest"]
+__all__ = [
+    "CapabilityError",
+    "InputError",
+    "InvsolveError",
+    "ShapeError",
+    "check_positive",
+    "check_shape",
+    "check_share",
+    "nearest",
+]
 
 
 class InvsolveError(Exception):
@@ -42,8 +52,16 @@ def check_shape(x: Tensor, expected: Sequence[int], what: str) -> None:
         raise ShapeError(f"{what} expects a batch of shape [{wanted}], got {list(x.shape)}")
 
 
+def check_share(value: float, what: str) -> None:
+    """Raise `InputError` unless the number lies in [0, 1]."""
+    if not 0 <= value <= 1:
+        raise InputError(f"{what} lies in [0, 1], got {value}")
+
+
 def check_positive(value: float | Tensor, what: str, *, zero: bool = False) -> None:
-    """Raise `InputError` unless every entry is finite and > 0 (>= 0 with `zero`)."""
+    """Raise `InputError` unless every entry is a finite number > 0 (>= 0 with `zero`)."""
+    if not isinstance(value, SupportsFloat) and not isinstance(value, Tensor):
+        raise InputError(f"{what} must be a number, got {value!r}")
     tensor = torch.as_tensor(value)
     good = torch.isfinite(tensor) & ((tensor >= 0) if zero else (tensor > 0))
     if not bool(good.all()):

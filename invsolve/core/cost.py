@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -161,10 +162,7 @@ class Likelihood(TerminalCost):
         changes: dict[str, Any] = {"operator": self.operator.select(rows)}
         if self.y is not None:
             changes["y"] = self.y[rows.to(self.y.device)]
-        for noise in ("sigma", "scale"):
-            value = getattr(self, noise, None)
-            if isinstance(value, Tensor) and value.ndim:
-                changes[noise] = value[rows.to(value.device)]
+        changes |= {name: value[rows.to(value.device)] for name, value in self._noise()}
         return replace(self, **changes)  # pyright: ignore[reportArgumentType]
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
@@ -173,8 +171,25 @@ class Likelihood(TerminalCost):
         kind = dtype.to_complex() if self.y.is_complex() else dtype
         return replace(self, y=self.y.to(device, kind))  # pyright: ignore[reportArgumentType]
 
+    def _noise(self) -> Iterator[tuple[str, Tensor]]:
+        """The noise levels that differ from item to item, by the names of their fields."""
+        for name in ("sigma", "scale"):
+            value = getattr(self, name, None)
+            if isinstance(value, Tensor) and value.ndim:
+                yield name, value
+
     def _check(self) -> None:
+        """Check the operator, the measurement, and that noise levels are one number or one for each item."""
+        if not isinstance(self.operator, Operator):
+            kind = type(self.operator).__name__
+            raise InputError(f"a likelihood takes an Operator, got {kind}: wrap it by operators.as_operator")
         if self.y is not None:
+            if not isinstance(self.y, Tensor):
+                raise InputError(f"the measurement y must be a tensor, got {type(self.y).__name__}")
+            for name, value in self._noise():
+                if value.numel() != len(self.y):
+                    told = f"one for each of {len(self.y)} items, got {list(value.shape)}"
+                    raise InputError(f"{name} must be one number or {told}")
             check_shape(self.y, self.operator.out_shape, f"the measurement of {type(self.operator).__name__}")
             if not bool(torch.isfinite(torch.view_as_real(self.y) if self.y.is_complex() else self.y).all()):
                 raise InputError("the measurement y has entries that are not finite: remove or mask them")

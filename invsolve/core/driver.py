@@ -87,6 +87,8 @@ def solve(
         CapabilityError: the solver needs something the problem does not have.
         InputError: sizes that make no run; a checkpoint of another run.
     """
+    if not isinstance(solver, Solver):
+        raise InputError(f"solve takes a solver such as solvers.NDTM(), got {solver!r}")
     solver.needs.check(problem, type(solver).__name__)
     n_items = problem.items
     items = list(range(n_items)) if items is None else list(items)
@@ -199,10 +201,9 @@ def _counted(problem: Problem, calls: Calls) -> Problem:
 def _check_sizes(n_items: int, samples: int, items: Sequence[Hashable], microbatch: int | None) -> None:
     if n_items < 1:
         raise InputError("the problem has no measurement: y must have at least one row")
-    if samples < 1:
-        raise InputError(f"samples must be at least 1, got {samples}")
-    if microbatch is not None and microbatch < 1:
-        raise InputError(f"microbatch must be at least 1, got {microbatch}")
+    for name, value in (("samples", samples), ("microbatch", microbatch)):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise InputError(f"{name} must be a whole number of at least 1, got {value}")
     if len(items) != n_items:
         raise InputError(f"items must name each of the {n_items} measurements, got {len(items)} names")
     if len(set(items)) != n_items:

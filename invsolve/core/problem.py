@@ -108,6 +108,14 @@ class Problem:
     unknowns: Unknowns | None = None
     shape: Shape | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.prior, Prior):
+            kind = type(self.prior).__name__
+            raise InputError(f"a problem takes a Prior, got {kind}: see priors.load and priors.NetworkPrior")
+        if self.cost is not None and not isinstance(self.cost, TerminalCost):
+            kind = type(self.cost).__name__
+            raise InputError(f"a problem takes a TerminalCost, got {kind}: see costs.FunctionCost for a function")
+
     @property
     def items(self) -> int:
         """The number of pictures to restore: of the cost's measurements, or of the prior's labels.

@@ -231,7 +231,7 @@ def path(schedule: Schedule, n: int, t_start: float = 1.0, times: tuple[float, .
         times: a grid of one's own (falling, ending at 0) instead of `n` and `t_start`.
     """
     grid = list(times) if times is not None else schedule.grid(n, t_start)
-    if len(grid) < 2 or any(s >= t for t, s in pairwise(grid)) or grid[-1] < 0:
-        raise InputError(f"times must fall from at most 1 to 0, got {grid[:3]} ... {grid[-1]}")
+    if len(grid) < 2 or any(s >= t for t, s in pairwise(grid)) or grid[-1] != 0:
+        raise InputError(f"times must fall from at most 1 to 0, got {grid[:3]} ... {grid[-1:]}")
     ends = [(t, *schedule(t)) for t in grid]
     return tuple(Step(t, s, at, gt, as_, gs) for (t, at, gt), (s, as_, gs) in pairwise(ends))

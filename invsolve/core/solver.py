@@ -15,6 +15,7 @@ from invsolve.core.operator import EMPTY, Params, SVDOperator
 from invsolve.core.presets import published
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
+from invsolve.core.settings import check_settings
 
 __all__ = ["Info", "Needs", "Solver", "State"]
 
@@ -116,6 +117,10 @@ class Solver(ABC):
     """Whether its samples are all the same."""
     differentiates: ClassVar[bool] = True
     """Whether it takes gradients through the network."""
+
+    def __post_init__(self) -> None:
+        """Check the settings by their types; solvers that check more of them call this first."""
+        check_settings(self)
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:

@@ -70,6 +70,7 @@ class CalibratedGuidance(PathSolver):
     needs = Needs()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_positive(self.n_draws, "n_draws")
         check_positive(self.n_inner - 1, "n_inner - 1 (one step draws nothing but the mean)")
         check_positive(self.weight, "weight", zero=True)

@@ -66,11 +66,10 @@ class CPiGDM(Solver):
     needs = Needs(likelihood=True, linear=True)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_positive(self.w, "w", zero=True)
         if self.n_steps < 1 or not 0 <= self.t_end < self.t_start <= 1:
             raise InputError(f"expected n_steps >= 1 and 0 <= t_end < t_start <= 1, got {self}")
-        if self.form not in ("noiseless", "noisy") or self.times not in ("ratio", "index"):
-            raise InputError(f"form is 'noiseless' or 'noisy' and times 'ratio' or 'index', got {self}")
 
     def path(self) -> tuple[Interval, ...]:
         """The steps' coefficients."""

@@ -86,8 +86,7 @@ class CTDTM(PathSolver):
     needs = Needs(blind=True)
 
     def __post_init__(self) -> None:
-        if self.process not in ("sde", "ode") or self.method not in ("euler", "heun"):
-            raise InputError(f"process is 'sde' or 'ode', method 'euler' or 'heun': got {self.process}, {self.method}")
+        super().__post_init__()
         if self.process == "sde" and self.method == "heun":
             raise InputError("Heun's method integrates the ODE: use process='ode', or method='euler'")
         for field in ("n_inner", "weight", "transient_weight"):

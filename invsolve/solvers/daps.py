@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, check_positive
+from invsolve.core.checks import check_positive
 from invsolve.core.linalg import per_sample
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
@@ -67,8 +67,7 @@ class DAPS(PathSolver):
     differentiates = False
 
     def __post_init__(self) -> None:
-        if self.sampler not in ("langevin", "exact"):
-            raise InputError(f"sampler is 'langevin' or 'exact', got {self.sampler!r}")
+        super().__post_init__()
         for field in ("n_ode", "lr"):
             check_positive(getattr(self, field), field)
         check_positive(self.n_langevin, "n_langevin", zero=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from invsolve.core.checks import CapabilityError, InputError
+from invsolve.core.checks import CapabilityError
 from invsolve.core.operator import SVDOperator
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
@@ -54,10 +54,6 @@ class DDNM(PathSolver):
     needs = Needs(likelihood=True, linear=True)
     differentiates = False
     signal = True
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.eta <= 1:
-            raise InputError(f"eta lies in [0, 1], got {self.eta}")
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         operator, y, _ = problem.linear_data

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError
+from invsolve.core.checks import InputError, check_share
 from invsolve.core.linalg import per_sample
 from invsolve.core.operator import SVDOperator
 from invsolve.core.problem import Problem
@@ -78,8 +78,8 @@ class DDRM(PathSolver):
     signal = True
 
     def __post_init__(self) -> None:
-        if not (0 <= self.eta <= 1 and 0 <= self.eta_b <= 1):
-            raise InputError(f"eta and eta_b lie in [0, 1], got {self.eta} and {self.eta_b}")
+        super().__post_init__()
+        check_share(self.eta_b, "eta_b")
         if self.start not in ("auto", "exact", "unit"):
             raise InputError(f"start is 'auto', 'exact' or 'unit', got {self.start!r}")
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-from invsolve.core.checks import InputError, check_positive
+from invsolve.core.checks import check_positive, check_share
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step, check_grid
@@ -63,12 +63,10 @@ class DiffPIR(PathSolver):
     signal = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_positive(self.lam, "lam")
         check_grid(self.n_steps, self.t_start)
-        if not 0 <= self.zeta <= 1:
-            raise InputError(f"zeta lies in [0, 1], got {self.zeta}")
-        if self.spacing not in ("quadratic", "own"):
-            raise InputError(f"spacing is 'quadratic' or 'own', got {self.spacing!r}")
+        check_share(self.zeta, "zeta")
 
     def path(self, problem: Problem) -> tuple[Step, ...]:
         times, n = self.times, self.n_steps

@@ -7,12 +7,12 @@ rules here see none.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, check_positive
+from invsolve.core.checks import check_positive
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step, path
@@ -65,8 +65,7 @@ class DMPlug(Solver):
     needs = Needs(blind=True)
 
     def __post_init__(self) -> None:
-        if self.stop not in get_args(Stop):
-            raise InputError(f"stop is one of {get_args(Stop)}, got {self.stop!r}")
+        super().__post_init__()
         for field in ("n_iterations", "lr", "tolerance", "window", "patience"):
             check_positive(getattr(self, field), field)
 

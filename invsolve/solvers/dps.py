@@ -13,7 +13,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError
 from invsolve.core.linalg import row_norm
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
@@ -67,8 +66,7 @@ class DPS(PathSolver):
     needs = Needs(blind=True)
 
     def __post_init__(self) -> None:
-        if self.form not in ("ancestral", "ddim"):
-            raise InputError(f"form is 'ancestral' or 'ddim', got {self.form!r}")
+        super().__post_init__()
         check_length_rule(self.scale)
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:

@@ -74,6 +74,7 @@ class FreeDoM(PathSolver):
     needs = Needs()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_positive(self.zeta, "zeta", zero=True)
         check_positive(self.rounds, "rounds")
         check_positive(self.n_backward, "n_backward", zero=True)

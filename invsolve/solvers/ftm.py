@@ -70,6 +70,7 @@ class FTM(PathSolver):
     needs = Needs(blind=True)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_positive(self.n_inner, "n_inner", zero=True)
         check_positive(self.weight, "weight", zero=True)
         check_positive(self.transient_weight, "transient_weight", zero=True)

@@ -68,10 +68,7 @@ class Guidance(PathSolver):
     needs = Needs()
 
     def __post_init__(self) -> None:
-        if self.at not in ("x0hat", "xt", "noisy"):
-            raise InputError(f"at is 'x0hat', 'xt' or 'noisy', got {self.at!r}")
-        if self.sampler not in ("ddim", "em"):
-            raise InputError(f"sampler is 'ddim' or 'em', got {self.sampler!r}")
+        super().__post_init__()
         if not isinstance(self.scale, ScaleRule):
             raise InputError(f"scale is a rule such as AdaptiveScale(30.0), got {self.scale!r}")
 

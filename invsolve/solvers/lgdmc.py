@@ -61,6 +61,7 @@ class LGDMC(PathSolver):
     needs = Needs()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_positive(self.n_draws, "n_draws")
         check_positive(self.weight, "weight", zero=True)
         check_positive(self.spread, "spread")

@@ -63,9 +63,10 @@ class MMPS(PathSolver):
     signal = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_positive(self.n_inner, "n_inner")
-        if self.order not in (1, 2) or (self.order == 2 and self.eta != 0.0):
-            raise InputError(f"order is 1, or 2 with eta=0, got order {self.order} and eta {self.eta}")
+        if self.order == 2 and self.eta != 0.0:
+            raise InputError(f"order 2 needs eta=0, got eta {self.eta}")
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         steps = self.path(problem)

@@ -60,6 +60,7 @@ class MPGD(PathSolver):
     differentiates = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_positive(self.zeta, "zeta", zero=True)
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:

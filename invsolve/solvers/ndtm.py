@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -110,15 +110,16 @@ class NDTM(PathSolver):
     needs = Needs(blind=True)
 
     def __post_init__(self) -> None:
-        for field, kind in (("weights", Weights), ("control", Control), ("optimizer", Optimizer)):
-            if getattr(self, field) not in get_args(kind):
-                raise InputError(f"{field} is one of {get_args(kind)}, got {getattr(self, field)!r}")
+        super().__post_init__()
         check_length_rule(self.scale)
         if self.scale is not None and self.optimizer != "gradient":
             raise InputError(f"a scale rule needs optimizer='gradient', got {self.optimizer!r}")
         check_positive(self.n_inner, "n_inner", zero=True)
         check_positive(self.weight, "weight", zero=True)
         check_positive(self.lr, "lr")
+        check_positive(self.n_cg, "n_cg")
+        if self.stop is not None:
+            check_positive(self.stop, "stop")
         if self.optimizer == "gauss-newton" and (self.control != "network" or self.aggregate is not None):
             raise InputError("gauss-newton needs control='network' and no aggregate of one's own")
 

@@ -6,12 +6,12 @@ Song, Vahdat, Mardani, Kautz 2023, "Pseudoinverse-guided diffusion models for in
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, check_positive
+from invsolve.core.checks import check_positive
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
@@ -64,8 +64,7 @@ class PiGDM(PathSolver):
     signal = True
 
     def __post_init__(self) -> None:
-        if self.form not in get_args(Form):
-            raise InputError(f"form is one of {get_args(Form)}, got {self.form!r}")
+        super().__post_init__()
         check_positive(self.prior_std, "prior_std")
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:

@@ -62,6 +62,7 @@ class PnPDM(Solver):
     differentiates = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_positive(self.n_steps, "n_steps")
         check_positive(self.n_inner, "n_inner")
         check_positive(self.rho_end, "rho_end")

@@ -51,6 +51,7 @@ class PnPHQS(Solver):
     deterministic = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_positive(self.lam, "lam")
         check_positive(self.sigma_start, "sigma_start")
         check_positive(self.n_steps, "n_steps")

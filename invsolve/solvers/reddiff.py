@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 
@@ -66,8 +66,7 @@ class REDdiff(PathSolver):
     mode_seeking = True
 
     def __post_init__(self) -> None:
-        if self.weighting not in get_args(Weighting):
-            raise InputError(f"weighting is one of {get_args(Weighting)}, got {self.weighting!r}")
+        super().__post_init__()
         if self.start not in ("guided", "random"):
             raise InputError(f"start is 'guided' or 'random', got {self.start!r}")
 

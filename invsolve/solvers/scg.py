@@ -57,6 +57,7 @@ class SCG(PathSolver):
     differentiates = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_positive(self.n_candidates, "n_candidates")
         check_positive(self.temperature, "temperature", zero=True)
         check_positive(self.eta, "eta (candidates must differ)")

@@ -66,6 +66,7 @@ class TDS(PathSolver):
     needs = Needs()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_positive(self.n_particles, "n_particles")
         check_positive(self.eta, "eta (particles must spread)")
         check_positive(self.spread, "spread", zero=True)

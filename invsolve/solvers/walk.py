@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from invsolve.core.checks import check_share
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step, path
@@ -24,6 +25,7 @@ class PathSolver(Solver):
         t_start: time of the first.
         times: a falling grid of one's own instead of n_steps and t_start.
         start: where the path begins, see `start_state`.
+        eta: share of fresh noise in a step, from 0 to 1; for those that have such a setting.
         signal: whether the equations divide by alpha_t, so that a schedule ending in pure noise is entered below it.
     """
 
@@ -31,7 +33,12 @@ class PathSolver(Solver):
     t_start: float
     times: tuple[float, ...] | None
     start: str
+    eta: float = 0.0
     signal: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_share(self.eta, "eta")
 
     def path(self, problem: Problem) -> tuple[Step, ...]:
         """The steps of the descent on the problem's schedule."""
