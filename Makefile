@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: restore test check slow clean
+.PHONY: restore test check slow browser clean
 
 restore: $(VENV)/.installed
 	$(BIN)/invsolve restore examples/chelsea-masked.png --task inpaint --noise 0.01 -o restored --overwrite
@@ -19,6 +19,10 @@ check: $(VENV)/.installed-dev
 
 slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow
+
+# Chromium, for the test of the leaderboard's page in a browser: by root, on Debian and its kin.
+browser:
+	command -v chromium || (apt-get update -q && apt-get install -q -y --no-install-recommends chromium)
 
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

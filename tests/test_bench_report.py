@@ -100,6 +100,12 @@ def test_published_rows_stand_beside_measured_ones_marked(folder):
     assert tex.count(r"\begin{tabular}") == tex.count(r"\bottomrule") == 6
     inpaint = found[1]
     assert [row.rank for row in inpaint.rows] == [1, 2]
+    first, second = inpaint.rows
+    assert first.behind is None
+    assert second.behind is not None
+    gap = second.cells["psnr"].value - first.cells["psnr"].value
+    assert second.behind.value == pytest.approx(gap)
+    assert second.behind.low <= gap <= second.behind.high < 0
     assert inpaint.rows[0].cells["psnr"].value > inpaint.rows[1].cells["psnr"].value
 
 
@@ -170,9 +176,10 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
 
 def test_a_browser_sorts_compares_and_shows_it_on_a_phone(folder):
     sync_api = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
+    found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+    chromium = next((path for path in found if path), None)
     if chromium is None:
-        pytest.skip("no chromium is installed")
+        pytest.skip("no Chromium is installed: make browser")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 390, "height": 800})
@@ -195,6 +202,11 @@ def test_a_browser_sorts_compares_and_shows_it_on_a_phone(folder):
         assert page.evaluate("document.querySelector('dialog .over').style.clipPath") == "inset(0px 80% 0px 0px)"
         assert page.evaluate("[...document.images].filter(i => i.complete && !i.naturalWidth).length") == 0
         assert errors == []
+        page.keyboard.press("Escape")
+        page.set_viewport_size({"width": 1046, "height": 700})  # A4, lying, in print
+        page.emulate_media(media="print")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1046
+        assert page.locator("nav").is_hidden()
         browser.close()
 
 

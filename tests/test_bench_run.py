@@ -83,8 +83,11 @@ def test_a_second_run_computes_nothing_and_a_third_elsewhere_the_same(reference,
         assert run(suite, store) == 9
         score(store)
     assert final_table(tmp_path / "store") == final_table(reference)
-    with Store.writing(tmp_path / "store") as store, pytest.raises(InputError, match="no unit of the suite"):
-        run(suite, store, only=["solver=nobody"])
+    with (
+        Store.writing(tmp_path / "store") as store,
+        pytest.raises(InputError, match=r"no unit of the suite .* did you mean 'ddnm'"),
+    ):
+        run(suite, store, only=["solver=ddmn"])
     with Store.writing(tmp_path / "store") as store, pytest.raises(InputError, match="--only takes"):
         run(suite, store, only=["nobody"])
 

@@ -79,8 +79,8 @@ def test_settings_of_the_command_line(tmp_path):
     assert load_suite(path, [("ddnm.eta", 0.5)]).solvers[1].settings["inpaint"]["eta"] == 0.5
     with pytest.raises(InputError, match="did you mean 'ddnm'"):
         load_suite(path, [("ddmn.eta", 0.5)])
-    with pytest.raises(InputError, match="has the setting 'zeta'"):
-        load_suite(path, [("solver.zeta", 0.5)])
+    with pytest.raises(InputError, match=r"has the setting 'n_step'.*did you mean 'n_steps'"):
+        load_suite(path, [("solver.n_step", 5)])
     with pytest.raises(InputError, match=r"PART\.NAME=VALUE"):
         load_suite(path, [("n_steps", 7)])
 

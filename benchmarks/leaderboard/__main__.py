@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.common import markdown
 from benchmarks.leaderboard.simulated import simulated
 from invsolve.bench.environment import environment
@@ -64,6 +66,15 @@ def timed(folder: Path, workers: int) -> dict[str, float]:
     }
 
 
+def equal(first: Path, second: Path) -> int:
+    """How many restorations of two stores are the same to the bit."""
+    with Store.reading(first) as a, Store.reading(second) as b:
+        done = [unit["hash"] for unit in a.units() if unit["status"] == "ok"]
+        return sum(
+            all(torch.equal(value, b.output(unit)[name]) for name, value in a.output(unit).items()) for unit in done
+        )
+
+
 def large(folder: Path) -> dict[str, float]:
     """Seconds that the commands take on 100 000 units."""
     simulated(folder, items=1000, solvers=20, tasks=5)
@@ -84,7 +95,10 @@ def text(results: dict[str, Any]) -> str:
         parts.append(markdown(list(results["throughput"][0]), rows))
         one, two = (row["units a minute"] for row in results["throughput"])
         share = max(row["storing"] / row["unit"] for row in results["throughput"])
-        parts.append(f"Two workers: {two / one:.2f} times the throughput. Storing: {100 * share:.3f} % of a unit.\n")
+        parts.append(
+            f"Two workers: {two / one:.2f} times the throughput. Storing: {100 * share:.3f} % of a unit. "
+            f"Restorations that are the same to the bit: {results['equal']}.\n"
+        )
     if "large" in results:
         parts.append(markdown(list(results["large"]), [[f"{value:.4g}" for value in results["large"].values()]]))
     return "\n".join(parts)
@@ -103,6 +117,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if "throughput" in args.parts:
             results["throughput"] = [timed(Path(folder) / f"{n}", n) for n in (1, 2)]
+            results["equal"] = equal(Path(folder) / "1", Path(folder) / "2")
         if "large" in args.parts:
             results["large"] = large(Path(folder) / "large")
     (args.out / "leaderboard.json").write_text(json.dumps(results, indent=1) + "\n")

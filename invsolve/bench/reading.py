@@ -66,21 +66,24 @@ def _overridden(table: dict[str, Any], overrides: Sequence[tuple[str, Any]]) -> 
         rows = table.get("solvers", [])
         chosen = [row for row in rows if where == "solver" or row.get("name") == where]
         if where == "solver":
-            chosen = [row for row in chosen if _has_setting(row, setting)]
+            chosen = [row for row in chosen if setting in _settings_of(row)]
         if not chosen:
             known = ["data", "prior", "run", "solver", *(str(row.get("name")) for row in rows)]
-            reason = nearest(where, known) if where not in known else f"no solver of it has the setting {setting!r}"
+            offered = sorted({name for row in rows for name in _settings_of(row)})
+            words = f"no solver of it has the setting {setting!r}; {nearest(setting, offered)}"
+            reason = words if where in known else nearest(where, known)
             raise InputError(f"--set {key} changes nothing in this suite; {reason}")
         for row in chosen:
             row["settings"] = {**row.get("settings", {}), setting: value}
     return table
 
 
-def _has_setting(row: Mapping[str, Any], setting: str) -> bool:
+def _settings_of(row: Mapping[str, Any]) -> list[str]:
+    """The settings of a row's solver; none for peers and baselines."""
     from invsolve.solvers import SOLVERS
 
     name = row.get("solver", row.get("name"))
-    return name in SOLVERS and setting in {f.name for f in dataclasses.fields(SOLVERS[name])}
+    return [f.name for f in dataclasses.fields(SOLVERS[name])] if name in SOLVERS else []
 
 
 def _keys(where: str, table: Any, known: Sequence[str]) -> dict[str, Any]:

@@ -18,7 +18,16 @@ from invsolve.bench.reading import load_suite, shipped
 from invsolve.bench.scoring import load_measurement, restored
 from invsolve.bench.store import Store, write_whole
 from invsolve.bench.table import Row, Table, tables, title
-from invsolve.bench.text import MISSING, latex, markdown, number, published_value, rank_text, shown_metrics
+from invsolve.bench.text import (
+    MISSING,
+    difference_text,
+    latex,
+    markdown,
+    number,
+    published_value,
+    rank_text,
+    shown_metrics,
+)
 from invsolve.core.checks import InputError
 from invsolve.io import Picture, encode_picture
 from invsolve.metrics import metric_named
@@ -143,6 +152,7 @@ def _row(row: Row, metrics: list[str], missing: frozenset[str], task: str, again
     return {
         "row": row,
         "rank": rank_text(row),
+        "behind": f"From the best, paired: {difference_text(row.behind)}, p {number(row.p)}" if row.behind else "",
         "cells": [MISSING if name in missing else row.cells.get(name) for name in metrics],
         "command": shlex.join(command),
     }

@@ -17,7 +17,7 @@ from invsolve.bench.store import Store, guarded, record_of, write_whole
 from invsolve.bench.suite import Suite, canonical
 from invsolve.bench.tasks import measure
 from invsolve.bench.unit import Unit, enumerate_units, prior_digest
-from invsolve.core.checks import InputError, InvsolveError
+from invsolve.core.checks import InputError, InvsolveError, nearest
 from invsolve.core.prior import Prior
 
 __all__ = ["Event", "Executor", "Here", "Progress", "matches", "run"]
@@ -115,7 +115,7 @@ def run(
     units = list(enumerate_units(suite, items, prior_digest(prior)))
     chosen = [unit for unit in units if matches(unit, only)]
     if not chosen:
-        raise InputError(f"no unit of the suite {suite.name} matches --only {' '.join(only)}")
+        raise InputError(f"no unit of the suite {suite.name} matches --only {' '.join(only)}{_meant(units, only)}")
     store.define(suite.name, suite.source, units, {"description": describe(suite, items, prior)})
     if retry:
         store.retry([unit.hash for unit in chosen])
@@ -144,6 +144,15 @@ def matches(unit: Unit, patterns: Sequence[str]) -> bool:
         wanted.setdefault(key, []).append(value)
     fields = {"task": unit.task, "solver": unit.solver, "item": unit.item, "seed": str(unit.seed), "unit": unit.hash}
     return all(any(fnmatch.fnmatchcase(fields[k], v) for v in values) for k, values in wanted.items())
+
+
+def _meant(units: Sequence[Unit], patterns: Sequence[str]) -> str:
+    """The nearest name for the first pattern that fits none."""
+    for pattern in patterns:
+        if not any(matches(unit, [pattern]) for unit in units):
+            key, _, value = pattern.partition("=")
+            return "" if key in ("unit", "item") else f"; {nearest(value, {str(getattr(u, key)) for u in units})}"
+    return ": no unit fits all of them at once"
 
 
 class _Loop:

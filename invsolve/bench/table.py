@@ -16,9 +16,6 @@ from invsolve.metrics import METRICS, SET_METRICS, metric_named
 
 __all__ = ["Cell", "Row", "Table", "published_rows", "tables"]
 
-MAX_TIES = 0.05
-"""Adjusted p-value above which a solver counts as not worse than the best."""
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -39,7 +36,8 @@ class Row:
         counts: units by status, "missing" for those that have not run.
         cells: by metric; empty unless complete.
         rank, rank_low, rank_high: by the first metric, 0 where unranked.
-        p: adjusted p-value of the paired difference from the best.
+        behind: the mean paired difference from the best in the first metric, with its interval; None for the best.
+        p: its adjusted p-value.
         forwards, backwards, seconds, memory: means over units (memory: the most).
         note: why it is not ranked.
         front: on the Pareto front of the first metric against network calls, and against seconds.
@@ -54,6 +52,7 @@ class Row:
     rank: int = 0
     rank_low: int = 0
     rank_high: int = 0
+    behind: Cell | None = None
     p: float = math.nan
     forwards: float = math.nan
     backwards: float = math.nan
@@ -194,7 +193,10 @@ def _rank(rows: Sequence[Row], items: Mapping[str, Mapping[str, Mapping[str, flo
     for place, (row, (low, high)) in enumerate(zip(order, rank_intervals(losses), strict=True)):
         row.rank, row.rank_low, row.rank_high = place + 1, low, high
     tests = [paired_test([a - b for a, b in zip(row, losses[0], strict=True)]) for row in losses[1:]]
+    best = items[order[0].solver][metric]
     for row, p in zip(order[1:], holm(tests), strict=True):
+        differences = [items[row.solver][metric][name] - best[name] for name in names]
+        row.behind = Cell(sum(differences) / len(differences), *bootstrap_interval(differences))
         row.p = p
     values = [loss(row.cells[metric].value) for row in order]
     calls = pareto_front([row.calls for row in order], values)

@@ -73,6 +73,12 @@ def cell_text(cell: Cell | None) -> str:
     return number(cell.value) + interval
 
 
+def difference_text(cell: Cell) -> str:
+    """A paired difference with its interval, signs shown."""
+    interval = f" [{cell.low:+.3g}, {cell.high:+.3g}]" if math.isfinite(cell.low) else ""
+    return f"{cell.value:+.3g}{interval}"
+
+
 def rank_text(row: Row) -> str:
     """Rank with its interval."""
     if not row.rank:

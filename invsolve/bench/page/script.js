@@ -65,9 +65,11 @@ const show = (task, item, solver) => {
 for (const place of document.querySelectorAll(".grid[data-task]")) {
   const task = place.dataset.task;
   for (const item of data[task] || []) {
+    const known = Object.entries(item.results).filter(([, result]) => result.status !== "missing");
+    if (!known.length) continue;
     const tiles = make("div", { class: "items" });
     if (item.truth) for (const [word, source] of [["measurement", item.input], ["truth", item.truth]]) tiles.append(make("div", { class: "tile" }, make("img", { src: source, alt: word, loading: "lazy" }), word));
-    for (const [solver, result] of Object.entries(item.results)) {
+    for (const [solver, result] of known) {
       const tile = make("button", { class: result.picture ? "tile" : "tile failed", type: "button", onclick: () => show(task, item, solver) });
       if (result.picture) tile.append(make("img", { src: result.picture, alt: solver, loading: "lazy" }));
       const score = result.scores && Object.entries(result.scores).find(([k]) => k === "psnr");
