@@ -142,6 +142,8 @@ def test_export_submit_and_compare(folder, tmp_path):
         for name, content in files.items():
             archive.writestr(name, content)
     assert check_bundle(bundle) == ["rows.csv was changed"]
+    assert main(["bench", "check", str(bundle)]) == 1
+    assert main(["bench", "check", str(tmp_path / "rows.csv")]) == 2
     text = compare(folder, tmp_path / "toy", "psnr")
     assert text.count("+0.0000 [+0.0000, +0.0000]") == 3
     with pytest.raises(InputError, match="did you mean 'psnr'"):

@@ -116,10 +116,17 @@ def submit(folder: Path, out: Path) -> Path:
 
 
 def check_bundle(path: Path) -> list[str]:
-    """What is wrong with a bundle, in sentences; nothing if it is as it was packed."""
-    with zipfile.ZipFile(path) as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
-    manifest = json.loads(files["manifest.json"])
+    """What is wrong with a bundle, in sentences; nothing if it is as it was packed.
+
+    Raises:
+        InputError: it is no bundle.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+        manifest = json.loads(files["manifest.json"])
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise InputError(f"{path} is no bundle of `invsolve bench submit`: {error}") from error
     wrong = [f"{name} was changed" for name, digest in manifest.items() if _sha(files.get(name, b"")) != digest]
     for unit, content in json.loads(files["units.json"]).items():
         if hashlib.sha256(content.encode()).hexdigest()[:32] != unit:

@@ -24,6 +24,7 @@ ACTIONS = {
     "compare": "paired differences of two results",
     "export": "write all rows as CSV or Parquet",
     "submit": "pack a bundle that others can check",
+    "check": "whether a bundle is as it was packed",
     "list": "the suites in the package",
 }
 HOME = Path("runs") / "bench"
@@ -56,6 +57,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     added["compare"].add_argument("--metric", default="psnr", help="default psnr")
     for name in ("export", "submit"):
         added[name].add_argument("-o", "--out", type=Path, required=True, metavar="FILE")
+    added["check"].add_argument("bundle", type=Path, metavar="FILE", help="what `submit` has written")
     parser.set_defaults(run=run_command)
     return parser
 
@@ -191,6 +193,14 @@ def _submit(args: argparse.Namespace) -> int:
 
     sys.stdout.write(f"{submit(_existing(_store(args)), args.out)}\n")
     return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from invsolve.bench.bundle import check_bundle
+
+    wrong = check_bundle(args.bundle)
+    sys.stdout.write("".join(f"{line}\n" for line in wrong) or f"{args.bundle} is as it was packed\n")
+    return 1 if wrong else 0
 
 
 def _list(args: argparse.Namespace) -> int:
