@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -138,8 +139,10 @@ def test_kills_of_the_command_itself(reference, tmp_path):
 
 
 @pytest.fixture
-def cluster():
-    """A Ray cluster of two processors on this machine, in processes of its own."""
+def cluster(monkeypatch):
+    """A Ray cluster of two processors on this machine, in processes of its own, that answers those with its token."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     pytest.importorskip("ray")
     program = str(Path(sys.executable).parent / "ray")
     head = [

@@ -53,7 +53,9 @@ class RayExecutor(Executor):
         try:
             ray.init(**options, include_dashboard=False if address == "local" else None, log_to_driver=False)
         except Exception as error:  # Ray raises bare ones here
-            raise InputError(f"no Ray cluster answers at {address!r}: {' '.join(str(error).split())[:200]}") from error
+            hint = "" if "RAY_AUTH_MODE" in os.environ else "; if it asks for a token, set RAY_AUTH_MODE=token"
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"no Ray cluster answers at {address!r}: {reason}{hint}") from error
         room = int(ray.cluster_resources().get("CPU", 1) // threads)
         self._remote: Any = ray.remote(num_cpus=threads, num_gpus=gpus)(_Holder)
         self._threads = threads
