@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from invsolve import Rng
+from invsolve.bench.data import packaged
 from invsolve.bench.toy import textures
 from invsolve.cli import main
 from invsolve.core.checks import InputError
@@ -61,6 +62,9 @@ def test_what_cannot_be_tuned_is_said_at_once(tmp_path):
         search(tmp_path, metrics=("pnsr",))
     with pytest.raises(InputError, match="holds 0 pictures, 2 are needed"):
         crops(tmp_path, 2, 8)
+    (tmp_path / "x.png").write_bytes(packaged()[0].read_bytes())
+    with pytest.raises(InputError, match="is the picture astronaut, on which the suites report"):
+        crops(tmp_path, 1, 8)
 
 
 def test_settings_outside_the_space_are_no_start():

@@ -16,7 +16,7 @@ from invsolve.core.checks import InputError
 from invsolve.core.prior import Prior
 from invsolve.core.rng import Rng
 
-__all__ = ["Item", "find_items"]
+__all__ = ["Item", "find_items", "packaged"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _paths(spec: DataSpec) -> list[Path]:
     from invsolve.io import SUFFIXES
 
     if spec.kind == "packaged":
-        return _packaged()
+        return packaged()
     if not spec.path:
         raise InputError("this suite needs your pictures: give them with --data (a folder, or a list of paths)")
     path = Path(spec.path)
@@ -93,7 +93,7 @@ def _paths(spec: DataSpec) -> list[Path]:
     return found
 
 
-def _packaged() -> list[Path]:
+def packaged() -> list[Path]:
     """The test pictures that travel in the package."""
     folder = Path(str(files("invsolve") / "bench" / "pictures"))
     return sorted(path for path in folder.iterdir() if path.suffix == ".png")

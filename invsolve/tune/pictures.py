@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from invsolve.bench.data import packaged
 from invsolve.core.checks import InputError
 from invsolve.io import SUFFIXES, read_picture
 from invsolve.restoration.tasks import resized
@@ -20,13 +21,17 @@ def crops(folder: Path, count: int, size: int) -> Tensor:
     """The most detailed crop of `count` pictures, spread over the folder in the order of their names, [n, 3, s, s].
 
     Raises:
-        InputError: there is no such folder, or it holds fewer pictures.
+        InputError: there is no such folder, it holds fewer pictures, or one of the pictures that the suites report on.
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder of tuning pictures {folder}")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if len(files) < count:
         raise InputError(f"{folder} holds {len(files)} pictures, {count} are needed: give fewer --crops")
+    reported = {path.read_bytes(): path.stem for path in packaged()}
+    for path in files:
+        if (name := reported.get(path.read_bytes())) is not None:
+            raise InputError(f"{path} is the picture {name}, on which the suites report: tune on others")
     chosen = [files[i * len(files) // count] for i in range(count)]
     return torch.stack([_detailed(read_picture(path).pixels.expand(3, -1, -1), size) for path in chosen])
 
