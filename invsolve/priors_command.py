@@ -75,7 +75,7 @@ def _list(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     from invsolve.priors.cards import cards
 
-    if args.prior in cards():
+    if args.prior in cards() and not args.set:
         _say(str(cards()[args.prior]))
         return 0
     prior = _load(args)

@@ -159,6 +159,23 @@ def test_the_embedded_prior_passes_on_the_photographs_of_the_package():
     assert report.passed, str(report)
 
 
+def test_pictures_of_another_kind_are_blamed_on_no_mistake():
+    report = check_prior(priors.load("digits"), half=False)
+    details = {entry.name: entry.detail for entry in report.failures}
+    assert "pictures of the kind it was trained on" in details["share of the noise that is left"]
+    assert "declared as it was trained" not in details
+
+
+def test_dropout_that_is_always_on_is_caught():
+    class Forgetful(Exact):
+        def forward(self, x: Tensor, c: Tensor) -> Tensor:
+            return nn.functional.dropout(super().forward(x, c), 0.01, training=True)
+
+    failed = {entry.name: entry.detail for entry in check(Forgetful("eps", LINEAR)).failures}
+    assert "dropout" in failed["deterministic"]
+    assert "global generator untouched" in failed
+
+
 def test_a_network_that_does_not_denoise_is_caught():
     class Nothing(nn.Module):
         def forward(self, x: Tensor, sigma: Tensor) -> Tensor:

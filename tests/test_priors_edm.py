@@ -86,6 +86,27 @@ def test_a_denoiser_of_deepinv_is_given_pictures_and_noise_in_its_units(tmp_path
         priors.load("deepinv:Nothing")
 
 
+def test_weights_that_deepinv_downloads_are_tensors_alone(tmp_path, monkeypatch):
+    """Its downloads are read as torch reads anything, which would run what a pickle says."""
+
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("DEEPINV_DOWNLOAD_VERBOSE", "0")
+    monkeypatch.delenv("INVSOLVE_OFFLINE", raising=False)
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save({"weight": Bomb()}, tmp_path / "hub" / "checkpoints" / "drunet_deepinv_color_finetune_22k.pth")
+    with pytest.raises(iv.InputError, match="DRUNet cannot be made"):
+        priors.load("deepinv:DRUNet")
+    assert not (tmp_path / "ran").exists()
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
+    monkeypatch.setenv("INVSOLVE_OFFLINE", "1")
+    with pytest.raises(iv.InputError, match="give weights=FILE"):
+        priors.load("deepinv:DRUNet")
+
+
 def test_preconditioning_passes_clean_pictures_and_keeps_the_scale():
     class Zero(torch.nn.Module):
         def forward(self, z: Tensor, c: Tensor) -> Tensor:

@@ -158,6 +158,16 @@ def test_loading_a_network_takes_less_memory_than_its_file(tmp_path, suffix):
     assert int(run.stdout) < 1.3 * path.stat().st_size
 
 
+def test_unknown_options_and_devices_are_refused_in_a_sentence(tmp_path, state):
+    torch.save(state, tmp_path / "net.pt")
+    for name in ("natural", "digits", tmp_path / "net.pt"):
+        with pytest.raises(iv.InputError, match=r"takes no option 'shedule'.*did you mean 'schedule'"):
+            priors.load(name, shedule="cosine")
+        with pytest.raises(iv.InputError, match="device 'abacus' cannot be used"):
+            priors.load(name, device="abacus")
+    assert isinstance(priors.load("natural", schedule="cosine").schedule, iv.DDPMSchedule)
+
+
 def test_a_prior_trained_by_the_project_loads_from_its_file(tmp_path):
     config = DenoiserConfig(image_channels=1, channels=(8, 8), blocks=(1, 1), embedding=8)
     save_denoiser(Denoiser(config), tmp_path / "own.safetensors")

@@ -14,10 +14,12 @@ __all__ = [
     "InputError",
     "InvsolveError",
     "ShapeError",
+    "check_options",
     "check_positive",
     "check_shape",
     "check_share",
     "nearest",
+    "usable_device",
 ]
 
 
@@ -43,6 +45,29 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
     return f"known: {', '.join(names)}{hint}"
+
+
+def check_options(what: str, options: Iterable[str], known: Iterable[str]) -> None:
+    """Raise `InputError` if there is an option that is not known."""
+    names = list(known)
+    for option in options:
+        if option not in names:
+            raise InputError(f"{what} takes no option {option!r}; {nearest(option, names)}")
+
+
+def usable_device(name: torch.device | str) -> torch.device:
+    """The device of a name, on which a tensor could be made.
+
+    Raises:
+        InputError: there is no such device, or none of its kind here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the device {str(name)!r} cannot be used: {reason}") from error
+    return device
 
 
 def check_shape(x: Tensor, expected: Sequence[int], what: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from invsolve.core.checks import InputError, nearest
+from invsolve.core.checks import InputError, nearest, usable_device
 from invsolve.core.prior import Prediction, Prior
 from invsolve.core.registry import Registry
 from invsolve.priors.analytic import GaussianPrior, MixturePosterior, MixturePrior
@@ -58,6 +58,8 @@ def load(name: str | Path, **options: Any) -> Prior:
         InputError: no such prior, or a file that cannot be used; nothing in a file is ever executed.
     """
     text = str(name)
+    if "device" in options:
+        options["device"] = str(usable_device(options["device"]))
     if text in PRIORS:
         return PRIORS[text](**options)
     from invsolve.priors import loading
@@ -87,4 +89,4 @@ def load_classifier(path: str | Path, *, device: torch.device | str = "cpu", **k
     """
     from invsolve.priors import loading
 
-    return loading.load_classifier(Path(path), str(device), **known)
+    return loading.load_classifier(Path(path), str(usable_device(device)), **known)

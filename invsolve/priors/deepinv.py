@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +14,16 @@ from torch import Tensor, nn
 
 from invsolve.core.checks import InputError
 from invsolve.core.schedule import Schedule
+from invsolve.priors.hub import is_offline
 from invsolve.priors.network import NetworkPrior
 from invsolve.priors.speed import Speed
 from invsolve.priors.state import fill, read_weights
 from invsolve.priors.tables import as_schedule
 
 __all__ = ["from_deepinv", "load_deepinv"]
+
+
+_SAFE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
 class _Denoiser(nn.Module):
@@ -46,6 +54,19 @@ def from_deepinv(
     return NetworkPrior(_Denoiser(denoiser), "edm", as_schedule(schedule), (0.0, 1.0), shape, speed=speed)
 
 
+@contextmanager
+def _tensors_alone() -> Iterator[None]:
+    """Torch reads nothing but tensors from files, whoever asks: deepinv's own downloads ask for everything."""
+    before = os.environ.get(_SAFE)
+    os.environ[_SAFE] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(_SAFE)
+        if before is not None:
+            os.environ[_SAFE] = before
+
+
 def load_deepinv(
     name: str,
     *,
@@ -71,9 +92,14 @@ def load_deepinv(
     kind = getattr(deepinv.models, name, None)
     if not (isinstance(kind, type) and issubclass(kind, deepinv.models.base.Denoiser)):
         raise InputError(f"deepinv has no denoiser {name!r}")
+    if weights is None and settings.get("pretrained", "download") is not None and is_offline(None):
+        raise InputError(
+            f"deepinv would download the weights of {name}, and the network is not to be used: give weights=FILE"
+        )
     try:
-        network = kind(**settings) if weights is None else kind(**{**settings, "pretrained": None})
-    except (TypeError, ValueError, OSError) as error:
+        with _tensors_alone():
+            network = kind(**settings) if weights is None else kind(**{**settings, "pretrained": None})
+    except (TypeError, ValueError, OSError, pickle.UnpicklingError) as error:
         raise InputError(f"deepinv's {name} cannot be made: {error}") from error
     if weights is not None:
         fill(network, read_weights(weights).tensors, weights, device=str(device))

@@ -12,12 +12,15 @@ from invsolve.priors.conditional import ConditionalPrior
 from invsolve.priors.embedded import WEIGHTS
 from invsolve.priors.labelled import LabelledDenoiser
 from invsolve.priors.speed import Speed
+from invsolve.priors.tables import as_schedule
 from invsolve.priors.unet import load_denoiser
 
 __all__ = ["digits", "digits_classifier"]
 
 
-def digits(*, schedule: Schedule | None = None, device: torch.device | str = "cpu", **speed: Any) -> ConditionalPrior:
+def digits(
+    *, schedule: Schedule | str | None = None, device: torch.device | str = "cpu", **options: Any
+) -> ConditionalPrior:
     """`digits`: handwritten digits of 16 x 16 grey pixels, unlabelled, or of a class by `given(label=0 ... 9)`.
 
     Trained by `invsolve train denoiser --labels`; its card lies beside the weights (`digits.md`). It is a prior for
@@ -26,11 +29,12 @@ def digits(*, schedule: Schedule | None = None, device: torch.device | str = "cp
     Args:
         schedule: any; VPSchedule() if None.
         device: where it computes.
-        speed: fields of `Speed`.
+        options: fields of `Speed`.
     """
     module = load_denoiser(WEIGHTS.with_name("digits.safetensors"), device, LabelledDenoiser)
-    settings: dict[str, Any] = {"parametrization": "edm", "schedule": schedule or VPSchedule(), "shape": (1, 16, 16)}
-    return ConditionalPrior(module, 10, null=10, **settings, speed=Speed(**speed))
+    own = VPSchedule() if schedule is None else as_schedule(schedule)
+    settings: dict[str, Any] = {"parametrization": "edm", "schedule": own, "shape": (1, 16, 16)}
+    return ConditionalPrior(module, 10, null=10, **settings, speed=Speed.alone("digits", options))
 
 
 def digits_classifier(device: torch.device | str = "cpu") -> NoisyClassifier:

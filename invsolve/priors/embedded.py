@@ -11,6 +11,7 @@ import torch
 from invsolve.core.schedule import Schedule
 from invsolve.priors.network import NetworkPrior
 from invsolve.priors.speed import Speed
+from invsolve.priors.tables import as_schedule
 from invsolve.priors.unet import load_denoiser
 
 __all__ = ["natural"]
@@ -20,9 +21,9 @@ WEIGHTS = Path(str(files("invsolve.priors"))) / "weights" / "natural.safetensors
 
 def natural(
     *,
-    schedule: Schedule | None = None,
+    schedule: Schedule | str | None = None,
     device: torch.device | str = "cpu",
-    **speed: Any,
+    **options: Any,
 ) -> NetworkPrior:
     """`natural`: a denoiser for colour photographs of any size, trained by `invsolve train denoiser`.
 
@@ -31,7 +32,7 @@ def natural(
     Args:
         schedule: any; the DDPM table of 1000 steps if None.
         device: where it computes.
-        speed: fields of `Speed`, for example dtype=torch.bfloat16.
+        options: fields of `Speed`, for example dtype=torch.bfloat16.
     """
     module = load_denoiser(WEIGHTS).to(device)
-    return NetworkPrior(module, "edm", schedule, (-1.0, 1.0), speed=Speed(**speed))
+    return NetworkPrior(module, "edm", as_schedule(schedule), (-1.0, 1.0), speed=Speed.alone("natural", options))

@@ -22,7 +22,7 @@ from invsolve.core.checks import InputError
 from invsolve.core.files import written_whole
 from invsolve.priors.cards import Card
 
-__all__ = ["cache_folder", "fetch", "fetch_repository", "sha256_of"]
+__all__ = ["cache_folder", "fetch", "fetch_repository", "is_offline", "sha256_of"]
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def fetch(
         return target
     mirror = mirror or os.environ.get("INVSOLVE_MIRROR") or None
     folder = Path(mirror).expanduser() if mirror and "://" not in mirror else None
-    if folder is None and _offline(offline):
+    if folder is None and is_offline(offline):
         raise InputError(
             f"{card.name} is not in the cache and the network is not to be used: put the file at {target}, "
             "or name a folder that has it with --mirror"
@@ -104,11 +104,16 @@ def fetch_repository(
     """
     try:
         from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
     except ImportError as error:
         raise InputError("the Hugging Face hub needs: pip install 'invsolve[priors]'") from error
-    settings: dict[str, Any] = {"revision": revision, "endpoint": mirror, "local_files_only": _offline(offline)}
+    settings: dict[str, Any] = {"revision": revision, "endpoint": mirror, "local_files_only": is_offline(offline)}
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"], **settings))
+    except LocalEntryNotFoundError as error:
+        raise InputError(
+            f"{name} cannot be had: it is not in the cache, and the hub was not asked or is out of reach"
+        ) from error
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{name} cannot be had from the hub: {reason}") from error
@@ -120,7 +125,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _offline(offline: bool | None) -> bool:
+def is_offline(offline: bool | None) -> bool:
+    """Whether the network is not to be used: as told, or by INVSOLVE_OFFLINE or HF_HUB_OFFLINE."""
     if offline is not None:
         return offline
     return any(os.environ.get(name, "") not in ("", "0") for name in ("INVSOLVE_OFFLINE", "HF_HUB_OFFLINE"))

@@ -6,18 +6,21 @@ loading one again costs nothing, and their weights stay mapped from the file.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from functools import lru_cache
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from invsolve.core.checks import InputError
+from invsolve.core.checks import InputError, check_options
 from invsolve.core.prior import Prior
 from invsolve.core.schedule import Schedule
 from invsolve.priors.adm import ADMClassifier, ADMUNet
-from invsolve.priors.adm_config import infer, is_adm, is_classifier
+from invsolve.priors.adm_config import ADMConfig, infer, is_adm, is_classifier
 from invsolve.priors.conditional import ConditionalPrior
 from invsolve.priors.labelled import LabelledDenoiser
 from invsolve.priors.network import NetworkPrior
@@ -39,6 +42,7 @@ def load_path(path: Path, **options: Any) -> Prior:
     if path.is_dir():
         from invsolve.priors.diffusers import load_folder
 
+        _check(f"the folder {path}", options, load_folder)
         return load_folder(path, device=device, speed=speed, **options)
     match read_header(path).get("format", ""):
         case "invsolve-denoiser-1":
@@ -46,13 +50,21 @@ def load_path(path: Path, **options: Any) -> Prior:
         case "invsolve-edm-1":
             from invsolve.priors.edm import load_edm
 
+            _check(f"the EDM network {path}", options, load_edm)
             return load_edm(path, device=device, speed=speed, **options)
     weights = read_weights(path)
     if is_classifier(weights.shapes):
         raise InputError(f"{path} is a noisy classifier, no prior: load it with priors.load_classifier")
     if is_adm(weights.shapes):
+        _check(f"the network {path}", options, load_adm, *(field.name for field in fields(ADMConfig)))
         return load_adm(weights, device=device, speed=speed, **options)
     raise InputError(_unknown(weights))
+
+
+def _check(what: str, options: Mapping[str, Any], loader: Callable[..., Prior], *more: str) -> None:
+    """Raise `InputError` for an option that the loader does not take."""
+    own = {name for name, p in signature(loader).parameters.items() if p.kind is p.KEYWORD_ONLY} - {"speed"}
+    check_options(what, options, {*own, *more, *(field.name for field in fields(Speed))})
 
 
 def load_repository(name: str, **options: Any) -> Prior:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from invsolve.core.checks import InputError, nearest
+from invsolve.core.checks import InputError, check_options, nearest
 
 __all__ = ["DTYPES", "Network", "Speed"]
 
@@ -63,6 +63,17 @@ class Speed:
             raise InputError(f"dtype is torch.bfloat16, torch.float16 or None, got {self.dtype}")
         if self.chunk is not None and self.chunk < 1:
             raise InputError(f"chunk must be at least 1 sample, got {self.chunk}")
+
+    @staticmethod
+    def alone(what: str, options: Mapping[str, Any]) -> Speed:
+        """A Speed of options of `what`, which takes no others but schedule and device.
+
+        Raises:
+            InputError: there are others.
+        """
+        speed, others = Speed.split(options)
+        check_options(what, others, ["schedule", "device", *(field.name for field in fields(Speed))])
+        return speed
 
     @staticmethod
     def split(options: Mapping[str, Any]) -> tuple[Speed, dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, nearest
+from invsolve.core.checks import InputError, nearest, usable_device
 from invsolve.core.operator import LinearOperator
 from invsolve.core.prior import Prior
 from invsolve.core.rng import Rng
@@ -191,13 +191,7 @@ def device_of(options: Options) -> torch.device:
         return options.prior.device
     if options.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(options.device)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"the device {options.device!r} cannot be used: {reason}") from error
-    return device
+    return usable_device(options.device)
 
 
 def _check_noise(noise: Any) -> None:

@@ -172,7 +172,7 @@ def _declaration(prior: Prior, x0: Tensor, noise: Tensor, report: Report) -> Non
         times = [*((k + 1) / prior.schedule.n_times for k in (1, 2)), *times]
     declared = _measure(prior, x0, noise, times)
     cause = _cause(prior, x0, noise, times, declared)
-    detail = cause or "or the pictures are not of its kind: give some it was trained on"
+    detail = cause or "no single mistake explains it: give pictures of the kind it was trained on"
     broad = _Reading(declared.error, declared.slopes[-len(LEVELS) :], declared.left)
     report.error("share of the noise that is left", declared.left, REMOVED, detail if declared.left > REMOVED else "")
     report.error("measured error as predicted", broad.worst, SLOPE, detail if broad.worst > SLOPE else "")
@@ -194,6 +194,8 @@ def _cause(prior: Prior, x0: Tensor, noise: Tensor, times: list[float], declared
             reading = _measure(other, clean, noise, times_there)
         except (RuntimeError, ValueError, IndexError):
             continue  # the network does not even take such a condition
+        if reading.error > math.log(REMOVED):
+            continue  # it does not denoise these pictures either, so it explains nothing
         gain = declared.error - reading.error
         straighter = declared.worst > CROOKED and reading.worst < 0.5 * declared.worst and gain > -0.02
         if gain > PLAINLY or straighter:
