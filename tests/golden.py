@@ -81,6 +81,17 @@ def masked(name: str) -> operators.Operator:
     return operators.Inpainting(SHAPE, mask[:, None] if mask.ndim == 3 else mask[None])
 
 
+def unknown_blur(kernel_shape: tuple[int, int]) -> operators.Operator:
+    """Blur by theta["kernel"] [N, h * w] of a picture in [-1, 1] units, which is black beyond its border in those."""
+    blur = operators.BlindBlur(SHAPE, kernel_shape, padding="zero")
+    example = {"kernel": torch.zeros(kernel_shape[0] * kernel_shape[1])}
+    return operators.as_operator(
+        lambda x, theta: (blur(2 * x - 1, {"kernel": theta["kernel"].view(-1, *kernel_shape)}) + 1) / 2,
+        in_shape=SHAPE,
+        theta=example,
+    )
+
+
 def close(a: Tensor, b: Tensor, tolerance: float) -> None:
     assert a.shape == b.shape
     assert (a - b.double()).abs().max().item() <= tolerance

@@ -16,6 +16,7 @@ from invsolve.operators import Denoising, as_operator
 from invsolve.testing import check_operator
 
 SHAPE = (2, 4, 6)
+ONE = torch.ones(1)
 
 
 def halve(x):
@@ -69,6 +70,18 @@ def test_parameters_reach_functions_that_take_them():
     assert torch.equal(operator(x, theta)[:, 0, 0, 0], theta["gain"])
     with pytest.raises(CapabilityError, match="no unknown parameters"):
         as_operator(halve, in_shape=SHAPE)(x, theta)
+
+
+def test_a_function_that_needs_its_parameters_gets_an_example_and_composes():
+    operator = as_operator(lambda x, theta: x * theta["gain"].view(-1, 1, 1, 1), in_shape=SHAPE, theta={"gain": ONE})
+    theta = {"gain": torch.tensor([1.0, 2.0])}
+    both = operator @ operators.Denoising(SHAPE)
+    assert both.parameters == operator.parameters == ("gain",)
+    assert torch.equal(both(torch.ones(2, *SHAPE), theta)[:, 0, 0, 0], theta["gain"])
+    with pytest.raises(InputError, match=r"needs theta\['gain'\]"):
+        operator(torch.ones(2, *SHAPE))
+    with pytest.raises(InputError, match="has unknown parameters"):
+        as_operator(halve, in_shape=SHAPE, theta={"gain": ONE})
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from golden import SHAPE, close, draw, load
 from torch import Tensor
 
 import invsolve as iv
-from invsolve import costs, operators, solvers
+from invsolve import costs, solvers
 from invsolve.core.operator import EMPTY, Params
 
 GAIN = 0.6
@@ -105,16 +105,9 @@ def test_solvers_that_cannot_say_so_before_any_work(name):
 
 def test_blind_dmplug_matches_official():
     want = load("dmplug_blind_oc")
-    blur = operators.BlindBlur(SHAPE, (8, 8), padding="zero")
-    operator = golden.operators.as_operator(
-        lambda x, theta: blur(x, {"kernel": theta["kernel"].view(-1, 8, 8)}) if theta else x, in_shape=SHAPE
-    )
-    # the recorded y is in [-1, 1] units, which an unknown kernel cannot turn into [0, 1] ones: a (0, 1) prior need not
-    prior = golden.prior()
-    prior.value_range = (0.0, 1.0)
-    prior.clamp = lambda x0: x0.clamp(-1.0, 1.0)  # pyright: ignore[reportAttributeAccessIssue]
     unknowns = iv.Unknowns({"kernel": iv.Unknown((64,), "softmax", lr=0.1)})
-    p = iv.Problem(prior, costs.GaussianLikelihood(operator, want["y"].double(), 0.01), unknowns)
+    cost = costs.GaussianLikelihood(golden.unknown_blur((8, 8)), (want["y"].double() + 1) / 2, 0.005)
+    p = iv.Problem(golden.prior(), cost, unknowns)
     solver, rng = solvers.DMPlug(n_iterations=3), golden.replay([draw(0, (1, *SHAPE)), draw(1, (1, 64))])
     state = solver.init(p, 1, rng)
     for k in range(3):

@@ -36,6 +36,16 @@ def test_the_code_is_drawn_once_and_selected_with_the_sample():
     torch.testing.assert_close(blind(x, {"code": drawn.code}), drawn(x))
 
 
+def test_another_precision_leaves_the_network_as_it_is():
+    drawn, x = example("kernel-wizard-blur").operator, torch.rand(1, 3, 128, 128, dtype=torch.float64)
+    with torch.no_grad():
+        for weight in drawn.network.parameters():
+            weight += 1e-9 * torch.sign(weight)  # which single precision cannot hold
+        before = drawn(x)
+        assert drawn(x.float()).dtype == torch.float32
+        assert torch.equal(drawn(x), before)
+
+
 def test_weights_are_read_without_running_anything_and_errors_say_what_to_do(tmp_path):
     with pytest.raises(iv.InputError, match=r"GOPRO_wVAE\.pth"):
         operators.KernelWizardBlur.load(tmp_path / "none.pth")

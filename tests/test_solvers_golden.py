@@ -7,7 +7,7 @@ import pytest
 import torch
 from golden import SHAPE, close, draw, likelihood, load
 
-from invsolve import NoiseSource, Problem, Solver, State, Unknown, Unknowns, costs, operators, solvers
+from invsolve import NoiseSource, Problem, Solver, State, Unknown, Unknowns, costs, solvers
 from invsolve.core.solver import Info
 
 
@@ -52,20 +52,12 @@ def test_ndtm_matches_official(name, operator, solver):
 def test_blind_ndtm_matches_official():
     want = load("ndtm_blind_fast")
     n = len(want["y"])
-    operator = operators.BlindBlur(SHAPE, (8, 8), padding="zero")
-    # The recorded run blurs pictures in [-1, 1] units and pads them with 0 (grey): here taken as a picture's own units.
-    prior = golden.prior()
-    prior.value_range, prior.bounded = (0.0, 1.0), True
-    prior.clamp = lambda x0: x0.clamp(-1.0, 1.0)  # pyright: ignore[reportAttributeAccessIssue]
     unknowns = Unknowns({"kernel": Unknown((64,), "softmax", lr=0.01)})
-    reshaped = operators.as_operator(
-        lambda x, theta: operator(x, {"kernel": theta["kernel"].view(-1, 8, 8)}) if theta else x, in_shape=SHAPE
-    )
-    cost = costs.GaussianLikelihood(reshaped, want["y"].double(), 0.01)
+    cost = costs.GaussianLikelihood(golden.unknown_blur((8, 8)), (want["y"].double() + 1) / 2, 0.005)
     solver = solvers.NDTM(
         n_steps=8, n_inner=3, gamma=1.0, eta=0.7, weight=1.0, weights="zero", start="random", lr=0.005
     )
-    problem = Problem(prior, cost, unknowns)
+    problem = Problem(golden.prior(), cost, unknowns)
     draws = [draw(0, (n, *SHAPE)), draw(1, (n, 64)), *[draw(k, (n, *SHAPE)) for k in range(2, 10)]]
     states, _ = run(problem, solver, n, golden.replay(draws))
     close(states[0].x, want["xT"], 1e-9)

@@ -6,6 +6,10 @@ Four forms of the same call:
     as_operator(physics)                                 a deepinv Physics (>= 0.5); linear and decomposable as such
     as_operator(f, in_shape=(3, 64, 64))                 any torch function f(x) or f(x, theta), or module
     as_operator(f, in_shape=(3, 64, 64), linear=True)    its adjoint, pseudo-inverse and solves are derived
+
+and where f(x, theta) cannot do without its unknown parameters, an example of them for one sample,
+
+    as_operator(f, in_shape=(3, 64, 64), theta={"gain": torch.ones(1)})
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +29,7 @@ from invsolve.operators.shapes import digest, positive_shape
 __all__ = ["CallableOperator", "LinearCallableOperator", "as_operator", "measured_shape"]
 
 
-def as_operator(obj: Any, *, in_shape: Shape | None = None, linear: bool = False) -> Operator:
+def as_operator(obj: Any, *, in_shape: Shape | None = None, linear: bool = False, theta: Params = EMPTY) -> Operator:
     """`obj` as an operator.
 
     Args:
@@ -34,6 +38,8 @@ def as_operator(obj: Any, *, in_shape: Shape | None = None, linear: bool = False
         in_shape: of one sample; needed for functions, and for a Physics that does not say its `img_size`.
         linear: whether a function is linear (with A(0) = 0): the adjoint is then derived by transposition, the
             pseudo-inverse and `solve_normal` by conjugate gradients.
+        theta: example values of a function's unknown parameters, without the batch; their names become the operator's
+            `parameters`, and every later call needs them.
 
     Raises:
         InputError: `in_shape` is missing, the function fails on zeros, or it is called linear and is not.
@@ -46,6 +52,8 @@ def as_operator(obj: Any, *, in_shape: Shape | None = None, linear: bool = False
         if linear and not isinstance(obj, LinearOperator):
             raise CapabilityError(f"{obj!r} is not a LinearOperator: give its function, as_operator(f, linear=True)")
         return obj
+    if theta and not (callable(obj) and _takes_theta(obj)):
+        raise InputError(f"only a function f(x, theta) has unknown parameters, got theta for {type(obj).__name__}")
     physics = getattr(sys.modules.get("deepinv"), "physics", None)
     if physics is not None and isinstance(obj, physics.Physics):
         from invsolve.operators.deepinv import from_deepinv
@@ -58,7 +66,7 @@ def as_operator(obj: Any, *, in_shape: Shape | None = None, linear: bool = False
     if in_shape is None:
         raise InputError("as_operator needs in_shape=(channels, height, width) for a function")
     function: Callable[..., Any] = obj
-    return LinearCallableOperator(function, in_shape) if linear else CallableOperator(function, in_shape)
+    return (LinearCallableOperator if linear else CallableOperator)(function, in_shape, theta)
 
 
 def measured_shape(
@@ -116,25 +124,31 @@ def _describe(f: Callable[..., Any]) -> str:
 class CallableOperator(Operator):
     """A torch function as an operator; see `as_operator`."""
 
-    def __init__(self, function: Callable[..., Any], in_shape: Shape, *, linear: bool = False) -> None:
+    linear: ClassVar[bool] = False
+
+    def __init__(self, function: Callable[..., Any], in_shape: Shape, theta: Params = EMPTY) -> None:
         self.in_shape = positive_shape(in_shape)
-        self.function = function
+        self.function, self.parameters = function, tuple(theta)
         self._takes_theta = _takes_theta(function)
         tensors = [*function.parameters(), *function.buffers()] if isinstance(function, nn.Module) else []
         like = next((t for t in tensors if t.is_floating_point()), torch.empty(0))
         name = _describe(function)
+
+        def blank(x: Tensor) -> Tensor:
+            return self.forward(x, {key: value.to(x).expand(len(x), *value.shape) for key, value in theta.items()})
+
         self.out_shape = measured_shape(
-            self._blank, self.in_shape, name, dtype=like.dtype, device=like.device, linear=linear
+            blank, self.in_shape, name, dtype=like.dtype, device=like.device, linear=self.linear
         )
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         if self._takes_theta:
+            missing = [name for name in self.parameters if name not in theta]
+            if missing:
+                raise InputError(f"{_describe(self.function)} needs theta[{missing[0]!r}], got {sorted(theta)}")
             return self.function(x, theta)
         self._no_parameters(theta)
         return self.function(x)
-
-    def _blank(self, x: Tensor) -> Tensor:
-        return self.forward(x)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({_describe(self.function)}, {list(self.in_shape)} -> {list(self.out_shape)})"
@@ -143,5 +157,4 @@ class CallableOperator(Operator):
 class LinearCallableOperator(CallableOperator, LinearOperator):
     """A linear torch function; adjoint by transposition, pseudo-inverse and solves by conjugate gradients."""
 
-    def __init__(self, function: Callable[..., Any], in_shape: Shape) -> None:
-        super().__init__(function, in_shape, linear=True)
+    linear = True

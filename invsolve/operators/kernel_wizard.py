@@ -5,6 +5,7 @@ Tran, Tran, Phung, Hoai 2021, "Explore image deblurring via encoded blur kernel 
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any, Self
 
@@ -113,6 +114,7 @@ class KernelWizardBlur(Operator):
             raise ShapeError(f"this blur takes (3, H, W) with H and W multiples of {STRIDE}, got {list(in_shape)}")
         self.code_shape = (8 * self._width(network), h // STRIDE, w // STRIDE)
         self.network = network.eval().requires_grad_(False)
+        self._moved: tuple[Any, nn.Module] | None = None
         if code is None:
             self.parameters = ("code",)
             return
@@ -163,8 +165,19 @@ class KernelWizardBlur(Operator):
         else:
             self._no_parameters(theta)
             code = self.constants.get("code", x)
-        network = self.network.to(x.device, x.dtype)
-        return network(x, code.expand(len(x), *self.code_shape)).clamp(0, 1)
+        return self._network_like(x)(x, code.expand(len(x), *self.code_shape)).clamp(0, 1)
+
+    def _network_like(self, x: Tensor) -> nn.Module:
+        """The network in the precision and on the device of `x`; the one given stays as it is."""
+        own, wanted = next(self.network.parameters()), (x.dtype, x.device)
+        if (own.dtype, own.device) == wanted:
+            return self.network
+        if self._moved is None or self._moved[0] != wanted:
+            self._moved = wanted, copy.deepcopy(self.network).to(x.device, x.dtype)
+        return self._moved[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_moved": None}
 
     def select(self, rows: Tensor) -> Self:
         if self.parameters or len(self.code) == 1:
