@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         VPSchedule,
     )
     from invsolve.core.solver import Info, Needs, Solver, State
+    from invsolve.reconstructor import as_reconstructor
     from invsolve.restoration import restore
 
 __version__ = "0.1.0"
@@ -59,6 +60,7 @@ _HOMES = {
         "VPSchedule",
     ),
     "invsolve.core.solver": ("Info", "Needs", "Solver", "State"),
+    "invsolve.reconstructor": ("as_reconstructor",),
     "invsolve.restoration": ("restore",),
 }
 _MODULES = ("costs", "operators", "priors", "solvers", "testing")
@@ -94,6 +96,7 @@ __all__ = [
     "Unknowns",
     "VESchedule",
     "VPSchedule",
+    "as_reconstructor",
     "costs",
     "operators",
     "priors",

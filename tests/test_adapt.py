@@ -180,6 +180,7 @@ def box_filter():
 
 PHYSICS = {
     "inpainting": (lambda p: p.Inpainting((2, 6, 6), mask=0.5), None, SVDOperator),
+    "bools": (lambda p: p.Inpainting((2, 6, 6), mask=torch.rand(2, 6, 6) < 0.5), None, SVDOperator),
     "denoising": (lambda p: p.Denoising(), (1, 6, 6), SVDOperator),
     "mri": (lambda p: p.MRI(img_size=(2, 8, 8)), None, SVDOperator),
     "coils": (
@@ -212,6 +213,8 @@ def test_deepinv_physics_conforms(name, physics):
     assert isinstance(operator, kind)
     x = torch.rand(1, *operator.in_shape, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(operator(x), original.A(x), rtol=1e-5, atol=1e-6)
+    if isinstance(operator, SVDOperator):
+        assert operator.spectrum(x).dtype == torch.float32
     assert isinstance(operator, SVDOperator) == (kind is SVDOperator)
     assert isinstance(operator, LinearOperator) == (kind is not Operator)
     for dtype in (torch.float64, torch.float32) if name != "sensing" else (torch.float32,):  # its matrix stays single

@@ -261,5 +261,21 @@ def matrix():
 def test_the_matrix_on_the_page_is_the_stored_one_and_a_part_of_it_runs_as_it_says():
     made, stored = matrix(), json.loads((ROOT / "docs" / "operators.json").read_text())
     assert (ROOT / "docs" / "operators.md").read_text() == made.page(stored), "run python docs/make_operators.py"
+    assert sorted(stored) == sorted(iv.operators.OPERATORS)
     for operator, solver in (("jpeg", "ndtm"), ("jpeg", "ddrm"), ("mri", "pigdm"), ("shifted-mask", "ndtm")):
         assert made.run_one(operator, solver) == stored[operator][solver]
+
+
+def test_every_gradient_solver_ran_on_every_operator_and_the_others_say_what_is_missing():
+    blind = {"blind-blur", "blind-downsampling", "shifted-mask", "tone-curve"}
+    kinds = {name: kind for name, kind in iv.solvers.SOLVERS.items() if kind.needs.cost}
+    for operator, row in json.loads((ROOT / "docs" / "operators.json").read_text()).items():
+        assert sorted(row) == sorted(kinds)
+        for name, said in row.items():
+            needs = kinds[name].needs
+            if operator in blind and not needs.blind:
+                assert "cannot estimate unknown operator parameters" in said
+            elif not (needs.linear or needs.svd):
+                assert said == "ok", (operator, name, said)
+            else:
+                assert said == "ok" or "needs a" in said, (operator, name, said)

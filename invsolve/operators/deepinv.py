@@ -134,7 +134,8 @@ class DeepinvSVDOperator(SVDOperator):
         self._coefficients = coefficients
 
     def spectrum(self, like: Tensor) -> Tensor:
-        return self.physics.get(like).mask.expand(1, *self._coefficients).flatten()
+        mask = self.physics.get(like).mask  # may be one of bools
+        return mask.to(real_dtype(like)).expand(1, *self._coefficients).flatten()
 
     def V(self, c: Tensor) -> Tensor:
         return self.physics.get(c).V(c.reshape(-1, *self._coefficients))
