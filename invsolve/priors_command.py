@@ -78,12 +78,21 @@ def _show(args: argparse.Namespace) -> int:
     if args.prior in cards() and not args.set:
         _say(str(cards()[args.prior]))
         return 0
+    from invsolve.priors.conditional import ConditionalPrior
+    from invsolve.testing.readings import network_of
+
     prior = _load(args)
     size = "any" if prior.shape is None else " x ".join(map(str, prior.shape))
     _say(f"{prior!r}")
     _say(f"  sizes        {size}{' (of the latents)' if prior.latent else ''}")
     _say(f"  value_range  {prior.value_range}")
     _say(f"  schedule     {prior.schedule!r}")
+    network = network_of(prior)
+    if network is not None:
+        _say(f"  weights      {sum(p.numel() for p in network.module.parameters()) / 1e6:.3g} million")
+    if isinstance(network, ConditionalPrior):
+        none = "one must be given" if network.null is None else f"{network.null} is no class"
+        _say(f"  labels       0 to {network.n_classes - 1}; {none}")
     return 0
 
 

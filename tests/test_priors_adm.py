@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -85,6 +86,16 @@ def test_labels_reach_the_network_and_are_checked(tmp_path):
         prior.given(label=7)
     with pytest.raises(iv.CapabilityError, match="takes no argument prompt"):
         prior.given(prompt="a face")
+
+
+def test_a_network_that_was_taught_no_class_has_a_label_for_it(tmp_path):
+    shapes = narrow("ffhq", multipliers=(1, 1), attention=(False, False), n_labels=4, size=None)
+    torch.save(random_state(shapes), tmp_path / "net.pt")
+    prior: Any = priors.load(tmp_path / "net.pt", head_channels=16, null=3)
+    assert (prior.n_classes, prior.null) == (3, 3)
+    x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(prior.eps(x, 0.3), priors.load(tmp_path / "net.pt", head_channels=16).given(label=3).eps(x, 0.3))
+    assert not torch.equal(prior.eps(x, 0.3), prior.given(label=2).eps(x, 0.3))
 
 
 def test_attention_orders_agree_after_permuting_the_rows_of_qkv():

@@ -219,6 +219,28 @@ def test_restore_takes_a_latent_pipeline_for_pictures_of_other_sizes(tmp_path):
         iv.restore(picture[:, :95], "denoise", **common)
 
 
+def test_blocks_are_recomputed_to_the_same_gradient_with_less_kept(tmp_path):
+    folder = pipeline(tmp_path, unet(block_out_channels=(16, 16), sample_size=16), diffusers.DDPMScheduler())
+    found, kept = [], []
+    for on in (False, True):
+        prior = priors.load(folder, checkpointing=on)
+        leaf, sizes = noise(2, 3, 16, 16).requires_grad_(), []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, s=sizes: s.append(x.numel()) or x, lambda x: x):
+            out = prior.denoise(leaf, 0.3)
+        found.append(torch.autograd.grad(out.square().sum(), leaf)[0])
+        kept.append(sum(sizes))
+    torch.testing.assert_close(found[1], found[0])
+    assert kept[1] < 0.5 * kept[0]
+
+
+def test_flow_networks_under_other_schedulers_are_read_as_such():
+    scheduler = diffusers.UniPCMultistepScheduler(
+        use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0
+    )
+    read = reading({**scheduler.config, "_class_name": "UniPCMultistepScheduler"})
+    assert (repr(read.schedule), read.parametrization, read.scale) == ("FlowSchedule(shift=3)", "velocity", 1000.0)
+
+
 def test_folders_that_cannot_be_read_are_refused(tmp_path):
     with pytest.raises(iv.InputError, match="neither model_index"):
         priors.load(tmp_path)

@@ -166,6 +166,14 @@ def test_improved_ddpm_scales_are_those_of_the_paper():
     assert torch.equal(scaling(sigma).out, -sigma)
 
 
+def test_the_grid_of_noise_levels_is_that_of_the_paper():
+    """Equation 5: sigma^(1/rho) equally spaced, then 0."""
+    n, low, high, rho = 18, 0.002, 80.0, 7.0
+    expected = [(high ** (1 / rho) + i / (n - 1) * (low ** (1 / rho) - high ** (1 / rho))) ** rho for i in range(n)]
+    schedule = iv.VESchedule(high, low, rho)
+    assert [schedule(t)[1] for t in schedule.grid(n)] == pytest.approx([*expected, 0.0], rel=1e-9)
+
+
 OUTER = {
     "VPPrecond": {"beta_d": 19.1, "beta_min": 0.2, "M": 900, "epsilon_t": 1e-5},
     "VEPrecond": {"sigma_min": 0.03, "sigma_max": 60.0},

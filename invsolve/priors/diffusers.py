@@ -78,6 +78,9 @@ def reading(config: Mapping[str, Any]) -> Reading:
     if kind.startswith("ScoreSdeVe"):
         schedule = VESchedule(config.get("sigma_max", 1348.0), config.get("sigma_min", 0.01))
         return Reading(schedule, "edm", "sigma", "score", value_range=(0.0, 1.0))
+    if config.get("use_flow_sigmas", False) and config.get("prediction_type") == "flow_prediction":
+        scale = float(config.get("num_train_timesteps", 1000))
+        return Reading(FlowSchedule(float(config.get("flow_shift", 1.0))), "velocity", "time", scale=scale)
     table, prediction = config.get("beta_schedule"), config.get("prediction_type", "epsilon")
     if (table not in TABLES and config.get("trained_betas") is None) or prediction not in PREDICTIONS:
         raise InputError(

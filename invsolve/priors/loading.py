@@ -97,6 +97,7 @@ def load_adm(
     speed: Speed | None = None,
     schedule: Schedule | str | None = None,
     size: int | None = None,
+    null: int | None = None,
     **known: Any,
 ) -> NetworkPrior:
     """A guided-diffusion network as a prior in [-1, 1] units on the table it was trained on.
@@ -106,6 +107,7 @@ def load_adm(
         device, speed: where and how it computes.
         schedule: the linear table if None, but the cosine one for the published 64 x 64 network.
         size: side of the pictures it was trained on, where the weights do not tell.
+        null: the label that it was taught to take for no class, usually its last; the published networks have none.
         known: fields of `ADMConfig` that the weights do not tell: head_channels, heads, new_attention_order.
 
     Raises:
@@ -123,7 +125,10 @@ def load_adm(
     shape = None if config.size is None else (config.in_channels, config.size, config.size)
     settings: dict[str, Any] = {"schedule": as_schedule(schedule), "shape": shape, "speed": speed}
     if config.n_labels:
-        return ConditionalPrior(module, config.n_labels, **settings)
+        last = config.n_labels - 1
+        return ConditionalPrior(module, last if null == last else config.n_labels, null, **settings)
+    if null is not None:
+        raise InputError(f"{weights.path} holds a network without classes: leave null away")
     return NetworkPrior(module, "eps", **settings)
 
 
