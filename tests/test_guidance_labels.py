@@ -7,6 +7,7 @@ import torch
 from test_guidance_weights import SHAPE, TIMES, close, law, states
 
 import invsolve as iv
+from invsolve import costs, solvers
 from invsolve.priors.conditional import ConditionalPrior
 from invsolve.priors.guidance import classifier_free
 from invsolve.priors.guidance_time import time_guided
@@ -114,3 +115,19 @@ def test_one_guided_prior_serves_batches_of_any_size() -> None:
     for n in (4, 2, 6):
         alone = classifier_free(network(), 2.0, condition={"label": 1}, null={"label": 3})
         assert torch.equal(guided.denoise(x[:n], 0.5), alone.denoise(x[:n], 0.5))
+
+
+def test_guidance_that_overshoots_the_range_still_goes_where_it_points() -> None:
+    """Clamping x0 but not eps turns strong guidance round: the more steps, the surer the wrong class."""
+    means = torch.full((2, 1, 4, 4), 0.9, dtype=torch.float64)
+    means[1] = -0.9
+    law = LabelledMixture(means, torch.full((2,), 0.01), torch.arange(2), None, iv.VPSchedule())
+    law.value_range, law.bounded = (-1.0, 1.0), True
+    guided = classifier_free(law, 4.0, condition={"label": 0}, null={"label": 2})
+    for solver in (
+        solvers.DDIM(n_steps=60),
+        solvers.FreeDoM(n_steps=60, zeta=0.0),
+        solvers.MPGD(n_steps=60, zeta=0.0),
+    ):
+        out = iv.solve(iv.Problem(guided, costs.FunctionCost(lambda x: x.sum((1, 2, 3)))), solver, samples=6).samples
+        assert float(out.mean()) > 0.8

@@ -19,15 +19,16 @@ from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.descent import BlindUpdate, Parameters, start_parameters
-from invsolve.solvers.inner import Trial, minimise, rule_for
+from invsolve.solvers.inner import Trial, check_scaling, minimise, rule_for
+from invsolve.solvers.scales import ScaleRule
 from invsolve.solvers.updates import start_state
-from invsolve.solvers.walk import PathSolver
+from invsolve.solvers.walk import ScaledPath
 
 __all__ = ["CTDTM"]
 
 
 @dataclass(frozen=True)
-class CTDTM(PathSolver):
+class CTDTM(ScaledPath):
     """dx = [f x - g^2 score(c)] dt + g dw backwards in time, or dx = [f x - g^2/2 score(c)] dt, c = x + gamma alpha u.
 
     With e' = eps(c), p' = (x_t - sigma_t e') / alpha_t = E[x0 | c] - gamma u, where the controlled score leads, and the
@@ -63,6 +64,8 @@ class CTDTM(PathSolver):
         clamp: limit the clean estimate to the prior's value range where it has one.
         times: a falling grid of one's own instead of n_steps and t_start.
         blind: update of unknown operator parameters, "joint" or "alternating".
+        scale: a rule of `invsolve.solvers.scales` for the length of the "gradient" optimizer's updates:
+            u - lr lambda(|g|) g, g = dJ/du, with control="linear" in the metric above.
     """
 
     n_steps: int = 100
@@ -80,6 +83,7 @@ class CTDTM(PathSolver):
     clamp: bool = True
     times: tuple[float, ...] | None = None
     blind: BlindUpdate = "joint"
+    scale: ScaleRule | None = None
 
     name = "ct-dtm"
     cite = "Diffusion trajectory matching in continuous time (CT-DTM)"
@@ -92,11 +96,12 @@ class CTDTM(PathSolver):
         for field in ("n_inner", "weight", "transient_weight"):
             check_positive(getattr(self, field), field, zero=True)
         check_positive(self.lr, "lr")
+        check_scaling(self.scale, self.optimizer)
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         x = start_state(problem, n, rng, self.path(problem)[0], self.start)
         theta = start_parameters(problem, n, rng, x)
-        return State(x, theta=theta.raw, memory=theta.memory)
+        return State(x, theta=theta.raw, memory={**theta.memory, **self.scale_memory(x)})
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now, x = self.path(problem)[state.k], state.x
@@ -116,8 +121,8 @@ class CTDTM(PathSolver):
             x0 = prediction.x0 if linear else prediction.x0 - self.gamma * u
             return Trial(problem.prior.clamp(x0) if self.clamp else x0, transient, None)
 
-        scaled = linear and self.optimizer != "adam"  # to which the scale of a gradient makes no difference
-        rule = rule_for(self.optimizer, self.lr / reach if scaled else self.lr)
+        unit = reach if linear and self.optimizer != "adam" else 1.0  # to Adam a gradient's size makes no difference
+        rule = rule_for(self.optimizer, self.lr / unit, scaling=self.scaling(problem, state, unit))
         start, theta = torch.zeros_like(x), Parameters.of(state, self.n_inner)
         out = minimise(problem, start, trial, rule, self.n_inner, self.weight, theta, blind=self.blind)
         shift = None if linear else self.gamma * out.u
@@ -135,7 +140,8 @@ class CTDTM(PathSolver):
         if linear:
             x_s = x_s + reach * out.u
         theta = out.parameters
-        return State(x_s, state.k + 1, theta.raw, theta.memory), Info(p, out.misfit, {"control": out.u})
+        info = Info(p, out.misfit, {"control": out.u})
+        return State(x_s, state.k + 1, theta.raw, {**theta.memory, **rule.memory}), info
 
     def _consistent(self, problem: Problem, used: Prediction, shift: Tensor | None) -> tuple[Tensor, Tensor]:
         """(p', e') of a prediction made at a state moved by alpha times `shift`."""

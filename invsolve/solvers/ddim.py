@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.updates import ddim
+from invsolve.solvers.updates import ddim, limited
 from invsolve.solvers.walk import PathSolver
 
 __all__ = ["DDIM"]
@@ -25,7 +25,7 @@ class DDIM(PathSolver):
         eta: 0 deterministic, 1 ancestral.
         t_start: time of the first call.
         start: "random", or "guided" to start from the noised first guess A^+ y.
-        clamp: limit x0 to the prior's value range where it has one.
+        clamp: limit x0 to the prior's value range where it has one, and eps with it.
         times: a falling grid of one's own instead of n_steps and t_start.
     """
 
@@ -44,6 +44,7 @@ class DDIM(PathSolver):
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now = self.path(problem)[state.k]
         prediction = problem.prior.predict(state.x, now.t)
-        x0 = problem.prior.clamp(prediction.x0) if self.clamp else prediction.x0
-        x = ddim(now, self.eta, x0, prediction.eps, rng)
-        return State(x, state.k + 1), Info(x0)
+        if self.clamp:
+            prediction = limited(problem, now, prediction)
+        x = ddim(now, self.eta, prediction.x0, prediction.eps, rng)
+        return State(x, state.k + 1), Info(prediction.x0)

@@ -13,21 +13,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from invsolve.core.linalg import row_norm
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.descent import BlindUpdate, Parameters, descend, start_parameters
-from invsolve.solvers.scales import At, ScaleRule, check_length_rule
+from invsolve.solvers.scales import ScaleRule, check_length_rule
 from invsolve.solvers.updates import ancestral_mean, ddim, gradient_length, moved_back, posterior_variance, start_state
-from invsolve.solvers.walk import PathSolver
+from invsolve.solvers.walk import ScaledPath
 
 __all__ = ["DPS"]
 
 
 @dataclass(frozen=True)
-class DPS(PathSolver):
+class DPS(ScaledPath):
     """A step of the prior, then one along the gradient of the misfit through the denoiser, r = y - A(x0(x_t)):
 
         form "ancestral"  x_s = ancestral(x_t) - zeta grad_x |r|          x0 clamped; learned variance where known
@@ -74,12 +73,10 @@ class DPS(PathSolver):
         start = auto if self.start == "auto" else self.start
         x = start_state(problem, n, rng, self.path(problem)[0], start)
         theta = start_parameters(problem, n, rng, x)
-        start_scale = {} if self.scale is None else self.scale.start(n, x)
-        return State(x, theta=theta.raw, memory={**theta.memory, **start_scale})
+        return State(x, theta=theta.raw, memory={**theta.memory, **self.scale_memory(x)})
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
-        path = self.path(problem)
-        now = path[state.k]
+        now = self.path(problem)[state.k]
         with torch.enable_grad():
             x_t = state.x.detach().requires_grad_()
             prediction = problem.prior.predict(x_t, now.t)
@@ -94,7 +91,7 @@ class DPS(PathSolver):
             weight = 2 * self.zeta if self.form == "ddim" and problem.quadratic else self.zeta
             length, memory = gradient_length(problem, misfit, weight), {}
         else:
-            lam, memory = self.scale(row_norm(gradient), At(now.t, state.k, len(path)), state.memory)
+            lam, memory = self.scaled(problem, state, gradient)
             length = self.zeta * lam
         x = moved_back(x, length, gradient)
         return State(x, state.k + 1, theta.raw, {**theta.memory, **memory}), Info(x0, misfit)

@@ -13,22 +13,21 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError, check_positive
-from invsolve.core.linalg import row_norm
 from invsolve.core.operator import EMPTY
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.descent import Parameters, descend
-from invsolve.solvers.scales import At, ScaleRule, check_length_rule
-from invsolve.solvers.updates import ddim, gradient_length, guided_ddim, moved_back
-from invsolve.solvers.walk import PathSolver
+from invsolve.solvers.scales import ScaleRule, check_length_rule
+from invsolve.solvers.updates import ddim, gradient_length, guided_ddim, limited, moved_back
+from invsolve.solvers.walk import ScaledPath
 
 __all__ = ["FreeDoM"]
 
 
 @dataclass(frozen=True)
-class FreeDoM(PathSolver):
+class FreeDoM(ScaledPath):
     """At each step, r times (r = 1 outside the window of time travel):
 
         g   = grad_x Phi(x0(x_t))                                        Phi = |y - A(x0)|, or the energy of other costs
@@ -83,10 +82,6 @@ class FreeDoM(PathSolver):
         if not 0.0 <= self.window[0] <= self.window[1] <= 1.0:
             raise InputError(f"window is two times 0 <= low <= high <= 1, got {self.window}")
 
-    def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
-        state = super().init(problem, n, rng)
-        return state if self.scale is None else State(state.x, memory=self.scale.start(n, state.x))
-
     def rounds_at(self, step: Step) -> int:
         """How often the step is taken; the last one, from which there is no way back, once."""
         low, high = self.window
@@ -115,7 +110,7 @@ class FreeDoM(PathSolver):
             if self.scale is None:
                 length = gradient_length(problem, misfit, now.alpha_t * self.zeta)
             else:
-                lam, memory = self.scale(row_norm(slope), At(now.t, state.k, self.steps(problem)), state.memory)
+                lam, memory = self.scaled(problem, state, slope)
                 length, state = now.alpha_t * self.zeta * lam, replace(state, memory=memory)
         else:
             prediction = problem.prior.predict(x, now.t)
@@ -125,7 +120,9 @@ class FreeDoM(PathSolver):
             x0 = self._backward(problem, x0)
             x_s = guided_ddim(now, self.eta, x, x0, rng)
         else:
-            x_s = ddim(now, self.eta, x0, prediction.detach().eps, rng)
+            free = prediction.detach()
+            eps = limited(problem, now, free).eps if self.clamp else free.eps
+            x_s = ddim(now, self.eta, x0, eps, rng)
         return (x_s if slope is None else moved_back(x_s, length, slope)), state, Info(x0, misfit)
 
     def _backward(self, problem: Problem, x0: Tensor) -> Tensor:

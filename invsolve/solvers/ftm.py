@@ -13,15 +13,16 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.descent import BlindUpdate, Parameters, start_parameters
-from invsolve.solvers.inner import Trial, minimise, rule_for
+from invsolve.solvers.inner import Trial, check_scaling, minimise, rule_for
+from invsolve.solvers.scales import ScaleRule
 from invsolve.solvers.updates import start_state
-from invsolve.solvers.walk import PathSolver
+from invsolve.solvers.walk import ScaledPath
 
 __all__ = ["FTM"]
 
 
 @dataclass(frozen=True)
-class FTM(PathSolver):
+class FTM(ScaledPath):
     """Euler's steps of dx = v(x + gamma u, t) dt, u found at each by n_inner updates from 0 of
 
         J(u) = w_T |y - A(clamp(p))|^2 + w |v(x') - v(x)|^2,    x' = x + gamma u
@@ -49,6 +50,8 @@ class FTM(PathSolver):
         clamp: limit p to the prior's value range where it has one (in J only: the flow goes where v points).
         times: a falling grid of one's own instead of n_steps and t_start.
         blind: update of unknown operator parameters, "joint" or "alternating".
+        scale: a rule of `invsolve.solvers.scales` for the length of the "gradient" optimizer's updates:
+            u - lr lambda(|dJ/du|) dJ/du.
     """
 
     n_steps: int = 50
@@ -64,6 +67,7 @@ class FTM(PathSolver):
     clamp: bool = True
     times: tuple[float, ...] | None = None
     blind: BlindUpdate = "joint"
+    scale: ScaleRule | None = None
 
     name = "ftm"
     cite = "Diffusion trajectory matching for flow matching (FTM)"
@@ -75,12 +79,13 @@ class FTM(PathSolver):
         check_positive(self.weight, "weight", zero=True)
         check_positive(self.transient_weight, "transient_weight", zero=True)
         check_positive(self.lr, "lr")
+        check_scaling(self.scale, self.optimizer)
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         first = self.path(problem)[0]
         x = start_state(problem, n, rng, first, self.start) / (first.alpha_t + first.sigma_t)
         theta = start_parameters(problem, n, rng, x)
-        return State(x, theta=theta.raw, memory=theta.memory)
+        return State(x, theta=theta.raw, memory={**theta.memory, **self.scale_memory(x)})
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now, prior, x = self.path(problem)[state.k], problem.prior, state.x
@@ -97,10 +102,11 @@ class FTM(PathSolver):
             p = x - t * velocity if self.estimate == "path" else prediction.x0
             return Trial(prior.clamp(p) if self.clamp else p, transient, None)
 
-        parameters, rule = Parameters.of(state, self.n_inner), rule_for(self.optimizer, self.lr)
+        parameters = Parameters.of(state, self.n_inner)
+        rule = rule_for(self.optimizer, self.lr, scaling=self.scaling(problem, state))
         start = torch.zeros_like(x)
         out = minimise(problem, start, trial, rule, self.n_inner, self.weight, parameters, blind=self.blind)
         last = prior.predict(scale * (x + self.gamma * out.u), now.t)
         x_s = x - (t - s) * (last.eps - last.x0)
-        theta = out.parameters
-        return State(x_s, state.k + 1, theta.raw, theta.memory), Info(last.x0, out.misfit, {"control": out.u})
+        theta, info = out.parameters, Info(last.x0, out.misfit, {"control": out.u})
+        return State(x_s, state.k + 1, theta.raw, {**theta.memory, **rule.memory}), info

@@ -13,21 +13,21 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import CapabilityError, InputError
-from invsolve.core.linalg import per_sample, row_norm
+from invsolve.core.linalg import per_sample
 from invsolve.core.prior import Prediction
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step, VPSchedule
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.scales import At, FixedScale, ScaleRule
-from invsolve.solvers.updates import ddim
-from invsolve.solvers.walk import PathSolver
+from invsolve.solvers.scales import FixedScale, ScaleRule
+from invsolve.solvers.updates import ddim, limited
+from invsolve.solvers.walk import ScaledPath
 
 __all__ = ["Guidance"]
 
 
 @dataclass(frozen=True)
-class Guidance(PathSolver):
+class Guidance(ScaledPath):
     """s* = s(x_t) + lambda g,  g = -grad_x Phi;  then a step of the sampler with s*:
 
         "ddim"  x0* = x0 + sigma_t^2 / alpha_t lambda g,  eps* = eps - sigma_t lambda g,
@@ -49,11 +49,11 @@ class Guidance(PathSolver):
         eta: DDIM's noise.
         t_start: time of the first call.
         start: "random" or "guided".
-        clamp: limit x0* to the prior's value range where it has one (ddim).
+        clamp: limit x0* to the prior's value range where it has one, and eps* with it (ddim).
         times: a falling grid of one's own instead of n_steps and t_start; it need not end at 0.
     """
 
-    scale: ScaleRule = field(default_factory=FixedScale)
+    scale: ScaleRule = field(default_factory=FixedScale)  # pyright: ignore[reportIncompatibleVariableOverride]
     at: Literal["x0hat", "xt", "noisy"] = "x0hat"
     sampler: Literal["ddim", "em"] = "ddim"
     n_steps: int = 100
@@ -77,25 +77,22 @@ class Guidance(PathSolver):
             raise CapabilityError(
                 f"Euler-Maruyama steps need a VPSchedule, got {problem.prior.schedule!r}: use sampler='ddim'"
             )
-        state = super().init(problem, n, rng)
-        return State(state.x, memory=self.scale.start(n, state.x))
+        return super().init(problem, n, rng)
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
-        path = self.path(problem)
-        now = path[state.k]
+        now = self.path(problem)[state.k]
         free, energy, gradient = self._gradient(problem, state.x, now)
         if gradient is None:
             guidance, lam, memory = torch.zeros_like(state.x), state.x.new_zeros(len(state.x)), dict(state.memory)
         else:
-            lam, memory = self.scale(row_norm(gradient), At(now.t, state.k, len(path)), state.memory)
+            lam, memory = self.scaled(problem, state, gradient)
             guidance = per_sample(lam, gradient) * gradient
         guided, guidance = self._guided(now, free, guidance)
         if self.sampler == "em":
             x = self._euler_maruyama(problem, state.x, now, guided, rng)
         else:
-            x0 = problem.prior.clamp(guided.x0) if self.clamp else guided.x0
-            x = ddim(now, self.eta, x0, guided.eps, rng)
-            guided = guided.replace(x0=x0)
+            guided = limited(problem, now, guided) if self.clamp else guided
+            x = ddim(now, self.eta, guided.x0, guided.eps, rng)
         info = Info(guided.x0, energy, {"guidance": guidance, "scale": lam})
         return State(x, state.k + 1, state.theta, memory), info
 

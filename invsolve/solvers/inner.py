@@ -13,13 +13,15 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from invsolve.core.checks import InputError
 from invsolve.core.linalg import conjugate_gradient, per_sample, row_dot, row_norm
 from invsolve.core.problem import Problem
 from invsolve.solvers.descent import AdamState, BlindUpdate, Parameters, Terms, adam, descend, keep
-from invsolve.solvers.scales import At, ScaleRule
+from invsolve.solvers.scales import ScaleRule, check_length_rule
 from invsolve.solvers.updates import noise_floor
+from invsolve.solvers.walk import Scaling
 
-__all__ = ["InnerRule", "Outcome", "ScaledGradient", "Trial", "minimise", "rule_for"]
+__all__ = ["InnerRule", "Outcome", "Trial", "check_scaling", "minimise", "rule_for"]
 
 Optimizer = Literal["adam", "gradient", "lbfgs", "gauss-newton"]
 
@@ -64,6 +66,8 @@ class InnerRule(ABC):
     second_order = False
     compares = False
     """Whether it looks at J itself; it is given the misfit otherwise."""
+    memory: Mapping[str, Tensor] = {}
+    """What it remembers from one diffusion step to the next."""
 
     @abstractmethod
     def update(
@@ -94,21 +98,16 @@ class _Gradient(InnerRule):
         return u - self.lr * gradient
 
 
-class ScaledGradient(InnerRule):
-    """u - lr lambda(|dJ/du|) dJ/du with a guidance scale rule; its memory goes on from step to step.
+class _ScaledGradient(InnerRule):
+    """u - lr lambda(|dJ/du| / unit) dJ/du."""
 
-    Args:
-        lr: step size.
-        rule: for lambda.
-        at: place in the run.
-        memory: the rule's.
-    """
-
-    def __init__(self, lr: float, rule: ScaleRule, at: At, memory: Mapping[str, Tensor]) -> None:
-        self.lr, self.rule, self.at, self.memory = lr, rule, at, memory
+    def __init__(self, lr: float, scaling: Scaling) -> None:
+        self.lr, self.scaling = lr, scaling
+        self.memory = {key: value for key, value in scaling.memory.items() if key.startswith("scale.")}
 
     def update(self, u: Tensor, value: Tensor, gradient: Tensor, curvature: Any) -> Tensor:
-        lam, self.memory = self.rule(row_norm(gradient), self.at, self.memory)
+        norm = row_norm(gradient) / self.scaling.unit
+        lam, self.memory = self.scaling.rule(norm, self.scaling.at, self.memory)
         return u - self.lr * per_sample(lam, gradient) * gradient
 
 
@@ -173,8 +172,17 @@ class _GaussNewton(InnerRule):
         return u - self.lr * conjugate_gradient(curvature, gradient, max_iter=self.iterations, tol=1e-10).x
 
 
-def rule_for(optimizer: Optimizer, lr: float, iterations: int = 8) -> InnerRule:
-    """The rule of that name; `iterations` are Gauss-Newton's."""
+def check_scaling(rule: ScaleRule | None, optimizer: str) -> None:
+    """Raise `InputError` for a scale rule that no optimizer, or not this one, can use."""
+    check_length_rule(rule)
+    if rule is not None and optimizer != "gradient":
+        raise InputError(f"a scale rule needs optimizer='gradient', got {optimizer!r}")
+
+
+def rule_for(optimizer: Optimizer, lr: float, iterations: int = 8, scaling: Scaling | None = None) -> InnerRule:
+    """The rule of that name; `iterations` are Gauss-Newton's, `scaling` sets the lengths of "gradient"."""
+    if scaling is not None:
+        return _ScaledGradient(lr, scaling)
     if optimizer == "gauss-newton":
         return _GaussNewton(lr, iterations)
     return {"adam": _Adam, "gradient": _Gradient, "lbfgs": _LBFGS}[optimizer](lr)

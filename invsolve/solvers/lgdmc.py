@@ -11,20 +11,20 @@ from dataclasses import dataclass
 import torch
 
 from invsolve.core.checks import check_positive
-from invsolve.core.linalg import per_sample, row_norm
+from invsolve.core.linalg import per_sample
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.particles import repeated
-from invsolve.solvers.scales import At, ScaleRule, check_length_rule
+from invsolve.solvers.scales import ScaleRule, check_length_rule
 from invsolve.solvers.updates import ddim, score_shift
-from invsolve.solvers.walk import PathSolver
+from invsolve.solvers.walk import ScaledPath
 
 __all__ = ["LGDMC"]
 
 
 @dataclass(frozen=True)
-class LGDMC(PathSolver):
+class LGDMC(ScaledPath):
     """p(x0 | x_t) replaced by N(x0(x_t), r_t^2 I), xi_m ~ N(0, I), and the score moved by the gradient of
 
         log p(y | x_t) ~ log (1/M) sum_m exp(-Phi(x0(x_t) + r_t xi_m))
@@ -67,10 +67,6 @@ class LGDMC(PathSolver):
         check_positive(self.spread, "spread")
         check_length_rule(self.scale)
 
-    def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
-        state = super().init(problem, n, rng)
-        return state if self.scale is None else State(state.x, memory=self.scale.start(n, state.x))
-
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now, n = self.path(problem)[state.k], len(state.x)
         size = problem.width * self.spread
@@ -87,7 +83,7 @@ class LGDMC(PathSolver):
         x0, eps = prediction.x0.detach(), prediction.eps.detach()
         memory = {}
         if self.scale is not None:
-            lam, memory = self.scale(row_norm(slope), At(now.t, state.k, self.steps(problem)), state.memory)
+            lam, memory = self.scaled(problem, state, slope)
             slope = per_sample(lam, slope) * slope
         x = ddim(now, self.eta, x0, eps, rng) + self.weight * score_shift(now, self.eta) * slope
         return State(x, state.k + 1, memory=memory), Info(x0, -log_mean.detach())

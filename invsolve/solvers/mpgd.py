@@ -17,14 +17,15 @@ from invsolve.core.checks import check_positive
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.updates import ddim
-from invsolve.solvers.walk import PathSolver
+from invsolve.solvers.scales import ScaleRule, check_length_rule
+from invsolve.solvers.updates import ddim, limited, moved_back
+from invsolve.solvers.walk import ScaledPath
 
 __all__ = ["MPGD"]
 
 
 @dataclass(frozen=True)
-class MPGD(PathSolver):
+class MPGD(ScaledPath):
     """x0 = x0(x_t) - c_t grad Phi(x0), then x_s = alpha_s x0 + c1 z + c2 eps(x_t), with Phi = |y - A(x0)|^2 / 2.
 
     The gradient is taken at the clean estimate: one forward and no gradient through the network a step. For costs other
@@ -42,6 +43,8 @@ class MPGD(PathSolver):
         start: "random" or "guided".
         clamp: limit x0 to the prior's value range where it has one, before the gradient step.
         times: a falling grid of one's own instead of n_steps and t_start.
+        scale: a rule of `invsolve.solvers.scales` for the length of the guidance: x0(x_t) - c_t lambda(|g|) g with
+            g = grad Phi(x0).
     """
 
     n_steps: int = 100
@@ -53,6 +56,7 @@ class MPGD(PathSolver):
     start: str = "random"
     clamp: bool = True
     times: tuple[float, ...] | None = None
+    scale: ScaleRule | None = None
 
     name = "mpgd"
     cite = "He, Murata, Lai, Takida, Uesaka et al. 2023, arXiv 2311.16424"
@@ -62,17 +66,24 @@ class MPGD(PathSolver):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self.zeta, "zeta", zero=True)
+        check_length_rule(self.scale)
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now = self.path(problem)[state.k]
         prediction = problem.prior.predict(state.x, now.t)
-        x0 = problem.prior.clamp(prediction.x0) if self.clamp else prediction.x0
+        prediction = limited(problem, now, prediction) if self.clamp else prediction
+        x0 = prediction.x0
         with torch.enable_grad():
             free = x0.detach().requires_grad_()
             misfit = problem.misfit(free)
             (gradient,) = torch.autograd.grad(misfit.sum(), free)
-        weight = self.zeta * (now.alpha_t if self.weighting == "alpha" else 1.0)
-        x0 = x0 - weight * (0.5 if problem.quadratic else 1.0) * gradient
+        gradient = 0.5 * gradient if problem.quadratic else gradient
+        length, memory = self.zeta * (now.alpha_t if self.weighting == "alpha" else 1.0), {}
+        if self.scale is not None:
+            lam, memory = self.scaled(problem, state, gradient)
+            length = length * lam
+        x0 = moved_back(x0, length, gradient)
         if self.projection is not None:
             x0 = self.projection(x0)
-        return State(ddim(now, self.eta, x0, prediction.eps, rng), state.k + 1), Info(x0, misfit.detach())
+        x = ddim(now, self.eta, x0, prediction.eps, rng)
+        return State(x, state.k + 1, memory=memory), Info(x0, misfit.detach())

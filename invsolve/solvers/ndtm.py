@@ -20,10 +20,10 @@ from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.descent import BlindUpdate, Parameters, Terms, start_parameters
-from invsolve.solvers.inner import Optimizer, ScaledGradient, Trial, minimise, rule_for
-from invsolve.solvers.scales import At, ScaleRule, check_length_rule
+from invsolve.solvers.inner import Optimizer, Trial, check_scaling, minimise, rule_for
+from invsolve.solvers.scales import ScaleRule
 from invsolve.solvers.updates import ddim, ddim_coefficients, noise_floor, start_state
-from invsolve.solvers.walk import PathSolver
+from invsolve.solvers.walk import ScaledPath
 
 __all__ = ["NDTM"]
 
@@ -32,7 +32,7 @@ Control = Literal["network", "linear", "estimate"]
 
 
 @dataclass(frozen=True)
-class NDTM(PathSolver):
+class NDTM(ScaledPath):
     """At each step, Adam from u = 0 for `n_inner` updates on
 
         J(u) = w_s |eps(x_t) - eps(c)|^2 + w_c |c - x_t|^2 + w_T |y - A(p)|^2,    c = x_t + gamma u,  p = clamp(x0(c))
@@ -76,7 +76,8 @@ class NDTM(PathSolver):
         n_cg: conjugate gradient iterations of "gauss-newton".
         stop: end a sample's updates once |y - A(p)| <= stop sqrt(m) sigma; never if None. It asks the device once an
             update whether all have ended.
-        clamp: limit p to the prior's value range where it has one.
+        clamp: limit p to the prior's value range where it has one, eps(c) staying what it is (as published; not for
+            guided priors, whose estimates overshoot it).
         times: a falling grid of one's own instead of n_steps and t_start.
         blind: unknown operator parameters make one Adam update an inner update, "joint" (published: from the same J at
             the same point) or "alternating".
@@ -111,9 +112,7 @@ class NDTM(PathSolver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_length_rule(self.scale)
-        if self.scale is not None and self.optimizer != "gradient":
-            raise InputError(f"a scale rule needs optimizer='gradient', got {self.optimizer!r}")
+        check_scaling(self.scale, self.optimizer)
         check_positive(self.n_inner, "n_inner", zero=True)
         check_positive(self.weight, "weight", zero=True)
         check_positive(self.lr, "lr")
@@ -133,8 +132,8 @@ class NDTM(PathSolver):
         x = start_state(problem, n, rng, self.path(problem)[0], self.start)
         theta = start_parameters(problem, n, rng, x)
         memory = {"u": torch.zeros_like(x)} if self.control_start == "causal" else {}
-        memory |= {} if self.scale is None else self.scale.start(n, x)
-        return State(x, theta=theta.raw, memory={**memory, **theta.memory})
+        memory |= {**self.scale_memory(x), **theta.memory}
+        return State(x, theta=theta.raw, memory=memory)
 
     def transient_weights(self, step: Step) -> tuple[float, float, int]:
         """w_s of |eps(x) - eps(c)|^2, w_c of |c - x|^2 and the power of gamma that multiplies c - x."""
@@ -152,9 +151,7 @@ class NDTM(PathSolver):
         path = self.path(problem)
         now = path[state.k]
         rate = self.lr * (1.0 - state.k / len(path) if self.lr_decay == "linear" else 1.0)
-        rule = rule_for(self.optimizer, rate, self.n_cg)
-        if self.scale is not None:
-            rule = ScaledGradient(rate, self.scale, At(now.t, state.k, len(path)), state.memory)
+        rule = rule_for(self.optimizer, rate, self.n_cg, self.scaling(problem, state))
         inner = _Inner(self, problem, state.x, now)
         out = minimise(
             problem,
@@ -178,11 +175,9 @@ class NDTM(PathSolver):
         if self.control == "linear":
             x = x + inner.gamma * out.u
         memory = {"u": out.u} if self.control_start == "causal" else {}
-        if isinstance(rule, ScaledGradient):
-            memory |= {key: value for key, value in rule.memory.items() if key.startswith("scale.")}
         theta = out.parameters
         info = Info(x0, out.misfit, {"control": out.u})
-        return State(x, state.k + 1, theta.raw, {**memory, **theta.memory}), info
+        return State(x, state.k + 1, theta.raw, {**memory, **rule.memory, **theta.memory}), info
 
     def clamped(self, problem: Problem, x0: Tensor) -> Tensor:
         return problem.prior.clamp(x0) if self.clamp else x0

@@ -14,7 +14,7 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.particles import RowNoise, choose, pick, repeated
-from invsolve.solvers.updates import ddim, start_state
+from invsolve.solvers.updates import ddim, limited, start_state
 from invsolve.solvers.walk import PathSolver
 
 __all__ = ["SCG"]
@@ -67,10 +67,12 @@ class SCG(PathSolver):
         return State(x, memory={"x0": torch.zeros_like(x), "eps": torch.zeros_like(x)})
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
-        now, prior, n, size = self.path(problem)[state.k], problem.prior, len(state.x), self.n_candidates
+        steps, prior, n, size = self.path(problem), problem.prior, len(state.x), self.n_candidates
+        now = steps[state.k]
         if state.k == 0:
             first = prior.predict(state.x, now.t)
-            x0, eps = prior.clamp(first.x0) if self.clamp else first.x0, first.eps
+            first = limited(problem, now, first) if self.clamp else first
+            x0, eps = first.x0, first.eps
         else:
             x0, eps = state.memory["x0"], state.memory["eps"]
         if now.sigma_s == 0.0:
@@ -79,10 +81,10 @@ class SCG(PathSolver):
         many = repeated(problem, n, size)
         wide = ddim(now, self.eta, x0.repeat_interleave(size, 0), eps.repeat_interleave(size, 0), RowNoise(rng, size))
         ahead = many.prior.predict(wide, now.s)
-        promised = prior.clamp(ahead.x0) if self.clamp else ahead.x0
-        energies = many.energy(promised).view(n, size)
+        ahead = limited(problem, steps[state.k + 1], ahead) if self.clamp else ahead
+        energies = many.energy(ahead.x0).view(n, size)
         # a candidate that is not finite is never taken unless all are
         energies = torch.where(energies.isnan(), torch.inf, energies)
         best = energies.argmin(1) if self.temperature == 0.0 else choose(-energies / self.temperature, rng)
-        x, x0_s, eps_s = (pick(v.unflatten(0, (n, size)), best) for v in (wide, promised, ahead.eps))
+        x, x0_s, eps_s = (pick(v.unflatten(0, (n, size)), best) for v in (wide, ahead.x0, ahead.eps))
         return State(x, state.k + 1, memory={"x0": x0_s, "eps": eps_s}), Info(x0_s, pick(energies, best))

@@ -10,6 +10,7 @@ from torch import Tensor
 from invsolve.core.checks import CapabilityError, InputError
 from invsolve.core.cost import Likelihood
 from invsolve.core.linalg import per_sample
+from invsolve.core.prior import Prediction
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import DDPMSchedule, Schedule, Step, path
@@ -21,6 +22,7 @@ __all__ = [
     "descent",
     "gradient_length",
     "guided_ddim",
+    "limited",
     "moved_back",
     "multistep",
     "noise_floor",
@@ -62,6 +64,19 @@ def guided_ddim(step: Step, eta: float, x_t: Tensor, x0: Tensor, rng: NoiseSourc
     rest = c2 / step.sigma_t
     x_s = ((step.alpha_s - rest * step.alpha_t) * x0).add_(x_t, alpha=rest)
     return x_s.add_(rng.normal(x_s), alpha=c1) if c1 > 0.0 else x_s
+
+
+def limited(problem: Problem, step: Step, prediction: Prediction) -> Prediction:
+    """x0 clamped to the prior's value range with the noise that goes with it, eps + (alpha_t / sigma_t) (x0 - clamp).
+
+    A guided x0 overshoots the range where noise is high. To clamp it alone would leave the overshoot in eps, with the
+    opposite sign, and many small steps would then move samples away from what guides them.
+    """
+    x0 = problem.prior.clamp(prediction.x0)
+    if x0 is prediction.x0:
+        return prediction
+    eps = torch.add(prediction.eps, prediction.x0 - x0, alpha=step.alpha_t / step.sigma_t)
+    return prediction.replace(x0=x0, eps=eps)
 
 
 def score_shift(step: Step, eta: float) -> float:
