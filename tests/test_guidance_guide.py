@@ -45,6 +45,7 @@ def test_a_class_makes_a_sheet_and_a_record(tmp_path: Path, how: list[str]) -> N
         assert image.size == (512, 512)
     record = json.loads((tmp_path / "seven.json").read_text())
     assert record["samples"] == 3
+    assert record["class"] == 7
     assert record["network_forwards"] == (8.0 if "--weight" in how else 4.0)
     assert guide(out, "--class", "7", *how) == 2  # it exists
 

@@ -135,7 +135,8 @@ def test_a_label_for_each_picture_reaches_its_samples() -> None:
 
 def test_networks_are_called_once_on_twice_the_rows_and_not_at_all_where_the_weight_is_one() -> None:
     x = states(5)
-    for weight, rows in ((2.0, 10), (1.0, 5), (0.0, 5), (w.Interval(2.0, 0.5, 1.0), 5)):
+    limited = w.Interval(w.RAAG(6, 3), 0.5, 1.0)
+    for weight, rows in ((2.0, 10), (1.0, 5), (0.0, 5), (w.Interval(2.0, 0.5, 1.0), 5), (limited, 5)):
         calls = Calls()
         guided(weight).counted(calls).predict(x, 0.3)
         assert calls.forward_rows == rows
@@ -213,6 +214,9 @@ def test_clocks_run_from_one_at_the_start_to_zero() -> None:
     [
         (lambda: guided(-1.0), "omega"),
         (lambda: w.C2FG(1.0, -0.1), "lambda"),
+        (lambda: w.Sine(-1.0), "omega"),
+        (lambda: w.Interval(-2.0), "omega"),
+        (lambda: w.RAAG(18, -1.0), "alpha"),
         (lambda: guided(2.0, label=7), "0 to 2"),
         (lambda: guided(2.0, label=1.5), "whole number"),
         (lambda: classifier_free(law(), 2.0, condition={"label": 1}, null={}), "same names"),
@@ -221,6 +225,8 @@ def test_clocks_run_from_one_at_the_start_to_zero() -> None:
         (lambda: w.Interval(2.0, 0.7, 0.2), "low <= high"),
         (lambda: parse_weight("c2gf:1"), "c2fg"),
         (lambda: parse_weight("c2fg:x"), "c2fg"),
+        (lambda: parse_weight("-2"), "at least 0"),
+        (lambda: parse_weight("1,2"), "too many"),
         (lambda: mixed(law(), law(iv.FlowSchedule()), 0.5), "one schedule"),
         (lambda: guided(2.0, frequencies=FrequencyWeights((1.0,) * 4)).predict(states(), 0.5), "divisible by 8"),
         (lambda: iv.Problem(guided(2.0, torch.tensor([0, 1])), None).prior.predict(states(3), 0.5), "2 samples"),

@@ -55,7 +55,9 @@ def run(args: argparse.Namespace) -> int:
     lost = sum(sentence != "ok" for sentence in result.status[0])
     sheet = _sheet(result.samples[0].clamp(0, 1))
     _write(sheet, out)
-    record = {**result.config, "seed": args.seed, "samples": args.samples, "diverged": lost}
+    asked = {"class": args.label, "reward": args.reward, "scale": args.scale, "weight": args.weight}
+    record = {key: value for key, value in asked.items() if value is not None}
+    record |= {**result.config, "seed": args.seed, "samples": args.samples, "diverged": lost}
     record |= {"network_forwards": result.stats.network_forwards, "seconds": result.stats.seconds}
     with written_whole(record_path) as part:
         part.write_text(json.dumps(record, indent=1) + "\n")

@@ -57,7 +57,8 @@ class Combination:
         """The guided prediction; a member whose weight is 0 is not evaluated."""
         alpha, sigma = pair.leading.schedule(t)
         now = Moment(t if self.clock is None else self.clock(t), sigma / alpha if alpha > 0 else math.inf)
-        known = None if self.weight.feedback or self.frequencies is not None else self.weight(now)
+        weight = self.weight.at(now)
+        known = None if weight.feedback or self.frequencies is not None else weight(now)
         if isinstance(known, float | int) and known == 0.0:
             return pair.second(x_t, t)
         if isinstance(known, float | int) and known == 1.0 and self.renoise == "guided":
@@ -66,7 +67,7 @@ class Combination:
         if self.frequencies is not None:
             x0, eps = self.frequencies(one.x0, two.x0), self.frequencies(one.eps, two.eps)
         else:
-            omega = per_sample(self.weight(now, (one, two)) if known is None else known, x_t)
+            omega = per_sample(weight(now, (one, two)) if known is None else known, x_t)
             x0, eps = two.x0 + omega * (one.x0 - two.x0), two.eps + omega * (one.eps - two.eps)
         if self.rescale > 0:
             eps = rescaled(eps, one.eps, self.rescale)

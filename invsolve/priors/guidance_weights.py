@@ -21,23 +21,9 @@ from invsolve.core.linalg import row_norm
 from invsolve.core.prior import Prediction
 
 __all__ = [
-    "C2FG",
-    "RAAG",
-    "BetaWeight",
-    "Clamp",
-    "Constant",
-    "Cosine",
-    "Interval",
-    "Linear",
-    "MeanMatched",
-    "Moment",
-    "Sine",
-    "Tent",
-    "Weight",
-    "as_weight",
-    "mean_weight",
-    "parse_weight",
-]
+    "C2FG", "RAAG", "BetaWeight", "Clamp", "Constant", "Cosine", "Interval", "Linear", "MeanMatched", "Moment",
+    "Sine", "Tent", "Weight", "as_weight", "mean_weight", "parse_weight",
+]  # fmt: skip
 
 
 class Moment(NamedTuple):
@@ -55,33 +41,41 @@ class Weight(ABC):
         """Whether the two predictions decide it, so that both are always needed."""
         return False
 
+    def at(self, now: Moment) -> Weight:
+        """The weight that holds at a moment: itself, unless it is put together from several."""
+        return self
+
     @abstractmethod
     def __call__(self, now: Moment, pair: tuple[Prediction, Prediction] | None = None) -> float | Tensor:
         """omega; `pair` are the conditional and the unconditional prediction."""
 
 
 @dataclass(frozen=True)
-class Constant(Weight):
-    """omega (Ho and Salimans 2022, arXiv 2207.12598)."""
+class _Level(Weight, ABC):
+    """A weight in proportion to omega, at least 0."""
 
     omega: float = 1.0
 
     def __post_init__(self) -> None:
         check_positive(self.omega, "the guidance weight omega", zero=True)
+
+
+@dataclass(frozen=True)
+class Constant(_Level):
+    """omega (Ho and Salimans 2022, arXiv 2207.12598)."""
 
     def __call__(self, now: Moment, pair: tuple[Prediction, Prediction] | None = None) -> float:
         return self.omega
 
 
 @dataclass(frozen=True)
-class C2FG(Weight):
+class C2FG(_Level):
     """omega exp(lam (1 - u)): omega at the start and omega e^lam at the end (Gao et al. 2026, arXiv 2603.08155)."""
 
-    omega: float = 1.0
     lam: float = 0.6
 
     def __post_init__(self) -> None:
-        check_positive(self.omega, "the guidance weight omega", zero=True)
+        super().__post_init__()
         check_positive(self.lam, "C2FG's lambda", zero=True)
 
     def __call__(self, now: Moment, pair: tuple[Prediction, Prediction] | None = None) -> float:
@@ -89,10 +83,9 @@ class C2FG(Weight):
 
 
 @dataclass(frozen=True)
-class Linear(Weight):
+class Linear(_Level):
     """omega (1 - u) growing, omega u falling; twice that where the mean is to be omega."""
 
-    omega: float = 1.0
     growing: bool = True
     mean_preserving: bool = False
 
@@ -102,30 +95,25 @@ class Linear(Weight):
 
 
 @dataclass(frozen=True)
-class Sine(Weight):
+class Sine(_Level):
     """omega sin(pi u)."""
-
-    omega: float = 1.0
 
     def __call__(self, now: Moment, pair: tuple[Prediction, Prediction] | None = None) -> float:
         return self.omega * math.sin(math.pi * now.u)
 
 
 @dataclass(frozen=True)
-class Cosine(Weight):
+class Cosine(_Level):
     """omega (1 + cos(pi u)), growing, of mean omega."""
-
-    omega: float = 1.0
 
     def __call__(self, now: Moment, pair: tuple[Prediction, Prediction] | None = None) -> float:
         return self.omega * (1 + math.cos(math.pi * now.u))
 
 
 @dataclass(frozen=True)
-class Tent(Weight):
+class Tent(_Level):
     """2 omega (1 - |2u - 1|) where it peaks in the middle, 2 omega |2u - 1| otherwise; of mean omega."""
 
-    omega: float = 1.0
     peak: bool = True
 
     def __call__(self, now: Moment, pair: tuple[Prediction, Prediction] | None = None) -> float:
@@ -134,18 +122,19 @@ class Tent(Weight):
 
 
 @dataclass(frozen=True)
-class BetaWeight(Weight):
-    """beta-CFG: omega B(1 - u; a, b) / |eps_c - eps_u|^gamma with the Beta density B.
+class BetaWeight(_Level):
+    """beta-CFG: omega B(1 - u; a, b) / |eps_c - eps_u|^gamma with the Beta density B (Malarz et al. 2025).
 
-    At the ends, where B = 0, the sampler follows the unconditional model. With gamma 0 no prediction is looked at.
+    arXiv 2502.10574. At the ends, where B = 0, the sampler follows the unconditional model. With gamma 0 no prediction
+    is looked at.
     """
 
-    omega: float = 1.0
     a: float = 2.0
     b: float = 2.0
     gamma: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if min(self.a, self.b) < 1:
             raise InputError(f"the Beta density needs a and b of at least 1 to stay finite, got {self.a} and {self.b}")
         check_positive(self.gamma, "gamma", zero=True)
@@ -169,12 +158,17 @@ class BetaWeight(Weight):
 class RAAG(Weight):
     """1 + (omega_max - 1) exp(-alpha rho), rho = |v_c - v_u| / |v_u| of the velocities v = eps - x0.
 
-    rho is small through most of a run of a weakly conditional model, and the weight close to omega_max.
+    Zhu et al. 2025, arXiv 2508.03442. rho is small through most of a run of a weakly conditional model, and the weight
+    close to omega_max.
     """
 
     omega_max: float = 18.0
     alpha: float = 12.0
     squared: bool = False
+
+    def __post_init__(self) -> None:
+        check_positive(self.omega_max, "the largest guidance weight", zero=True)
+        check_positive(self.alpha, "RAAG's alpha", zero=True)
 
     @property
     def feedback(self) -> bool:
@@ -205,15 +199,20 @@ class Interval(Weight):
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.high:
             raise InputError(f"an interval has 0 <= low <= high, got {self.low} and {self.high}")
+        as_weight(self.inner)
+        check_positive(self.outside, "the weight outside the interval", zero=True)
 
     @property
     def feedback(self) -> bool:
         """Whether the inner weight follows the predictions."""
         return as_weight(self.inner).feedback
 
-    def __call__(self, now: Moment, pair: tuple[Prediction, Prediction] | None = None) -> float | Tensor:
+    def at(self, now: Moment) -> Weight:
         place = now.u if self.clock == "u" else now.ratio
-        return as_weight(self.inner)(now, pair) if self.low <= place <= self.high else self.outside
+        return as_weight(self.inner).at(now) if self.low <= place <= self.high else Constant(self.outside)
+
+    def __call__(self, now: Moment, pair: tuple[Prediction, Prediction] | None = None) -> float | Tensor:
+        return self.at(now)(now, pair)
 
 
 @dataclass(frozen=True)
@@ -279,14 +278,15 @@ def parse_weight(text: str) -> Weight:
         InputError: no such name, or arguments that are not its numbers.
     """
     name, _, rest = text.partition(":")
+    plain = not rest and name not in _NAMES
     try:
-        if not rest and name not in _NAMES:
-            return Constant(float(name))
-        numbers = [float(part) for part in rest.split(",")] if rest else []
+        numbers = [float(part) for part in (text if plain else rest).split(",") if part]
     except ValueError:
         numbers = None
-    if name not in _NAMES or numbers is None:
+    if numbers is None or not (plain or name in _NAMES):
         raise InputError(f"a weight is a number or name:numbers, got {text!r}; {nearest(name, _NAMES)}")
+    if plain:
+        name = "constant"
     try:
         return _NAMES[name](*numbers)
     except TypeError as error:
