@@ -10,11 +10,20 @@ from test_guidance_weights import law
 
 import invsolve as iv
 from invsolve import costs, priors, solvers
-from invsolve.diagnostics.control import ControlEnergy, collapse_label, critical_scale, entropy_deficit, mode_entropy
+from invsolve.diagnostics.control import (
+    ControlEnergy,
+    collapse_figure,
+    collapse_label,
+    critical_scale,
+    deficit_figure,
+    entropy_deficit,
+    mode_entropy,
+)
 from invsolve.diagnostics.discrepancy import (
     Trajectory,
     discrepancy_bound,
     discrepancy_figure,
+    log_ratio_figure,
     noised,
     score_discrepancy,
 )
@@ -156,8 +165,20 @@ def test_trajectories_and_figures(tmp_path) -> None:
     assert [x.shape for x in visited.states.values()] == [(4, 2)] * 3
     rows = score_discrepancy(mixture.given(label=0), mixture, visited.states)
     assert rows[0].log_ratio_map.shape == (2,)
-    discrepancy_figure({"visited": rows}, tmp_path / "d.png")
+    bound = {row.t: discrepancy_bound(mixture.schedule, row.t, 3.0, 0.2) for row in rows}
+    discrepancy_figure({"visited": rows}, tmp_path / "d.png", bound)
+    with pytest.raises(iv.InputError, match="pictures"):
+        log_ratio_figure(rows, tmp_path / "m.png")
+    states = noised(law().sample(20, iv.Rng(0)), law().schedule, (0.2, 0.5), iv.Rng(1))
+    log_ratio_figure(score_discrepancy(law().given(label=0), law(), states), tmp_path / "m.png")
     reliability_figure(
         {"exact": classifier_report(two().class_log_prob, two(), (0.2, 0.5), 50, iv.Rng(0))}, tmp_path / "r.png"
     )
-    assert all((tmp_path / name).stat().st_size > 5000 for name in ("d.png", "r.png"))
+    assert collapse_figure({"fixed": ([1, 5, 20, 50], [0.89, 0.63, 0.21, 0.05])}, tmp_path / "c.png") == {
+        "fixed": pytest.approx(21.9, abs=0.05)
+    }
+    p = priors.GaussianPrior(torch.zeros(2), 0.5)
+    lams = (0.0, 2.0)
+    deficits = {v: entropy_deficit(p.log_prob, lambda x: -x.square().sum(1), v, 10.05, n=101) for v in lams}
+    deficit_figure(deficits, tmp_path / "e.png")
+    assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in "drmce")

@@ -1,4 +1,4 @@
-"""python -m benchmarks.guidance [mixture | images | weights | mixing | reliability]: one experiment, or all."""
+"""python -m benchmarks.guidance [mixture | images | weights | mixing | reliability | inverse]: some, or all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import importlib
 import time
 
-EXPERIMENTS = ("mixture", "images", "weights", "mixing", "reliability")
+EXPERIMENTS = ("mixture", "images", "weights", "mixing", "reliability", "inverse")
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.guidance", description="Guidance experiments.")

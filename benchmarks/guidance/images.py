@@ -22,6 +22,7 @@ from benchmarks.guidance.common import RESULTS, save, spread
 from benchmarks.guidance.digits import load_digits
 from invsolve import costs, priors, solvers
 from invsolve.diagnostics.control import ControlEnergy
+from invsolve.diagnostics.lines import Panel, line_figure
 from invsolve.priors.digits import digits_classifier
 from invsolve.solvers.scales import AdaptiveScale, ClippedScale, FixedScale, ScaleRule
 
@@ -95,14 +96,14 @@ def drawn(prior: iv.Prior, solver: iv.Solver, cost: Any, seed: int, callbacks: A
     return out.samples.flatten(0, 1)[:n], torch.arange(CLASSES).repeat_interleave(PER_CLASS)
 
 
-def run(rule: ScaleRule, seed: int) -> dict[str, float]:
-    """Scores of classifier guidance with one rule."""
+def guided(rule: ScaleRule, seed: int) -> tuple[Tensor, Tensor, float]:
+    """Digits [500, 1, 16, 16] by classifier guidance with one rule, their labels and the mean control energy."""
     prior = priors.load("digits")
     cost = costs.ClassifierCost(digits_classifier().of_pictures, torch.arange(CLASSES), CLASSES, conditional=True)
     solver = solvers.Guidance(rule, at="noisy", n_steps=STEPS)
     energy = ControlEnergy(solver.path(iv.Problem(prior, cost)))
     pictures, labels = drawn(prior, solver, cost, seed, [energy])
-    return {**judge().scores(pictures, labels), "energy": float(energy.paper.mean())}
+    return pictures, labels, float(energy.paper.mean())
 
 
 def overhead() -> tuple[float, float]:
@@ -128,18 +129,30 @@ def overhead() -> tuple[float, float]:
     return rule, best(lambda: solver.step(problem, state, rng))
 
 
+def rules() -> dict[str, tuple[ScaleRule, int]]:
+    """The rows of the table, and how many seeds each has."""
+    table: dict[str, tuple[ScaleRule, int]] = {"unguided": (FixedScale(0.0), 3)}
+    seeds = {1: 1, 3: 1, 10: 3, 30: 3}
+    table |= {f"fixed {v}": (FixedScale(float(v)), n) for v, n in seeds.items()}
+    table |= {"clip 30": (ClippedScale(30.0), 3)}
+    table |= {f"adaptive {v} sin2": (AdaptiveScale(float(v)), n) for v, n in seeds.items()}
+    table |= {f"adaptive {v} constant": (AdaptiveScale(float(v), "constant"), n) for v, n in ((1, 1), (3, 1), (30, 3))}
+    table |= {"fixed 10 sin2": (FixedScale(10.0, "sin2"), 1)}
+    table |= {f"adaptive 30 {shape}": (AdaptiveScale(30.0, shape), 1) for shape in ("gauss", "sin", "parabola")}
+    table |= {f"adaptive 30 sin2, a {a:g}": (AdaptiveScale(30.0, ema_decay=a), 1) for a in (0.0, 0.5, 0.99)}
+    table |= {f"adaptive 30 sin2, eps {e:g}": (AdaptiveScale(30.0, eps=e), 1) for e in (1e-4, 1e-2, 1e-1, 1.0)}
+    return table
+
+
 def main() -> None:
-    """Write images.md, images.json and images.png."""
-    rows: dict[str, tuple[ScaleRule, int]] = {"unguided": (FixedScale(0.0), 3)}
-    rows |= {f"fixed {v}": (FixedScale(float(v)), 3) for v in (1, 10, 30)}
-    rows |= {"clip 30": (ClippedScale(30.0), 3), "adaptive 30 sin2": (AdaptiveScale(30.0), 3)}
-    rows |= {"adaptive 30 constant": (AdaptiveScale(30.0, "constant"), 3), "adaptive 10 sin2": (AdaptiveScale(10.0), 1)}
-    rows |= {f"adaptive 30, a {a:g}": (AdaptiveScale(30.0, ema_decay=a), 1) for a in (0.0, 0.5, 0.99)}
-    rows |= {f"adaptive 30, eps {e:g}": (AdaptiveScale(30.0, eps=e), 1) for e in (1e-2, 1e-1)}
-    rows |= {f"adaptive 30 {s}": (AdaptiveScale(30.0, s), 1) for s in ("gauss", "sin")}
+    """Write images.md, images.json, images.png (sheets) and images-curves.png."""
     results: dict[str, list[dict[str, float]]] = {}
-    for name, (rule, seeds) in rows.items():
-        results[name] = [run(rule, 10 + seed) for seed in range(seeds)]
+    shown: dict[str, Tensor] = {}
+    for name, (rule, seeds) in rules().items():
+        for seed in range(seeds):
+            pictures, labels, energy = guided(rule, 10 + seed)
+            results.setdefault(name, []).append({**judge().scores(pictures, labels), "energy": energy})
+            shown.setdefault(name, pictures)
     test = load_digits("test")
     real = judge().scores(test.pictures, test.labels)
     keys = ("accuracy", "frechet", "diversity")
@@ -150,32 +163,54 @@ def main() -> None:
     rule, step = overhead()
     text = "\n".join(
         [
-            f"{PER_CLASS} digits of each class, {STEPS} steps, eta 1, mean ± standard deviation over 3 seeds "
-            "(ablations: 1). Published columns are of CIFAR-10, in other units: accuracy %, FID, LPIPS.\n",
-            markdown(["method", "accuracy %", "Frechet", "diversity", "E", "pub. accuracy", "FID", "LPIPS"], table),
+            f"{PER_CLASS} digits of each class, {STEPS} steps, eta 1; mean ± standard deviation over 3 seeds, or one. "
+            "Published columns are of CIFAR-10, in other units: accuracy %, FID, LPIPS.\n",
+            markdown(
+                ["method", "accuracy %", "Frechet", "diversity", "E", "pub. accuracy", "pub. FID", "pub. LPIPS"], table
+            ),
             f"The adaptive rule adds {rule:.3f} ms to a step of {step:.1f} ms (64 digits): {rule / step:.2%}.\n",
         ]
     )
     save("images", text, {"results": results, "real": real, "rule_ms": rule, "step_ms": step})
-    sheets()
+    curves(results)
+    sheets(shown)
 
 
-def sheets() -> None:
-    """One row of digits a rule."""
-    from PIL import Image
+def curves(results: dict[str, list[dict[str, float]]]) -> None:
+    """What each rule pays in diversity and Frechet distance for its accuracy."""
+    kinds = {
+        "fixed": [f"fixed {v}" for v in (1, 3, 10, 30)],
+        "adaptive, bell": [f"adaptive {v} sin2" for v in (1, 3, 10, 30)],
+        "adaptive, constant": [f"adaptive {v} constant" for v in (1, 3, 30)],
+        "clip": ["clip 30"],
+    }
 
-    rules = (FixedScale(0.0), FixedScale(10.0), FixedScale(30.0), AdaptiveScale(30.0), AdaptiveScale(30.0, "constant"))
-    strips = []
-    for rule in rules:
-        prior = priors.load("digits")
-        cost = costs.ClassifierCost(digits_classifier().of_pictures, torch.arange(CLASSES), CLASSES, conditional=True)
-        pictures, _ = drawn(prior, solvers.Guidance(rule, at="noisy", n_steps=STEPS), cost, 0)
-        rows = pictures.view(CLASSES, PER_CLASS, 16, 16)[:, :2].permute(1, 2, 0, 3).reshape(32, 160)
-        strips.append(torch.cat([rows, torch.full((3, 160), 0.4)]))
-    sheet = (torch.cat(strips).clamp(0, 1) * 255).round().byte().numpy()
-    image = Image.fromarray(sheet)
-    RESULTS.mkdir(exist_ok=True)
-    image.resize((image.width * 3, image.height * 3), Image.Resampling.NEAREST).save(RESULTS / "images.png")
+    def points(names: list[str], key: str) -> list[float]:
+        return [sum(v[key] for v in results[n]) / len(results[n]) for n in names]
+
+    panels = []
+    for key, label in (("diversity", "diversity (real digits: 1)"), ("frechet", "Frechet distance")):
+        lines = {kind: (points(names, "accuracy"), points(names, key)) for kind, names in kinds.items()}
+        panels.append(Panel(f"{key} at each accuracy", "accuracy of the independent judge, %", label, lines))
+    line_figure(panels, RESULTS / "images-curves.png")
+
+
+def sheets(shown: dict[str, Tensor]) -> None:
+    """Three rows of digits for each of some rules."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = ("unguided", "fixed 10", "fixed 30", "adaptive 30 sin2", "adaptive 30 constant")
+    figure = Figure(figsize=(6.2, 8.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axis, name in zip(figure.subplots(len(names), 1), names, strict=True):
+        digits = shown[name].clamp(0, 1).view(CLASSES, PER_CLASS, 16, 16)[:, :3]
+        axis.imshow(
+            digits.permute(1, 2, 0, 3).reshape(48, 160).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+        )
+        axis.set_title(f"{name}: classes 0 to 9", fontsize=9)
+        axis.set_axis_off()
+    figure.savefig(RESULTS / "images.png", dpi=90)
 
 
 if __name__ == "__main__":

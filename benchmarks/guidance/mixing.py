@@ -14,36 +14,39 @@ from invsolve.diagnostics.mixing import local_minimisers, potential, rate_expone
 CONFIGURATIONS, STARTS = 6, 64
 
 
-def laws(seed: int, j: int = 3, k: int = 4) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Points uniform in the square, Dirichlet(3, ...) weights."""
+def laws(seed: int, j: int = 3, k: int = 4, d: int = 2) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Points uniform in [-1, 1]^d, Dirichlet(3, ...) weights."""
     g = torch.Generator().manual_seed(seed)
-    points = [2 * torch.rand(n, 2, generator=g, dtype=torch.float64) - 1 for n in (j, k)]
+    points = [2 * torch.rand(n, d, generator=g, dtype=torch.float64) - 1 for n in (j, k)]
     gamma = [-torch.rand(3, n, generator=g, dtype=torch.float64).log().sum(0) for n in (j, k)]
     return points[0], (gamma[0] / gamma[0].sum()).log(), points[1], (gamma[1] / gamma[1].sum()).log()
 
 
-def starts(seed: int, n: int = STARTS) -> Tensor:
+def starts(seed: int, n: int = STARTS, d: int = 2) -> Tensor:
     """N(0, 2.5^2 I)."""
-    return 2.5 * torch.randn(n, 2, generator=torch.Generator().manual_seed(100 + seed), dtype=torch.float64)
+    return 2.5 * torch.randn(n, d, generator=torch.Generator().manual_seed(100 + seed), dtype=torch.float64)
 
 
-def landing(lam: float, method: str, n: int, t1: float, tol: float) -> list[str]:
-    """Landed share, number of minimisers and exponents by kind, over all configurations."""
-    landed, counts, slopes = 0.0, [], {}
+def landing(lam: float, method: str, n: int, t1: float, tol: float, d: int = 2) -> list[str]:
+    """Landed share, farthest end, number of minimisers and exponents by kind, over all configurations."""
+    landed, farthest, counts, slopes = 0.0, 0.0, [], {}
     for seed in range(CONFIGURATIONS):
-        law = laws(seed)
-        x, history = reverse_flow(starts(seed, n), *law, lam, t1=t1, method=method, h=0.05 if method == "rk4" else 0.2)  # pyright: ignore
+        law = laws(seed, d=d)
+        h = 0.02 if method == "rk4" else 0.2
+        x, history = reverse_flow(starts(seed, n, d), *law, lam, t1=t1, method=method, h=h)  # pyright: ignore
         found = local_minimisers(law[0], law[2], lam)
         counts.append(len(found.points))
         distance = torch.cdist(x, found.points)
         landed += float((distance.amin(1) < tol).double().sum())
+        farthest = max(farthest, float(distance.amin(1).max()))
         near = distance.argmin(1)
         slope = rate_exponent(history, found.points[near])
         for kind in found.kind[near].unique().tolist():
             slopes.setdefault(kind, []).append(slope[(found.kind[near] == kind) & (distance.amin(1) < tol)])
     medians = {k: torch.cat(v) for k, v in sorted(slopes.items())}
     text = ", ".join(f"{k}: {v.median():.3f} (n = {len(v)})" for k, v in medians.items() if len(v))
-    return [f"{lam:g}", f"{landed:.0f}/{CONFIGURATIONS * n}", f"{min(counts)}-{max(counts)}", text]
+    shown = f"{landed:.0f}/{CONFIGURATIONS * n}", f"{farthest:.1g}", f"{min(counts)}-{max(counts)}"
+    return [f"{d}", f"{lam:g}", *shown, text]
 
 
 def nested() -> list[list[str]]:
@@ -62,17 +65,29 @@ def nested() -> list[list[str]]:
     return rows
 
 
+def decay(lam: float, method: str, t1: float, h: float, d: int) -> tuple[list[float], list[float]]:
+    """The median distance from where a flow ends over t, of ten starts that land."""
+    law = laws(0, d=d)
+    x, history = reverse_flow(starts(0, 10, d), *law, lam, t1=t1, method=method, h=h)  # pyright: ignore
+    found = local_minimisers(law[0], law[2], lam).points
+    near = torch.cdist(x, found)
+    kept = near.amin(1) < 2e-3
+    rows = [(t, float((p - found[near.argmin(1)])[kept].norm(dim=1).median())) for t, p in history]
+    return [t for t, _ in rows], [r for _, r in rows]
+
+
 def figure() -> None:
-    """Trajectories over the potential for three lambdas."""
+    """Trajectories over the potential for three lambdas, and how the distance from a minimiser falls."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     law = laws(0)
     grid = torch.linspace(-3, 3, 200, dtype=torch.float64)
     x, y = torch.meshgrid(grid, grid, indexing="xy")
-    canvas = Figure(figsize=(12, 4), layout="constrained")
+    canvas = Figure(figsize=(16, 4), layout="constrained")
     FigureCanvasAgg(canvas)
-    for axis, lam in zip(canvas.subplots(1, 3), (0.5, 1.0, 2.0), strict=True):
+    *axes, rate = canvas.subplots(1, 4)
+    for axis, lam in zip(axes, (0.5, 1.0, 2.0), strict=True):
         phi = potential(torch.stack([x.flatten(), y.flatten()], 1), law[0], law[2], lam).view(200, 200)
         axis.contourf(grid, grid, phi, 30, cmap="Greys", alpha=0.6)
         _, history = reverse_flow(starts(0, 24), *law, lam, t1=1e-6, h=0.02)
@@ -84,6 +99,12 @@ def figure() -> None:
         axis.plot(*found.T, "*", color="C3", markersize=11, label="minimisers")
         axis.set(title=f"lambda = {lam:g}", xlim=(-3, 3), ylim=(-3, 3))
         axis.legend(fontsize=7)
+    rate.loglog(*decay(0.5, "rk4", 1e-7, 0.05, 2), label="plane, lambda 0.5: smooth")
+    rate.loglog(*decay(2.0, "bdf", 1e-7, 0.2, 1), label="line, lambda 2: kinks")
+    for power, stroke in ((0.5, "--"), (1.0, ":")):
+        rate.loglog([1e-7, 1], [1e-7**power, 1.0], stroke, color="0.4", label=f"t^{power:g}")
+    rate.set(title="median distance from the minimiser", xlabel="t", xlim=(4, 1e-7))
+    rate.legend(fontsize=8)
     RESULTS.mkdir(exist_ok=True)
     canvas.savefig(RESULTS / "mixing.png", dpi=90)
 
@@ -92,7 +113,7 @@ def main() -> None:
     """Write mixing.md, mixing.json and mixing.png."""
     began = time.perf_counter()
     smooth = [landing(lam, "rk4", STARTS, 1e-8, 1e-3) for lam in (0.0, 0.3, 0.5, 0.7, 1.0)]
-    above = [landing(lam, "bdf", 4, 1e-7, 2e-3) for lam in (1.5, 2.0, 4.0)]
+    above = [landing(lam, "bdf", 10, 1e-7, 2e-3, d) for d in (1, 2) for lam in (1.5, 2.0, 4.0)]
     ddim = []
     for lam in (0.5, 2.0):
         for h in (0.4, 0.1, 0.02):
@@ -103,10 +124,18 @@ def main() -> None:
                 near += int((torch.cdist(x, local_minimisers(law[0], law[2], lam).points).amin(1) < 2e-2).sum())
             ddim.append([f"{lam:g}", f"{21.2 / h:.0f}", f"{near}/{CONFIGURATIONS * STARTS}"])
     basins = nested()
-    head = ["lambda", "landed", "minimisers", "exponent by kind of minimiser (1 smooth, 2 and 3 kinks): median"]
+    head = [
+        "d",
+        "lambda",
+        "landed",
+        "farthest end",
+        "minimisers",
+        "exponent by kind of minimiser (1 smooth, 2 and 3 kinks): median",
+    ]
     text = "\n".join(
         [
-            "Flows of mixed scores in the plane, 3 and 4 random points, 6 configurations of 64 starts (4 above 1).\n",
+            f"Flows of mixed scores of 3 and 4 random points, 6 configurations of {STARTS} starts (10 above lambda 1). "
+            "Landed: within 1e-3 of a minimiser at t = 1e-8 (above 1: 2e-3 at 1e-7); others are still on their way.\n",
             markdown(head, [*smooth, *above]),
             "Through classifier-free guidance with DDIM steps, ends within 0.02 of a minimiser:\n",
             markdown(["lambda", "steps", "landed"], ddim),

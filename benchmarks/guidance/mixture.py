@@ -15,8 +15,11 @@ from benchmarks.guidance.common import RESULTS, save, spread
 from invsolve import costs, priors, solvers
 from invsolve.diagnostics.control import (
     ControlEnergy,
+    EntropyDeficit,
+    collapse_figure,
     collapse_label,
     critical_scale,
+    deficit_figure,
     entropy_deficit,
     mode_entropy,
     pairwise_distance,
@@ -111,15 +114,15 @@ def matched(results: dict[str, dict[str, list[float]]], names: list[str], reward
     return "-"
 
 
-def deficits() -> list[list[str]]:
+def deficits() -> tuple[list[list[str]], dict[float, EntropyDeficit]]:
     """The entropy deficit over lambda."""
-    rows = []
+    rows, found = [], dict[float, EntropyDeficit]()
     for lam in (0.0, 1.0, 5.0, 10.0, 20.0, 22.5, 30.0, 50.0):
         literal = entropy_deficit(ring().log_prob, log_reward, lam, 10.05, variant="literal")
-        value = entropy_deficit(ring().log_prob, log_reward, lam, 10.05)
+        value = found[lam] = entropy_deficit(ring().log_prob, log_reward, lam, 10.05)
         numbers = (value.entropy, literal.deficit, value.deficit, value.bridge, value.threshold, value.reward)
         rows.append([f"{lam:g}", *(f"{v:.2f}" for v in numbers)])
-    return rows
+    return rows, found
 
 
 def figures(results: dict[str, dict[str, list[float]]]) -> None:
@@ -139,6 +142,13 @@ def figures(results: dict[str, dict[str, list[float]]]) -> None:
         "published adaptive": ([0.90], [0.71]),
     }
     scales = [1.0, 5.0, 10.0, 20.0, 30.0, 50.0]
+    swept = {
+        "fixed": (scales, lines["fixed"][1]),
+        "adaptive, constant": ([1.0, 3.0, 5.0, 50.0], lines["adaptive, constant"][1]),
+        "adaptive, bell": ([20.0, 30.0, 50.0], lines["adaptive, bell"][1]),
+        "published fixed": ([1.0, 5.0, 20.0, 50.0], lines["published fixed"][1]),
+    }
+    collapse_figure(swept, RESULTS / "mixture-collapse.png")
     energy = {"fixed": (scales, [sum(results[f"fixed {v:g}"]["energy"]) / SEEDS for v in scales])}
     line_figure(
         [
@@ -150,7 +160,7 @@ def figures(results: dict[str, dict[str, list[float]]]) -> None:
 
 
 def main() -> None:
-    """Write mixture.md, mixture.json and mixture.png."""
+    """Write mixture.md, mixture.json, mixture.png, mixture-collapse.png and mixture-deficit.png."""
     results = {name: run(rule, seed=100 + i) for i, (name, rule) in enumerate(rules().items())}
     rows = []
     for name, r in results.items():
@@ -171,6 +181,7 @@ def main() -> None:
         "adaptive, bell": [f"adaptive {v} sin2" for v in (20, 30, 50)],
     }
     equal = [[name, *(matched(results, names, level) for level in levels)] for name, names in kinds.items()]
+    tilted, curve = deficits()
     text = "\n".join(
         [
             f"{SEEDS} seeds of {SAMPLES} samples, {STEPS} Euler-Maruyama steps, float64; mean ± standard deviation.\n",
@@ -179,11 +190,12 @@ def main() -> None:
             "D at equal reward:\n",
             markdown(["method", *(f"reward {v}" for v in levels)], equal),
             "Entropy deficit of the exactly tilted law (published criterion: deficit > C integral of beta):\n",
-            markdown(["lambda", "H", "deficit, as published", "deficit", "C", "C integral", "E[r]"], deficits()),
+            markdown(["lambda", "H", "deficit, as published", "deficit", "C", "C integral", "E[r]"], tilted),
         ]
     )
     save("mixture", text, {"results": results, "critical_scale": ours})
     figures(results)
+    deficit_figure(curve, RESULTS / "mixture-deficit.png")
 
 
 if __name__ == "__main__":

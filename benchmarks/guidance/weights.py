@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -10,12 +11,20 @@ from torch import Tensor
 import invsolve as iv
 from benchmarks.common import SharedNoise, markdown
 from benchmarks.guidance.common import RESULTS, save, spread
-from benchmarks.guidance.images import CLASSES, judge
+from benchmarks.guidance.images import CLASSES, PER_CLASS, judge
 from invsolve import priors, solvers
-from invsolve.diagnostics.discrepancy import Trajectory, discrepancy_figure, noised, score_discrepancy
+from invsolve.diagnostics.discrepancy import (
+    Trajectory,
+    discrepancy_bound,
+    discrepancy_figure,
+    log_ratio_figure,
+    noised,
+    score_discrepancy,
+)
 from invsolve.diagnostics.lines import Panel, line_figure
 from invsolve.priors.guidance import Combination, GuidedPrior, classifier_free
 from invsolve.priors.guidance_pairs import PriorPair
+from invsolve.priors.guidance_rules import FrequencyWeights
 from invsolve.priors.guidance_weights import (
     C2FG,
     RAAG,
@@ -31,6 +40,7 @@ from invsolve.priors.guidance_weights import (
 )
 
 SEEDS, SAMPLES, STEPS = 3, 3000, 250
+DIGITS_STEPS, MEANS = 20, (1.5, 2.5, 5.0)
 TIMES = tuple(1.0 + (1e-3 - 1.0) * i / STEPS for i in range(STEPS + 1))
 TABLE_4 = [
     ["constant 1.5", "11.88", "192.13", "0.7176", "0.6651"],
@@ -98,9 +108,11 @@ def toy_table() -> tuple[list[list[str]], dict[str, object]]:
 def schedules_at(mean: float) -> dict[str, tuple[Weight, dict[str, object]]]:
     """Every schedule with the same mean weight, where it has one."""
     c2fg = mean * 0.6 / math.expm1(0.6)
+    inside = (math.exp(0.6 * 0.9) - math.exp(0.6 * 0.4)) / 0.6  # of exp(.6 (1 - u)) over [.1, .6]
     table: dict[str, tuple[Weight, dict[str, object]]] = {
         "constant": (Constant(mean), {}),
         "C2FG, lambda .6": (C2FG(c2fg, 0.6), {}),
+        "C2FG, lambda 1.5": (C2FG(mean * 1.5 / math.expm1(1.5), 1.5), {}),
         "linear growing": (Linear(mean, True, True), {}),
         "linear falling": (Linear(mean, False, True), {}),
         "sine": (Sine(mean * math.pi / 2), {}),
@@ -108,39 +120,49 @@ def schedules_at(mean: float) -> dict[str, tuple[Weight, dict[str, object]]]:
         "tent": (Tent(mean), {}),
         "beta-CFG": (BetaWeight(mean), {}),
         "interval [.1, .6]": (Interval((mean - 0.5) / 0.5, 0.1, 0.6), {}),
+        "C2FG on [.1, .6]": (Interval(C2FG((mean - 0.5) / inside, 0.6), 0.1, 0.6), {}),
         "RAAG, 12": (RAAG(mean, 12), {}),
+        "frequency-decoupled 4 : 2": (Constant(mean), {"frequencies": FrequencyWeights((4 * mean / 3, 2 * mean / 3))}),
+        "CFG++": (Constant(min(1.0, mean / plus_gain())), {"renoise": "second"}),
     }
     return table
 
 
-def digits_curves(steps: int = 25) -> tuple[list[list[str]], dict[str, dict[str, list[float]]]]:
-    """Accuracy, Frechet distance and diversity over the mean weight."""
-    base, curves = priors.load("digits"), dict[str, dict[str, list[float]]]()
-    rows = []
-    for mean in (1.5, 3.0):
+@cache
+def plus_gain() -> float:
+    """The mean over the steps but the last of 1 / (1 - kappa_s / kappa_t), the weight that CFG++ with 1 stands for."""
+    steps = solvers.DDIM(n_steps=DIGITS_STEPS).path(iv.Problem(priors.load("digits")))[1:-1]  # alpha may start at 0
+    gains = [1 / (1 - s.sigma_s * s.alpha_t / (s.alpha_s * s.sigma_t)) for s in steps]
+    return sum(gains) / len(gains)
+
+
+def digits_curves() -> tuple[list[list[str]], dict[str, dict[str, list[float]]]]:
+    """Accuracy, Frechet distance and diversity over the mean weight; all curves start at the conditional model."""
+    start = digits_scores(Constant(1.0), {})
+    keys = ("accuracy", "frechet", "diversity")
+    rows = [["conditional", "1", "1.00", *(f"{start[k]:.2f}" for k in keys)]]
+    curves: dict[str, dict[str, list[float]]] = {}
+    for mean in MEANS:
         for name, (weight, how) in schedules_at(mean).items():
-            labels = torch.arange(CLASSES)
-            null = torch.full((CLASSES,), 10)
-            prior = classifier_free(base, weight, condition={"label": labels}, null={"label": null}, **how)
-            pictures, truth = guided_digits(prior, steps)
-            found = judge().scores(pictures, truth)
-            shown = "-" if weight.feedback else f"{mean_weight(weight):.2f}"
-            rows.append([name, f"{mean:g}", shown, *(f"{found[k]:.2f}" for k in ("accuracy", "frechet", "diversity"))])
-            for key, value in found.items():
-                curves.setdefault(name, {}).setdefault(key, []).append(value)
+            found = digits_scores(weight, how)
+            shown = "-" if weight.feedback or how else f"{mean_weight(weight):.2f}"
+            rows.append([name, f"{mean:g}", shown, *(f"{found[k]:.2f}" for k in keys)])
+            for key in keys:
+                curves.setdefault(name, {}).setdefault(key, [start[key]]).append(found[key])
     return rows, curves
 
 
-def guided_digits(prior: iv.Prior, steps: int) -> tuple[Tensor, Tensor]:
-    """Digits of every class by a label-bound prior."""
-    from benchmarks.guidance.images import PER_CLASS
+def digits_scores(weight: Weight, how: dict[str, object]) -> dict[str, float]:
+    """What the judge says of digits of every class under one weight."""
+    labels, null = torch.arange(CLASSES), torch.full((CLASSES,), 10)
+    base = priors.load("digits")
+    prior = classifier_free(base, weight, condition={"label": labels}, null={"label": null}, **how)
+    out = iv.solve(iv.Problem(prior), solvers.DDIM(n_steps=DIGITS_STEPS), samples=PER_CLASS, rng=SharedNoise(1))
+    return judge().scores(out.samples.flatten(0, 1), labels.repeat_interleave(PER_CLASS))
 
-    out = iv.solve(iv.Problem(prior), solvers.DDIM(n_steps=steps), samples=PER_CLASS, rng=SharedNoise(1))
-    return out.samples.flatten(0, 1), torch.arange(CLASSES).repeat_interleave(PER_CLASS)
 
-
-def discrepancy() -> None:
-    """Score discrepancy of the digits prior on marginal, conditional and visited states."""
+def discrepancy() -> dict[str, dict[str, list[float]]]:
+    """Score discrepancy of the digits prior on marginal, conditional and visited states; draws two figures."""
     from benchmarks.guidance.digits import load_digits
 
     base, real = priors.load("digits"), load_digits("test")
@@ -158,29 +180,41 @@ def discrepancy() -> None:
     }
     RESULTS.mkdir(exist_ok=True)
     rows = {name: score_discrepancy(seven, base, each) for name, each in states.items()}
-    discrepancy_figure(rows, RESULTS / "discrepancy.png")
+    train = load_digits("train")
+    flat = (2 * train.pictures - 1).flatten(1)
+    diameter = float(torch.cdist(flat[train.labels == 7], flat).max())
+    bound = {t: discrepancy_bound(base.schedule, t, diameter) for t in times}
+    discrepancy_figure(rows, RESULTS / "discrepancy.png", bound)
+    chosen = [row for row in rows["conditional states"] if row.t in (0.1, 0.2, 0.3, 0.5, 0.7)]
+    log_ratio_figure(chosen, RESULTS / "discrepancy-maps.png")
+    numbers = ("t", "rms", "largest", "rms_eps", "cosine", "log_ratio")
+    table = {name: {key: [getattr(r, key) for r in part] for key in numbers} for name, part in rows.items()}
+    return {**table, "bound": {"t": list(bound), "largest": list(bound.values())}}
 
 
 def main() -> None:
-    """Write weights.md, weights.json, weights.png and discrepancy.png."""
+    """Write weights.md, weights.json, weights.png, discrepancy.png and discrepancy-maps.png."""
     toys, toy_data = toy_table()
     rows, curves = digits_curves()
-    lines = {name: (c["diversity"], c["accuracy"]) for name, c in curves.items()}
     RESULTS.mkdir(exist_ok=True)
-    line_figure([Panel("digits: mean weight 1.5 and 3", "diversity", "accuracy %", lines)], RESULTS / "weights.png")
-    discrepancy()
+    panels = []
+    for key, label in (("accuracy", "accuracy %"), ("frechet", "Frechet distance")):
+        lines = {name: (c["diversity"], c[key]) for name, c in curves.items()}
+        panels.append(Panel("digits, mean weights 1, " + ", ".join(f"{m:g}" for m in MEANS), "diversity", label, lines))
+    line_figure(panels, RESULTS / "weights.png")
+    scores = discrepancy()
     head = ["schedule", *(f"{a} {b}" for a in ("exact:", "imperfect:") for b in ("outliers", "MMD^2", "variance"))]
     text = "\n".join(
         [
             f"2-D toy, {STEPS} DDIM steps, {SEEDS} seeds of {SAMPLES} samples:\n",
             markdown(head, toys),
-            "Digits, schedules at equal mean weight, 25 DDIM steps:\n",
+            f"Digits, schedules at equal mean weight, {DIGITS_STEPS} DDIM steps, {PER_CLASS} of each class:\n",
             markdown(["schedule", "target mean", "mean", "accuracy %", "Frechet", "diversity"], rows),
             "Published (DiT-XL/2, ImageNet 256, 25 steps), not reproduced here:\n",
             markdown(["guidance", "FID", "IS", "precision", "recall"], TABLE_4),
         ]
     )
-    save("weights", text, {"toy": toy_data, "digits": curves})
+    save("weights", text, {"toy": toy_data, "digits": curves, "discrepancy": scores})
 
 
 if __name__ == "__main__":

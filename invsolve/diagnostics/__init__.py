@@ -10,19 +10,59 @@ from invsolve.diagnostics.calibration import (
     calibrate_truth,
     resolution,
 )
+from invsolve.diagnostics.control import (
+    ControlEnergy,
+    EntropyDeficit,
+    collapse_figure,
+    collapse_label,
+    critical_scale,
+    deficit_figure,
+    entropy_deficit,
+    mode_entropy,
+    pairwise_distance,
+)
+from invsolve.diagnostics.discrepancy import (
+    Discrepancy,
+    Trajectory,
+    discrepancy_bound,
+    discrepancy_figure,
+    log_ratio_figure,
+    noised,
+    score_discrepancy,
+)
 from invsolve.diagnostics.figures import calibration_figure
+from invsolve.diagnostics.reliability import Reliability, classifier_report, reliability_figure
 from invsolve.diagnostics.twosample import c2st, sliced_wasserstein
 
 __all__ = [
     "Band",
     "Calibration",
+    "ControlEnergy",
     "Coordinates",
+    "Discrepancy",
+    "EntropyDeficit",
     "PosteriorReference",
+    "Reliability",
+    "Trajectory",
     "TruthCalibration",
     "c2st",
     "calibrate",
     "calibrate_truth",
     "calibration_figure",
+    "classifier_report",
+    "collapse_figure",
+    "collapse_label",
+    "critical_scale",
+    "deficit_figure",
+    "discrepancy_bound",
+    "discrepancy_figure",
+    "entropy_deficit",
+    "log_ratio_figure",
+    "mode_entropy",
+    "noised",
+    "pairwise_distance",
+    "reliability_figure",
     "resolution",
+    "score_discrepancy",
     "sliced_wasserstein",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +19,10 @@ from invsolve.diagnostics.lines import Panel, line_figure
 __all__ = [
     "ControlEnergy",
     "EntropyDeficit",
+    "collapse_figure",
     "collapse_label",
     "critical_scale",
+    "deficit_figure",
     "entropy_deficit",
     "mode_entropy",
     "pairwise_distance",
@@ -114,6 +116,27 @@ def critical_scale(scales: Sequence[float], diversities: Sequence[float], level:
     return points[0][0] if points and points[0][1] < level else math.inf
 
 
+def collapse_figure(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], path: str | Path, level: float = 0.2
+) -> dict[str, float]:
+    """Draw diversity over the scale, one line a method, with the critical scale of each marked.
+
+    Args:
+        curves: (scales, diversities) by method.
+        path: of the picture.
+        level: see `critical_scale`.
+
+    Returns:
+        The critical scale of each method.
+    """
+    found = {label: critical_scale(*curve, level) for label, curve in curves.items()}
+    ends = [min(min(s) for s, _ in curves.values()), max(max(s) for s, _ in curves.values())]
+    lines = {**curves, "no collapse above": (ends, [0.4, 0.4]), "collapse below": (ends, [0.1, 0.1])}
+    marks = {f"{label}: {scale:.1f}": (scale, level) for label, scale in found.items() if math.isfinite(scale)}
+    line_figure([Panel("collapse", "guidance scale", "diversity (mode entropy)", lines, "x", marks)], path)
+    return found
+
+
 @dataclass(frozen=True)
 class EntropyDeficit:
     """Quantities of the tilted law q ~ p r^lam in two dimensions, in nats.
@@ -177,3 +200,18 @@ def entropy_deficit(
         reward=float((q * r.exp()).sum()),
         threshold=bridge * integral,
     )
+
+
+def deficit_figure(rows: Mapping[float, EntropyDeficit], path: str | Path) -> None:
+    """Draw the entropy deficit and what the published criterion compares it with over lambda, and the tilted reward."""
+    scales, found = list(rows), list(rows.values())
+    deficit = {
+        "entropy deficit": (scales, [row.deficit for row in found]),
+        "threshold: C times the integral of beta": (scales, [row.threshold for row in found]),
+        "C, least control energy": (scales, [row.bridge for row in found]),
+    }
+    panels = [
+        Panel("published criterion: deficit above threshold", "lambda", "nats", deficit),
+        Panel("reward of the exactly tilted law", "lambda", "E[r]", {"_": (scales, [row.reward for row in found])}),
+    ]
+    line_figure(panels, path)

@@ -21,7 +21,15 @@ from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Schedule, Step
 from invsolve.diagnostics.lines import Panel, line_figure
 
-__all__ = ["Discrepancy", "Trajectory", "discrepancy_bound", "discrepancy_figure", "noised", "score_discrepancy"]
+__all__ = [
+    "Discrepancy",
+    "Trajectory",
+    "discrepancy_bound",
+    "discrepancy_figure",
+    "log_ratio_figure",
+    "noised",
+    "score_discrepancy",
+]
 
 
 @dataclass(frozen=True)
@@ -110,15 +118,48 @@ def discrepancy_bound(schedule: Schedule, t: float, diameter: float, std: float 
     return alpha * diameter / (alpha**2 * std**2 + sigma**2)
 
 
-def discrepancy_figure(rows: Mapping[str, Sequence[Discrepancy]], path: str | Path) -> None:
-    """Draw score-space and eps-space discrepancy and cosine over time, one line for each kind of states."""
+def discrepancy_figure(
+    rows: Mapping[str, Sequence[Discrepancy]], path: str | Path, bound: Mapping[float, float] | None = None
+) -> None:
+    """Draw score-space and eps-space discrepancy and cosine over time, one line for each kind of states.
+
+    Args:
+        rows: by kind of states.
+        path: of the picture.
+        bound: t -> `discrepancy_bound`, drawn in the first panel.
+    """
 
     def lines(name: str) -> dict[str, tuple[list[float], list[float]]]:
         return {label: ([r.t for r in part], [getattr(r, name) for r in part]) for label, part in rows.items()}
 
+    limit = {} if bound is None else {"bound": (sorted(bound), [bound[t] for t in sorted(bound)])}
     panels = [
-        Panel("score discrepancy", "t", "rms of the difference", lines("rms"), "y"),
+        Panel("score discrepancy", "t", "rms of the difference", {**lines("rms"), **limit}, "y"),
         Panel("in units of the noise", "t", "rms of the eps difference", lines("rms_eps")),
         Panel("direction", "t", "cosine of the two scores", lines("cosine")),
     ]
     line_figure(panels, path)
+
+
+def log_ratio_figure(rows: Sequence[Discrepancy], path: str | Path) -> None:
+    """Draw the maps of log |eps_c| / |eps_u| of pictures, one panel a time, on one colour scale about 0.
+
+    Raises:
+        InputError: the states are no pictures [C, H, W].
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if any(row.log_ratio_map.ndim != 3 for row in rows):
+        raise InputError(f"maps are drawn of pictures [C, H, W], got {list(rows[0].log_ratio_map.shape)}")
+    maps = [row.log_ratio_map.mean(0).cpu().numpy() for row in rows]
+    limit = max(float(abs(each).max()) for each in maps) or 1.0
+    figure = Figure(figsize=(1.9 * len(rows) + 0.8, 2.3), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(rows), squeeze=False)[0]
+    for axis, row, each in zip(axes, rows, maps, strict=True):
+        axis.imshow(each, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+        axis.set_title(f"t = {row.t:g}", fontsize=9)
+        axis.set_axis_off()
+    figure.colorbar(axes[-1].images[0], ax=axes, label="log |eps_c| / |eps_u|", shrink=0.9)
+    figure.savefig(path, dpi=100)

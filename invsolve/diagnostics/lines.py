@@ -29,15 +29,20 @@ class Panel:
 
 
 def line_figure(panels: Sequence[Panel], path: str | Path) -> None:
-    """Draw panels side by side; the ending of `path` picks the format."""
+    """Draw panels side by side; the ending of `path` picks the format.
+
+    More than ten lines repeat their colours with another stroke. Panels with the same labels share one legend.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.6 * len(panels), 3.6), layout="constrained")
+    shared = len(panels) > 1 and len({tuple(panel.lines) for panel in panels}) == 1
+    figure = Figure(figsize=(4.6 * len(panels) + 1.6 * shared, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for label, (xs, ys) in panel.lines.items():
-            axis.plot(list(xs), list(ys), marker="." if len(xs) < 40 else None, label=label)
+        for i, (label, (xs, ys)) in enumerate(panel.lines.items()):
+            marker, stroke = "." if len(xs) < 40 else None, ("-", "--", ":")[i // 10 % 3]
+            axis.plot(list(xs), list(ys), marker=marker, linestyle=stroke, label=label)
         for label, (a, b) in panel.marks.items():
             axis.plot(a, b, "o", markersize=6)
             axis.annotate(label, (a, b), textcoords="offset points", xytext=(5, 4), fontsize=7)
@@ -48,6 +53,8 @@ def line_figure(panels: Sequence[Panel], path: str | Path) -> None:
         axis.set_ylabel(panel.y, fontsize=9)
         axis.tick_params(labelsize=8)
         axis.grid(alpha=0.3)
-        if any(not label.startswith("_") for label in panel.lines):
+        if not shared and any(not label.startswith("_") for label in panel.lines):
             axis.legend(fontsize=7)
+    if shared:
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     figure.savefig(path, dpi=100)
