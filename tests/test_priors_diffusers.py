@@ -15,6 +15,7 @@ from torch import Tensor
 import invsolve as iv
 from invsolve import priors, solvers
 from invsolve.priors.diffusers import reading
+from invsolve.priors.padded import fitted
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -45,6 +46,17 @@ def pipeline(folder: Path, network: Any, scheduler: Any, name: str = "unet") -> 
     index = {"_class_name": "Any", name: ["diffusers", "Any"], "scheduler": ["diffusers", "Any"], "vae": [None, None]}
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder
+
+
+def with_vae(folder: Path) -> None:
+    """Put an autoencoder of 4 channels and 2 x 2 pixels beside a network."""
+    coder = diffusers.AutoencoderKL(
+        block_out_channels=(8, 8), latent_channels=4, norm_num_groups=4,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+    )  # fmt: skip
+    coder.save_pretrained(folder / "vae")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "vae": ["diffusers", "AutoencoderKL"]}))
 
 
 @pytest.mark.parametrize("zero_snr", [False, True])
@@ -195,18 +207,17 @@ def test_a_transformer_of_tokens_is_given_squares_of_latents_and_their_places(tm
     assert repr(prior.schedule) == repr(iv.FlowSchedule(math.exp(1.15)))
     with pytest.raises(iv.InputError, match="even sides"):
         prior.given(**conditions).denoise(noise(2, 4, 7, 8), 0.25)
+    with_vae(tmp_path)
+    latent = fitted(priors.load(tmp_path).given(**conditions), (12, 16))
+    assert latent.shape == (4, 6, 8)
+    assert torch.equal(latent.velocity(z, 0.25), got)
+    assert latent.decode(z).shape == (2, 3, 12, 16)
 
 
 def test_restore_takes_a_latent_pipeline_for_pictures_of_other_sizes(tmp_path):
     network = unet(sample_size=32, in_channels=4, out_channels=4)
     folder = pipeline(tmp_path, network, diffusers.DDPMScheduler())
-    coder = diffusers.AutoencoderKL(
-        block_out_channels=(8, 8), latent_channels=4, norm_num_groups=4,
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-    )  # fmt: skip
-    coder.save_pretrained(folder / "vae")
-    index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps({**index, "vae": ["diffusers", "AutoencoderKL"]}))
+    with_vae(folder)
     picture = torch.rand(3, 96, 48, generator=torch.Generator().manual_seed(0))
     common: dict[str, Any] = {
         "prior": str(folder),

@@ -242,6 +242,10 @@ def test_weights_that_do_not_fit_are_named(tmp_path, monkeypatch):
     convert(tmp_path / "filter.pkl", tmp_path / "filter.safetensors")
     with pytest.raises(iv.InputError, match="resampled by"):
         priors.load(tmp_path / "filter.safetensors")
+    write(tmp_path / "more.pkl", monkeypatch, network, cross_attention=True)
+    convert(tmp_path / "more.pkl", tmp_path / "more.safetensors")
+    with pytest.raises(iv.InputError, match="unknown arguments cross_attention"):
+        priors.load(tmp_path / "more.safetensors")
 
 
 SCALE, BIAS = [0.12, 0.11, 0.13, 0.15], [-0.7, -0.35, -0.02, 0.33]
@@ -298,6 +302,8 @@ def test_latents_are_decoded_with_the_scale_and_bias_of_the_file(tmp_path, monke
 def test_arrays_and_scales_come_from_the_file_without_running_it(tmp_path, monkeypatch):
     import json
 
+    import numpy as np
+
     config = json.loads(read_weights(latent_file(tmp_path, monkeypatch)).metadata["config"])
     assert config["encoder"] == {"vae_name": "org/vae", "scale": pytest.approx(SCALE), "bias": pytest.approx(BIAS)}
     write(tmp_path / "odd.pkl", monkeypatch, raw(), Published("OtherEncoder", {}))
@@ -307,6 +313,22 @@ def test_arrays_and_scales_come_from_the_file_without_running_it(tmp_path, monke
     with pytest.raises(iv.InputError, match="without the scale and bias"):
         convert(tmp_path / "bare.pkl", tmp_path / "bare.safetensors")
     assert not (tmp_path / "odd.safetensors").exists()
+    names = Published("StabilityVAEEncoder", {"scale": np.array(["a", {}], object)})
+    write(tmp_path / "objects.pkl", monkeypatch, raw(), names)
+    with pytest.raises(iv.InputError, match="an array of object"):
+        convert(tmp_path / "objects.pkl", tmp_path / "objects.safetensors")
+
+
+@pytest.mark.parametrize("limit", [None, 0.5])
+def test_activations_are_limited_as_the_file_says(tmp_path, monkeypatch, limit):
+    write(tmp_path / "net.pkl", monkeypatch, raw(), clip_act=limit)
+    convert(tmp_path / "net.pkl", tmp_path / "net.safetensors")
+    loaded: Any = priors.load(tmp_path / "net.safetensors").given(label=0)
+    seen: list[float] = []
+    for block in (m for m in loaded.module.modules() if isinstance(m, Block)):
+        block.register_forward_hook(lambda module, args, out: seen.append(float(out.abs().max())))
+    loaded.denoise(states(), 0.5)
+    assert (max(seen) <= 0.5) == (limit == 0.5)
 
 
 def test_pictures_need_no_autoencoder(tmp_path, monkeypatch):

@@ -92,6 +92,14 @@ def _reconstruct(kind: Any, shape: Any, code: Any) -> np.ndarray[Any, Any]:
     return np.empty(0)
 
 
+def _dtype(code: str, *rest: Any) -> np.dtype[Any]:
+    """The type of an array of plain numbers."""
+    kind = np.dtype(code)
+    if kind.kind not in "fiub":
+        raise pickle.UnpicklingError(f"an array of {kind}")
+    return kind
+
+
 class _Reader(pickle.Unpickler):
     """Rebuilds tensors and plain containers, records everything else."""
 
@@ -101,8 +109,7 @@ class _Reader(pickle.Unpickler):
         "torch._utils._rebuild_parameter": rebuild._rebuild_parameter,
         "torch.storage._load_from_bytes": _storage,
         "torch.Size": torch.Size,
-        "numpy.ndarray": np.ndarray,
-        "numpy.dtype": np.dtype,
+        "numpy.dtype": _dtype,
         **{f"numpy.{core}.multiarray._reconstruct": _reconstruct for core in ("core", "_core")},
         **{str(dtype): dtype for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)},
     }
@@ -207,11 +214,11 @@ def _tensors(module: _Record, prefix: str) -> Iterator[tuple[str, Tensor]]:
 
 
 def _plain(table: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries that are numbers, words or lists of them."""
+    """The entries that are None, numbers, words or lists of them."""
     kept = {}
     for name, value in table.items():
         value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-        if isinstance(value, bool | int | float | str):
+        if value is None or isinstance(value, bool | int | float | str):
             kept[name] = value
         elif isinstance(value, list | tuple) and all(isinstance(v, bool | int | float | str) for v in value):
             kept[name] = list(value)

@@ -60,6 +60,9 @@ def mp_cat(a: Tensor, b: Tensor, t: float = 0.5) -> Tensor:
     return torch.cat([scale * (1 - t) / math.sqrt(n_a) * a, scale * t / math.sqrt(n_b) * b], 1)
 
 
+_LEFT = {"dropout", "use_fp16", "sigma_data", "resample_filter"}
+
+
 @dataclass(frozen=True)
 class EDM2Config:
     """Architecture, under the names of the published files.
@@ -100,11 +103,14 @@ class EDM2Config:
         """From the arguments of a published network; those that matter in training alone are left.
 
         Raises:
-            InputError: another resampling filter than that of the published networks.
+            InputError: an argument that is not known, another resampling filter than that of the published networks.
         """
         if list(settings.get("resample_filter", (1, 1))) != [1, 1]:
             raise InputError(f"EDM2 networks are resampled by [1, 1], got {settings['resample_filter']}")
         names = {field.name for field in fields(EDM2Config)}
+        unknown = sorted(settings.keys() - names - _LEFT)
+        if unknown:
+            raise InputError(f"an EDM2 network with the unknown arguments {', '.join(unknown)}")
         return EDM2Config(**{name: value for name, value in settings.items() if name in names})
 
 
