@@ -83,7 +83,9 @@ def _settings_of(row: Mapping[str, Any]) -> list[str]:
     from invsolve.solvers import SOLVERS
 
     name = row.get("solver", row.get("name"))
-    return [f.name for f in dataclasses.fields(SOLVERS[name])] if name in SOLVERS else []
+    if "peer" in row or row.get("baseline", False) or not SOLVERS.accepts(name):
+        return []
+    return [f.name for f in dataclasses.fields(SOLVERS[name])]
 
 
 def _keys(where: str, table: Any, known: Sequence[str]) -> dict[str, Any]:
@@ -222,7 +224,7 @@ def _settings(where: str, solver: str, preset: str, prior: str, task: TaskSpec, 
     from invsolve.restoration.presets import fitted, table
     from invsolve.solvers import SOLVERS
 
-    if solver not in SOLVERS:
+    if not SOLVERS.accepts(solver):
         raise InputError(f"{where} of the suite: unknown solver {solver!r}; {nearest(solver, SOLVERS)}")
     kind, _, name = preset.partition(":")
     if kind == "restore":

@@ -150,9 +150,9 @@ def check_options(where: str, kind: str, options: Mapping[str, Any]) -> None:
         from invsolve.core.checks import nearest
         from invsolve.operators import OPERATORS
 
-        name = options.get("operator", "")
-        if name not in OPERATORS and ":" not in str(name):
-            raise InputError(f"{where} of the suite: unknown operator {name!r}; {nearest(str(name), OPERATORS)}")
+        name = str(options.get("operator", ""))
+        if not OPERATORS.accepts(name):
+            raise InputError(f"{where} of the suite: unknown operator {name!r}; {nearest(name, OPERATORS)}")
 
 
 def measure(spec: TaskSpec, picture: Tensor, digest: str, seed: int) -> Measurement:

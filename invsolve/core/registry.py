@@ -44,10 +44,15 @@ class Registry(Mapping[str, Any]):
         interlace = "my_package:Interlace"
 
     Built-in names cannot be replaced.
+
+    Args:
+        kind: what the parts are called.
+        entries: "module:attribute" by name.
+        base: the class that every part derives from, where they are classes of one kind.
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, str]) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, entries: Mapping[str, str], base: type | None = None) -> None:
+        self.kind, self.base = kind, base
         self._builtin = dict(entries)
 
     @property
@@ -62,11 +67,16 @@ class Registry(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name in self._builtin:
             return load_attribute(self._builtin[name])
-        if ":" in name:
-            return load_attribute(name)
-        if name in self._entries:
-            return load_attribute(self._entries[name])
-        raise InputError(f"unknown {self.kind} {name!r}; {nearest(name, self._entries)}, or module:attribute")
+        if not self.accepts(name):
+            raise InputError(f"unknown {self.kind} {name!r}; {nearest(name, self._entries)}, or module:attribute")
+        found = load_attribute(self._entries.get(name, name))
+        if self.base is not None and not (isinstance(found, type) and issubclass(found, self.base)):
+            raise InputError(f"{name} is no class of {self.kind}s: it has to derive from {self.base.__name__}")
+        return found
+
+    def accepts(self, name: str) -> bool:
+        """Whether something is looked up under this name: one of these, or a "module:attribute"."""
+        return name in self._entries or ":" in name
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries

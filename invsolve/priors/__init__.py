@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,8 @@ def load(name: str | Path, **options: Any) -> Prior:
     Args:
         name: a name of `PRIORS`; a file of weights (guided-diffusion, `invsolve train`, an EDM network converted by
             `invsolve priors convert`); a folder in the format of diffusers; "hf:organisation/name" on the Hugging Face
-            hub; "deepinv:DRUNet", a denoiser of deepinv (weights=FILE); or "package.module:function" of a function that
-            returns a Prior.
+            hub; "deepinv:DRUNet", a denoiser of deepinv (weights=FILE); or "package.module:attribute" of a Prior, or
+            of a class or function that makes one.
         options: device ("cpu"); schedule (a Schedule, or "linear", "cosine", ...: what the network was trained on);
             the fields of `Speed`; and what the kind of prior takes, see docs/priors.md.
 
@@ -61,7 +62,7 @@ def load(name: str | Path, **options: Any) -> Prior:
     if "device" in options:
         options["device"] = str(usable_device(options["device"]))
     if text in PRIORS:
-        return PRIORS[text](**options)
+        return _made(text, options)
     from invsolve.priors import loading
 
     if text.startswith("hf:"):
@@ -73,7 +74,30 @@ def load(name: str | Path, **options: Any) -> Prior:
         return loading.load_path(path, **options)
     if isinstance(name, Path) or ((path.suffix or len(path.parts) > 1) and ":" not in text):
         raise InputError(f"there is neither a prior nor a file or folder {text}; {nearest(text, PRIORS)}")
-    return PRIORS[text](**options)
+    return _made(text, options)
+
+
+def _made(name: str, options: dict[str, Any]) -> Prior:
+    """The prior behind a registered name or "module:attribute", made with the options that it takes."""
+    found = PRIORS[name]
+    if not isinstance(found, Prior) and not callable(found):
+        raise InputError(f"{name} is a {type(found).__name__}: a Prior, or what makes one, is needed")
+    make = (lambda: found) if isinstance(found, Prior) else found
+    signature = inspect.signature(make)
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
+        known = signature.parameters
+        refused = [key for key in options if key not in known and (key, options[key]) != ("device", "cpu")]
+        if refused:
+            raise InputError(f"{name} does not take {', '.join(refused)}; it takes {', '.join(known) or 'no options'}")
+        options = {key: value for key, value in options.items() if key in known}
+    try:
+        signature.bind(**options)
+    except TypeError as error:
+        raise InputError(f"{name} cannot be made a prior: {error}") from error
+    prior = make(**options)
+    if not isinstance(prior, Prior):
+        raise InputError(f"{name} makes a {type(prior).__name__}: a Prior is needed")
+    return prior
 
 
 def load_classifier(path: str | Path, *, device: torch.device | str = "cpu", **known: Any) -> nn.Module:

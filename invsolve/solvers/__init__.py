@@ -1,6 +1,7 @@
 """Solvers: frozen hyper-parameters with one pure step each, by class or by registry name."""
 
 from invsolve.core.registry import Registry
+from invsolve.core.solver import Solver
 from invsolve.solvers.calibrated import CalibratedGuidance
 from invsolve.solvers.cpigdm import CPiGDM
 from invsolve.solvers.ctdtm import CTDTM
@@ -89,4 +90,5 @@ SOLVERS = Registry(
         "tds": "invsolve.solvers.tds:TDS",
         "tmpd": "invsolve.solvers.tmpd:TMPD",
     },
+    Solver,
 )
