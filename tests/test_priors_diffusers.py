@@ -269,6 +269,31 @@ def test_folders_that_cannot_be_read_are_refused(tmp_path):
         priors.load(folder, schedule="linear")
 
 
+def test_of_a_repository_what_a_prior_needs_is_fetched_alone(monkeypatch, tmp_path):
+    import huggingface_hub
+    from huggingface_hub.utils import filter_repo_objects
+
+    name = "diffusion_pytorch_model"
+    needed = {
+        "model_index.json", "scheduler/scheduler_config.json", f"transformer/{name}-00001-of-00002.safetensors",
+        f"transformer/{name}.safetensors.index.json", f"vae/{name}.safetensors", f"{name}.safetensors",
+    }  # fmt: skip
+    others = {
+        "text_encoder_3/model-00001-of-00002.safetensors", "whole.safetensors", f"unet/{name}.fp16.safetensors",
+        f"unet/{name}.bin", "code.py",
+    }  # fmt: skip
+    asked: list[set[str]] = []
+
+    def snapshot(repository: str, *, allow_patterns: list[str], ignore_patterns: list[str], **settings: Any) -> str:
+        kept = filter_repo_objects(needed | others, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns)
+        asked.append(set(kept))
+        return str(pipeline(tmp_path, unet(), diffusers.DDPMScheduler()))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    assert priors.load("hf:org/name").shape == (3, 8, 8)
+    assert asked == [needed]
+
+
 def test_the_hub_is_read_from_its_cache_when_offline(tmp_path, monkeypatch):
     import huggingface_hub.constants as constants
 

@@ -29,6 +29,10 @@ log = logging.getLogger(__name__)
 BLOCK = 1 << 20
 ATTEMPTS = 4
 TIMEOUT = 30.0
+_WANTED = ["*.json", "*diffusion_pytorch_model*.safetensors"]
+_UNWANTED = ["*.fp16*", "*.non_ema*"]
+"""Of the files on the Hugging Face hub: text encoders, which nothing here uses, are larger than many networks."""
+
 Progress = Callable[[int, int], None]
 """Told (bytes so far, bytes in all; 0 where unknown)."""
 
@@ -91,7 +95,7 @@ def fetch(
 def fetch_repository(
     name: str, *, revision: str | None = None, mirror: str | None = None, offline: bool | None = None
 ) -> Path:
-    """A repository of the Hugging Face hub in its own cache (HF_HOME): configurations and safetensors files alone.
+    """A repository of the Hugging Face hub in its own cache (HF_HOME): configurations, networks and autoencoders alone.
 
     Args:
         name: "organisation/name".
@@ -109,7 +113,7 @@ def fetch_repository(
         raise InputError("the Hugging Face hub needs: pip install 'invsolve[priors]'") from error
     settings: dict[str, Any] = {"revision": revision, "endpoint": mirror, "local_files_only": is_offline(offline)}
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"], **settings))
+        return Path(snapshot_download(name, allow_patterns=_WANTED, ignore_patterns=_UNWANTED, **settings))
     except LocalEntryNotFoundError as error:
         raise InputError(
             f"{name} cannot be had: it is not in the cache, and the hub was not asked or is out of reach"
