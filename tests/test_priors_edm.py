@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -220,9 +221,20 @@ def test_blocks_of_edm_networks_are_recomputed(tmp_path, monkeypatch):
     write(tmp_path / "net.pkl", monkeypatch, network("SongUNet"), "SongUNet")
     convert(tmp_path / "net.pkl", tmp_path / "net.safetensors")
     x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    found = []
+    found, kept, calls = [], [], []
     for on in (False, True):
-        prior = priors.load(tmp_path / "net.safetensors", checkpointing=on).given(label=0)
-        leaf = x.clone().requires_grad_()
-        found.append(torch.autograd.grad(prior.denoise(leaf, 0.4).square().sum(), leaf)[0])
+        prior: Any = priors.load(tmp_path / "net.safetensors", checkpointing=on).given(label=0)
+        convolutions = [m for m in prior.module.modules() if type(m).__name__ == "UpDownConv2d"]
+        ran: list[int] = []
+        handles = [m.register_forward_hook(lambda *_, n=ran: n.append(1)) for m in convolutions]
+        leaf, sizes = x.clone().requires_grad_(), []
+        with torch.autograd.graph.saved_tensors_hooks(lambda v, s=sizes: s.append(v.numel()) or v, lambda v: v):
+            out = prior.denoise(leaf, 0.4)
+        found.append(torch.autograd.grad(out.square().sum(), leaf)[0])
+        kept.append(sum(sizes))
+        calls.append(len(ran))
+        for handle in handles:
+            handle.remove()
     torch.testing.assert_close(found[1], found[0])
+    assert kept[1] < 0.5 * kept[0]
+    assert calls[1] <= 2 * calls[0]
