@@ -7,12 +7,14 @@ import tomllib
 import pytest
 import torch
 
-from invsolve import Rng
+from invsolve import Rng, restore, solve
 from invsolve.bench.data import packaged
-from invsolve.bench.toy import textures
+from invsolve.bench.tasks import measure
+from invsolve.bench.toy import textures, white
 from invsolve.cli import main
 from invsolve.core.checks import InputError
 from invsolve.io import Picture, write_picture
+from invsolve.solvers import PnPHQS
 from invsolve.tune import Search, tune
 from invsolve.tune import search as search_module
 from invsolve.tune.command import preset_text
@@ -65,6 +67,23 @@ def test_what_cannot_be_tuned_is_said_at_once(tmp_path):
     (tmp_path / "x.png").write_bytes(packaged()[0].read_bytes())
     with pytest.raises(InputError, match="is the picture astronaut, on which the suites report"):
         crops(tmp_path, 1, 8)
+
+
+@pytest.mark.parametrize("section", ["denoise", "superres2", "inpaint", "deblur"])
+def test_what_is_tuned_is_what_restore_does(section):
+    """The restoration of a tuning measurement, and its score, are those of `restore` given the same measurement."""
+    spec, picture = search_module.TASKS[section][0], Rng(0).uniform(torch.empty(1, 3, 48, 48))[0]
+    measurement = measure(spec, picture, "tuning picture 0", 0)
+    solver, prior = PnPHQS(n_steps=3), white()
+    tuned = measurement.visible(solve(measurement.problem(prior), solver, items=[0]).samples[0])[0].clamp(0, 1)
+    options = {
+        "denoise": {},
+        "superres2": {"factor": 2},
+        "inpaint": {"mask": measurement.drawn["mask"].float()[None] if section == "inpaint" else None},
+        "deblur": {"blur_sigma": 2.0},
+    }[section]
+    done = restore(measurement.y, spec.kind, noise=spec.noise, solver=solver, prior=prior, **options)
+    torch.testing.assert_close(done.picture.pixels, tuned, atol=1e-4, rtol=0)
 
 
 def test_settings_outside_the_space_are_no_start():
