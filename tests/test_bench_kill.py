@@ -23,7 +23,7 @@ from benchtoy import final_table, toy, write_suite
 from benchmarks.leaderboard.simulated import simulated
 from invsolve.bench import store as store_module
 from invsolve.bench.report import write_report
-from invsolve.bench.runner import run
+from invsolve.bench.runner import Progress, run
 from invsolve.bench.scoring import score
 from invsolve.bench.store import Store
 from invsolve.bench.text import status_text
@@ -169,15 +169,21 @@ def test_twenty_kills_of_the_driver_of_a_ray_cluster(reference, tmp_path, cluste
 
 
 @pytest.mark.slow
-def test_a_ray_worker_killed_in_the_middle_is_replaced(reference, tmp_path):
+def test_a_ray_worker_killed_in_the_middle_is_replaced(reference, tmp_path, caplog):
     pytest.importorskip("ray")
     from invsolve.bench.ray import RayExecutor
 
     executor = RayExecutor("local", 2)
-    os.kill(executor.pids()[0], signal.SIGKILL)
+    pids = executor.pids()
+
+    def kill(progress: Progress) -> None:
+        if progress.done == 3:
+            os.kill(pids[0], signal.SIGKILL)
+
     with Store.writing(tmp_path / "store") as store:
-        assert run(toy(tmp_path), store, executor) == 12
+        assert run(toy(tmp_path), store, executor, report=kill) == 12
         score(store)
+    assert "a worker died" in caplog.text
     assert final_table(tmp_path / "store") == final_table(reference)
 
 
