@@ -87,3 +87,11 @@ def test_bad_laws_are_refused():
     nonlinear = operators.as_operator(lambda x: x**2, in_shape=(1, 1, 2))
     with pytest.raises(iv.CapabilityError, match="linear"):
         priors.MixturePrior(MEANS, COVS).posterior(costs.GaussianLikelihood(nonlinear, torch.zeros(1, 1, 1, 2), 0.1))
+
+
+def test_a_mixture_takes_lists_of_its_components():
+    means = [torch.zeros(2, 2), torch.ones(2, 2)]
+    listed = priors.MixturePrior(means, [0.1, 0.2], [1.0, 3.0])
+    whole = priors.MixturePrior(torch.stack(means), torch.tensor([0.1, 0.2]), torch.tensor([1.0, 3.0]))
+    x = torch.rand(3, 2, 2, dtype=torch.float64)
+    torch.testing.assert_close(listed.denoise(x, 0.5), whole.denoise(x, 0.5), rtol=1e-6, atol=1e-6)

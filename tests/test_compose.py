@@ -74,6 +74,21 @@ def test_closed_forms_survive(name):
     assert isinstance(COMPOSED[name](), iv.SVDOperator)
 
 
+def test_differences_negatives_and_factors_on_either_side():
+    x = torch.rand(2, *SHAPE, dtype=torch.float64)
+    torch.testing.assert_close((blur() - mask())(x), blur()(x) - mask()(x))
+    torch.testing.assert_close((-blur())(x), -blur()(x))
+    torch.testing.assert_close((blur() * 2)(x), 2 * blur()(x))
+
+
+def test_a_surrogate_gradient_stays_one_in_what_is_made_of_it():
+    rounded = operators.Quantisation(SHAPE)
+    for made in (rounded @ blur(), 2.0 * rounded, rounded + blur(), operators.Stack(rounded, blur())):
+        assert made.surrogate_gradient
+        check_operator(made, skip=["sees all of [0, 1]"]).raise_if_failed()
+    assert not (blur() @ mask()).surrogate_gradient
+
+
 @pytest.mark.parametrize("made", [lambda: blur(), lambda: operators.SuperResolution(SHAPE, 2)])
 def test_a_multiple_keeps_every_digit_of_its_factor(made):
     x, third = torch.rand(1, *SHAPE, dtype=torch.float64), (1 / 3) * made()

@@ -72,6 +72,8 @@ def usable_device(name: torch.device | str) -> torch.device:
 
 def check_shape(x: Tensor, expected: Sequence[int], what: str) -> None:
     """Raise `ShapeError` unless `x` is a batch [N, *expected]."""
+    if not isinstance(x, Tensor):
+        raise InputError(f"{what} expects a tensor, got {type(x).__name__}: torch.as_tensor(...) makes one")
     if tuple(x.shape[1:]) != tuple(expected):
         wanted = ", ".join(["N", *map(str, expected)])
         raise ShapeError(f"{what} expects a batch of shape [{wanted}], got {list(x.shape)}")

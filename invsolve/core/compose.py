@@ -1,4 +1,4 @@
-"""Operators made of operators: A @ B, A + B, c * A, Stack(A, B).
+"""Operators made of operators: A @ B, A + B, A - B, c * A, Stack(A, B).
 
 Shapes are checked when they are made. A part gets those entries of theta that it lists in `parameters`. Linear parts
 make linear operators, and where parts are diagonal in one basis (`SVDOperator.basis`: blurs with one kind of border,
@@ -74,6 +74,7 @@ class _Combined(Operator):
     def _adopt(self, *parts: Operator) -> None:
         self.parts = parts
         self.parameters = tuple(dict.fromkeys(name for part in parts for name in part.parameters))
+        self.surrogate_gradient = any(part.surrogate_gradient for part in parts)
 
     def _theta(self, part: Operator, theta: Params) -> Params:
         unknown = [name for name in theta if name not in self.parameters]

@@ -118,6 +118,16 @@ class Operator(ABC):
 
         return scale(float(weight), self) if isinstance(weight, int | float) else NotImplemented
 
+    __mul__ = __rmul__
+
+    def __neg__(self) -> Operator:
+        """x -> -self(x)."""
+        return -1.0 * self
+
+    def __sub__(self, other: Operator) -> Operator:
+        """x -> self(x) - other(x)."""
+        return self + -other if isinstance(other, Operator) else NotImplemented
+
     def _no_parameters(self, theta: Params) -> None:
         if theta:
             raise CapabilityError(

@@ -52,7 +52,8 @@ def as_operator(obj: Any, *, in_shape: Shape | None = None, linear: bool = False
         if linear and not isinstance(obj, LinearOperator):
             raise CapabilityError(f"{obj!r} is not a LinearOperator: give its function, as_operator(f, linear=True)")
         return obj
-    if theta and not (callable(obj) and _takes_theta(obj)):
+    function: Any = obj
+    if theta and not (callable(function) and _takes_theta(function)):
         raise InputError(f"only a function f(x, theta) has unknown parameters, got theta for {type(obj).__name__}")
     physics = getattr(sys.modules.get("deepinv"), "physics", None)
     if physics is not None and isinstance(obj, physics.Physics):
@@ -65,7 +66,6 @@ def as_operator(obj: Any, *, in_shape: Shape | None = None, linear: bool = False
         )
     if in_shape is None:
         raise InputError("as_operator needs in_shape=(channels, height, width) for a function")
-    function: Callable[..., Any] = obj
     return (LinearCallableOperator if linear else CallableOperator)(function, in_shape, theta)
 
 

@@ -83,6 +83,7 @@ class Inpainting(_Diagonal):
 
     def __init__(self, in_shape: Shape, mask: Tensor) -> None:
         self.in_shape = self.out_shape = image_shape(in_shape)
+        mask = torch.as_tensor(mask)
         if mask.ndim == 2:
             mask = mask[None]
         c, h, w = self.in_shape

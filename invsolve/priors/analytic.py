@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,8 +72,8 @@ class MixturePrior(Prior):
     E[x0 | x_t] = sum_k r_k [ m_k + alpha C_k v_k^-1 (x_t - alpha m_k) ].
 
     Args:
-        means: [K, *shape].
-        covs: [K, d, d], or [K, d] (diagonals), or [K] (isotropic variances; 0 is a point mass).
+        means: [K, *shape], or K tensors.
+        covs: [K, d, d], or [K, d] (diagonals), or [K] (isotropic variances; 0 is a point mass); or K of them.
         weights: [K], positive; normalised. Equal if None.
         schedule: the DDPM table if None.
         value_range: black and white in the prior's space; (0, 1) makes it the picture's own.
@@ -84,18 +86,19 @@ class MixturePrior(Prior):
 
     def __init__(
         self,
-        means: Tensor,
-        covs: Tensor,
-        weights: Tensor | None = None,
+        means: Tensor | Sequence[Tensor],
+        covs: Tensor | Sequence[Tensor | float],
+        weights: Tensor | Sequence[float] | None = None,
         schedule: Schedule | None = None,
         value_range: tuple[float, float] = (0.0, 1.0),
     ) -> None:
+        means, covs = _stacked(means), _stacked(covs)
         self.schedule = schedule or DDPMSchedule()
         self.shape = self._shape = tuple(means.shape[1:])
         self.value_range = value_range
         k, d = len(means), prod(self.shape)
         self.means = means.double().reshape(k, d)
-        weights = torch.ones(k) if weights is None else weights
+        weights = torch.ones(k) if weights is None else _stacked(weights)
         if weights.shape != (k,) or not bool((weights > 0).all()):
             raise InputError(f"weights must be {k} positive numbers, got {weights}")
         self.weights = (weights.double() / weights.double().sum()).to(means.device)
@@ -191,6 +194,10 @@ class GaussianPrior(MixturePrior):
     ) -> None:
         covs = torch.as_tensor(cov, dtype=torch.float64, device=mean.device)[None]
         super().__init__(mean[None], covs, None, schedule, value_range)
+
+
+def _stacked(values: Tensor | Sequence[Any]) -> Tensor:
+    return values if isinstance(values, Tensor) else torch.stack([torch.as_tensor(value) for value in values])
 
 
 def _spectral(covs: Tensor, k: int, d: int) -> tuple[Tensor, Tensor | None]:
