@@ -191,6 +191,19 @@ def test_the_estimate_control_is_rb_modulation_and_never_differentiates_the_netw
     assert (stats.network_forwards, stats.network_backwards) == (10, 0)
 
 
+def test_steps_at_strong_noise_do_without_the_jacobian_and_are_those_of_the_estimate_control():
+    p, x = problem(), problem().empty(2).normal_(generator=torch.Generator().manual_seed(0))
+    solver = ndtm(jacobian_below=1.0)
+    ratios = [step.sigma_t / step.alpha_t for step in solver.path(p)]
+    noisy = sum(ratio > 1.0 for ratio in ratios)
+    assert 0 < noisy < len(ratios)
+    for k, same in ((0, ndtm(control="estimate")), (noisy - 1, ndtm(control="estimate")), (noisy, ndtm())):
+        assert torch.equal(one_step(solver, p, x, k)[0].x, one_step(same, p, x, k)[0].x)
+    stats = iv.solve(p, solver).stats
+    exact = len(ratios) - noisy
+    assert (stats.network_forwards, stats.network_backwards) == (noisy + 5 * exact, 4 * exact)
+
+
 @pytest.mark.parametrize(
     ("solver", "forwards", "backwards"),
     [
@@ -338,5 +351,7 @@ def test_what_cannot_work_is_refused_before_any_work():
         iv.solve(nonlinear, solvers.NDTM(optimizer="gauss-newton"))
     with pytest.raises(iv.InputError, match="Heun"):
         solvers.CTDTM(method="heun")
+    with pytest.raises(iv.InputError, match="jacobian_below"):
+        solvers.NDTM(jacobian_below=1.0, control_start="causal")
     with pytest.raises(iv.InputError, match="optimizer"):
         solvers.NDTM(optimizer="sgd")  # pyright: ignore[reportArgumentType]

@@ -45,6 +45,17 @@ def test_time_of_inverts_the_noise_to_signal_ratio(schedule):
         assert sigma / alpha == pytest.approx(ratio, rel=1e-6)
 
 
+@pytest.mark.parametrize("schedule", ALL, ids=repr)
+def test_a_log_grid_falls_by_equal_factors_and_ends_at_zero(schedule):
+    *times, last = schedule.log_grid(5, 2.0, 0.02)
+    ratios = [sigma / alpha for alpha, sigma in map(schedule, times)]
+    assert ratios == pytest.approx([2.0 * 0.01 ** (k / 4) for k in range(5)], rel=1e-6)
+    assert last == 0.0
+    assert len(path(schedule, 5, times=(*times, last))) == 5
+    with pytest.raises(iv.InputError, match="must fall"):
+        schedule.log_grid(5, 0.02, 2.0)
+
+
 @pytest.mark.parametrize("key", LISTS)
 def test_ddpm_grid_is_the_published_index_list(key):
     _, end, n = (int(v) for v in key.split(","))

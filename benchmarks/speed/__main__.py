@@ -3,15 +3,21 @@
 overhead   what a step costs beyond the network, beside a bare loop, azula and deepinv
 whole      whole restorations on `natural`, beside the same
 ndtm       NDTM beside the published loop on the full-size FFHQ architecture with random weights
-bf16       `natural` in float32 and bfloat16
+bf16       `natural` in float32 and bfloat16; bf16-quality: what it loses on held-out pictures
+memory     peak memory of network calls and solvers, beside bare loops, azula and deepinv; `one-memory` is one of them
+growth     time and memory against picture size, samples, steps and tiles; `one` is a run of it
+start      imports and commands in fresh processes
+settings   which numbers of steps become `fast` and `best`, on tuning pictures
+quality    quality against network calls on held-out pictures: published budgets, accelerated variants, presets
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
-from benchmarks.speed import growth, networks, overhead, quality
+from benchmarks.speed import growth, memory, networks, overhead, quality, settings
 from benchmarks.speed.contenders import SOLVERS, WHO
 
 
@@ -40,12 +46,21 @@ def main() -> None:
     part.add_argument("--sides", nargs="+", type=int, default=[128, 256])
     part.add_argument("--rounds", type=int, default=7)
     part.set_defaults(run=lambda a: networks.bf16(a.sides, a.rounds))
+    part = parts.add_parser("bf16-quality")
+    part.add_argument("--side", type=int, default=256)
+    part.add_argument("--tasks", nargs="+", default=list(quality.TASKS), choices=list(quality.TASKS))
+    part.set_defaults(run=lambda a: networks.bf16_quality(a.side, a.tasks))
+    parts.add_parser("memory").set_defaults(run=lambda a: memory.run())
+    part = parts.add_parser("one-memory")
+    part.add_argument("case", choices=list(memory.CASES))
+    part.set_defaults(run=lambda a: print(json.dumps(memory.one(a.case))))
     part = parts.add_parser("growth")
     part.add_argument("--sides", nargs="+", type=int, default=[64, 128, 256, 512, 1024, 2048])
     part.add_argument("--samples", nargs="+", type=int, default=[1, 2, 4, 8])
     part.add_argument("--tiles", nargs="+", type=int, default=[256, 384, 512])
+    part.add_argument("--memory", type=float, default=6.0, help="GiB that a restoration may use")
     part.add_argument("--set", dest="settings", type=json.loads, default={}, help="settings of the solver as JSON")
-    part.set_defaults(run=lambda a: growth.growth(a.sides, a.samples, a.tiles, a.settings))
+    part.set_defaults(run=lambda a: growth.growth(a.sides, a.samples, a.tiles, a.settings, a.memory))
     part = parts.add_parser("one")
     part.add_argument("side", type=int)
     part.add_argument("options", type=json.loads)
@@ -59,6 +74,12 @@ def main() -> None:
     part.add_argument("--pictures", type=int, default=6)
     part.add_argument("--methods", nargs="+", help="names of benchmarks/speed/quality.py (default all)")
     part.set_defaults(run=lambda a: quality.run(a.side, a.tasks, a.pictures, a.methods))
+    part = parts.add_parser("settings")
+    part.add_argument("--images", type=Path, required=True, help="folder of tuning pictures")
+    part.add_argument("--tasks", nargs="+", default=list(quality.TASKS), choices=list(quality.TASKS))
+    part.add_argument("--crops", type=int, default=5)
+    part.add_argument("--size", type=int, default=64)
+    part.set_defaults(run=lambda a: settings.run(a.images, a.tasks, a.crops, a.size))
     args = parser.parse_args()
     args.run(args)
 

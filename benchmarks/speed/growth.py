@@ -18,6 +18,9 @@ __all__ = ["growth", "one", "start"]
 
 Run = Mapping[str, Any]
 
+LARGE = 256
+"""Growth with pixels is told from this side on, too: smaller pictures cost less than what surrounds the network."""
+
 
 def one(side: int, options: Run) -> dict[str, float]:
     """Restore one smooth picture of `side` by `side`: seconds, network calls, peak memory of the process in GiB."""
@@ -41,10 +44,12 @@ def one(side: int, options: Run) -> dict[str, float]:
 
 
 def growth(
-    sides: Sequence[int], sample_counts: Sequence[int], tiles: Sequence[int], settings: Mapping[str, Any]
+    sides: Sequence[int], sample_counts: Sequence[int], tiles: Sequence[int], settings: Mapping[str, Any], memory: float
 ) -> None:
     """Each run in a process of its own, so that each has its own peak of memory."""
-    cases: list[tuple[str, int, dict[str, Any]]] = [("side", side, {"settings": settings}) for side in sides]
+    cases: list[tuple[str, int, dict[str, Any]]] = [
+        ("side", side, {"settings": settings, "memory": memory}) for side in sides
+    ]
     sampler = {"solver": "dps", "settings": {"n_steps": 4}}
     cases += [("samples", n, {**sampler, "samples": n}) for n in sample_counts]
     cases += [("steps", n, {"settings": {"n_steps": n}}) for n in (2, 4, 8)]
@@ -56,9 +61,9 @@ def growth(
         out = subprocess.run(words, check=True, capture_output=True, text=True).stdout
         rows.append({"what": what, "value": value, "side": side, **json.loads(out.splitlines()[-1])})
         print(rows[-1], flush=True)
-    slopes = {
-        what: _slope([r for r in rows if r["what"] == what], squared=what == "side") for what in ("side", "samples")
-    }
+    kinds = ("side", "samples", "steps")
+    slopes = {what: _slope([r for r in rows if r["what"] == what], squared=what == "side") for what in kinds}
+    slopes["large"] = _slope([r for r in rows if r["what"] == "side" and r["value"] >= LARGE], squared=True)
     cells = []
     for row in rows:
         seconds = [f"{row[key]:.2f}" for key in ("seconds", "processor_seconds")]
@@ -66,9 +71,10 @@ def growth(
     head = ["varied", "value", "side", "seconds", "processor seconds", "network calls", "peak memory, GiB"]
     table = (
         markdown(head, cells)
-        + f"\nProcessor time grows as pixels^{slopes['side']:.2f}, samples^{slopes['samples']:.2f}.\n"
+        + f"\nProcessor time grows as pixels^{slopes['side']:.2f} ({slopes['large']:.2f} from {LARGE} x {LARGE} on), "
+        + f"samples^{slopes['samples']:.2f}, steps^{slopes['steps']:.2f}.\n"
     )
-    save("growth", rows, table, slopes=slopes, settings=settings)
+    save("growth", rows, table, slopes=slopes, settings=settings, memory=memory)
     _plot(rows)
 
 

@@ -10,13 +10,16 @@ from torch import Tensor, nn
 
 import invsolve as iv
 from benchmarks.common import markdown
+from benchmarks.restore.table import held_out
 from benchmarks.speed.contenders import Setting, contenders
 from benchmarks.speed.pairs import alternate, save
 from benchmarks.speed.published import published_ndtm
+from benchmarks.speed.quality import TASKS, measured, task_of
 from invsolve import costs, operators, priors, solvers
 from invsolve.core.problem import LinearData
+from invsolve.restoration.presets import build, choose
 
-__all__ = ["bf16", "ffhq", "ndtm", "whole"]
+__all__ = ["bf16", "bf16_quality", "ffhq", "forward", "gradient_of", "ndtm", "ndtm_runs", "whole", "whole_setting"]
 
 
 def ffhq() -> nn.Module:
@@ -40,27 +43,35 @@ def _task(side: int) -> tuple[operators.SuperResolution, Tensor]:
     return operator, operator(torch.rand(1, 3, side, side, generator=generator))
 
 
+def ndtm_runs(side: int, n_steps: int, n_inner: int) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
+    """The same NDTM run by invsolve and as published; they return the restoration in [-1, 1]."""
+    module = ffhq()
+    operator, y = _task(side)
+    problem = iv.Problem(priors.NetworkPrior(module, "eps"), costs.GaussianLikelihood(operator, y, 0.005))
+    data: LinearData = problem.linear_data
+    solver = solvers.NDTM(n_steps=n_steps, n_inner=n_inner, t_start=0.4, weight=50.0, weights="ddim")
+
+    def own() -> Tensor:
+        return problem.from_image(iv.solve(problem, solver).samples[:, 0])
+
+    def theirs() -> Tensor:
+        return published_ndtm(module, data.operator, data.y, solver, iv.Rng(0), n_steps)
+
+    return own, theirs
+
+
 def ndtm(side: int, n_steps: int, rounds: int, inner: tuple[int, ...] = (2, 5)) -> None:
     """Whole runs of `n_steps` steps with N = 2 and 5: seconds, ratio, and the largest difference of the results."""
-    module = ffhq()
-    prior = priors.NetworkPrior(module, "eps")
-    operator, y = _task(side)
-    problem = iv.Problem(prior, costs.GaussianLikelihood(operator, y, 0.005))
-    data: LinearData = problem.linear_data
     rows: list[dict[str, Any]] = []
     for n in inner:
-        solver = solvers.NDTM(n_steps=n_steps, n_inner=n, t_start=0.4, weight=50.0, weights="ddim")
+        runs = dict(zip(("invsolve", "as published"), ndtm_runs(side, n_steps, n), strict=True))
         results: dict[str, Tensor] = {}
 
-        def own(solver: iv.Solver = solver, results: dict[str, Tensor] = results) -> None:
-            results["own"] = problem.from_image(iv.solve(problem, solver).samples[:, 0])
+        def kept(name: str, run: Callable[[], Tensor], results: dict[str, Tensor] = results) -> Callable[[], object]:
+            return lambda: results.update({name: run()})
 
-        def theirs(solver: solvers.NDTM = solver, results: dict[str, Tensor] = results) -> None:
-            rng = iv.Rng(0)
-            results["theirs"] = published_ndtm(module, data.operator, data.y, solver, rng, n_steps)
-
-        timings = alternate({"invsolve": own, "as published": theirs}, rounds, warm=False)
-        worst = (results["own"] - results["theirs"]).abs().max().item()
+        timings = alternate({name: kept(name, run) for name, run in runs.items()}, rounds, warm=False)
+        worst = (results["invsolve"] - results["as published"]).abs().max().item()
         ratio = timings["as published"].median / timings["invsolve"].median
         rows.append({"n_inner": n, "timings": timings, "ratio": ratio, "largest_difference": worst})
         print(n, ratio, worst, timings, flush=True)
@@ -81,8 +92,8 @@ def bf16(sides: list[int], rounds: int) -> None:
         calls: dict[str, Callable[[], object]] = {}
         for name, options in (("float32", {}), ("bfloat16", {"dtype": torch.bfloat16})):
             prior = priors.load("natural", **options)
-            calls[f"forward {name}"] = lambda prior=prior, x=x: _forward(prior, x)
-            calls[f"gradient {name}"] = lambda prior=prior, x=x: _gradient(prior, x)
+            calls[f"forward {name}"] = lambda prior=prior, x=x: forward(prior, x)
+            calls[f"gradient {name}"] = lambda prior=prior, x=x: gradient_of(prior, x)
         timings = alternate(calls, rounds)
         rows.append({"side": side, "timings": timings})
     cells = []
@@ -95,26 +106,52 @@ def bf16(sides: list[int], rounds: int) -> None:
 
 
 @torch.no_grad()
-def _forward(prior: iv.Prior, x: Tensor) -> Tensor:
+def forward(prior: iv.Prior, x: Tensor) -> Tensor:
+    """One call."""
     return prior.denoise(x, 0.3)
 
 
-def _gradient(prior: iv.Prior, x: Tensor) -> Tensor:
+def gradient_of(prior: iv.Prior, x: Tensor) -> Tensor:
+    """The input-gradient of one call."""
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
         return torch.autograd.grad(prior.denoise(leaf, 0.3).sum(), leaf)[0]
 
 
-def whole(side: int, steps: int, rounds: int) -> None:
-    """Whole restorations on `natural` in float32, beside a bare loop, azula and deepinv."""
+def bf16_quality(side: int, tasks: list[str]) -> None:
+    """Restorations of the held-out pictures by the settings of `invsolve restore`, the network in both precisions."""
+    pictures = torch.stack([picture for _, picture in held_out(side)])
+    rows: list[dict[str, Any]] = []
+    for name in tasks:
+        section, level = TASKS[name]
+        solver = build(choose("natural", section, sampling=False), "natural", section, {})
+        row: dict[str, Any] = {"task": name}
+        for precision, options in (("float32", {}), ("bfloat16", {"dtype": torch.bfloat16})):
+            prior = priors.load("natural", **options)
+            row[precision] = measured(task_of(section, side), level, pictures, solver, prior)
+        rows.append(row)
+        cells = []
+        for found in rows:
+            exact, half = found["float32"], found["bfloat16"]
+            shown = [f"{part['psnr']:.3f} / {part['ssim']:.4f}" for part in (exact, half)]
+            cells.append([found["task"], *shown, f"{exact['psnr'] - half['psnr']:.3f}"])
+        save("bf16-quality", rows, markdown(["PSNR / SSIM", "float32", "bfloat16", "loss, dB"], cells), side=side)
+
+
+def whole_setting(side: int, steps: int) -> Setting:
+    """`natural` in float32 as every library's network."""
     prior = priors.load("natural")
     module: Any = prior.module  # pyright: ignore[reportAttributeAccessIssue]
 
     def network(x_t: Tensor, alpha: float, sigma: float) -> Tensor:
         return module(x_t / alpha, torch.full((len(x_t),), sigma / alpha))
 
-    setting = Setting(network, (3, side, side), 1, steps, prior)
-    rows = []
+    return Setting(network, (3, side, side), 1, steps, prior)
+
+
+def whole(side: int, steps: int, rounds: int) -> None:
+    """Whole restorations on `natural` in float32, beside a bare loop, azula and deepinv."""
+    setting, rows = whole_setting(side, steps), []
     for name in ("dps", "pigdm", "ddrm", "diffpir"):
         rows.append({"solver": name, "timings": alternate(contenders(name, setting), rounds)})
     who = ("bare", "invsolve", "azula", "deepinv")

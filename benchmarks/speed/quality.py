@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +20,13 @@ from invsolve.restoration.presets import QUALITIES, build, choose
 from invsolve.restoration.scores import score
 from invsolve.restoration.tasks import Deblur, Denoise, Inpaint, Superres, Task
 
-__all__ = ["TASKS", "run"]
+__all__ = ["TASKS", "measured", "run", "task_of"]
+
+BUDGET = ("NDTM, 50 steps", "RED-diff, 50 steps", "PnP-HQS, 50 steps")
+"""Methods with the published number of steps."""
+
+SLACK = (0.1, 0.005)
+"""What `fast` may lose of PSNR and SSIM."""
 
 TASKS: dict[str, tuple[str, float]] = {
     "denoise 0.1": ("denoise", 0.1),
@@ -29,7 +37,8 @@ TASKS: dict[str, tuple[str, float]] = {
 }
 
 
-def _task(section: str, side: int) -> Task:
+def task_of(section: str, side: int) -> Task:
+    """The task of a section of the preset table on pictures of a side."""
     if section == "inpaint":
         return Inpaint(iv.Rng(0, [("mask", 0)]).uniform(torch.empty(1, side, side))[0] >= 0.5)
     return {"denoise": Denoise(), "superres2": Superres(2), "superres4": Superres(4), "deblur": Deblur.gaussian(2.0)}[
@@ -37,42 +46,69 @@ def _task(section: str, side: int) -> Task:
     ]
 
 
-def methods(section: str) -> dict[str, Solver]:
-    """What is compared on a task, by name."""
-    kind = "inpaint" if section == "inpaint" else "superres4"
-    published = solvers.NDTM.preset(f"ffhq256/{kind}")
+def methods(section: str, level: float) -> dict[str, Solver]:
+    """What is compared on a task, by name; those of `BUDGET` take the 50 steps that papers publish."""
+    kind = "ffhq256/inpaint" if section == "inpaint" else "ffhq256/superres4"
+    ndtm, schedule = partial(solvers.NDTM.preset, kind), priors.load("natural").schedule
+    tuned = {row["n_steps"]: row for row in _tuned() if TASKS[row["task"]][0] == section}
+    denoisings = {
+        f"PnP-HQS, {n} steps": solvers.PnPHQS(n_steps=n, turns=True, lam=row["lam"], sigma_start=row["sigma_start"])
+        for n, row in tuned.items()
+    }
     found: dict[str, Solver] = {
-        "NDTM, published 50 steps": published,
-        "NDTM, 25 steps": solvers.NDTM.preset(f"ffhq256/{kind}", n_steps=25),
-        "NDTM, 25 steps, 2 inner, warm start": solvers.NDTM.preset(
-            f"ffhq256/{kind}", n_steps=25, n_inner=2, control_start="causal"
+        "NDTM, 50 steps": ndtm(),
+        "RED-diff, 50 steps": solvers.REDdiff.preset(kind),
+        "NDTM, 25 steps, 2 inner, warm start": ndtm(n_steps=25, n_inner=2, control_start="causal"),
+        "NDTM, 25 steps, stop at the noise": ndtm(n_steps=25, stop=1.0),
+        "NDTM, 25 steps, Jacobian below 0.3": ndtm(n_steps=25, jacobian_below=0.3),
+        "NDTM, 10 steps, L-BFGS": ndtm(n_steps=10, optimizer="lbfgs"),
+        "NDTM, 10 steps, Gauss-Newton": ndtm(n_steps=10, n_inner=1, optimizer="gauss-newton", n_cg=3, lr=1.0),
+        "MMPS, 10 steps of second order": solvers.MMPS(
+            n_steps=10, n_inner=2, eta=0.0, order=2, t_start=0.4, start="guided"
         ),
-        "NDTM, 25 steps, stop at the noise": solvers.NDTM.preset(f"ffhq256/{kind}", n_steps=25, stop=1.0),
-        "NDTM, 10 steps, L-BFGS": solvers.NDTM.preset(f"ffhq256/{kind}", n_steps=10, optimizer="lbfgs"),
-        "NDTM, 10 steps, estimate control": solvers.NDTM.preset(f"ffhq256/{kind}", n_steps=10, control="estimate"),
-        "RED-diff, published 50 steps": solvers.REDdiff.preset(f"ffhq256/{kind}"),
-        "DiffPIR, 10 steps": solvers.DiffPIR(n_steps=10, t_start=0.4, zeta=0.1),
+        "DiffPIR, 12 steps to the noise": solvers.DiffPIR(n_steps=12, times=schedule.log_grid(12, 1.0, 2 * level)),
     }
     name = choose("natural", section, sampling=False)
-    return {q: build(name, "natural", section, {}, q) for q in QUALITIES} | found
+    return {q: build(name, "natural", section, {}, q) for q in QUALITIES} | found | denoisings
+
+
+def _tuned() -> list[dict[str, Any]]:
+    """The settings found on tuning pictures, see `benchmarks.speed.settings`; none before it has run."""
+    path = RESULTS / "settings.json"
+    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
 
 
 def run(side: int, tasks: list[str], count: int, names: list[str] | None) -> None:
-    """The methods (all, or those named) on `count` pictures of every task, as one batch; kept after every row."""
+    """The methods (all, or those named) on `count` pictures of every task, as one batch; kept after every row.
+
+    Rows of other tasks and methods that were measured before on the same pictures stay.
+    """
     pictures = torch.stack([picture for _, picture in held_out(side)][:count])
     prior = priors.load("natural", dtype=torch.bfloat16)
-    rows: list[dict[str, Any]] = []
+    fixed = {"side": side, "pictures": len(pictures), "seed": 0}
+    rows = _before(fixed)
     for name in tasks:
         section, level = TASKS[name]
-        for method, solver in methods(section).items():
+        for method, solver in methods(section, level).items():
             if names is None or method in names:
-                found = _measured(_task(section, side), level, pictures, solver, prior)
+                found = measured(task_of(section, side), level, pictures, solver, prior)
+                rows = [row for row in rows if (row["task"], row["method"]) != (name, method)]
                 rows.append({"task": name, "method": method, **found})
-                save("quality", rows, _table(rows, tasks), side=side, pictures=len(pictures), seed=0)
-    _plot(rows, tasks)
+                print(rows[-1], flush=True)
+                save("quality", rows, _table(rows) + "\n" + _verdict(rows), **fixed)
+    _plot(rows, list(dict.fromkeys(row["task"] for row in rows)))
 
 
-def _measured(task: Task, level: float, clean: Tensor, solver: Solver, prior: iv.Prior) -> dict[str, float]:
+def _before(fixed: Mapping[str, Any]) -> list[dict[str, Any]]:
+    path = RESULTS / "quality.json"
+    if not path.is_file():
+        return []
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return content["rows"] if all(content.get(key) == value for key, value in fixed.items()) else []
+
+
+def measured(task: Task, level: float, clean: Tensor, solver: Solver, prior: iv.Prior) -> dict[str, float]:
+    """Mean PSNR and SSIM of restorations of `clean` [n, 3, s, s] degraded with noise of `level`, calls, seconds."""
     pairs = [task.degrade(picture) for picture in clean]
     y, truth = (torch.stack(parts) for parts in zip(*pairs, strict=True))
     y = y + level * iv.Rng(0, [(i, "noise") for i in range(len(y))]).normal(y)  # pyright: ignore[reportArgumentType]
@@ -86,14 +122,33 @@ def _measured(task: Task, level: float, clean: Tensor, solver: Solver, prior: iv
     return {**means, "forwards": forwards, "backwards": backwards, "seconds": result.stats.seconds}
 
 
-def _table(rows: list[dict[str, Any]], tasks: list[str]) -> str:
+def _table(rows: list[dict[str, Any]]) -> str:
     def cell(row: Mapping[str, Any]) -> str:
         calls = f"{row['forwards']:.0f}" + (f" + {row['backwards']:.0f}" if row["backwards"] else "")
         return f"{row['psnr']:.2f} / {row['ssim']:.3f} ({calls})"
 
     found = {(row["task"], row["method"]): cell(row) for row in rows}
-    names = list(dict.fromkeys(row["method"] for row in rows))
+    names, tasks = (list(dict.fromkeys(row[key] for row in rows)) for key in ("method", "task"))
     return markdown(["PSNR / SSIM (calls)", *tasks], [[m, *(found.get((t, m), "") for t in tasks)] for m in names])
+
+
+def _verdict(rows: list[dict[str, Any]]) -> str:
+    """`fast` beside each method of the published budget: PSNR and SSIM gained, and its share of the network calls."""
+    cells = []
+    for task in dict.fromkeys(row["task"] for row in rows):
+        own = {row["method"]: row for row in rows if row["task"] == task}
+        fast = own.get("fast")
+        line: list[object] = [task]
+        for other in map(own.get, BUDGET):
+            if fast is None or other is None:
+                line.append("")
+                continue
+            gained = [fast[key] - other[key] for key in ("psnr", "ssim")]
+            share = (fast["forwards"] + fast["backwards"]) / (other["forwards"] + other["backwards"])
+            holds = gained[0] >= -SLACK[0] and gained[1] >= -SLACK[1] and share <= 0.5
+            line.append(f"{gained[0]:+.2f} / {gained[1]:+.3f}, {share:.2f} of the calls: {'yes' if holds else 'no'}")
+        cells.append(line)
+    return markdown(["`fast` against", *BUDGET], cells)
 
 
 def _plot(rows: list[dict[str, Any]], tasks: list[str]) -> None:

@@ -64,6 +64,20 @@ class Schedule(ABC):
             low, high = (middle, high) if sigma < noise_to_signal * alpha else (low, middle)
         return high
 
+    def log_grid(self, n: int, first: float, last: float) -> tuple[float, ...]:
+        """n times at which sigma_t / alpha_t falls from `first` to `last` by equal factors, then 0: a solver's `times`.
+
+        With `last` the measurement's noise in the prior's units no step is spent on less noise than the data hold: the
+        levels of Zhang et al. 2021 (arXiv 2008.13751).
+
+        Raises:
+            InputError: ratios that do not fall, or not to more than 0.
+        """
+        check_grid(n, 1.0)
+        if not (0 < last < first < math.inf):
+            raise InputError(f"noise-to-signal ratios must fall, and to more than 0, got {first} to {last}")
+        return (*(self.time_of(first * (last / first) ** (k / max(n - 1, 1))) for k in range(n)), 0.0)
+
 
 class DDPMSchedule(Schedule):
     """The discrete variance-preserving table of DDPM (Ho et al. 2020, arXiv 2006.11239).

@@ -119,7 +119,7 @@ class CTDTM(ScaledPath):
                 moved = (u, weight) if linear else (prediction.eps - free.eps, weight / now.sigma_t**2)
                 transient = [moved]
             x0 = prediction.x0 if linear else prediction.x0 - self.gamma * u
-            return Trial(problem.prior.clamp(x0) if self.clamp else x0, transient, None)
+            return Trial(x0, transient, None, clamp=self.clamp)
 
         unit = reach if linear and self.optimizer != "adam" else 1.0  # to Adam a gradient's size makes no difference
         rule = rule_for(self.optimizer, self.lr / unit, scaling=self.scaling(problem, state, unit))

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from invsolve.core.linalg import row_dot
+from invsolve.core.linalg import row_norm
 from invsolve.core.operator import EMPTY, LinearOperator, Params
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
@@ -17,6 +17,7 @@ from invsolve.core.solver import State
 
 __all__ = [
     "AdamState",
+    "Affine",
     "BlindUpdate",
     "Descent",
     "Parameters",
@@ -32,6 +33,21 @@ BlindUpdate = Literal["joint", "alternating"]
 
 Terms = Sequence[tuple[Tensor, float]]
 """Pairs (d, w) of a cost sum w |d|^2 for each sample; d [N, ...]."""
+
+
+class Affine(NamedTuple):
+    """A cost w |d|^2 of d = a x0 + b wrt + const, which needs no graph of its own.
+
+    Attributes:
+        d: its value [N, ...].
+        weight: w.
+        of_x0, of_wrt: a and b.
+    """
+
+    d: Tensor
+    weight: float
+    of_x0: float
+    of_wrt: float
 
 
 class AdamState(NamedTuple):
@@ -88,11 +104,12 @@ def start_parameters(problem: Problem, n: int, rng: NoiseSource, like: Tensor) -
 
 
 class Descent(NamedTuple):
-    """The misfit [N], dJ/dwrt and the unknown parameters after their update."""
+    """The misfit [N], dJ/dwrt, the unknown parameters after their update, and the estimate of the misfit (no graph)."""
 
     misfit: Tensor
     gradient: Tensor
     parameters: Parameters
+    x0: Tensor
 
 
 def descend(
@@ -103,6 +120,8 @@ def descend(
     weight: float = 1.0,
     transient: Terms = (),
     *,
+    affine: Sequence[Affine] = (),
+    clamp: bool = False,
     blind: BlindUpdate = "joint",
     active: Tensor | None = None,
     retain: bool = False,
@@ -120,44 +139,55 @@ def descend(
         parameters: theta; empty unless the problem is blind.
         weight: of the misfit.
         transient: pairs (d_i, w_i), d_i [N, ...] connected to `wrt`.
+        affine: more of them, without a graph.
+        clamp: take the misfit at the estimate limited to the prior's value range.
         blind: see above.
         active: rows [N] whose theta may move; all if not given.
         retain: keep the graph for further products with the Jacobian.
     """
-    ends, pulls, direct = _cotangents(wrt, transient)
-    data = problem.plain_data
+    ends = [d for d, _ in transient]
+    pulls: list[Tensor | None] = [2.0 * w * d.detach() for d, w in transient]
+    data, prior = problem.plain_data, problem.prior
     if data is not None and type(data.operator).adjoint is not LinearOperator.adjoint:
-        residual = data.y - data.operator(x0.detach())
-        slope = -2.0 * weight * data.operator.adjoint(residual)
-        if x0 is wrt and not ends:
-            gradient = slope
-        else:
+        free = x0.detach()
+        p = prior.clamp(free) if clamp else free
+        residual = data.y - data.operator(p)
+        misfit = row_norm(residual).square()
+        slope = data.operator.adjoint(residual.mul_(-2.0 * weight))
+        if clamp and prior.bounded:
+            slope = torch.ops.aten.hardtanh_backward(slope, free, *prior.value_range)
+        slope = _with(slope, [(term.d, term.weight * term.of_x0) for term in affine])
+        gradient = slope
+        if x0 is not wrt or ends:
             (gradient,) = torch.autograd.grad([x0, *ends], [wrt], [slope, *pulls], retain_graph=retain)
-        return Descent(row_dot(residual, residual), _plus(gradient, direct, wrt), parameters)
+        gradient = _with(gradient, [(term.d, term.weight * term.of_wrt) for term in affine])
+        return Descent(misfit, gradient, parameters, p)
+    for term in affine:
+        if term.of_x0:
+            ends, pulls = [*ends, x0], [*pulls, 2.0 * term.weight * term.of_x0 * term.d]
+    p = prior.clamp(x0) if clamp else x0
     if problem.unknowns is not None and blind == "alternating":
         raw = _leaves(parameters.raw)
-        value = weight * problem.misfit(x0.detach(), raw).sum()
+        value = weight * problem.misfit(p.detach(), raw).sum()
         slopes = torch.autograd.grad(value, list(raw.values()))
         parameters = _moved(problem, parameters, slopes, active)
     raw = _leaves(parameters.raw) if blind == "joint" else dict(parameters.raw)
-    misfit = problem.misfit(x0, raw)
+    misfit = problem.misfit(p, raw)
     leaves = list(raw.values()) if blind == "joint" else []
     value = weight * misfit.sum()
     gradient, *slopes = torch.autograd.grad([value, *ends], [wrt, *leaves], [None, *pulls], retain_graph=retain)
     if slopes:
         parameters = _moved(problem, parameters, slopes, active)
-    return Descent(misfit.detach(), _plus(gradient, direct, wrt), parameters)
+    gradient = _with(gradient, [(term.d, term.weight * term.of_wrt) for term in affine])
+    return Descent(misfit.detach(), gradient, parameters, p.detach())
 
 
-def _cotangents(wrt: Tensor, transient: Terms) -> tuple[list[Tensor], list[Tensor | None], float]:
-    """The graph's ends d_i with dJ/dd_i = 2 w_i d_i, and 2 w of the terms w |wrt|^2, whose gradient needs no graph."""
-    direct = sum((2.0 * w for d, w in transient if d is wrt), 0.0)
-    graphed = [(d, w) for d, w in transient if d is not wrt]
-    return [d for d, _ in graphed], [2.0 * w * d.detach() for d, w in graphed], direct
-
-
-def _plus(gradient: Tensor, weight: float, wrt: Tensor) -> Tensor:
-    return torch.add(gradient, wrt.detach(), alpha=weight) if weight else gradient
+def _with(gradient: Tensor, terms: Terms) -> Tensor:
+    """The gradient and 2 w d of each term (d, w)."""
+    for d, w in terms:
+        if w:
+            gradient = torch.add(gradient, d, alpha=2.0 * w)
+    return gradient
 
 
 def _leaves(raw: Params) -> dict[str, Tensor]:

@@ -112,7 +112,7 @@ class DMPlug(Solver):
                 memory["ended"] = memory["ended"] | inside
             scale = 1.0 / (problem.entries if problem.quadratic else z[0].numel())
             active = None if ended is None else ~memory["ended"]
-            misfit, gradient, theta = descend(
+            misfit, gradient, theta, _ = descend(
                 problem, x0, z, Parameters.of(state), scale, blind=self.blind, active=active
             )
         before = AdamState(memory["z.m"], memory["z.v"], state.k)

@@ -80,9 +80,10 @@ class DPS(ScaledPath):
         with torch.enable_grad():
             x_t = state.x.detach().requires_grad_()
             prediction = problem.prior.predict(x_t, now.t)
-            x0 = problem.prior.clamp(prediction.x0) if self.form == "ancestral" else prediction.x0
-            misfit, gradient, theta = descend(problem, x0, x_t, Parameters.of(state), blind=self.blind)
-        x0, prediction = x0.detach(), prediction.detach()
+            misfit, gradient, theta, x0 = descend(
+                problem, prediction.x0, x_t, Parameters.of(state), clamp=self.form == "ancestral", blind=self.blind
+            )
+        prediction = prediction.detach()
         if self.form == "ddim":
             x = ddim(now, self.eta, x0, prediction.eps, rng)
         else:
@@ -105,7 +106,7 @@ def _ancestral(step: Step, x_t: Tensor, x0: Tensor, learned: Tensor | None, rng:
         return mean
     noise = rng.normal(mean)
     if learned is None:
-        return torch.add(mean, noise, alpha=math.sqrt(variance))
+        return mean.add_(noise, alpha=math.sqrt(variance))
     upper = math.log(1.0 - (step.alpha_t / step.alpha_s) ** 2)
     fraction = (learned + 1.0) / 2.0
     return mean + (0.5 * (fraction * upper + (1.0 - fraction) * math.log(variance))).exp() * noise

@@ -106,7 +106,7 @@ class FreeDoM(ScaledPath):
                 x_t = x.detach().requires_grad_()
                 prediction = problem.prior.predict(x_t, now.t)
                 x0 = problem.prior.clamp(prediction.x0) if self.clamp else prediction.x0
-                misfit, slope, _ = descend(problem, x0, x_t, Parameters(EMPTY, {}))
+                misfit, slope, *_ = descend(problem, x0, x_t, Parameters(EMPTY, {}))
             if self.scale is None:
                 length = gradient_length(problem, misfit, now.alpha_t * self.zeta)
             else:

@@ -100,7 +100,7 @@ class FTM(ScaledPath):
             free = velocity.detach() if free is None else free
             transient = [(velocity - free, self.transient_weight)] if self.transient_weight > 0 else []
             p = x - t * velocity if self.estimate == "path" else prediction.x0
-            return Trial(prior.clamp(p) if self.clamp else p, transient, None)
+            return Trial(p, transient, None, clamp=self.clamp)
 
         parameters = Parameters.of(state, self.n_inner)
         rule = rule_for(self.optimizer, self.lr, scaling=self.scaling(problem, state))

@@ -6,7 +6,7 @@ Every rule works row by row: no sample sees another's gradient, step size or end
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from invsolve.core.checks import InputError
 from invsolve.core.linalg import conjugate_gradient, per_sample, row_dot, row_norm
 from invsolve.core.problem import Problem
-from invsolve.solvers.descent import AdamState, BlindUpdate, Parameters, Terms, adam, descend, keep
+from invsolve.solvers.descent import AdamState, Affine, BlindUpdate, Parameters, Terms, adam, descend, keep
 from invsolve.solvers.scales import ScaleRule, check_length_rule
 from invsolve.solvers.updates import noise_floor
 from invsolve.solvers.walk import Scaling
@@ -34,12 +34,16 @@ class Trial(NamedTuple):
         transient: cost of leaving the unguided path: pairs (d, w) of the sum of w |d|^2, d connected to u.
         carry: whatever the solver wants back of its last trial.
         curvature: v -> H v, a positive semi-definite approximation of d^2 J / du^2, where the solver offers one.
+        affine: more of the transient cost, known without a graph.
+        clamp: whether the terminal cost is that of the estimate limited to the prior's value range.
     """
 
     x0: Tensor
     transient: Terms
     carry: Any
     curvature: Callable[[Tensor], Tensor] | None = None
+    affine: Sequence[Affine] = ()
+    clamp: bool = False
 
 
 class Outcome(NamedTuple):
@@ -213,17 +217,20 @@ def minimise(
             tried = trial(leaf)
             if floor is not None:
                 with torch.no_grad():  # judged at the parameters with which the picture was found
-                    reached = problem.residual_sq(tried.x0, parameters.raw)
+                    seen = problem.prior.clamp(tried.x0) if tried.clamp else tried.x0
+                    reached = problem.residual_sq(seen, parameters.raw)
                 active = reached > floor if active is None else active & (reached > floor)
                 if not bool(active.any()):
                     return Outcome(u, tried.carry, True, reached, parameters)
-            misfit, gradient, parameters = descend(
+            misfit, gradient, parameters, _ = descend(
                 problem,
                 tried.x0,
                 leaf,
                 parameters,
                 weight,
                 tried.transient,
+                affine=tried.affine,
+                clamp=tried.clamp,
                 blind=blind,
                 active=active,
                 retain=rule.second_order,
@@ -231,6 +238,7 @@ def minimise(
         carry = tried.carry
         value = misfit
         if rule.compares:
-            value = weight * misfit + sum(w * row_dot(d.detach(), d.detach()) for d, w in tried.transient)
+            terms = [*tried.transient, *((term.d, term.weight) for term in tried.affine)]
+            value = weight * misfit + sum(w * row_dot(d.detach(), d.detach()) for d, w in terms)
         u = keep(active, rule.update(u, value, gradient, tried.curvature), u)
     return Outcome(u, carry, False, misfit, parameters)

@@ -7,7 +7,7 @@ expected final state against the distance to the unguided path.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -19,7 +19,7 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.descent import BlindUpdate, Parameters, Terms, start_parameters
+from invsolve.solvers.descent import Affine, BlindUpdate, Parameters, start_parameters
 from invsolve.solvers.inner import Optimizer, Trial, check_scaling, minimise, rule_for
 from invsolve.solvers.scales import ScaleRule
 from invsolve.solvers.updates import ddim, ddim_coefficients, noise_floor, start_state
@@ -67,6 +67,9 @@ class NDTM(ScaledPath):
             "estimate"  the clean estimate itself, p = clamp(x0(x_t) + gamma u): one forward, no gradient through the
                         network. With weights "zero" this is the limit in which RB-Modulation works (Rout et al. 2024,
                         arXiv 2405.17401).
+        jacobian_below: steps whose noise-to-signal ratio sigma_t / alpha_t is above it take control "estimate",
+            whatever `control` says: there the estimate hardly depends on the state, and the network's Jacobian is not
+            worth its price. No such steps if None.
         optimizer: of the control: "adam" (published), "gradient" (plain steps), "lbfgs" (no line search; the first step
             is lr dJ/du), or "gauss-newton" (linear operators with Gaussian noise: u - lr H^-1 dJ/du by
             conjugate gradients, each iteration two more input-gradients; the denoiser's Jacobian is taken to be
@@ -95,6 +98,7 @@ class NDTM(ScaledPath):
     start: str = "guided"
     control_start: Literal["zero", "causal"] = "zero"
     control: Control = "network"
+    jacobian_below: float | None = None
     optimizer: Optimizer = "adam"
     lr: float = 0.01
     lr_decay: Literal["linear", "constant"] = "linear"
@@ -119,6 +123,10 @@ class NDTM(ScaledPath):
         check_positive(self.n_cg, "n_cg")
         if self.stop is not None:
             check_positive(self.stop, "stop")
+        if self.jacobian_below is not None:
+            check_positive(self.jacobian_below, "jacobian_below", zero=True)
+            if self.optimizer == "gauss-newton" or self.control_start == "causal":
+                raise InputError("jacobian_below changes what the control is: no causal start, no gauss-newton")
         if self.optimizer == "gauss-newton" and (self.control != "network" or self.aggregate is not None):
             raise InputError("gauss-newton needs control='network' and no aggregate of one's own")
 
@@ -150,6 +158,8 @@ class NDTM(ScaledPath):
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         path = self.path(problem)
         now = path[state.k]
+        if self.jacobian_below is not None and now.sigma_t > self.jacobian_below * now.alpha_t:
+            return replace(self, control="estimate", jacobian_below=None).step(problem, state, rng)
         rate = self.lr * (1.0 - state.k / len(path) if self.lr_decay == "linear" else 1.0)
         rule = rule_for(self.optimizer, rate, self.n_cg, self.scaling(problem, state))
         inner = _Inner(self, problem, state.x, now)
@@ -194,6 +204,8 @@ class _Inner:
         self.free: Prediction | None = None  # the unguided prediction, once it is known
         # at u = 0 the guided call is the unguided one
         self._starts_free = solver.control_start == "zero" and solver.aggregate is None
+        # gamma where c = x + gamma u with a number gamma
+        self._scale = None if solver.aggregate is not None or isinstance(self.gamma, Tensor) else self.gamma
 
     def controlled(self, u: Tensor) -> Tensor:
         """c, the state under the control."""
@@ -212,28 +224,37 @@ class _Inner:
                 self.free = prior.predict(self.x, t)
         if solver.control == "estimate":
             assert self.free is not None
-            x0 = solver.clamped(self.problem, self.free.x0 + self.gamma * u)
-            return Trial(x0, self._moved(u, None), self.free)
+            terms, affine = self._moved(u, None)
+            x0 = self.free.x0 + self.gamma * u
+            return Trial(x0, terms, self.free, affine=affine, clamp=solver.clamp)
         c = self.controlled(u)
         prediction = prior.predict(c, t)
-        detached, transient = prediction.detach(), []
+        detached, terms, affine = prediction.detach(), [], []
         if self.free is None:
             self.free = detached
         if self.free is not detached or not self._starts_free:  # at u = 0 nothing has moved yet
-            transient = self._moved(u, c)
+            terms, affine = self._moved(u, c)
             if self.w_s > 0 and solver.control == "network":
-                transient = [*transient, (prediction.eps - self.free.eps, self.w_s)]
+                if self._scale is not None and prediction.derived:
+                    affine.append(self._noise(u, self._scale, detached.x0, self.free.x0))
+                else:
+                    terms.append((prediction.eps - self.free.eps, self.w_s))
         curvature = (lambda v: self._curvature(c, prediction.x0, v)) if solver.optimizer == "gauss-newton" else None
-        return Trial(solver.clamped(self.problem, prediction.x0), transient, detached, curvature)
+        return Trial(prediction.x0, terms, detached, curvature, affine, solver.clamp)
 
-    def _moved(self, u: Tensor, c: Tensor | None) -> Terms:
+    def _moved(self, u: Tensor, c: Tensor | None) -> tuple[list[tuple[Tensor, float]], list[Affine]]:
         """w_c |gamma^power (c - x)|^2; without `c` (or with the sum as it is) c - x = gamma u."""
         if self.w_c == 0.0:
-            return []
-        if isinstance(self.gamma, Tensor) or self.solver.aggregate is not None:
+            return [], []
+        if self._scale is None:
             moved = self.gamma * u if c is None else c - self.x
-            return [(self.gamma * moved if self.power else moved, self.w_c)]
-        return [(u, self.w_c * self.gamma ** (2 + 2 * self.power))]
+            return [(self.gamma * moved if self.power else moved, self.w_c)], []
+        return [], [Affine(u.detach(), self.w_c * self._scale ** (2 + 2 * self.power), 0.0, 1.0)]
+
+    def _noise(self, u: Tensor, gamma: float, x0: Tensor, free: Tensor) -> Affine:
+        """w_s |eps(c) - eps(x)|^2, the difference being (gamma u - alpha (x0(c) - x0(x))) / sigma."""
+        of_x0, of_u = -self.now.alpha_t / self.now.sigma_t, gamma / self.now.sigma_t
+        return Affine(torch.add(of_u * u.detach(), x0 - free, alpha=of_x0), self.w_s, of_x0, of_u)
 
     def _curvature(self, c: Tensor, x0: Tensor, v: Tensor) -> Tensor:
         """2 gamma [w_T J A^T A J + w_s E^2 + w_c gamma^(2 power)] gamma v, J = dx0/dc, E = (1 - alpha J) / sigma."""

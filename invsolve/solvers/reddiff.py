@@ -91,7 +91,7 @@ class REDdiff(PathSolver):
         prediction = problem.prior.predict(torch.add(now.alpha_t * p, noise, alpha=now.sigma_t), now.t)
         with torch.enable_grad():
             free = p.detach().requires_grad_()
-            misfit, pull, theta = descend(problem, free, free, Parameters.of(state), blind=self.blind)
+            misfit, pull, theta, _ = descend(problem, free, free, Parameters.of(state), blind=self.blind)
         entries = p[0].numel()
         scale = 0.5 / problem.entries if problem.quadratic else 1.0 / entries
         prior_weight = self.lam * self.weight(now) / entries

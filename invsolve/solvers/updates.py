@@ -134,7 +134,7 @@ def ancestral_mean(step: Step, x_t: Tensor, x0: Tensor) -> Tensor:
     forward = step.sigma_t**2 - ratio**2 * step.sigma_s**2
     of_x0 = step.alpha_s * forward / step.sigma_t**2
     of_x_t = ratio * step.sigma_s**2 / step.sigma_t**2
-    return torch.add(of_x0 * x0, x_t, alpha=of_x_t)
+    return (of_x0 * x0).add_(x_t, alpha=of_x_t)
 
 
 def start_state(problem: Problem, n: int, rng: NoiseSource, step: Step, start: str) -> Tensor:

@@ -1,0 +1,69 @@
+"""How many denoisings PnP-HQS needs, found on tuning pictures: where `fast` and `best` of `invsolve restore` come from.
+
+For every number of steps the weight and the first level are searched on a grid about the present table's. `fast` is the
+fewest steps that come within TOLERANCE of the best of the longest runs (50 steps, the budget that papers publish for
+such solvers), `best` those with the highest PSNR among numbers of steps above the table's own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import invsolve as iv
+from benchmarks.common import markdown
+from benchmarks.speed.pairs import save
+from benchmarks.speed.quality import TASKS, measured, task_of
+from invsolve import priors
+from invsolve.restoration.presets import build
+from invsolve.solvers import PnPHQS
+from invsolve.tune.pictures import crops
+
+__all__ = ["run"]
+
+STEPS = (2, 3, 4, 6, 8, 12, 16, 24, 36, 50)
+WEIGHTS, LEVELS = (0.4, 1.0, 2.5), (0.3, 1.0, 3.0)
+TOLERANCE = {"psnr": 0.05, "ssim": 0.0025}
+
+
+def run(images: Path, tasks: list[str], count: int, size: int) -> None:
+    """Search on `count` crops of `size` pixels of the pictures in a folder; kept after every task."""
+    pictures = crops(images, count, size)
+    prior = priors.load("natural", dtype=torch.bfloat16)
+    rows: list[dict[str, Any]] = []
+    for name in tasks:
+        rows += _curve(name, pictures, prior)
+        table = markdown(["task", "steps", "lam", "sigma_start", "PSNR", "SSIM", ""], [_cells(row) for row in rows])
+        save("settings", rows, table, crops=count, size=size, tolerance=TOLERANCE)
+
+
+def _curve(name: str, pictures: Tensor, prior: iv.Prior) -> list[dict[str, Any]]:
+    """The best settings for each number of steps, and which of them are `fast` and `best`."""
+    section, level = TASKS[name]
+    table = build("pnp-hqs", "natural", section, {})
+    assert isinstance(table, PnPHQS)
+    rows = []
+    for n in STEPS:
+        found = []
+        for weight in WEIGHTS:
+            for first in LEVELS:
+                settings = {"lam": float(f"{weight * table.lam:.3g}"), "sigma_start": first * table.sigma_start}
+                settings["sigma_start"] = float(f"{max(settings['sigma_start'], 2 * level):.3g}")
+                solver = PnPHQS(n_steps=n, turns=True, **settings)
+                scores = measured(task_of(section, pictures.shape[-1]), level, pictures, solver, prior)
+                found.append({"task": name, "n_steps": n, **settings, "psnr": scores["psnr"], "ssim": scores["ssim"]})
+        rows.append(max(found, key=lambda row: row["psnr"]))
+        print(rows[-1], flush=True)
+    last = rows[-1]
+    enough = [row for row in rows if all(row[key] >= last[key] - slack for key, slack in TOLERANCE.items())]
+    enough[0]["quality"] = "fast"
+    max((row for row in rows if row["n_steps"] > table.n_steps), key=lambda row: row["psnr"])["quality"] = "best"
+    return rows
+
+
+def _cells(row: dict[str, Any]) -> list[object]:
+    own = [row[key] for key in ("task", "n_steps", "lam", "sigma_start")]
+    return [*own, f"{row['psnr']:.2f}", f"{row['ssim']:.4f}", row.get("quality", "")]
