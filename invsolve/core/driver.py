@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -202,7 +203,7 @@ def _check_sizes(n_items: int, samples: int, items: Sequence[Hashable], microbat
     if n_items < 1:
         raise InputError("the problem has no measurement: y must have at least one row")
     for name, value in (("samples", samples), ("microbatch", microbatch)):
-        if value is not None and (not isinstance(value, int) or value < 1):
+        if value is not None and (not isinstance(value, Integral) or value < 1):
             raise InputError(f"{name} must be a whole number of at least 1, got {value}")
     if len(items) != n_items:
         raise InputError(f"items must name each of the {n_items} measurements, got {len(items)} names")
