@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -120,7 +121,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    results: dict[str, Any] = {"environment": json.loads(environment())}
+    results: dict[str, Any] = {"environment": json.loads(environment()), "load at the start": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as folder:
         if "throughput" in args.parts:
             rounds = [[timed(Path(folder) / f"{i} {n}", n) for n in (1, 2)] for i in range(args.rounds)]
