@@ -7,7 +7,7 @@ import torch
 import toy
 
 import invsolve as iv
-from invsolve import costs, operators, solvers
+from invsolve import costs, operators, priors, solvers
 from invsolve.core.cost import Likelihood
 
 
@@ -34,6 +34,28 @@ def test_an_unknown_noise_level_is_found_beside_the_picture():
     block = iv.Unknown((1,), "softplus", torch.tensor([1.0]), lr=0.1, penalty=operators.near(0.2, 0.1))
     levels = found(likelihood, block, "sigma", weight=0.05, n_steps=60)
     assert ((levels > 0.03) & (levels < 0.4)).all(), levels  # it starts at 1.31
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        solvers.NDTM(n_steps=30, n_inner=3, lr=0.05, start="random"),
+        solvers.DPS(n_steps=100, zeta=0.1),
+        solvers.REDdiff(n_steps=100, lr=0.05, lam=1.0, start="random"),
+        solvers.DMPlug(n_iterations=80, lr=0.05),
+    ],
+)
+def test_an_unknown_mask_offset_is_found(solver):
+    prior = priors.GaussianPrior(torch.full((1, 16, 16), 0.6), 0.01)
+    rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    disc = ((rows - 7.5).square() + (columns - 7.5).square() > 16).float()
+    operator = operators.ShiftedMask((1, 16, 16), disc)
+    offset = torch.tensor([[1.5, -1.0], [-0.8, 2.0]], dtype=torch.float64)
+    clean = prior.sample(2, iv.Rng(1))
+    y = operator(clean, {"offset": offset}) + 0.02 * iv.Rng(2).normal(clean)
+    unknowns = iv.Unknowns({"offset": iv.Unknown((2,), initial=torch.zeros(2), lr=0.1)})
+    result = iv.solve(iv.Problem(prior, costs.GaussianLikelihood(operator, y, 0.02), unknowns), solver)
+    assert ((result.theta["offset"][:, 0] - offset).abs() < 0.3).all()
 
 
 def test_penalties_are_what_they_say():
