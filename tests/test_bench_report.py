@@ -176,6 +176,15 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
     assert main(["bench", "run", suite, "--workers", "0"]) == 2
 
 
+def test_failures_beyond_those_shown_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr("invsolve.bench.report.FAILURES", 2)
+    with Store.writing(tmp_path / "store") as store:
+        run(toy(tmp_path, TOML.replace("samples = 4", "seconds = 1e-6")), store, only=["solver=ddnm"])
+    text = write_report(tmp_path / "store").read_text()
+    assert "The first 2 of 6" in text
+    assert text.count('<details class="failure">') == 2
+
+
 def test_a_browser_sorts_compares_and_shows_it_on_a_phone(folder):
     sync_api = pytest.importorskip("playwright.sync_api")
     found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))

@@ -34,6 +34,9 @@ from invsolve.metrics import metric_named
 
 __all__ = ["write_report"]
 
+FAILURES = 500
+"""Failures that the page shows with their traceback."""
+
 WHITE = 0.25
 """Absolute error, or standard deviation, that is white in the maps."""
 
@@ -93,7 +96,7 @@ def _context(store: Store, found: list[Table], items: dict[str, Any], again: lis
     failures = store.db.execute(
         "SELECT u.hash, u.item, u.task, u.solver, u.seed, o.status, o.error, o.traceback FROM units u "
         "JOIN outcomes o ON o.unit = u.hash WHERE u.active = 1 AND o.status != 'ok' "
-        "ORDER BY o.status, u.place LIMIT 500"
+        "ORDER BY o.status, u.place"
     ).fetchall()
     used = store.db.execute(
         "SELECT e.content, count(*) AS units FROM outcomes o JOIN units u ON u.hash = o.unit "
@@ -104,7 +107,8 @@ def _context(store: Store, found: list[Table], items: dict[str, Any], again: lis
         "suite": store.meta("suite"),
         "tables": [_table(table, again) for table in found],
         "metrics": [_metric(name, notes.get(name, "")) for name in about["metrics"]],
-        "failures": [dict(row) for row in failures],
+        "failures": [dict(row) for row in failures[:FAILURES]],
+        "failed": len(failures),
         "environments": [{**json.loads(row["content"]), "units": row["units"]} for row in used],
         "toml": store.meta("source"),
         "again": shlex.join(again),
