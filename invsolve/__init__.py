@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from invsolve.core.driver import Progress, solve
     from invsolve.core.operator import LinearOperator, Operator, SVDOperator
     from invsolve.core.prior import Prediction, Prior
-    from invsolve.core.problem import Problem, Unknown, Unknowns
+    from invsolve.core.problem import Problem
     from invsolve.core.result import Result, Stats
     from invsolve.core.rng import NoiseSource, Rng
     from invsolve.core.schedule import (
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         VPSchedule,
     )
     from invsolve.core.solver import Info, Needs, Solver, State
+    from invsolve.core.unknowns import Unknown, Unknowns
     from invsolve.reconstructor import as_reconstructor
     from invsolve.restoration import restore
 
@@ -48,7 +49,7 @@ _HOMES = {
     "invsolve.core.driver": ("Progress", "solve"),
     "invsolve.core.operator": ("LinearOperator", "Operator", "SVDOperator"),
     "invsolve.core.prior": ("Prediction", "Prior"),
-    "invsolve.core.problem": ("Problem", "Unknown", "Unknowns"),
+    "invsolve.core.problem": ("Problem",),
     "invsolve.core.result": ("Result", "Stats"),
     "invsolve.core.rng": ("NoiseSource", "Rng"),
     "invsolve.core.schedule": (
@@ -60,6 +61,7 @@ _HOMES = {
         "VPSchedule",
     ),
     "invsolve.core.solver": ("Info", "Needs", "Solver", "State"),
+    "invsolve.core.unknowns": ("Unknown", "Unknowns"),
     "invsolve.reconstructor": ("as_reconstructor",),
     "invsolve.restoration": ("restore",),
 }

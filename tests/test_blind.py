@@ -88,6 +88,13 @@ def test_a_blind_run_resumes_bit_for_bit(name, tmp_path):
     assert torch.equal(resumed.theta["gain"], whole.theta["gain"])
 
 
+def test_a_penalty_that_is_not_a_samples_own_and_a_negative_step_are_refused():
+    with pytest.raises(iv.ShapeError, match=r"penalty on gain.*shape \[2\], got \[\]"):
+        iv.solve(problem(penalty=lambda gain: gain.sum()), toy.quick("dps"))
+    with pytest.raises(iv.InputError, match="lr"):
+        iv.Unknown((1,), lr=-0.1)
+
+
 def test_a_penalty_pulls_the_parameter():
     free = iv.solve(problem(), SOLVERS["ndtm"]).theta["gain"]
     strict = problem(penalty=lambda gain: 1e4 * (gain - 1.0).square().sum(1))

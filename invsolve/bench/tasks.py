@@ -13,8 +13,9 @@ from invsolve.bench.suite import TaskSpec
 from invsolve.core.checks import InputError
 from invsolve.core.operator import LinearOperator, Operator
 from invsolve.core.prior import Prior
-from invsolve.core.problem import Problem, Unknown, Unknowns
+from invsolve.core.problem import Problem
 from invsolve.core.rng import Rng
+from invsolve.core.unknowns import Unknown, Unknowns
 from invsolve.restoration.tasks import Deblur, Denoise, Inpaint, Superres, Task
 
 __all__ = ["KINDS", "Measurement", "check_options", "measure", "section"]

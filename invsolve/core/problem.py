@@ -2,86 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from invsolve.core.checks import CapabilityError, InputError
 from invsolve.core.cost import Likelihood, TerminalCost, broadcast_sigma, linear_gaussian
 from invsolve.core.linalg import real_dtype
 from invsolve.core.operator import EMPTY, LinearOperator, Params, Shape
 from invsolve.core.prior import Prior
-from invsolve.core.rng import NoiseSource
+from invsolve.core.unknowns import Unknowns
 
-__all__ = ["LinearData", "Problem", "Unknown", "Unknowns"]
+__all__ = ["LinearData", "Problem"]
 
 Made = TypeVar("Made")
-
-_PARAMETRISATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "identity": lambda raw: raw,
-    "softmax": lambda raw: raw.flatten(1).softmax(1).view_as(raw),
-    "softplus": F.softplus,
-    "sigmoid": torch.sigmoid,
-}
-
-
-@dataclass(frozen=True, eq=False)
-class Unknown:
-    """One unknown operator parameter.
-
-    Args:
-        shape: of the parameter for one sample.
-        parametrisation: "softmax" (non-negative, sums to one: a kernel), "softplus" (a positive number), "sigmoid" (in
-            (0, 1)) or "identity".
-        initial: raw (unconstrained) starting values of that shape; standard normal draws where None.
-        penalty: constrained values [N, *shape] -> [N], added to the energy.
-        lr: step size of its own Adam.
-    """
-
-    shape: Shape
-    parametrisation: str = "identity"
-    initial: Tensor | None = None
-    penalty: Callable[[Tensor], Tensor] | None = None
-    lr: float = 0.01
-
-    def __post_init__(self) -> None:
-        if self.parametrisation not in _PARAMETRISATIONS:
-            raise InputError(f"parametrisation is one of {sorted(_PARAMETRISATIONS)}, got {self.parametrisation!r}")
-        if self.initial is not None and tuple(self.initial.shape) != tuple(self.shape):
-            raise InputError(f"initial values of shape {list(self.shape)} expected, got {list(self.initial.shape)}")
-
-    def constrain(self, raw: Tensor) -> Tensor:
-        """Raw values [N, *shape] -> admissible ones."""
-        return _PARAMETRISATIONS[self.parametrisation](raw)
-
-
-@dataclass(frozen=True, eq=False)
-class Unknowns:
-    """The unknown operator parameters of a blind problem, by name."""
-
-    blocks: Mapping[str, Unknown]
-
-    def init(self, n: int, rng: NoiseSource, like: Tensor) -> dict[str, Tensor]:
-        """Raw starting values [n, *shape], drawn in the order of the names given."""
-        raw = {}
-        for name, block in self.blocks.items():
-            empty = like.new_empty((n, *block.shape))
-            raw[name] = rng.normal(empty) if block.initial is None else block.initial.to(empty).expand_as(empty).clone()
-        return raw
-
-    def constrain(self, raw: Params) -> dict[str, Tensor]:
-        """Raw values -> the parameters the operator takes."""
-        return {name: block.constrain(raw[name]) for name, block in self.blocks.items()}
-
-    def penalty(self, theta: Params) -> Tensor | float:
-        """The sum of the penalties, [N]."""
-        terms = [block.penalty(theta[name]) for name, block in self.blocks.items() if block.penalty is not None]
-        return sum(terms[1:], terms[0]) if terms else 0.0
 
 
 class LinearData(NamedTuple):

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from invsolve import operators as ops
 from invsolve.core.operator import Operator
-from invsolve.core.problem import Unknown, Unknowns
 from invsolve.core.rng import Rng
+from invsolve.core.unknowns import Unknown, Unknowns
 
 __all__ = ["EXAMPLES", "Example", "example"]
 

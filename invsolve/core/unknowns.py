@@ -1,0 +1,91 @@
+"""Unknown operator parameters: what a blind problem estimates beside the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from invsolve.core.checks import InputError, ShapeError, check_positive
+from invsolve.core.operator import Params, Shape
+from invsolve.core.rng import NoiseSource
+
+__all__ = ["Unknown", "Unknowns"]
+
+_PARAMETRISATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": lambda raw: raw,
+    "softmax": lambda raw: raw.flatten(1).softmax(1).view_as(raw),
+    "softplus": F.softplus,
+    "sigmoid": torch.sigmoid,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Unknown:
+    """One unknown operator parameter.
+
+    Args:
+        shape: of the parameter for one sample.
+        parametrisation: "softmax" (non-negative, sums to one: a kernel), "softplus" (a positive number), "sigmoid" (in
+            (0, 1)) or "identity".
+        initial: raw (unconstrained) starting values of that shape; standard normal draws where None.
+        penalty: constrained values [N, *shape] -> [N], added to the energy.
+        lr: step size of its own Adam; 0 leaves it as it begins.
+    """
+
+    shape: Shape
+    parametrisation: str = "identity"
+    initial: Tensor | None = None
+    penalty: Callable[[Tensor], Tensor] | None = None
+    lr: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.parametrisation not in _PARAMETRISATIONS:
+            raise InputError(f"parametrisation is one of {sorted(_PARAMETRISATIONS)}, got {self.parametrisation!r}")
+        check_positive(self.lr, "lr", zero=True)
+        if self.initial is not None and tuple(self.initial.shape) != tuple(self.shape):
+            raise InputError(f"initial values of shape {list(self.shape)} expected, got {list(self.initial.shape)}")
+
+    def constrain(self, raw: Tensor) -> Tensor:
+        """Raw values [N, *shape] -> admissible ones."""
+        return _PARAMETRISATIONS[self.parametrisation](raw)
+
+
+@dataclass(frozen=True, eq=False)
+class Unknowns:
+    """The unknown operator parameters of a blind problem, by name."""
+
+    blocks: Mapping[str, Unknown]
+
+    def init(self, n: int, rng: NoiseSource, like: Tensor) -> dict[str, Tensor]:
+        """Raw starting values [n, *shape], drawn in the order of the names given."""
+        raw = {}
+        for name, block in self.blocks.items():
+            empty = like.new_empty((n, *block.shape))
+            raw[name] = rng.normal(empty) if block.initial is None else block.initial.to(empty).expand_as(empty).clone()
+        return raw
+
+    def constrain(self, raw: Params) -> dict[str, Tensor]:
+        """Raw values -> the parameters the operator takes."""
+        return {name: block.constrain(raw[name]) for name, block in self.blocks.items()}
+
+    def penalty(self, theta: Params) -> Tensor | float:
+        """The sum of the penalties, [N].
+
+        Raises:
+            ShapeError: a penalty is not one number for each sample.
+        """
+        total = 0.0
+        for name, block in self.blocks.items():
+            if block.penalty is not None:
+                term = block.penalty(theta[name])
+                if tuple(term.shape) != (len(theta[name]),):
+                    raise ShapeError(
+                        f"the penalty on {name} must return one number for each sample, shape [{len(theta[name])}], "
+                        f"got {list(term.shape)}: sum over every dimension but the first"
+                    )
+                total = total + term
+        return total
