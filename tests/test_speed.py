@@ -13,13 +13,13 @@ from benchmarks.speed.published import published_ndtm
 from invsolve import costs, operators, priors, solvers
 from invsolve.core.checks import InputError
 from invsolve.core.operator import LinearOperator
-from invsolve.core.prior import Calls, CountingPrior, Prediction
+from invsolve.core.prior import Calls, CountingPrior, Prediction, Prior, WrappedPrior
 from invsolve.core.schedule import path
 from invsolve.priors.adm import ADMUNet
 from invsolve.priors.adm_config import ADMConfig
 from invsolve.restoration import pace, restore
 from invsolve.restoration.presets import QUALITIES, build, choose, table
-from invsolve.solvers.descent import Parameters, descend
+from invsolve.solvers.descent import Affine, Parameters, descend
 from invsolve.solvers.updates import ddim, guided_ddim
 
 MASK = torch.rand(1, 4, 4, generator=torch.Generator().manual_seed(0)) > 0.4
@@ -47,6 +47,41 @@ def test_the_formula_of_a_linear_misfit_is_its_gradient(name):
     (want,) = torch.autograd.grad((3.0 * misfit + 0.7 * (0.5 * x).square().flatten(1).sum(1)).sum(), x)
     assert torch.allclose(found.gradient, want, rtol=1e-10, atol=1e-10)
     assert torch.allclose(found.misfit, misfit.detach(), rtol=1e-10)
+
+
+@pytest.mark.parametrize("formula", [True, False])
+def test_terms_without_a_graph_and_limits_of_the_estimate_have_the_gradient_of_the_whole(formula):
+    p = problem(OPERATORS["inpainting"]())
+    if not formula:  # another cost than a linear Gaussian likelihood
+        p = iv.Problem(p.prior, costs.FunctionCost(lambda x: x.square().flatten(1).sum(1)))
+    p.prior.bounded = True
+    x = iv.Rng(2).normal(p.empty(3)).requires_grad_()
+    x0, anchor = 1.5 * x.sin(), torch.ones_like(x)
+    term = Affine((0.3 * x0 - 0.4 * x + anchor).detach(), 0.7, 0.3, -0.4)
+    found = descend(p, x0, x, Parameters({}, {}), 2.0, affine=[term], clamp=True)
+    again = 1.5 * x.sin()
+    assert (again.abs() > 1).any()
+    assert torch.equal(found.x0, again.detach().clamp(-1, 1))
+    whole = 2.0 * p.misfit(again.clamp(-1, 1), {}).sum() + 0.7 * (0.3 * again - 0.4 * x + anchor).square().sum()
+    (want,) = torch.autograd.grad(whole, x)
+    assert torch.allclose(found.gradient, want, rtol=1e-10, atol=1e-10)
+
+
+class Noisy(WrappedPrior):
+    """The other prior, its noise an output instead of a formula."""
+
+    def predict(self, x_t, t):
+        found = Prior.predict(self.prior, x_t, t)
+        assert found.derived
+        return Prediction(found.x0, found.eps)
+
+
+def test_ndtm_takes_the_same_steps_whether_the_noise_is_an_output_or_a_formula():
+    p = problem(OPERATORS["blur"]())
+    solver = solvers.NDTM(n_steps=4, n_inner=3, weights="ddim", weight=5.0, gamma=0.7, lr=0.05)
+    other = iv.Problem(Noisy(p.prior), p.cost)
+    assert not Noisy(p.prior).predict(p.empty(1), 0.5).derived
+    assert torch.allclose(iv.solve(other, solver).samples, iv.solve(p, solver).samples, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", OPERATORS)
