@@ -76,11 +76,15 @@ class Noisy(WrappedPrior):
         return Prediction(found.x0, found.eps)
 
 
-def test_ndtm_takes_the_same_steps_whether_the_noise_is_an_output_or_a_formula():
-    p = problem(OPERATORS["blur"]())
-    solver = solvers.NDTM(n_steps=4, n_inner=3, weights="ddim", weight=5.0, gamma=0.7, lr=0.05)
+@pytest.mark.parametrize(
+    "solver",
+    [solvers.NDTM(n_steps=4, n_inner=3, weights="ddim", weight=5.0, gamma=0.7, lr=0.05), solvers.DDRM(eta_b=0.7)],
+    ids=lambda s: s.name,
+)
+def test_steps_are_the_same_whether_the_noise_is_an_output_or_a_formula(solver):
+    p = problem(OPERATORS["inpainting"]())
     other = iv.Problem(Noisy(p.prior), p.cost)
-    assert not Noisy(p.prior).predict(p.empty(1), 0.5).derived
+    assert not other.prior.predict(p.empty(1), 0.5).derived
     assert torch.allclose(iv.solve(other, solver).samples, iv.solve(p, solver).samples, rtol=0, atol=1e-9)
 
 

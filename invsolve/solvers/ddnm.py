@@ -68,10 +68,10 @@ class DDNM(PathSolver):
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now = self.path(problem)[state.k]
         prediction = problem.prior.predict(state.x, now.t)
-        x0, eps = prediction.x0, prediction.eps
         if self.noisy:
-            x = spectral_step(problem, now, self.eta, 1.0, x0, eps, state.memory["y"], rng)
-            return State(x, state.k + 1, memory=state.memory), Info(x0)
+            x = spectral_step(problem, now, self.eta, 1.0, state.x, prediction, state.memory["y"], rng)
+            return State(x, state.k + 1, memory=state.memory), Info(prediction.x0)
+        x0, eps = prediction.x0, prediction.eps
         operator, y, _ = problem.linear_data
         x0 = x0 + operator.pinv(y - operator(x0))
         if now.sigma_s == 0.0:

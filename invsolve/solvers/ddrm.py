@@ -15,6 +15,7 @@ from torch import Tensor
 from invsolve.core.checks import InputError, check_share
 from invsolve.core.linalg import per_sample
 from invsolve.core.operator import SVDOperator
+from invsolve.core.prior import Prediction
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
@@ -99,7 +100,7 @@ class DDRM(PathSolver):
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now = self.path(problem)[state.k]
         prediction = problem.prior.predict(state.x, now.t)
-        x = spectral_step(problem, now, self.eta, self.eta_b, prediction.x0, prediction.eps, state.memory["y"], rng)
+        x = spectral_step(problem, now, self.eta, self.eta_b, state.x, prediction, state.memory["y"], rng)
         return State(x, state.k + 1, memory=state.memory), Info(prediction.x0)
 
 
@@ -153,22 +154,40 @@ class _Spectrum(NamedTuple):
 
 
 def spectral_step(
-    problem: Problem, step: Step, eta: float, eta_b: float, x0: Tensor, eps: Tensor, y_: Tensor, rng: NoiseSource
+    problem: Problem,
+    step: Step,
+    eta: float,
+    eta_b: float,
+    x_t: Tensor,
+    prediction: Prediction,
+    y_: Tensor,
+    rng: NoiseSource,
 ) -> Tensor:
     """x_s by the three cases of `DDRM`; `y_` = U^T y, [N, n]."""
     operator, level = svd_operator(problem), step.sigma_s / step.alpha_s
     own = problem.once((_Spectrum, eta, eta_b), lambda: _Spectrum.of(problem, eta, eta_b, y_))
-    c0, e, rest = operator.Vt(x0), operator.Vt(eps), (1.0 - eta**2) ** 0.5 * level
-    c = torch.addcmul(own.data, own.kept, c0)
+    c0, rest = operator.Vt(prediction.x0), (1.0 - eta**2) ** 0.5 * level
     if level >= own.level:
-        c.addcmul_(own.null, e, value=rest)
+        c = _strong(own, step, operator, c0, rest, x_t, prediction)
         spread = torch.add(own.loss, own.free, alpha=level**2).clamp_min_(0.0).sqrt_()
     else:
-        pull = torch.addcmul((own.y - own.s * c0).mul_(own.precision), own.null, e)
-        weak = torch.add(c0, pull, alpha=rest)
+        pull = (own.y - own.s * c0).mul_(own.precision)
+        weak = torch.add(c0, torch.addcmul(pull, own.null, operator.Vt(prediction.eps)), alpha=rest)
         strong = (own.threshold <= level).to(own.s)
-        c = torch.addcmul(weak, strong, c - weak)
+        c = torch.addcmul(weak, strong, torch.addcmul(own.data, own.kept, c0) - weak)
         spread = (own.loss + level**2).clamp_min_(0.0).sqrt_().sub_(eta * level).mul_(strong).add_(eta * level)
     if level > 0.0:
-        c.addcmul_(spread, operator.Vt(rng.normal(x0)))
+        c.addcmul_(spread, operator.Vt(rng.normal(x_t)))
     return operator.V(c).mul_(step.alpha_s)
+
+
+def _strong(
+    own: _Spectrum, step: Step, operator: SVDOperator, c0: Tensor, rest: float, x_t: Tensor, prediction: Prediction
+) -> Tensor:
+    """The mean of c where all measured directions are strongly measured."""
+    if not prediction.derived:
+        c = torch.addcmul(own.data, own.kept, c0)
+        return c.addcmul_(own.null, operator.Vt(prediction.eps), value=rest)
+    share = rest / step.sigma_t  # e = (V^T x_t - alpha_t c0) / sigma_t, put in without being worked out
+    c = torch.addcmul(own.data, torch.sub(own.kept, own.null, alpha=share * step.alpha_t), c0)
+    return c.addcmul_(own.null, operator.Vt(x_t), value=share)
