@@ -1,6 +1,6 @@
 """(f) Scale rules on inverse problems: DPS and NDTM guided by adaptive lengths, in restoring digits.
 
-Every rule has one number, tuned by the mean PSNR on 20 digits of the split "judge" on a grid of factors of two, once
+Every rule has one number, tuned by the mean PSNR on 10 digits of the split "judge" on a grid of factors of two, once
 for all tasks together and once for each, and reported on 50 digits of the split "test". Neither trained the prior.
 """
 
@@ -22,7 +22,7 @@ from invsolve import costs, operators, priors, solvers
 from invsolve.diagnostics.lines import Panel, line_figure
 from invsolve.solvers.scales import AdaptiveScale, FixedScale
 
-SIGMA, TUNING, REPORTED, SHAPE = 0.05, 20, 50, (1, 16, 16)
+SIGMA, TUNING, REPORTED, SHAPE = 0.05, 10, 50, (1, 16, 16)
 FACTORS = tuple(2.0**k for k in range(-3, 4))
 """The grid about each rule's middle."""
 

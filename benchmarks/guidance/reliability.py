@@ -37,7 +37,7 @@ def counterexample() -> tuple[list[list[str]], list[list[str]]]:
         "w = A^-2": lambda a: a**-2.0,
     }
     for (name, frequency), predicted in zip(regimes.items(), ("1", "1/2", "0", "-1"), strict=True):
-        ends = [oscillation(a, frequency(a)) for a in (2.0**-2, 2.0**-6)]
+        ends = [oscillation(a, frequency(a)) for a in (2.0**-3, 2.0**-6)]
         slope = math.log(ends[1].error / ends[0].error) / math.log(ends[1].kl / ends[0].kl)
         slopes.append([name, predicted, f"{slope:.3f}"])
     return rows, slopes
