@@ -10,6 +10,8 @@ from torch import Tensor
 
 import invsolve as iv
 from invsolve import costs, priors, solvers
+from invsolve.core.prior import Prediction
+from invsolve.core.schedule import path
 from invsolve.costs.classifier import ClassifierCost
 from invsolve.costs.reward import RewardCost
 from invsolve.solvers.scales import (
@@ -24,6 +26,7 @@ from invsolve.solvers.scales import (
     geoguide,
     parse_scale,
 )
+from invsolve.solvers.updates import limited
 
 NORMS = torch.tensor([0.2, 1.0, 5.0], dtype=torch.float64)
 CENTRE = torch.tensor([0.4, -0.3], dtype=torch.float64)
@@ -212,6 +215,18 @@ def test_the_stability_limit_is_where_euler_maruyama_diverges_at_first() -> None
         peaks.append(max(biggest))
     assert peaks[0] < 10
     assert peaks[1] > 1e6
+
+
+def test_a_limited_estimate_still_belongs_to_its_state() -> None:
+    prior = gaussian()
+    prior.value_range, prior.bounded = (-1.0, 1.0), True
+    problem, step = iv.Problem(prior), path(prior.schedule, 10)[4]
+    x0 = torch.tensor([[0.3, -0.9], [4.0, -0.2]], dtype=torch.float64)
+    eps = torch.tensor([[1.0, 0.5], [-0.7, 0.1]], dtype=torch.float64)
+    out = limited(problem, step, Prediction(x0, eps))
+    assert torch.equal(out.x0, x0.clamp(-1, 1))
+    assert torch.allclose(step.alpha_t * out.x0 + step.sigma_t * out.eps, step.alpha_t * x0 + step.sigma_t * eps)
+    assert torch.equal(out.eps[0], eps[0])
 
 
 class Single(priors.Prior):
