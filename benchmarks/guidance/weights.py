@@ -39,7 +39,7 @@ from invsolve.priors.guidance_weights import (
     mean_weight,
 )
 
-SEEDS, SAMPLES, STEPS = 3, 2000, 250
+SEEDS, SAMPLES, STEPS = 3, 3000, 250
 DIGITS_STEPS, MEANS = 20, (1.5, 2.5, 5.0)
 TIMES = tuple(1.0 + (1e-3 - 1.0) * i / STEPS for i in range(STEPS + 1))
 TABLE_4 = [
