@@ -130,8 +130,8 @@ def main() -> None:
     text = "\n".join(
         [
             f"{REPORTED} digits, noise {SIGMA:g}: PSNR in dB (|y - A x| / (sqrt(m) sigma), 1 is the noise) at one "
-            "number for all tasks, the mean over tasks, the same at a number tuned for each task, and the mean gain with "
-            "its standard error over digits. DPS: 100 forwards; NDTM: 25 steps of 4.\n",
+            "number for all tasks, the mean over tasks, the same at a number tuned for each task, and the mean gain "
+            "with its standard error over digits. DPS: 100 forwards; NDTM: 25 steps of 4.\n",
             markdown(head, rows),
         ]
     )

@@ -119,7 +119,7 @@ def critical_scale(scales: Sequence[float], diversities: Sequence[float], level:
 def collapse_figure(
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], path: str | Path, level: float = 0.2
 ) -> dict[str, float]:
-    """Draw diversity over the scale, one line a method, with the critical scale of each marked.
+    """Draw diversity over the scale, one line a method, with the critical scale of each in the legend.
 
     Args:
         curves: (scales, diversities) by method.
@@ -131,9 +131,12 @@ def collapse_figure(
     """
     found = {label: critical_scale(*curve, level) for label, curve in curves.items()}
     ends = [min(min(s) for s, _ in curves.values()), max(max(s) for s, _ in curves.values())]
-    lines = {**curves, "no collapse above": (ends, [0.4, 0.4]), "collapse below": (ends, [0.1, 0.1])}
-    marks = {f"{label}: {scale:.1f}": (scale, level) for label, scale in found.items() if math.isfinite(scale)}
-    line_figure([Panel("collapse", "guidance scale", "diversity (mode entropy)", lines, "x", marks)], path)
+    told = {
+        k: f"{k}: {f'below {level:g} from {v:.1f}' if math.isfinite(v) else 'stays above'}" for k, v in found.items()
+    }
+    lines = {told[label]: curve for label, curve in curves.items()}
+    lines |= {"no collapse above": (ends, [0.4, 0.4]), "collapse below": (ends, [0.1, 0.1])}
+    line_figure([Panel("collapse", "guidance scale", "diversity (mode entropy)", lines, "x")], path)
     return found
 
 

@@ -31,13 +31,14 @@ class Panel:
 def line_figure(panels: Sequence[Panel], path: str | Path) -> None:
     """Draw panels side by side; the ending of `path` picks the format.
 
-    More than ten lines repeat their colours with another stroke. Panels with the same labels share one legend.
+    More than ten lines repeat their colours with another stroke. Panels with the same labels, and one panel
+    with more than four, have their legend beside them.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shared = len(panels) > 1 and len({tuple(panel.lines) for panel in panels}) == 1
-    figure = Figure(figsize=(4.6 * len(panels) + 1.6 * shared, 3.6), layout="constrained")
+    shared = len({tuple(panel.lines) for panel in panels}) == 1 and max(len(panels), len(panels[0].lines) - 3) > 1
+    figure = Figure(figsize=(4.6 * len(panels) + 2.0 * shared, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for i, (label, (xs, ys)) in enumerate(panel.lines.items()):
