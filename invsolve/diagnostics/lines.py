@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = ["Panel", "line_figure"]
@@ -17,7 +17,6 @@ class Panel:
         title, x, y: texts.
         lines: (x values, y values) by label; labels that start with "_" stay out of the legend.
         log: axes on a logarithmic scale: "", "x", "y" or "xy".
-        marks: (x, y) of a marked point by label.
     """
 
     title: str
@@ -25,7 +24,6 @@ class Panel:
     y: str
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
     log: str = ""
-    marks: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def line_figure(panels: Sequence[Panel], path: str | Path) -> None:
@@ -44,9 +42,6 @@ def line_figure(panels: Sequence[Panel], path: str | Path) -> None:
         for i, (label, (xs, ys)) in enumerate(panel.lines.items()):
             marker, stroke = "." if len(xs) < 40 else None, ("-", "--", ":")[i // 10 % 3]
             axis.plot(list(xs), list(ys), marker=marker, linestyle=stroke, label=label)
-        for label, (a, b) in panel.marks.items():
-            axis.plot(a, b, "o", markersize=6)
-            axis.annotate(label, (a, b), textcoords="offset points", xytext=(5, 4), fontsize=7)
         axis.set_xscale("log" if "x" in panel.log else "linear")
         axis.set_yscale("log" if "y" in panel.log else "linear")
         axis.set_title(panel.title, fontsize=10)
