@@ -112,20 +112,14 @@ def reported(make: Make, middle: float, curves: dict[str, list[float]]) -> tuple
 
 def main() -> None:
     """Write inverse.md, inverse.json and inverse.png."""
-    rows, data, lines, first = [], {}, {"DPS": {}, "NDTM": {}}, dict[str, Tensor]()
+    rows, data, first = [], {}, dict[str, Tensor]()
     for name, (make, middle) in rules().items():
-        solver, rule = name.split(", ")
+        solver = name.split(", ")[0]
         curves = tuned(make, middle)
         cells, data[name], psnr = reported(make, middle, curves)
         gain = psnr - first.setdefault(solver, psnr)
         error = float(gain.std() / math.sqrt(len(gain)))
         rows.append([name, *cells, f"{gain.mean():+.2f} ± {error:.2f}" if error else ""])
-        mean = [sum(c[i] for c in curves.values()) / len(curves) for i in range(len(FACTORS))]
-        lines[solver][rule] = (FACTORS, [m - max(mean) for m in mean])
-    panels = [
-        Panel(f"{name}: tuning pictures, all tasks", "number / middle of its grid", "dB below its own best", part, "x")
-        for name, part in lines.items()
-    ]
     head = ["rule", "number", *tasks(), "mean", "mean, a number a task", "gain on the solver's first row"]
     text = "\n".join(
         [
@@ -136,7 +130,22 @@ def main() -> None:
         ]
     )
     save("inverse", text, data)
-    line_figure(panels, RESULTS / "inverse.png")
+    figure(data)
+
+
+def figure(data: dict[str, dict[str, Any]]) -> None:
+    """How sharp each rule's choice of its number is."""
+    lines: dict[str, dict[str, Any]] = {}
+    for name, found in data.items():
+        solver, rule = name.split(", ")
+        mean = [sum(psnrs) / len(psnrs) for psnrs in zip(*found["tuning"].values(), strict=True)]
+        best_at, octaves = best(mean), [math.log2(f) for f in FACTORS]
+        lines.setdefault(solver, {})[rule] = (
+            [x - octaves[best_at] for x in octaves],
+            [m - mean[best_at] for m in mean],
+        )
+    title, x, y = "PSNR on tuning digits, all tasks", "octaves from the best number", "dB below the best"
+    line_figure([Panel(f"{name}: {title}", x, y, part) for name, part in lines.items()], RESULTS / "inverse.png")
 
 
 if __name__ == "__main__":
