@@ -217,6 +217,16 @@ def test_the_stability_limit_is_where_euler_maruyama_diverges_at_first() -> None
     assert peaks[1] > 1e6
 
 
+def test_a_grid_may_end_in_a_little_noise() -> None:
+    """As in the experiments with Euler-Maruyama steps, whose drift is singular at 0."""
+    times = (1.0, 0.6, 0.3, 0.05)
+    for solver in (solvers.Guidance(FixedScale(1.0), at="xt", sampler="em", times=times), solvers.DDIM(times=times)):
+        assert solver.path(iv.Problem(gaussian()))[-1].s == 0.05
+        assert sampled(solver).shape == (6, 2)
+    with pytest.raises(iv.InputError, match="must fall"):
+        sampled(solvers.DDIM(times=(0.5, -0.1)))
+
+
 def test_a_limited_estimate_still_belongs_to_its_state() -> None:
     prior = gaussian()
     prior.value_range, prior.bounded = (-1.0, 1.0), True

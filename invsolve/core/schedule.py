@@ -236,16 +236,25 @@ def check_grid(n: int, t_start: float) -> None:
 
 
 @lru_cache(maxsize=64)
-def path(schedule: Schedule, n: int, t_start: float = 1.0, times: tuple[float, ...] | None = None) -> tuple[Step, ...]:
+def path(
+    schedule: Schedule,
+    n: int,
+    t_start: float = 1.0,
+    times: tuple[float, ...] | None = None,
+    noisy_end: bool = False,
+) -> tuple[Step, ...]:
     """The steps of a descent, coefficients included: computed once for a schedule and a grid.
 
     Args:
         n: number of steps, see `Schedule.grid`.
         t_start: first time.
         times: a grid of one's own (falling, ending at 0) instead of `n` and `t_start`.
+        noisy_end: whether it may end above 0, so that what is returned keeps a little noise.
     """
     grid = list(times) if times is not None else schedule.grid(n, t_start)
-    if len(grid) < 2 or any(s >= t for t, s in pairwise(grid)) or grid[-1] != 0:
+    end = grid[-1] if grid else -1.0
+    ended = end == 0 or (noisy_end and end > 0)
+    if len(grid) < 2 or any(s >= t for t, s in pairwise(grid)) or not ended:
         raise InputError(f"times must fall from at most 1 to 0, got {grid[:3]} ... {grid[-1:]}")
     ends = [(t, *schedule(t)) for t in grid]
     return tuple(Step(t, s, at, gt, as_, gs) for (t, at, gt), (s, as_, gs) in pairwise(ends))

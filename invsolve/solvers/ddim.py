@@ -26,7 +26,7 @@ class DDIM(PathSolver):
         t_start: time of the first call.
         start: "random", or "guided" to start from the noised first guess A^+ y.
         clamp: limit x0 to the prior's value range where it has one, and eps with it.
-        times: a falling grid of one's own instead of n_steps and t_start.
+        times: a falling grid of one's own instead of n_steps and t_start; it need not end at 0.
     """
 
     n_steps: int = 50
@@ -40,6 +40,7 @@ class DDIM(PathSolver):
     cite = "Song, Meng, Ermon 2021, arXiv 2010.02502"
     needs = Needs(cost=False)
     differentiates = False
+    noisy_end = True
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now = self.path(problem)[state.k]

@@ -66,6 +66,7 @@ class Guidance(ScaledPath):
     name = "guidance"
     cite = "Dhariwal, Nichol 2021, arXiv 2105.05233; Roy, Roy, When guidance breaks"
     needs = Needs()
+    noisy_end = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -31,6 +31,7 @@ class PathSolver(Solver):
         times: a falling grid of one's own instead of n_steps and t_start.
         start: where the path begins, see `start_state`.
         eta: share of fresh noise in a step, from 0 to 1; for those that have such a setting.
+        noisy_end: whether a grid of one's own may end above 0: samplers of the prior may stop there.
         signal: whether the equations divide by alpha_t, so that a schedule ending in pure noise is entered below it.
     """
 
@@ -39,6 +40,7 @@ class PathSolver(Solver):
     times: tuple[float, ...] | None
     start: str
     eta: float = 0.0
+    noisy_end: ClassVar[bool] = False
     signal: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -47,8 +49,10 @@ class PathSolver(Solver):
 
     def path(self, problem: Problem) -> tuple[Step, ...]:
         """The steps of the descent on the problem's schedule."""
-        walk = signal_path if self.signal else path
-        return walk(problem.prior.schedule, self.n_steps, self.t_start, self.times)
+        schedule = problem.prior.schedule
+        if self.signal:
+            return signal_path(schedule, self.n_steps, self.t_start, self.times)
+        return path(schedule, self.n_steps, self.t_start, self.times, self.noisy_end)
 
     def steps(self, problem: Problem) -> int:
         return len(self.path(problem))
