@@ -7,8 +7,8 @@ by a Gaussian of standard deviation 2 and by camera shake of 25x25 and 9x9 pixel
 blurred picture, of the restoration with the true kernel, and of the blind one; the normalised correlation of the found
 kernel with the true one at the best shift, and the error |k - k*| / |k*| there. Blind restorations are compared with
 the truth at the best shift by whole pixels, as no measurement tells it. `--dmplug N` also runs blind DMPlug for N
-iterations; `--kernels-only` estimates kernels and restores nothing. Results are written as JSON and Markdown beside
-this file.
+iterations; `--kernels-only` makes the first estimate of the kernels, from edges alone, and restores nothing. Results
+are written as JSON and Markdown beside this file.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def estimated(picture: Tensor, kernel: Tensor, seed: int) -> dict[str, Any]:
     y, truth = task.degrade(picture)
     y = y + NOISE * iv.Rng(seed, [("noise", 0)]).normal(y[None])[0]
     began = time.process_time()
-    found = task.identified(y).kernel
+    found = task.identified(y, NOISE, None).kernel
     seconds = time.process_time() - began
     correlation, error = compare(found, kernel)
     blurred = score(*task.aligned(y, truth))["psnr"]

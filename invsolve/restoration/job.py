@@ -129,23 +129,32 @@ class Job:
         """(height, width) of the solver's picture."""
         return self.operator.in_shape[1], self.operator.in_shape[2]
 
-    def identified(self) -> Job:
+    @property
+    def channel_sigma(self) -> float:
+        """The noise for three equal channels in place of a grey one, or just the noise; at least that of rounding."""
+        return max(self.sigma, QUANTISATION) * (1.0 if len(self.y) == 3 else 3**0.5)
+
+    def identified(self, prior: Prior) -> Job:
         """The job with what its task estimates from the measurement; itself where nothing is unknown."""
-        task = self.task.identified(self.y)
+        task = self.task.identified(self.y, self.channel_sigma, prior)
         return self if task is self.task else replace(self, task=task, operator=task.operator(3, self.measured))
 
 
-def paced(job: Job, prior: Prior) -> Job:
-    """The job with the best quality that its time limit allows on this machine; the fastest where none does."""
+def paced(job: Job, prior: Prior, spent: float = 0.0) -> Job:
+    """The job with the best quality that its time limit allows on this machine; the fastest where none does.
+
+    Args:
+        spent: seconds of the limit that have gone by.
+    """
     limit = job.options.time_limit
     if limit is None or isinstance(job.options.solver, Solver):
         return job
     names = offered(job.solver.name, _section(job.options))
     solvers = {name: _solver(replace(job.options, quality=name)) for name in names}
     pixels = job.size[0] * job.size[1] * job.plan.share * (job.options.samples or 1)
-    quality, seconds = quality_within(limit, solvers, prior, pixels)
-    if seconds > limit:
-        logger.warning("about %.0f s are needed, more than the limit of %.0f s", seconds, limit)
+    quality, seconds = quality_within(limit - spent, solvers, prior, pixels)
+    if seconds + spent > limit:
+        logger.warning("about %.0f s are needed, more than the limit of %.0f s", seconds + spent, limit)
     return replace(job, options=replace(job.options, quality=quality), solver=solvers[quality])
 
 

@@ -9,7 +9,8 @@ The picture is made sharper than k alone explains, which is what moves k: a pict
 where it is, and drifts towards no blur at all (Levin, Weiss, Durand and Freeman 2009, "Understanding and evaluating
 blind deconvolution algorithms", CVPR). Edge prediction follows Cho and Lee 2009, "Fast motion deblurring", ACM Trans.
 Graph.; the gradient-sparse picture Xu, Zheng and Jia 2013, "Unnatural L0 sparse representation for natural image
-deblurring", CVPR. What these edges are good for is the kernel; the picture itself is then restored by the prior.
+deblurring", CVPR. What these edges are good for is a first kernel; `invsolve.restoration.joint` goes on from
+it with the prior.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from invsolve.core.checks import InputError
 from invsolve.operators import gaussian_kernel
 from invsolve.operators.transforms import quick_length
 
-__all__ = ["KernelEstimator", "centre_of_mass", "check_size", "estimate_kernel"]
+__all__ = [
+    "KernelEstimator", "centre_of_mass", "check_size", "estimate_kernel", "fit_kernel", "gradients", "onto_simplex",
+    "spectral_grid", "tidy", "window_of",
+]  # fmt: skip
 
 SMALLEST = 3
 LARGEST_SIDE = 768
@@ -81,15 +85,16 @@ def estimate_kernel(picture: Tensor, size: int, settings: KernelEstimator | None
     """
     settings = settings or KernelEstimator()
     check_size(size, (picture.shape[1], picture.shape[2]))
-    grey = _window(picture.detach().cpu().float().mean(0))
-    if float(_gradients(grey).abs().max()) < 1e-4:
+    grey = picture.detach().cpu().float().mean(0)
+    grey = grey[window_of(grey, LARGEST_SIDE)]
+    if float(gradients(grey).abs().max()) < 1e-4:
         raise InputError("the picture has no contrast from which a blur could be told")
     kernel = gaussian_kernel(0.6, SMALLEST // 2).float()
     for side in settings.sides(size):
         scaled = (round(grey.shape[0] * side / size), round(grey.shape[1] * side / size))
         y = grey if side == size else _resized(grey, scaled)
         if side != kernel.shape[0]:
-            kernel = _tidy(_resized(kernel, (side, side)), settings.threshold)
+            kernel = tidy(_resized(kernel, (side, side)), settings.threshold)
         kernel = _at_scale(y, kernel, settings)
     return kernel.double() / kernel.double().sum()
 
@@ -112,32 +117,33 @@ def _at_scale(y: Tensor, kernel: Tensor, settings: KernelEstimator) -> Tensor:
         x = _sparse_picture(y, kernel, lam)
         x = _shock(x, round(settings.shocks * (1 - progress)))
         kept = settings.kept[0] + (settings.kept[1] - settings.kept[0]) * progress
-        kernel = _tidy(_kernel_step(x, y, kernel, settings.ridge, kept), settings.threshold)
+        kernel = tidy(_kernel_step(x, y, kernel, settings.ridge, kept), settings.threshold)
         kernel = centre_of_mass(kernel)
     return kernel
 
 
-def _window(grey: Tensor) -> Tensor:
-    """The whole picture, or of a large one the square with the most contrast."""
-    h, w = min(grey.shape[0], LARGEST_SIDE), min(grey.shape[1], LARGEST_SIDE)
+def window_of(grey: Tensor, side: int) -> tuple[slice, slice]:
+    """Rows and columns of the part [side, side] with the most contrast; all of them of a smaller picture."""
+    h, w = min(grey.shape[0], side), min(grey.shape[1], side)
     if (h, w) == tuple(grey.shape):
-        return grey
-    contrast = F.pad(_gradients(grey).square().sum(0), (0, 1, 0, 1))[None, None]
+        return slice(None), slice(None)
+    contrast = F.pad(gradients(grey).square().sum(0), (0, 1, 0, 1))[None, None]
     sums = F.avg_pool2d(contrast, (h, w), stride=32)[0, 0]
     row, column = divmod(int(sums.argmax()), sums.shape[1])
-    return grey[32 * row : 32 * row + h, 32 * column : 32 * column + w]
+    return slice(32 * row, 32 * row + h), slice(32 * column, 32 * column + w)
 
 
 def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x[None, None], size=size, mode="bicubic", antialias=True, align_corners=False)[0, 0]
 
 
-def _gradients(x: Tensor) -> Tensor:
+def gradients(x: Tensor) -> Tensor:
     """Forward differences along columns and rows, [2, H - 1, W - 1]."""
     return torch.stack([x[1:, 1:] - x[1:, :-1], x[1:, 1:] - x[:-1, 1:]])
 
 
-def _tidy(kernel: Tensor, threshold: float) -> Tensor:
+def tidy(kernel: Tensor, threshold: float) -> Tensor:
+    """The kernel without entries below this share of the largest."""
     kernel = torch.where(kernel < threshold * kernel.max(), 0.0, kernel)
     return kernel / kernel.sum()
 
@@ -212,18 +218,30 @@ def _framed(x: Tensor) -> Tensor:
 
 
 def _kernel_step(x: Tensor, y: Tensor, start: Tensor, ridge: float, kept: float) -> Tensor:
-    """argmin |k * g - grad y|^2 + ridge |k|^2 over k >= 0, sum k = 1, where y is seen; g the strongest gradients of x.
-
-    Accelerated projected gradients (Beck and Teboulle 2009, FISTA).
-    """
-    side = start.shape[0]
-    g, seen = _gradients(x), _gradients(y)
+    """argmin |k * g - grad y|^2 + ridge |g|^2 |k|^2 over kernels, where y is seen; g the strongest gradients of x."""
+    g, seen = gradients(x), gradients(y)
     strength = g.square().sum(0)
     g = torch.where(strength >= strength.flatten().sort().values[int((1 - kept) * strength.numel())], g, 0.0)
-    grid = (quick_length(g.shape[1]), quick_length(g.shape[2]))
+    power = float(g.square().sum()) * (seen[0].numel() / strength.numel())
+    return fit_kernel(g, seen, start, ridge * power, KERNEL_STEPS)
+
+
+def fit_kernel(g: Tensor, seen: Tensor, start: Tensor, penalty: float | Tensor, n_steps: int) -> Tensor:
+    """argmin |k * g - seen|^2 + <k, P k> over k >= 0, sum k = 1, by accelerated projected gradients.
+
+    Beck and Teboulle 2009, "A fast iterative shrinkage-thresholding algorithm for linear inverse problems" (FISTA).
+
+    Args:
+        g: fields [M, h + s - 1, w + s - 1] that the kernel blurs.
+        seen: [M, h, w], what became of them.
+        start: kernel [s, s] to start from.
+        penalty: P, a number or its spectrum on `spectral_grid(g)`.
+        n_steps: iterations.
+    """
+    side, grid = start.shape[0], spectral_grid(g)
     spectrum = torch.fft.rfft2(g, grid)
     window = (slice(side - 1, side - 1 + seen.shape[1]), slice(side - 1, side - 1 + seen.shape[2]))
-    scale = strength.sum() * (seen[0].numel() / strength.numel())
+    scale = float(g.square().sum())
 
     def blurred(k: Tensor) -> Tensor:
         return torch.fft.irfft2(spectrum * torch.fft.rfft2(k, grid), grid)[:, *window]
@@ -232,21 +250,31 @@ def _kernel_step(x: Tensor, y: Tensor, start: Tensor, ridge: float, kept: float)
         r = F.pad(r, (side - 1, 0, side - 1, 0))
         return torch.fft.irfft2((spectrum.conj() * torch.fft.rfft2(r, grid)).sum(0), grid)[:side, :side] / scale
 
+    def penalised(k: Tensor) -> Tensor:
+        if isinstance(penalty, float):
+            return penalty / scale * k
+        return torch.fft.irfft2(penalty / scale * torch.fft.rfft2(k, grid), grid)[:side, :side]
+
     right, v, bound = back(seen), start, 1.0
     for _ in range(POWER_STEPS):
-        v = back(blurred(v))
+        v = back(blurred(v)) + penalised(v)
         bound = float(v.norm())
         v = v / bound
-    step = 1 / (1.1 * bound + ridge)
+    step = 1 / (1.1 * bound)
     k, z, t = start, start, 1.0
-    for _ in range(KERNEL_STEPS):
-        new = _onto_simplex((z - step * (back(blurred(z)) + ridge * z - right)).flatten()).view(side, side)
+    for _ in range(n_steps):
+        new = onto_simplex((z - step * (back(blurred(z)) + penalised(z) - right)).flatten()).view(side, side)
         following = 0.5 * (1 + math.sqrt(1 + 4 * t * t))
         z, k, t = new + (t - 1) / following * (new - k), new, following
     return k
 
 
-def _onto_simplex(v: Tensor) -> Tensor:
+def spectral_grid(g: Tensor) -> tuple[int, int]:
+    """The grid of the Fourier transforms in `fit_kernel`."""
+    return quick_length(g.shape[1]), quick_length(g.shape[2])
+
+
+def onto_simplex(v: Tensor) -> Tensor:
     """The nearest point with entries of at least 0 that sum to one."""
     down = v.sort(descending=True).values
     excess = (down.cumsum(0) - 1) / torch.arange(1, len(v) + 1, dtype=v.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -125,12 +126,12 @@ def run(job: Job, prior: Prior | None = None, *, callbacks: Sequence[Callable[[P
     """
     from invsolve.costs import GaussianLikelihood
 
-    job = job.identified()
     prior = load_prior(job.options) if prior is None else prior
-    job = paced(job, prior)
+    began = time.perf_counter()
+    job = job.identified(prior)
+    job = paced(job, prior, time.perf_counter() - began)
     prior = job.plan.apply(prior, job.size)
-    channels = len(job.y)
-    sigma = max(job.sigma, QUANTISATION) * (1.0 if channels == 3 else 3**0.5)
+    sigma = job.task.unexplained * job.channel_sigma
     cost = GaussianLikelihood(job.operator, job.y.expand(3, -1, -1)[None], sigma)
     try:
         result = solve(

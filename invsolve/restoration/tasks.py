@@ -15,6 +15,7 @@ from invsolve.core.checks import InputError
 from invsolve.core.operator import LinearOperator
 
 if TYPE_CHECKING:
+    from invsolve.core.prior import Prior
     from invsolve.restoration.blur import ObservedBlur
 
 __all__ = ["TASKS", "BlindDeblur", "Deblur", "Denoise", "Inpaint", "Superres", "Task", "resized"]
@@ -36,6 +37,8 @@ class Task(ABC):
     name: ClassVar[str]
     simulated_noise: ClassVar[float] = 0.01
     """Noise that a simulation adds where none is asked for."""
+    unexplained: ClassVar[float] = 1.0
+    """What the operator's own error makes of the noise level."""
 
     @property
     def preset(self) -> str:
@@ -83,8 +86,8 @@ class Task(ABC):
         """The restored picture's opacity [1, H, W] for that of the degraded one."""
         return alpha
 
-    def identified(self, y: Tensor) -> Self:
-        """The task with all that was unknown about the degradation estimated from the measurement [C, h, w]."""
+    def identified(self, y: Tensor, sigma: float, prior: Prior | None) -> Self:
+        """The task with all that was unknown about it told by a measurement [C, h, w], its noise level, and a prior."""
         return self
 
     def aligned(self, restored: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
@@ -256,6 +259,7 @@ class BlindDeblur(Deblur):
     true_kernel: Tensor | None = None
 
     name = "blind-deblur"
+    unexplained = 1.5
 
     @property
     def preset(self) -> str:
@@ -266,10 +270,14 @@ class BlindDeblur(Deblur):
             raise InputError("to simulate a blur give it: --blur-sigma (a Gaussian, in pixels) or --kernel (a file)")
         return Deblur(self.true_kernel).degrade(clean)
 
-    def identified(self, y: Tensor) -> Self:
+    def identified(self, y: Tensor, sigma: float, prior: Prior | None) -> Self:
+        from invsolve.restoration.joint import refine_kernel
         from invsolve.restoration.kernel_estimation import estimate_kernel
 
-        return replace(self, kernel=estimate_kernel(y, self.kernel.shape[0]))
+        kernel = estimate_kernel(y, self.kernel.shape[0])
+        if prior is not None and not prior.latent:
+            kernel = refine_kernel(y, kernel, sigma, prior)
+        return replace(self, kernel=kernel)
 
     def aligned(self, restored: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         reach = min(MAX_SHIFT, (min(truth.shape[1:]) - 1) // 2)

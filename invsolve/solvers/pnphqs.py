@@ -23,10 +23,11 @@ class PnPHQS(Solver):
     """Alternate a closed-form data step and one denoising while the noise level falls, z from A^+ y:
 
         rho_k = lam sigma_y^2 / sigma_k^2
-        x     = argmin |y - A x|^2 + rho_k |x - z|^2 = (A^T A + rho_k I)^-1 (A^T y + rho_k z)
+        x     = argmin |y - A x|^2 + rho_k |x - z|^2 = z + (A^T A + rho_k I)^-1 A^T (y - A z)
         z     = D(x, sigma_k)                          sigma_k log-spaced from sigma_start to sigma_end
 
-    It draws no noise: one forward a step, no gradient through the network, and every sample is the same.
+    It draws no noise: one forward a step, no gradient through the network, and every sample is the same. Iterative data
+    steps look for the difference from z, so that what they leave open stays as the prior made it.
 
     Args:
         n_steps: denoisings.
@@ -70,17 +71,16 @@ class PnPHQS(Solver):
         return [self.sigma_start * ratio ** (k / max(self.n_steps - 1, 1)) for k in range(self.n_steps)]
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
-        operator, y, _ = problem.linear_data
         z = problem.initial_estimate.to(problem.empty(n)).expand(n, *problem.state_shape).clone()
         levels = torch.tensor([self.levels(problem)], dtype=torch.float64).expand(n, -1)
-        return State(z, memory={"back": operator.adjoint(y).expand_as(z).clone(), "levels": levels.cpu()})
+        return State(z, memory={"levels": levels.cpu()})
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
-        operator, _, sigma_y = problem.linear_data
+        operator, y, sigma_y = problem.linear_data
         level = float(state.memory["levels"][0, state.k])
         rho = self.lam * sigma_y**2 / level**2
         flat = rho.flatten() if isinstance(rho, Tensor) else rho
-        x = operator.solve_normal(state.memory["back"] + rho * state.x, flat)
+        x = state.x + operator.ridge(y - operator(state.x), flat)
         z = problem.prior.clamp(self._denoise(problem, x, level, state.k))
         return State(z, state.k + 1, memory=state.memory), Info(z)
 
