@@ -35,7 +35,7 @@ from invsolve.restoration.kernel_estimation import (
     window_of,
 )  # fmt: skip
 
-__all__ = ["posterior_spectrum", "refine_kernel"]
+__all__ = ["TURNS", "posterior_spectrum", "refine_kernel"]
 
 SIDE = 320
 """Of larger pictures the part of this side with the most contrast is used."""
@@ -73,12 +73,12 @@ def refine_kernel(y: Tensor, kernel: Tensor, sigma: float, prior: Prior) -> Tens
     rows, columns = window_of(y.mean(0), SIDE)
     y = y[:, rows, columns].expand(3, -1, -1).to(prior.device, prior.dtype)
     kernel, radius = kernel.to(y), kernel.shape[0] // 2
-    _, height, width = ObservedBlur((3, *y.shape[1:]), kernel).in_shape
-    prior = fitted(prior, (height, width))
+    _, *scene = ObservedBlur((3, *y.shape[1:]), kernel).in_shape
+    prior = fitted(prior, (scene[0], scene[1]))
     shown = (slice(0, y.shape[1] + 2 * radius), slice(0, y.shape[2] + 2 * radius))
-    level, width = max(LEVEL, sigma), prior.value_range[1] - prior.value_range[0]
+    level, black_to_white = max(LEVEL, sigma), prior.value_range[1] - prior.value_range[0]
     falling = [level * (FIRST_LEVEL / level) ** (1 - i / (WARM_UP - 1)) for i in range(WARM_UP)]
-    levels = torch.tensor([falling + [level] * (TURNS - WARM_UP)], dtype=torch.float64) * width
+    levels = torch.tensor([falling + [level] * (TURNS - WARM_UP)], dtype=torch.float64) * black_to_white
     solver, state, rng = PnPHQS(lam=LAM, turns=True), None, Rng(0)
     with torch.no_grad():
         for k in range(TURNS):

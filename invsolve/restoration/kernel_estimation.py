@@ -277,5 +277,5 @@ def spectral_grid(g: Tensor) -> tuple[int, int]:
 def onto_simplex(v: Tensor) -> Tensor:
     """The nearest point with entries of at least 0 that sum to one."""
     down = v.sort(descending=True).values
-    excess = (down.cumsum(0) - 1) / torch.arange(1, len(v) + 1, dtype=v.dtype)
+    excess = (down.cumsum(0) - 1) / torch.arange(1, len(v) + 1, dtype=v.dtype, device=v.device)
     return (v - excess[int((down > excess).sum()) - 1]).clamp_min(0)
