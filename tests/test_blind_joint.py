@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from test_blind_deblur import blurred, correlation
 from torch import Tensor
 
 import invsolve as iv
-from invsolve import priors
+from invsolve import costs, priors, solvers
 from invsolve.io import read_picture
 from invsolve.operators import gaussian_kernel
+from invsolve.restoration import blur
 from invsolve.restoration.joint import EXPONENT, _expected_fit, posterior_spectrum, refine_kernel
 from invsolve.restoration.kernel_estimation import estimate_kernel, fit_kernel
 
@@ -105,3 +107,15 @@ def test_the_prior_finds_a_better_kernel_than_edges_alone():
     assert float(found.sum()) == pytest.approx(1)
     at = torch.arange(11.0, dtype=torch.float64) - 5
     assert math.hypot(float(found.sum(1) @ at), float(found.sum(0) @ at)) < 0.75
+
+
+def test_a_data_step_that_ends_early_leaves_the_priors_picture(monkeypatch):
+    monkeypatch.setattr(blur, "MAX_ITER", 0)
+    operator = blur.ObservedBlur((3, 40, 40), gaussian_kernel(1.5, 4))
+    scene = iv.Rng(0).normal(torch.empty(1, *operator.in_shape, dtype=torch.float64)).mul(0.1).add(0.5)
+    prior = priors.GaussianPrior(torch.full(operator.in_shape, 0.5, dtype=torch.float64), 1e6)  # denoises nothing
+    problem = iv.Problem(prior, costs.GaussianLikelihood(operator, operator(scene), 0.01))
+    solver = solvers.PnPHQS(n_steps=1, lam=0.2, sigma_start=0.1, sigma_end=0.1)
+    state = replace(solver.init(problem, 1, iv.Rng(0)), x=scene)
+    state, _ = solver.step(problem, state, iv.Rng(0))
+    assert torch.allclose(state.x, scene, atol=1e-4)

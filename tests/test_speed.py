@@ -18,6 +18,7 @@ from invsolve.core.schedule import path
 from invsolve.priors.adm import ADMUNet
 from invsolve.priors.adm_config import ADMConfig
 from invsolve.restoration import pace, restore
+from invsolve.restoration.job import Options, paced, prepare
 from invsolve.restoration.presets import QUALITIES, build, choose, table
 from invsolve.solvers.descent import Affine, Parameters, descend
 from invsolve.solvers.updates import ddim, guided_ddim
@@ -194,6 +195,14 @@ def test_a_time_limit_picks_the_best_quality_that_it_allows(limit, quality, capl
     done = restore(torch.rand(3, 8, 8), "denoise", noise=0.1, prior=prior, time_limit=limit)
     assert done.record["quality"] == quality
     assert ("more than the limit" in caplog.text) == (quality == "fast")
+
+
+def test_time_that_has_gone_by_counts_against_the_limit(monkeypatch):
+    monkeypatch.setattr(pace, "_timed", lambda prior, x, *, gradient: 0.01)
+    prior = iv.priors.GaussianPrior(torch.zeros(3, 8, 8), 0.1)
+    job = prepare(torch.rand(3, 8, 8), Options(task="denoise", noise=0.1, prior=prior, time_limit=10.0))
+    assert paced(job, prior).options.quality == "best"
+    assert paced(job, prior, spent=10.0).options.quality == "fast"
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from invsolve.restoration.kernel_estimation import (
     spectral_grid,
     tidy,
     window_of,
-)  # fmt: skip
+)
 
 __all__ = ["TURNS", "posterior_spectrum", "refine_kernel"]
 

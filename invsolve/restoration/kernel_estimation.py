@@ -143,7 +143,7 @@ def gradients(x: Tensor) -> Tensor:
 
 
 def tidy(kernel: Tensor, threshold: float) -> Tensor:
-    """The kernel without entries below this share of the largest."""
+    """The kernel without entries below this share of the largest, summing to one."""
     kernel = torch.where(kernel < threshold * kernel.max(), 0.0, kernel)
     return kernel / kernel.sum()
 
