@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     )
     from invsolve.core.solver import Info, Needs, Solver, State
     from invsolve.core.unknowns import Unknown, Unknowns
-    from invsolve.reconstructor import as_reconstructor
     from invsolve.restoration import restore
+    from invsolve.restoration.reconstructor import as_reconstructor
 
 __version__ = "0.1.0"
 
@@ -62,7 +62,7 @@ _HOMES = {
     ),
     "invsolve.core.solver": ("Info", "Needs", "Solver", "State"),
     "invsolve.core.unknowns": ("Unknown", "Unknowns"),
-    "invsolve.reconstructor": ("as_reconstructor",),
+    "invsolve.restoration.reconstructor": ("as_reconstructor",),
     "invsolve.restoration": ("restore",),
 }
 _MODULES = ("costs", "operators", "priors", "solvers", "testing")

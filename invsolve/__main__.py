@@ -2,7 +2,7 @@
 
 import sys
 
-from invsolve.cli import main
+from invsolve.commands.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from invsolve.priors.adm import ADMUNet
-from invsolve.priors.adm_config import ADMConfig, infer
+from invsolve.priors.networks.adm import ADMUNet
+from invsolve.priors.networks.adm_config import ADMConfig, infer
 
 DATA = Path(__file__).parent / "data"
 KEYS: dict[str, dict[str, list[int]]] = json.loads((DATA / "adm_keys.json").read_text())

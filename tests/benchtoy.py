@@ -15,7 +15,7 @@ title = "toy"
 kind = "draws"
 items = 3
 [prior]
-name = "invsolve.bench.toy:textures"
+name = "invsolve.testing.toy:textures"
 options = { side = 8 }
 [run]
 samples = 4

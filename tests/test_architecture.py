@@ -74,7 +74,7 @@ def modules_after(code: str) -> set[str]:
 
 
 def test_the_command_line_answers_without_torch():
-    help_text = "from invsolve.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass"
+    help_text = "from invsolve.commands.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass"
     loaded = modules_after(help_text)
     assert "torch" not in loaded
     assert "numpy" not in loaded

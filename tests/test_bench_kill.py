@@ -40,7 +40,7 @@ def noted(path, content, *, replace=True, write=s.write_whole):
             file.write(path.stem + (" new" if new else " again") + chr(10))
     return new
 s.write_whole = noted
-from invsolve.cli import main
+from invsolve.commands.cli import main
 if __name__ == "__main__":
     sys.exit(main(["bench", "run", *sys.argv[1:2], *sys.argv[3:]]))
 """

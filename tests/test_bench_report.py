@@ -23,7 +23,7 @@ from invsolve.bench.scoring import score
 from invsolve.bench.store import Store
 from invsolve.bench.table import tables
 from invsolve.bench.text import latex, markdown
-from invsolve.cli import main
+from invsolve.commands.cli import main
 from invsolve.core.checks import InputError
 
 VOID = {"meta", "link", "img", "input", "br", "hr", "line", "circle", "polyline"}

@@ -140,7 +140,7 @@ def test_two_runs_on_one_store_at_once_are_refused(reference, tmp_path):
 
 
 def test_a_store_of_another_suite_is_refused(reference, tmp_path):
-    suite = load_suite("quick", [("prior.name", "invsolve.bench.toy:textures")])
+    suite = load_suite("quick", [("prior.name", "invsolve.testing.toy:textures")])
     with Store.writing(reference) as store, pytest.raises(InputError, match="holds the suite toy, not quick"):
         run(suite, store)
     with pytest.raises(InputError, match="no results"), Store.reading(tmp_path / "nothing"):
@@ -224,7 +224,7 @@ def test_pictures_and_priors_that_are_not_there(tmp_path):
     from invsolve.io import Picture, write_picture
 
     suite = toy(tmp_path)
-    missing = load_suite(tmp_path / "toy.toml", [("prior.name", "invsolve.bench.toy:missing")])
+    missing = load_suite(tmp_path / "toy.toml", [("prior.name", "invsolve.testing.toy:missing")])
     with Store.writing(tmp_path / "a") as store, pytest.raises(InputError, match="missing"):
         run(missing, store)
     (tmp_path / "pictures").mkdir()

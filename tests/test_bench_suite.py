@@ -17,10 +17,10 @@ from invsolve.bench.store import Store
 from invsolve.bench.suite import DataSpec, TaskSpec
 from invsolve.bench.table import published_rows
 from invsolve.bench.tasks import Measurement, measure
-from invsolve.bench.toy import textures
 from invsolve.bench.unit import enumerate_units, prior_digest
 from invsolve.core.checks import InputError
 from invsolve.solvers import SOLVERS
+from invsolve.testing.toy import textures
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -202,7 +202,7 @@ def test_a_published_protocol_runs_on_a_stand_in(name, tmp_path):
     (tmp_path / "data").mkdir()
     picture = Rng(0).uniform(torch.empty(1, 3, 260, 270))[0]
     write_picture(tmp_path / "data" / "face.png", Picture(picture))
-    changes = [("data.path", str(tmp_path / "data")), ("prior.name", "invsolve.bench.toy:white")]
+    changes = [("data.path", str(tmp_path / "data")), ("prior.name", "invsolve.testing.toy:white")]
     quick = [("solver.n_steps", 2), ("solver.n_iterations", 2), ("ndtm.n_inner", 1)]
     quick += [("ndtm fast.n_inner", 1), ("ndtm best.n_inner", 1)] if name == "ffhq256" else []
     quick = [change for change in quick if name == "ffhq256" or change[0] != "solver.n_iterations"]

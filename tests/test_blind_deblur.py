@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import invsolve as iv
-from invsolve.cli import main
+from invsolve.commands.cli import main
 from invsolve.io import read_picture, write_picture
 from invsolve.io.picture import Picture
 from invsolve.operators import camera_shake_kernel, gaussian_kernel, motion_kernel
 from invsolve.restoration.inputs import read_kernel
-from invsolve.restoration.kernel_estimation import centre_of_mass, estimate_kernel
+from invsolve.tasks.blind.edges import centre_of_mass, estimate_kernel
 
 
 def cartoon(side: int = 120, seed: int = 0) -> Tensor:

@@ -18,9 +18,9 @@ import invsolve as iv
 from invsolve import costs, priors, solvers
 from invsolve.io import read_picture
 from invsolve.operators import gaussian_kernel
-from invsolve.restoration import blur
-from invsolve.restoration.joint import EXPONENT, _expected_fit, posterior_spectrum, refine_kernel
-from invsolve.restoration.kernel_estimation import estimate_kernel, fit_kernel
+from invsolve.tasks import observed_blur as blur
+from invsolve.tasks.blind.edges import estimate_kernel, fit_kernel
+from invsolve.tasks.blind.joint import EXPONENT, _expected_fit, posterior_spectrum, refine_kernel
 
 SIDE, SIGMA = 192, 0.01
 PICTURE = Path(str(files("invsolve.bench") / "pictures" / "coffee.png"))

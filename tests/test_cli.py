@@ -15,7 +15,7 @@ import pytest
 import torch
 from test_restore import photograph
 
-from invsolve.cli import main
+from invsolve.commands.cli import main
 from invsolve.io import Picture, read_picture, write_picture
 
 PRIOR = ["--prior", "test_restore:smooth"]
@@ -194,7 +194,7 @@ def _environment() -> dict[str, str]:
 
 def test_help_answers_without_loading_torch() -> None:
     """The time itself (under a second) depends on the machine: what decides it is what gets imported."""
-    code = "import sys; from invsolve.cli import main; sys.argv = ['invsolve', '--help']\ntry: main()\n"
+    code = "import sys; from invsolve.commands.cli import main; sys.argv = ['invsolve', '--help']\ntry: main()\n"
     code += "except SystemExit: pass\nprint('torch' in sys.modules, 'numpy' in sys.modules, 'PIL' in sys.modules)"
     run = subprocess.run(_python("-c", code), capture_output=True, text=True, check=True)
     assert "restore degraded photographs" in run.stdout

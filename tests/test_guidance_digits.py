@@ -7,7 +7,7 @@ import torch
 
 import invsolve as iv
 from invsolve import priors, solvers
-from invsolve.priors.guidance import classifier_free
+from invsolve.priors.guidance.combinations import classifier_free
 
 
 def test_the_digits_prior_makes_digits_of_its_classes() -> None:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from invsolve.cli import main
+from invsolve.commands.cli import main
 
 
 def ink(x: Tensor) -> Tensor:

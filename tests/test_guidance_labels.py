@@ -9,10 +9,10 @@ from test_guidance_weights import SHAPE, TIMES, close, law, states
 import invsolve as iv
 from invsolve import costs, solvers
 from invsolve.priors.conditional import ConditionalPrior
-from invsolve.priors.guidance import classifier_free
-from invsolve.priors.guidance_time import time_guided
+from invsolve.priors.guidance.combinations import classifier_free
+from invsolve.priors.guidance.time_step import time_guided
 from invsolve.priors.labelled import LabelledDenoiser, LabelledMixture
-from invsolve.priors.unet import DenoiserConfig, load_denoiser, save_denoiser
+from invsolve.priors.networks.unet import DenoiserConfig, load_denoiser, save_denoiser
 
 
 def network() -> ConditionalPrior:

@@ -21,7 +21,7 @@ from invsolve.diagnostics.mixing import (
     rate_exponent,
     reverse_flow,
 )
-from invsolve.priors.guidance import mixed
+from invsolve.priors.guidance.combinations import mixed
 
 ZERO = torch.zeros(1, dtype=torch.float64)
 

@@ -29,7 +29,7 @@ from invsolve.diagnostics.discrepancy import (
 )
 from invsolve.diagnostics.reliability import classifier_report, oscillating, oscillation, reliability_figure
 from invsolve.priors.labelled import LabelledMixture
-from invsolve.solvers.scales import AdaptiveScale, geoguide
+from invsolve.solvers.steps.scales import AdaptiveScale, geoguide
 
 
 def two(std: float = 1.0) -> LabelledMixture:

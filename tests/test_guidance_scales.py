@@ -14,7 +14,7 @@ from invsolve.core.prior import Prediction
 from invsolve.core.schedule import path
 from invsolve.costs.classifier import ClassifierCost
 from invsolve.costs.reward import RewardCost
-from invsolve.solvers.scales import (
+from invsolve.solvers.steps.scales import (
     SHAPES,
     AdaptiveScale,
     At,
@@ -26,7 +26,7 @@ from invsolve.solvers.scales import (
     geoguide,
     parse_scale,
 )
-from invsolve.solvers.updates import limited
+from invsolve.solvers.steps.updates import limited
 
 NORMS = torch.tensor([0.2, 1.0, 5.0], dtype=torch.float64)
 CENTRE = torch.tensor([0.4, -0.3], dtype=torch.float64)

@@ -9,8 +9,8 @@ from toy import gaussian, likelihood
 import invsolve as iv
 from invsolve import solvers
 from invsolve.core.schedule import Step
-from invsolve.solvers.scales import AdaptiveScale, FixedScale, ThresholdScale, geoguide
-from invsolve.solvers.updates import score_shift
+from invsolve.solvers.steps.scales import AdaptiveScale, FixedScale, ThresholdScale, geoguide
+from invsolve.solvers.steps.updates import score_shift
 
 RULES = {
     "dps": lambda rule: solvers.DPS(n_steps=8, zeta=0.3, scale=rule),

@@ -10,7 +10,7 @@ import torch
 import invsolve as iv
 from invsolve import costs, priors, solvers
 from invsolve.diagnostics.control import mode_entropy
-from invsolve.solvers.scales import AdaptiveScale, FixedScale, ScaleRule
+from invsolve.solvers.steps.scales import AdaptiveScale, FixedScale, ScaleRule
 from invsolve.testing import ReplayRng
 
 TIMES = tuple(1.0 + (1e-3 - 1.0) * i / 500 for i in range(501))

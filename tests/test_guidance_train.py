@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from invsolve.cli import main
-from invsolve.priors.classifier import ClassifierConfig, NoisyClassifier, load_classifier
+from invsolve.commands.cli import main
 from invsolve.priors.labelled import LabelledDenoiser
-from invsolve.priors.unet import load_denoiser
+from invsolve.priors.networks.classifier import ClassifierConfig, NoisyClassifier, load_classifier
+from invsolve.priors.networks.unet import load_denoiser
 from invsolve.train.classifier import ClassifierTraining, classifier_loss
 from invsolve.train.labelled import read_labelled
 

@@ -11,10 +11,10 @@ from torch import Tensor
 import invsolve as iv
 from invsolve import priors, solvers
 from invsolve.core.prior import Calls, Prediction
-from invsolve.priors import guidance_weights as w
-from invsolve.priors.guidance import autoguided, classifier_free, mixed
-from invsolve.priors.guidance_rules import FrequencyWeights, collapse, logsnr_clock, pyramid, step_clock
-from invsolve.priors.guidance_weights import Moment, mean_weight, parse_weight
+from invsolve.priors.guidance import weights as w
+from invsolve.priors.guidance.clocks import FrequencyWeights, collapse, logsnr_clock, pyramid, step_clock
+from invsolve.priors.guidance.combinations import autoguided, classifier_free, mixed
+from invsolve.priors.guidance.weights import Moment, mean_weight, parse_weight
 from invsolve.priors.labelled import LabelledMixture
 
 SHAPE = (1, 4, 4)

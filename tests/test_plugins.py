@@ -13,10 +13,10 @@ import pytest
 import torch
 
 import invsolve as iv
-from invsolve.cli import main
+from invsolve.commands.cli import main
+from invsolve.commands.new import operator_package
 from invsolve.core.registry import Registry
 from invsolve.io import Picture, write_picture
-from invsolve.templates.command import operator_package
 
 ROOT = Path(__file__).parent.parent
 

@@ -13,8 +13,8 @@ from adm_files import KEYS, narrow, random_state, shapes_of, tiny
 
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
-from invsolve.priors.adm import ADMClassifier, ADMUNet
-from invsolve.priors.adm_config import ADMConfig, infer
+from invsolve.priors.networks.adm import ADMClassifier, ADMUNet
+from invsolve.priors.networks.adm_config import ADMConfig, infer
 
 
 @pytest.mark.parametrize("name", ["ffhq", "imagenet256_uncond"])
@@ -151,7 +151,7 @@ def test_full_size_networks_load_from_files_with_the_published_names(tmp_path, n
     path: Path = tmp_path / f"{name}.pt"
     torch.save(random_state(KEYS[name]), path)
     script = (
-        "import resource, sys\nfrom invsolve import priors\nimport invsolve.priors.loading\n"
+        "import resource, sys\nfrom invsolve import priors\nimport invsolve.priors.loading.files\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
         "before = peak(); priors.load(sys.argv[1]); print(peak() - before)"
     )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import invsolve as iv
 from invsolve import priors
 from invsolve.priors.conditional import ConditionalPrior
-from invsolve.priors.tables import betas
+from invsolve.priors.loading.beta_tables import betas
 from invsolve.testing import check_prior
 
 SIDE = 16

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import invsolve as iv
 from invsolve import priors, solvers
-from invsolve.priors.diffusers import reading
+from invsolve.priors.loading.diffusers import reading
 from invsolve.priors.padded import fitted
 
 diffusers = pytest.importorskip("diffusers")

@@ -14,9 +14,9 @@ from torch import Tensor
 
 import invsolve as iv
 from invsolve import priors
-from invsolve.cli import main
-from invsolve.priors.convert import convert
-from invsolve.priors.preconditioning import EDMScaling, IDDPMScaling, Preconditioned, VEScaling, VPScaling
+from invsolve.commands.cli import main
+from invsolve.priors.loading.convert import convert
+from invsolve.priors.networks.preconditioning import EDMScaling, IDDPMScaling, Preconditioned, VEScaling, VPScaling
 
 
 @pytest.mark.parametrize("kind", ["SongUNet", "SongUNet-ncsn", "DhariwalUNet"])

@@ -14,11 +14,21 @@ from torch import Tensor, nn
 
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
-from invsolve.cli import main
-from invsolve.priors.convert import convert
-from invsolve.priors.edm2 import EDM2, Block, EDM2Config, MPConv, mp_cat, mp_silu, mp_sum, normalised, pixel_norm
+from invsolve.commands.cli import main
 from invsolve.priors.latent import LatentPrior
-from invsolve.priors.state import read_weights
+from invsolve.priors.loading.convert import convert
+from invsolve.priors.loading.weights import read_weights
+from invsolve.priors.networks.edm2 import (
+    EDM2,
+    Block,
+    EDM2Config,
+    MPConv,
+    mp_cat,
+    mp_silu,
+    mp_sum,
+    normalised,
+    pixel_norm,
+)
 
 INNER = {
     "img_resolution": 8, "img_channels": 3, "label_dim": 4, "model_channels": 16, "channel_mult": [1, 2],

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 
 import invsolve as iv
 from invsolve import priors
-from invsolve.priors import loading
-from invsolve.priors.state import read_weights
-from invsolve.priors.unet import Denoiser, DenoiserConfig, save_denoiser
+from invsolve.priors.loading import files as loading
+from invsolve.priors.loading.weights import read_weights
+from invsolve.priors.networks.unet import Denoiser, DenoiserConfig, save_denoiser
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_weights_stay_in_the_file(tmp_path, suffix):
     save_file(big, path) if suffix == ".safetensors" else torch.save(big, path)
     script = (
         "import resource, sys, pathlib, torch, safetensors\n"
-        "from invsolve.priors.state import read_weights\n"
+        "from invsolve.priors.loading.weights import read_weights\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
         "before = peak(); w = read_weights(sys.argv[1]); print(peak() - before)"
     )
@@ -150,7 +150,7 @@ def test_loading_a_network_takes_less_memory_than_its_file(tmp_path, suffix):
         "import resource, sys\n"
         "import safetensors\n"
         "from invsolve import priors\n"
-        "import invsolve.priors.loading\n"
+        "import invsolve.priors.loading.files\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
         "before = peak(); prior = priors.load(sys.argv[1]); print(peak() - before)"
     )

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 import invsolve as iv
-from invsolve.cli import main
-from invsolve.priors import hub
-from invsolve.priors.cards import Card, cards
+from invsolve.commands.cli import main
+from invsolve.priors.loading import hub
+from invsolve.priors.loading.cards import Card, cards
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import invsolve as iv
 from invsolve import priors
 from invsolve.priors.conditional import ConditionalPrior
-from invsolve.priors.speed import Speed
-from invsolve.priors.unet import Denoiser, DenoiserConfig
+from invsolve.priors.networks.execution import Speed
+from invsolve.priors.networks.unet import Denoiser, DenoiserConfig
 
 
 @pytest.fixture(scope="module")

@@ -22,11 +22,11 @@ from invsolve.core.registry import Registry
 from invsolve.io import Picture, read_picture, write_picture
 from invsolve.operators.transforms import dct2, idct2
 from invsolve.restoration import Restoration, restore
-from invsolve.restoration.blur import ObservedBlur
 from invsolve.restoration.memory import plan
-from invsolve.restoration.noise import estimate_sigma
-from invsolve.restoration.presets import build, table
-from invsolve.restoration.tasks import TASKS
+from invsolve.restoration.settings import build, table
+from invsolve.tasks.base import TASKS
+from invsolve.tasks.noise_level import estimate_sigma
+from invsolve.tasks.observed_blur import ObservedBlur
 
 CHROMA = 0.1
 

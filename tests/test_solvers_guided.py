@@ -11,7 +11,7 @@ from torch import Tensor
 
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
-from invsolve.solvers.updates import ddim
+from invsolve.solvers.steps.updates import ddim
 
 MINE = ["calibrated", "ct-dtm", "daps", "dmplug", "freedom", "ftm", "lgd-mc", "mpgd", "scg", "tds"]
 

@@ -17,7 +17,8 @@ from torch import Tensor
 import invsolve as iv
 from invsolve import Problem, costs, operators, priors, solvers
 from invsolve.core.presets import published
-from invsolve.solvers import conjugate, cpigdm
+from invsolve.solvers import cpigdm
+from invsolve.solvers.steps import conjugate_integrator as conjugate
 
 LINEAR = ["c-pigdm", "ddnm", "ddrm", "diffpir", "mmps", "pigdm", "pnp-dm", "tmpd"]
 

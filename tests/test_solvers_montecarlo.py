@@ -16,8 +16,8 @@ from torch import Tensor
 
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
-from invsolve.solvers.particles import choose, repeated, systematic
-from invsolve.solvers.updates import ddim_coefficients
+from invsolve.solvers.steps.particles import choose, repeated, systematic
+from invsolve.solvers.steps.updates import ddim_coefficients
 
 PIXEL = (1, 1, 1)
 

@@ -15,13 +15,13 @@ from invsolve.core.checks import InputError
 from invsolve.core.operator import LinearOperator
 from invsolve.core.prior import Calls, CountingPrior, Prediction, Prior, WrappedPrior
 from invsolve.core.schedule import path
-from invsolve.priors.adm import ADMUNet
-from invsolve.priors.adm_config import ADMConfig
+from invsolve.priors.networks.adm import ADMUNet
+from invsolve.priors.networks.adm_config import ADMConfig
 from invsolve.restoration import pace, restore
 from invsolve.restoration.job import Options, paced, prepare
-from invsolve.restoration.presets import QUALITIES, build, choose, table
-from invsolve.solvers.descent import Affine, Parameters, descend
-from invsolve.solvers.updates import ddim, guided_ddim
+from invsolve.restoration.settings import QUALITIES, build, choose, table
+from invsolve.solvers.steps.gradients import Affine, Parameters, descend
+from invsolve.solvers.steps.updates import ddim, guided_ddim
 
 MASK = torch.rand(1, 4, 4, generator=torch.Generator().manual_seed(0)) > 0.4
 OPERATORS = {

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
-from invsolve.priors.guidance import classifier_free
+from invsolve.priors.guidance.combinations import classifier_free
 
 WAITING = {"_local_scalar_dense", "nonzero", "equal", "masked_select", "is_nonzero", "_unique2"}
 """Operations whose result, or whose size, must come back from the device before Python can go on."""

@@ -12,9 +12,9 @@ from torch import Tensor
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
 from invsolve.core.prior import Prediction, Prior
-from invsolve.priors.embedded import WEIGHTS
+from invsolve.priors.loading.packaged import WEIGHTS
+from invsolve.priors.networks.unet import Denoiser, DenoiserConfig
 from invsolve.priors.tiled import TiledPrior
-from invsolve.priors.unet import Denoiser, DenoiserConfig
 
 
 def local_prior(seed: int = 0, width: int = 8) -> priors.NetworkPrior:

@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from invsolve.priors.unet import DenoiserConfig, load_denoiser
+from invsolve.commands.train import add_arguments, run
+from invsolve.priors.networks.unet import DenoiserConfig, load_denoiser
 from invsolve.train.average import PowerAverage
-from invsolve.train.command import add_arguments, run
 from invsolve.train.data import PhotoSet, find_images, split_images
 from invsolve.train.denoiser import Trainer, train_denoiser
 from invsolve.train.noise import LevelWeights, NoiseLaw

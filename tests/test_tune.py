@@ -10,15 +10,15 @@ import torch
 from invsolve import Rng, restore, solve
 from invsolve.bench.data import packaged
 from invsolve.bench.tasks import measure
-from invsolve.bench.toy import textures, white
-from invsolve.cli import main
+from invsolve.commands.cli import main
+from invsolve.commands.tune import preset_text
 from invsolve.core.checks import InputError
 from invsolve.io import Picture, write_picture
 from invsolve.solvers import PnPHQS
+from invsolve.testing.toy import textures, white
 from invsolve.tune import Search, tune
 from invsolve.tune import search as search_module
-from invsolve.tune.command import preset_text
-from invsolve.tune.pictures import crops
+from invsolve.tune.images import crops
 from invsolve.tune.spaces import SPACES, inside
 
 
@@ -116,7 +116,7 @@ def test_the_command_writes_a_table_with_its_provenance(tmp_path, capsys):
         write_picture(tmp_path / "photos" / f"{i}.png", Picture(picture))
     out = tmp_path / "presets.toml"
     words = ["tune", "--images", str(tmp_path / "photos"), "--solver", "ddnm", "--task", "inpaint", "--trials", "2"]
-    words += ["--crops", "2", "--size", "8", "--prior", "invsolve.bench.toy:textures", "-o", str(out)]
+    words += ["--crops", "2", "--size", "8", "--prior", "invsolve.testing.toy:textures", "-o", str(out)]
     assert main(words) == 2  # textures of 12 pixels, crops of 8
     words[words.index("--size") + 1] = "12"
     assert main(words) == 0

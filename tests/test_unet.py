@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from invsolve.priors.unet import Denoiser, DenoiserConfig, load_denoiser, save_denoiser, self_ensemble
+from invsolve.priors.networks.unet import Denoiser, DenoiserConfig, load_denoiser, save_denoiser, self_ensemble
 
 TINY = DenoiserConfig(channels=(8, 12), blocks=(1, 1), embedding=8)
 

@@ -29,7 +29,7 @@ import invsolve as iv
 from invsolve import costs, operators, solvers
 from invsolve.restoration import restore
 from invsolve.restoration.scores import score
-from invsolve.restoration.tasks import BlindDeblur
+from invsolve.tasks.base import BlindDeblur
 
 HERE = Path(__file__).parent
 NOISE = 0.01

@@ -23,8 +23,8 @@ from benchmarks.guidance.digits import load_digits
 from invsolve import costs, priors, solvers
 from invsolve.diagnostics.control import ControlEnergy
 from invsolve.diagnostics.lines import Panel, line_figure
-from invsolve.priors.digits import digits_classifier
-from invsolve.solvers.scales import AdaptiveScale, ClippedScale, FixedScale, ScaleRule
+from invsolve.priors.loading.digits import digits_classifier
+from invsolve.solvers.steps.scales import AdaptiveScale, ClippedScale, FixedScale, ScaleRule
 
 CLASSES, PER_CLASS, STEPS = 10, 50, 50
 PUBLISHED = {
@@ -113,7 +113,7 @@ def overhead() -> tuple[float, float]:
     problem, rng = iv.Problem(prior, cost), SharedNoise(0)
     solver = solvers.Guidance(AdaptiveScale(30.0), at="noisy", n_steps=STEPS)
     state, norm, memory = solver.init(problem, 64, rng), x.flatten(1).norm(dim=1), AdaptiveScale().start(64, x)
-    from invsolve.solvers.scales import At
+    from invsolve.solvers.steps.scales import At
 
     def best(function: Any) -> float:
         times = []

@@ -20,7 +20,7 @@ from benchmarks.guidance.common import RESULTS, save
 from benchmarks.guidance.digits import load_digits
 from invsolve import costs, operators, priors, solvers
 from invsolve.diagnostics.lines import Panel, line_figure
-from invsolve.solvers.scales import AdaptiveScale, FixedScale
+from invsolve.solvers.steps.scales import AdaptiveScale, FixedScale
 
 SIGMA, TUNING, REPORTED, SHAPE = 0.05, 10, 50, (1, 16, 16)
 FACTORS = tuple(2.0**k for k in range(-3, 4))

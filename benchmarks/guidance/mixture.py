@@ -25,7 +25,15 @@ from invsolve.diagnostics.control import (
     pairwise_distance,
 )
 from invsolve.diagnostics.lines import Panel, line_figure
-from invsolve.solvers.scales import AdaptiveScale, At, ClippedScale, FixedScale, ScaleRule, SoftScale, ThresholdScale
+from invsolve.solvers.steps.scales import (
+    AdaptiveScale,
+    At,
+    ClippedScale,
+    FixedScale,
+    ScaleRule,
+    SoftScale,
+    ThresholdScale,
+)
 
 SEEDS, SAMPLES, STEPS = 5, 2000, 500
 TIMES = tuple(1.0 + (1e-3 - 1.0) * i / STEPS for i in range(STEPS + 1))

@@ -15,7 +15,7 @@ from benchmarks.guidance.common import RESULTS, save
 from invsolve import costs, solvers
 from invsolve.diagnostics.reliability import classifier_report, oscillating, oscillation, reliability_figure
 from invsolve.priors.labelled import LabelledMixture
-from invsolve.solvers.scales import FixedScale
+from invsolve.solvers.steps.scales import FixedScale
 
 TIMES = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.8)
 

@@ -22,10 +22,10 @@ from invsolve.diagnostics.discrepancy import (
     score_discrepancy,
 )
 from invsolve.diagnostics.lines import Panel, line_figure
-from invsolve.priors.guidance import Combination, GuidedPrior, classifier_free
-from invsolve.priors.guidance_pairs import PriorPair
-from invsolve.priors.guidance_rules import FrequencyWeights
-from invsolve.priors.guidance_weights import (
+from invsolve.priors.guidance.clocks import FrequencyWeights
+from invsolve.priors.guidance.combinations import Combination, GuidedPrior, classifier_free
+from invsolve.priors.guidance.pairs import PriorPair
+from invsolve.priors.guidance.weights import (
     C2FG,
     RAAG,
     BetaWeight,

@@ -15,7 +15,7 @@ from pathlib import Path
 from denoise import ROOT, WEIGHTS
 from safetensors import safe_open
 
-from invsolve.priors.unet import DenoiserConfig
+from invsolve.priors.networks.unet import DenoiserConfig
 
 INTRODUCTION = """\
 # natural
@@ -46,8 +46,8 @@ LIMITS = """\
 
 Photographs at ordinary scales: not faces at 256 pixels, drawings, text or medical images. 53 photographs are few;
 what is rare in them (foliage at high noise, fabrics, print) is smoothed. Trained on crops of 64 and 80 pixels. Not
-exactly invariant to brightness shifts, flips or turns (`invsolve.priors.unet.self_ensemble` averages over flips and
-turns at eight times the cost).
+exactly invariant to brightness shifts, flips or turns (`invsolve.priors.networks.unet.self_ensemble` averages over
+flips and turns at eight times the cost).
 """
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from invsolve.priors.unet import load_denoiser, self_ensemble
+from invsolve.priors.networks.unet import load_denoiser, self_ensemble
 
 Image = NDArray[np.float64]
 Method = Callable[[Image, float], Image]

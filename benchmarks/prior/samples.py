@@ -19,7 +19,7 @@ import torch
 from denoise import ROOT, WEIGHTS, pictures
 from torch import Tensor
 
-from invsolve.priors.unet import Denoiser, load_denoiser
+from invsolve.priors.networks.unet import Denoiser, load_denoiser
 
 SIGMAS = np.geomspace(0.005, 80, 15)
 

@@ -22,9 +22,9 @@ import torch
 
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
-from invsolve.priors.adm import ADMUNet
-from invsolve.priors.adm_config import ADMConfig
-from invsolve.priors.state import read_weights
+from invsolve.priors.loading.weights import read_weights
+from invsolve.priors.networks.adm import ADMUNet
+from invsolve.priors.networks.adm_config import ADMConfig
 
 HERE = Path(__file__).parent
 FFHQ = ADMConfig(128, (1, 1, 2, 2, 4, 4), 1, (False, False, False, False, True, False), size=256)

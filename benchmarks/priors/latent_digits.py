@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from invsolve.core.schedule import DDPMSchedule
-from invsolve.priors.tables import betas, zero_terminal_snr
+from invsolve.priors.loading.beta_tables import betas, zero_terminal_snr
 
 VAE = {
     "in_channels": 1, "out_channels": 1, "latent_channels": 2, "sample_size": 8, "layers_per_block": 1,

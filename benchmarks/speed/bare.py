@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from invsolve.core.schedule import DDPMSchedule, Step, path
-from invsolve.solvers.updates import ddim_coefficients, posterior_variance
+from invsolve.solvers.steps.updates import ddim_coefficients, posterior_variance
 
 __all__ = ["LOOPS", "Data"]
 

@@ -17,15 +17,15 @@ from benchmarks.speed.published import published_ndtm
 from benchmarks.speed.quality import TASKS, measured, task_of
 from invsolve import costs, operators, priors, solvers
 from invsolve.core.problem import LinearData
-from invsolve.restoration.presets import build, choose
+from invsolve.restoration.settings import build, choose
 
 __all__ = ["bf16", "bf16_quality", "ffhq", "forward", "gradient_of", "ndtm", "ndtm_runs", "whole", "whole_setting"]
 
 
 def ffhq() -> nn.Module:
     """The published FFHQ 256x256 network (93.6 M parameters) with random weights, none of them zero."""
-    from invsolve.priors.adm import ADMUNet
-    from invsolve.priors.adm_config import ADMConfig
+    from invsolve.priors.networks.adm import ADMUNet
+    from invsolve.priors.networks.adm_config import ADMConfig
 
     config = ADMConfig(128, (1, 1, 2, 2, 4, 4), 1, (False, False, False, False, True, False))
     generator = torch.Generator().manual_seed(0)

@@ -9,7 +9,7 @@ from invsolve.core.operator import LinearOperator
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import DDPMSchedule, path
 from invsolve.solvers.ndtm import NDTM
-from invsolve.solvers.updates import ddim_coefficients
+from invsolve.solvers.steps.updates import ddim_coefficients
 
 __all__ = ["published_ndtm"]
 

@@ -16,9 +16,9 @@ from benchmarks.restore.table import held_out
 from benchmarks.speed.pairs import RESULTS, save
 from invsolve import costs, priors, solvers
 from invsolve.core.solver import Solver
-from invsolve.restoration.presets import QUALITIES, build, choose
 from invsolve.restoration.scores import score
-from invsolve.restoration.tasks import Deblur, Denoise, Inpaint, Superres, Task
+from invsolve.restoration.settings import QUALITIES, build, choose
+from invsolve.tasks.base import Deblur, Denoise, Inpaint, Superres, Task
 
 __all__ = ["TASKS", "measured", "run", "task_of"]
 

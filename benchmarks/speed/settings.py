@@ -18,9 +18,9 @@ from benchmarks.common import markdown
 from benchmarks.speed.pairs import save
 from benchmarks.speed.quality import TASKS, measured, task_of
 from invsolve import priors
-from invsolve.restoration.presets import build
+from invsolve.restoration.settings import build
 from invsolve.solvers import PnPHQS
-from invsolve.tune.pictures import crops
+from invsolve.tune.images import crops
 
 __all__ = ["run"]
 

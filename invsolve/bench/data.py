@@ -116,7 +116,7 @@ def _cut(picture: Tensor, spec: DataSpec, name: str) -> Tensor:
         return picture.contiguous()
     height, width = picture.shape[1:]
     if spec.fit == "resize" and min(height, width) != spec.size:
-        from invsolve.restoration.tasks import resized
+        from invsolve.tasks.base import resized
 
         scale = spec.size / min(height, width)
         height, width = max(spec.size, round(height * scale)), max(spec.size, round(width * scale))

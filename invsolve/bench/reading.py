@@ -221,7 +221,7 @@ def _settings(where: str, solver: str, preset: str, prior: str, task: TaskSpec, 
     """All settings of a solver for a task: preset, then changes, then the class' own defaults."""
     from invsolve.bench.tasks import section
     from invsolve.core.presets import published
-    from invsolve.restoration.presets import fitted, table
+    from invsolve.restoration.settings import fitted, table
     from invsolve.solvers import SOLVERS
 
     if not SOLVERS.accepts(solver):

@@ -16,7 +16,7 @@ from invsolve.core.prior import Prior
 from invsolve.core.problem import Problem
 from invsolve.core.rng import Rng
 from invsolve.core.unknowns import Unknown, Unknowns
-from invsolve.restoration.tasks import Deblur, Denoise, Inpaint, Superres, Task
+from invsolve.tasks.base import Deblur, Denoise, Inpaint, Superres, Task
 
 __all__ = ["KINDS", "Measurement", "check_options", "measure", "section"]
 

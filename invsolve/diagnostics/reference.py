@@ -16,7 +16,7 @@ from torch import Tensor
 from invsolve.core.checks import InputError, check_shape
 from invsolve.core.operator import LinearOperator
 from invsolve.core.rng import NoiseSource, Rng
-from invsolve.priors.analytic import MixturePosterior
+from invsolve.priors.exact import MixturePosterior
 
 __all__ = ["Coordinates", "PosteriorReference"]
 

@@ -12,9 +12,9 @@ from torch import nn
 from invsolve.core.checks import InputError, nearest, usable_device
 from invsolve.core.prior import Prediction, Prior
 from invsolve.core.registry import Registry
-from invsolve.priors.analytic import GaussianPrior, MixturePosterior, MixturePrior
+from invsolve.priors.exact import GaussianPrior, MixturePosterior, MixturePrior
 from invsolve.priors.network import NetworkPrior
-from invsolve.priors.speed import Speed
+from invsolve.priors.networks.execution import Speed
 
 __all__ = [
     "PRIORS",
@@ -32,14 +32,14 @@ __all__ = [
 PRIORS = Registry(
     "prior",
     {
-        "natural": "invsolve.priors.embedded:natural",
-        "digits": "invsolve.priors.digits:digits",
-        "ffhq256": "invsolve.priors.published:ffhq256",
-        "imagenet64": "invsolve.priors.published:imagenet64",
-        "imagenet128": "invsolve.priors.published:imagenet128",
-        "imagenet256": "invsolve.priors.published:imagenet256",
-        "imagenet256-cond": "invsolve.priors.published:imagenet256_cond",
-        "imagenet512": "invsolve.priors.published:imagenet512",
+        "natural": "invsolve.priors.loading.packaged:natural",
+        "digits": "invsolve.priors.loading.digits:digits",
+        "ffhq256": "invsolve.priors.loading.published:ffhq256",
+        "imagenet64": "invsolve.priors.loading.published:imagenet64",
+        "imagenet128": "invsolve.priors.loading.published:imagenet128",
+        "imagenet256": "invsolve.priors.loading.published:imagenet256",
+        "imagenet256-cond": "invsolve.priors.loading.published:imagenet256_cond",
+        "imagenet512": "invsolve.priors.loading.published:imagenet512",
     },
 )
 
@@ -63,7 +63,7 @@ def load(name: str | Path, **options: Any) -> Prior:
         options["device"] = str(usable_device(options["device"]))
     if text in PRIORS:
         return _made(text, options)
-    from invsolve.priors import loading
+    from invsolve.priors.loading import files as loading
 
     if text.startswith("hf:"):
         return loading.load_repository(text.removeprefix("hf:"), **options)
@@ -111,6 +111,6 @@ def load_classifier(path: str | Path, *, device: torch.device | str = "cpu", **k
     Raises:
         InputError: the file is none.
     """
-    from invsolve.priors import loading
+    from invsolve.priors.loading import files as loading
 
     return loading.load_classifier(Path(path), str(usable_device(device)), **known)

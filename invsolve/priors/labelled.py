@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from invsolve.core.checks import CapabilityError, InputError
 from invsolve.core.schedule import Schedule
-from invsolve.priors.analytic import MixturePrior
-from invsolve.priors.unet import Denoiser, DenoiserConfig
+from invsolve.priors.exact import MixturePrior
+from invsolve.priors.networks.unet import Denoiser, DenoiserConfig
 
 __all__ = ["LabelledDenoiser", "LabelledMixture"]
 

@@ -14,7 +14,7 @@ from invsolve.core.checks import CapabilityError, InputError, ShapeError
 from invsolve.core.operator import Shape
 from invsolve.core.prior import Prediction, Prior
 from invsolve.core.schedule import DDPMSchedule, Schedule
-from invsolve.priors.speed import Network, Speed
+from invsolve.priors.networks.execution import Network, Speed
 
 __all__ = ["NetworkPrior", "Parametrization"]
 

@@ -1,6 +1,6 @@
 """Restoring photographs: what `invsolve restore` does, as functions."""
 
 from invsolve.restoration.run import Restoration, restore
-from invsolve.restoration.tasks import TASKS
+from invsolve.tasks import TASKS
 
 __all__ = ["TASKS", "Restoration", "restore"]

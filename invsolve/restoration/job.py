@@ -18,13 +18,13 @@ from invsolve.core.rng import Rng
 from invsolve.core.solver import Solver
 from invsolve.io import Picture, read_header
 from invsolve.restoration.inputs import Source, as_picture, describe, read_kernel, read_mask
-from invsolve.restoration.kernel_estimation import check_size
 from invsolve.restoration.memory import Plan, budget
 from invsolve.restoration.memory import plan as make_plan
-from invsolve.restoration.noise import QUANTISATION, estimate_sigma
 from invsolve.restoration.pace import check_pace, quality_within
-from invsolve.restoration.presets import build, choose, offered
-from invsolve.restoration.tasks import TASKS, BlindDeblur, Deblur, Denoise, Inpaint, Superres, Task
+from invsolve.restoration.settings import build, choose, offered
+from invsolve.tasks.base import TASKS, BlindDeblur, Deblur, Denoise, Inpaint, Superres, Task
+from invsolve.tasks.blind.edges import check_size
+from invsolve.tasks.noise_level import QUANTISATION, estimate_sigma
 
 __all__ = ["Job", "Options", "device_of", "paced", "prepare"]
 

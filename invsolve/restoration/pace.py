@@ -105,7 +105,7 @@ def check_pace(quality: str, limit: float | None, checkpoint: object) -> None:
     Raises:
         InputError: an unknown quality, a limit that is not above 0, or one together with a checkpoint.
     """
-    from invsolve.restoration.presets import QUALITIES
+    from invsolve.restoration.settings import QUALITIES
 
     if quality not in QUALITIES:
         raise InputError(f"quality is one of {', '.join(QUALITIES)}; got {quality!r}")

@@ -13,9 +13,9 @@ from invsolve.core.prior import Prior
 from invsolve.core.result import Result
 from invsolve.core.solver import Solver
 from invsolve.restoration.job import Job
-from invsolve.restoration.joint import TURNS
-from invsolve.restoration.noise import QUANTISATION
-from invsolve.restoration.tasks import BlindDeblur
+from invsolve.tasks.base import BlindDeblur
+from invsolve.tasks.blind.joint import TURNS
+from invsolve.tasks.noise_level import QUANTISATION
 
 __all__ = ["make_record"]
 

@@ -19,11 +19,11 @@ from invsolve.core.result import Result
 from invsolve.io import Picture
 from invsolve.restoration.inputs import Source
 from invsolve.restoration.job import Job, Options, device_of, paced, prepare
-from invsolve.restoration.noise import QUANTISATION
 from invsolve.restoration.pace import precision_of
 from invsolve.restoration.record import make_record
 from invsolve.restoration.scores import score
-from invsolve.restoration.tasks import BlindDeblur, resized
+from invsolve.tasks.base import BlindDeblur, resized
+from invsolve.tasks.noise_level import QUANTISATION
 
 __all__ = ["Restoration", "load_prior", "restore", "run"]
 

@@ -23,8 +23,8 @@ from invsolve.solvers.pigdm import PiGDM
 from invsolve.solvers.pnpdm import PnPDM
 from invsolve.solvers.pnphqs import PnPHQS
 from invsolve.solvers.reddiff import REDdiff
-from invsolve.solvers.scales import AdaptiveScale, ClippedScale, FixedScale, ScaleRule, SoftScale, ThresholdScale
 from invsolve.solvers.scg import SCG
+from invsolve.solvers.steps.scales import AdaptiveScale, ClippedScale, FixedScale, ScaleRule, SoftScale, ThresholdScale
 from invsolve.solvers.tds import TDS
 from invsolve.solvers.tmpd import TMPD
 

@@ -24,9 +24,9 @@ from invsolve.core.linalg import per_sample
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.particles import RowNoise, repeated
-from invsolve.solvers.updates import ddim, descent
-from invsolve.solvers.walk import PathSolver
+from invsolve.solvers.steps.particles import RowNoise, repeated
+from invsolve.solvers.steps.time_path import PathSolver
+from invsolve.solvers.steps.updates import ddim, descent
 
 __all__ = ["CalibratedGuidance"]
 

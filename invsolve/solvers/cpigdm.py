@@ -19,8 +19,8 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import DDPMSchedule, Schedule
 from invsolve.core.solver import Info, Needs, Solver, State
-from invsolve.solvers.conjugate import Interval, intervals
-from invsolve.solvers.linear import flat_variance
+from invsolve.solvers.steps.conjugate_integrator import Interval, intervals
+from invsolve.solvers.steps.linear_gaussian import flat_variance
 
 __all__ = ["CPiGDM"]
 

@@ -18,8 +18,8 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.updates import ddim, descent, start_state
-from invsolve.solvers.walk import PathSolver
+from invsolve.solvers.steps.time_path import PathSolver
+from invsolve.solvers.steps.updates import ddim, descent, start_state
 
 __all__ = ["DAPS"]
 

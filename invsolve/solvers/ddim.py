@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.updates import ddim, limited
-from invsolve.solvers.walk import PathSolver
+from invsolve.solvers.steps.time_path import PathSolver
+from invsolve.solvers.steps.updates import ddim, limited
 
 __all__ = ["DDIM"]
 

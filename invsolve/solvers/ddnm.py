@@ -14,8 +14,8 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.ddrm import spectral_step, svd_operator
-from invsolve.solvers.updates import start_state
-from invsolve.solvers.walk import PathSolver
+from invsolve.solvers.steps.time_path import PathSolver
+from invsolve.solvers.steps.updates import start_state
 
 __all__ = ["DDNM"]
 

@@ -20,8 +20,8 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.linear import flat_variance
-from invsolve.solvers.walk import PathSolver
+from invsolve.solvers.steps.linear_gaussian import flat_variance
+from invsolve.solvers.steps.time_path import PathSolver
 
 __all__ = ["DDRM", "spectral_step", "svd_operator"]
 

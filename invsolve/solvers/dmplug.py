@@ -17,8 +17,8 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step, path
 from invsolve.core.solver import Info, Needs, Solver, State
-from invsolve.solvers.descent import AdamState, BlindUpdate, Parameters, adam, descend, keep, start_parameters
-from invsolve.solvers.updates import noise_floor
+from invsolve.solvers.steps.gradients import AdamState, BlindUpdate, Parameters, adam, descend, keep, start_parameters
+from invsolve.solvers.steps.updates import noise_floor
 
 __all__ = ["DMPlug"]
 

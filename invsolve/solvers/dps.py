@@ -17,10 +17,17 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.descent import BlindUpdate, Parameters, descend, start_parameters
-from invsolve.solvers.scales import ScaleRule, check_length_rule
-from invsolve.solvers.updates import ancestral_mean, ddim, gradient_length, moved_back, posterior_variance, start_state
-from invsolve.solvers.walk import ScaledPath
+from invsolve.solvers.steps.gradients import BlindUpdate, Parameters, descend, start_parameters
+from invsolve.solvers.steps.scales import ScaleRule, check_length_rule
+from invsolve.solvers.steps.time_path import ScaledPath
+from invsolve.solvers.steps.updates import (
+    ancestral_mean,
+    ddim,
+    gradient_length,
+    moved_back,
+    posterior_variance,
+    start_state,
+)
 
 __all__ = ["DPS"]
 
@@ -44,7 +51,7 @@ class DPS(ScaledPath):
         t_start: time of the first call.
         start: "random", "guided", or "auto": random for ancestral, guided for ddim.
         times: a falling grid of one's own instead of n_steps and t_start.
-        scale: a rule of `invsolve.solvers.scales` for the length of the guidance in place of the division by |r|:
+        scale: a rule of `invsolve.solvers.steps.scales` for the length of the guidance in place of the division by |r|:
             x_s - zeta lambda(|g|) g with g = grad_x misfit. An adaptive scale moves by about zeta lam f(t).
         blind: unknown operator parameters make one Adam update a step down the same misfit, "joint" with the state's
             gradient or "alternating" before it, at the fixed estimate.

@@ -18,10 +18,10 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.descent import Parameters, descend
-from invsolve.solvers.scales import ScaleRule, check_length_rule
-from invsolve.solvers.updates import ddim, gradient_length, guided_ddim, limited, moved_back
-from invsolve.solvers.walk import ScaledPath
+from invsolve.solvers.steps.gradients import Parameters, descend
+from invsolve.solvers.steps.scales import ScaleRule, check_length_rule
+from invsolve.solvers.steps.time_path import ScaledPath
+from invsolve.solvers.steps.updates import ddim, gradient_length, guided_ddim, limited, moved_back
 
 __all__ = ["FreeDoM"]
 
@@ -51,7 +51,7 @@ class FreeDoM(ScaledPath):
         start: "random" or "guided".
         clamp: limit x0 to the prior's value range where it has one.
         times: a falling grid of one's own instead of n_steps and t_start.
-        scale: a rule of `invsolve.solvers.scales` for the length of the forward guidance in place of |r|:
+        scale: a rule of `invsolve.solvers.steps.scales` for the length of the forward guidance in place of |r|:
             x_s = DDIM(x0, eps) - zeta alpha_t lambda(|g|) g with g = grad_x misfit.
     """
 

@@ -12,11 +12,11 @@ from invsolve.core.checks import check_positive
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.descent import BlindUpdate, Parameters, start_parameters
-from invsolve.solvers.inner import Trial, check_scaling, minimise, rule_for
-from invsolve.solvers.scales import ScaleRule
-from invsolve.solvers.updates import start_state
-from invsolve.solvers.walk import ScaledPath
+from invsolve.solvers.steps.control import Trial, check_scaling, minimise, rule_for
+from invsolve.solvers.steps.gradients import BlindUpdate, Parameters, start_parameters
+from invsolve.solvers.steps.scales import ScaleRule
+from invsolve.solvers.steps.time_path import ScaledPath
+from invsolve.solvers.steps.updates import start_state
 
 __all__ = ["FTM"]
 
@@ -50,7 +50,7 @@ class FTM(ScaledPath):
         clamp: limit p to the prior's value range where it has one (in J only: the flow goes where v points).
         times: a falling grid of one's own instead of n_steps and t_start.
         blind: update of unknown operator parameters, "joint" or "alternating".
-        scale: a rule of `invsolve.solvers.scales` for the length of the "gradient" optimizer's updates:
+        scale: a rule of `invsolve.solvers.steps.scales` for the length of the "gradient" optimizer's updates:
             u - lr lambda(|dJ/du|) dJ/du.
     """
 

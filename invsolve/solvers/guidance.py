@@ -19,9 +19,9 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step, VPSchedule
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.scales import FixedScale, ScaleRule
-from invsolve.solvers.updates import ddim, limited
-from invsolve.solvers.walk import ScaledPath
+from invsolve.solvers.steps.scales import FixedScale, ScaleRule
+from invsolve.solvers.steps.time_path import ScaledPath
+from invsolve.solvers.steps.updates import ddim, limited
 
 __all__ = ["Guidance"]
 
@@ -40,7 +40,7 @@ class Guidance(ScaledPath):
     input-gradient.
 
     Args:
-        scale: the rule for lambda, see `invsolve.solvers.scales`.
+        scale: the rule for lambda, see `invsolve.solvers.steps.scales`.
         at: where the cost is taken: "x0hat" Phi(x0(x_t)), through the network's Jacobian; "xt" Phi(x_t), the noisy
             state taken for a picture (published for rewards); "noisy" the cost's own -log p(y | x_t), for classifiers
             trained on noisy pictures.

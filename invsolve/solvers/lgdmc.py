@@ -15,10 +15,10 @@ from invsolve.core.linalg import per_sample
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.particles import repeated
-from invsolve.solvers.scales import ScaleRule, check_length_rule
-from invsolve.solvers.updates import ddim, score_shift
-from invsolve.solvers.walk import ScaledPath
+from invsolve.solvers.steps.particles import repeated
+from invsolve.solvers.steps.scales import ScaleRule, check_length_rule
+from invsolve.solvers.steps.time_path import ScaledPath
+from invsolve.solvers.steps.updates import ddim, score_shift
 
 __all__ = ["LGDMC"]
 
@@ -43,7 +43,7 @@ class LGDMC(ScaledPath):
         t_start: time of the first call.
         start: "random" or "guided".
         times: a falling grid of one's own instead of n_steps and t_start.
-        scale: a rule of `invsolve.solvers.scales` for lambda, which multiplies `weight`; 1 if None.
+        scale: a rule of `invsolve.solvers.steps.scales` for lambda, which multiplies `weight`; 1 if None.
     """
 
     n_steps: int = 100

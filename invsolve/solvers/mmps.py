@@ -17,9 +17,9 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.linear import Tangent
-from invsolve.solvers.updates import guided_ddim, multistep
-from invsolve.solvers.walk import PathSolver
+from invsolve.solvers.steps.linear_gaussian import Tangent
+from invsolve.solvers.steps.time_path import PathSolver
+from invsolve.solvers.steps.updates import guided_ddim, multistep
 
 __all__ = ["MMPS"]
 

@@ -17,9 +17,9 @@ from invsolve.core.checks import check_positive
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.scales import ScaleRule, check_length_rule
-from invsolve.solvers.updates import ddim, limited, moved_back
-from invsolve.solvers.walk import ScaledPath
+from invsolve.solvers.steps.scales import ScaleRule, check_length_rule
+from invsolve.solvers.steps.time_path import ScaledPath
+from invsolve.solvers.steps.updates import ddim, limited, moved_back
 
 __all__ = ["MPGD"]
 
@@ -43,8 +43,8 @@ class MPGD(ScaledPath):
         start: "random" or "guided".
         clamp: limit x0 to the prior's value range where it has one, before the gradient step.
         times: a falling grid of one's own instead of n_steps and t_start.
-        scale: a rule of `invsolve.solvers.scales` for the length of the guidance: x0(x_t) - c_t lambda(|g|) g with
-            g = grad Phi(x0).
+        scale: a rule of `invsolve.solvers.steps.scales` for the length of the guidance:
+            x0(x_t) - c_t lambda(|g|) g with g = grad Phi(x0).
     """
 
     n_steps: int = 100

@@ -19,11 +19,11 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.descent import Affine, BlindUpdate, Parameters, start_parameters
-from invsolve.solvers.inner import Optimizer, Trial, check_scaling, minimise, rule_for
-from invsolve.solvers.scales import ScaleRule
-from invsolve.solvers.updates import ddim, ddim_coefficients, noise_floor, start_state
-from invsolve.solvers.walk import ScaledPath
+from invsolve.solvers.steps.control import Optimizer, Trial, check_scaling, minimise, rule_for
+from invsolve.solvers.steps.gradients import Affine, BlindUpdate, Parameters, start_parameters
+from invsolve.solvers.steps.scales import ScaleRule
+from invsolve.solvers.steps.time_path import ScaledPath
+from invsolve.solvers.steps.updates import ddim, ddim_coefficients, noise_floor, start_state
 
 __all__ = ["NDTM"]
 
@@ -84,7 +84,7 @@ class NDTM(ScaledPath):
         times: a falling grid of one's own instead of n_steps and t_start.
         blind: unknown operator parameters make one Adam update an inner update, "joint" (published: from the same J at
             the same point) or "alternating".
-        scale: a rule of `invsolve.solvers.scales` for the length of the "gradient" optimizer's updates:
+        scale: a rule of `invsolve.solvers.steps.scales` for the length of the "gradient" optimizer's updates:
             u - lr lambda(|dJ/du|) dJ/du.
     """
 

@@ -16,9 +16,9 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.linear import Tangent, flat_variance
-from invsolve.solvers.updates import ddim, ddim_coefficients, guided_ddim, start_state
-from invsolve.solvers.walk import PathSolver
+from invsolve.solvers.steps.linear_gaussian import Tangent, flat_variance
+from invsolve.solvers.steps.time_path import PathSolver
+from invsolve.solvers.steps.updates import ddim, ddim_coefficients, guided_ddim, start_state
 
 __all__ = ["PiGDM"]
 

@@ -17,8 +17,8 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Schedule, Step, path
 from invsolve.core.solver import Info, Needs, Solver, State
-from invsolve.solvers.linear import flat_variance
-from invsolve.solvers.updates import ancestral_mean
+from invsolve.solvers.steps.linear_gaussian import flat_variance
+from invsolve.solvers.steps.updates import ancestral_mean
 
 __all__ = ["PnPDM"]
 

@@ -16,8 +16,8 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.descent import AdamState, BlindUpdate, Parameters, adam, descend, start_parameters
-from invsolve.solvers.walk import PathSolver
+from invsolve.solvers.steps.gradients import AdamState, BlindUpdate, Parameters, adam, descend, start_parameters
+from invsolve.solvers.steps.time_path import PathSolver
 
 __all__ = ["REDdiff"]
 

@@ -13,9 +13,9 @@ from invsolve.core.checks import check_positive
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.particles import RowNoise, choose, pick, repeated
-from invsolve.solvers.updates import ddim, limited, start_state
-from invsolve.solvers.walk import PathSolver
+from invsolve.solvers.steps.particles import RowNoise, choose, pick, repeated
+from invsolve.solvers.steps.time_path import PathSolver
+from invsolve.solvers.steps.updates import ddim, limited, start_state
 
 __all__ = ["SCG"]
 

@@ -16,9 +16,9 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.particles import RowNoise, choose, pick, repeated, systematic
-from invsolve.solvers.updates import ddim_coefficients, start_state
-from invsolve.solvers.walk import PathSolver
+from invsolve.solvers.steps.particles import RowNoise, choose, pick, repeated, systematic
+from invsolve.solvers.steps.time_path import PathSolver
+from invsolve.solvers.steps.updates import ddim_coefficients, start_state
 
 __all__ = ["TDS"]
 

@@ -24,8 +24,8 @@ from invsolve.core.checks import InputError
 from invsolve.core.prior import Prior
 from invsolve.core.schedule import DDPMSchedule
 from invsolve.priors.conditional import ConditionalPrior
-from invsolve.priors.speed import Network, Speed
-from invsolve.testing.pictures import natural_pictures
+from invsolve.priors.networks.execution import Network, Speed
+from invsolve.testing.images import natural_pictures
 from invsolve.testing.readings import network_of, readings, reread
 from invsolve.testing.report import Report
 

@@ -9,8 +9,8 @@ from typing import Any
 from invsolve.core.prior import Prior
 from invsolve.core.schedule import CosineSchedule, DDPMSchedule, FlowSchedule, Schedule, VPSchedule
 from invsolve.priors.latent import LatentPrior
+from invsolve.priors.loading.beta_tables import betas
 from invsolve.priors.network import NetworkPrior
-from invsolve.priors.tables import betas
 
 __all__ = ["network_of", "readings", "reread"]
 

@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invsolve.core.checks import InputError, check_positive
-from invsolve.priors.classifier import ClassifierConfig, NoisyClassifier, save_classifier
 from invsolve.priors.labelled import LabelledDenoiser
-from invsolve.priors.unet import Denoiser, load_denoiser
+from invsolve.priors.networks.classifier import ClassifierConfig, NoisyClassifier, save_classifier
+from invsolve.priors.networks.unet import Denoiser, load_denoiser
 from invsolve.train.labelled import LabelledSet, read_labelled
 
 __all__ = ["ClassifierTraining", "classifier_loss", "train_classifier"]

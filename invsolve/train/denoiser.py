@@ -23,7 +23,7 @@ from torch import Tensor
 
 from invsolve.core.checkpoint import atomic_save
 from invsolve.priors.labelled import LabelledDenoiser
-from invsolve.priors.unet import Denoiser, DenoiserConfig, save_denoiser
+from invsolve.priors.networks.unet import Denoiser, DenoiserConfig, save_denoiser
 from invsolve.train.average import PowerAverage
 from invsolve.train.data import PhotoSet, find_images, split_images
 from invsolve.train.labelled import LabelledSet, read_labelled

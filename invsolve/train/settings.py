@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from invsolve.priors.unet import DenoiserConfig
+from invsolve.priors.networks.unet import DenoiserConfig
 from invsolve.train.noise import NoiseLaw
 
 __all__ = ["DenoiserTraining", "learning_rate_factor"]

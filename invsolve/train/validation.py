@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invsolve.priors.unet import Denoiser
+from invsolve.priors.networks.unet import Denoiser
 from invsolve.train.data import PhotoSet
 from invsolve.train.runtime import Runtime
 

@@ -17,7 +17,7 @@ from invsolve.core.checks import InputError, InvsolveError, nearest
 from invsolve.core.driver import solve
 from invsolve.core.prior import Prior
 from invsolve.metrics import METRICS, Case
-from invsolve.restoration.presets import table
+from invsolve.restoration.settings import table
 from invsolve.solvers import SOLVERS
 from invsolve.tune.spaces import SPACES, inside
 

@@ -1,0 +1,92 @@
+"""The command `invsolve`. A subcommand's code is imported when it is named, so that help and errors answer at once."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "restore": ("invsolve.commands.restore", "restore degraded photographs"),
+    "bench": ("invsolve.commands.bench", "run benchmark suites and make their leaderboard"),
+    "priors": ("invsolve.commands.priors", "list, show, check, fetch and convert priors"),
+    "check": ("invsolve.commands.check", "check an operator of your own"),
+    "new": ("invsolve.commands.new", "write a package for an operator of your own"),
+    "guide": ("invsolve.commands.guide", "draw samples steered by a class or a reward"),
+    "train": ("invsolve.commands.train", "train a small prior from your own pictures"),
+    "tune": ("invsolve.commands.tune", "find a solver's settings on tuning pictures"),
+}
+"""Subcommands: the module whose `add_parser(subparsers)` adds it and sets `run(args) -> int`, and a line of help."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that tells what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"invsolve: {message}; see {self.prog} --help\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code: 0, 2 for what the user can set right, 130 if interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(words)
+    except KeyboardInterrupt:
+        print("invsolve: interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(words: list[str]) -> int:
+    command = next((word for word in words if not word.startswith("-")), None)
+    if command is not None and command not in COMMANDS and words[0] == command:
+        from invsolve.core.checks import nearest
+
+        print(f"invsolve: unknown command {command!r}; {nearest(command, COMMANDS)}", file=sys.stderr)
+        return 2
+    args = _parser(command).parse_args(words)
+    if args.command is None:
+        _parser(None).print_help()
+        return 0
+    from invsolve.core.checks import InvsolveError
+
+    _log_to_stderr()
+    args.words = words
+    try:
+        return args.run(args)
+    except InvsolveError as error:
+        print(f"invsolve: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def _parser(command: str | None) -> argparse.ArgumentParser:
+    """The parser of the whole command line, with the options of `command` alone."""
+    from invsolve import __version__
+
+    parser = _Parser(prog="invsolve", description="Imaging inverse problems solved with pretrained diffusion priors.")
+    parser.add_argument("--version", action="version", version=f"invsolve {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name, (module, line) in COMMANDS.items():
+        if name == command:
+            importlib.import_module(module).add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=line)
+    return parser
+
+
+def _log_to_stderr() -> None:
+    """Show the library's warnings as the command's own."""
+    logger = logging.getLogger("invsolve")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("invsolve: warning: %(message)s"))
+        handler.setLevel(logging.WARNING)
+        logger.addHandler(handler)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

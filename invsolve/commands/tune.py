@@ -1,0 +1,112 @@
+"""The command `invsolve tune`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from invsolve.core.checks import InputError
+
+__all__ = ["add_parser", "preset_text"]
+
+ALL = ["denoise", "superres2", "superres4", "inpaint", "deblur"]
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
+    """Add `tune` to a command line; the parser's default `run` takes the parsed arguments."""
+    parser = subparsers.add_parser(
+        "tune",
+        help="find a solver's settings on tuning pictures",
+        description="Find settings on pictures that no result will be reported on, and write them as a preset table.",
+    )
+    add = parser.add_argument
+    add("--images", type=Path, required=True, metavar="DIR", help="tuning pictures; never those of a benchmark")
+    add("--solver", nargs="+", required=True, metavar="NAME", help="solvers to tune")
+    add("--task", nargs="+", default=ALL, metavar="NAME", help=f"of {', '.join(ALL)} (default: all)")
+    add("--trials", type=int, default=30, metavar="N", help="candidates of a solver and task (default 30)")
+    add("--budget", type=float, metavar="MINUTES", help="of this session, shared by solvers and tasks")
+    add("--metric", nargs="+", default=["psnr"], metavar="NAME", help="the first decides (default psnr); calls is one")
+    add("--prior", default="natural", metavar="NAME", help="prior (default natural)")
+    add("--crops", type=int, default=9, help="pictures, one crop each (default 9)")
+    add("--size", type=int, default=128, help="side of a crop in pixels (default 128)")
+    add("--seed", type=int, default=0)
+    add("--bf16", action="store_true", help="run the network in bfloat16")
+    add("-o", "--out", type=Path, required=True, metavar="FILE", help="preset table to write (.toml)")
+    add("--storage", type=Path, metavar="FILE", help="trials, to go on from (default: OUT with the ending .db)")
+    parser.set_defaults(run=run_command)
+    return parser
+
+
+def run_command(args: argparse.Namespace) -> int:
+    """Tune every solver on every task, then write the table."""
+    if args.out.suffix != ".toml" or not args.out.parent.is_dir():
+        raise InputError(f"--out is a .toml file in a folder that exists, got {args.out}")
+    for name in ("trials", "crops", "size"):
+        if getattr(args, name) < 1:
+            raise InputError(f"--{name} must be at least 1, got {getattr(args, name)}")
+    import torch
+
+    from invsolve import priors
+    from invsolve.bench.store import write_whole
+    from invsolve.restoration.settings import table
+    from invsolve.tune.images import crops
+    from invsolve.tune.search import Search, tune
+
+    count = len(args.solver) * len(args.task)
+    pictures = crops(args.images, args.crops, args.size)
+    prior = priors.load(args.prior, **({"dtype": torch.bfloat16} if args.bf16 else {}))
+    seconds = None if args.budget is None else 60 * args.budget / count
+    storage = args.storage or args.out.with_suffix(".db")
+    search = Search(prior, args.prior, pictures, storage, tuple(args.metric), args.trials, seconds, args.seed)
+    tuned: dict[str, dict[str, Any]] = {}
+    for task in args.task:
+        for solver in args.solver:
+
+            def report(trial: Any, where: str = f"{task} {solver}") -> None:
+                sys.stderr.write(f"{where}: {trial.psnr:.2f} dB, misfit {trial.misfit:.2f}, {trial.settings}\n")
+
+            tuned.setdefault(task, {})[solver] = tune(search, solver, task, report)
+    words = ["PHOTOS" if word == str(args.images) else word for word in args.words]
+    head = [
+        f"Solver settings for the prior `{args.prior}`, by task.",
+        "`point` is the solver of point estimates, `samples` that of posterior samples (--samples N).",
+        "Above each solver: mean PSNR of one estimate on the tuning crops, misfit of the data, network calls.",
+        f"Made by: {shlex.join(['invsolve', *words])}",
+        f"on {args.crops} crops of {args.size} pixels (SHA-256 {search.digest}...), none of which a result names.",
+    ]
+    write_whole(args.out, preset_text(head, tuned, table(args.prior)).encode())
+    sys.stdout.write(f"{args.out}\n")
+    return 0
+
+
+def preset_text(head: Sequence[str], tuned: Mapping[str, Mapping[str, Any]], present: Mapping[str, Any]) -> str:
+    """The table: solvers of a section from the best to the worst, and what an earlier table had beside them."""
+    from invsolve.bench.reading import toml_value
+    from invsolve.solvers import SOLVERS
+
+    def line(name: str, settings: Mapping[str, Any]) -> str:
+        return f"{name} = {{ {', '.join(f'{key} = {toml_value(value)}' for key, value in settings.items())} }}"
+
+    lines = [f"# {text}" for text in head]
+    for section in dict.fromkeys([*tuned, *present]):
+        trials, old = tuned.get(section, {}), present.get(section, {})
+        order = sorted((n for n in trials if math.isfinite(trials[n].psnr)), key=lambda name: -trials[name].psnr)
+        samplers = sorted((n for n in order if not SOLVERS[n].mode_seeking), key=lambda n: -trials[n].values[0])
+        point = old.get("point") or order[0]
+        sampler = old.get("samples") or (samplers[0] if samplers else order[0])
+        if set(order) >= {n for n, s in old.items() if isinstance(s, Mapping)}:  # all were tuned on the same pictures
+            point, sampler = order[0], samplers[0] if samplers else sampler
+        lines += ["", f"[{section}]", f'point = "{point}"', f'samples = "{sampler}"']
+        for name in order:
+            t = trials[name]
+            lines.append(f"# {t.psnr:.2f} dB, misfit {t.misfit:.2f} of the noise, cost {t.calls:.0f} forwards")
+            lines.append(line(name, t.settings))
+        for name, settings in old.items():
+            if isinstance(settings, Mapping) and name not in trials:
+                lines += ["# kept from an earlier table", line(name, settings)]
+    return "\n".join(lines) + "\n"

@@ -1,1 +1,0 @@
-"""The command `invsolve guide`: samples of a prior steered by a class or a reward."""

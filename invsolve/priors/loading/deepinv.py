@@ -1,0 +1,106 @@
+"""Denoisers of deepinv as priors: they take pictures in [0, 1] and a noise level in the same units."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from invsolve.core.checks import InputError
+from invsolve.core.schedule import Schedule
+from invsolve.priors.loading.beta_tables import as_schedule
+from invsolve.priors.loading.hub import is_offline
+from invsolve.priors.loading.weights import fill, read_weights
+from invsolve.priors.network import NetworkPrior
+from invsolve.priors.networks.execution import Speed
+
+__all__ = ["from_deepinv", "load_deepinv"]
+
+
+_SAFE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+
+
+class _Denoiser(nn.Module):
+    """module(x, sigma) of a deepinv denoiser."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self.network(x, sigma)
+
+
+def from_deepinv(
+    denoiser: nn.Module, *, schedule: Schedule | str | None = None, speed: Speed | None = None, shape: Any = None
+) -> NetworkPrior:
+    """A deepinv denoiser as a prior of pictures in [0, 1]: D(x_t / alpha, sigma / alpha) estimates x0.
+
+    It is as good a prior as it is a denoiser at the large noise levels that a sampler visits: DRUNet and its like were
+    trained up to about 0.2 and serve plug-and-play solvers rather than sampling.
+
+    Args:
+        denoiser: called as denoiser(x [N, C, H, W], sigma [N]).
+        schedule: any; the linear DDPM table if None.
+        speed: how it is run.
+        shape: of one picture, where it serves one size.
+    """
+    return NetworkPrior(_Denoiser(denoiser), "edm", as_schedule(schedule), (0.0, 1.0), shape, speed=speed)
+
+
+@contextmanager
+def _tensors_alone() -> Iterator[None]:
+    """Torch reads nothing but tensors from files, whoever asks: deepinv's own downloads ask for everything."""
+    before = os.environ.get(_SAFE)
+    os.environ[_SAFE] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(_SAFE)
+        if before is not None:
+            os.environ[_SAFE] = before
+
+
+def load_deepinv(
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    schedule: Schedule | str | None = None,
+    speed: Speed | None = None,
+    **settings: Any,
+) -> NetworkPrior:
+    """A denoiser of deepinv by its class.
+
+    Args:
+        name: the class in deepinv.models, for example "DRUNet".
+        weights: a file with its state dict, loaded strictly; deepinv's own download if None.
+        device, schedule, speed: see `priors.load`.
+        settings: arguments of the class, for example in_channels=1.
+
+    Raises:
+        InputError: no such denoiser, or weights that do not fit.
+    """
+    import deepinv.models
+
+    kind = getattr(deepinv.models, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, deepinv.models.base.Denoiser)):
+        raise InputError(f"deepinv has no denoiser {name!r}")
+    if weights is None and settings.get("pretrained", "download") is not None and is_offline(None):
+        raise InputError(
+            f"deepinv would download the weights of {name}, and the network is not to be used: give weights=FILE"
+        )
+    try:
+        with _tensors_alone():
+            network = kind(**settings) if weights is None else kind(**{**settings, "pretrained": None})
+    except (TypeError, ValueError, OSError, pickle.UnpicklingError) as error:
+        raise InputError(f"deepinv's {name} cannot be made: {error}") from error
+    if weights is not None:
+        fill(network, read_weights(weights).tensors, weights, device=str(device))
+    return from_deepinv(network.to(device), schedule=schedule, speed=speed)

@@ -1,0 +1,42 @@
+"""The class-conditional prior of handwritten digits, and their classifier, that travel in the package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from invsolve.core.schedule import Schedule, VPSchedule
+from invsolve.priors.conditional import ConditionalPrior
+from invsolve.priors.labelled import LabelledDenoiser
+from invsolve.priors.loading.beta_tables import as_schedule
+from invsolve.priors.loading.packaged import WEIGHTS
+from invsolve.priors.networks.classifier import NoisyClassifier, load_classifier
+from invsolve.priors.networks.execution import Speed
+from invsolve.priors.networks.unet import load_denoiser
+
+__all__ = ["digits", "digits_classifier"]
+
+
+def digits(
+    *, schedule: Schedule | str | None = None, device: torch.device | str = "cpu", **options: Any
+) -> ConditionalPrior:
+    """`digits`: handwritten digits of 16 x 16 grey pixels, unlabelled, or of a class by `given(label=0 ... 9)`.
+
+    Trained by `invsolve train denoiser --labels`; its card lies beside the weights (`digits.md`). It is a prior for
+    experiments with labels and guidance, not for pictures.
+
+    Args:
+        schedule: any; VPSchedule() if None.
+        device: where it computes.
+        options: fields of `Speed`.
+    """
+    module = load_denoiser(WEIGHTS.with_name("digits.safetensors"), device, LabelledDenoiser)
+    own = VPSchedule() if schedule is None else as_schedule(schedule)
+    settings: dict[str, Any] = {"parametrization": "edm", "schedule": own, "shape": (1, 16, 16)}
+    return ConditionalPrior(module, 10, null=10, **settings, speed=Speed.alone("digits", options))
+
+
+def digits_classifier(device: torch.device | str = "cpu") -> NoisyClassifier:
+    """The classifier of noisy digits: `ClassifierCost(digits_classifier().of_pictures, y, 10, conditional=True)`."""
+    return load_classifier(WEIGHTS.with_name("digits-classifier.safetensors"), device)

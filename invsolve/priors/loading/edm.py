@@ -1,0 +1,206 @@
+"""Networks of EDM and EDM2, preconditioned, from files that `invsolve priors convert` has written.
+
+Karras et al. 2022, arXiv 2206.00364, and 2024, arXiv 2312.02696. The inner networks of the first are those of deepinv,
+which keep the published names; that of the second is `invsolve.priors.networks.edm2`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from invsolve.core.checks import InputError
+from invsolve.core.prior import Prior
+from invsolve.core.schedule import Schedule, VESchedule, VPSchedule
+from invsolve.priors.conditional import ConditionalPrior
+from invsolve.priors.loading.beta_tables import as_schedule
+from invsolve.priors.loading.weights import Weights, fill, read_header, read_weights
+from invsolve.priors.network import NetworkPrior
+from invsolve.priors.networks.edm2 import EDM2, EDM2Config
+from invsolve.priors.networks.execution import Speed
+from invsolve.priors.networks.preconditioning import EDMScaling, IDDPMScaling, Preconditioned, VEScaling, VPScaling
+
+__all__ = ["FORMAT", "PRECONDITIONERS", "load_edm"]
+
+FORMAT = "invsolve-edm-1"
+_FIELDS = (
+    "img_resolution", "in_channels", "out_channels", "label_dim", "augment_dim", "model_channels", "channel_mult",
+    "channel_mult_emb", "num_blocks", "attn_resolutions",
+)  # fmt: skip
+
+
+class _Kind(NamedTuple):
+    """What a preconditioner of a published file means: its scaling, and the schedule it was trained for."""
+
+    scaling: Callable[[Mapping[str, Any]], nn.Module]
+    schedule: Callable[[Mapping[str, Any]], Schedule]
+
+
+def _edm(outer: Mapping[str, Any]) -> nn.Module:
+    return EDMScaling(outer.get("sigma_data", 0.5))
+
+
+def _vp(outer: Mapping[str, Any]) -> nn.Module:
+    return VPScaling(outer.get("beta_d", 19.9), outer.get("beta_min", 0.1), outer.get("M", 1000))
+
+
+def _vp_schedule(outer: Mapping[str, Any]) -> Schedule:
+    first = outer.get("beta_min", 0.1)
+    return VPSchedule(first, first + outer.get("beta_d", 19.9))
+
+
+def _iddpm(outer: Mapping[str, Any]) -> nn.Module:
+    return IDDPMScaling(outer.get("M", 1000), outer.get("C_1", 0.001), outer.get("C_2", 0.008))
+
+
+PRECONDITIONERS: Mapping[str, _Kind] = {
+    "EDMPrecond": _Kind(_edm, lambda outer: VESchedule()),
+    "VPPrecond": _Kind(_vp, _vp_schedule),
+    "VEPrecond": _Kind(
+        lambda outer: VEScaling(),
+        lambda outer: VESchedule(outer.get("sigma_max", 100.0), outer.get("sigma_min", 0.02)),
+    ),
+    "iDDPMPrecond": _Kind(_iddpm, lambda outer: VESchedule()),
+    "Precond": _Kind(_edm, lambda outer: VESchedule()),
+}
+"""By the names of the published classes; the last is that of EDM2."""
+
+
+class _Inner(nn.Module):
+    """A network with integer labels; `n_classes` stands for no class."""
+
+    def __init__(self, network: nn.Module, n_classes: int) -> None:
+        super().__init__()
+        self.network, self.n_classes = network, n_classes
+        # The forward of deepinv's networks has a preconditioning of its own.
+        self._call: Callable[..., Tensor] = network if isinstance(network, EDM2) else getattr(network, "forward_unet")  # noqa: B009
+
+    def forward(self, z: Tensor, c_noise: Tensor, label: Tensor | int | None = None) -> Tensor:
+        if not self.n_classes:
+            return self._call(z, c_noise, None)
+        index = torch.as_tensor(self.n_classes if label is None else label, device=z.device).expand(len(z))
+        return self._call(z, c_noise, F.one_hot(index, self.n_classes + 1)[:, : self.n_classes].to(z.dtype))
+
+
+def load_edm(
+    path: Path,
+    *,
+    device: str = "cpu",
+    speed: Speed | None = None,
+    schedule: Schedule | str | None = None,
+    vae: str | Path | None = None,
+) -> Prior:
+    """The prior in a converted file, in [-1, 1] units; EDM2 networks of latents with pictures in [0, 1].
+
+    Args:
+        path: the file.
+        device, speed: where and how it computes.
+        schedule: any, since such a network is given the noise level. If None: that of its training for VP and VE
+            networks, sigma from 0.002 to 80 with rho 7 for others.
+        vae: for a network of latents, the folder of its autoencoder in the format of diffusers, or "hf:org/name".
+
+    Raises:
+        InputError: a damaged file, an architecture that is not supported, an autoencoder that is missing or too much.
+    """
+    speed = speed or Speed()
+    status = path.stat()
+    stamp = (status.st_mtime_ns, status.st_size)
+    config = _config(path)
+    coder = config.get("encoder")
+    if coder is None and vae is not None:
+        raise InputError(f"{path} holds a network of pictures: leave vae away")
+    if coder is not None and vae is None:
+        raise InputError(
+            f"{path} holds a network of the latents of {coder['vae_name']}: give vae=FOLDER with that autoencoder in "
+            f"the format of diffusers, or vae='hf:{coder['vae_name']}'"
+        )
+    module = _network(str(path.resolve()), stamp, device, speed.channels_last, speed.checkpointing)
+    inner, outer = config["inner"], config["outer"]
+    n_classes, side = int(inner.get("label_dim", 0)), inner["img_resolution"]
+    default = PRECONDITIONERS[_outer_class(config)].schedule
+    settings: dict[str, Any] = {
+        "parametrization": "edm",
+        "schedule": default(outer) if schedule is None else as_schedule(schedule),
+        "shape": (inner.get("in_channels", inner.get("img_channels")), side, side),
+        "speed": speed,
+    }
+    if n_classes:
+        null = n_classes if inner.get("label_dropout", 0) else None
+        prior: NetworkPrior = ConditionalPrior(module, n_classes, null, **settings)
+    else:
+        prior = NetworkPrior(module, **settings)
+    return prior if vae is None or coder is None else _of_latents(prior, vae, coder, device)
+
+
+def _of_latents(prior: NetworkPrior, vae: str | Path, coder: Mapping[str, Any], device: str) -> Prior:
+    """Latents z = scale raw + bias of an autoencoder that is given pictures in [0, 1], as EDM2 does."""
+    from invsolve.priors.latent import LatentPrior
+    from invsolve.priors.loading.diffusers import autoencoder
+    from invsolve.priors.networks.diffusers import Autoencoder
+
+    place = str(vae)
+    if place.startswith("hf:"):
+        from invsolve.priors.loading.hub import fetch_repository
+
+        place = str(fetch_repository(place.removeprefix("hf:")))
+    scale, bias = (torch.tensor(coder[name], device=device)[:, None, None] for name in ("scale", "bias"))
+    both = Autoencoder(autoencoder(Path(place).expanduser(), device), scale, -bias / scale)
+    return LatentPrior(prior, both.decode, both.encode, (0.0, 1.0), both.factor)
+
+
+@lru_cache(maxsize=2)
+def _network(path: str, stamp: tuple[int, int], device: str, *layout: bool) -> Preconditioned:
+    weights, config = read_weights(path), _config(Path(path))
+    try:
+        with torch.device("meta"):
+            network = _build(config["class"], config["inner"], weights)
+        scaling = PRECONDITIONERS[_outer_class(config)].scaling(config["outer"])
+    except (TypeError, KeyError, ZeroDivisionError, IndexError) as error:
+        raise InputError(f"{path} has a configuration that makes no network: {error}") from error
+    fill(network, weights.tensors, path, device=device)
+    return Preconditioned(_Inner(network, int(config["inner"].get("label_dim", 0))), scaling).to(device)
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(read_header(path)["config"])
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path} is no converted EDM network: write it with invsolve priors convert") from error
+    if _outer_class(config) not in PRECONDITIONERS:
+        raise InputError(f"{path} has a preconditioning of the unknown kind {_outer_class(config)}")
+    return config
+
+
+def _outer_class(config: Mapping[str, Any]) -> str:
+    return config.get("outer_class", "EDMPrecond")
+
+
+def _build(kind: str, inner: Mapping[str, Any], weights: Weights) -> nn.Module:
+    if kind == "UNet":
+        logvar = weights.tensors.get("logvar_fourier.freqs")
+        return EDM2(EDM2Config.read({**inner, "logvar_channels": 0 if logvar is None else len(logvar)}))
+    from deepinv.models import ADMUNet, NCSNpp
+
+    settings = {name: inner[name] for name in _FIELDS if name in inner}
+    if kind == "DhariwalUNet":
+        return ADMUNet(pretrained=None, **settings)
+    if kind != "SongUNet":
+        raise InputError(f"EDM networks of the class {kind} are not supported; SongUNet and DhariwalUNet are, and EDM2")
+    parts = ("encoder_type", "embedding_type", "channel_mult_noise", "decoder_type", "resample_filter")
+    variants = {
+        "ddpm": ("standard", "positional", 1, "standard", [1, 1]),
+        "ncsn": ("residual", "fourier", 2, "standard", [1, 3, 3, 1]),
+    }
+    model = "ncsn" if inner.get("encoder_type", "standard") == "residual" else "ddpm"
+    for name, usual in zip(parts, variants[model], strict=True):
+        if name in inner and inner[name] != usual:
+            raise InputError(f"SongUNet is supported as DDPM++ and NCSN++; {name} is {inner[name]}, not {usual}")
+    settings.setdefault("augment_dim", 0)
+    return NCSNpp(model_type=model, pretrained=None, **settings)

@@ -1,0 +1,186 @@
+"""Priors in files and folders.
+
+What a file holds is told by its format and the names of its weights. Networks are kept for the process, so that
+loading one again costs nothing, and their weights stay mapped from the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from functools import lru_cache
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from invsolve.core.checks import InputError, check_options
+from invsolve.core.prior import Prior
+from invsolve.core.schedule import Schedule
+from invsolve.priors.conditional import ConditionalPrior
+from invsolve.priors.labelled import LabelledDenoiser
+from invsolve.priors.loading.beta_tables import as_schedule
+from invsolve.priors.loading.weights import Weights, fill, read_header, read_weights
+from invsolve.priors.network import NetworkPrior
+from invsolve.priors.networks.adm import ADMClassifier, ADMUNet
+from invsolve.priors.networks.adm_config import ADMConfig, infer, is_adm, is_classifier
+from invsolve.priors.networks.execution import Speed
+from invsolve.priors.networks.unet import Denoiser, load_denoiser
+
+__all__ = ["load_adm", "load_classifier", "load_path", "load_repository"]
+
+KEPT = 2
+"""Networks kept for the process."""
+
+
+def load_path(path: Path, **options: Any) -> Prior:
+    """The prior in a file or a folder, see `invsolve.priors.load`."""
+    device = str(options.pop("device", "cpu"))
+    speed, options = Speed.split(options)
+    if path.is_dir():
+        from invsolve.priors.loading.diffusers import load_folder
+
+        _check(f"the folder {path}", options, load_folder)
+        return load_folder(path, device=device, speed=speed, **options)
+    match read_header(path).get("format", ""):
+        case "invsolve-denoiser-1":
+            return _load_trained(path, device, speed, **options)
+        case "invsolve-edm-1":
+            from invsolve.priors.loading.edm import load_edm
+
+            _check(f"the EDM network {path}", options, load_edm)
+            return load_edm(path, device=device, speed=speed, **options)
+    weights = read_weights(path)
+    if is_classifier(weights.shapes):
+        raise InputError(f"{path} is a noisy classifier, no prior: load it with priors.load_classifier")
+    if is_adm(weights.shapes):
+        _check(f"the network {path}", options, load_adm, *(field.name for field in fields(ADMConfig)))
+        return load_adm(weights, device=device, speed=speed, **options)
+    raise InputError(_unknown(weights))
+
+
+def _check(what: str, options: Mapping[str, Any], loader: Callable[..., Prior], *more: str) -> None:
+    """Raise `InputError` for an option that the loader does not take."""
+    own = {name for name, p in signature(loader).parameters.items() if p.kind is p.KEYWORD_ONLY} - {"speed"}
+    check_options(what, options, {*own, *more, *(field.name for field in fields(Speed))})
+
+
+def load_repository(name: str, **options: Any) -> Prior:
+    """The prior in a repository of the Hugging Face hub; revision, mirror, offline: see `fetch_repository`."""
+    from invsolve.priors.loading.hub import fetch_repository
+
+    hub = {key: options.pop(key) for key in ("revision", "mirror", "offline") if key in options}
+    return load_path(fetch_repository(name, **hub), **options)
+
+
+def load_denoiser_of_deepinv(name: str, **options: Any) -> Prior:
+    """A denoiser of deepinv by the name of its class, see `invsolve.priors.loading.deepinv.load_deepinv`."""
+    from invsolve.priors.loading.deepinv import load_deepinv
+
+    speed, options = Speed.split(options)
+    return load_deepinv(name, speed=speed, **options)
+
+
+def load_classifier(path: Path, device: str, **known: Any) -> nn.Module:
+    """The noisy classifier in a file, see `invsolve.priors.load_classifier`."""
+    if not is_classifier(read_weights(path).shapes):
+        raise InputError(f"{path} is no noisy classifier: load it with priors.load")
+    return _adm_network(str(path.resolve()), _stamp(path), device, False, False, tuple(sorted(known.items())))
+
+
+def load_adm(
+    weights: Weights,
+    *,
+    device: str = "cpu",
+    speed: Speed | None = None,
+    schedule: Schedule | str | None = None,
+    size: int | None = None,
+    null: int | None = None,
+    **known: Any,
+) -> NetworkPrior:
+    """A guided-diffusion network as a prior in [-1, 1] units on the table it was trained on.
+
+    Args:
+        weights: see `read_weights`.
+        device, speed: where and how it computes.
+        schedule: the linear table if None, but the cosine one for the published 64 x 64 network.
+        size: side of the pictures it was trained on, where the weights do not tell.
+        null: the label that it was taught to take for no class, usually its last; the published networks have none.
+        known: fields of `ADMConfig` that the weights do not tell: head_channels, heads, new_attention_order.
+
+    Raises:
+        InputError: weights that do not fit.
+    """
+    speed = speed or Speed()
+    if size is not None:
+        known["size"] = size
+    key = (str(weights.path.resolve()), _stamp(weights.path), device, speed.channels_last, speed.checkpointing)
+    module = _adm_network(*key, tuple(sorted(known.items())))
+    assert isinstance(module, ADMUNet)
+    config = module.config
+    if schedule is None and config.size == 64 and config.width == 192:
+        schedule = "cosine"
+    shape = None if config.size is None else (config.in_channels, config.size, config.size)
+    settings: dict[str, Any] = {"schedule": as_schedule(schedule), "shape": shape, "speed": speed}
+    if config.n_labels:
+        last = config.n_labels - 1
+        return ConditionalPrior(module, last if null == last else config.n_labels, null, **settings)
+    if null is not None:
+        raise InputError(f"{weights.path} holds a network without classes: leave null away")
+    return NetworkPrior(module, "eps", **settings)
+
+
+@lru_cache(maxsize=KEPT)
+def _adm_network(
+    path: str,
+    stamp: tuple[int, int],
+    device: str,
+    channels_last: bool,
+    checkpointing: bool,
+    known: tuple[tuple[str, Any], ...],
+) -> ADMUNet | ADMClassifier:
+    """The network of a file, kept for the process; what a `Speed` changes in it makes another one."""
+    weights = read_weights(path)
+    config = infer(weights.shapes, **dict(known))
+    with torch.device("meta"):
+        module = ADMClassifier(config) if is_classifier(weights.shapes) else ADMUNet(config)
+    fill(module, weights.tensors, path, device=device)
+    return module
+
+
+def _load_trained(path: Path, device: str, speed: Speed, schedule: Schedule | str | None = None, **extra: Any) -> Prior:
+    """A prior written by `invsolve train denoiser`."""
+    if extra:
+        raise InputError(f"a prior trained by invsolve takes no option {', '.join(extra)}")
+    module = _trained_network(str(path.resolve()), _stamp(path), device, speed.channels_last, speed.checkpointing)
+    settings: dict[str, Any] = {"parametrization": "edm", "schedule": as_schedule(schedule), "speed": speed}
+    n_classes = module.config.classes
+    return ConditionalPrior(module, n_classes, n_classes, **settings) if n_classes else NetworkPrior(module, **settings)
+
+
+@lru_cache(maxsize=KEPT)
+def _trained_network(path: str, stamp: tuple[int, int], device: str, *layout: bool) -> Denoiser:
+    try:
+        return load_denoiser(path, device, lambda config: (LabelledDenoiser if config.classes else Denoiser)(config))
+    except (ValueError, TypeError) as error:
+        raise InputError(str(error)) from error
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes when a file does."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+def _unknown(weights: Weights) -> str:
+    names = list(weights.tensors)
+    if any(name.startswith(("down_blocks.", "transformer_blocks.")) for name in names):
+        return f"{weights.path} holds weights of diffusers: give the folder with its config.json instead of the file"
+    if any(".enc." in f".{name}" for name in names):
+        return f"{weights.path} looks like an EDM network without its configuration: convert the original .pkl file"
+    return (
+        f"{weights.path} is of an unknown architecture (weights {', '.join(names[:3])}, ...): build the module and "
+        "give NetworkPrior(module, parametrization, schedule, value_range)"
+    )

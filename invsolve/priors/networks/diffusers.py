@@ -1,0 +1,125 @@
+"""Networks and autoencoders of the diffusers library, called in one way whatever their class."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from invsolve.core.checks import InputError
+
+__all__ = ["Autoencoder", "DiffusersNetwork", "PackedNetwork"]
+
+NEEDED = {
+    "UNet2DConditionModel": ("encoder_hidden_states",),
+    "SD3Transformer2DModel": ("encoder_hidden_states", "pooled_projections"),
+    "FluxTransformer2DModel": ("encoder_hidden_states", "pooled_projections"),
+}
+"""The conditions without which a class cannot be called: embeddings of a prompt."""
+
+
+class DiffusersNetwork(nn.Module):
+    """A network of diffusers with one way of being called: module(x, c, label=None, **conditions).
+
+    Args:
+        network: of one of the classes in `invsolve.priors.loading.diffusers.NETWORKS`.
+        scale: c is multiplied by this.
+        score: whether it predicts the score of x + sigma n, from which x0 = x + sigma^2 score.
+    """
+
+    def __init__(self, network: Any, scale: float = 1.0, score: bool = False) -> None:
+        super().__init__()
+        self.network, self.scale, self.score = network, scale, score
+        kind = type(network).__name__
+        self.first = "hidden_states" if "Transformer" in kind else "sample"
+        self.needed = NEEDED.get(kind, ())
+        own = {"self", self.first, "timestep", "return_dict", "class_labels"}
+        self.conditions = (
+            "label",
+            *(name for name in inspect.signature(network.forward).parameters if name not in own),
+        )
+
+    def forward(self, x: Tensor, c: Tensor, label: Tensor | int | None = None, **conditions: Any) -> Tensor:
+        """The network's output; twice the channels where it learned a variance.
+
+        Raises:
+            InputError: embeddings that it needs are missing.
+        """
+        missing = [name for name in self.needed if name not in conditions]
+        if missing:
+            names = ", ".join(f"{name}=..." for name in missing)
+            raise InputError(f"{type(self.network).__name__} needs embeddings of a prompt: use prior.given({names})")
+        if label is not None:
+            conditions["class_labels"] = torch.as_tensor(label, device=x.device).expand(len(x))
+        out = self._called(x, c * self.scale if self.scale != 1.0 else c, conditions)
+        return x + c.square()[:, None, None, None] * out if self.score else out
+
+    def _called(self, x: Tensor, time: Tensor, conditions: dict[str, Any]) -> Tensor:
+        return self.network(**{self.first: x}, timestep=time, return_dict=False, **conditions)[0]
+
+    @property
+    def checkpointing(self) -> bool:
+        """Whether the network recomputes its blocks in the backward pass."""
+        return bool(self.network.is_gradient_checkpointing)
+
+    @checkpointing.setter
+    def checkpointing(self, on: bool) -> None:
+        (self.network.enable_gradient_checkpointing if on else self.network.disable_gradient_checkpointing)()
+
+
+class PackedNetwork(DiffusersNetwork):
+    """A transformer that takes squares of 2 x 2 latents as tokens, with their places beside them: FLUX.
+
+    Its conditions are the two embeddings, and `guidance` (a number, or one for each picture) where it was distilled
+    with one. It serves every even size.
+    """
+
+    def __init__(self, network: Any) -> None:
+        # Such a network multiplies the time by 1000 itself.
+        super().__init__(network, 1.0)
+        self.guided = bool(network.config.guidance_embeds)
+        places = {"img_ids", "txt_ids"} | (set() if self.guided else {"guidance"})
+        self.conditions = tuple(name for name in self.conditions if name not in {"label", *places})
+        self.needed = (*self.needed, "guidance") if self.guided else self.needed
+
+    def _called(self, x: Tensor, time: Tensor, conditions: dict[str, Any]) -> Tensor:
+        height, width = x.shape[-2:]
+        if height % 2 or width % 2:
+            raise InputError(f"latents of even sides expected, got {height} x {width}")
+        rows, columns = torch.meshgrid(*(torch.arange(n // 2, device=x.device) for n in (height, width)), indexing="ij")
+        places = torch.stack([torch.zeros_like(rows), rows, columns], -1).flatten(0, 1).to(x.dtype)
+        if self.guided:
+            guidance = torch.as_tensor(conditions["guidance"], dtype=x.dtype, device=x.device)
+            conditions = {**conditions, "guidance": guidance.expand(len(x))}
+        words = x.new_zeros(conditions["encoder_hidden_states"].shape[1], 3)
+        tokens = F.pixel_unshuffle(x, 2).flatten(2).transpose(1, 2)
+        out = super()._called(tokens, time, {**conditions, "img_ids": places, "txt_ids": words})
+        return F.pixel_shuffle(out.transpose(1, 2).unflatten(2, (height // 2, width // 2)), 2)
+
+
+class Autoencoder:
+    """The two ways of an autoencoder of diffusers: latents are scale (raw - shift).
+
+    Args:
+        coder: the autoencoder.
+        scale, shift: numbers, or one for each channel [C, 1, 1].
+    """
+
+    def __init__(self, coder: Any, scale: float | Tensor = 1.0, shift: float | Tensor = 0.0) -> None:
+        self.coder, self.scale, self.shift = coder, scale, shift
+        widths = coder.config.get("block_out_channels") or coder.config["encoder_block_out_channels"]
+        self.factor = 2 ** (len(widths) - 1)
+        """Side of the square of pixels that a latent stands for."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents -> pictures."""
+        return self.coder.decode(z / self.scale + self.shift, return_dict=False)[0]
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Pictures -> latents: the mean of what the encoder says."""
+        out = self.coder.encode(x, return_dict=False)[0]
+        z = out if isinstance(out, Tensor) else out.mode()
+        return (z - self.shift) * self.scale

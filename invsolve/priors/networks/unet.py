@@ -1,0 +1,289 @@
+"""A norm-free residual U-Net denoiser that works at half resolution and takes any image size.
+
+`D(x; sigma) = c_skip(sigma) x + c_out(sigma) F(c_in(sigma) x, sigma)` estimates `E[x0 | x]` for `x = x0 + sigma n`
+(Karras et al. 2022, "Elucidating the design space of diffusion-based generative models", arXiv:2206.00364, table 1).
+`F` follows the practice of image denoisers: a pixel-unshuffle by 2, plain residual blocks without normalisation,
+additive skips, the noise level given to every stage (FFDNet, Zhang et al. 2018, arXiv:1710.04026; DRUNet, Zhang et al.
+2021, arXiv:2008.13751). Without normalisation layers an image never depends on its batch or on distant pixels'
+statistics.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from invsolve.priors.loading.weights import save_weights
+
+__all__ = ["Denoiser", "DenoiserConfig", "load_denoiser", "save_denoiser", "self_ensemble"]
+
+_FORMAT = "invsolve-denoiser-1"
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """Architecture of a `Denoiser`; stored as JSON in the weight file's metadata.
+
+    Args:
+        image_channels: colour channels of the images.
+        channels: feature channels of each stage; stage `i` works at `1 / 2^(i + 1)` of the image's resolution.
+        blocks: residual blocks of each stage, in the encoder and again in the decoder (the last stage has them once).
+        embedding: width of the noise level's embedding.
+        sigma_data: standard deviation of the clean images in [-1, 1] units.
+        classes: number of class labels; 0 for a denoiser without.
+    """
+
+    image_channels: int = 3
+    channels: tuple[int, ...] = (96, 128, 160, 192)
+    blocks: tuple[int, ...] = (2, 2, 2, 2)
+    embedding: int = 64
+    sigma_data: float = 0.5
+    classes: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.channels or len(self.channels) != len(self.blocks):
+            raise ValueError(
+                f"channels and blocks must be equally long and not empty, got {self.channels}, {self.blocks}"
+            )
+        if (
+            min(*self.channels, *self.blocks, self.image_channels, self.embedding) < 1
+            or min(self.sigma_data, self.classes + 1) <= 0
+        ):
+            raise ValueError(f"every size and sigma_data must be positive, got {self}")
+
+    @property
+    def multiple(self) -> int:
+        """Height and width are padded to a multiple of this."""
+        return 2 ** len(self.channels)
+
+    def to_json(self) -> str:
+        """Serialise for the weight file's metadata."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> DenoiserConfig:
+        """Rebuild from `to_json`; unknown or missing fields raise `TypeError`."""
+        fields: dict[str, Any] = json.loads(text)
+        fields["channels"], fields["blocks"] = tuple(fields["channels"]), tuple(fields["blocks"])
+        return DenoiserConfig(**fields)
+
+
+class _Block(nn.Module):
+    """Residual block `h + conv(relu(conv(h)))`; the second starts at zero, the block as the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)  # pyright: ignore[reportArgumentType]
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.conv2(F.relu(self.conv1(h), inplace=True))
+
+
+class _Stage(nn.Module):
+    """Residual blocks behind a gain and a shift per channel that depend on the noise level."""
+
+    def __init__(self, channels: int, blocks: int, embedding: int) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(embedding, 2 * channels)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+        self.blocks = nn.Sequential(*(_Block(channels) for _ in range(blocks)))
+
+    def forward(self, h: Tensor, emb: Tensor) -> Tensor:
+        gain, shift = self.modulation(emb).to(h.dtype)[:, :, None, None].chunk(2, dim=1)
+        return self.blocks(torch.addcmul(h + shift, h, gain))
+
+
+class NoiseEmbedding(nn.Module):
+    """Embeds `log(sigma) / 4` by fixed Gaussian bumps over `sigma` in about [0.002, 200] and one hidden layer."""
+
+    centres: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        centres = torch.linspace(-1.6, 1.4, 32, device="cpu")  # real numbers even where weights are built without any
+        self.register_buffer("centres", centres, persistent=False)
+        self.hidden = nn.Linear(32, width)
+
+    def forward(self, c_noise: Tensor) -> Tensor:
+        bumps = torch.exp(-0.5 * ((c_noise[:, None] - self.centres) / 0.15).square())
+        return F.silu(self.hidden(bumps))
+
+
+class Denoiser(nn.Module):
+    """Denoiser `D(x; sigma) = E[x0 | x]` for `x = x0 + sigma n`, with EDM preconditioning inside.
+
+    Any height and width is served: the image is padded by reflection (replication where it is too small to reflect) to
+    a multiple of `config.multiple` and cropped again. Input and output are float32; a caller may wrap the call in
+    autocast.
+    """
+
+    def __init__(self, config: DenoiserConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or DenoiserConfig()
+        c, emb, pixels = config.channels, config.embedding, 4 * config.image_channels
+        self.noise = NoiseEmbedding(emb)
+        self.head = nn.Conv2d(pixels, c[0], 3, padding=1)
+        self.encoder = nn.ModuleList(_Stage(w, b, emb) for w, b in zip(c, config.blocks, strict=True))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(c))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairwise(c))
+        self.decoder = nn.ModuleList(_Stage(w, b, emb) for w, b in zip(c[:-1], config.blocks[:-1], strict=True))
+        self.tail = nn.Conv2d(c[0], pixels, 3, padding=1)
+        nn.init.zeros_(self.tail.weight)
+        nn.init.zeros_(self.tail.bias)  # pyright: ignore[reportArgumentType]
+
+    def preconditioning(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return `(c_skip, c_out, c_in, c_noise)` for `sigma` of any shape (arXiv:2206.00364, table 1)."""
+        data_sq = self.config.sigma_data**2
+        total_sq = sigma.square() + data_sq
+        c_in = total_sq.rsqrt()
+        return data_sq / total_sq, sigma * self.config.sigma_data * c_in, c_in, sigma.log() / 4
+
+    def network(self, z: Tensor, c_noise: Tensor, shift: Tensor | None = None) -> Tensor:
+        """The inner network `F` on scaled input `z [N, C, H, W]` and `c_noise [N]`; same shape out, float32.
+
+        `shift [N, embedding]` is added to the noise level's embedding.
+        """
+        height, width = z.shape[-2:]
+        h = F.pixel_unshuffle(_pad(z, self.config.multiple), 2)
+        h = h.contiguous(memory_format=torch.channels_last)
+        # Under bfloat16 autocast the rounding of z would bury noise below sigma ~ 0.01: a coarse part and a remainder
+        # keep 16 bits, since the convolution sums them in float32. In float32 the two parts add up to z exactly.
+        coarse = h.bfloat16().to(h.dtype)
+        h = F.conv2d(torch.cat((coarse, h - coarse), 1), self.head.weight.repeat(1, 2, 1, 1), self.head.bias, padding=1)
+        emb = self.noise(c_noise)
+        emb = emb if shift is None else emb + shift.to(emb.dtype)
+        skips: list[Tensor] = []
+        for i, stage in enumerate(self.encoder):
+            h = stage(h, emb)
+            if i < len(self.down):
+                skips.append(h)
+                h = self.down[i](h)
+        for i in reversed(range(len(self.decoder))):
+            h = self.decoder[i](self.up[i](h) + skips[i], emb)
+        return F.pixel_shuffle(self.tail(h).float(), 2)[..., :height, :width]
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Estimate the clean image.
+
+        Args:
+            x: noisy images `[N, C, H, W]`, clean part in [-1, 1].
+            sigma: noise standard deviation in the same units, `> 0`, shape `[N]`, `[1]` or `[]`.
+
+        Returns:
+            `E[x0 | x]`, shape `[N, C, H, W]`, float32.
+
+        Raises:
+            ValueError: the shapes do not match the above.
+        """
+        return self.denoise(x, sigma)
+
+    def denoise(self, x: Tensor, sigma: Tensor, shift: Tensor | None = None) -> Tensor:
+        """`forward`, with the noise level's embedding shifted."""
+        if x.ndim != 4 or x.shape[1] != self.config.image_channels:
+            raise ValueError(f"expected x of shape [N, {self.config.image_channels}, H, W], got {tuple(x.shape)}")
+        if sigma.ndim > 1 or sigma.numel() not in (1, x.shape[0]):
+            raise ValueError(f"expected sigma of shape [], [1] or [{x.shape[0]}], got {tuple(sigma.shape)}")
+        x, sigma = x.float(), sigma.float().reshape(-1).expand(x.shape[0])
+        c_skip, c_out, c_in, c_noise = self.preconditioning(sigma)
+        f = self.network(c_in[:, None, None, None] * x, c_noise, shift)
+        return c_skip[:, None, None, None] * x + c_out[:, None, None, None] * f
+
+
+def _pad(z: Tensor, multiple: int) -> Tensor:
+    """Pad right and bottom to a multiple: by reflection, or by replication where the image is too small to reflect."""
+    height, width = z.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    if not bottom and not right:
+        return z
+    return F.pad(z, (0, right, 0, bottom), mode="reflect" if bottom < height and right < width else "replicate")
+
+
+def self_ensemble(denoiser: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Average a denoiser over the eight flips and quarter turns of its input: better, and eight times as slow.
+
+    The result is equivariant to flips and quarter turns (for sizes the network does not pad, exactly so up to
+    rounding).
+    """
+
+    def averaged(x: Tensor, sigma: Tensor) -> Tensor:
+        total = torch.zeros_like(x, dtype=torch.float32)
+        for turns in range(4):
+            turned = x.rot90(turns, (-2, -1))
+            total += denoiser(turned, sigma).rot90(-turns, (-2, -1))
+            total += denoiser(turned.flip(-1), sigma).flip(-1).rot90(-turns, (-2, -1))
+        return total / 8
+
+    return averaged
+
+
+def save_denoiser(
+    denoiser: Denoiser, path: str | Path, *, dtype: torch.dtype = torch.float16, notes: dict[str, str] | None = None
+) -> None:
+    """Write weights and configuration to a safetensors file, atomically (a temporary file, then a rename).
+
+    Args:
+        denoiser: the network.
+        path: the file to write.
+        dtype: storage type of the weights.
+        notes: further metadata, such as the training step.
+    """
+    tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in denoiser.state_dict().items()}
+    metadata = {"format": _FORMAT, "config": denoiser.config.to_json(), **(notes or {})}
+    save_weights(Path(path), tensors, metadata)
+
+
+def load_denoiser(
+    path: str | Path,
+    device: torch.device | str = "cpu",
+    build: Callable[[DenoiserConfig], Denoiser] | None = None,
+) -> Denoiser:
+    """Rebuild a denoiser from a file of `save_denoiser`: float32, evaluation mode, no weight requires a gradient.
+
+    `build` makes the network from its configuration where it is not a plain `Denoiser`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not such a file, or its keys or shapes do not fit its configuration (they are named).
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weight file at {path}")
+    try:
+        with safe_open(str(path), framework="pt", device=str(device)) as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}") from error
+    if metadata.get("format") != _FORMAT or "config" not in metadata:
+        raise ValueError(
+            f"{path} holds no {_FORMAT} weights (format: {metadata.get('format')}); write them with save_denoiser"
+        )
+    with torch.device("meta"):
+        denoiser = (build or Denoiser)(DenoiserConfig.from_json(metadata["config"]))
+    expected = denoiser.state_dict()
+    missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    if missing or extra:
+        raise ValueError(f"{path} does not fit its configuration: missing keys {missing}, unexpected keys {extra}")
+    wrong = [
+        f"{k}: {tuple(v.shape)} for {tuple(expected[k].shape)}"
+        for k, v in tensors.items()
+        if v.shape != expected[k].shape
+    ]
+    if wrong:
+        raise ValueError(f"{path} does not fit its configuration: wrong shapes {wrong}")
+    denoiser.load_state_dict(tensors, strict=True, assign=True)
+    return denoiser.to(device).eval().requires_grad_(False)

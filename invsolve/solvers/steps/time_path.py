@@ -1,0 +1,110 @@
+"""The bases of solvers that walk a path: falling times, one network state on each, one step between two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor
+
+from invsolve.core.checks import check_share
+from invsolve.core.linalg import row_norm
+from invsolve.core.problem import Problem
+from invsolve.core.rng import NoiseSource
+from invsolve.core.schedule import Step, path
+from invsolve.core.solver import Solver, State
+from invsolve.solvers.steps.linear_gaussian import signal_path
+from invsolve.solvers.steps.scales import At, ScaleRule
+from invsolve.solvers.steps.updates import start_state
+
+__all__ = ["PathSolver", "ScaledPath", "Scaling"]
+
+
+class PathSolver(Solver):
+    """A solver whose k-th step goes along the k-th step of `path(problem)`.
+
+    Subclasses declare the fields.
+
+    Attributes:
+        n_steps: number of steps.
+        t_start: time of the first.
+        times: a falling grid of one's own instead of n_steps and t_start.
+        start: where the path begins, see `start_state`.
+        eta: share of fresh noise in a step, from 0 to 1; for those that have such a setting.
+        noisy_end: whether a grid of one's own may end above 0: samplers of the prior may stop there.
+        signal: whether the equations divide by alpha_t, so that a schedule ending in pure noise is entered below it.
+    """
+
+    n_steps: int
+    t_start: float
+    times: tuple[float, ...] | None
+    start: str
+    eta: float = 0.0
+    noisy_end: ClassVar[bool] = False
+    signal: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_share(self.eta, "eta")
+
+    def path(self, problem: Problem) -> tuple[Step, ...]:
+        """The steps of the descent on the problem's schedule."""
+        schedule = problem.prior.schedule
+        if self.signal:
+            return signal_path(schedule, self.n_steps, self.t_start, self.times)
+        return path(schedule, self.n_steps, self.t_start, self.times, self.noisy_end)
+
+    def steps(self, problem: Problem) -> int:
+        return len(self.path(problem))
+
+    def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
+        return State(start_state(problem, n, rng, self.path(problem)[0], self.start))
+
+
+class Scaling(NamedTuple):
+    """A guidance scale rule for the lengths of updates of a control.
+
+    Attributes:
+        rule: for lambda.
+        at: place in the run.
+        memory: the state's, which holds what the rule remembers.
+        unit: of the gradient: the rule is shown |dJ/du| / unit.
+    """
+
+    rule: ScaleRule
+    at: At
+    memory: Mapping[str, Tensor]
+    unit: float = 1.0
+
+
+class ScaledPath(PathSolver):
+    """A path solver that steps along a gradient whose length a guidance scale rule may decide.
+
+    What the rule remembers travels in the state's memory beside whatever else the solver keeps there.
+
+    Attributes:
+        scale: the rule, None for the solver's own length.
+    """
+
+    scale: ScaleRule | None
+
+    def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
+        state = super().init(problem, n, rng)
+        return State(state.x, memory=self.scale_memory(state.x))
+
+    def scale_memory(self, x: Tensor) -> dict[str, Tensor]:
+        """What the rule remembers before the first step, for states like x [N, ...]."""
+        return {} if self.scale is None else self.scale.start(len(x), x)
+
+    def scaled(self, problem: Problem, state: State, gradient: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """lambda [N] for this step's gradient [N, ...], and what the rule remembers from here on."""
+        scaling = self.scaling(problem, state)
+        assert scaling is not None
+        return scaling.rule(row_norm(gradient), scaling.at, scaling.memory)
+
+    def scaling(self, problem: Problem, state: State, unit: float = 1.0) -> Scaling | None:
+        """The rule at this step for an inner optimizer, None without a rule."""
+        if self.scale is None:
+            return None
+        steps = self.path(problem)
+        return Scaling(self.scale, At(steps[state.k].t, state.k, len(steps)), state.memory, unit)

@@ -1,0 +1,1 @@
+"""Finding an unknown blur: from edges, then together with the image."""

@@ -1,0 +1,281 @@
+"""The blur kernel of a photograph, found from the photograph alone.
+
+Coarse to fine over the picture's scales, two steps in turn:
+
+    picture   x = argmin |k * x - y|^2 + lam |grad x|_0, then a few shock-filter steps: few, sharp edges
+    kernel    k = argmin |k * g - grad y|^2 + ridge |k|^2,  k >= 0, sum k = 1,  g = the strongest gradients of x
+
+The picture is made sharper than k alone explains, which is what moves k: a picture that only explains y leaves every k
+where it is, and drifts towards no blur at all (Levin, Weiss, Durand and Freeman 2009, "Understanding and evaluating
+blind deconvolution algorithms", CVPR). Edge prediction follows Cho and Lee 2009, "Fast motion deblurring", ACM Trans.
+Graph.; the gradient-sparse picture Xu, Zheng and Jia 2013, "Unnatural L0 sparse representation for natural image
+deblurring", CVPR. What these edges are good for is a first kernel; `invsolve.tasks.blind.joint` goes on from
+it with the prior.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from invsolve.core.checks import InputError
+from invsolve.operators import gaussian_kernel
+from invsolve.operators.transforms import quick_length
+
+__all__ = [
+    "KernelEstimator", "centre_of_mass", "check_size", "estimate_kernel", "fit_kernel", "gradients", "onto_simplex",
+    "spectral_grid", "tidy", "window_of",
+]  # fmt: skip
+
+SMALLEST = 3
+LARGEST_SIDE = 768
+"""Of larger pictures the part with the most contrast is used."""
+EPSILON = 1e-12
+POWER_STEPS, KERNEL_STEPS = 6, 60
+
+
+@dataclass(frozen=True)
+class KernelEstimator:
+    """Settings of `estimate_kernel`.
+
+    Args:
+        n_steps: turns at each scale.
+        sparsity: lam of the first turn, for pictures in [0, 1].
+        decay: of lam from turn to turn, down to `least_sparsity`.
+        shocks: shock-filter steps of the first turn, falling to none.
+        kept: share of the gradients that the kernel is fitted to, first and last turn.
+        ridge: in units of the sum of the squared gradients.
+        threshold: kernel entries below this share of the largest are none.
+        growth: of the kernel's side from scale to scale.
+    """
+
+    n_steps: int = 12
+    sparsity: float = 3e-3
+    least_sparsity: float = 2e-4
+    decay: float = 0.85
+    shocks: int = 4
+    kept: tuple[float, float] = (0.08, 0.4)
+    ridge: float = 1e-2
+    threshold: float = 0.04
+    growth: float = 1.4
+
+    def sides(self, size: int) -> list[int]:
+        """Odd sides of the kernel from 3 to `size`, one a scale."""
+        sides = [size]
+        while sides[-1] > SMALLEST:
+            smaller = round(sides[-1] / self.growth) // 2 * 2 + 1
+            sides.append(max(SMALLEST, min(smaller, sides[-1] - 2)))
+        return sides[::-1]
+
+
+def estimate_kernel(picture: Tensor, size: int, settings: KernelEstimator | None = None) -> Tensor:
+    """What a point of light became, [size, size]: at least 0, sums to one, its centre of mass in the middle.
+
+    Args:
+        picture: the blurred picture [C, H, W] in [0, 1].
+        size: side of the kernel, odd and at least 3, and larger than the blur.
+        settings: of the estimation.
+
+    Raises:
+        InputError: an even or too large size, or a picture without contrast.
+    """
+    settings = settings or KernelEstimator()
+    check_size(size, (picture.shape[1], picture.shape[2]))
+    grey = picture.detach().cpu().float().mean(0)
+    grey = grey[window_of(grey, LARGEST_SIDE)]
+    if float(gradients(grey).abs().max()) < 1e-4:
+        raise InputError("the picture has no contrast from which a blur could be told")
+    kernel = gaussian_kernel(0.6, SMALLEST // 2).float()
+    for side in settings.sides(size):
+        scaled = (round(grey.shape[0] * side / size), round(grey.shape[1] * side / size))
+        y = grey if side == size else _resized(grey, scaled)
+        if side != kernel.shape[0]:
+            kernel = tidy(_resized(kernel, (side, side)), settings.threshold)
+        kernel = _at_scale(y, kernel, settings)
+    return kernel.double() / kernel.double().sum()
+
+
+def check_size(size: int, picture: tuple[int, int]) -> None:
+    """Raise `InputError` unless a kernel of `size` can be looked for in a picture of (height, width)."""
+    if isinstance(size, bool) or int(size) != size or size < SMALLEST or size % 2 == 0:
+        raise InputError(f"the kernel's size is an odd number of pixels of at least {SMALLEST}, got {size}")
+    if 3 * size > min(picture):
+        raise InputError(
+            f"a kernel of {size} pixels cannot be found in a picture of {picture[1]} x {picture[0]} pixels: "
+            f"--kernel-size is at most a third of that"
+        )
+
+
+def _at_scale(y: Tensor, kernel: Tensor, settings: KernelEstimator) -> Tensor:
+    for k in range(settings.n_steps):
+        progress = k / max(settings.n_steps - 1, 1)
+        lam = max(settings.sparsity * settings.decay**k, settings.least_sparsity)
+        x = _sparse_picture(y, kernel, lam)
+        x = _shock(x, round(settings.shocks * (1 - progress)))
+        kept = settings.kept[0] + (settings.kept[1] - settings.kept[0]) * progress
+        kernel = tidy(_kernel_step(x, y, kernel, settings.ridge, kept), settings.threshold)
+        kernel = centre_of_mass(kernel)
+    return kernel
+
+
+def window_of(grey: Tensor, side: int) -> tuple[slice, slice]:
+    """Rows and columns of the part [side, side] with the most contrast; all of them of a smaller picture."""
+    h, w = min(grey.shape[0], side), min(grey.shape[1], side)
+    if (h, w) == tuple(grey.shape):
+        return slice(None), slice(None)
+    contrast = F.pad(gradients(grey).square().sum(0), (0, 1, 0, 1))[None, None]
+    sums = F.avg_pool2d(contrast, (h, w), stride=32)[0, 0]
+    row, column = divmod(int(sums.argmax()), sums.shape[1])
+    return slice(32 * row, 32 * row + h), slice(32 * column, 32 * column + w)
+
+
+def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x[None, None], size=size, mode="bicubic", antialias=True, align_corners=False)[0, 0]
+
+
+def gradients(x: Tensor) -> Tensor:
+    """Forward differences along columns and rows, [2, H - 1, W - 1]."""
+    return torch.stack([x[1:, 1:] - x[1:, :-1], x[1:, 1:] - x[:-1, 1:]])
+
+
+def tidy(kernel: Tensor, threshold: float) -> Tensor:
+    """The kernel without entries below this share of the largest, summing to one."""
+    kernel = torch.where(kernel < threshold * kernel.max(), 0.0, kernel)
+    return kernel / kernel.sum()
+
+
+def centre_of_mass(kernel: Tensor) -> Tensor:
+    """The kernel moved by whole pixels so that its centre of mass is in the middle; what leaves the frame is lost."""
+    side = kernel.shape[0]
+    at = torch.arange(side, dtype=kernel.dtype) - side // 2
+    total = kernel.sum()
+    down, right = round(float(kernel.sum(1) @ at / total)), round(float(kernel.sum(0) @ at / total))
+    moved = F.pad(kernel, (side, side, side, side))
+    moved = moved[side + down : 2 * side + down, side + right : 2 * side + right]
+    return moved / moved.sum()
+
+
+def _sparse_picture(y: Tensor, kernel: Tensor, lam: float) -> Tensor:
+    """argmin |k * x - y|^2 + lam |grad x|_0 by half-quadratic splitting, on the scene that y shows and its margin."""
+    radius = kernel.shape[0] // 2
+    extended = _periodic(y, 2 * radius)
+    size = (extended.shape[0], extended.shape[1])
+    blur = _transfer(kernel, size)
+    across, down = extended.new_zeros(size), extended.new_zeros(size)
+    across[0, 0], across[0, -1], down[0, 0], down[-1, 0] = -1.0, 1.0, -1.0, 1.0
+    d_across, d_down = torch.fft.rfft2(across), torch.fft.rfft2(down)
+    data, power = blur.conj() * torch.fft.rfft2(extended), blur.abs().square()
+    steep = d_across.abs().square() + d_down.abs().square()
+    x, beta = extended, 2 * lam
+    while beta < 1e5:
+        g, h = x.roll(-1, 1) - x, x.roll(-1, 0) - x
+        edge = g * g + h * h > lam / beta
+        pulled = d_across.conj() * torch.fft.rfft2(g * edge) + d_down.conj() * torch.fft.rfft2(h * edge)
+        x = torch.fft.irfft2((data + beta * pulled) / (power + beta * steep + EPSILON), size)
+        beta *= 2.0
+    x = x.roll((radius, radius), (0, 1))
+    return x[: y.shape[0] + 2 * radius, : y.shape[1] + 2 * radius]
+
+
+def _periodic(y: Tensor, margin: int) -> Tensor:
+    """y with at least `2 margin` more rows and columns, in which one edge runs smoothly into the other."""
+    for dim in (0, 1):
+        extra = quick_length(y.shape[dim] + 2 * margin) - y.shape[dim]
+        share = (torch.arange(extra, dtype=y.dtype) + 1) / (extra + 1)
+        share = share[:, None] if dim == 0 else share[None]
+        last, first = y.narrow(dim, y.shape[dim] - 1, 1), y.narrow(dim, 0, 1)
+        y = torch.cat([y, (1 - share) * last + share * first], dim)
+    return y
+
+
+def _transfer(kernel: Tensor, size: tuple[int, int]) -> Tensor:
+    side = kernel.shape[0]
+    grid = kernel.new_zeros(size)
+    grid[:side, :side] = kernel
+    return torch.fft.rfft2(grid.roll((-(side // 2), -(side // 2)), (0, 1)))
+
+
+def _shock(x: Tensor, steps: int) -> Tensor:
+    """Osher and Rudin's shock filter, x - 0.2 sign(laplacian x) |grad x| a step, on a slightly smoothed picture."""
+    if steps == 0:
+        return x
+    x = 0.5 * x + 0.5 * F.avg_pool2d(_framed(x)[None, None], 3, 1)[0, 0]
+    for _ in range(steps):
+        p = _framed(x)
+        across, down = 0.5 * (p[1:-1, 2:] - p[1:-1, :-2]), 0.5 * (p[2:, 1:-1] - p[:-2, 1:-1])
+        curved = p[1:-1, 2:] + p[1:-1, :-2] + p[2:, 1:-1] + p[:-2, 1:-1] - 4 * x
+        # the sign is softened, so that flat parts with a little noise stay as they are
+        x = x - 0.2 * torch.tanh(50 * curved) * torch.hypot(across, down)
+    return x
+
+
+def _framed(x: Tensor) -> Tensor:
+    return F.pad(x[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
+
+
+def _kernel_step(x: Tensor, y: Tensor, start: Tensor, ridge: float, kept: float) -> Tensor:
+    """argmin |k * g - grad y|^2 + ridge |g|^2 |k|^2 over kernels, where y is seen; g the strongest gradients of x."""
+    g, seen = gradients(x), gradients(y)
+    strength = g.square().sum(0)
+    g = torch.where(strength >= strength.flatten().sort().values[int((1 - kept) * strength.numel())], g, 0.0)
+    power = float(g.square().sum()) * (seen[0].numel() / strength.numel())
+    return fit_kernel(g, seen, start, ridge * power, KERNEL_STEPS)
+
+
+def fit_kernel(g: Tensor, seen: Tensor, start: Tensor, penalty: float | Tensor, n_steps: int) -> Tensor:
+    """argmin |k * g - seen|^2 + <k, P k> over k >= 0, sum k = 1, by accelerated projected gradients.
+
+    Beck and Teboulle 2009, "A fast iterative shrinkage-thresholding algorithm for linear inverse problems" (FISTA).
+
+    Args:
+        g: fields [M, h + s - 1, w + s - 1] that the kernel blurs.
+        seen: [M, h, w], what became of them.
+        start: kernel [s, s] to start from.
+        penalty: P, a number or its spectrum on `spectral_grid(g)`.
+        n_steps: iterations.
+    """
+    side, grid = start.shape[0], spectral_grid(g)
+    spectrum = torch.fft.rfft2(g, grid)
+    window = (slice(side - 1, side - 1 + seen.shape[1]), slice(side - 1, side - 1 + seen.shape[2]))
+    scale = float(g.square().sum())
+
+    def blurred(k: Tensor) -> Tensor:
+        return torch.fft.irfft2(spectrum * torch.fft.rfft2(k, grid), grid)[:, *window]
+
+    def back(r: Tensor) -> Tensor:
+        r = F.pad(r, (side - 1, 0, side - 1, 0))
+        return torch.fft.irfft2((spectrum.conj() * torch.fft.rfft2(r, grid)).sum(0), grid)[:side, :side] / scale
+
+    def penalised(k: Tensor) -> Tensor:
+        if isinstance(penalty, float):
+            return penalty / scale * k
+        return torch.fft.irfft2(penalty / scale * torch.fft.rfft2(k, grid), grid)[:side, :side]
+
+    right, v, bound = back(seen), start, 1.0
+    for _ in range(POWER_STEPS):
+        v = back(blurred(v)) + penalised(v)
+        bound = float(v.norm())
+        v = v / bound
+    step = 1 / (1.1 * bound)
+    k, z, t = start, start, 1.0
+    for _ in range(n_steps):
+        new = onto_simplex((z - step * (back(blurred(z)) + penalised(z) - right)).flatten()).view(side, side)
+        following = 0.5 * (1 + math.sqrt(1 + 4 * t * t))
+        z, k, t = new + (t - 1) / following * (new - k), new, following
+    return k
+
+
+def spectral_grid(g: Tensor) -> tuple[int, int]:
+    """The grid of the Fourier transforms in `fit_kernel`."""
+    return quick_length(g.shape[1]), quick_length(g.shape[2])
+
+
+def onto_simplex(v: Tensor) -> Tensor:
+    """The nearest point with entries of at least 0 that sum to one."""
+    down = v.sort(descending=True).values
+    excess = (down.cumsum(0) - 1) / torch.arange(1, len(v) + 1, dtype=v.dtype, device=v.device)
+    return (v - excess[int((down > excess).sum()) - 1]).clamp_min(0)
