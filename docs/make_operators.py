@@ -66,7 +66,7 @@ def run_one(operator_name: str, solver_name: str) -> str:
         kind = SOLVERS[solver_name]
         names = {field.name for field in dataclasses.fields(kind)}
         settings = {name: value for name, value in SMALL.items() if name in names}
-        if getattr(kind, "start", None) == "guided":  # from noise, as not every measurement shows a picture
+        if getattr(kind, "start", None) == "guided":  # from noise, as not every measurement shows an image
             settings["start"] = "random"
         solver = kind(**settings)
         problem = iv.Problem(Plain(), costs.GaussianLikelihood(example.operator, y, 0.05), example.unknowns)
@@ -93,7 +93,7 @@ def table(runs: Mapping[str, Mapping[str, str]]) -> str:
                 "needs an operator with a singular",
                 "cannot estimate",
                 "torchkbnufft",
-                "no picture follows",
+                "no image follows",
             ):
                 if name in row[solver]:
                     reason = name
@@ -103,7 +103,7 @@ def table(runs: Mapping[str, Mapping[str, str]]) -> str:
         "needs a linear": "the solver needs a linear operator with Gaussian noise",
         "needs an operator with a singular": "the solver needs a singular value decomposition",
         "cannot estimate": "the solver cannot estimate unknown parameters",
-        "no picture follows": "the solver starts from a picture, and none follows from this measurement",
+        "no image follows": "the solver starts from an image, and none follows from this measurement",
         "torchkbnufft": "the package torchkbnufft is not installed",
     }
     notes = [f"{letter}: {words.get(reason, reason)}" for reason, letter in reasons.items()]

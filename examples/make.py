@@ -1,4 +1,4 @@
-"""Make the degraded photographs of this folder from pictures that ship with scikit-image: python examples/make.py
+"""Make the degraded photographs of this folder from images that ship with scikit-image: python examples/make.py
 
 chelsea-masked.png   60 % of the pixels lost (transparent), noise 0.01
 coffee-blurred.png   Gaussian blur of std 2 pixels, noise 0.01
@@ -23,7 +23,7 @@ RECIPES = {
 
 
 def operator_for(name: str, shape: tuple[int, ...]) -> iv.LinearOperator:
-    """What the named picture was degraded by."""
+    """What the named image was degraded by."""
     if name == "chelsea-masked.png":
         return operators.Inpainting.random(shape, keep=0.4, rng=iv.Rng(0))
     if name == "coffee-blurred.png":
@@ -35,13 +35,13 @@ def main() -> None:
     """Write every example."""
     for name, (source, (top, left, height, width)) in RECIPES.items():
         array = getattr(skimage.data, source)()[top : top + height, left : left + width]
-        picture = torch.from_numpy(array.copy()).permute(2, 0, 1)[None] / 255
-        operator = operator_for(name, tuple(picture.shape[1:]))
-        y = costs.GaussianLikelihood(operator, None, 0.01).simulate(picture, iv.Rng(1))[0].clamp(0, 1)
+        clean = torch.from_numpy(array.copy()).permute(2, 0, 1)[None] / 255
+        operator = operator_for(name, tuple(clean.shape[1:]))
+        y = costs.GaussianLikelihood(operator, None, 0.01).simulate(clean, iv.Rng(1))[0].clamp(0, 1)
         pixels = (255 * y).round().byte().permute(1, 2, 0).numpy()
         image = Image.fromarray(pixels)
         if isinstance(operator, operators.Inpainting):
-            kept = operator(torch.ones_like(picture))[0, 0]
+            kept = operator(torch.ones_like(clean))[0, 0]
             image.putalpha(Image.fromarray((255 * kept).byte().numpy()))
         image.save(HERE / name, optimize=True)
 

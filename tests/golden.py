@@ -1,4 +1,4 @@
-"""The problems of the recorded runs in tests/data: the authors' own implementations on 3x16x16 pictures, float64.
+"""The problems of the recorded runs in tests/data: the authors' own implementations on 3x16x16 images, float64.
 
 Every normal draw of those runs came from `noise_bank`: draw k of shape S gives row b noise_bank[k, b], flattened, cut
 to prod(S[1:]) entries and reshaped.
@@ -82,7 +82,7 @@ def masked(name: str) -> operators.Operator:
 
 
 def unknown_blur(kernel_shape: tuple[int, int]) -> operators.Operator:
-    """Blur by theta["kernel"] [N, h * w] of a picture in [-1, 1] units, which is black beyond its border in those."""
+    """Blur by theta["kernel"] [N, h * w] of an image in [-1, 1] units, which is black beyond its border in those."""
     blur = operators.BlindBlur(SHAPE, kernel_shape, padding="zero")
     example = {"kernel": torch.zeros(kernel_shape[0] * kernel_shape[1])}
     return operators.as_operator(

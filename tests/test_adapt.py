@@ -129,7 +129,7 @@ def complex_problem(value_range=(0.0, 1.0)):
     return iv.Problem(prior, costs.GaussianLikelihood(operator, y, torch.tensor([0.1, 0.2])))
 
 
-def test_pictures_stay_real_where_measurements_are_complex():
+def test_images_stay_real_where_measurements_are_complex():
     operator = as_operator(spectrum, in_shape=(1, 4, 4), linear=True)
     check_operator(operator).raise_if_failed()
     y = operator(torch.rand(2, 1, 4, 4))

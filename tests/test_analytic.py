@@ -64,7 +64,7 @@ def test_exact_samples_have_the_stated_moments():
         assert (draws[b].std(0) / spread - 1).abs().max() < 5.5 / (2 * n) ** 0.5
 
 
-def test_the_posterior_is_in_picture_units_whatever_the_range():
+def test_the_posterior_is_in_image_units_whatever_the_range():
     likelihood = toy.likelihood(2)
     a, b = (toy.gaussian(r).posterior(likelihood) for r in ((0.0, 1.0), (-1.0, 1.0)))
     torch.testing.assert_close(a.mean, b.mean)

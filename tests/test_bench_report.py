@@ -75,7 +75,7 @@ def test_the_page_is_whole_and_needs_no_network(folder):
     item = data["inpaint"][0]
     for entry in ("truth", "input"):
         assert (folder / "report" / item[entry]).is_file()
-    for entry in ("picture", "error_map", "mean", "std"):
+    for entry in ("image", "error_map", "mean", "std"):
         assert (folder / "report" / item["results"]["ddnm"][entry]).is_file()
     assert item["results"]["ddnm"]["scores"]["psnr"] > 5
     assert item["results"]["ddnm"]["command"].startswith("invsolve bench run toy.toml --store again --only unit=")

@@ -55,16 +55,16 @@ def test_outcomes_are_the_solver_s_own(reference, tmp_path):
         assert json.loads(known["content"])["versions"]["torch"] == importlib.metadata.version("torch")
 
 
-def test_scores_are_those_of_the_stored_pictures(reference):
+def test_scores_are_those_of_the_stored_images(reference):
     with Store.reading(reference) as store:
         unit = next(u for u in store.units() if u["solver"] == "ddnm")
         measurement = load_measurement(store, unit["hash"], unit["measurement"])
-        pictures, residual, _ = restored(store, unit["hash"], measurement)
+        images, residual, _ = restored(store, unit["hash"], measurement)
         row = store.db.execute("SELECT * FROM scores WHERE unit = ? AND metric = 'psnr'", (unit["hash"],)).fetchone()
         truth = measurement.truth.clamp(0, 1).double()
-        mse = (pictures.clamp(0, 1).double() - truth).square().flatten(1).mean(1)
+        mse = (images.clamp(0, 1).double() - truth).square().flatten(1).mean(1)
         assert row["value"] == pytest.approx((-10 * mse.log10()).mean().item(), abs=1e-6)
-        error = (pictures.mean(0).clamp(0, 1).double() - truth).square().mean()
+        error = (images.mean(0).clamp(0, 1).double() - truth).square().mean()
         assert row["of_mean"] == pytest.approx(-10 * error.log10().item(), abs=1e-5)
         row = store.db.execute(
             "SELECT value FROM scores WHERE unit = ? AND metric = 'misfit'", (unit["hash"],)
@@ -220,17 +220,17 @@ def test_what_a_method_cannot_do_is_said_and_does_not_count_as_a_failure(tmp_pat
         assert "singular value decomposition" in unit["error"]
 
 
-def test_pictures_and_priors_that_are_not_there(tmp_path):
-    from invsolve.io import Picture, write_picture
+def test_images_and_priors_that_are_not_there(tmp_path):
+    from invsolve.io import Image, write_image
 
     suite = toy(tmp_path)
     missing = load_suite(tmp_path / "toy.toml", [("prior.name", "invsolve.testing.toy:missing")])
     with Store.writing(tmp_path / "a") as store, pytest.raises(InputError, match="missing"):
         run(missing, store)
-    (tmp_path / "pictures").mkdir()
-    write_picture(tmp_path / "pictures" / "good.png", Picture(Rng(0).uniform(torch.empty(1, 3, 8, 8))[0]))
-    (tmp_path / "pictures" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n not a picture")
-    changes = [("data.kind", "folder"), ("data.path", str(tmp_path / "pictures")), ("data.items", 0)]
+    (tmp_path / "images").mkdir()
+    write_image(tmp_path / "images" / "good.png", Image(Rng(0).uniform(torch.empty(1, 3, 8, 8))[0]))
+    (tmp_path / "images" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n not an image")
+    changes = [("data.kind", "folder"), ("data.path", str(tmp_path / "images")), ("data.items", 0)]
     suite = load_suite(tmp_path / "toy.toml", changes)
     with Store.writing(tmp_path / "b") as store:
         assert run(suite, store) == 8

@@ -137,30 +137,30 @@ KINDS = [
 
 @pytest.mark.parametrize("spec", KINDS, ids=lambda spec: f"{spec.kind} {spec.options}")
 def test_a_measurement_is_the_operator_of_the_truth_and_noise_of_the_right_size(spec):
-    picture = Rng(0).uniform(torch.empty(1, 3, 32, 32))[0]
-    made = measure(spec, picture, "item", 0)
+    image = Rng(0).uniform(torch.empty(1, 3, 32, 32))[0]
+    made = measure(spec, image, "item", 0)
     again = Measurement.from_tensors(spec, made.tensors())
     scene = torch.zeros(1, *again.operator.in_shape)
-    scene[..., :32, :32] = picture
+    scene[..., :32, :32] = image
     theta = {"kernel": made.drawn["kernel"][None]} if spec.kind == "blind-deblur" else {}
     residual = again.residual(scene, theta)
     assert residual.square().mean().sqrt().item() == pytest.approx(1.0, abs=0.1)
     assert again.visible(scene)[0].shape == again.truth.shape == again.shown().shape
     assert torch.equal(again.visible(scene)[0][..., 8:12, 8:12], again.truth[..., 8:12, 8:12])
-    assert torch.equal(made.y, measure(spec, picture, "item", 0).y)
-    assert not torch.equal(made.y, measure(spec, picture, "item", 1).y)
-    assert not torch.equal(made.y, measure(spec, picture, "another", 0).y)
+    assert torch.equal(made.y, measure(spec, image, "item", 0).y)
+    assert not torch.equal(made.y, measure(spec, image, "item", 1).y)
+    assert not torch.equal(made.y, measure(spec, image, "another", 0).y)
     if "mask" in made.drawn:
         share = spec.options.get("missing", 36 / 32**2)
         assert made.drawn["mask"].float().mean().item() == pytest.approx(share, abs=0.06)
         assert not made.y[:, made.drawn["mask"]].any()
 
 
-def test_pictures_are_named_by_their_content(tmp_path):
-    from invsolve.io import Picture, write_picture
+def test_images_are_named_by_their_content(tmp_path):
+    from invsolve.io import Image, write_image
 
     for i, name in enumerate(("b", "a")):
-        write_picture(tmp_path / f"{name}.png", Picture(Rng(i).uniform(torch.empty(1, 3, 20, 24))[0]))
+        write_image(tmp_path / f"{name}.png", Image(Rng(i).uniform(torch.empty(1, 3, 20, 24))[0]))
     items = find_items(DataSpec("folder", str(tmp_path), size=16))
     assert [item.name for item in items] == ["a", "b"]
     assert items[0].load().shape == (3, 16, 16)
@@ -179,11 +179,11 @@ def test_pictures_are_named_by_their_content(tmp_path):
         find_items(DataSpec("list", str(tmp_path / "list.txt")))
     with pytest.raises(InputError, match="--data"):
         find_items(DataSpec("folder", ""))
-    with pytest.raises(InputError, match="no folder of pictures"):
+    with pytest.raises(InputError, match="no folder of images"):
         find_items(DataSpec("folder", str(tmp_path / "none")))
 
 
-def test_the_packaged_pictures_are_there():
+def test_the_packaged_images_are_there():
     items = find_items(DataSpec("packaged", size=96))
     assert [item.name for item in items] == ["astronaut", "chelsea", "coffee", "rocket"]
     assert items[0].load().shape == (3, 96, 96)
@@ -197,11 +197,11 @@ def test_suite_text_round_trip():
 
 @pytest.mark.parametrize("name", ["ffhq256", "imagenet256"])
 def test_a_published_protocol_runs_on_a_stand_in(name, tmp_path):
-    from invsolve.io import Picture, write_picture
+    from invsolve.io import Image, write_image
 
     (tmp_path / "data").mkdir()
-    picture = Rng(0).uniform(torch.empty(1, 3, 260, 270))[0]
-    write_picture(tmp_path / "data" / "face.png", Picture(picture))
+    image = Rng(0).uniform(torch.empty(1, 3, 260, 270))[0]
+    write_image(tmp_path / "data" / "face.png", Image(image))
     changes = [("data.path", str(tmp_path / "data")), ("prior.name", "invsolve.testing.toy:white")]
     quick = [("solver.n_steps", 2), ("solver.n_iterations", 2), ("ndtm.n_inner", 1)]
     quick += [("ndtm fast.n_inner", 1), ("ndtm best.n_inner", 1)] if name == "ffhq256" else []

@@ -1,4 +1,4 @@
-"""Unknown operator parameters: every gradient solver estimates them beside the picture, each sample for itself."""
+"""Unknown operator parameters: every gradient solver estimates them beside the image, each sample for itself."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_gain_is_found_and_network_calls_stay_the_same(name, blind):
     solver = type(SOLVERS[name])(**{**SOLVERS[name].__dict__, "blind": blind})
     result = iv.solve(p, solver)
     assert result.ok
-    # the prior knows how bright pictures are, so the gain is identifiable; it starts at 1.31
+    # the prior knows how bright images are, so the gain is identifiable; it starts at 1.31
     assert ((result.theta["gain"] - GAIN).abs() < 0.2).all(), result.theta["gain"].flatten()
     forwards, backwards = {
         "ndtm": (160, 120), "ct-dtm": (160, 120), "ftm": (160, 120), "dps": (125, 125), "red-diff": (125, 0),

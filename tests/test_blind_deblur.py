@@ -13,15 +13,15 @@ from torch.nn import functional as F
 
 import invsolve as iv
 from invsolve.commands.cli import main
-from invsolve.io import read_picture, write_picture
-from invsolve.io.picture import Picture
+from invsolve.io import read_image, write_image
+from invsolve.io.image import Image
 from invsolve.operators import camera_shake_kernel, gaussian_kernel, motion_kernel
 from invsolve.restoration.inputs import read_kernel
 from invsolve.tasks.blind.edges import centre_of_mass, estimate_kernel
 
 
 def cartoon(side: int = 120, seed: int = 0) -> Tensor:
-    """Overlapping discs and boxes of plain colours: a picture of edges."""
+    """Overlapping discs and boxes of plain colours: an image of edges."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:side, :side]
     x = np.full((3, side, side), 0.5)
@@ -53,7 +53,7 @@ KERNELS = {
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_the_kernel_of_a_picture_of_edges_is_found(name):
+def test_the_kernel_of_a_image_of_edges_is_found(name):
     kernel = KERNELS[name]()
     found = estimate_kernel(blurred(cartoon(), kernel), 13)
     assert correlation(found, kernel) > 0.8
@@ -73,19 +73,19 @@ def test_the_centre_of_mass_is_moved_to_the_middle():
     assert moved[2, 2] == 0.75
 
 
-@pytest.mark.parametrize(("picture", "size", "words"), [
+@pytest.mark.parametrize(("image", "size", "words"), [
     (cartoon(60), 4, "odd"),
-    (cartoon(60), 31, "cannot be found in a picture of 60 x 60"),
+    (cartoon(60), 31, "cannot be found in an image of 60 x 60"),
     (torch.full((3, 60, 60), 0.5), 9, "no contrast"),
 ])  # fmt: skip
-def test_what_cannot_be_estimated_is_refused(picture, size, words):
+def test_what_cannot_be_estimated_is_refused(image, size, words):
     with pytest.raises(iv.InputError, match=words):
-        estimate_kernel(picture, size)
+        estimate_kernel(image, size)
 
 
-def test_the_command_writes_picture_and_kernel(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_the_command_writes_image_and_kernel(tmp_path: Path, capsys: pytest.CaptureFixture):
     clean, kernel = cartoon(102), motion_kernel(6, 0.0)
-    write_picture(tmp_path / "clean.png", Picture(clean))
+    write_image(tmp_path / "clean.png", Image(clean))
     np.save(tmp_path / "kernel.npy", kernel.numpy())
     words = [
         "restore",
@@ -106,7 +106,7 @@ def test_the_command_writes_picture_and_kernel(tmp_path: Path, capsys: pytest.Ca
     found = read_kernel(tmp_path / "clean-restored-kernel.png")
     assert found.shape == (11, 11)
     assert correlation(found, kernel) > 0.8
-    assert read_picture(tmp_path / "clean-restored.png").size == (96, 96)
+    assert read_image(tmp_path / "clean-restored.png").size == (96, 96)
 
 
 @pytest.mark.parametrize(("words", "told"), [
@@ -117,7 +117,7 @@ def test_the_command_writes_picture_and_kernel(tmp_path: Path, capsys: pytest.Ca
     (["--task", "blind-deblur", "--kernel-size", "33"], "at most a third"),
 ])  # fmt: skip
 def test_wrong_options_are_one_sentence(words, told, tmp_path: Path, capsys: pytest.CaptureFixture):
-    write_picture(tmp_path / "x.png", Picture(cartoon(60)))
+    write_image(tmp_path / "x.png", Image(cartoon(60)))
     assert main(["restore", str(tmp_path / "x.png"), *words]) == 2
     error = capsys.readouterr().err
     assert told in error

@@ -1,4 +1,4 @@
-"""The kernel found together with the picture: the expected fit, its covariance term, and what it gains."""
+"""The kernel found together with the image: the expected fit, its covariance term, and what it gains."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from torch import Tensor
 
 import invsolve as iv
 from invsolve import costs, priors, solvers
-from invsolve.io import read_picture
+from invsolve.io import read_image
 from invsolve.operators import gaussian_kernel
 from invsolve.tasks import observed_blur as blur
 from invsolve.tasks.blind.edges import estimate_kernel, fit_kernel
 from invsolve.tasks.blind.joint import EXPONENT, _expected_fit, posterior_spectrum, refine_kernel
 
 SIDE, SIGMA = 192, 0.01
-PICTURE = Path(str(files("invsolve.bench") / "pictures" / "coffee.png"))
+IMAGE = Path(str(files("invsolve.bench") / "images" / "coffee.png"))
 
 
 def spectrum(scale: float) -> Tensor:
-    """S = scale |f|^EXPONENT on the grid of the pictures."""
+    """S = scale |f|^EXPONENT on the grid of the images."""
     down = torch.fft.fftfreq(SIDE, dtype=torch.float64)[:, None]
     radius = torch.hypot(down, torch.fft.rfftfreq(SIDE, dtype=torch.float64)[None])
     return scale * radius.clamp_min(1 / SIDE) ** EXPONENT
 
 
-def gaussian_picture(scale: float, seed: int) -> Tensor:
+def gaussian_image(scale: float, seed: int) -> Tensor:
     white = torch.fft.rfft2(iv.Rng(seed).normal(torch.empty(1, SIDE, SIDE, dtype=torch.float64))[0])
     return torch.fft.irfft2(white * spectrum(scale).sqrt(), (SIDE, SIDE))
 
 
 def wiener(scale: float, kernel: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """A picture, its blurred and noisy version on a periodic grid, and the exact posterior mean."""
-    x, s = gaussian_picture(scale, seed), spectrum(scale)
+    """An image, its blurred and noisy version on a periodic grid, and the exact posterior mean."""
+    x, s = gaussian_image(scale, seed), spectrum(scale)
     k = torch.fft.rfft2(kernel, (SIDE, SIDE))
     noise = SIGMA * iv.Rng(seed + 1000).normal(x[None])[0]
     y = torch.fft.irfft2(k * torch.fft.rfft2(x), (SIDE, SIDE)) + noise
@@ -97,9 +97,9 @@ def test_the_fit_is_the_constrained_minimum():
 
 
 def test_the_prior_finds_a_better_kernel_than_edges_alone():
-    picture = read_picture(PICTURE).pixels[:, 60:188, 60:188]
+    image = read_image(IMAGE).pixels[:, 60:188, 60:188]
     kernel = gaussian_kernel(1.6, 5)
-    y = blurred(picture, kernel, 0.01)
+    y = blurred(image, kernel, 0.01)
     first = estimate_kernel(y, 11)
     found = refine_kernel(y, first, 0.01, priors.load("natural"))
     assert correlation(found, kernel) > correlation(first, kernel) + 0.02
@@ -109,7 +109,7 @@ def test_the_prior_finds_a_better_kernel_than_edges_alone():
     assert math.hypot(float(found.sum(1) @ at), float(found.sum(0) @ at)) < 0.75
 
 
-def test_a_data_step_that_ends_early_leaves_the_priors_picture(monkeypatch):
+def test_a_data_step_that_ends_early_leaves_the_priors_image(monkeypatch):
     monkeypatch.setattr(blur, "MAX_ITER", 0)
     operator = blur.ObservedBlur((3, 40, 40), gaussian_kernel(1.5, 4))
     scene = iv.Rng(0).normal(torch.empty(1, *operator.in_shape, dtype=torch.float64)).mul(0.1).add(0.5)

@@ -16,17 +16,17 @@ import torch
 from test_restore import photograph
 
 from invsolve.commands.cli import main
-from invsolve.io import Picture, read_picture, write_picture
+from invsolve.io import Image, read_image, write_image
 
 PRIOR = ["--prior", "test_restore:smooth"]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with some pictures in it."""
-    write_picture(tmp_path / "in.png", Picture(photograph(40, 48)))
-    write_picture(tmp_path / "other.jpg", Picture(photograph(40, 48)))
-    write_picture(tmp_path / "mask.png", Picture((photograph(40, 48, 1) > 0.6).float()))
+    """A folder with some images in it."""
+    write_image(tmp_path / "in.png", Image(photograph(40, 48)))
+    write_image(tmp_path / "other.jpg", Image(photograph(40, 48)))
+    write_image(tmp_path / "mask.png", Image((photograph(40, 48, 1) > 0.6).float()))
     return tmp_path
 
 
@@ -57,7 +57,7 @@ def refused(folder: Path, capsys: pytest.CaptureFixture[str], *words: str) -> st
     return err
 
 
-def test_restore_writes_the_picture_a_comparison_and_a_record(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_restore_writes_the_image_a_comparison_and_a_record(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(folder, "in.png", "--task", "denoise", "--simulate", "--set", "n_steps=2") == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[0] == str(folder / "in-restored.png")
@@ -68,15 +68,15 @@ def test_restore_writes_the_picture_a_comparison_and_a_record(folder: Path, caps
     record = json.loads((folder / "in-restored.json").read_text())
     assert record["command"].startswith("invsolve restore ")
     assert record["solver"]["settings"]["n_steps"] == 2
-    assert read_picture(folder / "in-restored-comparison.png").size[1] > 3 * 48
+    assert read_image(folder / "in-restored-comparison.png").size[1] > 3 * 48
 
 
-def test_several_pictures_go_to_a_folder_that_is_made(folder: Path) -> None:
+def test_several_images_go_to_a_folder_that_is_made(folder: Path) -> None:
     out = folder / "out"
     words = ("in.png", "other.jpg", "--task", "superres", "--factor", "2", "--noise", "0.02", "--set", "n_steps=2")
     assert run(folder, *words, "-o", str(out)) == 0
     assert {p.name for p in out.iterdir()} >= {"in-restored.png", "other-restored.jpg"}
-    assert read_picture(out / "other-restored.jpg").size == (80, 96)
+    assert read_image(out / "other-restored.jpg").size == (80, 96)
 
 
 def test_samples_are_written_with_their_mean_and_deviation(folder: Path) -> None:
@@ -84,19 +84,19 @@ def test_samples_are_written_with_their_mean_and_deviation(folder: Path) -> None
     settings = ("--solver", "dps", "--set", "form=ddim", "--set", "n_steps=3", "--set", "t_start=0.3")
     assert run(folder, *words, *settings, "-o", str(folder / "x.png")) == 0
     assert {"x.png", "x-std.png", "x-sample1.png", "x-sample2.png", "x.json"} <= set(files(folder))
-    samples = [read_picture(folder / f"x-sample{i}.png").pixels for i in (1, 2)]
+    samples = [read_image(folder / f"x-sample{i}.png").pixels for i in (1, 2)]
     assert not torch.equal(*samples)
-    assert (torch.stack(samples).mean(0) - read_picture(folder / "x.png").pixels).abs().max() < 1.1 / 255
+    assert (torch.stack(samples).mean(0) - read_image(folder / "x.png").pixels).abs().max() < 1.1 / 255
 
 
 def _damage(folder: Path) -> None:
     whole = (folder / "other.jpg").read_bytes()
     (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
-    (folder / "text.png").write_text("no picture\n")
+    (folder / "text.png").write_text("no image\n")
     (folder / "empty.png").write_bytes(b"")
     (folder / "folder.png").mkdir()
-    write_picture(folder / "pixel.png", Picture(torch.full((3, 1, 1), 0.5)))
-    write_picture(folder / "small.png", Picture((photograph(20, 48, 1) > 0.6).float()))
+    write_image(folder / "pixel.png", Image(torch.full((3, 1, 1), 0.5)))
+    write_image(folder / "small.png", Image((photograph(20, 48, 1) > 0.6).float()))
     np.save(folder / "zero.npy", np.zeros((3, 3)))
     import cv2
 

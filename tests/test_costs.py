@@ -13,18 +13,18 @@ SHAPE = (1, 4, 4)
 A = operators.SuperResolution(SHAPE, 2)
 
 
-def picture(n: int = 3, seed: int = 0) -> torch.Tensor:
+def image(n: int = 3, seed: int = 0) -> torch.Tensor:
     return torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def test_gaussian_energy_is_scipys_negative_log_density():
-    x, y, sigma = picture(), torch.rand(3, 1, 2, 2, dtype=torch.float64), torch.tensor([0.1, 0.2, 0.3])
+    x, y, sigma = image(), torch.rand(3, 1, 2, 2, dtype=torch.float64), torch.tensor([0.1, 0.2, 0.3])
     want = -stats.norm.logpdf(y.numpy(), A(x).numpy(), sigma.double().numpy().reshape(3, 1, 1, 1)).sum((1, 2, 3))
     torch.testing.assert_close(costs.GaussianLikelihood(A, y, sigma)(x), torch.from_numpy(want), rtol=1e-6, atol=0)
 
 
 def test_poisson_energy_is_scipys_negative_log_mass():
-    x = picture()
+    x = image()
     likelihood = costs.PoissonLikelihood(A, None, peak=50.0, background=2.0)
     y = likelihood.simulate(x, iv.Rng(0))
     rate = 50.0 * A(x).clamp_min(0) + 2.0
@@ -35,7 +35,7 @@ def test_poisson_energy_is_scipys_negative_log_mass():
 
 @pytest.mark.parametrize("kind", ["gaussian", "poisson"])
 def test_simulated_noise_has_the_stated_moments(kind):
-    x, n = picture(1), 4000
+    x, n = image(1), 4000
     many = x.expand(n, *SHAPE)
     if kind == "gaussian":
         draws, clean = costs.GaussianLikelihood(A, None, 0.1).simulate(many, iv.Rng(0)), A(x)[0]
@@ -48,10 +48,10 @@ def test_simulated_noise_has_the_stated_moments(kind):
 
 
 def test_costs_add_and_scale_and_select():
-    y = picture(3, seed=1)
+    y = image(3, seed=1)
     likelihood = costs.GaussianLikelihood(operators.Denoising(SHAPE), y, 0.1)
     reward = costs.FunctionCost(lambda x: x.flatten(1).sum(1))
-    x, total = picture(3, seed=2), likelihood + 2.0 * reward
+    x, total = image(3, seed=2), likelihood + 2.0 * reward
     torch.testing.assert_close(total(x), likelihood(x) + 2 * reward(x))
     assert total.items == 3
     rows = torch.tensor([2, 2])
@@ -61,7 +61,7 @@ def test_costs_add_and_scale_and_select():
 def test_gradients_match_finite_differences():
     y = torch.rand(2, 1, 2, 2, dtype=torch.float64)
     for cost in (costs.GaussianLikelihood(A, y, 0.1), costs.PoissonLikelihood(A, y, peak=30.0)):
-        assert torch.autograd.gradcheck(cost, picture(2).requires_grad_())
+        assert torch.autograd.gradcheck(cost, image(2).requires_grad_())
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,10 @@ def test_gradients_match_finite_differences():
         (lambda: costs.GaussianLikelihood(A, None, 0.0), "small one"),
         (lambda: costs.GaussianLikelihood(A, torch.zeros(1, 1, 3, 3), 0.1), "shape"),
         (lambda: costs.GaussianLikelihood(A, torch.full((1, 1, 2, 2), torch.nan), 0.1), "not finite"),
-        (lambda: costs.GaussianLikelihood(A, None, 0.1)(picture()), "no measurement"),
+        (lambda: costs.GaussianLikelihood(A, None, 0.1)(image()), "no measurement"),
         (lambda: costs.PoissonLikelihood(A, -torch.ones(1, 1, 2, 2), 1.0), "negative"),
         (lambda: costs.PoissonLikelihood(A, None, 0.0), "peak"),
-        (lambda: costs.FunctionCost(lambda x: x.sum())(picture()), "one energy for each sample"),
+        (lambda: costs.FunctionCost(lambda x: x.sum())(image()), "one energy for each sample"),
     ],
 )
 def test_bad_costs_are_refused(make, message):

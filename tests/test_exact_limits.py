@@ -117,7 +117,7 @@ def test_diffpir_converges_to_the_posterior_under_a_wide_prior():
 
 
 class Point(iv.Prior):
-    """All of p(x0) at one picture."""
+    """All of p(x0) at one image."""
 
     bounded = False
     value_range = (0.0, 1.0)

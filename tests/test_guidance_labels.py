@@ -105,7 +105,7 @@ def test_there_is_one_label_for_each_measurement() -> None:
     from toy import likelihood
 
     prior = LabelledMixture(torch.rand(3, 3, 4, 4), torch.ones(3), torch.arange(3)).given(label=torch.tensor([0, 1]))
-    with pytest.raises(iv.InputError, match="2 labels for 3 pictures"):
+    with pytest.raises(iv.InputError, match="2 labels for 3 images"):
         _ = iv.Problem(prior, likelihood(3)).items
 
 

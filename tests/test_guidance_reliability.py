@@ -167,7 +167,7 @@ def test_trajectories_and_figures(tmp_path) -> None:
     assert rows[0].log_ratio_map.shape == (2,)
     bound = {row.t: discrepancy_bound(mixture.schedule, row.t, 3.0, 0.2) for row in rows}
     discrepancy_figure({"visited": rows}, tmp_path / "d.png", bound)
-    with pytest.raises(iv.InputError, match="pictures"):
+    with pytest.raises(iv.InputError, match="images"):
         log_ratio_figure(rows, tmp_path / "m.png")
     states = noised(law().sample(20, iv.Rng(0)), law().schedule, (0.2, 0.5), iv.Rng(1))
     log_ratio_figure(score_discrepancy(law().given(label=0), law(), states), tmp_path / "m.png")

@@ -278,7 +278,7 @@ def test_guidance_that_diverges_ends_with_a_status_and_finite_samples() -> None:
         (lambda: ClassifierCost(lambda x: x, 1, 3, temperature=0.0), "temperature"),
         (lambda: ClassifierCost(lambda x: x[:, :2], 1, 3)(torch.rand(4, 5)), "logits of shape"),
         (lambda: ClassifierCost(lambda x: x * math.nan, 1, 3)(torch.rand(4, 3)), "are NaN"),
-        (lambda: RewardCost(lambda x: x)(torch.rand(4, 3)), "one number for each picture"),
+        (lambda: RewardCost(lambda x: x)(torch.rand(4, 3)), "one number for each image"),
         (lambda: RewardCost(lambda x: x.sum(1) * math.nan)(torch.rand(4, 3)), "are NaN"),
         (lambda: RewardCost(lambda x: -x.sum(1), positive=True)(torch.rand(4, 3)), "negative"),
         (lambda: RewardCost(quadratic, temperature=-1.0), "temperature"),
@@ -289,9 +289,9 @@ def test_wrong_settings_are_told_in_a_sentence(bad, words: str) -> None:
         bad()
 
 
-def test_a_classifier_of_clean_pictures_is_not_asked_about_noisy_ones() -> None:
+def test_a_classifier_of_clean_images_is_not_asked_about_noisy_ones() -> None:
     cost = ClassifierCost(lambda x: x, 1, 2)
-    with pytest.raises(iv.CapabilityError, match="clean pictures only"):
+    with pytest.raises(iv.CapabilityError, match="clean images only"):
         iv.solve(iv.Problem(gaussian(), cost), solvers.Guidance(at="noisy", n_steps=3))
 
 

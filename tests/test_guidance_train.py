@@ -1,4 +1,4 @@
-"""Training with labels: small pictures in, a labelled denoiser and a classifier of noisy pictures out."""
+"""Training with labels: small images in, a labelled denoiser and a classifier of noisy images out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from invsolve.train.labelled import read_labelled
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bright and dark pictures with a little noise, in two classes."""
+    """Bright and dark images with a little noise, in two classes."""
     root, rng = tmp_path_factory.mktemp("labelled"), np.random.default_rng(0)
     for name, level in (("2", 60), ("10", 200)):
         (root / name).mkdir()
@@ -32,8 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_labels_follow_the_names_as_numbers_and_splits_keep_every_class(folder: Path) -> None:
     data = read_labelled(folder)
     assert data.classes == ("2", "10")
-    assert data.pictures.shape == (24, 1, 16, 16)
-    assert data.pictures[data.labels == 0].mean() < 0 < data.pictures[data.labels == 1].mean()
+    assert data.images.shape == (24, 1, 16, 16)
+    assert data.images[data.labels == 0].mean() < 0 < data.images[data.labels == 1].mean()
     train, held = data.split(0.25)
     assert torch.bincount(held.labels).tolist() == [3, 3]
     assert torch.bincount(train.labels).tolist() == [9, 9]
@@ -59,12 +59,12 @@ def test_a_classifier_learns_and_knows_less_where_there_is_more_noise(folder: Pa
     words = ["--steps", "60", "--batch", "32", "--width", "8"]
     assert main(["train", "classifier", "--images", str(folder), "--out", str(out), *words]) == 0
     classifier, data = load_classifier(out), read_labelled(folder)
-    sure = classifier(data.pictures, torch.tensor(0.05)).softmax(1)
+    sure = classifier(data.images, torch.tensor(0.05)).softmax(1)
     assert (sure.argmax(1) == data.labels).all()
-    noise = 30 * torch.randn(data.pictures.shape, generator=torch.Generator().manual_seed(0))
-    unsure = classifier(data.pictures + noise, torch.tensor(30.0)).softmax(1)
+    noise = 30 * torch.randn(data.images.shape, generator=torch.Generator().manual_seed(0))
+    unsure = classifier(data.images + noise, torch.tensor(30.0)).softmax(1)
     assert sure.max(1).values.mean() > unsure.max(1).values.mean() + 0.1
-    again = classifier.of_pictures((data.pictures + 1) / 2, torch.tensor(0.025))
+    again = classifier.of_images((data.images + 1) / 2, torch.tensor(0.025))
     assert torch.allclose(again.softmax(1), sure, atol=1e-5)
 
 
@@ -113,7 +113,7 @@ def test_unusable_folders_and_settings_end_with_one_line(tmp_path: Path, capsys,
     assert not (tmp_path / "o.safetensors").exists()
 
 
-def test_pictures_of_two_sizes_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_images_of_two_sizes_are_refused(folder: Path, tmp_path: Path) -> None:
     for name, side in (("a", 16), ("b", 8)):
         (tmp_path / name).mkdir()
         Image.new("L", (side, side)).save(tmp_path / name / "x.png")

@@ -22,7 +22,7 @@ TIMES = (0.05, 0.3, 0.7)
 
 
 def law(schedule: iv.Schedule | None = None) -> LabelledMixture:
-    """Five components in three classes, of small pictures."""
+    """Five components in three classes, of small images."""
     g = torch.Generator().manual_seed(3)
     means = torch.randn(5, *SHAPE, generator=g, dtype=torch.float64)
     covs = 0.1 + torch.rand(5, 16, generator=g, dtype=torch.float64)
@@ -125,7 +125,7 @@ def test_labels_of_one_batch_are_those_of_single_samples() -> None:
     assert close(swapped, together[[5, 0]])
 
 
-def test_a_label_for_each_picture_reaches_its_samples() -> None:
+def test_a_label_for_each_image_reaches_its_samples() -> None:
     sharp = LabelledMixture(torch.eye(3, dtype=torch.float64).view(3, 3), torch.full((3,), 1e-6), torch.arange(3))
     prior = classifier_free(sharp, 1.0, condition={"label": torch.tensor([2, 0])}, null={"label": 3})
     out = iv.solve(iv.Problem(prior), solvers.DDIM(n_steps=20), samples=2, microbatch=3).samples
@@ -155,7 +155,7 @@ def test_cfg_plus_plus_is_guidance_with_a_weight_that_follows_the_step() -> None
         assert close(alpha_s * plus.x0 + sigma_s * plus.eps, alpha_s * plain.x0 + sigma_s * plain.eps)
 
 
-def test_pyramids_restore_pictures_and_equal_frequency_weights_are_plain_guidance() -> None:
+def test_pyramids_restore_images_and_equal_frequency_weights_are_plain_guidance() -> None:
     a, b = torch.randn(2, 3, 2, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert close(collapse(pyramid(a, 3)), a, 1e-14)
     assert close(FrequencyWeights((4.0, 4.0, 4.0))(a, b), b + 4 * (a - b), 1e-12)

@@ -1,4 +1,4 @@
-"""Picture files: every kind comes back as it was written, and no broken file gets in."""
+"""Image files: every kind comes back as it was written, and no broken file gets in."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image as pillow
 
 from invsolve.core.checks import InputError
-from invsolve.io import Picture, read_header, read_picture, write_files, write_picture
+from invsolve.io import Image, read_header, read_image, write_files, write_image
 from invsolve.io.header import png_chunk
 
 _STEPS = {8: 255, 16: 65535, 32: 1}
 
 
-def _picture(
+def _image(
     channels: int, depth: int, *, alpha: bool = False, form: str = "png", size: tuple[int, int] = (37, 53)
-) -> Picture:
+) -> Image:
     rng = np.random.default_rng(channels + depth)
     steps = _STEPS[depth]
     planes = rng.random((channels + alpha, *size), dtype=np.float32)
     if depth < 32:
         planes = (np.rint(planes * steps) / steps).astype(np.float32)
     tensor = torch.from_numpy(planes)
-    return Picture(tensor[:channels], tensor[channels:] if alpha else None, depth, form)
+    return Image(tensor[:channels], tensor[channels:] if alpha else None, depth, form)
 
 
-def _same(a: Picture, b: Picture) -> bool:
+def _same(a: Image, b: Image) -> bool:
     alphas = (a.alpha is None and b.alpha is None) or (
         a.alpha is not None and b.alpha is not None and torch.equal(a.alpha, b.alpha)
     )
@@ -46,19 +46,19 @@ def _same(a: Picture, b: Picture) -> bool:
 def test_lossless_kinds_come_back_bit_for_bit(
     tmp_path: Path, suffix: str, depth: int, channels: int, alpha: bool
 ) -> None:
-    picture = _picture(channels, depth, alpha=alpha)
-    back = read_picture(write_picture(tmp_path / f"a{suffix}", picture))
+    image = _image(channels, depth, alpha=alpha)
+    back = read_image(write_image(tmp_path / f"a{suffix}", image))
     assert back.depth == depth
     if len(back.pixels) != channels:  # WebP knows no grey, deep TIFF no grey with opacity: colour with equal channels
         assert suffix == ".webp" or (suffix in (".tif", ".tiff") and alpha and depth > 8)
-        picture = Picture(picture.pixels.expand(3, -1, -1), picture.alpha, depth, picture.format)
-    assert _same(picture, back)
+        image = Image(image.pixels.expand(3, -1, -1), image.alpha, depth, image.format)
+    assert _same(image, back)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_jpeg_comes_back_nearly(tmp_path: Path, channels: int) -> None:
     ramp = torch.linspace(0, 1, 64).expand(channels, 48, 64).contiguous()
-    back = read_picture(write_picture(tmp_path / "a.jpg", Picture(ramp)))
+    back = read_image(write_image(tmp_path / "a.jpg", Image(ramp)))
     assert back.format == "jpeg"
     assert back.pixels.shape == ramp.shape
     assert (back.pixels - ramp).abs().max() < 0.03
@@ -70,19 +70,19 @@ def test_colour_profile_is_kept(tmp_path: Path, suffix: str, depth: int) -> None
     from PIL import ImageCms
 
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    picture = _picture(3, depth)
-    picture = Picture(picture.pixels, None, depth, "png", profile)
-    assert read_picture(write_picture(tmp_path / f"a{suffix}", picture)).icc == profile
+    image = _image(3, depth)
+    image = Image(image.pixels, None, depth, "png", profile)
+    assert read_image(write_image(tmp_path / f"a{suffix}", image)).icc == profile
 
 
 @pytest.mark.parametrize("depth", [16, 32])
 def test_other_programs_read_our_deep_files(tmp_path: Path, depth: int) -> None:
     tifffile = pytest.importorskip("tifffile")
-    picture = _picture(3, depth, alpha=True)
-    write_picture(tmp_path / "a.tif", picture)
+    image = _image(3, depth, alpha=True)
+    write_image(tmp_path / "a.tif", image)
     values = tifffile.imread(tmp_path / "a.tif")
-    assert picture.alpha is not None
-    expected = torch.cat([picture.pixels, picture.alpha]).permute(1, 2, 0).numpy()
+    assert image.alpha is not None
+    expected = torch.cat([image.pixels, image.alpha]).permute(1, 2, 0).numpy()
     assert np.array_equal(values.astype(np.float32) / np.float32(_STEPS[depth]), expected)
 
 
@@ -98,29 +98,29 @@ def test_orientation_is_applied(tmp_path: Path, orientation: int, kind: str) -> 
         8: lambda a: np.rot90(a, -1),
     }  # fmt: skip
     stored = np.ascontiguousarray(undo[orientation](upright))
-    exif = Image.Exif()
+    exif = pillow.Exif()
     exif[0x0112] = orientation
     if kind == "jpg":
         path = tmp_path / "a.jpg"
-        Image.fromarray(stored).save(path, quality=100, subsampling=0, exif=exif)
+        pillow.fromarray(stored).save(path, quality=100, subsampling=0, exif=exif)
     else:
         path = tmp_path / "a.png"
-        write_picture(path, Picture(torch.from_numpy(stored).permute(2, 0, 1) / 255.0, None, 16))
+        write_image(path, Image(torch.from_numpy(stored).permute(2, 0, 1) / 255.0, None, 16))
         data = path.read_bytes()
         path.write_bytes(data[:33] + png_chunk(b"eXIf", exif.tobytes()[6:]) + data[33:])
-    picture = read_picture(path)
-    assert picture.pixels.shape == (3, 16, 24)
-    assert (picture.pixels - torch.from_numpy(upright).permute(2, 0, 1) / 255.0).abs().max() < 0.1
+    image = read_image(path)
+    assert image.pixels.shape == (3, 16, 24)
+    assert (image.pixels - torch.from_numpy(upright).permute(2, 0, 1) / 255.0).abs().max() < 0.1
 
 
-def test_palette_cmyk_and_one_bit_pictures_become_ordinary_ones(tmp_path: Path) -> None:
-    colours = Image.fromarray((_picture(3, 8).pixels.permute(1, 2, 0).numpy() * 255).astype(np.uint8))
-    colours.convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "p.png")
+def test_palette_cmyk_and_one_bit_images_become_ordinary_ones(tmp_path: Path) -> None:
+    colours = pillow.fromarray((_image(3, 8).pixels.permute(1, 2, 0).numpy() * 255).astype(np.uint8))
+    colours.convert("P", palette=pillow.Palette.ADAPTIVE).save(tmp_path / "p.png")
     colours.convert("P").save(tmp_path / "t.png", transparency=3)
     colours.convert("1").save(tmp_path / "one.png")
     colours.convert("CMYK").save(tmp_path / "c.jpg")
     colours.convert("P").save(tmp_path / "p.tif")
-    shapes = {name: read_picture(tmp_path / name) for name in ("p.png", "t.png", "one.png", "c.jpg", "p.tif")}
+    shapes = {name: read_image(tmp_path / name) for name in ("p.png", "t.png", "one.png", "c.jpg", "p.tif")}
     assert {name: len(p.pixels) for name, p in shapes.items()} == {
         "p.png": 3,
         "t.png": 3,
@@ -131,21 +131,21 @@ def test_palette_cmyk_and_one_bit_pictures_become_ordinary_ones(tmp_path: Path) 
     assert [name for name, p in shapes.items() if p.alpha is not None] == ["t.png"]
 
 
-def test_a_picture_of_one_pixel_is_a_picture(tmp_path: Path) -> None:
+def test_a_image_of_one_pixel_is_a_image(tmp_path: Path) -> None:
     for depth in (8, 16):
-        back = read_picture(write_picture(tmp_path / f"{depth}.png", _picture(3, depth, size=(1, 1))))
+        back = read_image(write_image(tmp_path / f"{depth}.png", _image(3, depth, size=(1, 1))))
         assert back.size == (1, 1)
 
 
 def _jpeg() -> bytes:
     buffer = io.BytesIO()
     values = np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8)
-    Image.fromarray(values).save(buffer, "JPEG")
+    pillow.fromarray(values).save(buffer, "JPEG")
     return buffer.getvalue()
 
 
 def _encoded(suffix: str, depth: int, folder: Path) -> bytes:
-    path = write_picture(folder / f"whole{suffix}", _picture(3, depth))
+    path = write_image(folder / f"whole{suffix}", _image(3, depth))
     return path.read_bytes()
 
 
@@ -155,7 +155,7 @@ def test_broken_files_are_refused_with_one_sentence(tmp_path: Path, capfd: pytes
         "deep.png": _encoded(".png", 16, tmp_path), "eight.png": (lambda p: p)(_encoded(".tif", 16, tmp_path)),
     }  # fmt: skip
     cases = {
-        "text.png": b"this is no picture\n" * 9,
+        "text.png": b"this is no image\n" * 9,
         "empty.jpg": b"",
         "half.jpg": jpeg[: len(jpeg) // 2],
         "tail.jpg": jpeg[:-20],
@@ -174,12 +174,12 @@ def test_broken_files_are_refused_with_one_sentence(tmp_path: Path, capfd: pytes
     for name, content in cases.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError) as caught:
-            read_picture(tmp_path / name)
+            read_image(tmp_path / name)
         assert name in str(caught.value)
         assert "\n" not in str(caught.value)
     for path in (tmp_path / "absent.png", tmp_path):
         with pytest.raises(InputError):
-            read_picture(path)
+            read_image(path)
     assert capfd.readouterr().err == ""
 
 
@@ -190,7 +190,7 @@ def test_floating_point_values_that_are_no_pixels_are_refused(tmp_path: Path, va
     values[4, 4, 0] = value
     (tmp_path / "a.tif").write_bytes(cv2.imencode(".tif", values)[1].tobytes())
     with pytest.raises(InputError, match=r"NaN|scale"):
-        read_picture(tmp_path / "a.tif")
+        read_image(tmp_path / "a.tif")
 
 
 def _claims(width: int, height: int, suffix: str) -> bytes:
@@ -205,11 +205,11 @@ def _claims(width: int, height: int, suffix: str) -> bytes:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_gigantic_pictures_are_refused_from_their_header(tmp_path: Path, suffix: str) -> None:
+def test_gigantic_images_are_refused_from_their_header(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     path.write_bytes(_claims(20_000, 20_000, suffix))
     with pytest.raises(InputError, match="million"):
-        read_picture(path)
+        read_image(path)
     path.write_bytes(_claims(12_000, 10_000, suffix))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -221,10 +221,10 @@ def test_writing_never_replaces_a_file_unless_asked_to(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_text("mine")
     with pytest.raises(InputError, match="exists"):
-        write_picture(path, _picture(3, 8))
+        write_image(path, _image(3, 8))
     assert path.read_text() == "mine"
-    write_picture(path, _picture(3, 8), overwrite=True)
-    assert read_picture(path).size == (37, 53)
+    write_image(path, _image(3, 8), overwrite=True)
+    assert read_image(path).size == (37, 53)
 
 
 def test_failed_writing_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -233,10 +233,10 @@ def test_failed_writing_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         write_files({tmp_path / "a.png": b"1", taken: b"2"})
     with pytest.raises(InputError, match="does not exist"):
-        write_picture(tmp_path / "absent" / "a.png", _picture(3, 8))
+        write_image(tmp_path / "absent" / "a.png", _image(3, 8))
     with pytest.raises(InputError, match=r"ending.*\.png"):
-        write_picture(tmp_path / "a.pmg", _picture(3, 8))
+        write_image(tmp_path / "a.pmg", _image(3, 8))
     with pytest.raises(InputError, match="transparency"):
-        write_picture(tmp_path / "a.jpg", _picture(3, 8, alpha=True))
+        write_image(tmp_path / "a.jpg", _image(3, 8, alpha=True))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b.json"]
     assert taken.read_text() == "mine"

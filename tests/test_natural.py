@@ -31,7 +31,7 @@ def test_samples_do_not_depend_on_their_batch(name, natural):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (17, 40), (64, 64)])
-def test_pictures_of_any_size_are_denoised(size, natural):
+def test_images_of_any_size_are_denoised(size, natural):
     t = natural.schedule.time_of(0.2)
     alpha, sigma = natural.schedule(t)
     clean = torch.full((1, 3, *size), 0.3)

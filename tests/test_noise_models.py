@@ -18,7 +18,7 @@ SHAPE = (1, 4, 4)
 A = operators.Denoising(SHAPE)
 
 
-def picture(n: int = 3, seed: int = 0) -> Tensor:
+def image(n: int = 3, seed: int = 0) -> Tensor:
     return 0.05 + 0.9 * torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
@@ -67,8 +67,8 @@ def theta_of(name: str, n: int = 3) -> dict[str, Tensor]:
 @pytest.mark.parametrize("name", MODELS)
 def test_energy_is_scipys_negative_log_density(name):
     build, density = MODELS[name]
-    x, theta = picture(), theta_of(name)
-    y = build(None).simulate(picture(3, seed=1), iv.Rng(0), theta)
+    x, theta = image(), theta_of(name)
+    y = build(None).simulate(image(3, seed=1), iv.Rng(0), theta)
     want = torch.from_numpy(-density(y.numpy(), x.numpy()).sum((1, 2, 3)))
     torch.testing.assert_close(build(y)(x, theta), want, rtol=1e-8, atol=1e-8)
 
@@ -100,8 +100,8 @@ def test_draws_follow_the_density(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_are_those_of_the_energy_and_items_stay_apart(name):
     build, _ = MODELS[name]
-    x, theta = picture(), theta_of(name)
-    y = build(None).simulate(picture(3, seed=1), iv.Rng(0), theta)
+    x, theta = image(), theta_of(name)
+    y = build(None).simulate(image(3, seed=1), iv.Rng(0), theta)
     leaf = x.clone().requires_grad_()
     (grad,) = torch.autograd.grad(build(y)(leaf, theta).sum(), leaf)
     step, direction = 1e-6, torch.randn(x.shape, generator=torch.Generator().manual_seed(5), dtype=x.dtype)
@@ -125,7 +125,7 @@ def test_quantised_energies_stay_finite_far_from_the_measurement():
 
 
 def test_speckle_per_item_scale_of_laplace_and_bad_settings():
-    x, y = picture(), picture(3, seed=1)
+    x, y = image(), image(3, seed=1)
     scales = torch.tensor([0.1, 0.2, 0.4], dtype=torch.float64)
     together = costs.LaplaceLikelihood(A, y, scales)
     alone = costs.LaplaceLikelihood(A, y[2:], 0.4)

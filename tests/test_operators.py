@@ -219,7 +219,7 @@ def test_masks_per_sample_do_not_depend_on_their_number():
         three(ones[:2])
 
 
-def test_box_and_mask_picture_mark_missing_pixels():
+def test_box_and_mask_image_mark_missing_pixels():
     operator = Inpainting.box((2, 5, 6), top=1, left=2, height=3, width=2)
     known = torch.ones(5, 6)
     known[1:4, 2:4] = 0
@@ -287,7 +287,7 @@ def test_zero_of_the_spectrum_is_exact():
     assert torch.allclose(operator(operator.pinv(y)), y, atol=1e-12)
 
 
-def test_blind_blur_is_differentiable_in_picture_and_kernel():
+def test_blind_blur_is_differentiable_in_image_and_kernel():
     for padding in PADDINGS:
         operator = BlindBlur((2, 5, 6), (2, 3), padding)
         x, kernel = random(2, 2, 5, 6).requires_grad_(), random_kernel(2, 2, 3).requires_grad_()
@@ -313,7 +313,7 @@ def test_kernels():
     assert abs(shake.sum(1) @ offsets) < 1e-9
 
 
-def test_gaussian_radius_is_four_standard_deviations_within_the_picture():
+def test_gaussian_radius_is_four_standard_deviations_within_the_image():
     assert GaussianBlur((1, 64, 64), 3).kernel.shape[-2:] == (25, 25)
     assert GaussianBlur((1, 8, 9), 3).kernel.shape[-2:] == (7, 7)
     assert GaussianBlur((1, 64, 64), 3, radius=2).kernel.shape[-2:] == (5, 5)
@@ -350,7 +350,7 @@ SHAPE = (3, 8, 8)
         (lambda: SuperResolution(SHAPE, 0), "from 1 to.*8 x 8, got 0"),
         (lambda: SuperResolution(SHAPE, 9), "got 9"),
         (lambda: SuperResolution(SHAPE, 2.5), "whole number"),
-        (lambda: SuperResolution((3, 9, 8), 4), "multiples of the factor 4, got 9 x 8: crop the picture to 8 x 8"),
+        (lambda: SuperResolution((3, 9, 8), 4), "multiples of the factor 4, got 9 x 8: crop the image to 8 x 8"),
         (lambda: SuperResolution(SHAPE, 2, "lanczos"), "bicubic, average; got 'lanczos'"),
         (lambda: Inpainting(SHAPE, torch.ones(8, 7)), r"got \[1, 8, 7\]"),
         (lambda: Inpainting(SHAPE, torch.ones(2, 8, 8)), r"got \[2, 8, 8\]"),
@@ -359,10 +359,10 @@ SHAPE = (3, 8, 8)
         (lambda: Inpainting(SHAPE, torch.zeros(8, 8)), "0 everywhere"),
         (lambda: Inpainting(SHAPE, torch.stack([torch.ones(1, 8, 8), torch.zeros(1, 8, 8)])), "0 everywhere"),
         (lambda: Inpainting.random(SHAPE, 0.0, rng=Rng(0)), "probability.*got 0.0"),
-        (lambda: Inpainting.box(SHAPE, 5, 0, 4, 4), "inside the 8 x 8 picture"),
+        (lambda: Inpainting.box(SHAPE, 5, 0, 4, 4), "inside the 8 x 8 image"),
         (lambda: Blur(SHAPE, torch.ones(3) / 3), "blur kernel is"),
         (lambda: Blur(SHAPE, torch.ones(2, 3, 3) / 9), r"got \[2, 3, 3\]"),
-        (lambda: Blur(SHAPE, torch.ones(9, 3) / 27), "larger than the 8 x 8 picture"),
+        (lambda: Blur(SHAPE, torch.ones(9, 3) / 27), "larger than the 8 x 8 image"),
         (lambda: Blur(SHAPE, torch.zeros(3, 3)), "sum above 0"),
         (lambda: Blur(SHAPE, torch.full((3, 3), float("inf"))), "finite"),
         (lambda: Blur(SHAPE, torch.ones(1, 1), "mirror"), "circular, reflect, symmetric, zero; got 'mirror'"),

@@ -27,7 +27,7 @@ def test_an_unknown_gamma_is_found():
     assert ((found(costs.GaussianLikelihood(operator, y, 0.01), block, "gamma", weight=10.0) - 1.8).abs() < 0.4).all()
 
 
-def test_an_unknown_noise_level_is_found_beside_the_picture():
+def test_an_unknown_noise_level_is_found_beside_the_image():
     clean = toy.gaussian().sample(2, iv.Rng(1))
     y = clean + 0.2 * iv.Rng(2).normal(clean)
     likelihood = costs.UnknownGaussianLikelihood(operators.Denoising(toy.SHAPE), y)

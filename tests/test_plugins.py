@@ -16,7 +16,7 @@ import invsolve as iv
 from invsolve.commands.cli import main
 from invsolve.commands.new import operator_package
 from invsolve.core.registry import Registry
-from invsolve.io import Picture, write_picture
+from invsolve.io import Image, write_image
 
 ROOT = Path(__file__).parent.parent
 
@@ -143,15 +143,15 @@ DIAGNOSES = {
     "NoBatch": ("output shape", "batch dimension is lost"),
     "OverBatch": ("samples independent of their batch", "runs over the batch"),
     "WrongShape": ("output shape", "out_shape says [3, 32, 32], forward makes [3, 32, 31]"),
-    "Detached": ("differentiable", "no gradient reaches the picture"),
+    "Detached": ("differentiable", "no gradient reaches the image"),
     "Rounded": ("vjp against finite differences", "jumps"),
     "Levels": ("vjp against finite differences", "jumps"),
-    "Bytes": ("values of a picture", "0 to 255"),
+    "Bytes": ("values of an image", "0 to 255"),
     "Root": ("finite beyond [0, 1]", "clamp"),
     "Centred": ("sees all of [0, 1]", "[-1, 1]"),
-    "Signed": ("takes pictures in [0, 1]", "[-1, 1]"),
-    "SignedOutput": ("takes pictures in [0, 1]", "[-1, 1]"),
-    "FromBytes": ("sees the picture", "0 to 255"),
+    "Signed": ("takes images in [0, 1]", "[-1, 1]"),
+    "SignedOutput": ("takes images in [0, 1]", "[-1, 1]"),
+    "FromBytes": ("sees the image", "0 to 255"),
     "Asserts": ("finite beyond [0, 1]", "clamp"),
     "LargePinv": ("A^+ A = I on the range of A^T", "not the smallest"),
     "Single": ("output precision", "float64 in, torch.float32 out"),
@@ -283,7 +283,7 @@ def plugin(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("prior", ["Grey", "grey"])
 def test_restore_takes_somebody_elses_prior_and_solver(plugin, prior, tmp_path, capsys):
-    write_picture(tmp_path / "a.png", Picture(torch.rand(3, 24, 24)))
+    write_image(tmp_path / "a.png", Image(torch.rand(3, 24, 24)))
     words = ["restore", "a.png", "--task", "denoise", "--noise", "0.1", "--prior", f"{plugin}:{prior}"]
     assert main([*words, "--solver", f"{plugin}:Shrink", "--set", "n_steps=2", "-o", "b.png"]) == 0
     assert "by shrink" in capsys.readouterr().out

@@ -111,7 +111,7 @@ def test_attention_orders_agree_after_permuting_the_rows_of_qkv():
     torch.testing.assert_close(old(x, index), new(x, index))
 
 
-def test_noisy_classifiers_load_and_judge_noisy_pictures(tmp_path):
+def test_noisy_classifiers_load_and_judge_noisy_images(tmp_path):
     config = ADMConfig(32, (1, 2), 2, (False, True), out_channels=10, head_channels=16, size=16)
     with torch.device("meta"):
         shapes = {name: list(tensor.shape) for name, tensor in ADMClassifier(config).state_dict().items()}

@@ -18,7 +18,7 @@ SIDE = 16
 
 
 def smooth(n: int = 2) -> tuple[Tensor, Tensor]:
-    """A Gaussian law of smooth pictures [3 x 16 x 16] in [0, 1] units: its DCT spectrum, and n draws."""
+    """A Gaussian law of smooth images [3 x 16 x 16] in [0, 1] units: its DCT spectrum, and n draws."""
     k = torch.arange(SIDE, dtype=torch.float64)
     spectrum = (4.0 / (1 + k[:, None] ** 2 + k[None] ** 2) ** 4).expand(3, -1, -1)
     g = torch.Generator().manual_seed(3)
@@ -159,10 +159,10 @@ def test_the_embedded_prior_passes_on_the_photographs_of_the_package():
     assert report.passed, str(report)
 
 
-def test_pictures_of_another_kind_are_blamed_on_no_mistake():
+def test_images_of_another_kind_are_blamed_on_no_mistake():
     report = check_prior(priors.load("digits"), half=False)
     details = {entry.name: entry.detail for entry in report.failures}
-    assert "pictures of the kind it was trained on" in details["share of the noise that is left"]
+    assert "images of the kind it was trained on" in details["share of the noise that is left"]
     assert "declared as it was trained" not in details
 
 

@@ -214,20 +214,20 @@ def test_a_transformer_of_tokens_is_given_squares_of_latents_and_their_places(tm
     assert latent.decode(z).shape == (2, 3, 12, 16)
 
 
-def test_restore_takes_a_latent_pipeline_for_pictures_of_other_sizes(tmp_path):
+def test_restore_takes_a_latent_pipeline_for_images_of_other_sizes(tmp_path):
     network = unet(sample_size=32, in_channels=4, out_channels=4)
     folder = pipeline(tmp_path, network, diffusers.DDPMScheduler())
     with_vae(folder)
-    picture = torch.rand(3, 96, 48, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(3, 96, 48, generator=torch.Generator().manual_seed(0))
     common: dict[str, Any] = {
         "prior": str(folder),
         "noise": 0.1,
         "solver": solvers.NDTM(n_steps=3, n_inner=1),
         "device": "cpu",
     }
-    assert iv.restore(picture, "denoise", **common).picture.size == (96, 48)
+    assert iv.restore(image, "denoise", **common).image.size == (96, 48)
     with pytest.raises(iv.InputError, match="multiples of 2"):
-        iv.restore(picture[:, :95], "denoise", **common)
+        iv.restore(image[:, :95], "denoise", **common)
 
 
 def test_blocks_are_recomputed_to_the_same_gradient_with_less_kept(tmp_path):

@@ -14,7 +14,7 @@ SHAPE = (1, 16, 16)
 
 
 def problem(label: object) -> iv.Problem:
-    """A picture of which only one row was seen: what the rest becomes is the label's to say."""
+    """An image of which only one row was seen: what the rest becomes is the label's to say."""
     mask = torch.zeros(SHAPE)
     mask[:, 8] = 1
     y = 0.2 * mask[None].expand(2, -1, -1, -1)

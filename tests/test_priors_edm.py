@@ -66,7 +66,7 @@ def test_nothing_in_a_pickle_runs_and_what_is_no_network_is_refused(tmp_path, mo
     assert not target.exists()
 
 
-def test_a_denoiser_of_deepinv_is_given_pictures_and_noise_in_its_units(tmp_path):
+def test_a_denoiser_of_deepinv_is_given_images_and_noise_in_its_units(tmp_path):
     from deepinv.models import DnCNN, DRUNet
 
     with torch.random.fork_rng():
@@ -108,7 +108,7 @@ def test_weights_that_deepinv_downloads_are_tensors_alone(tmp_path, monkeypatch)
         priors.load("deepinv:DRUNet")
 
 
-def test_preconditioning_passes_clean_pictures_and_keeps_the_scale():
+def test_preconditioning_passes_clean_images_and_keeps_the_scale():
     class Zero(torch.nn.Module):
         def forward(self, z: Tensor, c: Tensor) -> Tensor:
             return 0 * z

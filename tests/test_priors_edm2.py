@@ -341,7 +341,7 @@ def test_activations_are_limited_as_the_file_says(tmp_path, monkeypatch, limit):
     assert (max(seen) <= 0.5) == (limit == 0.5)
 
 
-def test_pictures_need_no_autoencoder(tmp_path, monkeypatch):
+def test_images_need_no_autoencoder(tmp_path, monkeypatch):
     write(tmp_path / "net.pkl", monkeypatch, raw())
     convert(tmp_path / "net.pkl", tmp_path / "net.safetensors")
     with pytest.raises(iv.InputError, match="leave vae away"):

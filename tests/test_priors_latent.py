@@ -22,7 +22,7 @@ PIXELS = {name for name in solvers.SOLVERS if solvers.SOLVERS[name].needs.linear
 
 @cache
 def digits() -> tuple[Tensor, Tensor]:
-    """Pictures [1797, 1, 8, 8] in [0, 1] and their labels."""
+    """Images [1797, 1, 8, 8] in [0, 1] and their labels."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -74,8 +74,8 @@ def test_guidance_through_the_decoder_restores_the_digits(name):
 
 def test_samples_of_a_class_look_like_that_class():
     """The mean of each class's samples is nearest to the mean of its own digits; a wrong or lost label would not be."""
-    pictures, labels = digits()
-    means = torch.stack([pictures[labels == k].mean(0) for k in range(10)])
+    images, labels = digits()
+    means = torch.stack([images[labels == k].mean(0) for k in range(10)])
     hits = 0
     for k in range(10):
         drawn = iv.solve(iv.Problem(prior().given(label=k)), solvers.DDIM(n_steps=20, eta=1.0), samples=12, seed=k)
@@ -85,18 +85,16 @@ def test_samples_of_a_class_look_like_that_class():
 
 
 def test_the_prior_passes_its_check_on_digits_and_is_caught_with_another_range():
-    pictures, labels = digits()
-    report = check_prior(prior(), pictures[:200], label=labels[:200], half=False)
+    images, labels = digits()
+    report = check_prior(prior(), images[:200], label=labels[:200], half=False)
     assert report.passed, str(report)
-    wrong = check_prior(
-        priors.load(FOLDER, null=10, schedule="linear", parametrization="v"), pictures[:200], half=False
-    )
+    wrong = check_prior(priors.load(FOLDER, null=10, schedule="linear", parametrization="v"), images[:200], half=False)
     assert not wrong.passed
 
 
 def test_encoding_and_decoding_return_the_digits():
     own = iv.Problem(prior())
-    pictures = digits()[0][:50]
-    back = own.to_image(own.from_image(pictures))
-    assert (back - pictures).square().mean() < 0.1 * pictures.var()
-    assert own.prior.encode(pictures * 2 - 1).std().item() == pytest.approx(1.0, abs=0.3)
+    images = digits()[0][:50]
+    back = own.to_image(own.from_image(images))
+    assert (back - images).square().mean() < 0.1 * images.var()
+    assert own.prior.encode(images * 2 - 1).std().item() == pytest.approx(1.0, abs=0.3)

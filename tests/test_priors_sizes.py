@@ -1,4 +1,4 @@
-"""Priors of one size on pictures of others, latent priors, and `restore` with a checkpoint of one's own."""
+"""Priors of one size on images of others, latent priors, and `restore` with a checkpoint of one's own."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def test_restore_takes_a_checkpoint_by_its_path(tmp_path):
         random_state(narrow("ffhq", width=64, multipliers=(1, 1), attention=(False, False), size=None)),
         tmp_path / "own.pt",
     )
-    picture = torch.rand(3, 24, 20, generator=torch.Generator().manual_seed(0))
-    restored = iv.restore(picture, "denoise", prior=str(tmp_path / "own.pt"), noise=0.1, solver="ddnm", device="cpu")
-    assert restored.picture.size == (24, 20)
+    image = torch.rand(3, 24, 20, generator=torch.Generator().manual_seed(0))
+    restored = iv.restore(image, "denoise", prior=str(tmp_path / "own.pt"), noise=0.1, solver="ddnm", device="cpu")
+    assert restored.image.size == (24, 20)
     assert restored.record["prior"]["name"] == str(tmp_path / "own.pt")
 
 
 def latent(side: int = 4) -> LatentPrior:
-    """Latents that are a quarter of the picture's pixels, decoded by doubling, with a learned-like scale."""
+    """Latents that are a quarter of the image's pixels, decoded by doubling, with a learned-like scale."""
     gaussian = priors.GaussianPrior(torch.zeros(1, side, side), 1.0)
     return LatentPrior(
         gaussian,
@@ -82,7 +82,7 @@ def latent(side: int = 4) -> LatentPrior:
     )
 
 
-def test_a_latent_prior_is_decoded_into_pictures_and_encoded_from_them():
+def test_a_latent_prior_is_decoded_into_images_and_encoded_from_them():
     prior = latent()
     z = torch.randn(2, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     problem = iv.Problem(prior, None)
@@ -110,7 +110,7 @@ def test_latents_are_padded_and_tiled_in_their_own_space(size):
     assert result.samples.shape == (1, 1, 3, *size)
 
 
-def test_pictures_that_latents_cannot_serve_are_refused():
+def test_images_that_latents_cannot_serve_are_refused():
     prior = LatentPrior(pointwise(), latent().decoder, factor=2)
     with pytest.raises(iv.InputError, match="multiples of 2"):
         fitted(prior, (63, 64))

@@ -1,4 +1,4 @@
-"""`restore`: good pictures from degraded ones, the same ones on every run, and clear words where none can be had."""
+"""`restore`: good images from degraded ones, the same ones on every run, and clear words where none can be had."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import invsolve as iv
 from invsolve.core.checks import InputError, InvsolveError
 from invsolve.core.prior import Prior
 from invsolve.core.registry import Registry
-from invsolve.io import Picture, read_picture, write_picture
+from invsolve.io import Image, read_image, write_image
 from invsolve.operators.transforms import dct2, idct2
 from invsolve.restoration import Restoration, restore
 from invsolve.restoration.memory import plan
@@ -32,7 +32,7 @@ CHROMA = 0.1
 
 
 class SmoothPrior(Prior):
-    """Exact denoiser of Gaussian colour pictures of any size: cosine coefficients of falling variances, nearly grey."""
+    """Exact denoiser of Gaussian colour images of any size: cosine coefficients of falling variances, nearly grey."""
 
     schedule = iv.DDPMSchedule()
 
@@ -91,18 +91,18 @@ def simulated(task: str, image: Any = None, **options: Any) -> Restoration:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("task", sorted(set(TASKS) - {"blind-deblur"}))  # that one: test_blind_deblur
 def test_restorations_beat_their_baselines(task: str, channels: int) -> None:
-    """Against the degraded picture for denoising, deblurring and inpainting, against bicubic for super-resolution."""
+    """Against the degraded image for denoising, deblurring and inpainting, against bicubic for super-resolution."""
     noise = 0.1 if task == "denoise" else 0.03
     restored = simulated(task, photograph(channels=channels), noise=noise)
     baseline = next(v for k, v in restored.record["scores"].items() if k != "restored")["psnr"]
     if task == "inpaint":
         baseline = -10 * np.log10(float((restored.degraded - photograph(channels=channels)).square().mean()))
     assert restored.record["scores"]["restored"]["psnr"] > baseline + GAINS[task]
-    assert restored.picture.pixels.shape == ((channels, 80, 96) if task == "deblur" else (channels, 96, 112))
+    assert restored.image.pixels.shape == ((channels, 80, 96) if task == "deblur" else (channels, 96, 112))
 
 
-def test_grey_pictures_are_denoised_as_well_as_their_noise_allows() -> None:
-    """As well as the exact posterior mean of grey pictures, although three equal channels go through the prior."""
+def test_grey_images_are_denoised_as_well_as_their_noise_allows() -> None:
+    """As well as the exact posterior mean of grey images, although three equal channels go through the prior."""
     truth = photograph(channels=1)
     restored = simulated("denoise", truth, noise=0.1, settings={"n_steps": 1, "sigma_start": 0.35, "lam": 1e-6})
     prior, y = SmoothPrior(), restored.degraded[None] * 2 - 1
@@ -114,7 +114,7 @@ def test_grey_pictures_are_denoised_as_well_as_their_noise_allows() -> None:
 
 @pytest.mark.parametrize("level", [0.005, 0.02, 0.05, 0.1])
 @pytest.mark.parametrize("masked", [False, True])
-def test_noise_is_estimated_from_the_picture_alone(level: float, masked: bool) -> None:
+def test_noise_is_estimated_from_the_image_alone(level: float, masked: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     truth = photograph(200, 200)
     y = truth + level * torch.randn(truth.shape, generator=generator)
@@ -131,15 +131,15 @@ def test_estimated_noise_is_what_the_solver_is_told(tmp_path: Path) -> None:
 
 def test_a_mask_file_and_transparency_mean_the_same(tmp_path: Path) -> None:
     missing = torch.rand(96, 112, generator=torch.Generator().manual_seed(1)) < 0.4
-    write_picture(tmp_path / "mask.png", Picture(missing.float()[None]))
-    write_picture(tmp_path / "erased.png", Picture(photograph(), (~missing).float()[None], 16))
-    write_picture(tmp_path / "whole.png", Picture(photograph(), None, 16))
+    write_image(tmp_path / "mask.png", Image(missing.float()[None]))
+    write_image(tmp_path / "erased.png", Image(photograph(), (~missing).float()[None], 16))
+    write_image(tmp_path / "whole.png", Image(photograph(), None, 16))
     options: dict[str, Any] = {"prior": SmoothPrior(), "settings": SETTINGS["inpaint"], "noise": 0.01}
     erased = restore(tmp_path / "erased.png", "inpaint", **options)
     masked = restore(tmp_path / "whole.png", "inpaint", mask=tmp_path / "mask.png", **options)
-    assert torch.equal(erased.picture.pixels, masked.picture.pixels)
-    assert erased.picture.alpha is None
-    hole = (erased.picture.pixels - photograph())[:, missing]
+    assert torch.equal(erased.image.pixels, masked.image.pixels)
+    assert erased.image.alpha is None
+    hole = (erased.image.pixels - photograph())[:, missing]
     assert float(hole.square().mean().sqrt()) < 0.1
 
 
@@ -149,20 +149,20 @@ def test_missing_pixels_do_not_count(tmp_path: Path) -> None:
     options: dict[str, Any] = {
         "prior": SmoothPrior(), "settings": SETTINGS["inpaint"], "noise": 0.01, "mask": missing,
     }  # fmt: skip
-    a = restore(photograph(), "inpaint", **options).picture.pixels
-    b = restore(torch.where(missing, 1.0, photograph()), "inpaint", **options).picture.pixels
+    a = restore(photograph(), "inpaint", **options).image.pixels
+    b = restore(torch.where(missing, 1.0, photograph()), "inpaint", **options).image.pixels
     assert torch.equal(a, b)
 
 
 def test_opacity_is_kept(tmp_path: Path) -> None:
     alpha = torch.linspace(0.2, 1, 96)[None, :, None].expand(1, 96, 112).contiguous()
-    picture = Picture(photograph(), alpha, 16)
-    kept = restore(picture, "denoise", noise=0.02, prior=SmoothPrior(), settings={"n_steps": 1})
-    assert kept.picture.alpha is not None
-    assert torch.equal(kept.picture.alpha, alpha)
-    larger = restore(picture, "superres", factor=2, noise=0.02, prior=SmoothPrior(), settings={"n_steps": 1})
-    assert larger.picture.alpha is not None
-    assert larger.picture.alpha.shape == (1, 192, 224)
+    image = Image(photograph(), alpha, 16)
+    kept = restore(image, "denoise", noise=0.02, prior=SmoothPrior(), settings={"n_steps": 1})
+    assert kept.image.alpha is not None
+    assert torch.equal(kept.image.alpha, alpha)
+    larger = restore(image, "superres", factor=2, noise=0.02, prior=SmoothPrior(), settings={"n_steps": 1})
+    assert larger.image.alpha is not None
+    assert larger.image.alpha.shape == (1, 192, 224)
 
 
 def test_a_kernel_file_says_what_a_point_became(tmp_path: Path) -> None:
@@ -180,10 +180,10 @@ def test_a_kernel_file_says_what_a_point_became(tmp_path: Path) -> None:
 
 
 def test_deblurring_is_as_good_at_the_border_as_inside() -> None:
-    """No border is invented: mirroring the picture, say, leaves several times the error there."""
+    """No border is invented: mirroring the image, say, leaves several times the error there."""
     restored = simulated("deblur", photograph(128, 128), noise=0.005)
     assert restored.truth is not None
-    error = (restored.picture.pixels - restored.truth).square().mean(0)
+    error = (restored.image.pixels - restored.truth).square().mean(0)
     inside = torch.zeros_like(error, dtype=torch.bool)
     inside[8:-8, 8:-8] = True
     assert error[~inside].mean() < 2.5 * error[inside].mean()
@@ -212,16 +212,16 @@ def test_a_kernel_that_does_not_sum_to_one_is_normalised_with_a_warning(caplog: 
     caplog.clear()
     b = restore(photograph(), "deblur", kernel=box / 9, **options)
     assert not caplog.text
-    assert torch.allclose(a.picture.pixels, b.picture.pixels, atol=1e-5)
+    assert torch.allclose(a.image.pixels, b.image.pixels, atol=1e-5)
 
 
-def test_arrays_and_tensors_are_pictures_too() -> None:
+def test_arrays_and_tensors_are_images_too() -> None:
     values = (photograph() * 255).round().byte().permute(1, 2, 0).numpy()
     options: dict[str, Any] = {"noise": 0.05, "prior": SmoothPrior(), "settings": {"n_steps": 2}}
     a = restore(values, "denoise", **options)
     b = restore(torch.from_numpy(values).permute(2, 0, 1) / 255.0, "denoise", **options)
-    assert torch.allclose(a.picture.pixels, b.picture.pixels, atol=1e-6)
-    assert restore(values[..., 0], "denoise", **options).picture.pixels.shape == (1, 96, 112)
+    assert torch.allclose(a.image.pixels, b.image.pixels, atol=1e-6)
+    assert restore(values[..., 0], "denoise", **options).image.pixels.shape == (1, 96, 112)
 
 
 def test_samples_spread_and_their_mean_is_returned(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_samples_spread_and_their_mean_is_returned(tmp_path: Path) -> None:
     assert drawn.samples is not None
     assert drawn.std is not None
     assert float(drawn.std.mean()) > 1e-3
-    assert torch.allclose(drawn.picture.pixels, drawn.samples.mean(0))
+    assert torch.allclose(drawn.image.pixels, drawn.samples.mean(0))
     again = simulated("denoise", samples=3, **options)
     assert again.samples is not None
     assert torch.equal(drawn.samples, again.samples)
@@ -243,13 +243,13 @@ def test_samples_spread_and_their_mean_is_returned(tmp_path: Path) -> None:
 
 
 def test_everything_is_written_and_the_record_says_how(tmp_path: Path) -> None:
-    source = write_picture(tmp_path / "in.tif", Picture(photograph(), None, 16))
+    source = write_image(tmp_path / "in.tif", Image(photograph(), None, 16))
     options: dict[str, Any] = {"solver": "dps", "settings": {"form": "ddim", "n_steps": 4, "t_start": 0.3}}
     written = simulated("denoise", source, samples=2, **options).save(tmp_path / "out.tif")
     names = {"out.tif", "out-comparison.png", "out.json", "out-std.png", "out-sample1.tif", "out-sample2.tif"}
     assert {path.name for path in written} == names
     assert {path.name for path in tmp_path.iterdir()} == names | {"in.tif"}
-    assert read_picture(tmp_path / "out.tif").depth == 16
+    assert read_image(tmp_path / "out.tif").depth == 16
     record = json.loads((tmp_path / "out.json").read_text())
     assert record["input"]["sha256"]
     assert record["solver"] == {"name": "dps", "settings": record["solver"]["settings"]}
@@ -261,7 +261,7 @@ def test_everything_is_written_and_the_record_says_how(tmp_path: Path) -> None:
         simulated("denoise", source, samples=2, **options).save(tmp_path / "out.tif")
 
 
-def test_a_failed_run_returns_no_picture() -> None:
+def test_a_failed_run_returns_no_image() -> None:
     class Broken(SmoothPrior):
         def denoise(self, x_t: Tensor, t: float) -> Tensor:
             return super().denoise(x_t, t) * torch.nan
@@ -278,8 +278,8 @@ def test_a_failed_run_returns_no_picture() -> None:
         ({"noise": float("nan")}, "noise"),
         ({"noise": 25}, "from 0 to 1"),
         ({"task": "superres", "factor": 0}, "factor"),
-        ({"task": "superres", "factor": 97}, "larger than the picture"),
-        ({"task": "superres", "factor": 97, "simulate": True}, "larger than the picture"),
+        ({"task": "superres", "factor": 97}, "larger than the image"),
+        ({"task": "superres", "factor": 97, "simulate": True}, "larger than the image"),
         ({"task": "inpaint"}, "missing"),
         ({"task": "inpaint", "mask": torch.ones(96, 111)}, "same size"),
         ({"task": "inpaint", "mask": torch.ones(96, 112)}, "everything"),
@@ -290,7 +290,7 @@ def test_a_failed_run_returns_no_picture() -> None:
         ({"task": "deblur", "blur_sigma": -1.0}, "blur-sigma"),
         ({"task": "deblur", "kernel": torch.zeros(3, 3)}, "sum"),
         ({"task": "deblur", "kernel": torch.ones(3, 3, 3)}, "two dimensions"),
-        ({"task": "deblur", "kernel": torch.ones(300, 300)}, "larger than the picture"),
+        ({"task": "deblur", "kernel": torch.ones(300, 300)}, "larger than the image"),
         ({"solver": "ndtn"}, "did you mean 'ndtm'"),
         ({"solver": "ndtm", "settings": {"n_step": 3}}, "n_steps"),
         ({"solver": "ndtm", "settings": {"n_steps": "many"}}, "n_steps"),
@@ -312,12 +312,12 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(options: dict[str, Any],
     assert "\n" not in str(caught.value)
 
 
-def test_tiny_pictures_work_or_are_refused_clearly() -> None:
+def test_tiny_images_work_or_are_refused_clearly() -> None:
     pixel = torch.full((3, 1, 1), 0.4)
     with pytest.raises(InputError, match="--noise"):
         restore(pixel, "denoise", prior=SmoothPrior())
     restored = restore(pixel, "denoise", noise=0.05, prior=SmoothPrior(), settings={"n_steps": 1})
-    assert restored.picture.size == (1, 1)
+    assert restored.image.size == (1, 1)
 
 
 def test_plans_keep_to_the_budget() -> None:

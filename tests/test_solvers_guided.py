@@ -226,7 +226,7 @@ def test_options_that_need_more_than_the_problem_has_are_named_before_any_work()
 
 @pytest.mark.parametrize("name", MINE)
 def test_any_differentiable_cost_guides(name):
-    """Towards bright pictures, in float64; every solver must lower the cost against the unguided sampler's."""
+    """Towards bright images, in float64; every solver must lower the cost against the unguided sampler's."""
     cost = costs.FunctionCost(lambda x: 60 * (x.flatten(1).mean(1) - 0.9).square())
     p = iv.Problem(toy.gaussian(), cost)
     free = iv.solve(p, solvers.DDIM(n_steps=20, eta=1.0), samples=12).energy.mean()
@@ -296,7 +296,7 @@ def test_a_sample_that_breaks_leaves_the_others_alone(name):
     torch.testing.assert_close(broken.samples[[0, 2]], whole.samples[[0, 2]], rtol=0, atol=1e-9)
 
 
-def test_red_diff_starts_from_noise_where_no_picture_follows_from_the_measurement():
+def test_red_diff_starts_from_noise_where_no_image_follows_from_the_measurement():
     prior = toy.gaussian()
     cost = costs.FunctionCost(lambda x: (x - 0.5).square().flatten(1).sum(1))
     with pytest.raises(iv.CapabilityError, match="start='random'"):

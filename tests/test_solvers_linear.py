@@ -29,14 +29,14 @@ def test_ddrm_matches_official():
     kept = operator.spectrum(torch.empty(0)) > 0
     order, m = torch.cat([kept.nonzero()[:, 0], (~kept).nonzero()[:, 0]]), int(kept.sum())
 
-    def picture(coefficients: Tensor) -> Tensor:
+    def image(coefficients: Tensor) -> Tensor:
         return torch.zeros(1, 768).double().index_copy(1, order, coefficients.double()).view(1, *SHAPE)
 
-    draws = [picture(draw(0, (1, 768)))]
+    draws = [image(draw(0, (1, 768)))]
     for k in range(10):
         free, known = draw(1 + 3 * k, (1, 768)), draw(3 + 3 * k, (1, m))
-        draws.append(picture(torch.cat([known, free[:, m:]], 1)))
-    problem = Problem(golden.prior(), likelihood(operator, picture(torch.cat([want["y"], torch.zeros(1, 768 - m)], 1))))
+        draws.append(image(torch.cat([known, free[:, m:]], 1)))
+    problem = Problem(golden.prior(), likelihood(operator, image(torch.cat([want["y"], torch.zeros(1, 768 - m)], 1))))
     states = exact.run(problem, solvers.DDRM(n_steps=10), 1, golden.replay(draws))
     close(states[0].x, want["x_states"][0], 1e-9)
     close(states[1].x, want["x_states"][1], 1e-9)

@@ -152,7 +152,7 @@ class Counted(torch.nn.Module):
 
 
 @pytest.mark.parametrize("n_inner", [2, 5])
-def test_ndtm_makes_two_calls_a_step_less_than_the_published_loop_and_the_same_pictures(n_inner):
+def test_ndtm_makes_two_calls_a_step_less_than_the_published_loop_and_the_same_images(n_inner):
     operator = operators.SuperResolution((3, 16, 16), 4)
     module, steps = Counted(), 2
     y = operator(torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""Tiles: the same answer as the whole picture, forwards and backwards, on less memory."""
+"""Tiles: the same answer as the whole image, forwards and backwards, on less memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def noisy(*shape: int) -> Tensor:
 
 @pytest.mark.parametrize("size", [(300, 420), (257, 256), (700, 90), (513, 768)])
 @pytest.mark.parametrize(("tile", "overlap"), [(256, 128), (320, 128)])
-def test_tiles_give_the_result_of_the_whole_picture(size: tuple[int, int], tile: int, overlap: int) -> None:
+def test_tiles_give_the_result_of_the_whole_image(size: tuple[int, int], tile: int, overlap: int) -> None:
     prior, x_t = local_prior(), noisy(1, 3, *size)
     with torch.no_grad():
         whole = prior.predict(x_t, 0.3)
@@ -108,7 +108,7 @@ def test_calls_keep_to_the_pixels_allowed() -> None:
     assert len(seen) == 3  # nine tiles by four
 
 
-def test_pictures_within_a_tile_pass_whole() -> None:
+def test_images_within_a_tile_pass_whole() -> None:
     prior, x_t = local_prior(), noisy(2, 3, 70, 81)
     with torch.no_grad():
         assert torch.equal(prior.denoise(x_t, 0.3), TiledPrior(prior, 128, 64).denoise(x_t, 0.3))

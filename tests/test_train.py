@@ -26,21 +26,21 @@ TINY = DenoiserConfig(channels=(8, 8), blocks=(1, 1), embedding=8)
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Four small pictures, each flat on the left and of coloured squares on the right."""
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    """Four small images, each flat on the left and of coloured squares on the right."""
+    folder = tmp_path / "images"
     folder.mkdir()
     rng = np.random.default_rng(0)
     for i in range(4):
-        picture = np.full((48, 64, 3), 40 * i + 30, np.uint8)
-        picture[:, 32:] = rng.integers(0, 256, (6, 4, 3)).repeat(8, axis=0).repeat(8, axis=1)
-        Image.fromarray(picture).save(folder / f"{i}.png")
+        image = np.full((48, 64, 3), 40 * i + 30, np.uint8)
+        image[:, 32:] = rng.integers(0, 256, (6, 4, 3)).repeat(8, axis=0).repeat(8, axis=1)
+        Image.fromarray(image).save(folder / f"{i}.png")
     return folder
 
 
-def settings(pictures: Path, out: Path, steps: int = 8) -> DenoiserTraining:
+def settings(images: Path, out: Path, steps: int = 8) -> DenoiserTraining:
     return DenoiserTraining(
-        pictures, out, steps=steps, network=TINY, batch=4, crop=16, final_crop=16, warmup=2,
+        images, out, steps=steps, network=TINY, batch=4, crop=16, final_crop=16, warmup=2,
         checkpoint_steps=4, precision="fp32", workers=1,
     )  # fmt: skip
 
@@ -50,8 +50,8 @@ def trainer(config: DenoiserTraining, workers: int = 1) -> Trainer:
     return Trainer(config, photos, Runtime(torch.device("cpu"), bf16=False, workers=workers))
 
 
-def test_a_resumed_run_has_exactly_the_losses_of_an_uninterrupted_one(pictures: Path, tmp_path: Path) -> None:
-    config = settings(pictures, tmp_path / "w.safetensors")
+def test_a_resumed_run_has_exactly_the_losses_of_an_uninterrupted_one(images: Path, tmp_path: Path) -> None:
+    config = settings(images, tmp_path / "w.safetensors")
     whole = trainer(config)
     losses = [whole.train_step() for _ in range(8)]
     first = trainer(config)
@@ -66,14 +66,14 @@ def test_a_resumed_run_has_exactly_the_losses_of_an_uninterrupted_one(pictures: 
             assert torch.equal(a, b)
 
 
-def test_the_command_resumes_exactly(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_resumes_exactly(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def rows(path: Path) -> list[tuple[str, str]]:
         with path.with_suffix(".csv").open() as file:
             return [(r["step"], r["loss"]) for r in csv.DictReader(file)]
 
-    whole = settings(pictures, tmp_path / "whole.safetensors")
+    whole = settings(images, tmp_path / "whole.safetensors")
     train_denoiser(whole)
-    parts = settings(pictures, tmp_path / "parts.safetensors")
+    parts = settings(images, tmp_path / "parts.safetensors")
     step = Trainer.train_step
 
     def interrupted(self: Trainer) -> float:
@@ -91,8 +91,8 @@ def test_the_command_resumes_exactly(pictures: Path, tmp_path: Path, monkeypatch
     assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
 
 
-def test_sharing_a_batch_among_threads_changes_only_rounding(pictures: Path, tmp_path: Path) -> None:
-    config = settings(pictures, tmp_path / "w.safetensors")
+def test_sharing_a_batch_among_threads_changes_only_rounding(images: Path, tmp_path: Path) -> None:
+    config = settings(images, tmp_path / "w.safetensors")
     one, two = trainer(config), trainer(config, workers=2)
     for _ in range(3):
         assert one.train_step() == pytest.approx(two.train_step(), rel=1e-4)
@@ -109,8 +109,8 @@ def test_training_computes_without_denormal_numbers() -> None:
     assert survives()
 
 
-def test_training_lowers_the_loss(pictures: Path, tmp_path: Path) -> None:
-    config = dataclasses.replace(settings(pictures, tmp_path / "w.safetensors", steps=100), learning_rate=5e-3)
+def test_training_lowers_the_loss(images: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(settings(images, tmp_path / "w.safetensors", steps=100), learning_rate=5e-3)
     run_ = trainer(config)
     losses = [run_.train_step() for _ in range(100)]
     assert np.mean(losses[-20:]) < 0.9 * np.mean(losses[:20])
@@ -180,8 +180,8 @@ def test_power_average_weighs_steps_by_a_power() -> None:
     assert np.sqrt(weights @ profile**2 - (weights @ profile) ** 2) == pytest.approx(0.1, rel=0.02)
 
 
-def test_crops_prefer_contrast_and_depend_on_the_generator_only(pictures: Path) -> None:
-    photos = PhotoSet(find_images(pictures), 16)
+def test_crops_prefer_contrast_and_depend_on_the_generator_only(images: Path) -> None:
+    photos = PhotoSet(find_images(images), 16)
     crops = photos.crops(200, 16, np.random.default_rng(3), augment=False)
     assert torch.equal(crops, photos.crops(200, 16, np.random.default_rng(3), augment=False))
     assert crops.shape == (200, 3, 16, 16)
@@ -189,8 +189,8 @@ def test_crops_prefer_contrast_and_depend_on_the_generator_only(pictures: Path) 
     assert (crops.std(dim=(1, 2, 3)) > 0.2).float().mean() > 0.8
 
 
-def test_validation_pictures_are_held_out(pictures: Path) -> None:
-    paths = find_images(pictures)
+def test_validation_images_are_held_out(images: Path) -> None:
+    paths = find_images(images)
     train, held = split_images(paths, ("2",))
     assert [p.name for p in held] == ["2.png"]
     assert len(train) == 3
@@ -207,18 +207,18 @@ def arguments(*words: str) -> int:
 
 
 def test_wrong_inputs_of_the_command_are_one_sentence(
-    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "w.safetensors")
     empty = tmp_path / "empty"
     empty.mkdir()
     cases = [
         (["--images", str(tmp_path / "absent"), "--out", out], "no directory"),
-        (["--images", str(empty), "--out", out], "no pictures in"),
-        (["--images", str(pictures), "--out", out, "--resume"], "nothing to resume"),
-        (["--images", str(pictures), "--out", out, "--batch", "0"], "must be positive"),
-        (["--images", str(pictures), "--out", out, "--crop", "512"], "smaller than 512 pixels"),
-        (["--images", str(pictures), "--out", out, "--channels", "8,8"], "equally long"),
+        (["--images", str(empty), "--out", out], "no images in"),
+        (["--images", str(images), "--out", out, "--resume"], "nothing to resume"),
+        (["--images", str(images), "--out", out, "--batch", "0"], "must be positive"),
+        (["--images", str(images), "--out", out, "--crop", "512"], "smaller than 512 pixels"),
+        (["--images", str(images), "--out", out, "--channels", "8,8"], "equally long"),
     ]
     for words, message in cases:
         assert arguments(*words) == 2
@@ -226,8 +226,8 @@ def test_wrong_inputs_of_the_command_are_one_sentence(
         assert message in err
         assert err.count("\n") == 1
     Path(out).touch()
-    assert arguments("--images", str(pictures), "--out", out) == 2
+    assert arguments("--images", str(images), "--out", out) == 2
     assert "--overwrite" in capsys.readouterr().err
-    (pictures / "0.png").write_text("no picture")
-    assert arguments("--images", str(pictures), "--out", out, "--overwrite") == 2
+    (images / "0.png").write_text("no image")
+    assert arguments("--images", str(images), "--out", out, "--overwrite") == 2
     assert "0.png" in capsys.readouterr().err

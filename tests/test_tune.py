@@ -13,7 +13,7 @@ from invsolve.bench.tasks import measure
 from invsolve.commands.cli import main
 from invsolve.commands.tune import preset_text
 from invsolve.core.checks import InputError
-from invsolve.io import Picture, write_picture
+from invsolve.io import Image, write_image
 from invsolve.solvers import PnPHQS
 from invsolve.testing.toy import textures, white
 from invsolve.tune import Search, tune
@@ -33,8 +33,8 @@ def small(monkeypatch) -> None:
 
 def search(folder, **changes) -> Search:
     prior = textures(side=8)
-    pictures = ((prior.sample(3, Rng(0)) + 1) / 2).float()
-    return Search(prior, "natural", pictures, folder / "trials.db", **{"trials": 8, **changes})
+    images = ((prior.sample(3, Rng(0)) + 1) / 2).float()
+    return Search(prior, "natural", images, folder / "trials.db", **{"trials": 8, **changes})
 
 
 @pytest.mark.usefixtures("small")
@@ -62,18 +62,18 @@ def test_what_cannot_be_tuned_is_said_at_once(tmp_path):
         tune(search(tmp_path), "ddnm", "inpain")
     with pytest.raises(InputError, match="did you mean 'psnr'"):
         search(tmp_path, metrics=("pnsr",))
-    with pytest.raises(InputError, match="holds 0 pictures, 2 are needed"):
+    with pytest.raises(InputError, match="holds 0 images, 2 are needed"):
         crops(tmp_path, 2, 8)
     (tmp_path / "x.png").write_bytes(packaged()[0].read_bytes())
-    with pytest.raises(InputError, match="is the picture astronaut, on which the suites report"):
+    with pytest.raises(InputError, match="is the image astronaut, on which the suites report"):
         crops(tmp_path, 1, 8)
 
 
 @pytest.mark.parametrize("section", ["denoise", "superres2", "inpaint", "deblur"])
 def test_what_is_tuned_is_what_restore_does(section):
     """The restoration of a tuning measurement, and its score, are those of `restore` given the same measurement."""
-    spec, picture = search_module.TASKS[section][0], Rng(0).uniform(torch.empty(1, 3, 48, 48))[0]
-    measurement = measure(spec, picture, "tuning picture 0", 0)
+    spec, image = search_module.TASKS[section][0], Rng(0).uniform(torch.empty(1, 3, 48, 48))[0]
+    measurement = measure(spec, image, "tuning image 0", 0)
     solver, prior = PnPHQS(n_steps=3), white()
     tuned = measurement.visible(solve(measurement.problem(prior), solver, items=[0]).samples[0])[0].clamp(0, 1)
     options = {
@@ -83,7 +83,7 @@ def test_what_is_tuned_is_what_restore_does(section):
         "deblur": {"blur_sigma": 2.0},
     }[section]
     done = restore(measurement.y, spec.kind, noise=spec.noise, solver=solver, prior=prior, **options)
-    torch.testing.assert_close(done.picture.pixels, tuned, atol=1e-4, rtol=0)
+    torch.testing.assert_close(done.image.pixels, tuned, atol=1e-4, rtol=0)
 
 
 def test_settings_outside_the_space_are_no_start():
@@ -112,8 +112,8 @@ def test_the_table_keeps_what_was_not_tuned():
 def test_the_command_writes_a_table_with_its_provenance(tmp_path, capsys):
     (tmp_path / "photos").mkdir()
     for i in range(2):
-        picture = Rng(i).uniform(torch.empty(1, 3, 12, 12))[0]
-        write_picture(tmp_path / "photos" / f"{i}.png", Picture(picture))
+        image = Rng(i).uniform(torch.empty(1, 3, 12, 12))[0]
+        write_image(tmp_path / "photos" / f"{i}.png", Image(image))
     out = tmp_path / "presets.toml"
     words = ["tune", "--images", str(tmp_path / "photos"), "--solver", "ddnm", "--task", "inpaint", "--trials", "2"]
     words += ["--crops", "2", "--size", "8", "--prior", "invsolve.testing.toy:textures", "-o", str(out)]

@@ -21,14 +21,14 @@ def covariance(d: int, seed: int = 0) -> Tensor:
 def gaussian(
     value_range: tuple[float, float] = (0.0, 1.0), schedule: iv.Schedule | None = None
 ) -> priors.GaussianPrior:
-    """The same picture law in the units of `value_range`."""
+    """The same image law in the units of `value_range`."""
     low, width = value_range[0], value_range[1] - value_range[0]
     mean = torch.linspace(0.3, 0.7, 48, dtype=torch.float64).view(SHAPE)
     return priors.GaussianPrior(mean * width + low, covariance(48) * width**2, schedule, value_range)
 
 
 def likelihood(items: int = 3, sigma: float = 0.05, seed: int = 1) -> costs.GaussianLikelihood:
-    """`items` measurements of pictures of that law by 2x super-resolution."""
+    """`items` measurements of images of that law by 2x super-resolution."""
     operator = operators.SuperResolution(SHAPE, 2)
     clean = gaussian().sample(items, iv.Rng(seed))
     simulated = costs.GaussianLikelihood(operator, None, sigma).simulate(clean, iv.Rng(seed + 1))

@@ -1,10 +1,10 @@
 """Blind deblurring of held-out photographs: how well kernels are found, and what not knowing them costs.
 
-    python benchmarks/blind/run.py [--pictures chelsea] [--kernels gaussian motion25] [--bf16] [--dmplug 300]
+    python benchmarks/blind/run.py [--images chelsea] [--kernels gaussian motion25] [--bf16] [--dmplug 300]
 
-The pictures are those of benchmarks/restore/table.py (256x256, none of which anything was trained or tuned on), blurred
+The images are those of benchmarks/restore/table.py (256x256, none of which anything was trained or tuned on), blurred
 by a Gaussian of standard deviation 2 and by camera shake of 25x25 and 9x9 pixels, noise 0.01. For each: PSNR of the
-blurred picture, of the restoration with the true kernel, and of the blind one; the normalised correlation of the found
+blurred image, of the restoration with the true kernel, and of the blind one; the normalised correlation of the found
 kernel with the true one at the best shift, and the error |k - k*| / |k*| there. Blind restorations are compared with
 the truth at the best shift by whole pixels, as no measurement tells it. `--dmplug N` also runs blind DMPlug for N
 iterations; `--kernels-only` makes the first estimate of the kernels, from edges alone, and restores nothing. Results
@@ -36,7 +36,7 @@ NOISE = 0.01
 
 
 def held_out() -> dict[str, Tensor]:
-    """The four pictures of scikit-image, from the restoration benchmark."""
+    """The four images of scikit-image, from the restoration benchmark."""
     spec = importlib.util.spec_from_file_location("table", HERE.parent / "restore" / "table.py")
     assert spec is not None
     assert spec.loader is not None
@@ -75,12 +75,12 @@ def compare(found: Tensor, true: Tensor) -> tuple[float, float]:
     return inner / (a * b), max(a * a + b * b - 2 * inner, 0.0) ** 0.5 / b
 
 
-def measure(picture: Tensor, kernel: Tensor, prior: iv.Prior, seed: int) -> dict[str, Any]:
+def measure(image: Tensor, kernel: Tensor, prior: iv.Prior, seed: int) -> dict[str, Any]:
     """One row: the same measurement restored with and without the kernel."""
     options: dict[str, Any] = {"simulate": True, "kernel": kernel, "noise": NOISE, "prior": prior, "seed": seed}
-    known = restore(picture, "deblur", **options).record["scores"]
+    known = restore(image, "deblur", **options).record["scores"]
     began = time.perf_counter()
-    blind = restore(picture, "blind-deblur", kernel_size=len(kernel), **options)
+    blind = restore(image, "blind-deblur", kernel_size=len(kernel), **options)
     seconds = time.perf_counter() - began
     assert blind.kernel is not None
     correlation, error = compare(blind.kernel, kernel)
@@ -94,10 +94,10 @@ def measure(picture: Tensor, kernel: Tensor, prior: iv.Prior, seed: int) -> dict
     }
 
 
-def estimated(picture: Tensor, kernel: Tensor, seed: int) -> dict[str, Any]:
+def estimated(image: Tensor, kernel: Tensor, seed: int) -> dict[str, Any]:
     """One row without restorations: the kernel of the same measurement."""
     task = BlindDeblur(kernel, kernel)
-    y, truth = task.degrade(picture)
+    y, truth = task.degrade(image)
     y = y + NOISE * iv.Rng(seed, [("noise", 0)]).normal(y[None])[0]
     began = time.process_time()
     found = task.identified(y, NOISE, None).kernel
@@ -107,10 +107,10 @@ def estimated(picture: Tensor, kernel: Tensor, seed: int) -> dict[str, Any]:
     return {"blurred": blurred, "correlation": correlation, "kernel_error": error, "cpu_seconds": seconds}
 
 
-def dmplug(picture: Tensor, kernel: Tensor, prior: iv.Prior, seed: int, iterations: int) -> dict[str, float]:
+def dmplug(image: Tensor, kernel: Tensor, prior: iv.Prior, seed: int, iterations: int) -> dict[str, float]:
     """Blind DMPlug on the same measurement (of the part of the scene that is seen, mirrored beyond it)."""
     task = BlindDeblur(kernel, kernel)
-    y, truth = task.degrade(picture)
+    y, truth = task.degrade(image)
     y = y + NOISE * iv.Rng(seed, [("noise", 0)]).normal(y[None])[0]
     operator = operators.BlindBlur((3, *y.shape[1:]), (len(kernel), len(kernel)), "reflect")
     unknowns = iv.Unknowns({"kernel": iv.Unknown(tuple(kernel.shape), "softmax", lr=0.1)})
@@ -123,26 +123,26 @@ def dmplug(picture: Tensor, kernel: Tensor, prior: iv.Prior, seed: int, iteratio
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """A line for each picture and kernel, and the means."""
+    """A line for each image and kernel, and the means."""
     extra = ["dmplug"] if any("dmplug" in row for row in rows) else []
     restored = ["known", "blind"] if all("blind" in row for row in rows) else []
     names = ["known kernel", "blind"] if restored else []
-    head = ["kernel", "picture", "blurred", *names, *extra, "correlation", "kernel error"]
+    head = ["kernel", "image", "blurred", *names, *extra, "correlation", "kernel error"]
     lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
     keys = ["blurred", *restored, *extra, "correlation", "kernel_error"]
     for kernel in dict.fromkeys(row["kernel"] for row in rows):
         part = [row for row in rows if row["kernel"] == kernel]
         mean = {key: statistics.fmean(row.get(key, float("nan")) for row in part) for key in keys}
-        for row in [*part, {"kernel": kernel, "picture": "mean", **mean}]:
+        for row in [*part, {"kernel": kernel, "image": "mean", **mean}]:
             cells = [f"{row.get(key, float('nan')):.{3 if 'corr' in key or 'err' in key else 2}f}" for key in keys]
-            lines.append("| " + " | ".join([row["kernel"], row["picture"], *cells]) + " |")
+            lines.append("| " + " | ".join([row["kernel"], row["image"], *cells]) + " |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", nargs="+")
+    parser.add_argument("--images", nargs="+")
     parser.add_argument("--kernels", nargs="+", default=list(KERNELS), choices=list(KERNELS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bf16", action="store_true", help="run the network in bfloat16")
@@ -150,14 +150,14 @@ def main() -> None:
     parser.add_argument("--kernels-only", action="store_true", help="estimate the kernels, restore nothing")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     args = parser.parse_args()
-    pictures = {name: x for name, x in held_out().items() if args.pictures is None or name in args.pictures}
+    images = {name: x for name, x in held_out().items() if args.images is None or name in args.images}
     options = {"dtype": torch.bfloat16} if args.bf16 else {}
     prior = None if args.kernels_only else iv.priors.load("natural", **options)
     rows = []
     for name in args.kernels:
         kernel = KERNELS[name]()
-        for picture, x in pictures.items():
-            row = {"kernel": name, "picture": picture}
+        for image, x in images.items():
+            row = {"kernel": name, "image": image}
             row |= estimated(x, kernel, args.seed) if prior is None else measure(x, kernel, prior, args.seed)
             if args.dmplug and prior is not None:
                 row |= dmplug(x, kernel, prior, args.seed, args.dmplug)

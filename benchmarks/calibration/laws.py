@@ -14,13 +14,13 @@ from invsolve.core.rng import NoiseSource
 
 __all__ = [
     "RANGE",
-    "PictureMixture",
+    "ImageMixture",
     "bimodal",
+    "image",
+    "images",
     "medium",
     "natural_spectrum",
     "pair",
-    "picture",
-    "pictures",
     "scattered",
     "small",
     "small_mixture",
@@ -31,8 +31,8 @@ __all__ = [
 RANGE = (-1.0, 1.0)
 
 
-class PictureMixture(priors.MixturePrior):
-    """A mixture of stationary picture laws that share their axes: colour axes times cosine frequencies.
+class ImageMixture(priors.MixturePrior):
+    """A mixture of stationary image laws that share their axes: colour axes times cosine frequencies.
 
     The denoiser costs two small transforms where a dense covariance would cost two products with a d x d matrix.
 
@@ -49,7 +49,7 @@ class PictureMixture(priors.MixturePrior):
         self._centres = self._rotate(means.double())
 
     def _rotate(self, x: Tensor) -> Tensor:
-        """Pictures [N, 3, n, n] -> coordinates [N, d]."""
+        """Images [N, 3, n, n] -> coordinates [N, d]."""
         c = self._cosines
         return ((x @ c.T).mT @ c.T).mT.flatten(2).mT.matmul(self._colours).mT.flatten(1)
 
@@ -103,7 +103,7 @@ def _colours() -> Tensor:
 
 
 def natural_spectrum(n: int, std: float = 0.5, chroma: float = 0.4, grain: float = 0.06) -> Tensor:
-    """Variances of natural pictures: amplitude 1 / f, colour differences weaker than brightness, and grain, [3, n, n].
+    """Variances of natural images: amplitude 1 / f, colour differences weaker than brightness, and grain, [3, n, n].
 
     Field 1987, "Relations between the statistics of natural images and the response properties of cortical cells".
 
@@ -111,7 +111,7 @@ def natural_spectrum(n: int, std: float = 0.5, chroma: float = 0.4, grain: float
         n: side.
         std: of brightness, root mean square over the pixels, in the prior's range.
         chroma: amplitude of both colour axes relative to brightness.
-        grain: standard deviation of independent pixel noise that belongs to the picture.
+        grain: standard deviation of independent pixel noise that belongs to the image.
     """
     f = torch.arange(n, dtype=torch.float64)
     power = 1 / (1 + f[:, None].square() + f.square())
@@ -119,17 +119,17 @@ def natural_spectrum(n: int, std: float = 0.5, chroma: float = 0.4, grain: float
     return torch.stack([power, chroma**2 * power, chroma**2 * power]) + grain**2
 
 
-def picture() -> priors.MixturePrior:
-    return PictureMixture(torch.zeros(1, 3, 16, 16, dtype=torch.float64), natural_spectrum(16)[None])
+def image() -> priors.MixturePrior:
+    return ImageMixture(torch.zeros(1, 3, 16, 16, dtype=torch.float64), natural_spectrum(16)[None])
 
 
-def pictures() -> priors.MixturePrior:
+def images() -> priors.MixturePrior:
     """The same texture with a bright or a dark disc in the middle, of which little is seen around a missing box."""
     side = torch.arange(16, dtype=torch.float64) - 7.5
     disc = torch.sigmoid(2 * (3.5 - torch.sqrt(side[:, None].square() + side.square())))
     colour = torch.tensor([0.6, 0.5, 0.3], dtype=torch.float64)[:, None, None]
     spectrum = natural_spectrum(16, 0.3)
-    return PictureMixture(
+    return ImageMixture(
         torch.stack([colour * disc, -colour * disc]), torch.stack([spectrum] * 2), torch.tensor([0.6, 0.4])
     )
 

@@ -22,13 +22,13 @@ __all__ = ["PROBLEMS", "BenchmarkProblem", "Case"]
 
 
 class SmallSuperResolution(operators.SuperResolution):
-    """The same super-resolution as two products with the axis' matrix, M x M^T: on small pictures far quicker."""
+    """The same super-resolution as two products with the axis' matrix, M x M^T: on small images far quicker."""
 
     def __init__(self, in_shape: tuple[int, ...], factor: int) -> None:
         super().__init__(in_shape, factor)
         n = self.in_shape[-1]
         if self.in_shape[-2] != n:
-            raise ValueError(f"square pictures expected, got {list(in_shape)}")
+            raise ValueError(f"square images expected, got {list(in_shape)}")
         stripes = torch.eye(n, dtype=torch.float64)[:, None, :, None].expand(n, self.in_shape[0], n, n)
         self.constants = self.constants.replaced(axis=super().forward(stripes)[:, 0, :, 0].T.contiguous())
 
@@ -59,11 +59,11 @@ class BenchmarkProblem:
         name: of files and rows.
         title: one line for the table.
         prior: builds the prior.
-        operator: builds A for a picture shape.
+        operator: builds A for an image shape.
         sigma: noise, in [0, 1] units.
         items: B.
         samples: S for each item.
-        seed: of the true pictures and of their noise.
+        seed: of the true images and of their noise.
     """
 
     name: str
@@ -149,34 +149,34 @@ PROBLEMS = {
             "medium-denoise", "1x8x8 1/f Gaussian, denoising, sigma 0.2", laws.medium, operators.Denoising, 0.2
         ),
         BenchmarkProblem(
-            "picture-inpaint",
+            "image-inpaint",
             "3x16x16 1/f Gaussian, half the pixels, sigma 0.05",
-            laws.picture,
+            laws.image,
             laws.scattered,
             0.05,
             1,
             128,
         ),
         BenchmarkProblem(
-            "picture-superres",
+            "image-superres",
             "3x16x16 1/f Gaussian, super-resolution x4, sigma 0.02",
-            laws.picture,
+            laws.image,
             lambda shape: SmallSuperResolution(shape, 4),
             0.02,
             1,
             128,
         ),
         BenchmarkProblem(
-            "picture-deblur",
+            "image-deblur",
             "3x16x16 1/f Gaussian, Gaussian blur 1.5, sigma 0.02",
-            laws.picture,
+            laws.image,
             lambda shape: operators.GaussianBlur(shape, 1.5),
             0.02,
             1,
             128,
         ),
         BenchmarkProblem(
-            "pictures-inpaint", "3x16x16 1/f mixture of 2, a box missing, sigma 0.1", laws.pictures, _box, 0.1, 1, 128
+            "images-inpaint", "3x16x16 1/f mixture of 2, a box missing, sigma 0.1", laws.images, _box, 0.1, 1, 128
         ),
     )
 }

@@ -22,9 +22,9 @@ SPLITS = ("train", "judge", "test")
 
 
 class Digits(NamedTuple):
-    """Pictures [M, 1, 16, 16] in [0, 1] and labels [M]."""
+    """Images [M, 1, 16, 16] in [0, 1] and labels [M]."""
 
-    pictures: Tensor
+    images: Tensor
     labels: Tensor
 
 
@@ -51,10 +51,10 @@ def write_folder(folder: Path, split: str = "train") -> None:
     from PIL import Image
 
     digits = load_digits(split)
-    for i, (picture, label) in enumerate(zip(digits.pictures, digits.labels.tolist(), strict=True)):
+    for i, (image, label) in enumerate(zip(digits.images, digits.labels.tolist(), strict=True)):
         place = folder / str(label)
         place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((picture[0] * 255).round().byte().numpy()).save(place / f"{i:04d}.png")
+        Image.fromarray((image[0] * 255).round().byte().numpy()).save(place / f"{i:04d}.png")
 
 
 if __name__ == "__main__":

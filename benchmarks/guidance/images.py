@@ -46,14 +46,14 @@ class Judge(NamedTuple):
     cov: Tensor
     distance: float
 
-    def features(self, pictures: Tensor) -> Tensor:
+    def features(self, images: Tensor) -> Tensor:
         """[M, 32]."""
-        return (pictures.double().flatten(1) - self.centre) @ self.basis
+        return (images.double().flatten(1) - self.centre) @ self.basis
 
-    def scores(self, pictures: Tensor, labels: Tensor) -> dict[str, float]:
-        """Accuracy, Frechet distance and diversity of pictures [M, 1, 16, 16]."""
-        pictures = pictures.clamp(0, 1)
-        f = self.features(pictures)
+    def scores(self, images: Tensor, labels: Tensor) -> dict[str, float]:
+        """Accuracy, Frechet distance and diversity of images [M, 1, 16, 16]."""
+        images = images.clamp(0, 1)
+        f = self.features(images)
         guess = self.machine.predict(f.numpy())
         distance = float(np.mean([float(torch.pdist(f[labels == y]).mean()) for y in labels.unique()]))
         return {
@@ -76,8 +76,8 @@ def judge() -> Judge:
     from sklearn.svm import SVC
 
     train, held = load_digits("train"), load_digits("judge")
-    pictures, labels = torch.cat([train.pictures, held.pictures]), torch.cat([train.labels, held.labels])
-    x = pictures.double().flatten(1)
+    images, labels = torch.cat([train.images, held.images]), torch.cat([train.labels, held.labels])
+    x = images.double().flatten(1)
     basis = torch.linalg.eigh(torch.cov(x.T)).eigenvectors[:, -32:]
     f = (x - x.mean(0)) @ basis
     machine = SVC().fit(f.numpy(), labels.numpy())
@@ -99,17 +99,17 @@ def drawn(prior: iv.Prior, solver: iv.Solver, cost: Any, seed: int, callbacks: A
 def guided(rule: ScaleRule, seed: int) -> tuple[Tensor, Tensor, float]:
     """Digits [500, 1, 16, 16] by classifier guidance with one rule, their labels and the mean control energy."""
     prior = priors.load("digits")
-    cost = costs.ClassifierCost(digits_classifier().of_pictures, torch.arange(CLASSES), CLASSES, conditional=True)
+    cost = costs.ClassifierCost(digits_classifier().of_images, torch.arange(CLASSES), CLASSES, conditional=True)
     solver = solvers.Guidance(rule, at="noisy", n_steps=STEPS)
     energy = ControlEnergy(solver.path(iv.Problem(prior, cost)))
-    pictures, labels = drawn(prior, solver, cost, seed, [energy])
-    return pictures, labels, float(energy.paper.mean())
+    images, labels = drawn(prior, solver, cost, seed, [energy])
+    return images, labels, float(energy.paper.mean())
 
 
 def overhead() -> tuple[float, float]:
     """Milliseconds of the adaptive rule alone, and of a step of classifier guidance (best of 20), 64 digits."""
     prior, x = priors.load("digits"), torch.randn(64, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    cost = costs.ClassifierCost(digits_classifier().of_pictures, 7, CLASSES, conditional=True)
+    cost = costs.ClassifierCost(digits_classifier().of_images, 7, CLASSES, conditional=True)
     problem, rng = iv.Problem(prior, cost), SharedNoise(0)
     solver = solvers.Guidance(AdaptiveScale(30.0), at="noisy", n_steps=STEPS)
     state, norm, memory = solver.init(problem, 64, rng), x.flatten(1).norm(dim=1), AdaptiveScale().start(64, x)
@@ -150,11 +150,11 @@ def main() -> None:
     shown: dict[str, Tensor] = {}
     for name, (rule, seeds) in rules().items():
         for seed in range(seeds):
-            pictures, labels, energy = guided(rule, 10 + seed)
-            results.setdefault(name, []).append({**judge().scores(pictures, labels), "energy": energy})
-            shown.setdefault(name, pictures)
+            images, labels, energy = guided(rule, 10 + seed)
+            results.setdefault(name, []).append({**judge().scores(images, labels), "energy": energy})
+            shown.setdefault(name, images)
     test = load_digits("test")
-    real = judge().scores(test.pictures, test.labels)
+    real = judge().scores(test.images, test.labels)
     keys = ("accuracy", "frechet", "diversity")
     table = [["real digits, held out", *(f"{real[k]:.2f}" for k in keys), "", "", "", ""]]
     for name, values in results.items():

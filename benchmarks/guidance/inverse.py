@@ -30,7 +30,7 @@ Make = Callable[[float], iv.Solver]
 
 
 def tasks() -> dict[str, iv.LinearOperator]:
-    """Three degradations; one mask for all pictures."""
+    """Three degradations; one mask for all images."""
     kept = torch.rand(16, 16, generator=torch.Generator().manual_seed(0)) < 0.3
     return {
         "inpainting, 30 % kept": operators.Inpainting(SHAPE, kept),
@@ -65,22 +65,22 @@ def rules() -> dict[str, tuple[Make, float]]:
     }
 
 
-def restored(solver: iv.Solver, operator: iv.LinearOperator, pictures: Tensor, seed: int) -> tuple[Tensor, float]:
-    """PSNR in dB of one restoration of each picture [B], and the mean of |y - A x| / (sqrt(m) sigma)."""
+def restored(solver: iv.Solver, operator: iv.LinearOperator, images: Tensor, seed: int) -> tuple[Tensor, float]:
+    """PSNR in dB of one restoration of each image [B], and the mean of |y - A x| / (sqrt(m) sigma)."""
     cost = costs.GaussianLikelihood(operator, None, SIGMA)
-    y = cost.simulate(pictures, iv.Rng(seed, [(i, 0) for i in range(len(pictures))]))
+    y = cost.simulate(images, iv.Rng(seed, [(i, 0) for i in range(len(images))]))
     cost = costs.GaussianLikelihood(operator, y, SIGMA)
     out = iv.solve(iv.Problem(priors.load("digits"), cost), solver, seed=seed + 1).samples[:, 0]
-    error = (out.clamp(0, 1) - pictures).square().flatten(1).mean(1)
+    error = (out.clamp(0, 1) - images).square().flatten(1).mean(1)
     residual = (y - operator(out)).flatten(1)
     return -10 * error.log10(), float(residual.square().mean(1).sqrt().mean() / SIGMA)
 
 
 def tuned(make: Make, middle: float) -> dict[str, list[float]]:
-    """PSNR on the tuning pictures over the grid, by task."""
-    pictures = load_digits("judge").pictures[:: 500 // TUNING]
+    """PSNR on the tuning images over the grid, by task."""
+    images = load_digits("judge").images[:: 500 // TUNING]
     return {
-        name: [float(restored(make(middle * f), operator, pictures, 10)[0].mean()) for f in FACTORS]
+        name: [float(restored(make(middle * f), operator, images, 10)[0].mean()) for f in FACTORS]
         for name, operator in tasks().items()
     }
 
@@ -92,16 +92,16 @@ def best(values: list[float]) -> int:
 
 def reported(make: Make, middle: float, curves: dict[str, list[float]]) -> tuple[list[str], dict[str, Any], Tensor]:
     """A rule's cells: its number, PSNR and residual of each task, PSNR at each task's own number; and all PSNRs [B]."""
-    pictures = load_digits("test").pictures[:: 500 // REPORTED]
+    images = load_digits("test").images[:: 500 // REPORTED]
     together = best([sum(c[i] for c in curves.values()) for i in range(len(FACTORS))])
     ends = ("", " (edge of the grid)")
     number = middle * FACTORS[together]
     cells, own, every = [f"{number:g}{ends[together in (0, len(FACTORS) - 1)]}"], [], []
     found: dict[str, Any] = {"number": number, "tuning": curves}
     for name, operator in tasks().items():
-        psnr, residual = restored(make(number), operator, pictures, 20)
+        psnr, residual = restored(make(number), operator, images, 20)
         alone = middle * FACTORS[best(curves[name])]
-        separate = psnr if alone == number else restored(make(alone), operator, pictures, 20)[0]
+        separate = psnr if alone == number else restored(make(alone), operator, images, 20)[0]
         cells.append(f"{psnr.mean():.2f} ({residual:.2f})")
         own.append(float(separate.mean()))
         every.append(psnr)

@@ -168,20 +168,20 @@ def discrepancy() -> dict[str, dict[str, list[float]]]:
     base, real = priors.load("digits"), load_digits("test")
     seven = base.given(label=7)
     times = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
-    pictures = 2 * real.pictures - 1
+    images = 2 * real.images - 1
     solver = solvers.DDIM(n_steps=20)
     visited = Trajectory(solver.path(iv.Problem(seven)))
     prior = classifier_free(base, 2.0, condition={"label": 7}, null={"label": 10})
     iv.solve(iv.Problem(prior), solver, samples=100, rng=SharedNoise(2), callbacks=[visited])
     states = {
-        "marginal states": noised(pictures[::5], base.schedule, times, SharedNoise(0)),
-        "conditional states": noised(pictures[real.labels == 7], base.schedule, times, SharedNoise(1)),
+        "marginal states": noised(images[::5], base.schedule, times, SharedNoise(0)),
+        "conditional states": noised(images[real.labels == 7], base.schedule, times, SharedNoise(1)),
         "visited by a guided sampler": {t: x for t, x in visited.states.items() if t > 0.02},
     }
     RESULTS.mkdir(exist_ok=True)
     rows = {name: score_discrepancy(seven, base, each) for name, each in states.items()}
     train = load_digits("train")
-    flat = (2 * train.pictures - 1).flatten(1)
+    flat = (2 * train.images - 1).flatten(1)
     diameter = float(torch.cdist(flat[train.labels == 7], flat).max())
     bound = {t: discrepancy_bound(base.schedule, t, diameter) for t in times}
     discrepancy_figure(rows, RESULTS / "discrepancy.png", bound)

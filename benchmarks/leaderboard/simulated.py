@@ -11,7 +11,7 @@ __all__ = ["simulated"]
 
 
 def simulated(folder: Path, items: int, solvers: int, tasks: int) -> None:
-    """A store of items x tasks x solvers made-up outcomes with two scores each, without any picture."""
+    """A store of items x tasks x solvers made-up outcomes with two scores each, without any image."""
     names = [f"solver{i}" for i in range(solvers)]
     about = {
         "title": "simulated", "note": "", "published": "", "metrics": ["psnr", "ssim"], "prior": "none", "items": items,

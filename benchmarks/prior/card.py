@@ -38,7 +38,7 @@ authors and terms of each file are in `/usr/share/doc/PACKAGE/copyright`):
 | opencv-doc (samples) | Apache-2.0, BSD |
 
 Held out for validation: aitzgorri, ColorfulCups, LadyBird, opencv_building, opencv_messi5, opencv_plant. No
-picture of scikit-image, scikit-learn or torchvision was seen: they are the test pictures below.
+image of scikit-image, scikit-learn or torchvision was seen: they are the test images below.
 """
 
 LIMITS = """\
@@ -67,7 +67,7 @@ def training(log: Path, weights: Path, command: str) -> str:
         f"    {command}",
         "",
         f"{metadata['hours']} hours on two shared CPU cores, {metadata['step']} steps;"
-        f" the weights are the {metadata['average']} average, chosen on the validation pictures.",
+        f" the weights are the {metadata['average']} average, chosen on the validation images.",
         f"Network: residual U-Net at half resolution, channels {config.channels}, blocks {config.blocks}.",
         f"File: {weights.stat().st_size / 1e6:.1f} MB, fp16, SHA-256 `{digest}`.",
         "",

@@ -2,7 +2,7 @@
 
     python benchmarks/prior/compare.py --images DIR [--minutes 3]
 
-Each design is trained with one thread for the same time, one after the other, on the same pictures with the same ones
+Each design is trained with one thread for the same time, one after the other, on the same images with the same ones
 held out. Written to `benchmarks/prior/results/compare.md`: steps and validation PSNR of the best average.
 """
 
@@ -21,7 +21,7 @@ from invsolve.train.denoiser import train_denoiser
 from invsolve.train.settings import DenoiserTraining
 
 HELD_OUT = ("aitzgorri", "ColorfulCups", "LadyBird", "opencv_building", "opencv_messi5", "opencv_plant")
-"""Validation pictures of the shipped prior."""
+"""Validation images of the shipped prior."""
 
 WIDE, NARROW = DenoiserConfig(channels=(96, 128, 160, 192)), DenoiserConfig(channels=(64, 96, 128, 192))
 

@@ -2,7 +2,7 @@
 
     python benchmarks/prior/denoise.py
 
-Crops of pictures that no prior of this package was trained on get white noise of 15, 25 and 50 of 255 grey levels, the
+Crops of images that no prior of this package was trained on get white noise of 15, 25 and 50 of 255 grey levels, the
 same for every method. The noisy image is not clipped. Written to `benchmarks/prior/results/`: `denoise.json`,
 `denoise.md`, `denoise.png`. With `--reuse-peers` the other methods' figures are taken from the last `denoise.json`.
 """
@@ -29,20 +29,20 @@ ROOT = Path(__file__).resolve().parent
 WEIGHTS = ROOT.parents[1] / "invsolve" / "priors" / "weights" / "natural.safetensors"
 LEVELS = (15, 25, 50)
 FOUR = ("astronaut", "chelsea", "coffee", "rocket")
-"""The pictures on which the target (0.2 dB above BM3D) was set."""
+"""The images on which the target (0.2 dB above BM3D) was set."""
 
 
-def pictures(size: int) -> dict[str, Image]:
-    """Central crops `[size, size, 3]` in [0, 1] of scikit-image's and scikit-learn's pictures."""
+def images(size: int) -> dict[str, Image]:
+    """Central crops `[size, size, 3]` in [0, 1] of scikit-image's and scikit-learn's images."""
     import skimage.data
     from sklearn.datasets import load_sample_image
 
     found = {name: getattr(skimage.data, name)() for name in FOUR}
     found |= {name: load_sample_image(f"{name}.jpg") for name in ("china", "flower")}
     crops: dict[str, Image] = {}
-    for name, picture in found.items():
-        top, left = ((side - size) // 2 for side in picture.shape[:2])
-        crops[name] = picture[top : top + size, left : left + size, :3].astype(np.float64) / 255
+    for name, image in found.items():
+        top, left = ((side - size) // 2 for side in image.shape[:2])
+        crops[name] = image[top : top + size, left : left + size, :3].astype(np.float64) / 255
     return crops
 
 
@@ -82,21 +82,21 @@ def psnr(estimate: Image, truth: Image) -> float:
 
 
 def measure(method: Method, crops: dict[str, Image]) -> dict[str, dict[str, float]]:
-    """PSNR by noise level and picture; seconds a picture under the level "seconds"."""
+    """PSNR by noise level and image; seconds an image under the level "seconds"."""
     by_level: dict[str, dict[str, float]] = {str(level): {} for level in LEVELS} | {"seconds": {}}
-    for i, (picture, truth) in enumerate(crops.items()):
+    for i, (image, truth) in enumerate(crops.items()):
         start = time.perf_counter()
         for level in LEVELS:
             noise = np.random.default_rng((level, i)).standard_normal(truth.shape)
-            by_level[str(level)][picture] = psnr(method(truth + level / 255 * noise, level / 255), truth)
-        by_level["seconds"][picture] = (time.perf_counter() - start) / len(LEVELS)
+            by_level[str(level)][image] = psnr(method(truth + level / 255 * noise, level / 255), truth)
+        by_level["seconds"][image] = (time.perf_counter() - start) / len(LEVELS)
     return by_level
 
 
 def table(results: Results, names: tuple[str, ...]) -> list[str]:
-    """Markdown rows: mean PSNR and its standard error over the pictures `names`."""
+    """Markdown rows: mean PSNR and its standard error over the images `names`."""
     heads = " | ".join(f"noise {level}/255" for level in LEVELS)
-    rows = [f"| method | {heads} | s a picture |", "|---" * (len(LEVELS) + 2) + "|"]
+    rows = [f"| method | {heads} | s an image |", "|---" * (len(LEVELS) + 2) + "|"]
     for method, by_level in results.items():
         cells: list[str] = []
         for level in LEVELS:
@@ -110,21 +110,21 @@ def table(results: Results, names: tuple[str, ...]) -> list[str]:
 
 
 def draw(methods: dict[str, Method], crops: dict[str, Image], path: Path, level: int = 25) -> None:
-    """One row a picture: truth, noisy and every method's estimate."""
+    """One row an image: truth, noisy and every method's estimate."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.2 * (len(methods) + 1), 2.35 * len(crops)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(crops), len(methods) + 1, squeeze=False)
-    for row, (picture, truth) in zip(axes, crops.items(), strict=True):
-        noise = np.random.default_rng((level, list(crops).index(picture))).standard_normal(truth.shape)
+    for row, (source, truth) in zip(axes, crops.items(), strict=True):
+        noise = np.random.default_rng((level, list(crops).index(source))).standard_normal(truth.shape)
         noisy = truth + level / 255 * noise
-        shown = {picture: truth} | {name: method(noisy, level / 255) for name, method in methods.items()}
+        shown = {source: truth} | {name: method(noisy, level / 255) for name, method in methods.items()}
         for ax, (name, image) in zip(row, shown.items(), strict=True):
             side = truth.shape[0] // 4
             ax.imshow(np.clip(image[side : 3 * side, side : 3 * side], 0, 1))
-            ax.set_title(name if name == picture else f"{name} {psnr(image, truth):.2f} dB", fontsize=8)
+            ax.set_title(name if name == source else f"{name} {psnr(image, truth):.2f} dB", fontsize=8)
             ax.axis("off")
     figure.savefig(path, dpi=90)
 
@@ -139,7 +139,7 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     store = args.out / "denoise.json"
-    crops = pictures(args.size)
+    crops = images(args.size)
     peers = peer_methods()
     priors = {
         "natural, one call": network_method(args.weights),

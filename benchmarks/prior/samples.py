@@ -3,7 +3,7 @@
     python benchmarks/prior/samples.py
 
 Samples are drawn by the deterministic Heun sampler of Karras et al. 2022 (arXiv:2206.00364, algorithm 1, 40 steps from
-sigma 80 to 0.005) and compared with crops of held-out pictures in gradient kurtosis and power spectrum. Written to
+sigma 80 to 0.005) and compared with crops of held-out images in gradient kurtosis and power spectrum. Written to
 `benchmarks/prior/results/`: `samples.json`, `samples.md`, `samples.png`.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from denoise import ROOT, WEIGHTS, pictures
+from denoise import ROOT, WEIGHTS, images
 from torch import Tensor
 
 from invsolve.priors.networks.unet import Denoiser, load_denoiser
@@ -42,8 +42,8 @@ def sample(denoiser: Denoiser, n: int, size: int, steps: int = 40, rho: float = 
 
 
 def real_crops(size: int) -> Tensor:
-    """Non-overlapping crops `[n, 3, size, size]` in [-1, 1] of the benchmark's pictures."""
-    whole = torch.stack([torch.from_numpy(c).permute(2, 0, 1).float() * 2 - 1 for c in pictures(256).values()])
+    """Non-overlapping crops `[n, 3, size, size]` in [-1, 1] of the benchmark's images."""
+    whole = torch.stack([torch.from_numpy(c).permute(2, 0, 1).float() * 2 - 1 for c in images(256).values()])
     tiles = whole.unfold(2, size, size).unfold(3, size, size)
     return tiles.permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, size, size)
 

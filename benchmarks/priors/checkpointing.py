@@ -71,7 +71,7 @@ def measure(path: Path, size: int, checkpointing: bool, inner: int) -> dict[str,
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=256, help="side of the picture")
+    parser.add_argument("--size", type=int, default=256, help="side of the image")
     parser.add_argument("--inner", type=int, default=2, help="inner iterations of the step")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "checkpointing.json")
     parser.add_argument("--mode", choices=("plain", "checkpointing"), help=argparse.SUPPRESS)

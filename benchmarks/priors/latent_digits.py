@@ -2,7 +2,7 @@
 
     python -m benchmarks.priors.latent_digits --out tests/data/latent-digits
 
-An autoencoder takes 8 x 8 pictures to 2 x 4 x 4 latents; a U-Net predicts v on the cosine table with zero terminal
+An autoencoder takes 8 x 8 images to 2 x 4 x 4 latents; a U-Net predicts v on the cosine table with zero terminal
 signal-to-noise ratio, with the label 10 for no class. About five minutes on one core.
 """
 
@@ -37,7 +37,7 @@ NULL, DROP, BATCH = 10, 0.15, 128
 
 
 def digits() -> tuple[Tensor, Tensor]:
-    """The pictures [1797, 1, 8, 8] in [-1, 1] and their labels."""
+    """The images [1797, 1, 8, 8] in [-1, 1] and their labels."""
     from sklearn.datasets import load_digits
 
     data: Any = load_digits()

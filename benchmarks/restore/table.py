@@ -1,8 +1,8 @@
 """Restorations of held-out photographs by every solver: the table of the README.
 
-    python benchmarks/restore/table.py [--solvers pnp-hqs ndtm] [--tasks superres4] [--pictures chelsea] [--images DIR]
+    python benchmarks/restore/table.py [--solvers pnp-hqs ndtm] [--tasks superres4] [--images chelsea] [--images DIR]
 
-Pictures: 256x256 crops of photographs that ship with scikit-image and scikit-learn, none of which the prior or any
+Images: 256x256 crops of photographs that ship with scikit-image and scikit-learn, none of which the prior or any
 setting was trained or tuned on. Measurements are simulated from --seed, the same for every solver; settings are those
 of `invsolve restore`. PSNR (dB) and SSIM (piq, 11-pixel Gaussian window, no downsampling) are those of the point
 estimate, or of one sample for samplers. Results are written as JSON and Markdown beside this file.
@@ -35,7 +35,7 @@ SOLVERS = ("pnp-hqs", "red-diff", "ndtm", "dps")
 
 
 def held_out(side: int = 256) -> Iterator[tuple[str, torch.Tensor]]:
-    """Named test pictures [3, side, side] in [0, 1], the middle of each photograph."""
+    """Named test images [3, side, side] in [0, 1], the middle of each photograph."""
     from skimage import data
     from sklearn.datasets import load_sample_image
 
@@ -48,17 +48,17 @@ def held_out(side: int = 256) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def measure(
-    pictures: dict[str, torch.Tensor], tasks: list[str], solvers: list[str], seed: int, prior: iv.Prior
+    images: dict[str, torch.Tensor], tasks: list[str], solvers: list[str], seed: int, prior: iv.Prior
 ) -> list[dict[str, Any]]:
-    """A row for each picture, task and solver."""
+    """A row for each image, task and solver."""
     rows = []
     for task in tasks:
         for solver in solvers:
-            for name, picture in pictures.items():
+            for name, image in images.items():
                 options = {**TASKS[task], "solver": solver, "prior": prior, "seed": seed, "simulate": True}
-                done = restore(picture, **options)
+                done = restore(image, **options)
                 restored, (label, baseline) = done.record["scores"]["restored"], list(done.record["scores"].items())[1]
-                row = {"task": task, "solver": solver, "picture": name, **restored, **done.record["stats"]}
+                row = {"task": task, "solver": solver, "image": name, **restored, **done.record["stats"]}
                 row["baseline"] = {"name": label, **baseline}
                 rows.append(row)
                 print(json.dumps(row), flush=True)
@@ -101,14 +101,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--solvers", nargs="+", default=list(SOLVERS))
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
-    parser.add_argument("--pictures", nargs="+")
+    parser.add_argument("--images", nargs="+")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bf16", action="store_true", help="run the network in bfloat16")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     args = parser.parse_args()
-    pictures = {name: x for name, x in held_out() if args.pictures is None or name in args.pictures}
+    images = {name: x for name, x in held_out() if args.images is None or name in args.images}
     prior = iv.priors.load("natural", **({"dtype": torch.bfloat16} if args.bf16 else {}))
-    rows = measure(pictures, args.tasks, args.solvers, args.seed, prior)
+    rows = measure(images, args.tasks, args.solvers, args.seed, prior)
     args.out.mkdir(parents=True, exist_ok=True)
     content = {"seed": args.seed, "bf16": args.bf16, "rows": rows}
     (args.out / "table.json").write_text(json.dumps(content, indent=1) + "\n")

@@ -3,12 +3,12 @@
 overhead   what a step costs beyond the network, beside a bare loop, azula and deepinv
 whole      whole restorations on `natural`, beside the same
 ndtm       NDTM beside the published loop on the full-size FFHQ architecture with random weights
-bf16       `natural` in float32 and bfloat16; bf16-quality: what it loses on held-out pictures
+bf16       `natural` in float32 and bfloat16; bf16-quality: what it loses on held-out images
 memory     peak memory of network calls and solvers, beside bare loops, azula and deepinv; `one-memory` is one of them
-growth     time and memory against picture size, samples, steps and tiles; `one` is a run of it
+growth     time and memory against image size, samples, steps and tiles; `one` is a run of it
 start      imports and commands in fresh processes
-settings   which numbers of steps become `fast` and `best`, on tuning pictures
-quality    quality against network calls on held-out pictures: published budgets, accelerated variants, presets
+settings   which numbers of steps become `fast` and `best`, on tuning images
+quality    quality against network calls on held-out images: published budgets, accelerated variants, presets
 """
 
 from __future__ import annotations
@@ -71,11 +71,11 @@ def main() -> None:
     part = parts.add_parser("quality")
     part.add_argument("--side", type=int, default=96)
     part.add_argument("--tasks", nargs="+", default=list(quality.TASKS), choices=list(quality.TASKS))
-    part.add_argument("--pictures", type=int, default=6)
+    part.add_argument("--images", type=int, default=6)
     part.add_argument("--methods", nargs="+", help="names of benchmarks/speed/quality.py (default all)")
-    part.set_defaults(run=lambda a: quality.run(a.side, a.tasks, a.pictures, a.methods))
+    part.set_defaults(run=lambda a: quality.run(a.side, a.tasks, a.images, a.methods))
     part = parts.add_parser("settings")
-    part.add_argument("--images", type=Path, required=True, help="folder of tuning pictures")
+    part.add_argument("--images", type=Path, required=True, help="folder of tuning images")
     part.add_argument("--tasks", nargs="+", default=list(quality.TASKS), choices=list(quality.TASKS))
     part.add_argument("--crops", type=int, default=5)
     part.add_argument("--size", type=int, default=64)

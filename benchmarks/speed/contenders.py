@@ -48,7 +48,7 @@ class Plain(iv.Prior):
 
 @dataclass(frozen=True)
 class Setting:
-    """A network, the pictures' shape and number, and the steps (for NDTM inner updates, five to a step)."""
+    """A network, the images' shape and number, and the steps (for NDTM inner updates, five to a step)."""
 
     network: Network = standin
     shape: tuple[int, int, int] = (3, 64, 64)
@@ -57,7 +57,7 @@ class Setting:
     prior: iv.Prior | None = None
 
     def problem(self) -> iv.Problem:
-        """Random pictures with half of the pixels missing."""
+        """Random images with half of the pixels missing."""
         generator = torch.Generator().manual_seed(0)
         operator = operators.Inpainting(self.shape, torch.rand(self.shape[1:], generator=generator) > 0.5)
         y = operator(torch.rand(self.batch, *self.shape, generator=generator))

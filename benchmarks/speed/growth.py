@@ -1,4 +1,4 @@
-"""How time and memory grow with the picture, the samples, the steps and the tiles; and what starting up costs."""
+"""How time and memory grow with the image, the samples, the steps and the tiles; and what starting up costs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["growth", "one", "start"]
 Run = Mapping[str, Any]
 
 LARGE = 256
-"""Growth with pixels is told from this side on, too: smaller pictures cost less than what surrounds the network."""
+"""Growth with pixels is told from this side on, too: smaller images cost less than what surrounds the network."""
 
 
 def one(side: int, options: Run) -> dict[str, float]:
-    """Restore one smooth picture of `side` by `side`: seconds, network calls, peak memory of the process in GiB."""
+    """Restore one smooth image of `side` by `side`: seconds, network calls, peak memory of the process in GiB."""
     import torch
     from torch.nn import functional as F
 
@@ -32,10 +32,10 @@ def one(side: int, options: Run) -> dict[str, float]:
     from invsolve.restoration.run import load_prior
 
     coarse = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    picture = F.interpolate(coarse, size=(side, side), mode="bicubic")[0].clamp(0, 1)
+    image = F.interpolate(coarse, size=(side, side), mode="bicubic")[0].clamp(0, 1)
     load_prior(Options())
     began, processor = time.perf_counter(), time.process_time()
-    done = restore(picture, "superres", simulate=True, noise=0.01, **options)
+    done = restore(image, "superres", simulate=True, noise=0.01, **options)
     seconds, processor = time.perf_counter() - began, time.process_time() - processor
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     stats = done.record["stats"]

@@ -119,8 +119,8 @@ def gradient_of(prior: iv.Prior, x: Tensor) -> Tensor:
 
 
 def bf16_quality(side: int, tasks: list[str]) -> None:
-    """Restorations of the held-out pictures by the settings of `invsolve restore`, the network in both precisions."""
-    pictures = torch.stack([picture for _, picture in held_out(side)])
+    """Restorations of the held-out images by the settings of `invsolve restore`, the network in both precisions."""
+    images = torch.stack([image for _, image in held_out(side)])
     rows: list[dict[str, Any]] = []
     for name in tasks:
         section, level = TASKS[name]
@@ -128,7 +128,7 @@ def bf16_quality(side: int, tasks: list[str]) -> None:
         row: dict[str, Any] = {"task": name}
         for precision, options in (("float32", {}), ("bfloat16", {"dtype": torch.bfloat16})):
             prior = priors.load("natural", **options)
-            row[precision] = measured(task_of(section, side), level, pictures, solver, prior)
+            row[precision] = measured(task_of(section, side), level, images, solver, prior)
         rows.append(row)
         cells = []
         for found in rows:

@@ -1,4 +1,4 @@
-"""Quality against network calls on held-out pictures: published budgets, accelerated variants, and the presets."""
+"""Quality against network calls on held-out images: published budgets, accelerated variants, and the presets."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TASKS: dict[str, tuple[str, float]] = {
 
 
 def task_of(section: str, side: int) -> Task:
-    """The task of a section of the preset table on pictures of a side."""
+    """The task of a section of the preset table on images of a side."""
     if section == "inpaint":
         return Inpaint(iv.Rng(0, [("mask", 0)]).uniform(torch.empty(1, side, side))[0] >= 0.5)
     return {"denoise": Denoise(), "superres2": Superres(2), "superres4": Superres(4), "deblur": Deblur.gaussian(2.0)}[
@@ -73,25 +73,25 @@ def methods(section: str, level: float) -> dict[str, Solver]:
 
 
 def _tuned() -> list[dict[str, Any]]:
-    """The settings found on tuning pictures, see `benchmarks.speed.settings`; none before it has run."""
+    """The settings found on tuning images, see `benchmarks.speed.settings`; none before it has run."""
     path = RESULTS / "settings.json"
     return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
 
 
 def run(side: int, tasks: list[str], count: int, names: list[str] | None) -> None:
-    """The methods (all, or those named) on `count` pictures of every task, as one batch; kept after every row.
+    """The methods (all, or those named) on `count` images of every task, as one batch; kept after every row.
 
-    Rows of other tasks and methods that were measured before on the same pictures stay.
+    Rows of other tasks and methods that were measured before on the same images stay.
     """
-    pictures = torch.stack([picture for _, picture in held_out(side)][:count])
+    images = torch.stack([image for _, image in held_out(side)][:count])
     prior = priors.load("natural", dtype=torch.bfloat16)
-    fixed = {"side": side, "pictures": len(pictures), "seed": 0}
+    fixed = {"side": side, "images": len(images), "seed": 0}
     rows = _before(fixed)
     for name in tasks:
         section, level = TASKS[name]
         for method, solver in methods(section, level).items():
             if names is None or method in names:
-                found = measured(task_of(section, side), level, pictures, solver, prior)
+                found = measured(task_of(section, side), level, images, solver, prior)
                 rows = [row for row in rows if (row["task"], row["method"]) != (name, method)]
                 rows.append({"task": name, "method": method, **found})
                 print(rows[-1], flush=True)
@@ -109,7 +109,7 @@ def _before(fixed: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def measured(task: Task, level: float, clean: Tensor, solver: Solver, prior: iv.Prior) -> dict[str, float]:
     """Mean PSNR and SSIM of restorations of `clean` [n, 3, s, s] degraded with noise of `level`, calls, seconds."""
-    pairs = [task.degrade(picture) for picture in clean]
+    pairs = [task.degrade(image) for image in clean]
     y, truth = (torch.stack(parts) for parts in zip(*pairs, strict=True))
     y = y + level * iv.Rng(0, [(i, "noise") for i in range(len(y))]).normal(y)  # pyright: ignore[reportArgumentType]
     size = (y.shape[2], y.shape[3])

@@ -1,4 +1,4 @@
-"""How many denoisings PnP-HQS needs, found on tuning pictures: where `fast` and `best` of `invsolve restore` come from.
+"""How many denoisings PnP-HQS needs, found on tuning images: where `fast` and `best` of `invsolve restore` come from.
 
 For every number of steps the weight and the first level are searched on a grid about the present table's. `fast` is the
 fewest steps that come within TOLERANCE of 50 steps, the budget that papers publish; where none below the table's own
@@ -29,18 +29,18 @@ WEIGHTS, LEVELS = (0.4, 1.0, 2.5), (0.3, 1.0, 3.0)
 TOLERANCE = {"psnr": 0.1, "ssim": 0.005}
 
 
-def run(images: Path, tasks: list[str], count: int, size: int) -> None:
-    """Search on `count` crops of `size` pixels of the pictures in a folder; kept after every task."""
-    pictures = crops(images, count, size)
+def run(folder: Path, tasks: list[str], count: int, size: int) -> None:
+    """Search on `count` crops of `size` pixels of the images in a folder; kept after every task."""
+    images = crops(folder, count, size)
     prior = priors.load("natural", dtype=torch.bfloat16)
     rows: list[dict[str, Any]] = []
     for name in tasks:
-        rows += _curve(name, pictures, prior)
+        rows += _curve(name, images, prior)
         table = markdown(["task", "steps", "lam", "sigma_start", "PSNR", "SSIM", ""], [_cells(row) for row in rows])
         save("settings", rows, table, crops=count, size=size, tolerance=TOLERANCE)
 
 
-def _curve(name: str, pictures: Tensor, prior: iv.Prior) -> list[dict[str, Any]]:
+def _curve(name: str, images: Tensor, prior: iv.Prior) -> list[dict[str, Any]]:
     """The best settings for each number of steps, and which of them are `fast` and `best`."""
     section, level = TASKS[name]
     table = build("pnp-hqs", "natural", section, {})
@@ -53,7 +53,7 @@ def _curve(name: str, pictures: Tensor, prior: iv.Prior) -> list[dict[str, Any]]
                 settings = {"lam": float(f"{weight * table.lam:.3g}"), "sigma_start": first * table.sigma_start}
                 settings["sigma_start"] = float(f"{max(settings['sigma_start'], 2 * level):.3g}")
                 solver = PnPHQS(n_steps=n, turns=True, **settings)
-                scores = measured(task_of(section, pictures.shape[-1]), level, pictures, solver, prior)
+                scores = measured(task_of(section, images.shape[-1]), level, images, solver, prior)
                 found.append({"task": name, "n_steps": n, **settings, "psnr": scores["psnr"], "ssim": scores["ssim"]})
         rows.append(max(found, key=lambda row: row["psnr"]))
         print(rows[-1], flush=True)

@@ -6,6 +6,6 @@
         score(store)
     write_report(folder)
 
-One picture, task, solver, setting, prior and seed is one *unit*, named by the hash of all that decides its outcome. Its
+One image, task, solver, setting, prior and seed is one *unit*, named by the hash of all that decides its outcome. Its
 measurement is drawn once and shared by all solvers. Failures are rows: never scored, never left out.
 """

@@ -1,4 +1,4 @@
-"""The pictures of a suite, each named by the hash of its content."""
+"""The images of a suite, each named by the hash of its content."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Item", "find_items", "packaged"]
 
 @dataclass(frozen=True)
 class Item:
-    """A picture that can be read when it is needed.
+    """An image that can be read when it is needed.
 
     Attributes:
         name: of the row; file name without its ending.
@@ -35,24 +35,24 @@ class Item:
     spec: DataSpec
 
     def load(self, prior: Prior | None = None) -> Tensor:
-        """The picture [3, H, W] in [0, 1].
+        """The image [3, H, W] in [0, 1].
 
         Raises:
             InputError: it cannot be read, or is smaller than the suite's size.
         """
         if isinstance(self.source, int):
             return _draw(prior, self.source)
-        from invsolve.io import read_picture
+        from invsolve.io import read_image
 
-        picture = read_picture(self.source).pixels.expand(3, -1, -1).clamp(0, 1)
-        return _cut(picture, self.spec, self.name)
+        image = read_image(self.source).pixels.expand(3, -1, -1).clamp(0, 1)
+        return _cut(image, self.spec, self.name)
 
 
 def find_items(spec: DataSpec, prior: Prior | None = None) -> list[Item]:
     """The items of a suite in the order of their names.
 
     Raises:
-        InputError: no such folder or list, no picture in it, two of one name, or a prior that cannot draw.
+        InputError: no such folder or list, no image in it, two of one name, or a prior that cannot draw.
     """
     if spec.kind == "draws":
         _drawable(prior)
@@ -63,7 +63,7 @@ def find_items(spec: DataSpec, prior: Prior | None = None) -> list[Item]:
     names = [path.stem for path in paths]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"two pictures of the data are named {name}: rename one")
+            raise InputError(f"two images of the data are named {name}: rename one")
     cut = {"size": spec.size, "fit": spec.fit}
     return [Item(path.stem, _digest(_bytes(path), cut), path, spec) for path in paths]
 
@@ -74,11 +74,11 @@ def _paths(spec: DataSpec) -> list[Path]:
     if spec.kind == "packaged":
         return packaged()
     if not spec.path:
-        raise InputError("this suite needs your pictures: give them with --data (a folder, or a list of paths)")
+        raise InputError("this suite needs your images: give them with --data (a folder, or a list of paths)")
     path = Path(spec.path)
     if spec.kind == "list" or path.is_file():
         if not path.is_file():
-            raise InputError(f"there is no list of pictures {path}")
+            raise InputError(f"there is no list of images {path}")
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
         found = [path.parent / line for line in lines if line and not line.startswith("#")]
         missing = [entry for entry in found if not entry.is_file()]
@@ -86,16 +86,16 @@ def _paths(spec: DataSpec) -> list[Path]:
             raise InputError(f"{path} names {missing[0]}, which is not there ({len(missing)} of {len(found)} missing)")
     else:
         if not path.is_dir():
-            raise InputError(f"there is no folder of pictures {path}: give it with --data DIR")
+            raise InputError(f"there is no folder of images {path}: give it with --data DIR")
         found = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in SUFFIXES)
     if not found:
-        raise InputError(f"{path} holds no picture ({', '.join(SUFFIXES)})")
+        raise InputError(f"{path} holds no image ({', '.join(SUFFIXES)})")
     return found
 
 
 def packaged() -> list[Path]:
-    """The test pictures that travel in the package."""
-    folder = Path(str(files("invsolve") / "bench" / "pictures"))
+    """The test images that travel in the package."""
+    folder = Path(str(files("invsolve") / "bench" / "images"))
     return sorted(path for path in folder.iterdir() if path.suffix == ".png")
 
 
@@ -110,21 +110,21 @@ def _digest(content: bytes, cut: Mapping[str, Any]) -> str:
     return hashlib.sha256(hashlib.sha256(content).digest() + canonical(cut).encode()).hexdigest()[:32]
 
 
-def _cut(picture: Tensor, spec: DataSpec, name: str) -> Tensor:
+def _cut(image: Tensor, spec: DataSpec, name: str) -> Tensor:
     """The middle square of the suite's size."""
     if not spec.size:
-        return picture.contiguous()
-    height, width = picture.shape[1:]
+        return image.contiguous()
+    height, width = image.shape[1:]
     if spec.fit == "resize" and min(height, width) != spec.size:
         from invsolve.tasks.base import resized
 
         scale = spec.size / min(height, width)
         height, width = max(spec.size, round(height * scale)), max(spec.size, round(width * scale))
-        picture = resized(picture, (height, width)).clamp(0, 1)
+        image = resized(image, (height, width)).clamp(0, 1)
     if min(height, width) < spec.size:
         raise InputError(f"{name} has {width} x {height} pixels, the suite cuts squares of {spec.size}")
     top, left = (height - spec.size) // 2, (width - spec.size) // 2
-    return picture[:, top : top + spec.size, left : left + spec.size].contiguous()
+    return image[:, top : top + spec.size, left : left + spec.size].contiguous()
 
 
 def _drawable(prior: Prior | None) -> Any:

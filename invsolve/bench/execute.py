@@ -117,8 +117,8 @@ def _solve(spec: Mapping[str, Any], measurement: Measurement, prior: Prior) -> t
     """Record and tensors of a run."""
     solver, samples = spec["solver"], spec["solver"]["samples"]
     if solver["method"] == "baseline":
-        picture = measurement.baseline()
-        return {"status": "ok", "forwards": 0.0, "backwards": 0.0}, {"visible": _half(picture[None])}
+        image = measurement.baseline()
+        return {"status": "ok", "forwards": 0.0, "backwards": 0.0}, {"visible": _half(image[None])}
     problem = measurement.problem(prior)
     if solver["method"] == "peer":
         from invsolve.bench.peers import PEERS, run_peer

@@ -162,7 +162,7 @@ def _data(table: Any) -> DataSpec:
     if table.get("fit", "crop") not in ("crop", "resize"):
         raise InputError(f"[data] of the suite: fit is 'crop' or 'resize', got {table['fit']!r}")
     if kind == "draws" and not table.get("items"):
-        raise InputError("[data] of the suite: draws needs items, the number of pictures to draw")
+        raise InputError("[data] of the suite: draws needs items, the number of images to draw")
     return DataSpec(**table)
 
 

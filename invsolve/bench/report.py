@@ -1,4 +1,4 @@
-"""The page of a suite: a folder with one HTML file and its pictures, which needs no server and no network."""
+"""The page of a suite: a folder with one HTML file and its images, which needs no server and no network."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from invsolve.bench.text import (
     shown_metrics,
 )
 from invsolve.core.checks import InputError
-from invsolve.io import Picture, encode_picture
+from invsolve.io import Image, encode_image
 from invsolve.metrics import metric_named
 
 __all__ = ["write_report"]
@@ -41,13 +41,13 @@ WHITE = 0.25
 """Absolute error, or standard deviation, that is white in the maps."""
 
 
-def write_report(folder: Path, out: Path | None = None, *, pictures: int = 6) -> Path:
-    """Write the page, its pictures, and the tables as Markdown and LaTeX.
+def write_report(folder: Path, out: Path | None = None, *, images: int = 6) -> Path:
+    """Write the page, its images, and the tables as Markdown and LaTeX.
 
     Args:
         folder: of the store.
         out: folder of the page; STORE/report if None.
-        pictures: items of each task whose restorations are shown.
+        images: items of each task whose restorations are shown.
 
     Returns:
         The page.
@@ -57,13 +57,13 @@ def write_report(folder: Path, out: Path | None = None, *, pictures: int = 6) ->
     """
     out = folder / "report" if out is None else out
     try:
-        (out / "pictures").mkdir(parents=True, exist_ok=True)
+        (out / "images").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{out} cannot be used for the page: {error.strerror}") from error
     with Store.reading(folder) as store:
         found = tables(store)
         again = _again(store)
-        context = _context(store, found, _items(store, out, again, pictures), again)
+        context = _context(store, found, _items(store, out, again, images), again)
         write_whole(out / f"{store.meta('suite')}.toml", store.meta("source").encode())
     write_whole(out / "index.html", _rendered(context).encode())
     write_whole(out / "tables.md", markdown(found).encode())
@@ -163,7 +163,7 @@ def _row(row: Row, metrics: list[str], missing: frozenset[str], task: str, again
 
 
 def _items(store: Store, out: Path, again: list[str], count: int) -> dict[str, Any]:
-    """{task: [{name, truth, input, results: {solver: ...}}]} of the first items, their pictures written."""
+    """{task: [{name, truth, input, results: {solver: ...}}]} of the first items, their images written."""
     shown: dict[str, dict[tuple[str, int], list[Any]]] = {}
     for unit in store.units():
         task = shown.setdefault(unit["task"], {})
@@ -191,7 +191,7 @@ def _item(store: Store, out: Path, again: list[str], key: tuple[str, int], units
         status = unit["status"] or "missing"
         result: dict[str, Any] = {"status": status, "error": unit["error"] or "", "unit": unit["hash"]}
         if status == "ok" and measurement is not None and store.output_path(unit["hash"]).is_file():
-            result |= _pictures(store, out, unit["hash"], measurement)
+            result |= _images(store, out, unit["hash"], measurement)
             rows = store.db.execute("SELECT metric, value FROM scores WHERE unit = ?", (unit["hash"],))
             result["scores"] = {row["metric"]: row["value"] for row in rows}
         result["command"] = shlex.join([*again, "--only", f"unit={unit['hash']}"])
@@ -199,16 +199,16 @@ def _item(store: Store, out: Path, again: list[str], key: tuple[str, int], units
     return entry
 
 
-def _pictures(store: Store, out: Path, unit: str, measurement: Any) -> dict[str, str]:
+def _images(store: Store, out: Path, unit: str, measurement: Any) -> dict[str, str]:
     """The files of a restoration: the first sample, its error, the samples' deviation, the estimated kernel."""
     with torch.no_grad():
-        pictures, _, tensors = restored(store, unit, measurement)
+        images, _, tensors = restored(store, unit, measurement)
     mark = unit[:16]
-    error = (pictures[0].clamp(0, 1) - measurement.truth.clamp(0, 1)).abs().mean(0, keepdim=True)
-    made = {"picture": _write(out, mark, pictures[0]), "error_map": _write(out, f"{mark}-error", error / WHITE)}
-    if len(pictures) > 1:
-        made["mean"] = _write(out, f"{mark}-mean", pictures.mean(0))
-        made["std"] = _write(out, f"{mark}-std", pictures.std(0).mean(0, keepdim=True) / WHITE)
+    error = (images[0].clamp(0, 1) - measurement.truth.clamp(0, 1)).abs().mean(0, keepdim=True)
+    made = {"image": _write(out, mark, images[0]), "error_map": _write(out, f"{mark}-error", error / WHITE)}
+    if len(images) > 1:
+        made["mean"] = _write(out, f"{mark}-mean", images.mean(0))
+        made["std"] = _write(out, f"{mark}-std", images.std(0).mean(0, keepdim=True) / WHITE)
     if "theta.kernel" in tensors:
         made["kernel"] = _write(out, f"{mark}-kernel", _kernel(tensors["theta.kernel"][0]))
     return made
@@ -219,8 +219,8 @@ def _kernel(kernel: Tensor) -> Tensor:
 
 
 def _write(out: Path, name: str, pixels: Tensor) -> str:
-    """Write a picture unless it is there; its content is decided by its name."""
-    path = out / "pictures" / f"{name}.png"
+    """Write an image unless it is there; its content is decided by its name."""
+    path = out / "images" / f"{name}.png"
     if not path.is_file():
-        write_whole(path, encode_picture(Picture(pixels.float().clamp(0, 1).contiguous()), path))
-    return f"pictures/{path.name}"
+        write_whole(path, encode_image(Image(pixels.float().clamp(0, 1).contiguous()), path))
+    return f"images/{path.name}"

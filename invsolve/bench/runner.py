@@ -221,8 +221,8 @@ class _Loop:
         from safetensors.torch import save
 
         item = self.items[unit.item]
-        picture = item.load(self.prior)
-        made = measure(self.suite.task(unit.task), picture, item.digest, unit.seed)
+        image = item.load(self.prior)
+        made = measure(self.suite.task(unit.task), image, item.digest, unit.seed)
         with guarded(self.store.folder):
             path.parent.mkdir(exist_ok=True)
             write_whole(path, save(made.tensors()))

@@ -76,12 +76,12 @@ def load_measurement(store: Store, unit: str, measurement: str) -> Measurement:
 
 
 def restored(store: Store, unit: str, measurement: Measurement) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
-    """The restored pictures [S, 3, H, W] of a unit, not clipped, their residuals [S, m] and its tensors."""
+    """The restored images [S, 3, H, W] of a unit, not clipped, their residuals [S, m] and its tensors."""
     output = store.output(unit)
     if "visible" in output:
-        pictures = output["visible"].float()
-        whole = pictures.shape[1:] == tuple(measurement.operator.in_shape) and measurement.unknowns is None
-        return pictures, measurement.residual(pictures, {}) if whole else None, output
+        images = output["visible"].float()
+        whole = images.shape[1:] == tuple(measurement.operator.in_shape) and measurement.unknowns is None
+        return images, measurement.residual(images, {}) if whole else None, output
     samples = output["samples"].float()
     theta = {key.removeprefix("theta."): value for key, value in output.items() if key.startswith("theta.")}
     return measurement.visible(samples), measurement.residual(samples, theta), output
@@ -90,21 +90,20 @@ def restored(store: Store, unit: str, measurement: Measurement) -> tuple[Tensor,
 def _score_unit(store: Store, unit: str, measurement: str, scores: dict[str, Callable[..., float]]) -> None:
     known = load_measurement(store, unit, measurement)
     with torch.no_grad():
-        pictures, residuals, _ = restored(store, unit, known)
+        images, residuals, _ = restored(store, unit, known)
     truth = known.truth.clamp(0, 1)
     cases = [
-        Case(picture.clamp(0, 1), truth, None if residuals is None else residuals[i])
-        for i, picture in enumerate(pictures)
+        Case(image.clamp(0, 1), truth, None if residuals is None else residuals[i]) for i, image in enumerate(images)
     ]
-    middle = Case(pictures.mean(0).clamp(0, 1), truth)
+    middle = Case(images.mean(0).clamp(0, 1), truth)
     rows = []
     for name, function in scores.items():
         metric = METRICS[name]
         # Calibration compares with the truth as it is: clipping would make intervals too wide.
-        cases_or_truth = cases if metric.per == "picture" else [Case(pictures[0], known.truth)]
-        each = metric.values(function, cases_or_truth, pictures)
+        cases_or_truth = cases if metric.per == "image" else [Case(images[0], known.truth)]
+        each = metric.values(function, cases_or_truth, images)
         value = _number(sum(each) / len(each)) if each else None
-        mean = _number(function(middle)) if metric.per == "picture" and len(pictures) > 1 else None
+        mean = _number(function(middle)) if metric.per == "image" and len(images) > 1 else None
         rows.append((unit, name, metric.implementation(), value, mean, json.dumps([_number(v) for v in each])))
     store.db.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?)", rows)
 
@@ -117,7 +116,7 @@ def _number(value: float) -> float | None:
 
 
 def _score_sets(store: Store, name: str, features: Callable[[Sequence[Tensor]], Tensor]) -> None:
-    """Distances between all restorations of a task by one solver, first samples, and the true pictures."""
+    """Distances between all restorations of a task by one solver, first samples, and the true images."""
     metric, groups = SET_METRICS[name], defaultdict(list)
     for row in store.units():
         groups[row["task"], row["solver"]].append(row)
@@ -136,8 +135,8 @@ def _score_sets(store: Store, name: str, features: Callable[[Sequence[Tensor]], 
         for row in rows:
             measurement = load_measurement(store, row["hash"], row["measurement"])
             with torch.no_grad():
-                pictures, _, _ = restored(store, row["hash"], measurement)
-            ours.append(features([pictures[0].clamp(0, 1)])[0])
+                images, _, _ = restored(store, row["hash"], measurement)
+            ours.append(features([images[0].clamp(0, 1)])[0])
             if row["measurement"] not in cache:
                 cache[row["measurement"]] = features([measurement.truth.clamp(0, 1)])[0]
             theirs.append(cache[row["measurement"]])

@@ -1,4 +1,4 @@
-"""A suite: which pictures are degraded how, by whom they are restored, and how that is judged."""
+"""A suite: which images are degraded how, by whom they are restored, and how that is judged."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Method = Literal["solver", "peer", "baseline"]
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Where the pictures come from.
+    """Where the images come from.
 
     Attributes:
-        kind: "packaged" (the test pictures in the package), "folder", "list" (a file with a path a line) or "draws" (of
+        kind: "packaged" (the test images in the package), "folder", "list" (a file with a path a line) or "draws" (of
             the prior itself, where it has an exact sampler).
         path: of the folder or list.
         items: how many, in the order of their names; all of them if 0.
-        size: side of the square pictures; their own size if 0.
+        size: side of the square images; their own size if 0.
         fit: "crop" takes the middle, "resize" makes the shorter side `size` first.
     """
 

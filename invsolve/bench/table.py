@@ -20,7 +20,7 @@ __all__ = ["Cell", "Row", "Table", "published_rows", "tables"]
 
 @dataclass(frozen=True)
 class Cell:
-    """A mean over items with its 95 % interval; `of_mean` is the value of the samples' mean picture."""
+    """A mean over items with its 95 % interval; `of_mean` is the value of the samples' mean image."""
 
     value: float
     low: float = math.nan
@@ -87,7 +87,7 @@ class Table:
         spec: its kind, noise and options; None for a task of the published rows that the suite does not run.
         metrics: of the suite, in its order.
         missing: those of them whose weights are not on this machine.
-        ranked_by: the first metric of a picture that has a value; "" while there is none.
+        ranked_by: the first metric of an image that has a value; "" while there is none.
         rows: measured.
         published: the numbers of others.
     """
@@ -132,7 +132,7 @@ def tables(store: Store) -> list[Table]:
 
 
 def _scores(store: Store) -> dict[str, dict[str, tuple[float, float]]]:
-    """{unit: {metric: (value, value of the mean picture)}} of the active units."""
+    """{unit: {metric: (value, value of the mean image)}} of the active units."""
     found: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
     rows = store.db.execute(
         "SELECT s.unit, s.metric, s.value, s.of_mean FROM scores s JOIN units u ON u.hash = s.unit WHERE u.active = 1"
@@ -186,7 +186,7 @@ def _note(units: Sequence[Any], row: Row) -> str:
 
 
 def _has(metric: str, row: Row) -> bool:
-    """Whether a row has a mean of a metric of single pictures."""
+    """Whether a row has a mean of a metric of single images."""
     return metric in METRICS and metric in row.cells and math.isfinite(row.cells[metric].value)
 
 

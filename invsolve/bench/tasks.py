@@ -43,7 +43,7 @@ class Measurement:
 
     Attributes:
         spec: the degradation.
-        truth: the part of the picture that a restoration shows, [3, H, W].
+        truth: the part of the image that a restoration shows, [3, H, W].
         y: without the batch dimension.
         drawn: "mask" (bool [H, W], true where pixels are missing), "kernel" [h, w]: what the task has of them.
     """
@@ -60,7 +60,7 @@ class Measurement:
 
     @property
     def operator(self) -> Operator:
-        """A, from the solver's picture to y."""
+        """A, from the solver's image to y."""
         task = self.task
         if task is not None:
             return task.operator(3, (self.y.shape[1], self.y.shape[2]))
@@ -81,12 +81,12 @@ class Measurement:
         return Problem(prior, GaussianLikelihood(self.operator, self.y[None], self.spec.noise), self.unknowns)
 
     def visible(self, samples: Tensor) -> Tensor:
-        """The restored pictures [..., 3, H, W] in the solver's ones."""
+        """The restored images [..., 3, H, W] in the solver's ones."""
         task = self.task
         return samples if task is None else task.visible(samples, (self.y.shape[1], self.y.shape[2]))
 
     def residual(self, samples: Tensor, theta: Mapping[str, Tensor]) -> Tensor:
-        """(y - A(x)) / sigma of solver's pictures [S, ...], at measured entries alone."""
+        """(y - A(x)) / sigma of solver's images [S, ...], at measured entries alone."""
         operator = self.operator
         image = operator(samples, theta) if theta else operator(samples)
         residual = (self.y - image) / self.spec.noise
@@ -95,7 +95,7 @@ class Measurement:
         return residual.flatten(1)
 
     def baseline(self) -> Tensor:
-        """What one has without a prior, as a solver's picture or the visible part: [3, H, W] of the truth's size."""
+        """What one has without a prior, as a solver's image or the visible part: [3, H, W] of the truth's size."""
         task = self.task
         if task is not None:
             return task.baseline(self.y)[1]
@@ -104,10 +104,10 @@ class Measurement:
             return operator.pinv(self.y[None])[0]
         if self.y.shape == self.truth.shape:
             return self.y
-        raise InputError("this measurement is no picture, and its operator has no inverse: there is no baseline")
+        raise InputError("this measurement is no image, and its operator has no inverse: there is no baseline")
 
     def shown(self) -> Tensor:
-        """The measurement as a picture of the truth's size, where it is one; else mid-grey."""
+        """The measurement as an image of the truth's size, where it is one; else mid-grey."""
         task = self.task
         if task is not None:
             return task.shown(self.y)
@@ -156,37 +156,37 @@ def check_options(where: str, kind: str, options: Mapping[str, Any]) -> None:
             raise InputError(f"{where} of the suite: unknown operator {name!r}; {nearest(name, OPERATORS)}")
 
 
-def measure(spec: TaskSpec, picture: Tensor, digest: str, seed: int) -> Measurement:
-    """Degrade a picture; what is random comes from (seed, digest) alone, so that every solver and run has the same.
+def measure(spec: TaskSpec, image: Tensor, digest: str, seed: int) -> Measurement:
+    """Degrade an image; what is random comes from (seed, digest) alone, so that every solver and run has the same.
 
     Args:
         spec: the degradation.
-        picture: [3, H, W] in [0, 1].
+        image: [3, H, W] in [0, 1].
         digest: of the item.
         seed: of the suite.
     """
-    drawn = _draw(spec, picture, digest, seed)
+    drawn = _draw(spec, image, digest, seed)
     task = _task(spec, drawn)
     if task is not None:
-        clean, truth = task.degrade(picture)
+        clean, truth = task.degrade(image)
     else:
-        operator = _operator(spec, tuple(picture.shape))
+        operator = _operator(spec, tuple(image.shape))
         theta = {"kernel": drawn["kernel"][None]} if spec.kind == "blind-deblur" else None
-        clean, truth = (operator(picture[None], theta) if theta else operator(picture[None]))[0], picture
+        clean, truth = (operator(image[None], theta) if theta else operator(image[None]))[0], image
     y = clean + spec.noise * Rng(seed, [(f"noise {digest}", 0)]).normal(clean[None])[0]
     if "mask" in drawn:
         y = torch.where(drawn["mask"], 0.0, y)
     return Measurement(spec, truth, y, drawn)
 
 
-def _draw(spec: TaskSpec, picture: Tensor, digest: str, seed: int) -> dict[str, Tensor]:
+def _draw(spec: TaskSpec, image: Tensor, digest: str, seed: int) -> dict[str, Tensor]:
     """The mask or kernel of an item."""
-    options, (height, width) = spec.options, picture.shape[1:]
+    options, (height, width) = spec.options, image.shape[1:]
     if spec.kind == "inpaint":
         if "box" in options:
             side = int(options["box"])
             if side >= min(height, width):
-                raise InputError(f"a missing square of {side} pixels leaves nothing of a {height} x {width} picture")
+                raise InputError(f"a missing square of {side} pixels leaves nothing of a {height} x {width} image")
             mask = torch.zeros(height, width, dtype=torch.bool)
             top, left = (height - side) // 2, (width - side) // 2
             mask[top : top + side, left : left + side] = True

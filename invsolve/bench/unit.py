@@ -1,4 +1,4 @@
-"""Units: one picture, task, solver, setting, prior and seed, named by the hash of all that decides the outcome."""
+"""Units: one image, task, solver, setting, prior and seed, named by the hash of all that decides the outcome."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def enumerate_units(suite: Suite, items: Sequence[Item], prior: str) -> Iterator
 
     Args:
         suite: the suite.
-        items: its pictures.
+        items: its images.
         prior: its `prior_digest`.
     """
     identity = {"name": suite.prior.name, "options": dict(suite.prior.options), "digest": prior}

@@ -42,9 +42,9 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add = added["run"].add_argument
     add("--only", action="append", default=[], metavar="KIND=PATTERN", help="task=, solver=, item=, seed=, unit=")
     add("--set", action="append", default=[], dest="settings", metavar="PART.NAME=VALUE", help="as solver.n_steps=20")
-    add("--data", metavar="PATH", help="folder or list of pictures instead of the suite's")
+    add("--data", metavar="PATH", help="folder or list of images instead of the suite's")
     add("--prior", metavar="NAME", help="prior instead of the suite's")
-    add("--items", type=int, metavar="N", help="the first N pictures alone")
+    add("--items", type=int, metavar="N", help="the first N images alone")
     add("--workers", type=int, metavar="N", help="worker processes (default: one a processor)")
     add("--ray", metavar="ADDRESS", help="run on a Ray cluster: auto, HOST:PORT, or local")
     add("--gpus", type=float, default=0.0, metavar="N", help="with --ray: GPUs of each worker (default 0)")
@@ -52,7 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add("--no-score", action="store_true", help="do not score at the end")
     added["score"].add_argument("--metrics", nargs="+", metavar="NAME", help="default: those of the suite")
     added["report"].add_argument("--out", type=Path, metavar="DIR", help="default: STORE/report")
-    added["report"].add_argument("--pictures", type=int, default=6, help="items of each task shown (default 6)")
+    added["report"].add_argument("--images", type=int, default=6, help="items of each task shown (default 6)")
     added["compare"].add_argument("stores", nargs=2, metavar="STORE", help="suites or folders of results")
     added["compare"].add_argument("--metric", default="psnr", help="default psnr")
     for name in ("export", "submit"):
@@ -168,7 +168,7 @@ def _summary(store: Any) -> str:
 def _report(args: argparse.Namespace) -> int:
     from invsolve.bench.report import write_report
 
-    path = write_report(_existing(_store(args)), args.out, pictures=args.pictures)
+    path = write_report(_existing(_store(args)), args.out, images=args.images)
     sys.stdout.write(f"{path}\n")
     return 0
 

@@ -33,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add("--in-shape", type=int, nargs="+", metavar="N", help="sizes of one sample (default 3 32 32)")
     add("--set", action="append", default=[], dest="settings", metavar="NAME=VALUE", help="an argument of the class")
     add("--float32", action="store_true", help="check in float32 (default float64, which is sharper)")
-    add("--low", type=float, default=0.0, help="least value of the random pictures (default 0)")
+    add("--low", type=float, default=0.0, help="least value of the random images (default 0)")
     add("--high", type=float, default=1.0, help="largest value (default 1)")
     add("--skip", nargs="+", default=[], metavar="CHECK", help="names of checks that do not count")
     parser.set_defaults(run=run_command)

@@ -18,8 +18,8 @@ COMMANDS = {
     "check": ("invsolve.commands.check", "check an operator of your own"),
     "new": ("invsolve.commands.new", "write a package for an operator of your own"),
     "guide": ("invsolve.commands.guide", "draw samples steered by a class or a reward"),
-    "train": ("invsolve.commands.train", "train a small prior from your own pictures"),
-    "tune": ("invsolve.commands.tune", "find a solver's settings on tuning pictures"),
+    "train": ("invsolve.commands.train", "train a small prior from your own images"),
+    "tune": ("invsolve.commands.tune", "find a solver's settings on tuning images"),
 }
 """Subcommands: the module whose `add_parser(subparsers)` adds it and sets `run(args) -> int`, and a line of help."""
 

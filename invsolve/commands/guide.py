@@ -20,7 +20,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--prior", default="digits", help="a prior's name, file or module:function (default digits)")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--class", dest="label", type=int, metavar="LABEL", help="the class to draw")
-    what.add_argument("--reward", metavar="MODULE:FUNCTION", help="pictures [N, C, H, W] in [0, 1] -> rewards [N]")
+    what.add_argument("--reward", metavar="MODULE:FUNCTION", help="images [N, C, H, W] in [0, 1] -> rewards [N]")
     parser.add_argument("--temperature", type=float, default=1.0, help="of the reward: samples of p exp(reward / T)")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--scale", help="of the gradient: adaptive:30, fixed:5, clip:5, soft:5, threshold:5")
@@ -102,7 +102,7 @@ def _task(args: argparse.Namespace) -> tuple[Any, Any]:
     elif args.prior == "digits":
         from invsolve.priors.loading.digits import digits_classifier
 
-        logits, count = digits_classifier().of_pictures, 10
+        logits, count = digits_classifier().of_images, 10
     else:
         raise InputError(f"--scale steers by a classifier, and {args.prior} comes with none: give --classifier")
     cost = costs.ClassifierCost(logits, args.label, count, conditional=True)
@@ -111,27 +111,27 @@ def _task(args: argparse.Namespace) -> tuple[Any, Any]:
 
 
 def _probe(prior: Any) -> tuple[Any, Any]:
-    """One grey picture of the prior's size, and a noise level."""
+    """One grey image of the prior's size, and a noise level."""
     import torch
 
     return torch.full((1, *prior.shape), 0.5), torch.full((1,), 0.1)
 
 
-def _sheet(pictures: Any) -> Any:
-    """Pictures [N, C, H, W] side by side, [H', W', C] uint8."""
+def _sheet(images: Any) -> Any:
+    """Images [N, C, H, W] side by side, [H', W', C] uint8."""
     import torch
 
-    n, channels, height, width = pictures.shape
+    n, channels, height, width = images.shape
     columns = math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
     sheet = torch.zeros(rows * columns, channels, height, width)
-    sheet[:n] = pictures
+    sheet[:n] = images
     grid = sheet.view(rows, columns, channels, height, width).permute(0, 3, 1, 4, 2)
     return (grid.reshape(rows * height, columns * width, channels) * 255).round().byte().numpy()
 
 
 def _write(sheet: Any, out: Path) -> None:
-    """Write the PNG whole, small pictures enlarged without smoothing."""
+    """Write the PNG whole, small images enlarged without smoothing."""
     from PIL import Image
 
     image = Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet)

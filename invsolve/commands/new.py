@@ -49,10 +49,10 @@ class {title}(LinearOperator):
 
     A non-linear operator derives from `invsolve.Operator` instead. The adjoint, pseudo-inverse and normal solves of a
     linear one are derived; give faster ones by overriding `adjoint`, `pinv` and `solve_normal`. Draw what is random
-    here, once; keep tensors in `invsolve.core.operator.Constants`, so that they follow the picture's precision.
+    here, once; keep tensors in `invsolve.core.operator.Constants`, so that they follow the image's precision.
 
     Args:
-        in_shape: (channels, height, width) of one picture, in [0, 1].
+        in_shape: (channels, height, width) of one image, in [0, 1].
     """
 
     def __init__(self, in_shape: tuple[int, int, int]) -> None:

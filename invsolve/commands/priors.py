@@ -23,8 +23,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_prior(show)
     check = actions.add_parser("check", help="test that a prior is what it is declared to be")
     _add_prior(check)
-    check.add_argument("--pictures", type=Path, nargs="+", metavar="FILE", help="pictures like those of its training")
-    check.add_argument("--label", type=int, help="class of the pictures, for a class-conditional prior (default 0)")
+    check.add_argument("--images", type=Path, nargs="+", metavar="FILE", help="images like those of its training")
+    check.add_argument("--label", type=int, help="class of the images, for a class-conditional prior (default 0)")
     check.add_argument("--no-half", action="store_true", help="leave out bfloat16 and float16")
     fetch = actions.add_parser("fetch", help="download the weights of a prior known by name, and check them")
     fetch.add_argument("prior", metavar="NAME")
@@ -100,7 +100,7 @@ def _check(args: argparse.Namespace) -> int:
     from invsolve.testing import check_prior
 
     prior = _load(args)
-    report = check_prior(prior, _pictures(args.pictures, prior), label=args.label, half=not args.no_half)
+    report = check_prior(prior, _images(args.images, prior), label=args.label, half=not args.no_half)
     _say(str(report))
     return 0 if report.passed else 1
 
@@ -148,20 +148,20 @@ def _option(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _pictures(paths: list[Path] | None, prior: Any) -> Any:
-    """The pictures as one batch of the prior's size, cut from their middle."""
+def _images(paths: list[Path] | None, prior: Any) -> Any:
+    """The images as one batch of the prior's size, cut from their middle."""
     if not paths:
         return None
     import torch
     from torch.nn import functional as F
 
-    from invsolve.io import read_picture
-    from invsolve.testing.images import picture_shape
+    from invsolve.io import read_image
+    from invsolve.testing.images import image_shape
 
-    channels, *size = picture_shape(prior)
+    channels, *size = image_shape(prior)
     batch = []
     for path in paths:
-        x = read_picture(path).pixels
+        x = read_image(path).pixels
         side = min(x.shape[1:])
         top, left = (x.shape[1] - side) // 2, (x.shape[2] - side) // 2
         x = F.interpolate(x[None, :, top : top + side, left : left + side], size=size, mode="bilinear", antialias=True)

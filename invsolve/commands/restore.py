@@ -42,11 +42,11 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("images", nargs="+", type=Path, metavar="IMAGE", help="degraded picture: PNG, JPEG, WebP or TIFF")
+    add("images", nargs="+", type=Path, metavar="IMAGE", help="degraded image: PNG, JPEG, WebP or TIFF")
     add("--task", required=True, help="what is wrong with it: denoise, superres, inpaint, deblur or blind-deblur")
     add("--factor", type=int, default=4, help="superres: how many times larger (default 4)")
     add("--mask", type=Path, metavar="FILE", help="inpaint: white is missing; by default what is transparent")
-    add("--kernel", type=Path, metavar="FILE", help="deblur: what a point became: a picture, .npy, .txt or .csv")
+    add("--kernel", type=Path, metavar="FILE", help="deblur: what a point became: an image, .npy, .txt or .csv")
     add("--blur-sigma", type=float, metavar="PIXELS", help="deblur: or the standard deviation of a Gaussian blur")
     add("--kernel-size", type=int, metavar="PIXELS", help="blind-deblur: side of the unknown blur, odd (default 33)")
     add(
@@ -54,7 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     )
     add("--samples", type=int, metavar="N", help="draw N posterior samples; write them, their mean and deviation")
     add("--seed", type=int, default=0, help="of everything random (default 0)")
-    add("-o", "--out", type=Path, help="output file or folder (default: beside the picture)")
+    add("-o", "--out", type=Path, help="output file or folder (default: beside the image)")
     add("--overwrite", action="store_true", help="replace outputs that exist")
     add("--simulate", action="store_true", help="IMAGE is clean: degrade it first, and report PSNR and SSIM")
     add("--quality", default="balanced", help="fast, balanced or best (default balanced)")
@@ -76,7 +76,7 @@ def _noise(text: str) -> float | str:
 
 
 def run_command(args: argparse.Namespace) -> int:
-    """Restore every picture; all of them are checked before the first is begun."""
+    """Restore every image; all of them are checked before the first is begun."""
     settings = dict(read_setting(text, "n_steps=20") for text in args.settings)
     options = Options(**{name: getattr(args, name) for name in _SHARED}, settings=settings)
     _check_checkpoint(options, args.images)
@@ -100,7 +100,7 @@ def _check_checkpoint(options: Options, images: list[Path]) -> None:
     if options.checkpoint is None:
         return
     if len(images) > 1:
-        raise InputError("a checkpoint belongs to one picture: restore them one by one")
+        raise InputError("a checkpoint belongs to one image: restore them one by one")
     folder = Path(options.checkpoint).parent
     if not folder.is_dir():
         raise InputError(f"the folder {folder} does not exist: make it first")

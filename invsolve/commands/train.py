@@ -24,11 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `invsolve train denoiser`."""
     base = DenoiserConfig()
     parser.add_argument(
-        "--images", type=Path, required=True, metavar="DIR", help="folder of pictures, searched recursively"
+        "--images", type=Path, required=True, metavar="DIR", help="folder of images, searched recursively"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="weight file to write (.safetensors)")
     parser.add_argument(
-        "--labels", action="store_true", help="sub-folders of DIR are classes of small pictures of one size"
+        "--labels", action="store_true", help="sub-folders of DIR are classes of small images of one size"
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--hours", type=float, default=1.0, help="length of the run over all its parts (default 1)")
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crop", type=int, default=DenoiserTraining.crop, help="side of the crops in pixels")
     parser.add_argument("--final-crop", type=int, help="side of the crops while the rate falls (default: --crop)")
     parser.add_argument(
-        "--validation", nargs="*", default=(), metavar="NAME", help="pictures to hold out, by first letters"
+        "--validation", nargs="*", default=(), metavar="NAME", help="images to hold out, by first letters"
     )
     parser.add_argument("--checkpoint-minutes", type=float, default=DenoiserTraining.checkpoint_minutes)
     parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")
@@ -71,7 +71,7 @@ def add_classifier_arguments(parser: argparse.ArgumentParser) -> None:
         "--gradient-penalty", type=float, default=base.gradient_penalty, help="smoothness of the guidance"
     )
     parser.add_argument("--score-matching", type=float, default=base.score_matching, help="weight; needs --prior")
-    parser.add_argument("--prior", type=Path, help="weight file of train denoiser --labels on the same pictures")
+    parser.add_argument("--prior", type=Path, help="weight file of train denoiser --labels on the same images")
     parser.add_argument("--label-smoothing", type=float, default=base.label_smoothing)
     parser.add_argument("--width", type=int, default=base.width, help="features of the network")
     parser.add_argument("--seed", type=int, default=0)
@@ -79,12 +79,12 @@ def add_classifier_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Add `train denoiser` to a command line; the parser's default `run` takes the parsed arguments."""
-    train = subparsers.add_parser("train", help="train a small prior from your own pictures")
+    train = subparsers.add_parser("train", help="train a small prior from your own images")
     kinds = train.add_subparsers(dest="kind", required=True)
-    denoiser = kinds.add_parser("denoiser", help="a folder of pictures in, a denoising prior out")
+    denoiser = kinds.add_parser("denoiser", help="a folder of images in, a denoising prior out")
     add_arguments(denoiser)
     denoiser.set_defaults(run=run)
-    classifier = kinds.add_parser("classifier", help="labelled pictures in, a classifier for guidance out")
+    classifier = kinds.add_parser("classifier", help="labelled images in, a classifier for guidance out")
     add_classifier_arguments(classifier)
     classifier.set_defaults(run=run_classifier)
     return train

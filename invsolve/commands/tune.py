@@ -21,18 +21,18 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     """Add `tune` to a command line; the parser's default `run` takes the parsed arguments."""
     parser = subparsers.add_parser(
         "tune",
-        help="find a solver's settings on tuning pictures",
-        description="Find settings on pictures that no result will be reported on, and write them as a preset table.",
+        help="find a solver's settings on tuning images",
+        description="Find settings on images that no result will be reported on, and write them as a preset table.",
     )
     add = parser.add_argument
-    add("--images", type=Path, required=True, metavar="DIR", help="tuning pictures; never those of a benchmark")
+    add("--images", type=Path, required=True, metavar="DIR", help="tuning images; never those of a benchmark")
     add("--solver", nargs="+", required=True, metavar="NAME", help="solvers to tune")
     add("--task", nargs="+", default=ALL, metavar="NAME", help=f"of {', '.join(ALL)} (default: all)")
     add("--trials", type=int, default=30, metavar="N", help="candidates of a solver and task (default 30)")
     add("--budget", type=float, metavar="MINUTES", help="of this session, shared by solvers and tasks")
     add("--metric", nargs="+", default=["psnr"], metavar="NAME", help="the first decides (default psnr); calls is one")
     add("--prior", default="natural", metavar="NAME", help="prior (default natural)")
-    add("--crops", type=int, default=9, help="pictures, one crop each (default 9)")
+    add("--crops", type=int, default=9, help="images, one crop each (default 9)")
     add("--size", type=int, default=128, help="side of a crop in pixels (default 128)")
     add("--seed", type=int, default=0)
     add("--bf16", action="store_true", help="run the network in bfloat16")
@@ -58,11 +58,11 @@ def run_command(args: argparse.Namespace) -> int:
     from invsolve.tune.search import Search, tune
 
     count = len(args.solver) * len(args.task)
-    pictures = crops(args.images, args.crops, args.size)
+    images = crops(args.images, args.crops, args.size)
     prior = priors.load(args.prior, **({"dtype": torch.bfloat16} if args.bf16 else {}))
     seconds = None if args.budget is None else 60 * args.budget / count
     storage = args.storage or args.out.with_suffix(".db")
-    search = Search(prior, args.prior, pictures, storage, tuple(args.metric), args.trials, seconds, args.seed)
+    search = Search(prior, args.prior, images, storage, tuple(args.metric), args.trials, seconds, args.seed)
     tuned: dict[str, dict[str, Any]] = {}
     for task in args.task:
         for solver in args.solver:
@@ -99,7 +99,7 @@ def preset_text(head: Sequence[str], tuned: Mapping[str, Mapping[str, Any]], pre
         samplers = sorted((n for n in order if not SOLVERS[n].mode_seeking), key=lambda n: -trials[n].values[0])
         point = old.get("point") or order[0]
         sampler = old.get("samples") or (samplers[0] if samplers else order[0])
-        if set(order) >= {n for n, s in old.items() if isinstance(s, Mapping)}:  # all were tuned on the same pictures
+        if set(order) >= {n for n, s in old.items() if isinstance(s, Mapping)}:  # all were tuned on the same images
             point, sampler = order[0], samplers[0] if samplers else sampler
         lines += ["", f"[{section}]", f'point = "{point}"', f'samples = "{sampler}"']
         for name in order:

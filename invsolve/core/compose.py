@@ -209,14 +209,14 @@ class _Spectral(_Combined, SVDOperator):
 
 
 class Stack(_Combined):
-    """Several measurements of one picture, y = [A_1 x, A_2 x, ...], flattened and joined to [N, m].
+    """Several measurements of one image, y = [A_1 x, A_2 x, ...], flattened and joined to [N, m].
 
     Args:
         parts: operators with one `in_shape`. Where all are linear so is the stack; where all of them are diagonal in
             one basis, `solve_normal` has a closed form.
 
     Raises:
-        ShapeError: they take pictures of different shapes.
+        ShapeError: they take images of different shapes.
     """
 
     sign = ","
@@ -227,7 +227,7 @@ class Stack(_Combined):
 
     def __init__(self, *parts: Operator) -> None:
         if not parts or any(tuple(part.in_shape) != tuple(parts[0].in_shape) for part in parts):
-            raise ShapeError(f"stacked operators take pictures of one shape, got {[list(p.in_shape) for p in parts]}")
+            raise ShapeError(f"stacked operators take images of one shape, got {[list(p.in_shape) for p in parts]}")
         self._adopt(*parts)
         self.sizes = [prod(part.out_shape) for part in parts]
         self.in_shape, self.out_shape = parts[0].in_shape, (sum(self.sizes),)

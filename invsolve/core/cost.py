@@ -26,12 +26,12 @@ class TerminalCost(ABC):
         """Phi(x, theta), [N]."""
 
     def noisy(self, x: Tensor, sigma: float) -> Tensor:
-        """-log p(y | x) of noisy pictures x = x0 + sigma n in [0, 1] units, [N], where the cost knows it.
+        """-log p(y | x) of noisy images x = x0 + sigma n in [0, 1] units, [N], where the cost knows it.
 
         Raises:
-            CapabilityError: it judges clean pictures only.
+            CapabilityError: it judges clean images only.
         """
-        raise CapabilityError(f"{type(self).__name__} judges clean pictures only: guide at the clean estimate")
+        raise CapabilityError(f"{type(self).__name__} judges clean images only: guide at the clean estimate")
 
     @property
     def items(self) -> int | None:

@@ -140,9 +140,9 @@ class Operator(ABC):
 
 
 class LinearOperator(Operator):
-    """A linear map from real pictures to real or complex measurements.
+    """A linear map from real images to real or complex measurements.
 
-    A^T is the transpose for the inner product Re <., .>, so it makes real pictures of complex measurements, too.
+    A^T is the transpose for the inner product Re <., .>, so it makes real images of complex measurements, too.
     `adjoint` is derived by transposition, `pinv` and `solve_normal` by conjugate gradients, unless a subclass knows
     better.
     """

@@ -116,11 +116,11 @@ class Prior(ABC):
         raise CapabilityError(f"{type(self).__name__} is unconditional and cannot be given {names}")
 
     def decode(self, z: Tensor) -> Tensor:
-        """From the prior's space to pictures in `value_range`: the identity unless the prior is latent."""
+        """From the prior's space to images in `value_range`: the identity unless the prior is latent."""
         return z
 
     def encode(self, x: Tensor) -> Tensor:
-        """From pictures in `value_range` to the prior's space: the identity unless the prior is latent."""
+        """From images in `value_range` to the prior's space: the identity unless the prior is latent."""
         return x
 
     @property
@@ -130,7 +130,7 @@ class Prior(ABC):
 
     @property
     def items(self) -> int | None:
-        """The number of pictures a bound condition is for, None where it serves any batch."""
+        """The number of images a bound condition is for, None where it serves any batch."""
         return None
 
     def select(self, rows: Tensor) -> Self:

@@ -56,7 +56,7 @@ class Problem:
 
     @property
     def items(self) -> int:
-        """The number of pictures to restore: of the cost's measurements, or of the prior's labels.
+        """The number of images to restore: of the cost's measurements, or of the prior's labels.
 
         Raises:
             InputError: there is not one label for each measurement.
@@ -64,9 +64,7 @@ class Problem:
         of_cost = self.cost.items if self.cost is not None else None
         of_prior = self.prior.items
         if of_cost is not None and of_prior is not None and of_cost != of_prior:
-            raise InputError(
-                f"the prior is given {of_prior} labels for {of_cost} pictures: give one number or one each"
-            )
+            raise InputError(f"the prior is given {of_prior} labels for {of_cost} images: give one number or one each")
         known = of_prior if of_cost is None else of_cost
         return 1 if known is None else known
 
@@ -99,13 +97,13 @@ class Problem:
         return self.prior.value_range[1] - self.prior.value_range[0]
 
     def to_image(self, x0: Tensor) -> Tensor:
-        """Prior's space -> pictures in [0, 1] units (not clipped)."""
+        """Prior's space -> images in [0, 1] units (not clipped)."""
         low, _ = self.prior.value_range
-        picture = self.prior.decode(x0)
-        return picture if (low, self.width) == (0.0, 1.0) else (picture - low) / self.width
+        decoded = self.prior.decode(x0)
+        return decoded if (low, self.width) == (0.0, 1.0) else (decoded - low) / self.width
 
     def from_image(self, image: Tensor) -> Tensor:
-        """Pictures in [0, 1] units -> the prior's space."""
+        """Images in [0, 1] units -> the prior's space."""
         return self.prior.encode(image * self.width + self.prior.value_range[0])
 
     def theta(self, raw: Params) -> Params:
@@ -122,7 +120,7 @@ class Problem:
         """The cost's own energy of noisy states x_t = alpha x0 + sigma n, alpha above 0, [N] in nats.
 
         Raises:
-            CapabilityError: the cost judges clean pictures only.
+            CapabilityError: the cost judges clean images only.
         """
         return self._cost.noisy(self.to_image(x_t / alpha), sigma / (alpha * self.width))
 
@@ -207,7 +205,7 @@ class Problem:
         """A first guess of the clean state from the measurement: A^+ y, or y itself where shapes agree, [B, ...].
 
         Raises:
-            CapabilityError: the cost has no measurement from which a picture follows.
+            CapabilityError: the cost has no measurement from which an image follows.
         """
         if linear_gaussian(self.cost) is not None and not self.prior.latent and self.unknowns is None:
             return self.linear_data.operator.pinv(self.linear_data.y)
@@ -217,7 +215,7 @@ class Problem:
                 return self.from_image(operator.pinv(y))
             if operator.in_shape == operator.out_shape and not y.is_complex():
                 return self.from_image(y)
-        raise CapabilityError("no picture follows from this measurement: start from noise (start='random')")
+        raise CapabilityError("no image follows from this measurement: start from noise (start='random')")
 
     def select(self, rows: Tensor) -> Problem:
         """The problem of the items `rows` ([M] indices, repetitions allowed)."""

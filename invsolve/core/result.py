@@ -53,7 +53,7 @@ class Result:
 
     @property
     def mean(self) -> Tensor:
-        """The mean of each picture's samples, [B, *image shape]."""
+        """The mean of each image's samples, [B, *image shape]."""
         return self.samples.mean(1)
 
     @property

@@ -1,4 +1,4 @@
-"""Unknown operator parameters: what a blind problem estimates beside the picture."""
+"""Unknown operator parameters: what a blind problem estimates beside the image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Terminal costs: likelihoods of measurements, and any other function of the picture."""
+"""Terminal costs: likelihoods of measurements, and any other function of the image."""
 
 from invsolve.costs.classifier import ClassifierCost
 from invsolve.costs.function import FunctionCost

@@ -22,13 +22,13 @@ class ClassifierCost(TerminalCost):
     """Phi(x) = -log p(y | x) / temperature = -log softmax(classifier(x))_y / temperature.
 
     Args:
-        classifier: pictures [N, ...] in [0, 1] units -> logits [N, n_classes], differentiable; if `conditional` it is
-            called as classifier(x, sigma) on noisy pictures x = x0 + sigma n, sigma [N] in the same units.
+        classifier: images [N, ...] in [0, 1] units -> logits [N, n_classes], differentiable; if `conditional` it is
+            called as classifier(x, sigma) on noisy images x = x0 + sigma n, sigma [N] in the same units.
         target: the class y from 0: a number, or one for each item [B].
         n_classes: number of classes.
         temperature: above 0; small values make the guidance strong.
-        conditional: whether the classifier takes noisy pictures and their noise level. As a terminal cost it then
-            judges clean pictures at sigma 0, and solvers may also ask it about noisy states.
+        conditional: whether the classifier takes noisy images and their noise level. As a terminal cost it then
+            judges clean images at sigma 0, and solvers may also ask it about noisy states.
 
     Raises:
         InputError: a target out of range, a temperature not above 0, or logits that are not finite.
@@ -45,7 +45,7 @@ class ClassifierCost(TerminalCost):
         check_positive(self.temperature, "temperature")
         values = torch.as_tensor(self.target)
         if values.ndim > 1 or values.is_floating_point() or values.dtype == torch.bool or values.numel() == 0:
-            raise InputError(f"target is a whole number or one for each picture [B], got {self.target!r}")
+            raise InputError(f"target is a whole number or one for each image [B], got {self.target!r}")
         if int(values.min()) < 0 or int(values.max()) >= self.n_classes:
             raise InputError(f"targets go from 0 to {self.n_classes - 1}, got {self.target!r}")
 
@@ -55,7 +55,7 @@ class ClassifierCost(TerminalCost):
     def noisy(self, x: Tensor, sigma: float) -> Tensor:
         if not self.conditional:
             raise CapabilityError(
-                "this classifier takes clean pictures only: guide at the clean estimate, or give one of noisy pictures"
+                "this classifier takes clean images only: guide at the clean estimate, or give one of noisy images"
             )
         return self._cost(x, sigma)
 
@@ -81,7 +81,7 @@ class ClassifierCost(TerminalCost):
 
 
 def check_finite(x: Tensor, value: Tensor, what: str) -> None:
-    """Raise `InputError` where every finite picture is given a NaN; single rows that fail are the driver's to note.
+    """Raise `InputError` where every finite image is given a NaN; single rows that fail are the driver's to note.
 
     Only on the CPU: elsewhere every step would wait for the answer, and the driver's status tells.
     """
@@ -90,7 +90,7 @@ def check_finite(x: Tensor, value: Tensor, what: str) -> None:
     good = torch.isfinite(x.detach().flatten(1).sum(1))
     bad = torch.isnan(value.detach().flatten(1)).any(1)
     if bool((good & bad).any()) and not bool((good & ~bad).any()):
-        raise InputError(f"{what} are NaN for all of {int(good.sum())} finite pictures: check the function")
+        raise InputError(f"{what} are NaN for all of {int(good.sum())} finite images: check the function")
 
 
 def of_ddpm(classifier: Callable[[Tensor, Tensor], Tensor], schedule: Any) -> Callable[[Tensor, Tensor], Tensor]:

@@ -18,7 +18,7 @@ class FunctionCost(TerminalCost):
     """Phi(x) = function(x) or function(x, theta).
 
     Args:
-        function: a batch of pictures [N, C, H, W] in [0, 1] -> energies [N] in nats, differentiable.
+        function: a batch of images [N, C, H, W] in [0, 1] -> energies [N] in nats, differentiable.
     """
 
     def __init__(self, function: Callable[..., Tensor]) -> None:

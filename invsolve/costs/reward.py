@@ -23,7 +23,7 @@ class RewardCost(TerminalCost):
     With positive=True r(x) > 0 is itself the factor: Phi(x) = -log r(x) / temperature and the law p(x) r(x)^(1 / T).
 
     Args:
-        reward: pictures [N, ...] in [0, 1] units -> rewards [N], differentiable; the higher the better.
+        reward: images [N, ...] in [0, 1] units -> rewards [N], differentiable; the higher the better.
         temperature: above 0; 1 / temperature is the tilt.
         positive: see above.
 
@@ -43,7 +43,7 @@ class RewardCost(TerminalCost):
         value = self.reward(x)
         if tuple(value.shape) != (len(x),):
             raise ShapeError(
-                f"a reward must return one number for each picture, shape [{len(x)}], got {list(value.shape)}: "
+                f"a reward must return one number for each image, shape [{len(x)}], got {list(value.shape)}: "
                 "take the mean or sum over every dimension but the first"
             )
         check_finite(x, value[:, None], "the rewards")

@@ -1,4 +1,4 @@
-"""Several measurements of one picture as one."""
+"""Several measurements of one image as one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["stacked_likelihood"]
 
 
 def stacked_likelihood(*likelihoods: Likelihood) -> GaussianLikelihood:
-    """One Gaussian likelihood for several of the same picture, so that solvers for linear-Gaussian problems take them.
+    """One Gaussian likelihood for several of the same image, so that solvers for linear-Gaussian problems take them.
 
         y_i = A_i x + sigma_i n   for all i   ==   [s y_i / sigma_i] = [s A_i / sigma_i] x + s n,   s = sigma_1
 

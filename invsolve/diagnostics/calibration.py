@@ -4,7 +4,7 @@ Two questions, two functions:
 
     calibrate(samples, reference)      against an exact posterior, where there is one (Gaussian and mixture priors with
                                        linear-Gaussian data): every statistic compares laws
-    calibrate_truth(samples, truth)    against ground truth, where there is only that: each true picture must look like
+    calibrate_truth(samples, truth)    against ground truth, where there is only that: each true image must look like
                                        one more sample
 
 Every statistic comes with its resolution: what it shows for exact samples of the same number. A difference smaller
@@ -162,7 +162,7 @@ def resolution(
 ) -> dict[str, Band]:
     """What `calibrate` shows for exact samples: for every entry of `Calibration.numbers` its false-alarm band.
 
-    By simulation, because the statistics of a picture's directions share their samples. For orientation, with k
+    By simulation, because the statistics of an image's directions share their samples. For orientation, with k
     directions, B items and S samples the standard deviations are about 1 / sqrt(2 B k S) for a z-spread,
     sqrt(p (1 - p) / (B k S)) for the coverage of independent directions at level p and 0.5 / sqrt(2 B S) for the C2ST.
 

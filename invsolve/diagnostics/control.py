@@ -123,7 +123,7 @@ def collapse_figure(
 
     Args:
         curves: (scales, diversities) by method.
-        path: of the picture.
+        path: of the image.
         level: see `critical_scale`.
 
     Returns:

@@ -125,7 +125,7 @@ def discrepancy_figure(
 
     Args:
         rows: by kind of states.
-        path: of the picture.
+        path: of the image.
         bound: t -> `discrepancy_bound`, drawn in the first panel.
     """
 
@@ -142,16 +142,16 @@ def discrepancy_figure(
 
 
 def log_ratio_figure(rows: Sequence[Discrepancy], path: str | Path) -> None:
-    """Draw the maps of log |eps_c| / |eps_u| of pictures, one panel a time, on one colour scale about 0.
+    """Draw the maps of log |eps_c| / |eps_u| of images, one panel a time, on one colour scale about 0.
 
     Raises:
-        InputError: the states are no pictures [C, H, W].
+        InputError: the states are no images [C, H, W].
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     if any(row.log_ratio_map.ndim != 3 for row in rows):
-        raise InputError(f"maps are drawn of pictures [C, H, W], got {list(rows[0].log_ratio_map.shape)}")
+        raise InputError(f"maps are drawn of images [C, H, W], got {list(rows[0].log_ratio_map.shape)}")
     maps = [row.log_ratio_map.mean(0).cpu().numpy() for row in rows]
     limit = max(float(abs(each).max()) for each in maps) or 1.0
     figure = Figure(figsize=(1.9 * len(rows) + 0.8, 2.3), layout="constrained")

@@ -1,4 +1,4 @@
-"""Pictures of calibration tables."""
+"""Images of calibration tables."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def calibration_figure(
 
     Args:
         rows: statistics by solver name, drawn from top to bottom.
-        path: of the picture; its ending picks the format.
+        path: of the image; its ending picks the format.
         title: above it.
         bands: what `resolution` returned.
     """

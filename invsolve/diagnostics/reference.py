@@ -1,7 +1,7 @@
 """Exact posteriors in coordinates in which every direction counts the same.
 
-A calibration statement is about directions: along some the measurement has said much, along others nothing. Here a
-picture x becomes z = W (x - E[x | y]), scaled so that each z_i has standard deviation 1 under the exact posterior. A
+A calibration statement is about directions: along some the measurement has said much, along others nothing. Here an
+image x becomes z = W (x - E[x | y]), scaled so that each z_i has standard deviation 1 under the exact posterior. A
 Gaussian posterior is then a standard normal law, exactly; a mixture has mean 0 and known one-dimensional laws.
 """
 
@@ -23,7 +23,7 @@ __all__ = ["Coordinates", "PosteriorReference"]
 
 @dataclass(frozen=True, eq=False)
 class Coordinates:
-    """Directions of a picture space of d dimensions, and which of them the measurement observes.
+    """Directions of an image space of d dimensions, and which of them the measurement observes.
 
     Attributes:
         matrix: [B, k, d]; z = matrix (x - m) has unit posterior variances. B is 1 where all items share them.
@@ -81,7 +81,7 @@ class PosteriorReference:
     """The exact posteriors of B items, ready to be compared with samples of any solver.
 
     Attributes:
-        posterior: in picture space.
+        posterior: in image space.
         coordinates: z = W (x - m).
         means: of the components in z, [B, K, k].
         covs: of the components in z, [B, K, k, k].
@@ -146,7 +146,7 @@ class PosteriorReference:
         return self.to_z(self.posterior.sample(n, rng).double())
 
     def to_z(self, samples: Tensor) -> Tensor:
-        """Pictures [B, S, *shape] -> z [B, S, k].
+        """Images [B, S, *shape] -> z [B, S, k].
 
         Raises:
             InputError: another number of items than the posterior has.

@@ -1,4 +1,4 @@
-"""Calibration without an exact posterior: samples against the pictures that were measured."""
+"""Calibration without an exact posterior: samples against the images that were measured."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["TruthCalibration", "calibrate_truth"]
 
 @dataclass(frozen=True)
 class TruthCalibration:
-    """How true pictures sit among S posterior samples each; (value, standard error over the B items).
+    """How true images sit among S posterior samples each; (value, standard error over the B items).
 
-    A calibrated solver's truth is one more sample. Entries of one picture depend on each other, items do not: standard
+    A calibrated solver's truth is one more sample. Entries of one image depend on each other, items do not: standard
     errors are over items alone, and NaN for a single one.
 
     Attributes:
@@ -25,12 +25,12 @@ class TruthCalibration:
         z_spread: root mean square of (truth - mean) / (std sqrt(1 + 1 / S)) over entries, above 1 where the samples
             are too narrow. Its expectation under calibrated Gaussian samples is sqrt((S - 1) / (S - 3)).
         crps: continuous ranked probability score, mean |x - y| - mean |x - x'| / 2 over distinct pairs (the fair form),
-            in picture units; smaller is better, and the exact posterior has the least expected one.
-        energy_score: the same of whole pictures with the Euclidean norm, divided by sqrt(entries).
+            in image units; smaller is better, and the exact posterior has the least expected one.
+        energy_score: the same of whole images with the Euclidean norm, divided by sqrt(entries).
         rank_counts: how often the truth had a rank from 0 to S among its samples, [S + 1] summed into `bins` equal
             bins: flat is right, a hump too wide, a cup too narrow, a slope biased.
         rank_p: p-value that the bins are equally likely, from the mean over the items of their shares and its
-            covariance (Hotelling's T^2, so that dependence within a picture does no harm); NaN with too few items.
+            covariance (Hotelling's T^2, so that dependence within an image does no harm); NaN with too few items.
         items, samples: B and S.
     """
 
@@ -52,7 +52,7 @@ def calibrate_truth(
     bins: int = 10,
     mask: Tensor | None = None,
 ) -> TruthCalibration:
-    """Compare the true pictures with posterior samples of each.
+    """Compare the true images with posterior samples of each.
 
     Ranks follow Talts et al. 2018, arXiv 1804.06788; scores Gneiting and Raftery 2007, "Strictly proper scoring rules".
 
@@ -72,7 +72,7 @@ def calibrate_truth(
             f"samples [B, S, *shape] and truth [B, *shape] expected, got {list(samples.shape)} and {list(truth.shape)}"
         )
     if samples.shape[1] < 4:
-        raise InputError(f"at least 4 samples of each picture are needed, got {samples.shape[1]}")
+        raise InputError(f"at least 4 samples of each image are needed, got {samples.shape[1]}")
     x, y = samples.double().flatten(2), truth.double().flatten(1)
     if not bool(torch.isfinite(x).all() and torch.isfinite(y).all()):
         raise InputError("samples and truth must be finite: leave out the items whose status says otherwise")

@@ -1,19 +1,19 @@
-"""Pictures as files: PNG, JPEG, WebP and TIFF, 8 and 16 bit and floating point, grey, colour and transparent."""
+"""Images as files: PNG, JPEG, WebP and TIFF, 8 and 16 bit and floating point, grey, colour and transparent."""
 
-from invsolve.io.decode import read_picture
-from invsolve.io.encode import check_target, encode_picture, write_files, write_picture
+from invsolve.io.decode import read_image
+from invsolve.io.encode import check_target, encode_image, write_files, write_image
 from invsolve.io.header import MAX_PIXELS, SUFFIXES, Header, read_header
-from invsolve.io.picture import Picture
+from invsolve.io.image import Image
 
 __all__ = [
     "MAX_PIXELS",
     "SUFFIXES",
     "Header",
-    "Picture",
+    "Image",
     "check_target",
-    "encode_picture",
+    "encode_image",
     "read_header",
-    "read_picture",
+    "read_image",
     "write_files",
-    "write_picture",
+    "write_image",
 ]

@@ -1,4 +1,4 @@
-"""Files -> pictures: Pillow for 8 bit, OpenCV for 16 bit and floating point."""
+"""Files -> images: Pillow for 8 bit, OpenCV for 16 bit and floating point."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor
 
 from invsolve.core.checks import InputError
 from invsolve.io.header import Header, check_png, pillow_open, read_header, tiff_tags
-from invsolve.io.picture import Picture
+from invsolve.io.image import Image
 
-__all__ = ["read_picture"]
+__all__ = ["read_image"]
 
 logger = logging.getLogger(__name__)
 
@@ -23,14 +23,14 @@ _FLOAT_RANGE = (-0.5, 1.5)
 _GREY_MODES = {"1", "L", "LA", "I;16"}
 
 
-def read_picture(path: str | Path) -> Picture:
+def read_image(path: str | Path) -> Image:
     """Read a PNG, JPEG, WebP or TIFF file: 8 or 16 bit or floating point; grey, colour or palette; opacity.
 
     An orientation mark is applied, a colour profile is kept (pixels are not converted), colours in CMYK become RGB. Of
-    a file with several pictures the first is read, with a warning in the log.
+    a file with several images the first is read, with a warning in the log.
 
     Raises:
-        InputError: the file cannot be read, is no picture, is truncated or damaged, is too large (see `read_header`),
+        InputError: the file cannot be read, is no image, is truncated or damaged, is too large (see `read_header`),
             or holds floating point values that are not finite or far outside [0, 1].
     """
     path = Path(path)
@@ -42,13 +42,13 @@ def read_picture(path: str | Path) -> Picture:
     return _by_opencv(path, header)
 
 
-def _by_pillow(path: Path, header: Header) -> Picture:
+def _by_pillow(path: Path, header: Header) -> Image:
     import numpy
     from PIL import ImageOps
 
     with pillow_open(path) as image:
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-            logger.warning("%s holds several pictures: the first is read", path)
+            logger.warning("%s holds several images: the first is read", path)
         icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
         image.load()
         upright = ImageOps.exif_transpose(image)
@@ -56,10 +56,10 @@ def _by_pillow(path: Path, header: Header) -> Picture:
         opaque = not upright.has_transparency_data
         mode = ("L" if grey else "RGB") if opaque else ("LA" if grey else "RGBA")
         values = numpy.array(upright.convert(mode))
-    return _picture(path, values, header, icc)
+    return _image(path, values, header, icc)
 
 
-def _by_opencv(path: Path, header: Header) -> Picture:
+def _by_opencv(path: Path, header: Header) -> Image:
     import cv2
     import numpy
 
@@ -83,7 +83,7 @@ def _by_opencv(path: Path, header: Header) -> Picture:
         values = values[..., [2, 1, 0, 3][: values.shape[2]]]
     if header.format == "png" and _png_is_grey(path):
         values = values[..., [0, 3]] if values.ndim == 3 else values
-    return _picture(path, _turned(values, orientation), header, icc)
+    return _image(path, _turned(values, orientation), header, icc)
 
 
 def _png_is_grey(path: Path) -> bool:
@@ -114,7 +114,7 @@ def _quiet(cv2: Any) -> Iterator[None]:
         logs.setLogLevel(level)
 
 
-def _picture(path: Path, values: Any, header: Header, icc: bytes | None) -> Picture:
+def _image(path: Path, values: Any, header: Header, icc: bytes | None) -> Image:
     import numpy
 
     if values.ndim == 2:
@@ -125,7 +125,7 @@ def _picture(path: Path, values: Any, header: Header, icc: bytes | None) -> Pict
         _check_floats(path, planes)
     channels = 1 if len(planes) < 3 else 3
     alpha = planes[channels:] if len(planes) > channels else None
-    return Picture(planes[:channels].clone(), alpha, header.depth, header.format, icc)
+    return Image(planes[:channels].clone(), alpha, header.depth, header.format, icc)
 
 
 def _check_floats(path: Path, planes: Tensor) -> None:
@@ -133,4 +133,4 @@ def _check_floats(path: Path, planes: Tensor) -> None:
         raise InputError(f"{path} has pixels that are NaN or infinite: replace them, or mask them for inpainting")
     low, high = planes.min().item(), planes.max().item()
     if low < _FLOAT_RANGE[0] or high > _FLOAT_RANGE[1]:
-        raise InputError(f"{path} has values from {low:.4g} to {high:.4g}: scale floating point pictures to [0, 1]")
+        raise InputError(f"{path} has values from {low:.4g} to {high:.4g}: scale floating point images to [0, 1]")

@@ -1,4 +1,4 @@
-"""Pictures -> files: whole or not at all, and never over a file that is there unless asked to."""
+"""Images -> files: whole or not at all, and never over a file that is there unless asked to."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from torch import Tensor
 
 from invsolve.core.checks import InputError, nearest
 from invsolve.io.header import SUFFIXES, png_chunk
-from invsolve.io.picture import Picture
+from invsolve.io.image import Image
 
-__all__ = ["check_target", "encode_picture", "write_files", "write_picture"]
+__all__ = ["check_target", "encode_image", "write_files", "write_image"]
 
 _MAX_SIDE = {"jpeg": 65_500, "webp": 16_383}
 _STRIP_BYTES = 1 << 20
 
 
-def write_picture(path: str | Path, picture: Picture, *, overwrite: bool = False) -> Path:
-    """Write a picture; the ending of `path` decides the format.
+def write_image(path: str | Path, image: Image, *, overwrite: bool = False) -> Path:
+    """Write an image; the ending of `path` decides the format.
 
-    PNG and TIFF keep the picture's depth (PNG has no floating point and takes 16 bit), JPEG (quality 95, full colour
+    PNG and TIFF keep the image's depth (PNG has no floating point and takes 16 bit), JPEG (quality 95, full colour
     resolution) and WebP (lossless) are 8 bit. Values are rounded to the nearest step and clipped to [0, 1].
 
     Raises:
         InputError: no such folder, the file exists and `overwrite` is not set, the format is unknown or cannot hold the
-            picture.
+            image.
     """
     path = Path(path)
     check_target(path, overwrite=overwrite)
-    write_files({path: encode_picture(picture, path)}, overwrite=overwrite)
+    write_files({path: encode_image(image, path)}, overwrite=overwrite)
     return path
 
 
@@ -73,35 +73,33 @@ def write_files(contents: Mapping[Path, bytes], *, overwrite: bool = False) -> N
             part.unlink(missing_ok=True)
 
 
-def encode_picture(picture: Picture, path: str | Path) -> bytes:
+def encode_image(image: Image, path: str | Path) -> bytes:
     """The content of a file named `path`.
 
     Raises:
-        InputError: the ending stands for no known format, or the format cannot hold the picture.
+        InputError: the ending stands for no known format, or the format cannot hold the image.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
-        raise InputError(f"{path} has an ending of no known picture format; {nearest(suffix, SUFFIXES)}")
+        raise InputError(f"{path} has an ending of no known image format; {nearest(suffix, SUFFIXES)}")
     form = SUFFIXES[suffix]
-    if form == "jpeg" and picture.alpha is not None:
+    if form == "jpeg" and image.alpha is not None:
         raise InputError(f"{path}: JPEG holds no transparency; choose .png, .webp or .tif")
-    if max(picture.size) > _MAX_SIDE.get(form, 1 << 30):
-        raise InputError(
-            f"{path}: a side of {max(picture.size)} pixels is too long for this format; choose .png or .tif"
-        )
-    if form in ("jpeg", "webp") or picture.depth == 8:
-        return _by_pillow(_values(picture, 8), form, picture.icc)
+    if max(image.size) > _MAX_SIDE.get(form, 1 << 30):
+        raise InputError(f"{path}: a side of {max(image.size)} pixels is too long for this format; choose .png or .tif")
+    if form in ("jpeg", "webp") or image.depth == 8:
+        return _by_pillow(_values(image, 8), form, image.icc)
     if form == "png":
-        return _png(_values(picture, 16), picture.icc)
-    return _tiff(_values(picture, picture.depth), picture.icc, transparent=picture.alpha is not None)
+        return _png(_values(image, 16), image.icc)
+    return _tiff(_values(image, image.depth), image.icc, transparent=image.alpha is not None)
 
 
-def _values(picture: Picture, depth: int) -> Any:
+def _values(image: Image, depth: int) -> Any:
     """[H, W, C] array of uint8, uint16 or float32."""
     import numpy
     import torch
 
-    planes: Tensor = picture.pixels if picture.alpha is None else torch.cat([picture.pixels, picture.alpha])
+    planes: Tensor = image.pixels if image.alpha is None else torch.cat([image.pixels, image.alpha])
     values = planes.detach().cpu().clamp(0, 1).permute(1, 2, 0).contiguous().numpy()
     if depth == 32:
         return values.astype(numpy.float32)
@@ -110,7 +108,7 @@ def _values(picture: Picture, depth: int) -> Any:
 
 
 def _by_pillow(values: Any, form: str, icc: bytes | None) -> bytes:
-    from PIL import Image
+    from PIL import Image as pillow
 
     options: dict[str, Any] = {
         "png": {},
@@ -118,7 +116,7 @@ def _by_pillow(values: Any, form: str, icc: bytes | None) -> bytes:
         "webp": {"lossless": True, "exact": True},
         "tiff": {"compression": "tiff_adobe_deflate"},
     }[form]
-    image = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
+    image = pillow.fromarray(values[..., 0] if values.shape[2] == 1 else values)
     buffer = io.BytesIO()
     image.save(buffer, form.upper(), **options, **({"icc_profile": icc} if icc else {}))
     return buffer.getvalue()
@@ -131,7 +129,7 @@ def _png(values: Any, icc: bytes | None) -> bytes:
     height, width, channels = values.shape
     colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
-    # Each row as the difference to the row above (filter 2): what smooth pictures are compressed best with.
+    # Each row as the difference to the row above (filter 2): what smooth images are compressed best with.
     rows = values.astype(">u2").reshape(height, -1).view(numpy.uint8)
     above = numpy.vstack([numpy.zeros_like(rows[:1]), rows[:-1]])
     filtered = numpy.hstack([numpy.full((height, 1), 2, numpy.uint8), rows - above])

@@ -1,4 +1,4 @@
-"""What a picture file says about itself before anything is decoded: its kind and its size."""
+"""What an image file says about itself before anything is decoded: its kind and its size."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, BinaryIO
 from invsolve.core.checks import InputError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.Image import Image as PillowImage
 
 __all__ = ["MAX_PIXELS", "SUFFIXES", "Header", "check_png", "pillow_open", "png_chunk", "read_header", "tiff_tags"]
 
 MAX_PIXELS = 178_956_970
-"""Larger pictures are refused: the limit at which Pillow takes a file for an attack."""
+"""Larger images are refused: the limit at which Pillow takes a file for an attack."""
 
 SUFFIXES = {
     ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff",
@@ -33,7 +33,7 @@ _INTEGERS = {1: "B", 3: "H", 4: "I"}
 
 @dataclass(frozen=True)
 class Header:
-    """The kind and size of a picture file.
+    """The kind and size of an image file.
 
     Attributes:
         format: "png", "jpeg", "webp" or "tiff".
@@ -51,11 +51,11 @@ def read_header(path: str | Path) -> Header:
     """Look at a file without decoding it.
 
     Raises:
-        InputError: no such file, a folder, an empty file, not a picture of a known format, or larger than `MAX_PIXELS`.
+        InputError: no such file, a folder, an empty file, not an image of a known format, or larger than `MAX_PIXELS`.
     """
     path = Path(path)
     if path.is_dir():
-        raise InputError(f"{path} is a folder: name a picture in it")
+        raise InputError(f"{path} is a folder: name an image in it")
     if not path.is_file():
         raise InputError(f"there is no file {path}")
     try:
@@ -85,13 +85,13 @@ def _parse(path: Path, file: BinaryIO, start: bytes) -> Header:
     if start[:4] in _TIFF:
         tags = tiff_tags(file)
         if 256 not in tags or 257 not in tags:
-            raise InputError(f"{path} is damaged: a TIFF file without the size of its picture")
+            raise InputError(f"{path} is damaged: a TIFF file without the size of its image")
         return Header("tiff", tags[257][0], tags[256][0], _tiff_depth(path, tags))
     if start[:3] == b"\xff\xd8\xff":
         return _by_pillow(path, "jpeg")
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         return _by_pillow(path, "webp")
-    raise InputError(f"{path} is not a picture: PNG, JPEG, WebP and TIFF are read")
+    raise InputError(f"{path} is not an image: PNG, JPEG, WebP and TIFF are read")
 
 
 def _by_pillow(path: Path, name: str) -> Header:
@@ -100,8 +100,8 @@ def _by_pillow(path: Path, name: str) -> Header:
 
 
 @contextmanager
-def pillow_open(path: Path) -> Iterator[Image]:
-    """Open a picture with Pillow; what is wrong with the file becomes an `InputError`."""
+def pillow_open(path: Path) -> Iterator[PillowImage]:
+    """Open an image with Pillow; what is wrong with the file becomes an `InputError`."""
     from PIL import Image as pillow
     from PIL import UnidentifiedImageError
 
@@ -122,7 +122,7 @@ def pillow_open(path: Path) -> Iterator[Image]:
 
 
 def tiff_tags(file: BinaryIO) -> dict[int, tuple[int, ...]]:
-    """The integer tags (and tag 34675, the colour profile, byte by byte) of a TIFF file's first picture."""
+    """The integer tags (and tag 34675, the colour profile, byte by byte) of a TIFF file's first image."""
     file.seek(0)
     order = "<" if file.read(4)[:2] == b"II" else ">"
     tags: dict[int, tuple[int, ...]] = {}

@@ -2,10 +2,10 @@
 
     metric = METRICS["lpips-vgg"]
     score = metric.load()                      # WeightsMissing where its file cannot be found; nothing is downloaded
-    score(Case(picture, truth))                # a number
+    score(Case(image, truth))                # a number
     metric.implementation()                    # "torchmetrics 1.9.0 LPIPS (vgg16)"
 
-Implementations of one name disagree (SSIM 0.67 or 0.78 for one pair of pictures, by two well-kept libraries), so that a
+Implementations of one name disagree (SSIM 0.67 or 0.78 for one pair of images, by two well-kept libraries), so that a
 number is comparable only to one of the same implementation.
 """
 

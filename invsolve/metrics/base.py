@@ -12,7 +12,7 @@ from torch import Tensor
 from invsolve.core.checks import InvsolveError
 from invsolve.core.registry import load_attribute
 
-__all__ = ["Case", "Described", "Direction", "Metric", "PictureScore", "SampleScore", "WeightsMissing"]
+__all__ = ["Case", "Described", "Direction", "ImageScore", "Metric", "SampleScore", "WeightsMissing"]
 
 Direction: TypeAlias = Literal["high", "low", "target"]
 
@@ -23,21 +23,21 @@ class WeightsMissing(InvsolveError):
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One restored picture and what it is compared with.
+    """One restored image and what it is compared with.
 
     Attributes:
-        picture: [3, H, W] in [0, 1], clipped by whoever makes it.
-        truth: the same of the true picture.
+        image: [3, H, W] in [0, 1], clipped by whoever makes it.
+        truth: the same of the true image.
         residual: y - A(x) of the unclipped restoration over the noise's standard deviation, any shape; None where no
             measurement is at hand.
     """
 
-    picture: Tensor
+    image: Tensor
     truth: Tensor
     residual: Tensor | None = None
 
 
-PictureScore: TypeAlias = Callable[[Case], float]
+ImageScore: TypeAlias = Callable[[Case], float]
 SampleScore: TypeAlias = Callable[[Tensor, Tensor], float]
 """From samples [S, 3, H, W] and the truth [3, H, W] to a number."""
 
@@ -89,13 +89,13 @@ class Described:
 
 @dataclass(frozen=True)
 class Metric(Described):
-    """A metric of one picture (`per` "picture": a `PictureScore`) or of the samples of one item ("samples")."""
+    """A metric of one image (`per` "image": an `ImageScore`) or of the samples of one item ("samples")."""
 
-    per: Literal["picture", "samples"] = "picture"
+    per: Literal["image", "samples"] = "image"
     least_samples: int = 1
 
     def values(self, score: Callable[..., float], cases: Sequence[Case], samples: Tensor) -> list[float]:
-        """One value for each picture, or a single one for the samples together; none where these are too few."""
-        if self.per == "picture":
+        """One value for each image, or a single one for the samples together; none where these are too few."""
+        if self.per == "image":
             return [score(case) for case in cases]
         return [score(samples, cases[0].truth)] if len(samples) >= self.least_samples else []

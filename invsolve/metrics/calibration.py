@@ -1,4 +1,4 @@
-"""Calibration of the samples of one picture against its truth: see `invsolve.diagnostics.calibrate_truth`."""
+"""Calibration of the samples of one image against its truth: see `invsolve.diagnostics.calibrate_truth`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["coverage90", "crps", "z_spread"]
 
 
 def coverage90() -> SampleScore:
-    """Share of a picture's values that lie in the samples' central 90 % interval; 0.9 is right."""
+    """Share of an image's values that lie in the samples' central 90 % interval; 0.9 is right."""
 
     def score(samples: Tensor, truth: Tensor) -> float:
         from invsolve.diagnostics import calibrate_truth
@@ -21,7 +21,7 @@ def coverage90() -> SampleScore:
 
 
 def crps() -> SampleScore:
-    """The fair continuous ranked probability score in units of the picture; least for the exact posterior."""
+    """The fair continuous ranked probability score in units of the image; least for the exact posterior."""
 
     def score(samples: Tensor, truth: Tensor) -> float:
         from invsolve.diagnostics import calibrate_truth

@@ -1,4 +1,4 @@
-"""Metrics without weights: of a picture against the true one, by piq, and of the measurement's residual."""
+"""Metrics without weights: of an image against the true one, by piq, and of the measurement's residual."""
 
 from __future__ import annotations
 
@@ -8,71 +8,71 @@ from typing import Any
 
 import torch
 
-from invsolve.metrics.base import Case, PictureScore
+from invsolve.metrics.base import Case, ImageScore
 
 __all__ = ["fsim", "gmsd", "haarpsi", "misfit", "ms_ssim", "psnr", "ssim"]
 
 SSIM_SIDE, MS_SSIM_SIDE = 11, 161
 
 
-def psnr() -> PictureScore:
-    """Peak signal-to-noise ratio -10 log10(mean (x - truth)^2) in dB; infinite for equal pictures."""
+def psnr() -> ImageScore:
+    """Peak signal-to-noise ratio -10 log10(mean (x - truth)^2) in dB; infinite for equal images."""
 
     def score(case: Case) -> float:
-        error = float((case.picture.double() - case.truth.double()).square().mean())
+        error = float((case.image.double() - case.truth.double()).square().mean())
         return -10 * math.log10(error) if error > 0 else math.inf
 
     return score
 
 
-def _by_piq(function: Callable[..., Any], side: int = 1, **options: Any) -> PictureScore:
+def _by_piq(function: Callable[..., Any], side: int = 1, **options: Any) -> ImageScore:
     """A function of piq; NaN below `side` pixels. In float32: float64 convolutions are a hundred times slower."""
 
     def score(case: Case) -> float:
-        if min(case.picture.shape[-2:]) < side:
+        if min(case.image.shape[-2:]) < side:
             return math.nan
-        x, y = case.picture.float()[None], case.truth.float()[None]
+        x, y = case.image.float()[None], case.truth.float()[None]
         return float(torch.as_tensor(function(x, y, data_range=1.0, reduction="none", **options)).mean())
 
     return score
 
 
-def ssim() -> PictureScore:
+def ssim() -> ImageScore:
     """SSIM (Wang et al. 2004), Gaussian window of 11 pixels and standard deviation 1.5, without downsampling."""
     import piq
 
     return _by_piq(piq.ssim, SSIM_SIDE, kernel_size=SSIM_SIDE, downsample=False)
 
 
-def ms_ssim() -> PictureScore:
-    """Multi-scale SSIM (Wang et al. 2003), five scales; NaN for pictures with a side below 161 pixels."""
+def ms_ssim() -> ImageScore:
+    """Multi-scale SSIM (Wang et al. 2003), five scales; NaN for images with a side below 161 pixels."""
     import piq
 
     return _by_piq(piq.multi_scale_ssim, MS_SSIM_SIDE)
 
 
-def fsim() -> PictureScore:
+def fsim() -> ImageScore:
     """FSIMc (Zhang et al. 2011): phase congruency and gradients, with colour."""
     import piq
 
     return _by_piq(piq.fsim)
 
 
-def haarpsi() -> PictureScore:
+def haarpsi() -> ImageScore:
     """HaarPSI (Reisenhofer et al. 2018, arXiv 1607.06140), with piq's downsampling by 2."""
     import piq
 
     return _by_piq(piq.haarpsi)
 
 
-def gmsd() -> PictureScore:
+def gmsd() -> ImageScore:
     """Gradient magnitude similarity deviation (Xue et al. 2014, arXiv 1308.3052); 0 is equal."""
     import piq
 
     return _by_piq(piq.gmsd)
 
 
-def misfit() -> PictureScore:
+def misfit() -> ImageScore:
     """rms of (y - A(x)) / sigma: 1 where the restoration explains the data just as the truth does; NaN without data."""
 
     def score(case: Case) -> float:

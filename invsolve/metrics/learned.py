@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from invsolve.metrics.base import Case, PictureScore
+from invsolve.metrics.base import Case, ImageScore
 from invsolve.metrics.weights import find_weights, offline_hub
 
 __all__ = ["dists", "efflite0_distance", "lpips_alex", "lpips_vgg", "niqe"]
@@ -15,7 +15,7 @@ ALEXNET, VGG16 = "alexnet-owt-7be5be79.pth", "vgg16-397923af.pth"
 NIQE_SIDE = 192
 
 
-def _lpips(net: str, file: str) -> PictureScore:
+def _lpips(net: str, file: str) -> ImageScore:
     from torchmetrics.functional.image.lpips import _LPIPS
 
     with offline_hub(file):
@@ -23,22 +23,22 @@ def _lpips(net: str, file: str) -> PictureScore:
 
     @torch.no_grad()
     def score(case: Case) -> float:
-        return float(model(2 * case.picture[None].float() - 1, 2 * case.truth[None].float() - 1))
+        return float(model(2 * case.image[None].float() - 1, 2 * case.truth[None].float() - 1))
 
     return score
 
 
-def lpips_alex() -> PictureScore:
+def lpips_alex() -> ImageScore:
     """LPIPS 0.1 with AlexNet (Zhang et al. 2018, arXiv 1801.03924)."""
     return _lpips("alex", ALEXNET)
 
 
-def lpips_vgg() -> PictureScore:
+def lpips_vgg() -> ImageScore:
     """LPIPS 0.1 with VGG-16, the one most papers on inverse problems report."""
     return _lpips("vgg", VGG16)
 
 
-def dists() -> PictureScore:
+def dists() -> ImageScore:
     """DISTS (Ding et al. 2020, arXiv 2004.07728)."""
     from piq import DISTS
 
@@ -47,29 +47,29 @@ def dists() -> PictureScore:
 
     @torch.no_grad()
     def score(case: Case) -> float:
-        return float(model(case.picture[None].float(), case.truth[None].float()))
+        return float(model(case.image[None].float(), case.truth[None].float()))
 
     return score
 
 
-def niqe() -> PictureScore:
-    """NIQE (Mittal et al. 2013) of the restoration alone; NaN for pictures with a side below 192 pixels."""
+def niqe() -> ImageScore:
+    """NIQE (Mittal et al. 2013) of the restoration alone; NaN for images with a side below 192 pixels."""
     from deepinv.loss.metric import NIQE
 
     model = NIQE(weights_path=str(find_weights("niqe_weights.pt")), dtype=torch.float64)
 
     @torch.no_grad()
     def score(case: Case) -> float:
-        if min(case.picture.shape[-2:]) < NIQE_SIDE:
+        if min(case.image.shape[-2:]) < NIQE_SIDE:
             return math.nan
-        red, green, blue = 255 * case.picture.double()
+        red, green, blue = 255 * case.image.double()
         grey = 0.299 * red + 0.587 * green + 0.114 * blue
         return float(model(grey[None, None]))
 
     return score
 
 
-def efflite0_distance() -> PictureScore:
+def efflite0_distance() -> ImageScore:
     """Mean over five stages of EfficientNet-Lite0 of the squared distance of features, each scaled to length 1.
 
     sum_l mean_ij |f_l(x)_ij / |f_l(x)_ij| - f_l(truth)_ij / |f_l(truth)_ij||^2 / 5: LPIPS' form (Zhang et al. 2018)
@@ -81,7 +81,7 @@ def efflite0_distance() -> PictureScore:
 
     @torch.no_grad()
     def score(case: Case) -> float:
-        stages = network.stages(torch.stack([case.picture, case.truth]))
+        stages = network.stages(torch.stack([case.image, case.truth]))
         units = [f / torch.linalg.vector_norm(f, dim=1, keepdim=True).clamp_min(1e-10) for f in stages]
         return float(torch.stack([(f[0] - f[1]).square().sum(0).mean() for f in units]).mean())
 

@@ -16,11 +16,11 @@ __all__ = ["METRICS", "SET_METRICS", "SetMetric", "metric_named"]
 
 @dataclass(frozen=True)
 class SetMetric(Described):
-    """A distance between the restored pictures of a task and the true ones; `load` returns their feature space.
+    """A distance between the restored images of a task and the true ones; `load` returns their feature space.
 
     Attributes:
         distance: "module:function" of two sets of features.
-        least: pictures on each side, below which there is no number.
+        least: images on each side, below which there is no number.
     """
 
     distance: str = ""
@@ -79,7 +79,7 @@ METRICS: Mapping[str, Metric] = {
         _own("z-spread", "z-spread", 1.0, 6),  # the square of a pixel's z, F(1, S - 1), has a variance from S = 6 on
     )
 }
-"""Metrics of one picture, or of the samples of one."""
+"""Metrics of one image, or of the samples of one."""
 
 
 def _set(name: str, title: str, package: str, detail: str, features: str, distance: str) -> SetMetric:
@@ -107,7 +107,7 @@ SET_METRICS: Mapping[str, SetMetric] = {
         ),
     )
 }  # fmt: skip
-"""Metrics of all pictures of a task together."""
+"""Metrics of all images of a task together."""
 
 
 def metric_named(name: str) -> Metric | SetMetric:

@@ -1,4 +1,4 @@
-"""`as_operator`: anything that degrades a picture becomes an operator.
+"""`as_operator`: anything that degrades an image becomes an operator.
 
 Four forms of the same call:
 

@@ -16,7 +16,7 @@ __all__ = ["BlindBlur"]
 class BlindBlur(LinearOperator):
     """y_n[i] = sum_j k_n[j] x_n[i + j - a], a = ((h - 1) // 2, (w - 1) // 2), with k_n = theta["kernel"][n].
 
-    Linear in the picture, linear in the kernel, differentiable in both. theta["kernel"] is [N, h, w] or
+    Linear in the image, linear in the kernel, differentiable in both. theta["kernel"] is [N, h, w] or
     [N, 1 | C, h, w], used as it comes: a softmax parametrisation (see `Unknown`) makes it a kernel.
 
     Args:
@@ -25,7 +25,7 @@ class BlindBlur(LinearOperator):
         padding: "zero" (default), "reflect", "symmetric" or "circular".
 
     Raises:
-        ShapeError: the kernel is larger than the picture.
+        ShapeError: the kernel is larger than the image.
     """
 
     parameters = ("kernel",)
@@ -34,7 +34,7 @@ class BlindBlur(LinearOperator):
         self.in_shape = self.out_shape = _, h, w = image_shape(in_shape)
         if len(kernel_shape) != 2 or not (1 <= kernel_shape[0] <= h and 1 <= kernel_shape[1] <= w):
             raise ShapeError(
-                f"kernel_shape is (h, w) with sides from 1 to those of the {h} x {w} picture, got {list(kernel_shape)}"
+                f"kernel_shape is (h, w) with sides from 1 to those of the {h} x {w} image, got {list(kernel_shape)}"
             )
         self.kernel_shape = (int(kernel_shape[0]), int(kernel_shape[1]))
         self.padding = check_padding(padding)

@@ -1,11 +1,11 @@
 """Blur by a known kernel: y[i] = sum_j k[j] x[i + j - a], anchored at a = ((h - 1) // 2, (w - 1) // 2).
 
 This is the cross-correlation of deep-learning libraries. For a convolution in the textbook sense (a point source is
-replaced by a picture of the kernel) give the kernel flipped: `kernel.flip(-2, -1)`, for odd sides.
+replaced by an image of the kernel) give the kernel flipped: `kernel.flip(-2, -1)`, for odd sides.
 
 What lies beyond the border decides what can be solved exactly:
 
-    circular    repeats the picture            FFT: singular value decomposition for every kernel
+    circular    repeats the image            FFT: singular value decomposition for every kernel
     symmetric   mirrors it, edge included      DCT: the same for kernels that are symmetric in both axes
     reflect     mirrors it, edge excluded      conjugate gradients
     zero        is black                       conjugate gradients
@@ -38,7 +38,7 @@ def Blur(in_shape: Shape, kernel: Tensor, padding: str = "circular") -> LinearOp
         padding: "circular" (default), "symmetric", "reflect" or "zero".
 
     Raises:
-        ShapeError: the kernel has another number of dimensions or channels, or is larger than the picture.
+        ShapeError: the kernel has another number of dimensions or channels, or is larger than the image.
         InputError: it is not finite or sums to 0 or less, or there is no such padding.
     """
     check_padding(padding)
@@ -59,7 +59,7 @@ def GaussianBlur(
         in_shape: (C, H, W).
         std: in pixels, above 0.
         padding: as for `Blur`; "symmetric" has a closed form too and suits photographs.
-        radius: taps on each side of the middle; ceil(4 std), and no more than fits into the picture, where None.
+        radius: taps on each side of the middle; ceil(4 std), and no more than fits into the image, where None.
     """
     _, h, w = image_shape(in_shape)
     check_positive(std, "the standard deviation of a Gaussian blur")

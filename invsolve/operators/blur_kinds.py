@@ -119,7 +119,7 @@ class _SpectralBlur(_KernelBlur, SVDOperator):
 
     @abstractmethod
     def _filter(self, x: Tensor, response: Tensor) -> Tensor:
-        """F^-1 (response * F x) for a real picture and a filter that keeps it real."""
+        """F^-1 (response * F x) for a real image and a filter that keeps it real."""
 
     def _s(self, like: Tensor) -> Tensor:
         return self.constants.get("s", _precise(like))
@@ -169,7 +169,7 @@ class _SpectralBlur(_KernelBlur, SVDOperator):
 
 
 class CircularBlur(_SpectralBlur):
-    """Blur of a picture that repeats itself, diagonal in the Fourier basis (complex coefficients).
+    """Blur of an image that repeats itself, diagonal in the Fourier basis (complex coefficients).
 
     Args:
         in_shape: (C, H, W).
@@ -198,9 +198,9 @@ class CircularBlur(_SpectralBlur):
 
 
 class SymmetricBlur(_SpectralBlur):
-    """Blur of a picture mirrored at its border (edge included) by a symmetric kernel, diagonal in the cosine basis.
+    """Blur of an image mirrored at its border (edge included) by a symmetric kernel, diagonal in the cosine basis.
 
-    The natural closed form for photographs: no seam, as there is where a picture repeats itself.
+    The natural closed form for photographs: no seam, as there is where an image repeats itself.
 
     Args:
         in_shape: (C, H, W).

@@ -25,14 +25,14 @@ class Demosaicing(SVDOperator):
         pattern: the colours of a 2 x 2 tile, row by row, such as "RGGB" (Bayer).
 
     Raises:
-        ShapeError: the picture has not three channels.
+        ShapeError: the image has not three channels.
         InputError: the pattern is not four of R, G and B.
     """
 
     def __init__(self, in_shape: Shape, pattern: str = "RGGB") -> None:
         self.in_shape = c, h, w = image_shape(in_shape)
         if c != 3:
-            raise ShapeError(f"demosaicing makes pictures of three channels, got in_shape {list(in_shape)}")
+            raise ShapeError(f"demosaicing makes images of three channels, got in_shape {list(in_shape)}")
         self.pattern = pattern.upper()
         if len(pattern) != 4 or set(self.pattern) - set("RGB"):
             raise InputError(f"the pattern is four of R, G and B, such as 'RGGB', got {pattern!r}")

@@ -4,7 +4,7 @@
     correlate_adjoint:  z[p] = sum_j k[j] y[p - j],      y [N, C, H, W] -> z [N, C, H + h - 1, W + w - 1]
 
 The kernel enters by its transfer function [1 | N, 1 | C, ...] on the grid. Both functions are
-differentiable in the picture and in the kernel. On CPUs this is never slower than a direct convolution from 7 x 7 taps
+differentiable in the image and in the kernel. On CPUs this is never slower than a direct convolution from 7 x 7 taps
 on, and many times quicker for large kernels.
 """
 
@@ -21,7 +21,7 @@ Grid = tuple[int, int]
 
 
 def grid_for(size: Grid, taps: Grid) -> Grid:
-    """A quick FFT grid for pictures of `size` and kernels of `taps`."""
+    """A quick FFT grid for images of `size` and kernels of `taps`."""
     return quick_length(size[0] + taps[0] - 1), quick_length(size[1] + taps[1] - 1)
 
 
@@ -41,5 +41,5 @@ def correlate(z: Tensor, transfer: Tensor, grid: Grid, size: Grid) -> Tensor:
 
 
 def correlate_adjoint(y: Tensor, transfer: Tensor, grid: Grid, size: Grid) -> Tensor:
-    """The full convolution with the kernel, the transpose of `correlate`; `size` is that of the extended picture."""
+    """The full convolution with the kernel, the transpose of `correlate`; `size` is that of the extended image."""
     return _filter(y, transfer, grid, size)

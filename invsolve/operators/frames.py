@@ -26,12 +26,12 @@ def Shift(in_shape: Shape, rows: float, columns: float, padding: str = "circular
 
     Args:
         in_shape: (C, H, W).
-        rows, columns: downwards and to the right, in pixels, smaller than the picture.
+        rows, columns: downwards and to the right, in pixels, smaller than the image.
         padding: as for `Blur`.
     """
     _, h, w = image_shape(in_shape)
     if not (abs(rows) < h / 2 - 1 and abs(columns) < w / 2 - 1):
-        raise InputError(f"a shift stays below half of the {h} x {w} picture, got {rows} and {columns}")
+        raise InputError(f"a shift stays below half of the {h} x {w} image, got {rows} and {columns}")
     reach = [ceil(abs(move)) for move in (rows, columns)]
     kernel = torch.zeros(2 * reach[0] + 1, 2 * reach[1] + 1, dtype=torch.float64)
     for down in (0, 1):
@@ -54,7 +54,7 @@ class Decimation(LinearOperator):
     def __init__(self, in_shape: Shape, factor: int) -> None:
         self.in_shape = c, h, w = image_shape(in_shape)
         if isinstance(factor, bool) or int(factor) != factor or not 1 <= factor <= min(h, w):
-            raise InputError(f"factor must be a whole number from 1 to the picture's size {h} x {w}, got {factor}")
+            raise InputError(f"factor must be a whole number from 1 to the image's size {h} x {w}, got {factor}")
         self.factor = int(factor)
         self.out_shape = (c, ceil(h / self.factor), ceil(w / self.factor))
 
@@ -89,9 +89,9 @@ def MultiFrame(in_shape: Shape, factor: int, shifts: Sequence[tuple[float, float
     """Frames of one scene that moved between them, each made smaller: y_i = SuperResolution(Shift_i(x)), stacked.
 
     Args:
-        in_shape: (C, H, W) of the large picture.
+        in_shape: (C, H, W) of the large image.
         factor: of each frame.
-        shifts: (rows, columns) of the scene in each frame, in pixels of the large picture.
+        shifts: (rows, columns) of the scene in each frame, in pixels of the large image.
     """
     if not shifts:
         raise InputError("MultiFrame needs the shift of at least one frame, such as (0, 0)")
@@ -100,11 +100,11 @@ def MultiFrame(in_shape: Shape, factor: int, shifts: Sequence[tuple[float, float
 
 
 def PanSharpening(in_shape: Shape, factor: int, weights: Sequence[float] | None = None) -> Stack:
-    """A small picture in colour and a large one of brightness: y = [SuperResolution(x), Colourisation(x)], stacked.
+    """A small image in colour and a large one of brightness: y = [SuperResolution(x), Colourisation(x)], stacked.
 
     Args:
         in_shape: (C, H, W).
-        factor: of the picture in colour.
+        factor: of the image in colour.
         weights: of the channels in brightness, see `Colourisation`.
     """
     return Stack(SuperResolution(in_shape, factor), Colourisation(in_shape, weights))

@@ -1,4 +1,4 @@
-"""Cutting a part out of a picture, and putting a picture into a larger black one."""
+"""Cutting a part out of an image, and putting an image into a larger black one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Crop(LinearOperator):
 
     Args:
         in_shape: (C, H, W).
-        top, left, height, width: of the part that is seen, inside the picture.
+        top, left, height, width: of the part that is seen, inside the image.
 
     Raises:
         ShapeError: it is not inside.
@@ -31,7 +31,7 @@ class Crop(LinearOperator):
         self.in_shape = c, h, w = image_shape(in_shape)
         if min(top, left) < 0 or min(height, width) < 1 or top + height > h or left + width > w:
             raise ShapeError(
-                f"the part must lie inside the {h} x {w} picture, got rows {top} to {top + height} and columns "
+                f"the part must lie inside the {h} x {w} image, got rows {top} to {top + height} and columns "
                 f"{left} to {left + width}"
             )
         self.out_shape = (c, height, width)
@@ -70,7 +70,7 @@ class Crop(LinearOperator):
 
 
 class Pad(LinearOperator):
-    """The picture with (before, after) black rows and columns around it; A^T A = I, so every solve is closed.
+    """The image with (before, after) black rows and columns around it; A^T A = I, so every solve is closed.
 
     Args:
         in_shape: (C, H, W).

@@ -62,11 +62,11 @@ class JPEG(Operator):
         quality = torch.full((len(x),), float(self.quality), dtype=x.dtype, device=x.device)
         return jpeg_codec_differentiable(x.clamp(0, 1), quality)
 
-    def _codec(self, picture: Tensor) -> Tensor:
+    def _codec(self, image: Tensor) -> Tensor:
         import numpy
         from PIL import Image
 
-        values = (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+        values = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
         file = io.BytesIO()
         Image.fromarray(values).save(file, "JPEG", quality=self.quality, subsampling="4:2:0")
         return torch.from_numpy(numpy.array(Image.open(file))).permute(2, 0, 1) / 255

@@ -1,4 +1,4 @@
-"""Non-linear blur by a network that renders a kernel code onto a picture; its weights are a file of the user's.
+"""Non-linear blur by a network that renders a kernel code onto an image; its weights are a file of the user's.
 
 Tran, Tran, Phung, Hoai 2021, "Explore image deblurring via encoded blur kernel space" (BKSE), arXiv 2104.00317.
 """
@@ -94,7 +94,7 @@ class KernelWizard(nn.Module):
 
 
 class KernelWizardBlur(Operator):
-    """y = clip(x + trunk(adapter(encoder(x), code)), 0, 1), pictures in [0, 1], with a kernel code per measurement.
+    """y = clip(x + trunk(adapter(encoder(x), code)), 0, 1), images in [0, 1], with a kernel code per measurement.
 
     The code [512, H / 128, W / 128] ~ 1.2 N(0, I) belongs to the measurement: it is drawn once, by `draw`, and kept in
     the operator (`operator.code`); or it is unknown and comes as theta["code"], where it was not given.
@@ -105,7 +105,7 @@ class KernelWizardBlur(Operator):
         code: [512, H / 128, W / 128], or [B, ...] with one a sample; None where it is unknown.
 
     Raises:
-        ShapeError: pictures or codes of another shape.
+        ShapeError: images or codes of another shape.
     """
 
     def __init__(self, in_shape: Shape, network: nn.Module, code: Tensor | None = None) -> None:
@@ -148,7 +148,7 @@ class KernelWizardBlur(Operator):
 
     @classmethod
     def draw(cls, in_shape: Shape, network: nn.Module, rng: NoiseSource, samples: int = 1) -> Self:
-        """The operator with codes drawn from 1.2 N(0, I): one that all pictures share, or one each."""
+        """The operator with codes drawn from 1.2 N(0, I): one that all images share, or one each."""
         blind = cls(in_shape, network)
         return cls(in_shape, network, 1.2 * rng.normal(torch.empty(samples, *blind.code_shape)))
 

@@ -52,7 +52,7 @@ def motion_kernel(length: float, angle: float) -> Tensor:
 def camera_shake_kernel(length: float, intensity: float, rng: NoiseSource) -> Tensor:
     """The trace of a shaking camera: a path whose heading is a Brownian motion, spread bilinearly over the pixels.
 
-    The path is centred, so that the picture does not move as a whole.
+    The path is centred, so that the image does not move as a whole.
 
     Args:
         length: of the path in pixels, at least 1.
@@ -98,10 +98,10 @@ def checked_kernel(kernel: Tensor, in_shape: Shape) -> Tensor:
     Args:
         kernel: [h, w], [1 | C, h, w] or [B, 1 | C, h, w]; one whose sum is off by more than 0.001 is normalised with a
             warning.
-        in_shape: (C, H, W) of the pictures.
+        in_shape: (C, H, W) of the images.
 
     Raises:
-        ShapeError: another number of dimensions or channels, or larger than the picture.
+        ShapeError: another number of dimensions or channels, or larger than the image.
         InputError: entries that are not finite, or a sum of 0 or less.
     """
     c, h, w = in_shape
@@ -112,8 +112,8 @@ def checked_kernel(kernel: Tensor, in_shape: Shape) -> Tensor:
         )
     if kernel.shape[-2] > h or kernel.shape[-1] > w:
         raise ShapeError(
-            f"the blur kernel must not be larger than the {h} x {w} picture, got {list(kernel.shape[-2:])}: "
-            "crop the kernel or use a larger picture"
+            f"the blur kernel must not be larger than the {h} x {w} image, got {list(kernel.shape[-2:])}: "
+            "crop the kernel or use a larger image"
         )
     kernel = kernel.detach().to("cpu", torch.float64)
     kernel = kernel.reshape(*[1] * (4 - kernel.ndim), *kernel.shape)

@@ -19,7 +19,7 @@ __all__ = ["MRI"]
 class MRI(LinearOperator):
     """y_k = m * F(s_k * u), k a coil, F the centred orthonormal Fourier transform; y is complex.
 
-    Pictures are real: one channel is the (real) density u, two channels are its real and imaginary part. With one coil
+    Images are real: one channel is the (real) density u, two channels are its real and imaginary part. With one coil
     of sensitivity 1 and two channels, A A^T is the mask and solves are closed.
 
     Args:
@@ -29,14 +29,14 @@ class MRI(LinearOperator):
         coils: sensitivities s, complex [K, H, W]; a single coil of sensitivity 1 if not given.
 
     Raises:
-        ShapeError: mask or coils do not fit the picture.
+        ShapeError: mask or coils do not fit the image.
         InputError: the mask has other values, or measures nothing.
     """
 
     def __init__(self, in_shape: Shape, mask: Tensor, coils: Tensor | None = None) -> None:
         self.in_shape = c, h, w = image_shape(in_shape)
         if c not in (1, 2):
-            raise ShapeError(f"an MRI picture has one channel (real) or two (real, imaginary), got {list(in_shape)}")
+            raise ShapeError(f"an MRI image has one channel (real) or two (real, imaginary), got {list(in_shape)}")
         if mask.ndim not in (2, 3) or tuple(mask.shape[-2:]) != (h, w):
             raise ShapeError(f"the mask must be [{h}, {w}] or [B, {h}, {w}], got {list(mask.shape)}")
         if not bool(((mask == 0) | (mask == 1)).all()) or not bool(mask.flatten(-2).any(-1).all()):
@@ -92,6 +92,6 @@ class MRI(LinearOperator):
 
 
 def _transform(u: Tensor, *, inverse: bool) -> Tensor:
-    """The orthonormal Fourier transform with the origin of pictures and spectra in the middle."""
+    """The orthonormal Fourier transform with the origin of images and spectra in the middle."""
     f = torch.fft.ifft2 if inverse else torch.fft.fft2
     return torch.fft.fftshift(f(torch.fft.ifftshift(u, (-2, -1)), norm="ortho"), (-2, -1))

@@ -1,4 +1,4 @@
-"""Borders: extending a picture beyond its edge, and the exact adjoint of doing so."""
+"""Borders: extending an image beyond its edge, and the exact adjoint of doing so."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _extend_adjoint(z: Tensor, dim: int, sides: Sides, padding: str) -> Tensor:
 
 
 def extend(x: Tensor, rows: Sides, columns: Sides, padding: str) -> Tensor:
-    """The picture [..., H, W] with (before, after) more rows and columns."""
+    """The image [..., H, W] with (before, after) more rows and columns."""
     return _extend(_extend(x, -2, rows, padding), -1, columns, padding)
 
 

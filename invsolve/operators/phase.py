@@ -22,13 +22,13 @@ def _modulus(u: Tensor) -> Tensor:
 
 
 class FourierMagnitude(Operator):
-    """y = |F P x|: P surrounds the picture with zeros to `oversampling` times its sides, F is orthonormal.
+    """y = |F P x|: P surrounds the image with zeros to `oversampling` times its sides, F is orthonormal.
 
-    A picture, its mirror image about the middle, and both of them moved have the same measurement.
+    An image, its mirror image about the middle, and both of them moved have the same measurement.
 
     Args:
         in_shape: (C, H, W).
-        oversampling: of each side, at least 1; 2 determines most pictures up to these.
+        oversampling: of each side, at least 1; 2 determines most images up to these.
     """
 
     def __init__(self, in_shape: Shape, oversampling: float = 2.0) -> None:
@@ -54,7 +54,7 @@ class CodedDiffraction(Operator):
 
     Args:
         in_shape: (C, H, W).
-        masks: how many patterns, at least 1; about 4 determine a picture.
+        masks: how many patterns, at least 1; about 4 determine an image.
         rng: draws the phases, here and once.
     """
 

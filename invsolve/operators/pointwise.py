@@ -19,7 +19,7 @@ __all__ = ["Denoising", "Inpainting"]
 
 
 class _Diagonal(SVDOperator):
-    """A = diag(s) with U = V = I, in picture order."""
+    """A = diag(s) with U = V = I, in image order."""
 
     @property
     def basis(self) -> Hashable:
@@ -39,7 +39,7 @@ class _Diagonal(SVDOperator):
 
 
 class Denoising(_Diagonal):
-    """The identity, y = x: the measurement is the picture with noise.
+    """The identity, y = x: the measurement is the image with noise.
 
     Args:
         in_shape: of one sample; any number of dimensions.
@@ -67,7 +67,7 @@ class Denoising(_Diagonal):
 
 
 class Inpainting(_Diagonal):
-    """y = m * x with a mask m of zeros and ones; `y` has the picture's shape.
+    """y = m * x with a mask m of zeros and ones; `y` has the image's shape.
 
     A^T = A^+ = A. What `y` holds where m = 0 (noise, say) is never used.
 
@@ -78,7 +78,7 @@ class Inpainting(_Diagonal):
 
     Raises:
         ShapeError: the mask is of another size.
-        InputError: the mask has other values than 0 and 1, or leaves nothing of a picture.
+        InputError: the mask has other values than 0 and 1, or leaves nothing of an image.
     """
 
     def __init__(self, in_shape: Shape, mask: Tensor) -> None:
@@ -90,13 +90,13 @@ class Inpainting(_Diagonal):
         if mask.ndim not in (3, 4) or tuple(mask.shape[-2:]) != (h, w) or mask.shape[-3] not in (1, c):
             raise ShapeError(
                 f"the mask must be [{h}, {w}], [1 or {c}, {h}, {w}] or [B, 1 or {c}, {h}, {w}] "
-                f"for pictures of shape {list(self.in_shape)}, got {list(mask.shape)}"
+                f"for images of shape {list(self.in_shape)}, got {list(mask.shape)}"
             )
         mask = mask if mask.ndim == 4 else mask[None]
         if mask.is_complex() or not bool(((mask == 0) | (mask == 1)).all()):
             raise InputError("the mask must hold only 0 (missing) and 1 (known): threshold it, for example mask > 0.5")
         if not bool((mask != 0).flatten(1).any(1).all()):
-            raise InputError("the mask is 0 everywhere, so that nothing of the picture is known: 1 marks known pixels")
+            raise InputError("the mask is 0 everywhere, so that nothing of the image is known: 1 marks known pixels")
         self.constants = Constants(mask=mask.detach().to("cpu", torch.float64))
 
     @classmethod
@@ -107,7 +107,7 @@ class Inpainting(_Diagonal):
             in_shape: (C, H, W).
             keep: in (0, 1].
             rng: where the draw comes from.
-            samples: 1 for one mask that all pictures share, B for one a picture.
+            samples: 1 for one mask that all images share, B for one an image.
         """
         if not 0 < keep <= 1:
             raise InputError(f"keep is the probability of keeping a pixel, above 0 and at most 1, got {keep}")
@@ -120,7 +120,7 @@ class Inpainting(_Diagonal):
         _, h, w = image_shape(in_shape)
         if min(top, left) < 0 or min(height, width) < 1 or top + height > h or left + width > w:
             raise InputError(
-                f"the missing box must lie inside the {h} x {w} picture, got rows {top} to {top + height} "
+                f"the missing box must lie inside the {h} x {w} image, got rows {top} to {top + height} "
                 f"and columns {left} to {left + width}"
             )
         mask = torch.ones(1, h, w)
@@ -129,7 +129,7 @@ class Inpainting(_Diagonal):
 
     @classmethod
     def from_image(cls, in_shape: Shape, image: Tensor, threshold: float = 0.5) -> Self:
-        """Pixels are known where the mask picture ([H, W] or [C, H, W], in [0, 1]) is above `threshold` throughout."""
+        """Pixels are known where the mask image ([H, W] or [C, H, W], in [0, 1]) is above `threshold` throughout."""
         known = image > threshold
         return cls(in_shape, known if known.ndim == 2 else known.all(-3, keepdim=True))
 

@@ -1,4 +1,4 @@
-"""Super-resolution: a picture is filtered and kept at every `factor`-th place, separably, y = A_h x A_w^T.
+"""Super-resolution: an image is filtered and kept at every `factor`-th place, separably, y = A_h x A_w^T.
 
 Row o of the n / f x n matrix A is centred at f (o + 1/2) - 1/2 and extends over the border by half-sample symmetry.
 Then the cosine transforms of both sizes nearly diagonalise A: with psi_k and phi_k the orthonormal DCT-II bases of
@@ -85,15 +85,15 @@ class _Axis:
 
 
 class SuperResolution(SVDOperator):
-    """y = A_h x A_w^T for each channel: the picture made `factor` times smaller.
+    """y = A_h x A_w^T for each channel: the image made `factor` times smaller.
 
     Args:
-        in_shape: (C, H, W) of the large picture; H and W are multiples of `factor`.
+        in_shape: (C, H, W) of the large image; H and W are multiples of `factor`.
         factor: a whole number, at least 1.
         kernel: "bicubic" (4 factor taps) or "average" (the mean of each factor x factor block).
 
     Raises:
-        InputError: the factor is below 1 or larger than the picture, or there is no such kernel.
+        InputError: the factor is below 1 or larger than the image, or there is no such kernel.
         ShapeError: H or W is not a multiple of the factor.
     """
 
@@ -102,12 +102,12 @@ class SuperResolution(SVDOperator):
         if kernel not in KERNELS:
             raise InputError(f"the kernel of SuperResolution is one of {', '.join(KERNELS)}; got {kernel!r}")
         if isinstance(factor, bool) or int(factor) != factor or not 1 <= factor <= min(h, w):
-            raise InputError(f"factor must be a whole number from 1 to the picture's size {h} x {w}, got {factor}")
+            raise InputError(f"factor must be a whole number from 1 to the image's size {h} x {w}, got {factor}")
         self.factor, self.kernel = f, _ = int(factor), kernel
         if h % f or w % f:
             raise ShapeError(
                 f"height and width must be multiples of the factor {f}, got {h} x {w}: "
-                f"crop the picture to {h - h % f} x {w - w % f}"
+                f"crop the image to {h - h % f} x {w - w % f}"
             )
         self.out_shape = (c, h // f, w // f)
         self.offset, weights = taps(f, kernel)

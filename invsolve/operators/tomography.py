@@ -17,17 +17,17 @@ __all__ = ["RadioInterferometry", "Tomography"]
 
 def Tomography(in_shape: Shape, angles: int | Tensor = 60) -> Operator:
     """y = line integrals of x under each angle (the Radon transform), by deepinv's `Tomography`, in
-    units of the picture's width.
+    units of the image's width.
 
     The adjoint is derived where deepinv's is not the transpose.
 
     Args:
-        in_shape: (C, H, H): square pictures.
+        in_shape: (C, H, H): square images.
         angles: how many, equally spaced over 180 degrees, or the angles in degrees.
     """
     _, h, w = image_shape(in_shape)
     if h != w:
-        raise InputError(f"tomography needs square pictures, got {h} x {w}: crop or pad them")
+        raise InputError(f"tomography needs square images, got {h} x {w}: crop or pad them")
     if isinstance(angles, int):
         check_positive(angles, "the number of angles")
     return (1 / w) * _radon(in_shape, angles)

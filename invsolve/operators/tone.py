@@ -93,7 +93,7 @@ class ToneCurve(Operator):
 
 
 class CameraBlur(Operator):
-    """A camera that moves: light adds up linearly, the sensor saturates, the picture is encoded.
+    """A camera that moves: light adds up linearly, the sensor saturates, the image is encoded.
 
         y = min(exposure * sum_i w_i * (k_i * x^gamma), 1)^(1 / gamma)
 

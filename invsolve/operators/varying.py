@@ -49,7 +49,7 @@ class VaryingBlur(LinearOperator):
 
     @staticmethod
     def grid(rows: int, columns: int, height: int, width: int) -> Tensor:
-        """Bilinear weights [rows * columns, height, width] about the points of a grid that spans the picture."""
+        """Bilinear weights [rows * columns, height, width] about the points of a grid that spans the image."""
 
         def axis(points: int, size: int) -> Tensor:
             at = torch.linspace(0, max(points - 1, 0), size, dtype=torch.float64)
@@ -76,12 +76,12 @@ class RollingShutter(LinearOperator):
     """Lines are read one after the other while the camera moves: y[i, j] = mean_e x(i + r_{i+e}, j + c_{i+e}).
 
     (r, c) is the camera's path, one position a line read, in pixels; a line integrates over `exposure` of them. Values
-    between pixels are bilinear, beyond the border those of the nearest pixel. Linear in the picture.
+    between pixels are bilinear, beyond the border those of the nearest pixel. Linear in the image.
 
     Args:
         in_shape: (C, H, W).
         path: [H + exposure - 1, 2] of (rows, columns).
-        exposure: positions that a line sees, at least 1; 1 is a bent picture, more a blurred one (scanning).
+        exposure: positions that a line sees, at least 1; 1 is a bent image, more a blurred one (scanning).
 
     Raises:
         ShapeError: the path has another length.

@@ -1,4 +1,4 @@
-"""Priors: exact ones for proofs, networks for pictures, and `load` to get one by name or path."""
+"""Priors: exact ones for proofs, networks for images, and `load` to get one by name or path."""
 
 from __future__ import annotations
 

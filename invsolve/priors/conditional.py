@@ -31,7 +31,7 @@ class ConditionalPrior(NetworkPrior):
         self._null_label = None if null is None else torch.tensor(null, device=self.device)
 
     def given(self, **condition: Any) -> Self:
-        """The prior of one class (a number), or of a class for each picture [B]; `null` is no class.
+        """The prior of one class (a number), or of a class for each image [B]; `null` is no class.
 
         Raises:
             CapabilityError: the network takes no such condition.
@@ -52,7 +52,7 @@ class ConditionalPrior(NetworkPrior):
     def _checked(self, label: Any) -> Tensor:
         values = torch.as_tensor(label, device=self.device)
         if values.ndim > 1 or values.is_floating_point() or values.dtype == torch.bool or not values.numel():
-            raise InputError(f"a label is a whole number or one for each picture [B], got {label!r}")
+            raise InputError(f"a label is a whole number or one for each image [B], got {label!r}")
         known = (values >= 0) & (values < self.n_classes)
         if self.null is not None:
             known = known | (values == self.null)

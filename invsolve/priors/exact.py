@@ -29,7 +29,7 @@ class MixturePosterior:
         weights: [B, K].
         means: [B, K, d].
         covs: [B, K, d, d] (expanded, not copied, where they do not depend on the item).
-        shape: of one picture.
+        shape: of one image.
     """
 
     weights: Tensor
@@ -76,7 +76,7 @@ class MixturePrior(Prior):
         covs: [K, d, d], or [K, d] (diagonals), or [K] (isotropic variances; 0 is a point mass); or K of them.
         weights: [K], positive; normalised. Equal if None.
         schedule: the DDPM table if None.
-        value_range: black and white in the prior's space; (0, 1) makes it the picture's own.
+        value_range: black and white in the prior's space; (0, 1) makes it the image's own.
 
     Raises:
         InputError: shapes that disagree; covariances with negative eigenvalues.

@@ -1,4 +1,4 @@
-"""Priors in the space of an autoencoder: every solver works there, and sees pictures through the decoder."""
+"""Priors in the space of an autoencoder: every solver works there, and sees images through the decoder."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Map = Callable[[Tensor], Tensor]
 
 
 class LatentPrior(WrappedPrior):
-    """p(z) of latents z, with pictures x = decode(z).
+    """p(z) of latents z, with images x = decode(z).
 
     Args:
         prior: of the latents; their value range does not matter, they are not clamped.
-        decoder: latents [N, *latent shape] -> pictures in `value_range`, differentiable.
+        decoder: latents [N, *latent shape] -> images in `value_range`, differentiable.
         encoder: the way back, for guided starts; None where there is none.
-        value_range: black and white in the decoded pictures.
+        value_range: black and white in the decoded images.
         factor: side of the square of pixels that a latent stands for, where it is known.
         channels: of the latents, where `prior` serves any size and does not tell.
     """
@@ -65,7 +65,7 @@ class LatentPrior(WrappedPrior):
         return self.on(self.prior.select(rows), self.shape)
 
     def on(self, prior: Prior, shape: Shape | None) -> LatentPrior:
-        """The same pictures of another prior of the latents, of a shape."""
+        """The same images of another prior of the latents, of a shape."""
         other = copy.copy(self)
         other.prior, other.shape = prior, shape
         return other

@@ -1,4 +1,4 @@
-"""A prior of a fixed size that serves smaller pictures, too."""
+"""A prior of a fixed size that serves smaller images, too."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["PaddedPrior", "fitted"]
 class PaddedPrior(WrappedPrior):
     """Another prior on states that are reflected at their borders up to its size, and cut again.
 
-    Picture and noise are reflected together, so that every pixel keeps its own noise level.
+    Image and noise are reflected together, so that every pixel keeps its own noise level.
 
     Args:
         prior: one with a fixed size, in pixels.
@@ -36,7 +36,7 @@ class PaddedPrior(WrappedPrior):
     def predict(self, x_t: Tensor, t: float) -> Prediction:
         height, width = x_t.shape[-2:]
         if height > self.size[0] or width > self.size[1]:
-            raise InputError(f"this prior serves pictures up to {self.size}, got {(height, width)}: use TiledPrior")
+            raise InputError(f"this prior serves images up to {self.size}, got {(height, width)}: use TiledPrior")
         rows, columns = _reflected(height, self.size[0], x_t), _reflected(width, self.size[1], x_t)
         out = self.prior.predict(x_t[..., rows, :][..., columns], t)
         variance = None if out.variance is None else out.variance[..., :height, :width]
@@ -53,15 +53,15 @@ class PaddedPrior(WrappedPrior):
 
 
 def fitted(prior: Prior, size: tuple[int, int]) -> Prior:
-    """A prior that serves pictures of `size`: the prior itself, padded where they are smaller, tiled where larger.
+    """A prior that serves images of `size`: the prior itself, padded where they are smaller, tiled where larger.
 
     Tiles share the noise of the one large state and are blended (MultiDiffusion, Bar-Tal et al. 2023, arXiv
     2302.08113).
 
-    Latents are tiled and padded in their own space; pictures are decoded whole.
+    Latents are tiled and padded in their own space; images are decoded whole.
 
     Raises:
-        InputError: pictures that are no whole number of latents; tiles that cannot be made.
+        InputError: images that are no whole number of latents; tiles that cannot be made.
     """
     if prior.latent:
         return _fitted_latents(prior, size)
@@ -76,16 +76,16 @@ def fitted(prior: Prior, size: tuple[int, int]) -> Prior:
 
 
 def _fitted_latents(prior: Prior, size: tuple[int, int]) -> Prior:
-    """A latent prior for pictures of `size`."""
+    """A latent prior for images of `size`."""
     factor, channels = (prior.factor, prior.channels) if isinstance(prior, LatentPrior) else (None, None)
     if factor is None and prior.shape is not None:
         own = prior.decode(torch.zeros((1, *prior.shape), device=prior.device, dtype=prior.dtype))
         if tuple(own.shape[2:]) == size:
             return prior
     if not isinstance(prior, LatentPrior) or factor is None or channels is None:
-        raise InputError(f"it is not known how this latent prior could serve pictures of {size}: give its own size")
+        raise InputError(f"it is not known how this latent prior could serve images of {size}: give its own size")
     if size[0] % factor or size[1] % factor:
-        raise InputError(f"this latent prior serves pictures whose sides are multiples of {factor}, got {size}: cut it")
+        raise InputError(f"this latent prior serves images whose sides are multiples of {factor}, got {size}: cut it")
     own = (size[0] // factor, size[1] // factor)
     return prior.on(fitted(prior.prior, own), (channels, *own))
 

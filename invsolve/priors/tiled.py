@@ -1,4 +1,4 @@
-"""Large pictures on a bounded memory: a prior evaluated on overlapping tiles that are blended without seams.
+"""Large images on a bounded memory: a prior evaluated on overlapping tiles that are blended without seams.
 
     D(x)[p] = sum_i w_i(p) D_i(x)[p],     sum_i w_i(p) = 1,     D_i(x) = the denoiser on tile i alone
 
@@ -37,19 +37,19 @@ class _Span:
 
 
 _Piece: TypeAlias = tuple[int, _Span, _Span]
-"""A tile of a sample: its row in the batch, its rows and columns in the picture."""
+"""A tile of a sample: its row in the batch, its rows and columns in the image."""
 
 
 class TiledPrior(Prior):
     """Another prior, evaluated tile by tile.
 
     A pixel's value comes from tiles in which it is at least `overlap` / 4 pixels away from the cut; between two tiles
-    it fades from one to the other by a raised cosine. Pictures within a tile are passed on whole. Where gradients
+    it fades from one to the other by a raised cosine. Images within a tile are passed on whole. Where gradients
     flow, each tile's activations are computed again in the backward pass instead of being stored, so that memory is
     bounded by `max_pixels` there as well.
 
     Args:
-        prior: the prior; one that serves pictures of any size, or of the size of a tile.
+        prior: the prior; one that serves images of any size, or of the size of a tile.
         tile: side of a tile in pixels, a multiple of 16.
         overlap: pixels that neighbours share at least, a multiple of 16, at most half of `tile`.
         max_pixels: pixels in one call of `prior`, over all samples of the batch; `tile`^2 if not given. A call has one
@@ -66,11 +66,9 @@ class TiledPrior(Prior):
         if overlap < GRID or overlap % GRID or 2 * overlap > tile:
             raise InputError(f"overlap must be a multiple of {GRID} of at most half a tile of {tile}, got {overlap}")
         if prior.latent:
-            raise CapabilityError(
-                "a latent prior cannot be tiled in pixels: restore smaller pictures, or without tiles"
-            )
+            raise CapabilityError("a latent prior cannot be tiled in pixels: restore smaller images, or without tiles")
         if prior.shape is not None and tuple(prior.shape[1:]) != (tile, tile):
-            raise InputError(f"this prior serves pictures of {list(prior.shape)} only: take tiles of that size")
+            raise InputError(f"this prior serves images of {list(prior.shape)} only: take tiles of that size")
         self.prior, self.tile, self.overlap = prior, tile, overlap
         self.max_pixels = max_pixels or tile * tile
         self.schedule, self.value_range, self.bounded = prior.schedule, prior.value_range, prior.bounded
@@ -118,7 +116,7 @@ class TiledPrior(Prior):
         return self.prior.select(torch.tensor([n for n, _, _ in group]))
 
     def _spans(self, length: int) -> list[_Span]:
-        """The tiles along an axis: evenly spread, the last one ending with the picture."""
+        """The tiles along an axis: evenly spread, the last one ending with the image."""
         if length <= self.tile:
             return [_Span(0, length, torch.ones(length))]
         last = math.ceil((length - self.tile) / GRID) * GRID

@@ -1,4 +1,4 @@
-"""A restoration before the prior is needed: options, the picture read, everything checked and decided."""
+"""A restoration before the prior is needed: options, the image read, everything checked and decided."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from invsolve.core.operator import LinearOperator
 from invsolve.core.prior import Prior
 from invsolve.core.rng import Rng
 from invsolve.core.solver import Solver
-from invsolve.io import Picture, read_header
-from invsolve.restoration.inputs import Source, as_picture, describe, read_kernel, read_mask
+from invsolve.io import Image, read_header
+from invsolve.restoration.inputs import Source, as_image, describe, read_kernel, read_mask
 from invsolve.restoration.memory import Plan, budget
 from invsolve.restoration.memory import plan as make_plan
 from invsolve.restoration.pace import check_pace, quality_within
@@ -34,7 +34,7 @@ KEEP = 0.5
 """Share of the pixels that a simulated random mask keeps."""
 
 KERNEL_SIZE = 33
-"""Side of the kernel that is looked for where none is given; made smaller to fit into small pictures."""
+"""Side of the kernel that is looked for where none is given; made smaller to fit into small images."""
 
 _OWNERS = {"mask": "inpaint", "kernel": "deblur", "blur_sigma": "deblur", "kernel_size": "blind-deblur"}
 
@@ -94,16 +94,16 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A picture that has been read, and everything decided that can be before the prior is needed.
+    """An image that has been read, and everything decided that can be before the prior is needed.
 
     Attributes:
         options, task, solver, plan: what is done, and how.
-        picture: the measurement as a picture: degraded, or the clean one of a simulation.
+        image: the measurement as an image: degraded, or the clean one of a simulation.
         y: the measurement [C, h, w].
         sigma: standard deviation of its noise.
         sigma_source: "given", "estimated".
-        operator: of three channels, from the solver's picture to y.
-        truth: the clean picture [C, H, W] of a simulation.
+        operator: of three channels, from the solver's image to y.
+        truth: the clean image [C, H, W] of a simulation.
         record: what is known about the inputs.
     """
 
@@ -111,7 +111,7 @@ class Job:
     task: Task
     solver: Solver
     plan: Plan
-    picture: Picture
+    image: Image
     y: Tensor
     sigma: float
     sigma_source: str
@@ -126,7 +126,7 @@ class Job:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the solver's picture."""
+        """(height, width) of the solver's image."""
         return self.operator.in_shape[1], self.operator.in_shape[2]
 
     @property
@@ -158,20 +158,20 @@ def paced(job: Job, prior: Prior, spent: float = 0.0) -> Job:
     return replace(job, options=replace(job.options, quality=quality), solver=solvers[quality])
 
 
-def prepare(image: Source, options: Options) -> Job:
+def prepare(source: Source, options: Options) -> Job:
     """Read and check everything that does not need the prior.
 
     Raises:
         InputError: anything that cannot be done.
     """
     solver = _solver(options)
-    if isinstance(image, str | Path):
-        header = read_header(image)
+    if isinstance(source, str | Path):
+        header = read_header(source)
         _plan((header.height, header.width), options, solver)
-    picture = as_picture(image)
-    task = _task(picture, options)
+    image = as_image(source)
+    task = _task(image, options)
     truth = None
-    y = picture.pixels
+    y = image.pixels
     if options.simulate:
         y, truth = task.degrade(y)
         y = _noisy(y, task, options)
@@ -182,12 +182,12 @@ def prepare(image: Source, options: Options) -> Job:
     if options.noise == "auto":
         # Three digits are more than an estimate has, and what differs between runs in the last place does not show.
         sigma = float(f"{max(estimate_sigma(y, task.known(y)), QUANTISATION):.3g}")
-        source = "estimated"
+        told = "estimated"
     else:
-        sigma, source = float(options.noise), "given"
-    record = {"input": describe(image) | {"size": list(picture.size), "depth": picture.depth, "format": picture.format}}
+        sigma, told = float(options.noise), "given"
+    record = {"input": describe(source) | {"size": list(image.size), "depth": image.depth, "format": image.format}}
     record |= {name: describe(v) for name in ("mask", "kernel") if (v := getattr(options, name)) is not None}
-    return Job(options, task, solver, plan, picture, y, sigma, source, operator, truth, record)
+    return Job(options, task, solver, plan, image, y, sigma, told, operator, truth, record)
 
 
 def device_of(options: Options) -> torch.device:
@@ -233,7 +233,7 @@ def _plan(size: tuple[int, int], options: Options, solver: Solver) -> Plan:
     return make_plan(size, options.samples or 1, gradient=solver.differentiates, available=available, tile=options.tile)
 
 
-def _task(picture: Picture, options: Options) -> Task:
+def _task(image: Image, options: Options) -> Task:
     match options.task:
         case "denoise":
             return Denoise()
@@ -242,9 +242,9 @@ def _task(picture: Picture, options: Options) -> Task:
         case "deblur":
             return _deblur(options)
         case "blind-deblur":
-            return _blind(picture, options)
+            return _blind(image, options)
         case _:
-            return _inpaint(picture, options)
+            return _inpaint(image, options)
 
 
 def _deblur(options: Options) -> Deblur:
@@ -255,25 +255,25 @@ def _deblur(options: Options) -> Deblur:
     return Deblur(read_kernel(options.kernel))
 
 
-def _blind(picture: Picture, options: Options) -> BlindDeblur:
+def _blind(image: Image, options: Options) -> BlindDeblur:
     true = _deblur(options).kernel if options.simulate else None
-    side = min(picture.size) - (0 if true is None else max(true.shape) // 2 * 2)
+    side = min(image.size) - (0 if true is None else max(true.shape) // 2 * 2)
     size = options.kernel_size or min(KERNEL_SIZE, (side // 3 - 1) // 2 * 2 + 1)
     check_size(size, (side, side))
     return BlindDeblur(torch.full((size, size), 1.0 / size**2, dtype=torch.float64), true)
 
 
-def _inpaint(picture: Picture, options: Options) -> Inpaint:
+def _inpaint(image: Image, options: Options) -> Inpaint:
     if options.mask is not None:
-        return Inpaint(read_mask(options.mask, picture.size))
+        return Inpaint(read_mask(options.mask, image.size))
     if options.simulate:
-        shape = torch.empty(1, *picture.size)
+        shape = torch.empty(1, *image.size)
         return Inpaint(Rng(options.seed, [("mask", 0)]).uniform(shape)[0] >= KEEP)
-    missing = torch.zeros(picture.size, dtype=torch.bool) if picture.alpha is None else picture.alpha[0] < 1
+    missing = torch.zeros(image.size, dtype=torch.bool) if image.alpha is None else image.alpha[0] < 1
     if not bool(missing.any()):
         raise InputError("inpainting needs to know what is missing: give --mask FILE (white is missing), or erase it")
     if bool(missing.all()):
-        raise InputError("no pixel of the picture is fully opaque, so that nothing is known: give --mask FILE")
+        raise InputError("no pixel of the image is fully opaque, so that nothing is known: give --mask FILE")
     return Inpaint(missing, own=True)
 
 

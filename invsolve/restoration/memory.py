@@ -34,7 +34,7 @@ class Plan:
 
     Attributes:
         microbatch: samples that run together.
-        tile: side of the network's tiles; None where pictures pass whole.
+        tile: side of the network's tiles; None where images pass whole.
         max_pixels: pixels in one network call, over all samples.
     """
 
@@ -44,7 +44,7 @@ class Plan:
 
     @property
     def share(self) -> float:
-        """About how many pixels the network sees for each of the picture: tiles overlap."""
+        """About how many pixels the network sees for each of the image: tiles overlap."""
         return 1.0 if self.tile is None else (self.tile / (self.tile - overlap_of(self.tile))) ** 2
 
     def apply(self, prior: Prior, size: tuple[int, int]) -> Prior:
@@ -87,17 +87,17 @@ def _container_limit() -> int:
 
 
 def plan(size: tuple[int, int], samples: int, *, gradient: bool, available: int, tile: int | None = None) -> Plan:
-    """Cut a restoration of pictures of `size` into pieces.
+    """Cut a restoration of images of `size` into pieces.
 
     Args:
-        size: (height, width) of the restored picture.
+        size: (height, width) of the restored image.
         samples: how many are drawn.
         gradient: whether the solver differentiates the network.
         available: bytes, see `budget`.
         tile: side of the tiles, chosen here if not given.
 
     Raises:
-        InputError: the picture does not fit into the budget however it is cut.
+        InputError: the image does not fit into the budget however it is cut.
     """
     pixels = size[0] * size[1]
     state, each = STATE_BYTES * pixels, GRADIENT_BYTES if gradient else FORWARD_BYTES
@@ -105,7 +105,7 @@ def plan(size: tuple[int, int], samples: int, *, gradient: bool, available: int,
     needed = state + each * smallest
     if needed > available:
         raise InputError(
-            f"a picture of {size[1]} x {size[0]} pixels needs about {needed / 2**30:.1f} GiB, more than the "
+            f"an image of {size[1]} x {size[0]} pixels needs about {needed / 2**30:.1f} GiB, more than the "
             f"{available / 2**30:.1f} GiB that may be used: cut it into parts or allow more with --memory"
         )
     microbatch = max(1, min(samples, int(0.5 * available) // state))

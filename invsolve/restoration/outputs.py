@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invsolve.core.checks import InputError
-from invsolve.io import SUFFIXES, Picture, check_target, encode_picture, write_files
+from invsolve.io import SUFFIXES, Image, check_target, encode_image, write_files
 from invsolve.restoration.figure import comparison, deviation_map
 
 if TYPE_CHECKING:
@@ -21,21 +21,21 @@ TAG = "-restored"
 
 
 def output_paths(images: Sequence[Path], out: Path | None) -> list[Path]:
-    """Where the restoration of each picture goes.
+    """Where the restoration of each image goes.
 
-    Beside the picture as NAME-restored.EXT if `out` is None; under that name in the folder `out`; or at `out` itself
-    where it has the ending of a picture. A folder that does not exist is made when the first file is written, if its
+    Beside the image as NAME-restored.EXT if `out` is None; under that name in the folder `out`; or at `out` itself
+    where it has the ending of an image. A folder that does not exist is made when the first file is written, if its
     parent exists.
 
     Raises:
-        InputError: one file for several pictures, two pictures of one name, or a folder whose parent does not exist.
+        InputError: one file for several images, two images of one name, or a folder whose parent does not exist.
     """
     if out is not None and out.suffix.lower() in SUFFIXES and not out.is_dir():
         if len(images) > 1:
-            raise InputError(f"{out} is one file for {len(images)} pictures: name a folder with -o")
+            raise InputError(f"{out} is one file for {len(images)} images: name a folder with -o")
         return [out]
     if out is not None and out.exists() and not out.is_dir():
-        raise InputError(f"{out} is neither a folder nor a file with the ending of a picture ({', '.join(SUFFIXES)})")
+        raise InputError(f"{out} is neither a folder nor a file with the ending of an image ({', '.join(SUFFIXES)})")
     if out is not None and not out.exists() and not out.parent.is_dir():
         raise InputError(f"the folder {out.parent} does not exist: make it first")
     paths = [(image.parent if out is None else out) / f"{image.stem}{TAG}{_ending(image)}" for image in images]
@@ -70,7 +70,7 @@ def targets(path: Path, samples: int | None, *, kernel: bool = False) -> dict[st
 def check_targets(path: Path, samples: int | None, *, overwrite: bool, kernel: bool = False) -> None:
     """Raise `InputError` if any file of a restoration at `path` could not be written."""
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path} does not end like a picture: {', '.join(SUFFIXES)}")
+        raise InputError(f"{path} does not end like an image: {', '.join(SUFFIXES)}")
     if path.parent.is_dir() or not path.parent.parent.is_dir():
         for target in targets(path, samples, kernel=kernel).values():
             check_target(target, overwrite=overwrite)
@@ -82,20 +82,20 @@ def save(restoration: Restoration, path: Path, *, overwrite: bool) -> list[Path]
     kernel = restoration.kernel
     check_targets(path, count, overwrite=overwrite, kernel=kernel is not None)
     paths = targets(path, count, kernel=kernel is not None)
-    picture, record = restoration.picture, dict(restoration.record)
-    contents = {paths["restored"]: encode_picture(picture, path)}
-    contents[paths["comparison"]] = encode_picture(comparison(_panels(restoration)), paths["comparison"])
+    image, record = restoration.image, dict(restoration.record)
+    contents = {paths["restored"]: encode_image(image, path)}
+    contents[paths["comparison"]] = encode_image(comparison(_panels(restoration)), paths["comparison"])
     if kernel is not None:  # `--kernel` reads it back: sixteen bits, the largest entry is white
-        contents[paths["kernel"]] = encode_picture(
-            Picture((kernel / kernel.max()).float()[None], None, 16), paths["kernel"]
+        contents[paths["kernel"]] = encode_image(
+            Image((kernel / kernel.max()).float()[None], None, 16), paths["kernel"]
         )
     if restoration.samples is not None and restoration.std is not None:
         level, record["std_white"] = deviation_map(restoration.std)
-        contents[paths["deviation"]] = encode_picture(level, paths["deviation"])
+        contents[paths["deviation"]] = encode_image(level, paths["deviation"])
         for i, pixels in enumerate(restoration.samples):
-            sample = Picture(pixels, picture.alpha, picture.depth, picture.format, picture.icc)
+            sample = Image(pixels, image.alpha, image.depth, image.format, image.icc)
             target = paths[f"sample {i + 1}"]
-            contents[target] = encode_picture(sample, target)
+            contents[target] = encode_image(sample, target)
     record["outputs"] = {what: target.name for what, target in paths.items()}
     contents[paths["record"]] = (json.dumps(_plain(record), indent=2) + "\n").encode()
     made = not path.parent.exists()
@@ -110,7 +110,7 @@ def _panels(restoration: Restoration) -> list[tuple[str, Any]]:
     words = {name: f" {value['psnr']:.2f} dB" for name, value in scores.items()}
     baseline = next((f" ({name}:{text})" for name, text in words.items() if name != "restored"), "")
     panels = [(f"degraded{baseline}", restoration.degraded)]
-    panels.append((f"restored{words.get('restored', '')}", restoration.picture.pixels))
+    panels.append((f"restored{words.get('restored', '')}", restoration.image.pixels))
     if restoration.truth is not None:
         panels.append(("original", restoration.truth))
     return panels

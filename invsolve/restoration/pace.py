@@ -17,7 +17,7 @@ from invsolve.core.solver import Solver
 __all__ = ["check_pace", "multiplies_bfloat16", "network_calls", "precision_of", "quality_within"]
 
 SIDE, MARGIN = 128, 1.2
-"""Side of the picture on which a call is timed, and what is allowed for everything but the network."""
+"""Side of the image on which a call is timed, and what is allowed for everything but the network."""
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -53,7 +53,7 @@ class _Free(Prior):
 
 
 def network_calls(solver: Solver, schedule: Schedule) -> tuple[float, float]:
-    """(forwards, input-gradients) of one sample, counted on a small picture with a prior that costs nothing."""
+    """(forwards, input-gradients) of one sample, counted on a small image with a prior that costs nothing."""
     from invsolve.costs import GaussianLikelihood
     from invsolve.operators import Denoising
 
@@ -64,7 +64,7 @@ def network_calls(solver: Solver, schedule: Schedule) -> tuple[float, float]:
 
 
 def seconds_of(solver: Solver, prior: Prior, pixels: float) -> float:
-    """About how long one sample of a picture takes: its calls, each timed on a small one and taken to grow linearly."""
+    """About how long one sample of an image takes: its calls, each timed on a small one and taken to grow linearly."""
     forwards, backwards = network_calls(solver, prior.schedule)
     x = torch.zeros(1, 3, SIDE, SIDE, dtype=prior.dtype, device=prior.device)
     plain = _timed(prior, x, gradient=False)

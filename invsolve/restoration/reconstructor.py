@@ -26,10 +26,10 @@ MakeCost = Callable[[Operator, Tensor], TerminalCost]
 def as_reconstructor(
     solver: Solver, prior: Prior, *, samples: int = 1, seed: int = 0, cost: MakeCost | None = None
 ) -> Any:
-    """A deepinv Reconstructor: `model(y, physics)` -> pictures [B, C, H, W] in [0, 1], the mean of `samples` results.
+    """A deepinv Reconstructor: `model(y, physics)` -> images [B, C, H, W] in [0, 1], the mean of `samples` results.
 
     The operator is the physics' own map, the likelihood that of its noise model: Gaussian, Poisson, Poisson-Gaussian,
-    Laplace or Gamma. The same call gives the same pictures; gradients do not pass through a restoration.
+    Laplace or Gamma. The same call gives the same images; gradients do not pass through a restoration.
 
     Args:
         solver: the method.

@@ -1,4 +1,4 @@
-"""`restore`: from a picture and a few words to a restoration."""
+"""`restore`: from an image and a few words to a restoration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from invsolve.core.driver import Progress, solve
 from invsolve.core.prior import Prior
 from invsolve.core.problem import Problem
 from invsolve.core.result import Result
-from invsolve.io import Picture
+from invsolve.io import Image
 from invsolve.restoration.inputs import Source
 from invsolve.restoration.job import Job, Options, device_of, paced, prepare
 from invsolve.restoration.pace import precision_of
@@ -30,19 +30,19 @@ __all__ = ["Restoration", "load_prior", "restore", "run"]
 
 @dataclass(frozen=True, eq=False)
 class Restoration:
-    """A restored picture and how it came about.
+    """A restored image and how it came about.
 
     Attributes:
-        picture: the restoration: the point estimate, or the mean of the samples; clipped to [0, 1].
+        image: the restoration: the point estimate, or the mean of the samples; clipped to [0, 1].
         samples: [S, C, H, W] in [0, 1], clipped; None where a point estimate was asked for.
-        degraded: the degraded picture as it is seen, [C, H, W].
-        truth: the clean picture of a simulation.
-        record: everything needed to repeat it, and what it cost: what the JSON file beside the picture holds.
+        degraded: the degraded image as it is seen, [C, H, W].
+        truth: the clean image of a simulation.
+        record: everything needed to repeat it, and what it cost: what the JSON file beside the image holds.
         result: the solver's own result (three channels, not clipped).
         kernel: the blur that was found, [size, size], where it was looked for.
     """
 
-    picture: Picture
+    image: Image
     samples: Tensor | None
     degraded: Tensor
     truth: Tensor | None
@@ -56,14 +56,14 @@ class Restoration:
         return None if self.samples is None or len(self.samples) < 2 else self.samples.std(0)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> list[Path]:
-        """Write the picture and, beside it, the comparison, the record, and samples with their deviation.
+        """Write the image and, beside it, the comparison, the record, and samples with their deviation.
 
         Args:
-            path: of the picture; its ending decides the format. The other files take its name and add to it.
+            path: of the image; its ending decides the format. The other files take its name and add to it.
             overwrite: whether files that exist may be replaced.
 
         Raises:
-            InputError: a file exists, the folder does not, or the format cannot hold the picture; nothing is written.
+            InputError: a file exists, the folder does not, or the format cannot hold the image; nothing is written.
         """
         from invsolve.restoration.outputs import save
 
@@ -76,24 +76,24 @@ def restore(
     """Restore a photograph.
 
     Args:
-        image: the degraded picture: a file, a `Picture`, a tensor [C, H, W] in [0, 1] or an array [H, W, C]
+        image: the degraded image: a file, an `Image`, a tensor [C, H, W] in [0, 1] or an array [H, W, C]
             (with `simulate`: a clean one, which is degraded first).
         task: "denoise", "superres", "inpaint", "deblur" or "blind-deblur".
         callbacks: called after every step of the solver.
         options: any of the following.
             factor: of super-resolution, an integer of at least 2 (4).
-            mask: what is missing is white, of the picture's size; by default what is transparent in the picture.
-            kernel: what a point of light became by the blur: a picture, a .npy or text file, or an array.
+            mask: what is missing is white, of the image's size; by default what is transparent in the image.
+            kernel: what a point of light became by the blur: an image, a .npy or text file, or an array.
             blur_sigma: or the blur is a Gaussian of this standard deviation in pixels.
             kernel_size: side in pixels of the kernel that blind deblurring looks for, odd (33, or what fits).
-            noise: standard deviation of the noise in [0, 1] units, or "auto": estimated from the picture.
+            noise: standard deviation of the noise in [0, 1] units, or "auto": estimated from the image.
             prior: a name of `invsolve.priors.PRIORS`, or a Prior ("natural").
             solver: a name of `invsolve.solvers.SOLVERS`, or a Solver; the best of the preset table if not given.
             settings: hyper-parameters of the solver that replace those of the preset table.
             samples: draw so many posterior samples and return their mean; a point estimate if not given.
             seed: of everything random (0).
             device: "cpu", "cuda", ..., or "auto".
-            simulate: degrade a clean picture first, and report PSNR and SSIM against it.
+            simulate: degrade a clean image first, and report PSNR and SSIM against it.
             memory: GiB that may be used; half of the machine's by default.
             tile: side in pixels of the network's tiles; chosen from `memory` by default.
             checkpoint: a file from which an interrupted run goes on.
@@ -114,7 +114,7 @@ def restore(
 
 
 def run(job: Job, prior: Prior | None = None, *, callbacks: Sequence[Callable[[Progress], None]] = ()) -> Restoration:
-    """Restore a prepared picture.
+    """Restore a prepared image.
 
     Args:
         job: see `prepare`.
@@ -172,19 +172,19 @@ def _restoration(job: Job, prior: Prior, result: Result) -> Restoration:
     record = make_record(job, prior, result, _misfits(job, drawn))
     drawn = job.task.visible(drawn, job.measured).clamp(0, 1)
     estimate = drawn.mean(0)
-    alpha = None if job.picture.alpha is None else job.task.opacity(_measured(job.picture.alpha, job))
-    picture = Picture(estimate, alpha, job.picture.depth, job.picture.format, job.picture.icc)
+    alpha = None if job.image.alpha is None else job.task.opacity(_measured(job.image.alpha, job))
+    image = Image(estimate, alpha, job.image.depth, job.image.format, job.image.icc)
     if job.truth is not None:
         name, baseline = job.task.baseline(job.y)
         restored = score(*job.task.aligned(estimate, job.truth))
         record["scores"] = {"restored": restored, name: score(*job.task.aligned(baseline, job.truth))}
     samples = None if job.options.samples is None else drawn
     kernel = job.task.kernel if isinstance(job.task, BlindDeblur) else None
-    return Restoration(picture, samples, job.task.shown(job.y), job.truth, record, result, kernel)
+    return Restoration(image, samples, job.task.shown(job.y), job.truth, record, result, kernel)
 
 
 def _measured(alpha: Tensor, job: Job) -> Tensor:
-    """The opacity of the measurement: that of a simulation's clean picture is cropped and made smaller with it."""
+    """The opacity of the measurement: that of a simulation's clean image is cropped and made smaller with it."""
     if job.truth is None:
         return alpha
     shown = job.task.degrade(alpha)[1]

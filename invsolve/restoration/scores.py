@@ -12,11 +12,11 @@ from invsolve.metrics.fidelity import psnr, ssim
 __all__ = ["score"]
 
 
-def score(picture: Tensor, truth: Tensor) -> dict[str, float | None]:
-    """PSNR in dB and SSIM of pictures [C, H, W] clipped to [0, 1], as `invsolve.metrics` computes them.
+def score(image: Tensor, truth: Tensor) -> dict[str, float | None]:
+    """PSNR in dB and SSIM of images [C, H, W] clipped to [0, 1], as `invsolve.metrics` computes them.
 
-    SSIM is None for pictures smaller than its window.
+    SSIM is None for images smaller than its window.
     """
-    case = Case(picture.clamp(0, 1), truth.clamp(0, 1))
+    case = Case(image.clamp(0, 1), truth.clamp(0, 1))
     similarity = ssim()(case)
     return {"psnr": psnr()(case), "ssim": None if math.isnan(similarity) else similarity}

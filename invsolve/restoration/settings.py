@@ -60,7 +60,7 @@ def build(name: str, prior: str, task: str, changes: Mapping[str, Any], quality:
 
     kind = SOLVERS[name]
     if not kind.needs.cost:
-        raise InputError(f"{name} does not look at the degraded picture: choose another solver")
+        raise InputError(f"{name} does not look at the degraded image: choose another solver")
     if quality not in offered(name, task):
         raise InputError(f"{name} has no settings of the quality {quality!r} for {task}: give --set, or leave it away")
     own = qualities().get(quality, {}).get(task, {}).get(name, {})

@@ -47,7 +47,7 @@ class DDRM(PathSolver):
         0 < s sig_s < sigma_y  c = c0 + sqrt(1 - eta^2) sig_s (y_ - s c0) / sigma_y + eta sig_s z
         s sig_s >= sigma_y     c = (1 - eta_b) c0 + eta_b y_ / s + sqrt(sig_s^2 - eta_b^2 sigma_y^2 / s^2) z
 
-    One noise picture a step, turned by V^T, serves the disjoint sets of coefficients. One forward a step, no gradient.
+    One noise image a step, turned by V^T, serves the disjoint sets of coefficients. One forward a step, no gradient.
     Were x0 known, x_s would have the law N(alpha_s x0, sigma_s^2 I) at every step; with a real denoiser the samples are
     not calibrated: measured directions end with too little spread, and eta > 0 narrows the unmeasured ones too.
 

@@ -42,8 +42,8 @@ class Guidance(ScaledPath):
     Args:
         scale: the rule for lambda, see `invsolve.solvers.steps.scales`.
         at: where the cost is taken: "x0hat" Phi(x0(x_t)), through the network's Jacobian; "xt" Phi(x_t), the noisy
-            state taken for a picture (published for rewards); "noisy" the cost's own -log p(y | x_t), for classifiers
-            trained on noisy pictures.
+            state taken for an image (published for rewards); "noisy" the cost's own -log p(y | x_t), for classifiers
+            trained on noisy images.
         sampler: see above.
         n_steps: network calls.
         eta: DDIM's noise.

@@ -41,7 +41,7 @@ class NDTM(ScaledPath):
     For costs other than Gaussian likelihoods w_T multiplies the energy. The first guided call, at u = 0, is also the
     unguided one, so a step costs n_inner + 1 forwards and n_inner input-gradients (the official code makes
     n_inner + 3 forwards and differentiates the weights as well). The results minimise a cost at every step: they are
-    good pictures, not calibrated posterior samples.
+    good images, not calibrated posterior samples.
 
     Args:
         n_steps: diffusion steps.

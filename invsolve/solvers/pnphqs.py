@@ -34,8 +34,8 @@ class PnPHQS(Solver):
         lam: weight of the prior (lambda).
         sigma_start: first denoising level, in the prior's units (twice those of [0, 1] for a [-1, 1] prior).
         sigma_end: last one; the measurement's own noise level where None.
-        turns: turn and mirror the picture before each denoising, by another of the eight ways every time, and back
-            after it: evens out what a network prefers in one direction. Pictures [C, H, W] only.
+        turns: turn and mirror the image before each denoising, by another of the eight ways every time, and back
+            after it: evens out what a network prefers in one direction. Images [C, H, W] only.
     """
 
     n_steps: int = 16

@@ -42,7 +42,7 @@ class REDdiff(PathSolver):
         sigma_x0: standard deviation about mu.
         weighting: w = r, sqrt(r), r^2, log(1 + r), min(r, 1) or 1, with r = sigma_t / alpha_t.
         t_start: time of the first call.
-        start: the first mu, "guided" (A^+ y, as published) or "random" (standard normal, where no picture follows from
+        start: the first mu, "guided" (A^+ y, as published) or "random" (standard normal, where no image follows from
             the measurement).
         times: a falling grid of one's own instead of n_steps and t_start.
         blind: unknown operator parameters make one Adam update of their own a step, "joint" with mu's or "alternating"

@@ -1,4 +1,4 @@
-"""The tasks: how each degrades a picture, and what one has without the library."""
+"""The tasks: how each degrades an image, and what one has without the library."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Size = tuple[int, int]
 MAX_BLUR = 50
 
 MAX_SHIFT = 4
-"""Whole pixels by which a blindly restored picture may lie beside the truth."""
+"""Whole pixels by which a blindly restored image may lie beside the truth."""
 
 
 class Task(ABC):
-    """What was done to a picture. Sizes are (height, width); pictures [C, H, W] in [0, 1].
+    """What was done to an image. Sizes are (height, width); images [C, H, W] in [0, 1].
 
-    The solver's picture, which the operator degrades, may be larger than the restored one: see `visible`.
+    The solver's image, which the operator degrades, may be larger than the restored one: see `visible`.
     """
 
     name: ClassVar[str]
@@ -54,19 +54,19 @@ class Task(ABC):
         """What one has without the library, [C, *restored size], and its name."""
 
     def restored_size(self, size: Size) -> Size:
-        """The size of the restored picture of a degraded one of `size`."""
+        """The size of the restored image of a degraded one of `size`."""
         return size
 
     def measured_size(self, size: Size) -> Size:
-        """The size of the measurement that a simulation makes of a clean picture of `size`."""
+        """The size of the measurement that a simulation makes of a clean image of `size`."""
         return size
 
     def visible(self, x: Tensor, size: Size) -> Tensor:
-        """The restored picture [..., *restored size] in the solver's one, for a measurement of `size`."""
+        """The restored image [..., *restored size] in the solver's one, for a measurement of `size`."""
         return x
 
     def degrade(self, clean: Tensor) -> tuple[Tensor, Tensor]:
-        """The measurement of a clean picture, still without noise, and the part of the picture that it shows."""
+        """The measurement of a clean image, still without noise, and the part of the image that it shows."""
         size = self.measured_size((clean.shape[1], clean.shape[2]))
         operator = self.operator(len(clean), size)
         _, height, width = operator.in_shape
@@ -75,7 +75,7 @@ class Task(ABC):
         return operator(scene[None])[0], self.visible(scene, size)
 
     def shown(self, y: Tensor) -> Tensor:
-        """The degraded picture as it is seen, [C, *restored size]."""
+        """The degraded image as it is seen, [C, *restored size]."""
         return y
 
     def known(self, y: Tensor) -> Tensor | None:
@@ -83,7 +83,7 @@ class Task(ABC):
         return None
 
     def opacity(self, alpha: Tensor) -> Tensor | None:
-        """The restored picture's opacity [1, H, W] for that of the degraded one."""
+        """The restored image's opacity [1, H, W] for that of the degraded one."""
         return alpha
 
     def identified(self, y: Tensor, sigma: float, prior: Prior | None) -> Self:
@@ -91,7 +91,7 @@ class Task(ABC):
         return self
 
     def aligned(self, restored: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-        """What is compared with the truth of a simulation: the whole picture, unless its place is ambiguous."""
+        """What is compared with the truth of a simulation: the whole image, unless its place is ambiguous."""
         return restored, truth
 
 
@@ -116,7 +116,7 @@ class Superres(Task):
     """y = x made smaller by bicubic interpolation, + noise.
 
     Args:
-        factor: by which the picture was made smaller, 2 or more.
+        factor: by which the image was made smaller, 2 or more.
     """
 
     factor: int = 4
@@ -155,7 +155,7 @@ class Superres(Task):
 
     def _fits(self, size: Size) -> None:
         if self.factor > min(size):
-            raise InputError(f"a factor of {self.factor} is larger than the picture of {size[1]} x {size[0]} pixels")
+            raise InputError(f"a factor of {self.factor} is larger than the image of {size[1]} x {size[0]} pixels")
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +164,7 @@ class Inpaint(Task):
 
     Args:
         missing: bool [H, W].
-        own: the picture's own transparency says what is missing, so that the restored one is opaque.
+        own: the image's own transparency says what is missing, so that the restored one is opaque.
     """
 
     missing: Tensor
@@ -200,7 +200,7 @@ class Inpaint(Task):
 
 @dataclass(frozen=True, eq=False)
 class Deblur(Task):
-    """y = x blurred, + noise, where x is a scene that is larger than the picture: see `ObservedBlur`.
+    """y = x blurred, + noise, where x is a scene that is larger than the image: see `ObservedBlur`.
 
     Args:
         kernel: what a point became, [h, w], sums to one.
@@ -228,7 +228,7 @@ class Deblur(Task):
 
         if any(k > s for k, s in zip(self.kernel.shape, size, strict=True)):
             raise InputError(
-                f"the blur of {self.kernel.shape[1]} x {self.kernel.shape[0]} pixels is larger than the picture of "
+                f"the blur of {self.kernel.shape[1]} x {self.kernel.shape[0]} pixels is larger than the image of "
                 f"{size[1]} x {size[0]}"
             )
         return ObservedBlur((channels, *size), self.kernel)
@@ -248,8 +248,8 @@ class Deblur(Task):
 class BlindDeblur(Deblur):
     """`Deblur` by a kernel that is not known: `kernel` is a flat stand-in until it has been estimated.
 
-    A kernel and a picture can move against each other without a trace in the measurement: the kernel's centre of mass
-    is put into its middle, and a simulation's picture is compared with the truth at the best shift by whole pixels.
+    A kernel and an image can move against each other without a trace in the measurement: the kernel's centre of mass
+    is put into its middle, and a simulation's image is compared with the truth at the best shift by whole pixels.
 
     Args:
         kernel: [size, size].
@@ -293,6 +293,6 @@ TASKS: Mapping[str, type[Task]] = {task.name: task for task in (Denoise, Superre
 """The tasks by name."""
 
 
-def resized(picture: Tensor, size: Size) -> Tensor:
+def resized(image: Tensor, size: Size) -> Tensor:
     """Bicubic interpolation with Keys' kernel, a = -0.5 (what `antialias` selects; nothing is smoothed upwards)."""
-    return F.interpolate(picture[None], size=size, mode="bicubic", align_corners=False, antialias=True)[0]
+    return F.interpolate(image[None], size=size, mode="bicubic", align_corners=False, antialias=True)[0]

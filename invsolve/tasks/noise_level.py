@@ -1,4 +1,4 @@
-"""The noise level of a picture, estimated from the picture alone."""
+"""The noise level of an image, estimated from the image alone."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ MIN_PATCHES = 8 * PATCH * PATCH
 BLOCK = 32
 
 QUANTISATION = 1 / 255 / 12**0.5
-"""Standard deviation of rounding to 8 bits: no 8 bit picture has less noise."""
+"""Standard deviation of rounding to 8 bits: no 8 bit image has less noise."""
 
 
-def estimate_sigma(picture: Tensor, known: Tensor | None = None) -> float:
-    """The standard deviation of white noise in a picture.
+def estimate_sigma(image: Tensor, known: Tensor | None = None) -> float:
+    """The standard deviation of white noise in an image.
 
     Patches of 8 x 8 pixels of a photograph fill a low-dimensional subspace, so the smallest eigenvalues of their
     covariance are the noise's: eigenvalues are dropped from the top until the mean of the rest is their median (Chen,
     Zhu and Heng 2015, "An efficient statistical method for image noise level estimation", ICCV). Clipped patches are
     left out. Where a mask leaves too few whole patches, second differences along rows and columns are used instead, in
-    the smoothest fifth of the picture's blocks; texture makes that estimate somewhat too large.
+    the smoothest fifth of the image's blocks; texture makes that estimate somewhat too large.
 
     Args:
-        picture: [C, H, W] in [0, 1].
+        image: [C, H, W] in [0, 1].
         known: bool [H, W]: pixels that count; all of them if not given.
 
     Raises:
-        InputError: the picture is too small to tell.
+        InputError: the image is too small to tell.
     """
     if known is None:
-        known = torch.ones(picture.shape[-2:], dtype=torch.bool)
-    patches = _patches(picture.double(), known)
+        known = torch.ones(image.shape[-2:], dtype=torch.bool)
+    patches = _patches(image.double(), known)
     if len(patches) >= MIN_PATCHES:
         return _smallest_eigenvalues(patches)
-    return _second_differences(picture.double(), known)
+    return _second_differences(image.double(), known)
 
 
-def _patches(picture: Tensor, known: Tensor) -> Tensor:
+def _patches(image: Tensor, known: Tensor) -> Tensor:
     """Whole, unclipped patches [n, C * 64], on a regular grid if there are very many."""
-    channels, height, width = picture.shape
+    channels, height, width = image.shape
     if min(height, width) < PATCH:
-        return picture.new_zeros(0, channels * PATCH * PATCH)
+        return image.new_zeros(0, channels * PATCH * PATCH)
     stride = max(1, int((height * width / MAX_PATCHES) ** 0.5))
-    clipped = ((picture <= 0) | (picture >= 1)).any(0)
-    views = picture.unfold(1, PATCH, stride).unfold(2, PATCH, stride).permute(1, 2, 0, 3, 4)
+    clipped = ((image <= 0) | (image >= 1)).any(0)
+    views = image.unfold(1, PATCH, stride).unfold(2, PATCH, stride).permute(1, 2, 0, 3, 4)
     masks = torch.stack([known, known & ~clipped]).unfold(1, PATCH, stride).unfold(2, PATCH, stride)
     whole, unclipped = masks.flatten(3).all(3)
     use = unclipped if int(unclipped.sum()) >= MIN_PATCHES * channels else whole
@@ -66,10 +66,10 @@ def _smallest_eigenvalues(patches: Tensor) -> float:
     return float(values[0].sqrt())
 
 
-def _second_differences(picture: Tensor, known: Tensor) -> float:
+def _second_differences(image: Tensor, known: Tensor) -> float:
     """The 20 % quantile over blocks of the median absolute second difference, scaled to a standard deviation."""
     levels = []
-    for values, mask in ((picture, known), (picture.mT, known.T)):
+    for values, mask in ((image, known), (image.mT, known.T)):
         whole = mask[:, :-2] & mask[:, 1:-1] & mask[:, 2:]
         difference = (values[..., :-2] - 2 * values[..., 1:-1] + values[..., 2:]).abs()
         for top in range(0, whole.shape[0], BLOCK):
@@ -79,5 +79,5 @@ def _second_differences(picture: Tensor, known: Tensor) -> float:
                 if chosen.shape[1] >= BLOCK:
                     levels.append(chosen.median())
     if not levels:
-        raise InputError("the picture is too small to estimate its noise: give it with --noise, for example 0.01")
+        raise InputError("the image is too small to estimate its noise: give it with --noise, for example 0.01")
     return float(torch.stack(levels).quantile(0.2)) / 0.6745 / 6**0.5

@@ -1,4 +1,4 @@
-"""Blur as a camera makes it: what lies beyond the picture's border has been blurred into it, and is unknown."""
+"""Blur as a camera makes it: what lies beyond the image's border has been blurred into it, and is unknown."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ START = 1e-2
 
 
 class ObservedBlur(LinearOperator):
-    """y = M C x: a blur of a scene that is larger than the picture, of which the picture's part is seen.
+    """y = M C x: a blur of a scene that is larger than the image, of which the image's part is seen.
 
-    No border has to be invented, as mirroring or repeating the picture does: the scene beyond it is estimated along
+    No border has to be invented, as mirroring or repeating the image does: the scene beyond it is estimated along
     (Almeida and Figueiredo 2013, "Deconvolving images with unknown boundaries using the alternating direction method
     of multipliers", IEEE Trans. Image Process.). C is circular on the scene's grid, whose wrap-around is never seen.
     Solves are by conjugate gradients, preconditioned by the closed form of C alone, to about 0.001 of the solution.
 
     Args:
-        out_shape: (C, H, W) of the picture.
+        out_shape: (C, H, W) of the image.
         kernel: what a point becomes, [h, w], sums to one.
 
     Attributes:
         in_shape: of the scene.
-        window: rows and columns of the scene that the picture shows.
+        window: rows and columns of the scene that the image shows.
     """
 
     def __init__(self, out_shape: Shape, kernel: Tensor) -> None:

@@ -18,9 +18,9 @@ BEYOND = (
     "solvers' estimates lie a little outside [0, 1], where roots, logarithms and powers of negative numbers are NaN: "
     "clamp them first"
 )
-SCALE = "pictures are [0, 1]; values this large look like 0 to 255: scale the output"
-BYTES = "it hardly sees a picture in [0, 1]: does it expect 0 to 255?"
-SIGNED = "black is -1 to this operator, but pictures are [0, 1]: does it expect or return [-1, 1]?"
+SCALE = "images are [0, 1]; values this large look like 0 to 255: scale the output"
+BYTES = "it hardly sees an image in [0, 1]: does it expect 0 to 255?"
+SIGNED = "black is -1 to this operator, but images are [0, 1]: does it expect or return [-1, 1]?"
 DEVICE = "a constant stays on the CPU: keep it in `Constants` and use `constants.get(name, x)`, or .to(x.device)"
 SMALLEST = "`pinv` gives a solution, but not the smallest: leave it out to have it derived"
 CLIPPED = (
@@ -56,7 +56,7 @@ def of_precision(expected: torch.dtype, got: torch.dtype) -> str:
 
 def of_values(span: tuple[float, float]) -> str:
     """Why values are not finite."""
-    return f"NaN or infinity for pictures in [{span[0]:g}, {span[1]:g}]: a root, a logarithm or a division by 0?"
+    return f"NaN or infinity for images in [{span[0]:g}, {span[1]:g}]: a root, a logarithm or a division by 0?"
 
 
 def of_gradient(error: Exception) -> str:
@@ -64,7 +64,7 @@ def of_gradient(error: Exception) -> str:
     text = str(error)
     if "does not require grad" in text or "numpy()" in text or "appears to not have been used" in text:
         return (
-            "no gradient reaches the picture: a step leaves torch (numpy, an integer conversion, detach, .data, "
+            "no gradient reaches the image: a step leaves torch (numpy, an integer conversion, detach, .data, "
             "no_grad); write it in torch, or give `vjp`, or let gradients pass straight through (surrogate_gradient)"
         )
     return of_error(error)

@@ -38,7 +38,7 @@ def check_operator(
     high: float = 1.0,
     skip: Collection[str] = (),
 ) -> Report:
-    """Check what every solver relies on, on random pictures; each failure says what is likely to be wrong.
+    """Check what every solver relies on, on random images; each failure says what is likely to be wrong.
 
     All operators: output shape and precision, a refusal of wrong shapes, the same output for the same input, samples
     that do not see each other, an input that is left alone, finite values on and a little beyond [0, 1], signs of
@@ -52,7 +52,7 @@ def check_operator(
         batch: samples in a batch, at least 2.
         dtype: precision; float64 is sharpest, float32 is what most solvers run in.
         theta: the unknown parameters that the operator needs, [batch, ...] each.
-        seed: of the random pictures, drawn uniformly from [`low`, `high`].
+        seed: of the random images, drawn uniformly from [`low`, `high`].
         tol: relative error allowed; 1e-9 in float64 and 1e-4 in float32 if not given.
         solve_tol: the same for `pinv` and `solve_normal`, which may be iterative; 1e-3 in float64 and 1e-2 in float32
             if not given.

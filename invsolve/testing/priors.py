@@ -1,11 +1,11 @@
 """Conformance of priors: `check_prior(my_prior).raise_if_failed()`, or `invsolve priors check PRIOR`.
 
-A wrongly declared prior still runs. It shows by two numbers at each noise level, from real pictures x0 and noise n:
+A wrongly declared prior still runs. It shows by two numbers at each noise level, from real images x0 and noise n:
 
     measured error    |D(x_t) - x0|^2 against (sigma / alpha)^2 |n|^2
     slope             <n, e> / <e, e>,    e = (x_t - alpha D(x_t)) / sigma
 
-The second is 1 for the network that was trained on such pictures, whatever they are, because E[n | x_t] is orthogonal
+The second is 1 for the network that was trained on such images, whatever they are, because E[n | x_t] is orthogonal
 to its own error; then the error predicted from the network's output alone, (sigma / alpha)^2 (|n|^2 - |e|^2), is the
 measured one. Where another reading of the same network (range, parametrisation, schedule, index) does plainly better,
 it is named.
@@ -25,7 +25,7 @@ from invsolve.core.prior import Prior
 from invsolve.core.schedule import DDPMSchedule
 from invsolve.priors.conditional import ConditionalPrior
 from invsolve.priors.networks.execution import Network, Speed
-from invsolve.testing.images import natural_pictures
+from invsolve.testing.images import natural_images
 from invsolve.testing.readings import network_of, readings, reread
 from invsolve.testing.report import Report
 
@@ -55,14 +55,14 @@ class _Reading:
 
 @torch.no_grad()
 def check_prior(
-    prior: Prior, pictures: Tensor | None = None, *, label: Any = None, half: bool = True, seed: int = 0
+    prior: Prior, images: Tensor | None = None, *, label: Any = None, half: bool = True, seed: int = 0
 ) -> Report:
     """Check that a prior is what it is declared to be, and keeps what solvers rely on.
 
     Args:
         prior: what is checked.
-        pictures: [N, C, H, W] in [0, 1] like those it was trained on; photographs of the package if None.
-        label: the class of these pictures, for a class-conditional prior; 0 if None.
+        images: [N, C, H, W] in [0, 1] like those it was trained on; photographs of the package if None.
+        label: the class of these images, for a class-conditional prior; 0 if None.
         half: whether bfloat16 and float16 are tried.
         seed: of the noise.
 
@@ -73,7 +73,7 @@ def check_prior(
     labelled = _labels(prior, report)
     if labelled is not None and not prior.items:
         prior = prior.given(label=0 if label is None else label)
-    x0 = _clean(prior, natural_pictures(prior) if pictures is None else pictures)
+    x0 = _clean(prior, natural_images(prior) if images is None else images)
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(x0)
     if not _runs(prior, x0, noise, report):
         return report
@@ -84,9 +84,9 @@ def check_prior(
     return report
 
 
-def _clean(prior: Prior, pictures: Tensor) -> Tensor:
+def _clean(prior: Prior, images: Tensor) -> Tensor:
     low, high = prior.value_range
-    x = pictures.to(device=prior.device, dtype=prior.dtype) * (high - low) + low
+    x = images.to(device=prior.device, dtype=prior.dtype) * (high - low) + low
     return prior.encode(x)
 
 
@@ -172,7 +172,7 @@ def _declaration(prior: Prior, x0: Tensor, noise: Tensor, report: Report) -> Non
         times = [*((k + 1) / prior.schedule.n_times for k in (1, 2)), *times]
     declared = _measure(prior, x0, noise, times)
     cause = _cause(prior, x0, noise, times, declared)
-    detail = cause or "no single mistake explains it: give pictures of the kind it was trained on"
+    detail = cause or "no single mistake explains it: give images of the kind it was trained on"
     broad = _Reading(declared.error, declared.slopes[-len(LEVELS) :], declared.left)
     report.error("share of the noise that is left", declared.left, REMOVED, detail if declared.left > REMOVED else "")
     report.error("measured error as predicted", broad.worst, SLOPE, detail if broad.worst > SLOPE else "")
@@ -195,7 +195,7 @@ def _cause(prior: Prior, x0: Tensor, noise: Tensor, times: list[float], declared
         except (RuntimeError, ValueError, IndexError):
             continue  # the network does not even take such a condition
         if reading.error > math.log(REMOVED):
-            continue  # it does not denoise these pictures either, so it explains nothing
+            continue  # it does not denoise these images either, so it explains nothing
         gain = declared.error - reading.error
         straighter = declared.worst > CROOKED and reading.worst < 0.5 * declared.worst and gain > -0.02
         if gain > PLAINLY or straighter:

@@ -12,13 +12,13 @@ __all__ = ["textures", "white"]
 
 
 def textures(*, side: int = 12, length: float = 2.0, std: float = 0.15) -> GaussianPrior:
-    """A Gaussian law of [3, side, side] pictures about mid-grey in [-1, 1] units, on the DDPM table.
+    """A Gaussian law of [3, side, side] images about mid-grey in [-1, 1] units, on the DDPM table.
 
     cov = (2 std)^2 C (x) exp(-|i - j|^2 / (2 length^2)) with colours correlated by 0.7: its denoiser and its posteriors
     are exact, so that any miscalibration is the solver's.
 
     Args:
-        side: of the pictures.
+        side: of the images.
         length: of the correlation, in pixels.
         std: of a pixel in [0, 1] units.
     """
@@ -30,7 +30,7 @@ def textures(*, side: int = 12, length: float = 2.0, std: float = 0.15) -> Gauss
 
 
 class _Shrink(nn.Module):
-    """E[x0 | x0 + sigma n] for pixels from N(0, std^2): a multiple of the noisy picture."""
+    """E[x0 | x0 + sigma n] for pixels from N(0, std^2): a multiple of the noisy image."""
 
     def __init__(self, std: float) -> None:
         super().__init__()

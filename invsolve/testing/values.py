@@ -1,4 +1,4 @@
-"""The part of operators' conformance that looks at values: pictures are [0, 1], and estimates lie a little outside."""
+"""The part of operators' conformance that looks at values: images are [0, 1], and estimates lie a little outside."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["check_values", "finite"]
 BEYOND = 0.2
 """How far outside [0, 1] solvers' estimates may lie."""
 LARGE = 20.0
-"""No picture in [0, 1] units holds larger values."""
+"""No image in [0, 1] units holds larger values."""
 FAINT = 0.01
-"""By how much the measurements of two pictures differ at least."""
+"""By how much the measurements of two images differ at least."""
 
 
 def finite(y: Tensor) -> bool:
@@ -25,7 +25,7 @@ def finite(y: Tensor) -> bool:
 
 
 def check_values(probe: Any) -> None:
-    """Finite values on the pictures' range and a little beyond it, and signs of another range."""
+    """Finite values on the images' range and a little beyond it, and signs of another range."""
     report, operator, x, y = probe.report, probe.operator, probe.x, probe.y
     report.fact("finite output", finite(y), diagnoses.of_values(probe.span))
     low, high = probe.span[0] - BEYOND, probe.span[1] + BEYOND
@@ -34,13 +34,13 @@ def check_values(probe: Any) -> None:
     report.fact("finite beyond [0, 1]", _survives(probe, wide), diagnoses.BEYOND)
     if y.is_complex():
         return
-    report.fact("takes pictures in [0, 1]", not _takes_signed(probe), diagnoses.SIGNED)
+    report.fact("takes images in [0, 1]", not _takes_signed(probe), diagnoses.SIGNED)
     if operator.in_shape != operator.out_shape:
         return
-    report.fact("values of a picture", float(y.abs().max()) <= LARGE, diagnoses.SCALE)
+    report.fact("values of an image", float(y.abs().max()) <= LARGE, diagnoses.SCALE)
     shades = [probe.apply(torch.full_like(x, v)) for v in (0.1, 0.3, 0.7, 0.9)]
     change = float(torch.maximum((y - y.roll(1, 0)).abs().max(), (shades[-1] - shades[0]).abs().max()))
-    report.fact("sees the picture", change == 0 or change >= FAINT, diagnoses.BYTES)
+    report.fact("sees the image", change == 0 or change >= FAINT, diagnoses.BYTES)
     dead = [torch.equal(a, b) and float(a.abs().sum()) > 0 for a, b in zip(shades, shades[1:], strict=False)]
     report.fact("sees all of [0, 1]", not any(dead), diagnoses.CLIPPED)
 

@@ -1,4 +1,4 @@
-"""Train a time-conditional classifier of noisy pictures whose gradient can be trusted.
+"""Train a time-conditional classifier of noisy images whose gradient can be trusted.
 
     loss = CE(q(y | x_t), y)
          + w_grad E sigma^2 |grad_x log q(y | x_t)|^2                          gradient penalty
@@ -6,7 +6,7 @@
 
 x_t = x0 + sigma n, log sigma uniform. A small cross-entropy alone says nothing about the gradient: it takes smoothness
 (Banerjee, Sahu, Wu 2026, arXiv 2601.21200). The third term regresses on the guidance itself (Chao et al. 2022, arXiv
-2203.14206) and needs a denoiser of the same pictures.
+2203.14206) and needs a denoiser of the same images.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ClassifierTraining:
         steps, batch, learning_rate: of AdamW; the rate falls to zero along a half cosine.
         gradient_penalty: w_grad.
         score_matching: w_dlsm; needs `prior`.
-        prior: a weight file of `train denoiser --labels` on the same pictures.
+        prior: a weight file of `train denoiser --labels` on the same images.
         label_smoothing: share of the label spread over all classes, in [0, 1).
         weight_decay: decoupled.
         sigma: smallest and largest noise level, in [-1, 1] units.
@@ -104,15 +104,15 @@ def train_classifier(config: ClassifierTraining) -> NoisyClassifier:
     """Train, and write the weights once the run has ended.
 
     Raises:
-        ValueError: unusable pictures, or `out` exists and is not to be overwritten.
+        ValueError: unusable images, or `out` exists and is not to be overwritten.
     """
     if config.out.exists() and not config.overwrite:
         raise InputError(f"{config.out} exists: name another file or use --overwrite")
     train, held = read_labelled(config.images).split(0.1)
     denoiser = None if config.prior is None else load_denoiser(config.prior, build=LabelledDenoiser)
-    shape = train.pictures.shape
+    shape = train.images.shape
     if shape[2] != shape[3]:
-        raise InputError(f"a classifier is trained on square pictures, got {shape[2]} x {shape[3]}")
+        raise InputError(f"a classifier is trained on square images, got {shape[2]} x {shape[3]}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         classifier = NoisyClassifier(ClassifierConfig(len(train.classes), shape[1], shape[2], config.width))
@@ -138,12 +138,12 @@ def train_classifier(config: ClassifierTraining) -> NoisyClassifier:
 
 
 def _batch(data: LabelledSet, config: ClassifierTraining, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pictures, labels, noise levels and noise: a function of (seed, step)."""
+    """Images, labels, noise levels and noise: a function of (seed, step)."""
     rng = np.random.default_rng((config.seed, step))
     pick = torch.from_numpy(rng.integers(len(data.labels), size=config.batch))
     low, high = (math.log(v) for v in config.sigma)
     level = low + (high - low) * (np.arange(config.batch) + rng.random(config.batch)) / config.batch
-    x0 = data.pictures[pick]
+    x0 = data.images[pick]
     noise = torch.from_numpy(rng.standard_normal(tuple(x0.shape), dtype=np.float32))
     return x0, data.labels[pick], torch.from_numpy(np.exp(level).astype(np.float32)), noise
 
@@ -151,9 +151,9 @@ def _batch(data: LabelledSet, config: ClassifierTraining, step: int) -> tuple[Te
 @torch.no_grad()
 def _accuracy(classifier: NoisyClassifier, data: LabelledSet, config: ClassifierTraining) -> dict[float, float]:
     generator = torch.Generator().manual_seed(config.seed)
-    noise = torch.randn(data.pictures.shape, generator=generator)
+    noise = torch.randn(data.images.shape, generator=generator)
     found = {}
     for sigma in (0.02, 0.5, 1.0, 2.0, 5.0):
-        guess = classifier(data.pictures + sigma * noise, torch.tensor(sigma)).argmax(1)
+        guess = classifier(data.images + sigma * noise, torch.tensor(sigma)).argmax(1)
         found[sigma] = float((guess == data.labels).double().mean())
     return found

@@ -23,49 +23,49 @@ _CELL = 16
 
 
 def find_images(directory: Path) -> list[Path]:
-    """Return the picture files below `directory`, sorted by name.
+    """Return the image files below `directory`, sorted by name.
 
     Raises:
-        ValueError: there is no such directory, or no picture in it.
+        ValueError: there is no such directory, or no image in it.
     """
     if not directory.is_dir():
-        raise ValueError(f"no directory {directory}: --images wants a folder of pictures")
+        raise ValueError(f"no directory {directory}: --images wants a folder of images")
     paths = sorted(p for p in directory.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
     if not paths:
-        raise ValueError(f"no pictures in {directory} (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
+        raise ValueError(f"no images in {directory} (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
     return paths
 
 
 def split_images(paths: list[Path], validation: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
-    """Split into training and validation pictures.
+    """Split into training and validation images.
 
     Args:
-        paths: all pictures, sorted.
-        validation: beginnings of the names of the pictures to hold out; where empty, every tenth picture is held out.
+        paths: all images, sorted.
+        validation: beginnings of the names of the images to hold out; where empty, every tenth image is held out.
 
     Raises:
-        ValueError: a name fits no picture, or one of the two sets would be empty.
+        ValueError: a name fits no image, or one of the two sets would be empty.
     """
     if validation:
         unknown = [v for v in validation if not any(p.name.startswith(v) for p in paths)]
         if unknown:
-            raise ValueError(f"no picture's name starts with {unknown}; check --validation")
+            raise ValueError(f"no image's name starts with {unknown}; check --validation")
         held = [p for p in paths if p.name.startswith(validation)]
     else:
         held = paths[4::10] or paths[-1:]
     train = [p for p in paths if p not in held]
     if not train:
         raise ValueError(
-            f"{len(paths)} pictures are too few: at least one for training and one for validation are needed"
+            f"{len(paths)} images are too few: at least one for training and one for validation are needed"
         )
     return train, held
 
 
 def read_image(path: Path, longest: int) -> NDArray[np.uint8]:
-    """Read a picture as RGB, `[H, W, 3]`, reduced by area averaging so that its longest side is at most `longest`.
+    """Read an image as RGB, `[H, W, 3]`, reduced by area averaging so that its longest side is at most `longest`.
 
     Raises:
-        ValueError: the file cannot be read as a picture.
+        ValueError: the file cannot be read as an image.
     """
     from PIL import Image, ImageOps
 
@@ -73,7 +73,7 @@ def read_image(path: Path, longest: int) -> NDArray[np.uint8]:
         with Image.open(path) as file:
             image = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"cannot read the picture {path}: {error}; repair or remove it") from error
+        raise ValueError(f"cannot read the image {path}: {error}; repair or remove it") from error
     return reduce_image(image, longest)
 
 
@@ -117,8 +117,8 @@ class PhotoSet:
     (`min(contrast, 24 grey levels) + 1.5`), then a crop that contains the cell.
 
     Args:
-        paths: the pictures to read.
-        min_side: pictures are not used at scales where their shortest side is below this many pixels.
+        paths: the images to read.
+        min_side: images are not used at scales where their shortest side is below this many pixels.
         scales: longest sides, see `SCALES`.
     """
 
@@ -140,11 +140,11 @@ class PhotoSet:
         levels = [_make_level(images) for images in by_scale.values() if images]
         if not levels:
             raise ValueError(
-                f"every picture is smaller than {self.min_side} pixels; choose a smaller --crop or larger pictures"
+                f"every image is smaller than {self.min_side} pixels; choose a smaller --crop or larger images"
             )
         object.__setattr__(self, "levels", levels)
         megapixels = sum(i.shape[0] * i.shape[1] for level in levels for i in level.images) / 1e6
-        logger.info("%d pictures at %d scales, %.0f megapixels", len(self.paths), len(levels), megapixels)
+        logger.info("%d images at %d scales, %.0f megapixels", len(self.paths), len(levels), megapixels)
 
     def draw(self, n: int, size: int, rng: np.random.Generator) -> tuple[Tensor, None]:
         """`crops`, which have no labels."""

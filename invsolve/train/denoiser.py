@@ -1,4 +1,4 @@
-"""Train a denoising prior from a folder of photographs, or of small pictures with labels.
+"""Train a denoising prior from a folder of photographs, or of small images with labels.
 
 The loss is the EDM loss `w(sigma) |F(c_in x; sigma) - (x0 - c_skip x) / c_out|^2` (arXiv:2206.00364, eq. 8) with
 weights that make every noise level count alike. All random draws of a step are a function of (seed, step), so an
@@ -44,7 +44,7 @@ class Trainer:
 
     Args:
         config: the settings.
-        photos: training pictures.
+        photos: training images.
         runtime: device and precision.
     """
 
@@ -145,14 +145,14 @@ def train_denoiser(config: DenoiserTraining) -> None:
     """Run a training to its planned end, or until SIGINT or SIGTERM, writing checkpoints on the way.
 
     Raises:
-        ValueError: no or unreadable pictures, or `out` exists and neither `resume` nor `overwrite` is set,
+        ValueError: no or unreadable images, or `out` exists and neither `resume` nor `overwrite` is set,
             or there is nothing to resume.
     """
     state = _starting_state(config)
     if state is not None:
         config = replace(config, network=DenoiserConfig.from_json(json.dumps(state["network"])))
     runtime = Runtime.detect(config.precision, compiled=config.compiled, workers=config.workers)
-    config, photos, validation = _pictures(config, runtime)
+    config, photos, validation = _images(config, runtime)
     trainer = Trainer(config, photos, runtime)
     if state is not None:
         trainer.load_state_dict(state)
@@ -160,17 +160,15 @@ def train_denoiser(config: DenoiserTraining) -> None:
         _loop(trainer, validation, log, stopped)
 
 
-def _pictures(
-    config: DenoiserTraining, runtime: Runtime
-) -> tuple[DenoiserTraining, PhotoSet | LabelledSet, Validation]:
-    """The settings that the pictures decide, the pictures to learn from and those held out."""
+def _images(config: DenoiserTraining, runtime: Runtime) -> tuple[DenoiserTraining, PhotoSet | LabelledSet, Validation]:
+    """The settings that the images decide, the images to learn from and those held out."""
     if config.labels:
         train, held = read_labelled(config.images).split(0.1)
-        channels, classes = train.pictures.shape[1], len(train.classes)
+        channels, classes = train.images.shape[1], len(train.classes)
         network = replace(config.network, image_channels=channels, classes=classes)
         law = NoiseLaw(wide=(-0.8, 1.6), wide_share=1.0)
-        logger.info("%d pictures of %d classes, %d held out", len(train.labels), classes, len(held.labels))
-        validation = Validation.of(held.pictures, runtime, np.random.default_rng(20240501), held.labels)
+        logger.info("%d images of %d classes, %d held out", len(train.labels), classes, len(held.labels))
+        validation = Validation.of(held.images, runtime, np.random.default_rng(20240501), held.labels)
         return replace(config, network=network, noise=law), train, validation
     train_paths, validation_paths = split_images(find_images(config.images), config.validation)
     logger.info("held out for validation: %s", ", ".join(p.name for p in validation_paths))

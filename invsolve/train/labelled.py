@@ -1,4 +1,4 @@
-"""Small pictures with class labels: a folder with one sub-folder a class."""
+"""Small images with class labels: a folder with one sub-folder a class."""
 
 from __future__ import annotations
 
@@ -16,59 +16,59 @@ __all__ = ["LabelledSet", "read_labelled"]
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """Whole pictures of one size in memory.
+    """Whole images of one size in memory.
 
     Args:
-        pictures: [M, C, H, W] in [-1, 1].
+        images: [M, C, H, W] in [-1, 1].
         labels: [M], from 0.
         classes: names of the classes, in the order of their labels.
         drop: share of the drawn labels replaced by the number of classes, which stands for no label.
     """
 
-    pictures: Tensor
+    images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
     drop: float = 0.15
 
     def draw(self, n: int, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """`n` pictures and their labels, some of them dropped: a function of the generator only."""
+        """`n` images and their labels, some of them dropped: a function of the generator only."""
         pick = torch.from_numpy(rng.integers(len(self.labels), size=n))
         dropped = torch.from_numpy(rng.random(n) < self.drop)
-        return self.pictures[pick], torch.where(dropped, len(self.classes), self.labels[pick])
+        return self.images[pick], torch.where(dropped, len(self.classes), self.labels[pick])
 
     def split(self, share: float, seed: int = 0) -> tuple[LabelledSet, LabelledSet]:
-        """The set without, and with only, a share of every class; at least one picture a class in each.
+        """The set without, and with only, a share of every class; at least one image a class in each.
 
         Raises:
-            ValueError: a class has a single picture.
+            ValueError: a class has a single image.
         """
         rng, held = np.random.default_rng(seed), torch.zeros(len(self.labels), dtype=torch.bool)
         for label, name in enumerate(self.classes):
             own = torch.nonzero(self.labels == label)[:, 0]
             if len(own) < 2:
-                raise ValueError(f"class {name} has a single picture: one for training and one to hold out are needed")
+                raise ValueError(f"class {name} has a single image: one for training and one to hold out are needed")
             count = min(max(1, round(share * len(own))), len(own) - 1)
             held[own[torch.from_numpy(rng.permutation(len(own))[:count])]] = True
         return self._part(~held), self._part(held)
 
     def _part(self, rows: Tensor) -> LabelledSet:
-        return LabelledSet(self.pictures[rows], self.labels[rows], self.classes, self.drop)
+        return LabelledSet(self.images[rows], self.labels[rows], self.classes, self.drop)
 
 
 def read_labelled(directory: Path) -> LabelledSet:
     """Read a folder with one sub-folder a class; labels follow the sorted names (as numbers where they are numbers).
 
-    Grey pictures have one channel, a set with any colour has three.
+    Grey images have one channel, a set with any colour has three.
 
     Raises:
-        ValueError: no sub-folders, pictures outside them, of different sizes, or unreadable.
+        ValueError: no sub-folders, images outside them, of different sizes, or unreadable.
     """
     from PIL import Image
 
     paths = find_images(directory)
     names = {path.relative_to(directory).parts[0] for path in paths if path.parent != directory}
     if len(names) < 2 or any(path.parent == directory for path in paths):
-        raise ValueError(f"--labels wants one sub-folder of pictures a class, and two classes at least, in {directory}")
+        raise ValueError(f"--labels wants one sub-folder of images a class, and two classes at least, in {directory}")
     classes = tuple(sorted(names, key=lambda name: (0, int(name), name) if name.isdigit() else (1, 0, name)))
     index = {name: label for label, name in enumerate(classes)}
     arrays, labels = [], []
@@ -77,13 +77,13 @@ def read_labelled(directory: Path) -> LabelledSet:
             with Image.open(path) as file:
                 arrays.append(np.asarray(file.convert("L" if file.mode in ("1", "L", "I;16", "LA") else "RGB")))
         except (OSError, SyntaxError, ValueError) as error:
-            raise ValueError(f"cannot read the picture {path}: {error}; repair or remove it") from error
+            raise ValueError(f"cannot read the image {path}: {error}; repair or remove it") from error
         labels.append(index[path.relative_to(directory).parts[0]])
     colour = any(a.ndim == 3 for a in arrays)
     arrays = [np.stack([a] * 3, 2) if colour and a.ndim == 2 else a for a in arrays]
     odd = next((p for p, a in zip(paths, arrays, strict=True) if a.shape != arrays[0].shape), None)
     if odd is not None:
-        raise ValueError(f"labelled pictures must have one size: {paths[0]} and {odd} differ")
+        raise ValueError(f"labelled images must have one size: {paths[0]} and {odd} differ")
     stacked = torch.from_numpy(np.stack(arrays)).float() / 127.5 - 1
-    pictures = stacked.permute(0, 3, 1, 2) if colour else stacked[:, None]
-    return LabelledSet(pictures.contiguous(), torch.tensor(labels), classes)
+    images = stacked.permute(0, 3, 1, 2) if colour else stacked[:, None]
+    return LabelledSet(images.contiguous(), torch.tensor(labels), classes)

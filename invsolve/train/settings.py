@@ -16,13 +16,13 @@ class DenoiserTraining:
     """All settings of a training run.
 
     Args:
-        images: folder of pictures, searched recursively.
+        images: folder of images, searched recursively.
         out: weight file to write; the run's state, CSV and plot are written beside it.
         hours: length of the run in hours of training, over all resumed parts. Ignored where `steps` is given.
         steps: length of the run in optimiser steps; makes the run reproducible, since nothing then depends on speed.
         resume: continue from the state beside `out`.
         overwrite: start anew although `out` exists.
-        labels: the sub-folders of `images` are classes, the pictures small, all of one size, and taken whole: the
+        labels: the sub-folders of `images` are classes, the images small, all of one size, and taken whole: the
             network learns to take a class label, and none. Its noise levels are those of a diffusion.
         network: architecture; a resumed run keeps the one it started with.
         optimizer: "muon" (AdamW for what is no inner convolution) or "adamw".
@@ -35,7 +35,7 @@ class DenoiserTraining:
         final_crop: side of the crops once the learning rate falls; the batch shrinks to keep the number of pixels.
         clip: largest norm of the gradient.
         noise: law of the noise levels.
-        validation: beginnings of the names of pictures to hold out; empty: every tenth.
+        validation: beginnings of the names of images to hold out; empty: every tenth.
         checkpoint_minutes: time between validations, each followed by a checkpoint.
         checkpoint_steps: steps between them instead, which makes the log reproducible.
         precision: "auto" (bfloat16 where the processor has it), "bf16" or "fp32".

@@ -21,10 +21,10 @@ VALIDATION_SIGMAS = (15.0, 25.0, 50.0)
 
 @dataclass(frozen=True)
 class Validation:
-    """Fixed clean pictures with fixed noise, which training never sees.
+    """Fixed clean images with fixed noise, which training never sees.
 
     Args:
-        crops: pictures `[n, C, H, W]` in [-1, 1].
+        crops: images `[n, C, H, W]` in [-1, 1].
         noise: of unit deviation, the same shape.
         runtime: device and precision.
         labels: their labels `[n]` where the network takes them.
@@ -37,7 +37,7 @@ class Validation:
 
     @classmethod
     def of_photographs(cls, paths: list[Path], runtime: Runtime, n: int = 24, size: int = 128) -> Validation:
-        """`n` crops of side `size` (smaller where the pictures are smaller)."""
+        """`n` crops of side `size` (smaller where the images are smaller)."""
         scales = (600, 360)
         try:
             photos = PhotoSet(paths, size, scales)
@@ -47,13 +47,11 @@ class Validation:
         return cls.of(photos.crops(n, size, rng, augment=False), runtime, rng)
 
     @classmethod
-    def of(
-        cls, pictures: Tensor, runtime: Runtime, rng: np.random.Generator, labels: Tensor | None = None
-    ) -> Validation:
-        """Given pictures `[n, C, H, W]` with noise from `rng`."""
-        noise = torch.from_numpy(rng.standard_normal(tuple(pictures.shape), dtype=np.float32))
+    def of(cls, images: Tensor, runtime: Runtime, rng: np.random.Generator, labels: Tensor | None = None) -> Validation:
+        """Given images `[n, C, H, W]` with noise from `rng`."""
+        noise = torch.from_numpy(rng.standard_normal(tuple(images.shape), dtype=np.float32))
         device = runtime.device
-        return cls(pictures.to(device), noise.to(device), runtime, None if labels is None else labels.to(device))
+        return cls(images.to(device), noise.to(device), runtime, None if labels is None else labels.to(device))
 
     @torch.no_grad()
     def psnr(self, denoiser: Denoiser) -> dict[float, float]:

@@ -1,4 +1,4 @@
-"""Settings found on tuning pictures: what `invsolve tune` does."""
+"""Settings found on tuning images: what `invsolve tune` does."""
 
 from invsolve.tune.search import Search, Trial, tune
 

@@ -1,4 +1,4 @@
-"""The search: Optuna proposes settings, each is judged picture by picture, hopeless ones are stopped early."""
+"""The search: Optuna proposes settings, each is judged image by image, hopeless ones are stopped early."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ MARGIN, PENALTY, TOLERANCE = 0.03, 2.0, 0.1
 
 @dataclass(frozen=True)
 class Trial:
-    """What one candidate reached on all pictures.
+    """What one candidate reached on all images.
 
     Attributes:
         settings: all that were given to the solver.
         values: of the metrics, in their order; for PSNR of a sampler less the penalty on the misfit.
         psnr: mean in dB, without any penalty.
-        misfit: rms of y - A x in units of the noise, geometric mean over pictures.
+        misfit: rms of y - A x in units of the noise, geometric mean over images.
         calls: network forwards and twice the backwards of one estimate.
     """
 
@@ -60,7 +60,7 @@ class Search:
 
     Attributes:
         prior, prior_name: whose preset table is the start.
-        pictures: [n, 3, s, s], see `crops`.
+        images: [n, 3, s, s], see `crops`.
         storage: an SQLite file from which an interrupted search goes on.
         metrics: the first decides; with several, Optuna keeps their Pareto front and nothing is stopped early. "calls"
             is one of them.
@@ -71,7 +71,7 @@ class Search:
 
     prior: Prior
     prior_name: str
-    pictures: Tensor
+    images: Tensor
     storage: Path
     metrics: tuple[str, ...] = ("psnr",)
     trials: int = 30
@@ -79,15 +79,15 @@ class Search:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        known = [*(name for name, metric in METRICS.items() if metric.per == "picture"), "calls"]
+        known = [*(name for name, metric in METRICS.items() if metric.per == "image"), "calls"]
         for name in self.metrics:
             if name not in known:
                 raise InputError(f"unknown metric {name!r} for tuning; {nearest(name, known)}")
 
     @property
     def digest(self) -> str:
-        """A hash of the pictures."""
-        return hashlib.sha256(self.pictures.numpy().tobytes()).hexdigest()[:16]
+        """A hash of the images."""
+        return hashlib.sha256(self.images.numpy().tobytes()).hexdigest()[:16]
 
     def directions(self) -> list[Literal["minimize", "maximize"]]:
         """Of the metrics, in Optuna's words; targets are searched by their distance."""
@@ -97,8 +97,8 @@ class Search:
 def tune(search: Search, solver: str, section: str, report: Callable[[Trial], None] = lambda trial: None) -> Trial:
     """The best candidate for a solver on a section of the preset table.
 
-    The present table's settings come first, then Optuna's (TPE; Bergstra et al. 2011). After each picture a candidate
-    that is worse than the median of the earlier ones at that picture is stopped. Of the candidates within 0.03 dB of
+    The present table's settings come first, then Optuna's (TPE; Bergstra et al. 2011). After each image a candidate
+    that is worse than the median of the earlier ones at that image is stopped. Of the candidates within 0.03 dB of
     the best, the one with the fewest network calls is returned. PSNR of a sampler loses 2 dB for each factor of two by
     which the rms misfit of the data misses the noise, beyond a tolerance of 0.1.
 
@@ -106,7 +106,7 @@ def tune(search: Search, solver: str, section: str, report: Callable[[Trial], No
         search: what is fixed.
         solver: a name of `spaces.SPACES`.
         section: of `TASKS`.
-        report: told every candidate that was judged on all pictures.
+        report: told every candidate that was judged on all images.
 
     Raises:
         InputError: an unknown solver or section; Optuna is not installed; no candidate ran to its end.
@@ -144,7 +144,7 @@ def tune(search: Search, solver: str, section: str, report: Callable[[Trial], No
 
 
 def _judge(search: Search, solver: str, section: str, trial: Any) -> Trial:
-    """Run one candidate on every picture and noise level of the section."""
+    """Run one candidate on every image and noise level of the section."""
     import optuna
 
     fixed, space = SPACES[solver]
@@ -154,9 +154,9 @@ def _judge(search: Search, solver: str, section: str, trial: Any) -> Trial:
     functions = {name: METRICS[name].load() for name in scores}
     calls, specs = 0.0, TASKS[section]
     found = Trial(settings, (), math.nan, math.nan, math.nan)
-    for i, picture in enumerate(search.pictures):
+    for i, image in enumerate(search.images):
         for spec in specs:
-            measurement = measure(spec, picture, f"tuning picture {i}", 0)
+            measurement = measure(spec, image, f"tuning image {i}", 0)
             try:
                 result = solve(measurement.problem(search.prior), built, items=[i])
             except InvsolveError as error:
@@ -172,7 +172,7 @@ def _judge(search: Search, solver: str, section: str, trial: Any) -> Trial:
         found = _found(search, solver, settings, scores, calls / ((i + 1) * len(specs)))
         if len(search.metrics) == 1:
             trial.report(found.values[0], i)
-            if i + 1 < len(search.pictures) and trial.should_prune():
+            if i + 1 < len(search.images) and trial.should_prune():
                 raise optuna.TrialPruned
     for name in ("settings", "psnr", "misfit", "calls"):
         trial.set_user_attr(name, getattr(found, name))
@@ -203,7 +203,7 @@ def _chosen(search: Search, trials: Sequence[Any], complete: Any) -> Trial:
         if t.state == complete and all(map(math.isfinite, t.values))
     ]
     if not found:
-        raise InputError("no candidate ran to its end on all pictures: allow more trials or seconds")
+        raise InputError("no candidate ran to its end on all images: allow more trials or seconds")
     sign = 1.0 if search.directions()[0] == "maximize" else -1.0
     best = max(sign * trial.values[0] for trial in found)
     margin = MARGIN if search.metrics[0] == "psnr" else 0.0

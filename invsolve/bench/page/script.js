@@ -46,10 +46,10 @@ const map = (source, words) => make("figure", {}, make("img", { src: source, alt
 const show = (task, item, solver) => {
   const result = item.results[solver], body = document.getElementById("detail-body");
   body.replaceChildren(make("h3", {}, `${task} / ${solver} / ${item.name}, seed ${item.seed}`));
-  if (result.picture) body.append(slider(item.input, result.picture)); else body.append(make("p", { class: "warning" }, `${result.status}: ${result.error}`));
+  if (result.image) body.append(slider(item.input, result.image)); else body.append(make("p", { class: "warning" }, `${result.status}: ${result.error}`));
   const maps = make("div", { class: "maps" });
   if (item.truth) maps.append(map(item.input, "measurement"), map(item.truth, "truth"));
-  if (result.picture) maps.append(map(result.picture, "restoration"), map(result.error_map, "absolute error, white 0.25"));
+  if (result.image) maps.append(map(result.image, "restoration"), map(result.error_map, "absolute error, white 0.25"));
   if (result.mean) maps.append(map(result.mean, "mean of the samples"), map(result.std, "deviation of the samples, white 0.25"));
   if (item.kernel) maps.append(map(item.kernel, "true kernel"));
   if (result.kernel) maps.append(map(result.kernel, "estimated kernel"));
@@ -70,10 +70,10 @@ for (const place of document.querySelectorAll(".grid[data-task]")) {
     const tiles = make("div", { class: "items" });
     if (item.truth) for (const [word, source] of [["measurement", item.input], ["truth", item.truth]]) tiles.append(make("div", { class: "tile" }, make("img", { src: source, alt: word, loading: "lazy" }), word));
     for (const [solver, result] of known) {
-      const tile = make("button", { class: result.picture ? "tile" : "tile failed", type: "button", onclick: () => show(task, item, solver) });
-      if (result.picture) tile.append(make("img", { src: result.picture, alt: solver, loading: "lazy" }));
+      const tile = make("button", { class: result.image ? "tile" : "tile failed", type: "button", onclick: () => show(task, item, solver) });
+      if (result.image) tile.append(make("img", { src: result.image, alt: solver, loading: "lazy" }));
       const score = result.scores && Object.entries(result.scores).find(([k]) => k === "psnr");
-      tile.append(make("span", {}, solver + (score && score[1] !== null ? ` ${score[1].toFixed(2)} dB` : result.picture ? "" : `: ${result.status}`)));
+      tile.append(make("span", {}, solver + (score && score[1] !== null ? ` ${score[1].toFixed(2)} dB` : result.image ? "" : `: ${result.status}`)));
       tiles.append(tile);
     }
     place.append(make("details", { open: "" }, make("summary", {}, `${item.name}, seed ${item.seed}`), tiles));

@@ -3,7 +3,7 @@
 A peer is a function from a problem and a number of samples to posterior samples in [0, 1] units. What it cannot do is
 refused with `Unable` and its reason; nothing is repaired on the way:
 
-    deepinv  works on [0, 1] pictures with a denoiser D(x + sigma n, sigma). Its own physics is used where it has the
+    deepinv  works on [0, 1] images with a denoiser D(x + sigma n, sigma). Its own physics is used where it has the
              same operator (denoising, inpainting, circular blur), else a `LinearPhysics` (for DDRM:
              `DecomposablePhysics`) around ours. Its samplers call the denoiser in single precision.
     azula    works in the prior's units with a denoiser of (x_t, t) on its own schedule, on flattened vectors, which is

@@ -31,7 +31,7 @@ def pyramid(x: Tensor, levels: int) -> list[Tensor]:
     factor = 2 ** (levels - 1)
     if x.ndim != 4 or x.shape[-2] % factor or x.shape[-1] % factor:
         raise InputError(
-            f"{levels} levels need pictures [N, C, H, W] with sides divisible by {factor}, got {list(x.shape)}"
+            f"{levels} levels need images [N, C, H, W] with sides divisible by {factor}, got {list(x.shape)}"
         )
     bands = []
     for _ in range(levels - 1):
@@ -42,7 +42,7 @@ def pyramid(x: Tensor, levels: int) -> list[Tensor]:
 
 
 def collapse(bands: list[Tensor]) -> Tensor:
-    """The picture behind a pyramid."""
+    """The image behind a pyramid."""
     x = bands[-1]
     for band in reversed(bands[:-1]):
         x = band + _up(x)

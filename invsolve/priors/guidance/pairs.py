@@ -50,7 +50,7 @@ class Pair(ABC):
     @property
     @abstractmethod
     def items(self) -> int | None:
-        """The number of pictures that the conditions are for, None where they serve any batch."""
+        """The number of images that the conditions are for, None where they serve any batch."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -168,7 +168,7 @@ def convert(source: Path, target: Path) -> dict[str, Any]:
 
 
 def _encoder(record: Any, source: Path) -> dict[str, Any] | None:
-    """What stands between pictures and the network: None, or the autoencoder with the scale and bias of its latents."""
+    """What stands between images and the network: None, or the autoencoder with the scale and bias of its latents."""
     if record is None or (isinstance(record, _Record) and record.class_name == "StandardRGBEncoder"):
         return None
     if not isinstance(record, _Record) or record.class_name != "StabilityVAEEncoder":

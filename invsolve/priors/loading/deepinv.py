@@ -1,4 +1,4 @@
-"""Denoisers of deepinv as priors: they take pictures in [0, 1] and a noise level in the same units."""
+"""Denoisers of deepinv as priors: they take images in [0, 1] and a noise level in the same units."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Denoiser(nn.Module):
 def from_deepinv(
     denoiser: nn.Module, *, schedule: Schedule | str | None = None, speed: Speed | None = None, shape: Any = None
 ) -> NetworkPrior:
-    """A deepinv denoiser as a prior of pictures in [0, 1]: D(x_t / alpha, sigma / alpha) estimates x0.
+    """A deepinv denoiser as a prior of images in [0, 1]: D(x_t / alpha, sigma / alpha) estimates x0.
 
     It is as good a prior as it is a denoiser at the large noise levels that a sampler visits: DRUNet and its like were
     trained up to about 0.2 and serve plug-and-play solvers rather than sampling.
@@ -49,7 +49,7 @@ def from_deepinv(
         denoiser: called as denoiser(x [N, C, H, W], sigma [N]).
         schedule: any; the linear DDPM table if None.
         speed: how it is run.
-        shape: of one picture, where it serves one size.
+        shape: of one image, where it serves one size.
     """
     return NetworkPrior(_Denoiser(denoiser), "edm", as_schedule(schedule), (0.0, 1.0), shape, speed=speed)
 

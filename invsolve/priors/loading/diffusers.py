@@ -48,7 +48,7 @@ class Reading(NamedTuple):
         parametrization, conditioning: of `NetworkPrior`.
         wrapper: "edm" (preconditioning), "score" (a variance-exploding score) or "".
         scale: the network is given this times the condition.
-        value_range: of pictures.
+        value_range: of images.
     """
 
     schedule: Schedule
@@ -69,7 +69,7 @@ def reading(config: Mapping[str, Any]) -> Reading:
     if kind.startswith("FlowMatch"):
         shift = float(config.get("shift", 1.0))
         if config.get("use_dynamic_shifting", False):
-            # The shift then grows with the picture; this is the one of the largest.
+            # The shift then grows with the image; this is the one of the largest.
             shift = math.exp(config.get("max_shift", 1.15))
         return Reading(FlowSchedule(shift), "velocity", "time", scale=float(config.get("num_train_timesteps", 1000)))
     if kind.startswith("EDM"):
@@ -115,7 +115,7 @@ def load_folder(
         folder: a pipeline's or a network's.
         device, speed: where and how it computes.
         schedule, parametrization: where the folder has no scheduler, or has one that is not known.
-        value_range: of pictures, where it is another than the scheduler's kind has ([-1, 1], or [0, 1] for
+        value_range: of images, where it is another than the scheduler's kind has ([-1, 1], or [0, 1] for
             variance-exploding scores).
         null: the label that a U-Net was taught to take for no class, usually its last; DiT's is known.
 
@@ -134,7 +134,7 @@ def load_folder(
     if read.wrapper == "edm":
         scheduler = _read_json(parts["scheduler"], "scheduler_config.json")
         module = Preconditioned(module, EDMScaling(scheduler.get("sigma_data", 0.5)))
-    pictures = value_range or read.value_range
+    images = value_range or read.value_range
     size, channels = (None, 0) if packed else (network.config.sample_size, network.config.in_channels)
     sides = (size, size) if isinstance(size, int) else size
     settings: dict[str, Any] = {
@@ -142,7 +142,7 @@ def load_folder(
         "schedule": read.schedule,
         "conditioning": read.conditioning,
         "shape": None if sides is None else (channels, *sides),
-        "value_range": pictures,
+        "value_range": images,
         "speed": speed,
     }
     n_classes, null = _classes(network, null)
@@ -155,7 +155,7 @@ def load_folder(
     coder = autoencoder(parts["autoencoder"], device)
     known = coder.config
     both = Autoencoder(coder, float(known.get("scaling_factor") or 1.0), float(known.get("shift_factor") or 0.0))
-    return LatentPrior(prior, both.decode, both.encode, pictures, both.factor, channels or known["latent_channels"])
+    return LatentPrior(prior, both.decode, both.encode, images, both.factor, channels or known["latent_channels"])
 
 
 def autoencoder(folder: Path, device: str = "cpu") -> Any:

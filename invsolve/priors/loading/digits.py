@@ -24,7 +24,7 @@ def digits(
     """`digits`: handwritten digits of 16 x 16 grey pixels, unlabelled, or of a class by `given(label=0 ... 9)`.
 
     Trained by `invsolve train denoiser --labels`; its card lies beside the weights (`digits.md`). It is a prior for
-    experiments with labels and guidance, not for pictures.
+    experiments with labels and guidance, not for images.
 
     Args:
         schedule: any; VPSchedule() if None.
@@ -38,5 +38,5 @@ def digits(
 
 
 def digits_classifier(device: torch.device | str = "cpu") -> NoisyClassifier:
-    """The classifier of noisy digits: `ClassifierCost(digits_classifier().of_pictures, y, 10, conditional=True)`."""
+    """The classifier of noisy digits: `ClassifierCost(digits_classifier().of_images, y, 10, conditional=True)`."""
     return load_classifier(WEIGHTS.with_name("digits-classifier.safetensors"), device)

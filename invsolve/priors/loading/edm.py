@@ -97,7 +97,7 @@ def load_edm(
     schedule: Schedule | str | None = None,
     vae: str | Path | None = None,
 ) -> Prior:
-    """The prior in a converted file, in [-1, 1] units; EDM2 networks of latents with pictures in [0, 1].
+    """The prior in a converted file, in [-1, 1] units; EDM2 networks of latents with images in [0, 1].
 
     Args:
         path: the file.
@@ -115,7 +115,7 @@ def load_edm(
     config = _config(path)
     coder = config.get("encoder")
     if coder is None and vae is not None:
-        raise InputError(f"{path} holds a network of pictures: leave vae away")
+        raise InputError(f"{path} holds a network of images: leave vae away")
     if coder is not None and vae is None:
         raise InputError(
             f"{path} holds a network of the latents of {coder['vae_name']}: give vae=FOLDER with that autoencoder in "
@@ -140,7 +140,7 @@ def load_edm(
 
 
 def _of_latents(prior: NetworkPrior, vae: str | Path, coder: Mapping[str, Any], device: str) -> Prior:
-    """Latents z = scale raw + bias of an autoencoder that is given pictures in [0, 1], as EDM2 does."""
+    """Latents z = scale raw + bias of an autoencoder that is given images in [0, 1], as EDM2 does."""
     from invsolve.priors.latent import LatentPrior
     from invsolve.priors.loading.diffusers import autoencoder
     from invsolve.priors.networks.diffusers import Autoencoder

@@ -106,7 +106,7 @@ def load_adm(
         weights: see `read_weights`.
         device, speed: where and how it computes.
         schedule: the linear table if None, but the cosine one for the published 64 x 64 network.
-        size: side of the pictures it was trained on, where the weights do not tell.
+        size: side of the images it was trained on, where the weights do not tell.
         null: the label that it was taught to take for no class, usually its last; the published networks have none.
         known: fields of `ADMConfig` that the weights do not tell: head_channels, heads, new_attention_order.
 

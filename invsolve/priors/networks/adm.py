@@ -1,6 +1,6 @@
 """The U-Net of guided-diffusion (ADM) and its noisy classifier, with exactly the published parameter names.
 
-Dhariwal and Nichol 2021, "Diffusion models beat GANs on image synthesis", arXiv 2105.05233. Pictures are in [-1, 1];
+Dhariwal and Nichol 2021, "Diffusion models beat GANs on image synthesis", arXiv 2105.05233. Images are in [-1, 1];
 the network is called with x [N, C, H, W] and the table index [N] and returns the noise prediction, followed by the
 variance logits where it learned them. Weights are frozen here, so dropout and initial values are left out.
 """
@@ -91,7 +91,7 @@ class ADMClassifier(nn.Module):
     def __init__(self, config: ADMConfig) -> None:
         super().__init__()
         if config.size is None or config.head_channels is None:
-            raise InputError("a noisy classifier needs its picture size and the channels of its heads")
+            raise InputError("a noisy classifier needs its image size and the channels of its heads")
         self.config = config
         self.checkpointing = False
         width = 4 * config.width

@@ -19,7 +19,7 @@ _SIZES = {
     (1, 1, 2, 3, 4): 128,
     (1, 2, 3, 4): 64,
 }
-"""Side of the pictures for the published channel multipliers."""
+"""Side of the images for the published channel multipliers."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ADMConfig:
         new_attention_order: whether queries, keys and values are split before the heads.
         scale_shift: whether the time embedding scales and shifts (else it is added).
         residual_resampling: whether residual blocks resample (else convolutions do).
-        size: side of the pictures it was trained on, where known.
+        size: side of the images it was trained on, where known.
     """
 
     width: int
@@ -110,7 +110,7 @@ def infer(shapes: Shapes, **known: Any) -> ADMConfig:
         raise InputError(f"unknown architecture option: {error}") from error
     if config.in_channels not in (1, 3, 4):
         raise InputError(
-            f"the network takes {config.in_channels} channels: one that also looks at a small picture (an upsampler) "
+            f"the network takes {config.in_channels} channels: one that also looks at a small image (an upsampler) "
             "is no prior"
         )
     return config
@@ -167,7 +167,7 @@ def _decoder_depth(shapes: Shapes) -> tuple[int, int]:
 
 def _encoder_depth(shapes: Shapes) -> tuple[int, int]:
     """The same for a classifier, which has no decoder: its levels all have the same number of blocks, so that the
-    picture is halved in every (`blocks` + 1)-th stage, which never has attention and never changes its channels."""
+    image is halved in every (`blocks` + 1)-th stage, which never has attention and never changes its channels."""
     if "out.2.positional_embedding" not in shapes:
         raise InputError("a noisy classifier with attention pooling is expected, this one pools in another way")
     count = _count(shapes, "input_blocks")

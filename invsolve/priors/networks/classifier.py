@@ -1,7 +1,7 @@
-"""A small classifier of noisy pictures, log p(y | x0 + sigma n), whose gradient guides a prior.
+"""A small classifier of noisy images, log p(y | x0 + sigma n), whose gradient guides a prior.
 
 All activations are smooth (SiLU): the guidance is the gradient of the network, and a piecewise linear one would make it
-jump. Without normalisation layers a picture never depends on its batch.
+jump. Without normalisation layers an image never depends on its batch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ClassifierConfig:
     Args:
         classes: number of classes, 2 or more.
         image_channels: colour channels.
-        size: side of the pictures, divisible by 4.
+        size: side of the images, divisible by 4.
         width: feature channels at half resolution; twice as many at a quarter.
         embedding: width of the noise level's embedding.
     """
@@ -61,7 +61,7 @@ class _Block(nn.Module):
 
 
 class NoisyClassifier(nn.Module):
-    """Logits [N, classes] from noisy pictures x = x0 + sigma n in [-1, 1] units and their noise levels sigma [N]."""
+    """Logits [N, classes] from noisy images x = x0 + sigma n in [-1, 1] units and their noise levels sigma [N]."""
 
     def __init__(self, config: ClassifierConfig | None = None) -> None:
         super().__init__()
@@ -78,12 +78,12 @@ class NoisyClassifier(nn.Module):
         """Logits.
 
         Raises:
-            InputError: pictures of another size.
+            InputError: images of another size.
         """
         c = self.config
         if tuple(x.shape[1:]) != (c.image_channels, c.size, c.size):
             raise InputError(
-                f"this classifier takes pictures [N, {c.image_channels}, {c.size}, {c.size}], got {list(x.shape)}"
+                f"this classifier takes images [N, {c.image_channels}, {c.size}, {c.size}], got {list(x.shape)}"
             )
         sigma = sigma.to(x).expand(len(x)).clamp_min(0.004)
         emb = self.noise(sigma.log() / 4)
@@ -95,8 +95,8 @@ class NoisyClassifier(nn.Module):
             h = block(h, emb)
         return self.tail(F.silu(h).flatten(1))
 
-    def of_pictures(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Logits from pictures and noise levels in [0, 1] units: what `ClassifierCost(..., conditional=True)` takes."""
+    def of_images(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Logits from images and noise levels in [0, 1] units: what `ClassifierCost(..., conditional=True)` takes."""
         dtype = self.tail.weight.dtype
         return self(2 * x.to(dtype) - 1, 2 * sigma.to(dtype)).to(x.dtype)
 

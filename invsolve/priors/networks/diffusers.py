@@ -73,7 +73,7 @@ class DiffusersNetwork(nn.Module):
 class PackedNetwork(DiffusersNetwork):
     """A transformer that takes squares of 2 x 2 latents as tokens, with their places beside them: FLUX.
 
-    Its conditions are the two embeddings, and `guidance` (a number, or one for each picture) where it was distilled
+    Its conditions are the two embeddings, and `guidance` (a number, or one for each image) where it was distilled
     with one. It serves every even size.
     """
 
@@ -115,11 +115,11 @@ class Autoencoder:
         """Side of the square of pixels that a latent stands for."""
 
     def decode(self, z: Tensor) -> Tensor:
-        """Latents -> pictures."""
+        """Latents -> images."""
         return self.coder.decode(z / self.scale + self.shift, return_dict=False)[0]
 
     def encode(self, x: Tensor) -> Tensor:
-        """Pictures -> latents: the mean of what the encoder says."""
+        """Images -> latents: the mean of what the encoder says."""
         out = self.coder.encode(x, return_dict=False)[0]
         z = out if isinstance(out, Tensor) else out.mode()
         return (z - self.shift) * self.scale

@@ -68,7 +68,7 @@ class EDM2Config:
     """Architecture, under the names of the published files.
 
     Args:
-        img_resolution, img_channels: of pictures or latents.
+        img_resolution, img_channels: of images or latents.
         label_dim: number of classes, 0 for none.
         model_channels, channel_mult: channels of the resolutions are the products.
         channel_mult_noise, channel_mult_emb: the same for the two embeddings; the first and the largest of

@@ -1,7 +1,7 @@
 """What is put around a network F so that it denoises: D(x; sigma) = c_skip x + c_out F(c_in x, c_noise).
 
 The four pairs of scales are those of table 1 of Karras et al. 2022, "Elucidating the design space of diffusion-based
-generative models", arXiv 2206.00364. Pictures are in [-1, 1], x = x0 + sigma n.
+generative models", arXiv 2206.00364. Images are in [-1, 1], x = x0 + sigma n.
 """
 
 from __future__ import annotations

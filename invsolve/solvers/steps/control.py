@@ -216,7 +216,7 @@ def minimise(
             leaf = u.detach().requires_grad_()
             tried = trial(leaf)
             if floor is not None:
-                with torch.no_grad():  # judged at the parameters with which the picture was found
+                with torch.no_grad():  # judged at the parameters with which the image was found
                     seen = problem.prior.clamp(tried.x0) if tried.clamp else tried.x0
                     reached = problem.residual_sq(seen, parameters.raw)
                 active = reached > floor if active is None else active & (reached > floor)

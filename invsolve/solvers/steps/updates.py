@@ -142,7 +142,7 @@ def start_state(problem: Problem, n: int, rng: NoiseSource, step: Step, start: s
 
     Raises:
         InputError: another start.
-        CapabilityError: a guided start where no picture follows from the measurement.
+        CapabilityError: a guided start where no image follows from the measurement.
     """
     if start not in ("random", "guided"):
         raise InputError(f"start is 'random' or 'guided', got {start!r}")
@@ -154,7 +154,7 @@ def start_state(problem: Problem, n: int, rng: NoiseSource, step: Step, start: s
 
 
 def noise_floor(problem: Problem) -> Tensor | float:
-    """The expected |y - A(x)|^2 at the true picture, in the prior's units: m (w sigma)^2, a number or [N].
+    """The expected |y - A(x)|^2 at the true image, in the prior's units: m (w sigma)^2, a number or [N].
 
     Raises:
         CapabilityError: the noise is not Gaussian, so that its level is not one number.

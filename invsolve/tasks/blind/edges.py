@@ -1,14 +1,14 @@
 """The blur kernel of a photograph, found from the photograph alone.
 
-Coarse to fine over the picture's scales, two steps in turn:
+Coarse to fine over the image's scales, two steps in turn:
 
-    picture   x = argmin |k * x - y|^2 + lam |grad x|_0, then a few shock-filter steps: few, sharp edges
+    image   x = argmin |k * x - y|^2 + lam |grad x|_0, then a few shock-filter steps: few, sharp edges
     kernel    k = argmin |k * g - grad y|^2 + ridge |k|^2,  k >= 0, sum k = 1,  g = the strongest gradients of x
 
-The picture is made sharper than k alone explains, which is what moves k: a picture that only explains y leaves every k
+The image is made sharper than k alone explains, which is what moves k: an image that only explains y leaves every k
 where it is, and drifts towards no blur at all (Levin, Weiss, Durand and Freeman 2009, "Understanding and evaluating
 blind deconvolution algorithms", CVPR). Edge prediction follows Cho and Lee 2009, "Fast motion deblurring", ACM Trans.
-Graph.; the gradient-sparse picture Xu, Zheng and Jia 2013, "Unnatural L0 sparse representation for natural image
+Graph.; the gradient-sparse image Xu, Zheng and Jia 2013, "Unnatural L0 sparse representation for natural image
 deblurring", CVPR. What these edges are good for is a first kernel; `invsolve.tasks.blind.joint` goes on from
 it with the prior.
 """
@@ -33,7 +33,7 @@ __all__ = [
 
 SMALLEST = 3
 LARGEST_SIDE = 768
-"""Of larger pictures the part with the most contrast is used."""
+"""Of larger images the part with the most contrast is used."""
 EPSILON = 1e-12
 POWER_STEPS, KERNEL_STEPS = 6, 60
 
@@ -44,7 +44,7 @@ class KernelEstimator:
 
     Args:
         n_steps: turns at each scale.
-        sparsity: lam of the first turn, for pictures in [0, 1].
+        sparsity: lam of the first turn, for images in [0, 1].
         decay: of lam from turn to turn, down to `least_sparsity`.
         shocks: shock-filter steps of the first turn, falling to none.
         kept: share of the gradients that the kernel is fitted to, first and last turn.
@@ -72,23 +72,23 @@ class KernelEstimator:
         return sides[::-1]
 
 
-def estimate_kernel(picture: Tensor, size: int, settings: KernelEstimator | None = None) -> Tensor:
+def estimate_kernel(image: Tensor, size: int, settings: KernelEstimator | None = None) -> Tensor:
     """What a point of light became, [size, size]: at least 0, sums to one, its centre of mass in the middle.
 
     Args:
-        picture: the blurred picture [C, H, W] in [0, 1].
+        image: the blurred image [C, H, W] in [0, 1].
         size: side of the kernel, odd and at least 3, and larger than the blur.
         settings: of the estimation.
 
     Raises:
-        InputError: an even or too large size, or a picture without contrast.
+        InputError: an even or too large size, or an image without contrast.
     """
     settings = settings or KernelEstimator()
-    check_size(size, (picture.shape[1], picture.shape[2]))
-    grey = picture.detach().cpu().float().mean(0)
+    check_size(size, (image.shape[1], image.shape[2]))
+    grey = image.detach().cpu().float().mean(0)
     grey = grey[window_of(grey, LARGEST_SIDE)]
     if float(gradients(grey).abs().max()) < 1e-4:
-        raise InputError("the picture has no contrast from which a blur could be told")
+        raise InputError("the image has no contrast from which a blur could be told")
     kernel = gaussian_kernel(0.6, SMALLEST // 2).float()
     for side in settings.sides(size):
         scaled = (round(grey.shape[0] * side / size), round(grey.shape[1] * side / size))
@@ -99,13 +99,13 @@ def estimate_kernel(picture: Tensor, size: int, settings: KernelEstimator | None
     return kernel.double() / kernel.double().sum()
 
 
-def check_size(size: int, picture: tuple[int, int]) -> None:
-    """Raise `InputError` unless a kernel of `size` can be looked for in a picture of (height, width)."""
+def check_size(size: int, image: tuple[int, int]) -> None:
+    """Raise `InputError` unless a kernel of `size` can be looked for in an image of (height, width)."""
     if isinstance(size, bool) or int(size) != size or size < SMALLEST or size % 2 == 0:
         raise InputError(f"the kernel's size is an odd number of pixels of at least {SMALLEST}, got {size}")
-    if 3 * size > min(picture):
+    if 3 * size > min(image):
         raise InputError(
-            f"a kernel of {size} pixels cannot be found in a picture of {picture[1]} x {picture[0]} pixels: "
+            f"a kernel of {size} pixels cannot be found in an image of {image[1]} x {image[0]} pixels: "
             f"--kernel-size is at most a third of that"
         )
 
@@ -114,7 +114,7 @@ def _at_scale(y: Tensor, kernel: Tensor, settings: KernelEstimator) -> Tensor:
     for k in range(settings.n_steps):
         progress = k / max(settings.n_steps - 1, 1)
         lam = max(settings.sparsity * settings.decay**k, settings.least_sparsity)
-        x = _sparse_picture(y, kernel, lam)
+        x = _sparse_image(y, kernel, lam)
         x = _shock(x, round(settings.shocks * (1 - progress)))
         kept = settings.kept[0] + (settings.kept[1] - settings.kept[0]) * progress
         kernel = tidy(_kernel_step(x, y, kernel, settings.ridge, kept), settings.threshold)
@@ -123,7 +123,7 @@ def _at_scale(y: Tensor, kernel: Tensor, settings: KernelEstimator) -> Tensor:
 
 
 def window_of(grey: Tensor, side: int) -> tuple[slice, slice]:
-    """Rows and columns of the part [side, side] with the most contrast; all of them of a smaller picture."""
+    """Rows and columns of the part [side, side] with the most contrast; all of them of a smaller image."""
     h, w = min(grey.shape[0], side), min(grey.shape[1], side)
     if (h, w) == tuple(grey.shape):
         return slice(None), slice(None)
@@ -159,7 +159,7 @@ def centre_of_mass(kernel: Tensor) -> Tensor:
     return moved / moved.sum()
 
 
-def _sparse_picture(y: Tensor, kernel: Tensor, lam: float) -> Tensor:
+def _sparse_image(y: Tensor, kernel: Tensor, lam: float) -> Tensor:
     """argmin |k * x - y|^2 + lam |grad x|_0 by half-quadratic splitting, on the scene that y shows and its margin."""
     radius = kernel.shape[0] // 2
     extended = _periodic(y, 2 * radius)
@@ -200,7 +200,7 @@ def _transfer(kernel: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _shock(x: Tensor, steps: int) -> Tensor:
-    """Osher and Rudin's shock filter, x - 0.2 sign(laplacian x) |grad x| a step, on a slightly smoothed picture."""
+    """Osher and Rudin's shock filter, x - 0.2 sign(laplacian x) |grad x| a step, on a slightly smoothed image."""
     if steps == 0:
         return x
     x = 0.5 * x + 0.5 * F.avg_pool2d(_framed(x)[None, None], 3, 1)[0, 0]

@@ -1,11 +1,11 @@
-"""Kernel and picture together: expectation-maximisation with the prior's own estimate of the picture.
+"""Kernel and image together: expectation-maximisation with the prior's own estimate of the image.
 
-    picture   z = D(x, level),  x = argmin |y - k * x|^2 + rho |x - z|^2      (PnP-HQS with the present kernel)
+    image   z = D(x, level),  x = argmin |y - k * x|^2 + rho |x - z|^2      (PnP-HQS with the present kernel)
     kernel    k = argmin E |grad(y - k * x)|^2 = argmin |grad(y - k * z)|^2 + <k, P k>,  k >= 0, sum k = 1
               P(f) = n |D(f)|^2 share C(f),  C(f) = 1 / (|k(f)|^2 / sigma^2 + 1 / S(f))
 
-C is the spectrum of what the estimate z does not know about the picture, S that of photographs, c |f|^-2.4 with c from
-z's own low frequencies. Without it a picture that the blur has robbed of its fine detail makes the kernel sharper with
+C is the spectrum of what the estimate z does not know about the image, S that of photographs, c |f|^-2.4 with c from
+z's own low frequencies. Without it an image that the blur has robbed of its fine detail makes the kernel sharper with
 every turn, until there is no blur left: what Levin, Weiss, Durand and Freeman 2009, "Understanding and evaluating blind
 deconvolution algorithms" (CVPR), show of joint maximisation, and Dempster, Laird and Rubin 1977 of what to do instead.
 The Wiener form overstates it for a prior that knows edges, hence the share. Steps are over-relaxed, as expectation-
@@ -38,13 +38,13 @@ from invsolve.tasks.observed_blur import ObservedBlur
 __all__ = ["TURNS", "posterior_spectrum", "refine_kernel"]
 
 SIDE = 320
-"""Of larger pictures the part of this side with the most contrast is used."""
+"""Of larger images the part of this side with the most contrast is used."""
 
 TURNS, WARM_UP = 70, 8
 """Denoisings, and after how many of them the kernel begins to move."""
 
 LEVEL, FIRST_LEVEL, LAM = 0.05, 0.5, 0.25
-"""Denoising levels for pictures in [0, 1], falling during the warm-up, and the weight of the prior."""
+"""Denoising levels for images in [0, 1], falling during the warm-up, and the weight of the prior."""
 
 SHARES, STEP, KERNEL_STEPS = (2.0, 0.6), 1.7, 15
 """Of the Wiener covariance, first and last (smooth kernels want more of it, thin ones less), of the way to the new
@@ -57,15 +57,15 @@ THRESHOLD = 0.02
 
 
 def refine_kernel(y: Tensor, kernel: Tensor, sigma: float, prior: Prior) -> Tensor:
-    """The kernel that picture and prior agree on, [s, s]: at least 0, sums to one, its centre of mass in the middle.
+    """The kernel that image and prior agree on, [s, s]: at least 0, sums to one, its centre of mass in the middle.
 
-    70 network calls on a picture of at most 320 x 320 pixels.
+    70 network calls on an image of at most 320 x 320 pixels.
 
     Args:
-        y: the blurred picture [1 or 3, H, W] in [0, 1].
+        y: the blurred image [1 or 3, H, W] in [0, 1].
         kernel: a first estimate [s, s], see `estimate_kernel`.
         sigma: standard deviation of the noise in [0, 1] units, above 0.
-        prior: of pictures of three channels; serves the scene's size.
+        prior: of images of three channels; serves the scene's size.
     """
     from invsolve.costs import GaussianLikelihood
     from invsolve.solvers import PnPHQS
@@ -87,46 +87,46 @@ def refine_kernel(y: Tensor, kernel: Tensor, sigma: float, prior: Prior) -> Tens
             state = State(problem.initial_estimate, 0, memory={"levels": levels}) if state is None else state
             state, _ = solver.step(problem, state, rng)
             if k >= WARM_UP - 1:
-                picture = problem.to_image(state.x)[0].mean(0)[shown]
+                image = problem.to_image(state.x)[0].mean(0)[shown]
                 share = SHARES[0] + (SHARES[1] - SHARES[0]) * (k + 1 - WARM_UP) / (TURNS - WARM_UP)
-                new = _expected_fit(picture, y.mean(0), kernel, sigma / math.sqrt(3), share)
+                new = _expected_fit(image, y.mean(0), kernel, sigma / math.sqrt(3), share)
                 kernel = onto_simplex((kernel + STEP * (new - kernel)).flatten()).view_as(kernel)
     found = centre_of_mass(tidy(kernel.cpu().double(), THRESHOLD))
     return found / found.sum()
 
 
-def _expected_fit(picture: Tensor, y: Tensor, kernel: Tensor, sigma: float, share: float) -> Tensor:
-    """The kernel step, for grey pictures."""
-    g, seen = gradients(picture), gradients(y)
+def _expected_fit(image: Tensor, y: Tensor, kernel: Tensor, sigma: float, share: float) -> Tensor:
+    """The kernel step, for grey images."""
+    g, seen = gradients(image), gradients(y)
     grid = spectral_grid(g)
     down, across = _frequencies(grid, g)
     steep = 4 * torch.sin(math.pi * down).square() + 4 * torch.sin(math.pi * across).square()
-    unknown = posterior_spectrum(picture, kernel, sigma, grid)
+    unknown = posterior_spectrum(image, kernel, sigma, grid)
     return fit_kernel(g, seen, kernel, share * seen[0].numel() * steep * unknown, KERNEL_STEPS)
 
 
-def posterior_spectrum(picture: Tensor, kernel: Tensor, sigma: float, grid: tuple[int, int]) -> Tensor:
+def posterior_spectrum(image: Tensor, kernel: Tensor, sigma: float, grid: tuple[int, int]) -> Tensor:
     """C(f) = 1 / (|k(f)|^2 / sigma^2 + 1 / S(f)), the variance of each frequency given the measurement.
 
     Args:
-        picture: grey [H, W], from whose low frequencies the size of S is read.
+        image: grey [H, W], from whose low frequencies the size of S is read.
         kernel: [s, s].
         sigma: standard deviation of the noise.
         grid: of the result, that of a real Fourier transform of so many rows and columns.
     """
     transfer = torch.fft.rfft2(kernel, grid).abs().square()
-    down, across = _frequencies(grid, picture)
+    down, across = _frequencies(grid, image)
     radius = torch.hypot(down, across).clamp_min(1 / max(grid))
-    return 1 / (transfer / sigma**2 + radius**-EXPONENT / _size(picture))
+    return 1 / (transfer / sigma**2 + radius**-EXPONENT / _size(image))
 
 
-def _size(picture: Tensor) -> Tensor:
+def _size(image: Tensor) -> Tensor:
     """c of S = c |f|^exponent: from the mean logarithm of a windowed periodogram, whose bias is Euler's constant."""
-    height, width = picture.shape
-    down, across = (torch.hann_window(side, dtype=picture.dtype, device=picture.device) for side in (height, width))
+    height, width = image.shape
+    down, across = (torch.hann_window(side, dtype=image.dtype, device=image.device) for side in (height, width))
     window = down[:, None] * across[None]
-    power = torch.fft.rfft2((picture - picture.mean()) * window).abs().square() / window.square().sum()
-    radius = torch.hypot(*_frequencies((height, width), picture))
+    power = torch.fft.rfft2((image - image.mean()) * window).abs().square() / window.square().sum()
+    radius = torch.hypot(*_frequencies((height, width), image))
     low = (radius > max(LOW[0], 2 / min(height, width))) & (radius < LOW[1])
     mean = (power[low] * radius[low] ** -EXPONENT).clamp_min(1e-12).log().mean()
     return (mean + 0.5772).exp()

@@ -1,4 +1,4 @@
-"""A picture in memory."""
+"""An image in memory."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from torch import Tensor
 
 from invsolve.core.checks import InputError, ShapeError
 
-__all__ = ["Picture"]
+__all__ = ["Image"]
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class Image:
     """Pixels, and what is needed to write them as the kind of file they came from.
 
     Args:
         pixels: [C, H, W] float32 on the CPU with C = 1 (grey) or 3 (red, green, blue); 0 is black, 1 is white. Pixels
             of a floating point file may lie somewhat outside [0, 1], as noise does.
-        alpha: opacity [1, H, W] in [0, 1], 1 is opaque; None where the picture has none. Colours are not multiplied
+        alpha: opacity [1, H, W] in [0, 1], 1 is opaque; None where the image has none. Colours are not multiplied
             by it.
         depth: bits of a value in the file: 8, 16, or 32 for floating point.
         format: "png", "jpeg", "webp" or "tiff".
@@ -34,11 +34,11 @@ class Picture:
     def __post_init__(self) -> None:
         shape = list(self.pixels.shape)
         if self.pixels.ndim != 3 or shape[0] not in (1, 3) or 0 in shape:
-            raise ShapeError(f"a picture has the shape [1 or 3, height, width], got {shape}")
+            raise ShapeError(f"an image has the shape [1 or 3, height, width], got {shape}")
         if self.alpha is not None and list(self.alpha.shape) != [1, *shape[1:]]:
             raise ShapeError(f"opacity of shape {[1, *shape[1:]]} expected, got {list(self.alpha.shape)}")
         if self.depth not in (8, 16, 32):
-            raise InputError(f"a picture has 8, 16 or 32 (floating point) bits a value, got {self.depth}")
+            raise InputError(f"an image has 8, 16 or 32 (floating point) bits a value, got {self.depth}")
 
     @property
     def size(self) -> tuple[int, int]:
