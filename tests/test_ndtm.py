@@ -12,6 +12,7 @@ from torch import Tensor
 
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
+from invsolve.solvers.steps.updates import ddim
 
 
 def problem(items: int = 2, schedule: iv.Schedule | None = None) -> iv.Problem:
@@ -185,7 +186,7 @@ def test_the_estimate_control_is_rb_modulation_and_never_differentiates_the_netw
     now = solver.path(p)[4]
     free = p.prior.predict(x, now.t)
     pulled = free.x0 + 0.05 * 5.0 * 2 * p.linear_data.operator.adjoint(p.residual(free.x0))
-    want = solvers.updates.ddim(now, 0.5, pulled, free.eps, iv.Rng(9))
+    want = ddim(now, 0.5, pulled, free.eps, iv.Rng(9))
     torch.testing.assert_close(one_step(solver, p, x, 4)[0].x, want, rtol=0, atol=1e-12)
     stats = iv.solve(p, ndtm(control="estimate", n_inner=7)).stats
     assert (stats.network_forwards, stats.network_backwards) == (10, 0)
