@@ -231,3 +231,31 @@ def test_wrong_inputs_of_the_command_are_one_sentence(
     (images / "0.png").write_text("no image")
     assert arguments("--images", str(images), "--out", out, "--overwrite") == 2
     assert "0.png" in capsys.readouterr().err
+
+
+def test_a_run_may_start_from_trained_weights(images: Path, tmp_path: Path) -> None:
+    first = settings(images, tmp_path / "first.safetensors")
+    train_denoiser(first)
+    given = load_denoiser(first.out)
+    config = dataclasses.replace(settings(images, tmp_path / "second.safetensors"), init=first.out)
+    second = trainer(config)
+    before = second.levels.mean.clone()
+    second.start_from(given)
+    assert all(torch.equal(a, b) for a, b in zip(second.denoiser.parameters(), given.parameters(), strict=True))
+    assert bool((second.levels.mean != before).all())  # each noise level weighs by what the start can do
+    x0 = torch.full((1, 3, 16, 16), 0.2)
+    assert torch.equal(second.averages["ema0.05"].module(x0, torch.tensor([0.1])), given(x0, torch.tensor([0.1])))
+
+
+def test_a_run_from_trained_weights_keeps_their_network_and_resumes_without_them(images: Path, tmp_path: Path) -> None:
+    first = settings(images, tmp_path / "first.safetensors")
+    train_denoiser(first)
+    config = dataclasses.replace(
+        settings(images, tmp_path / "second.safetensors", steps=4), init=first.out, network=DenoiserConfig()
+    )
+    train_denoiser(config)
+    assert load_denoiser(config.out).config == TINY
+    first.out.unlink()
+    train_denoiser(dataclasses.replace(config, steps=8, resume=True))
+    with pytest.raises(ValueError, match="--init: no weight file"):
+        train_denoiser(dataclasses.replace(config, overwrite=True))

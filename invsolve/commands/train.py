@@ -36,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="continue the run whose state lies beside FILE")
     start.add_argument("--overwrite", action="store_true", help="start anew although FILE exists")
+    parser.add_argument("--init", type=Path, metavar="FILE", help="weights of an earlier training to start from")
+    parser.add_argument(
+        "--warmup", type=int, default=DenoiserTraining.warmup, help="steps over which the learning rate rises"
+    )
     parser.add_argument("--channels", type=_numbers, default=base.channels, help="features of each stage, with commas")
     parser.add_argument(
         "--blocks", type=_numbers, default=base.blocks, help="residual blocks of each stage, with commas"
@@ -100,6 +104,8 @@ def run(args: argparse.Namespace) -> int:
                 out=args.out,
                 hours=args.hours,
                 steps=args.steps,
+                init=args.init,
+                warmup=args.warmup,
                 resume=args.resume,
                 overwrite=args.overwrite,
                 labels=args.labels,

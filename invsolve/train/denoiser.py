@@ -23,7 +23,7 @@ from torch import Tensor
 
 from invsolve.core.checkpoint import atomic_save
 from invsolve.priors.labelled import LabelledDenoiser
-from invsolve.priors.networks.unet import Denoiser, DenoiserConfig, save_denoiser
+from invsolve.priors.networks.unet import Denoiser, DenoiserConfig, load_denoiser, save_denoiser
 from invsolve.train.average import PowerAverage
 from invsolve.train.data import PhotoSet, find_images, split_images
 from invsolve.train.labelled import LabelledSet, read_labelled
@@ -37,6 +37,9 @@ from invsolve.train.validation import Validation
 __all__ = ["Trainer", "train_denoiser"]
 
 logger = logging.getLogger(__name__)
+
+CALIBRATION_CROPS = 8
+"""Crops on which the losses of a given start are measured at each noise level."""
 
 
 class Trainer:
@@ -60,6 +63,28 @@ class Trainer:
         self.averages = {f"ema{w:g}": PowerAverage(self.denoiser, w) for w in (0.02, 0.05, 0.10)}
         self.levels = LevelWeights()
         self.step, self.seconds = 0, 0.0
+
+    def start_from(self, initial: Denoiser) -> None:
+        """Begin with the weights of a trained network of the same architecture instead of random ones.
+
+        The weights of the noise levels begin at the network's own losses: with those of a random start it would first
+        unlearn what it knows of low noise.
+        """
+        self.denoiser.load_state_dict(initial.state_dict())
+        for average in self.averages.values():
+            average.load(initial.state_dict())
+        entropy = (self.config.seed, 2)
+        crops, labels = self.photos.draw(CALIBRATION_CROPS, self.config.crop, np.random.default_rng(entropy))
+        generator = torch.Generator().manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+        noise = torch.randn(crops.shape, generator=generator)
+        condition = () if labels is None else (labels,)
+        for i, sigma in enumerate(self.levels.levels):
+            level = sigma.expand(len(crops))
+            with torch.no_grad(), self.runtime.autocast():
+                drawn = (tensor.to(self.runtime.device) for tensor in (crops + sigma * noise, level, *condition))
+                error = self.denoiser(*drawn).float().cpu() - crops
+            c_out = self.denoiser.preconditioning(level.to(self.runtime.device))[1].cpu()
+            self.levels.mean[i] = (error.square().mean(dim=(1, 2, 3)) / c_out.square()).mean()
 
     @property
     def progress(self) -> float:
@@ -149,15 +174,29 @@ def train_denoiser(config: DenoiserTraining) -> None:
             or there is nothing to resume.
     """
     state = _starting_state(config)
+    initial = None if config.init is None or state is not None else _initial(config)
     if state is not None:
         config = replace(config, network=DenoiserConfig.from_json(json.dumps(state["network"])))
+    elif initial is not None:
+        config = replace(config, network=initial.config)
     runtime = Runtime.detect(config.precision, compiled=config.compiled, workers=config.workers)
     config, photos, validation = _images(config, runtime)
     trainer = Trainer(config, photos, runtime)
     if state is not None:
         trainer.load_state_dict(state)
+    elif initial is not None:
+        trainer.start_from(initial)
     with RunLog(config.out, resume=state is not None) as log, _stop_on_signal() as stopped, without_denormals():
         _loop(trainer, validation, log, stopped)
+
+
+def _initial(config: DenoiserTraining) -> Denoiser:
+    """The network to start from."""
+    assert config.init is not None
+    try:
+        return load_denoiser(config.init, build=LabelledDenoiser if config.labels else None)
+    except FileNotFoundError as error:
+        raise ValueError(f"--init: {error}") from error
 
 
 def _images(config: DenoiserTraining, runtime: Runtime) -> tuple[DenoiserTraining, PhotoSet | LabelledSet, Validation]:

@@ -58,6 +58,11 @@ class LevelWeights:
         self.mean = torch.ones(bins)
         self._origin, self._width, self._decay = math.log(low), math.log(high / low) / (bins - 1), decay
 
+    @property
+    def levels(self) -> Tensor:
+        """sigma in the middle of each bin, `[bins]`."""
+        return (self._origin + self._width * torch.arange(len(self.mean))).exp()
+
     def _bin(self, sigma: Tensor) -> Tensor:
         return ((sigma.log() - self._origin) / self._width).round().long().clamp(0, len(self.mean) - 1)
 

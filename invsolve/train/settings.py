@@ -20,6 +20,8 @@ class DenoiserTraining:
         out: weight file to write; the run's state, CSV and plot are written beside it.
         hours: length of the run in hours of training, over all resumed parts. Ignored where `steps` is given.
         steps: length of the run in optimiser steps; makes the run reproducible, since nothing then depends on speed.
+        init: weight file of `train denoiser` to start from, in place of random weights; the network becomes that of the
+            file. Give more `warmup` steps then: a sudden large learning rate undoes part of what was learnt.
         resume: continue from the state beside `out`.
         overwrite: start anew although `out` exists.
         labels: the sub-folders of `images` are classes, the images small, all of one size, and taken whole: the
@@ -48,6 +50,7 @@ class DenoiserTraining:
     out: Path
     hours: float = 1.0
     steps: int | None = None
+    init: Path | None = None
     resume: bool = False
     overwrite: bool = False
     labels: bool = False
