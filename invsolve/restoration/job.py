@@ -17,7 +17,7 @@ from invsolve.core.prior import Prior
 from invsolve.core.rng import Rng
 from invsolve.core.solver import Solver
 from invsolve.io import Image, read_header
-from invsolve.restoration.inputs import Source, as_image, describe, read_kernel, read_mask
+from invsolve.io.inputs import Source, as_image, describe, read_kernel, read_mask
 from invsolve.restoration.memory import Plan, budget
 from invsolve.restoration.memory import plan as make_plan
 from invsolve.restoration.pace import check_pace, quality_within

@@ -17,7 +17,7 @@ from invsolve.core.prior import Prior
 from invsolve.core.problem import Problem
 from invsolve.core.result import Result
 from invsolve.io import Image
-from invsolve.restoration.inputs import Source
+from invsolve.io.inputs import Source
 from invsolve.restoration.job import Job, Options, device_of, paced, prepare
 from invsolve.restoration.pace import precision_of
 from invsolve.restoration.record import make_record

@@ -1,4 +1,4 @@
-"""What a restoration is given besides its options: the image, a mask, a blur kernel."""
+"""Images, masks and blur kernels from whatever a user has of them: files, arrays, tensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError, ShapeError
-from invsolve.io import Image, read_image
+from invsolve.io.decode import read_image
+from invsolve.io.image import Image
 
 __all__ = ["Source", "as_image", "describe", "read_kernel", "read_mask"]
 
