@@ -65,17 +65,41 @@ def convergence(
         (posed(EQUAL, mixing()), lambda eta, times: solvers.PiGDM(eta=eta, prior_std=0.2, times=times)),
         (posed(CORRELATED, mixing()), lambda eta, times: solvers.MMPS(n_inner=3, eta=eta, times=times)),
         (
+            posed(CORRELATED, mixing()),
+            lambda eta, times: solvers.MMPS(n_inner=3, eta=eta, preconditioner="isotropic", prior_std=0.2, times=times),
+        ),
+        (
             posed(SPREAD, operators.Inpainting(PIXELS, MASK)),
             lambda eta, times: solvers.TMPD(eta=eta, times=times),
         ),
     ],
-    ids=["pigdm", "mmps", "tmpd"],
+    ids=["pigdm", "mmps", "preconditioned mmps", "tmpd"],
 )
 def test_guided_samples_converge_to_the_posterior_to_first_order(problem, make, eta):
     order, mean, extrapolated = convergence(problem, lambda times: make(eta, times))
     assert 0.85 < order < 1.15
     assert mean < 0.015  # of a standard deviation: what the path's start, at a finite noise level, leaves
     assert extrapolated < (0.01 if eta == 0.0 else 0.03)
+
+
+def test_one_preconditioned_iteration_is_pigdm_where_its_guess_is_right():
+    """M is then the system itself, so that one iteration solves it, for every operator and noise level."""
+    problem, times = posed(EQUAL, mixing()), falling(10)
+    one = solvers.MMPS(n_inner=1, preconditioner="isotropic", prior_std=0.2, eta=0.0, times=times)
+    want = exact.law(problem, solvers.PiGDM(prior_std=0.2, eta=0.0, times=times))
+    for got, right in zip(exact.law(problem, one), want, strict=True):
+        torch.testing.assert_close(got, right, rtol=1e-8, atol=1e-10)
+
+
+def test_preconditioning_changes_the_first_iterations_and_not_their_limit():
+    problem, times = posed(CORRELATED, mixing(), sigma=0.02), falling(10)
+    settings = {"eta": 0.0, "prior_std": 0.2, "times": times}
+    plain, short, full = (
+        exact.law(problem, solvers.MMPS(n_inner=n, preconditioner=kind, **settings))[0]
+        for n, kind in ((3, "none"), (1, "isotropic"), (3, "isotropic"))
+    )
+    torch.testing.assert_close(full, plain, rtol=1e-7, atol=1e-9)
+    assert (short - plain).abs().max() > 1e-3
 
 
 def test_a_step_that_uses_the_last_estimate_converges_to_second_order():

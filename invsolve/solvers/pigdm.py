@@ -16,7 +16,7 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.steps.linear_gaussian import Tangent, flat_variance
+from invsolve.solvers.steps.linear_gaussian import Tangent, flat_variance, isotropic_variance
 from invsolve.solvers.steps.time_path import PathSolver
 from invsolve.solvers.steps.updates import ddim, ddim_coefficients, guided_ddim, start_state
 
@@ -87,8 +87,7 @@ class PiGDM(PathSolver):
 
     def variance(self, step: Step) -> float:
         """r^2."""
-        tau = self.prior_std**2
-        return tau * step.sigma_t**2 / (tau * step.alpha_t**2 + step.sigma_t**2)
+        return isotropic_variance(step, self.prior_std)
 
     def gain(self, problem: Problem, x0: Tensor, r2: float) -> Tensor:
         """r^2 A^T (r^2 A A^T + sigma_y^2 I)^-1 (y - A x0)."""

@@ -18,7 +18,7 @@ from invsolve.core.prior import Prior
 from invsolve.core.problem import Problem
 from invsolve.core.schedule import Schedule, Step, path
 
-__all__ = ["Tangent", "flat_variance", "signal_path"]
+__all__ = ["Tangent", "flat_variance", "isotropic_variance", "signal_path"]
 
 LONGEST = 1000.0
 """Noise-to-signal ratio above which a state is treated as pure noise."""
@@ -28,6 +28,12 @@ def flat_variance(problem: Problem) -> Tensor | float:
     """sigma_y^2 in the prior's units, a number or one for each row [N]."""
     sigma = problem.linear_data.sigma
     return (sigma**2).flatten() if isinstance(sigma, Tensor) else sigma**2
+
+
+def isotropic_variance(step: Step, prior_std: float) -> float:
+    """r_t^2 = tau^2 sigma_t^2 / (tau^2 alpha_t^2 + sigma_t^2): Var[x0 | x_t] of a pixel of standard deviation tau."""
+    tau = prior_std**2
+    return tau * step.sigma_t**2 / (tau * step.alpha_t**2 + step.sigma_t**2)
 
 
 @lru_cache(maxsize=64)
