@@ -14,7 +14,8 @@ from invsolve import costs, operators, priors, solvers
 from invsolve.core.prior import Prediction, Prior
 from invsolve.priors.loading.packaged import WEIGHTS
 from invsolve.priors.networks.unet import Denoiser, DenoiserConfig
-from invsolve.priors.tiled import TiledPrior
+from invsolve.priors.tiled import GRID, TiledPrior, extents
+from invsolve.restoration.memory import Plan
 
 
 def local_prior(seed: int = 0, width: int = 8) -> priors.NetworkPrior:
@@ -55,6 +56,41 @@ def test_weights_sum_to_one_and_tiles_keep_to_the_grid(length: int, tile: int, o
     assert (total - 1).abs().max() < 1e-12
     assert spans[-1].stop == length
     assert all(a.stop - b.start >= overlap for a, b in pairwise(spans))
+
+
+@pytest.mark.parametrize("tile", [256, 512, 3120])
+@pytest.mark.parametrize("length", [513, 600, 1000, 3121, 4000])
+def test_neighbours_share_the_overlap_and_no_more_than_the_grid_asks_for(length: int, tile: int) -> None:
+    ends = extents(length, tile, 128)
+    assert ends[0][0] == 0
+    assert ends[-1][1] == length
+    shared = [a[1] - b[0] for a, b in pairwise(ends)]
+    assert all(128 <= pixels <= 128 + GRID for pixels in shared)
+    assert all(start % GRID == 0 and stop - start <= tile for start, stop in ends)
+
+
+def test_a_prior_of_one_size_gets_tiles_of_that_size() -> None:
+    assert {stop - start for start, stop in extents(1008, 256, 128, fixed=True)} == {256}
+
+
+def test_a_plan_tells_the_pixels_that_go_through_the_network() -> None:
+    seen = []
+
+    class Counting(Prior):
+        schedule = iv.FlowSchedule()
+
+        def denoise(self, x_t: Tensor, t: float) -> Tensor:
+            seen.append(x_t.shape[0] * x_t.shape[2] * x_t.shape[3])
+            return x_t
+
+    size = (700, 1000)
+    plan = Plan(microbatch=1, tile=512, max_pixels=512**2)
+    plan.apply(Counting(), size).denoise(torch.zeros(1, 3, *size), 0.5)
+    assert sum(seen) == plan.pixels(size) < 1.6 * 700 * 1000
+    whole = Plan(microbatch=1, tile=None, max_pixels=10**6)
+    assert whole.pixels(size) == 700 * 1000
+    # 12 megapixels in two tiles: 2 % more than the image, not 56 %
+    assert Plan(1, 3120, 3120**2).pixels((3000, 4000)) < 1.04 * 3000 * 4000
 
 
 def test_gradients_flow_through_tiles() -> None:

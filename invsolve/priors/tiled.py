@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 from invsolve.core.checks import CapabilityError, InputError, check_shape
 from invsolve.core.prior import Prediction, Prior
 
-__all__ = ["GRID", "TiledPrior"]
+__all__ = ["GRID", "TiledPrior", "extents"]
 
 GRID = 16
 """Tiles start at multiples of this many pixels."""
@@ -40,6 +40,26 @@ _Piece: TypeAlias = tuple[int, _Span, _Span]
 """A tile of a sample: its row in the batch, its rows and columns in the image."""
 
 
+def extents(length: int, tile: int, overlap: int, *, fixed: bool = False) -> list[tuple[int, int]]:
+    """Where tiles start and stop along an axis: the fewest tiles of at most `tile` pixels, all of one side.
+
+    The side is the smallest with which neighbours share `overlap` pixels, so that an image slightly larger than a tile
+    is cut into two halves instead of two tiles of full size. The last tile ends with the image.
+
+    Args:
+        length: of the axis in pixels.
+        tile, overlap: multiples of 16, see `TiledPrior`.
+        fixed: tiles have exactly the side `tile`, for priors that serve one size only; neighbours then share more.
+    """
+    if length <= tile:
+        return [(0, length)]
+    n = math.ceil((length - overlap) / (tile - overlap))
+    side = tile if fixed else math.ceil((length + (n - 1) * overlap) / (n * GRID)) * GRID
+    last = math.ceil((length - side) / GRID)
+    starts = [round(i * last / (n - 1)) * GRID for i in range(n)]
+    return [(start, min(start + side, length)) for start in starts]
+
+
 class TiledPrior(Prior):
     """Another prior, evaluated tile by tile.
 
@@ -50,7 +70,7 @@ class TiledPrior(Prior):
 
     Args:
         prior: the prior; one that serves images of any size, or of the size of a tile.
-        tile: side of a tile in pixels, a multiple of 16.
+        tile: largest side of a tile in pixels, a multiple of 16; see `extents` for what it becomes.
         overlap: pixels that neighbours share at least, a multiple of 16, at most half of `tile`.
         max_pixels: pixels in one call of `prior`, over all samples of the batch; `tile`^2 if not given. A call has one
             tile of one sample at least.
@@ -116,13 +136,10 @@ class TiledPrior(Prior):
         return self.prior.select(torch.tensor([n for n, _, _ in group]))
 
     def _spans(self, length: int) -> list[_Span]:
-        """The tiles along an axis: evenly spread, the last one ending with the image."""
-        if length <= self.tile:
+        """The tiles along an axis."""
+        ends = extents(length, self.tile, self.overlap, fixed=self.prior.shape is not None)
+        if len(ends) == 1:
             return [_Span(0, length, torch.ones(length))]
-        last = math.ceil((length - self.tile) / GRID) * GRID
-        n = math.ceil(last / (self.tile - self.overlap))
-        starts = [round(i * last / (n * GRID)) * GRID for i in range(n + 1)]
-        ends = [(start, min(start + self.tile, length)) for start in starts]
         total = torch.zeros(length, dtype=torch.float64)
         weights = []
         for start, stop in ends:

@@ -151,7 +151,7 @@ def paced(job: Job, prior: Prior, spent: float = 0.0) -> Job:
         return job
     names = offered(job.solver.name, _section(job.options))
     solvers = {name: _solver(replace(job.options, quality=name)) for name in names}
-    pixels = job.size[0] * job.size[1] * job.plan.share * (job.options.samples or 1)
+    pixels = job.plan.pixels(job.size) * (job.options.samples or 1)
     quality, seconds = quality_within(limit - spent, solvers, prior, pixels)
     if seconds + spent > limit:
         logger.warning("about %.0f s are needed, more than the limit of %.0f s", seconds + spent, limit)

@@ -11,7 +11,7 @@ import torch
 from invsolve.core.checks import InputError
 from invsolve.core.prior import Prior
 from invsolve.priors.padded import fitted
-from invsolve.priors.tiled import GRID, TiledPrior
+from invsolve.priors.tiled import GRID, TiledPrior, extents
 
 __all__ = ["Plan", "budget", "plan"]
 
@@ -34,7 +34,7 @@ class Plan:
 
     Attributes:
         microbatch: samples that run together.
-        tile: side of the network's tiles; None where images pass whole.
+        tile: largest side of the network's tiles; None where images pass whole.
         max_pixels: pixels in one network call, over all samples.
     """
 
@@ -42,10 +42,13 @@ class Plan:
     tile: int | None
     max_pixels: int
 
-    @property
-    def share(self) -> float:
-        """About how many pixels the network sees for each of the image: tiles overlap."""
-        return 1.0 if self.tile is None else (self.tile / (self.tile - overlap_of(self.tile))) ** 2
+    def pixels(self, size: tuple[int, int]) -> int:
+        """Pixels that one call for an image of `size` takes through the network: tiles overlap."""
+        if self.tile is None:
+            return size[0] * size[1]
+        sides = [extents(length, self.tile, overlap_of(self.tile)) for length in size]
+        rows, columns = (sum(stop - start for start, stop in spans) for spans in sides)
+        return rows * columns
 
     def apply(self, prior: Prior, size: tuple[int, int]) -> Prior:
         """The prior behind this plan's tiles; the prior itself where everything fits.
