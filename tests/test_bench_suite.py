@@ -60,7 +60,7 @@ def test_the_published_protocol_has_the_published_settings():
         ("noise = 0.05", "noise = 5", "noise is above 0 and at most 1"),
         ('kind = "draws"', 'kind = "drows"', "did you mean 'draws'"),
         ('preset = "default"', 'preset = "published:ffhq256"', "no preset 'ffhq256/superres2'"),
-        ("n_steps = 5", 'n_steps = "5"', "n_steps takes a value such as"),
+        ("n_steps = 5", 'n_steps = "5"', "n_steps must be a whole number"),
         ('[[solvers]]\nname = "baseline"', '[[solvers]]\nname = "ddnm"', "two solvers of the suite are named 'ddnm'"),
         ("baseline = true", 'peer = "deepinv DP"', "did you mean 'deepinv DPS'"),
         ("items = 3", "items = ", "not valid TOML"),

@@ -223,8 +223,8 @@ def test_a_grid_may_end_in_a_little_noise() -> None:
     for solver in (solvers.Guidance(FixedScale(1.0), at="xt", sampler="em", times=times), solvers.DDIM(times=times)):
         assert solver.path(iv.Problem(gaussian()))[-1].s == 0.05
         assert sampled(solver).shape == (6, 2)
-    with pytest.raises(iv.InputError, match="must fall"):
-        sampled(solvers.DDIM(times=(0.5, -0.1)))
+    with pytest.raises(iv.InputError, match="times must"):
+        solvers.DDIM(times=(0.5, -0.1))
 
 
 def test_a_limited_estimate_still_belongs_to_its_state() -> None:
@@ -260,16 +260,16 @@ def test_guidance_that_diverges_ends_with_a_status_and_finite_samples() -> None:
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        (lambda: FixedScale(-1.0), "lambda"),
-        (lambda: AdaptiveScale(-1.0), "lambda"),
-        (lambda: AdaptiveScale(math.nan), "lambda"),
+        (lambda: FixedScale(-1.0), "lam must"),
+        (lambda: AdaptiveScale(-1.0), "lam must"),
+        (lambda: AdaptiveScale(math.nan), "lam must"),
         (lambda: AdaptiveScale(1.0, "bell"), "shape"),
         (lambda: AdaptiveScale(1.0, ema_decay=1.0), "ema_decay"),
         (lambda: ClippedScale(1.0, 0.0), "norm"),
         (lambda: ThresholdScale(1.0, 1.5), "quantile"),
         (lambda: parse_scale("adaptiv:3"), "adaptive"),
         (lambda: parse_scale("adaptive"), "name:lambda"),
-        (lambda: parse_scale("adaptive:-3"), "lambda"),
+        (lambda: parse_scale("adaptive:-3"), "lam must"),
         (lambda: parse_scale("clip:3,sin2"), "no shape"),
         (lambda: solvers.Guidance(at="x0"), "x0hat"),
         (lambda: solvers.Guidance(3.0), "AdaptiveScale"),

@@ -221,7 +221,8 @@ def _settings(where: str, solver: str, preset: str, prior: str, task: TaskSpec, 
     """All settings of a solver for a task: preset, then changes, then the class' own defaults."""
     from invsolve.bench.tasks import section
     from invsolve.core.presets import published
-    from invsolve.restoration.settings import fitted, table
+    from invsolve.core.settings import made_with
+    from invsolve.restoration.settings import table
     from invsolve.solvers import SOLVERS
 
     if not SOLVERS.accepts(solver):
@@ -242,7 +243,7 @@ def _settings(where: str, solver: str, preset: str, prior: str, task: TaskSpec, 
     else:
         kinds = ("default", "file", "published", "restore")
         raise InputError(f"{where} of the suite: unknown preset {preset!r}; {nearest(kind, kinds)}")
-    built = SOLVERS[solver](**fitted(solver, {**base, **changes}))
+    built = made_with(SOLVERS[solver], {**base, **changes}, solver)
     return {f.name: getattr(built, f.name) for f in dataclasses.fields(built)}
 
 

@@ -235,6 +235,14 @@ def check_grid(n: int, t_start: float) -> None:
         raise InputError(f"t_start must lie in (0, 1], got {t_start}")
 
 
+def check_times(times: Sequence[float], noisy_end: bool = False) -> None:
+    """Raise `InputError` unless the times fall from at most 1 to 0, or with `noisy_end` to any time."""
+    end = times[-1] if times else -1.0
+    ended = end == 0 or (noisy_end and end > 0)
+    if len(times) < 2 or times[0] > 1 or any(s >= t for t, s in pairwise(times)) or not ended:
+        raise InputError(f"times must fall from at most 1 to 0, got {list(times[:3])} ... {list(times[-1:])}")
+
+
 @lru_cache(maxsize=64)
 def path(
     schedule: Schedule,
@@ -252,9 +260,6 @@ def path(
         noisy_end: whether it may end above 0, so that what is returned keeps a little noise.
     """
     grid = list(times) if times is not None else schedule.grid(n, t_start)
-    end = grid[-1] if grid else -1.0
-    ended = end == 0 or (noisy_end and end > 0)
-    if len(grid) < 2 or any(s >= t for t, s in pairwise(grid)) or not ended:
-        raise InputError(f"times must fall from at most 1 to 0, got {grid[:3]} ... {grid[-1:]}")
+    check_times(grid, noisy_end)
     ends = [(t, *schedule(t)) for t in grid]
     return tuple(Step(t, s, at, gt, as_, gs) for (t, at, gt), (s, as_, gs) in pairwise(ends))

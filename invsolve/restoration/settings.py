@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tomllib
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from invsolve.core.checks import InputError, nearest
+from invsolve.core.checks import InputError
+from invsolve.core.settings import made_with
 from invsolve.core.solver import Solver
 
-__all__ = ["QUALITIES", "build", "choose", "fitted", "offered", "table"]
+__all__ = ["QUALITIES", "build", "choose", "offered", "table"]
 
 DEFAULT = "natural"
 
@@ -64,30 +64,4 @@ def build(name: str, prior: str, task: str, changes: Mapping[str, Any], quality:
     if quality not in offered(name, task):
         raise InputError(f"{name} has no settings of the quality {quality!r} for {task}: give --set, or leave it away")
     own = qualities().get(quality, {}).get(task, {}).get(name, {})
-    return kind(**fitted(name, {**table(prior)[task].get(name, {}), **own, **changes}))
-
-
-def fitted(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of the solver `name`, in the types of its defaults.
-
-    Raises:
-        InputError: an unknown setting (with the nearest names), or a value of the wrong type.
-    """
-    from invsolve.solvers import SOLVERS
-
-    defaults = {field.name: field.default for field in dataclasses.fields(SOLVERS[name])}
-    for key in settings:
-        if key not in defaults:
-            raise InputError(f"{name} has no setting {key!r}; {nearest(key, defaults)}")
-    return {key: _fitting(name, key, value, defaults[key]) for key, value in settings.items()}
-
-
-def _fitting(solver: str, key: str, value: Any, default: Any) -> Any:
-    """`value` in the type of the setting's default."""
-    if isinstance(value, list):
-        value = tuple(value)
-    if default is None or type(value) is type(default):
-        return value
-    if isinstance(default, float) and type(value) is int:
-        return float(value)
-    raise InputError(f"{solver}: {key} takes a value such as {default!r}, got {value!r}")
+    return made_with(kind, {**table(prior)[task].get(name, {}), **own, **changes}, name)

@@ -18,15 +18,16 @@ E[x0 | x_t, y].
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from invsolve.core.checks import check_positive
 from invsolve.core.linalg import per_sample
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
+from invsolve.core.settings import AtLeastZero, Count, FirstTime, Range, Share, Times
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.particles import RowNoise, repeated
 from invsolve.solvers.steps.time_path import PathSolver
-from invsolve.solvers.steps.updates import ddim, descent
+from invsolve.solvers.steps.updates import Start, ddim, descent
 
 __all__ = ["CalibratedGuidance"]
 
@@ -56,24 +57,18 @@ class CalibratedGuidance(PathSolver):
         times: a falling grid of one's own instead of n_steps and t_start.
     """
 
-    n_steps: int = 50
-    n_draws: int = 16
-    n_inner: int = 10
-    weight: float = 1.0
-    eta: float = 1.0
-    t_start: float = 1.0
-    start: str = "random"
-    times: tuple[float, ...] | None = None
+    n_steps: Count = 50
+    n_draws: Count = 16
+    n_inner: Annotated[int, Range(2)] = 10
+    weight: AtLeastZero = 1.0
+    eta: Share = 1.0
+    t_start: FirstTime = 1.0
+    start: Start = "random"
+    times: Times | None = None
 
     name = "calibrated"
     cite = "Guidance by consistent estimates of E[p(y | x0) | x_t] from inner draws"
     needs = Needs()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive(self.n_draws, "n_draws")
-        check_positive(self.n_inner - 1, "n_inner - 1 (one step draws nothing but the mean)")
-        check_positive(self.weight, "weight", zero=True)
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now, n, size = self.path(problem)[state.k], len(state.x), self.n_draws

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, check_positive
+from invsolve.core.checks import InputError
 from invsolve.core.linalg import conjugate_gradient, per_sample
 from invsolve.core.operator import LinearOperator, SVDOperator
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import DDPMSchedule, Schedule
+from invsolve.core.settings import AtLeastZero, Count, FirstTime, Range
 from invsolve.core.solver import Info, Needs, Solver, State
 from invsolve.solvers.steps.conjugate_integrator import Interval, intervals
 from invsolve.solvers.steps.linear_gaussian import flat_variance
@@ -53,11 +54,11 @@ class CPiGDM(Solver):
             scaled to fit: any schedule) or "index" (entry int((N - 1) t) of a DDPM table, as in the official code).
     """
 
-    n_steps: int = 20
+    n_steps: Count = 20
     lam: float = -0.4
-    w: float = 4.0
-    t_start: float = 0.4
-    t_end: float = 1e-3
+    w: AtLeastZero = 4.0
+    t_start: FirstTime = 0.4
+    t_end: Annotated[float, Range(0, 1, below=True)] = 1e-3
     form: Literal["noiseless", "noisy"] = "noiseless"
     times: Literal["ratio", "index"] = "ratio"
 
@@ -67,9 +68,8 @@ class CPiGDM(Solver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self.w, "w", zero=True)
-        if self.n_steps < 1 or not 0 <= self.t_end < self.t_start <= 1:
-            raise InputError(f"expected n_steps >= 1 and 0 <= t_end < t_start <= 1, got {self}")
+        if self.t_end >= self.t_start:
+            raise InputError(f"t_end must lie below t_start, got {self.t_end} and {self.t_start}")
 
     def path(self) -> tuple[Interval, ...]:
         """The steps' coefficients."""

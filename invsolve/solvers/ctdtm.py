@@ -12,17 +12,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, check_positive
+from invsolve.core.checks import InputError
 from invsolve.core.prior import Prediction
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
+from invsolve.core.settings import AtLeastZero, Count, CountFromZero, FirstTime, Positive, Times
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.control import Trial, check_scaling, minimise, rule_for
 from invsolve.solvers.steps.gradients import BlindUpdate, Parameters, start_parameters
 from invsolve.solvers.steps.scales import ScaleRule
 from invsolve.solvers.steps.time_path import ScaledPath
-from invsolve.solvers.steps.updates import start_state
+from invsolve.solvers.steps.updates import Start, start_state
 
 __all__ = ["CTDTM"]
 
@@ -68,20 +69,20 @@ class CTDTM(ScaledPath):
             u - lr lambda(|g|) g, g = dJ/du, with control="linear" in the metric above.
     """
 
-    n_steps: int = 100
+    n_steps: Count = 100
     process: Literal["sde", "ode"] = "sde"
     method: Literal["euler", "heun"] = "euler"
     control: Literal["network", "linear"] = "network"
-    n_inner: int = 3
+    n_inner: CountFromZero = 3
     gamma: float = 1.0
-    weight: float = 1.0
-    transient_weight: float = 1.0
+    weight: AtLeastZero = 1.0
+    transient_weight: AtLeastZero = 1.0
     optimizer: Literal["adam", "gradient", "lbfgs"] = "adam"
-    lr: float = 0.01
-    t_start: float = 1.0
-    start: str = "guided"
+    lr: Positive = 0.01
+    t_start: FirstTime = 1.0
+    start: Start = "guided"
     clamp: bool = True
-    times: tuple[float, ...] | None = None
+    times: Times | None = None
     blind: BlindUpdate = "joint"
     scale: ScaleRule | None = None
 
@@ -93,9 +94,6 @@ class CTDTM(ScaledPath):
         super().__post_init__()
         if self.process == "sde" and self.method == "heun":
             raise InputError("Heun's method integrates the ODE: use process='ode', or method='euler'")
-        for field in ("n_inner", "weight", "transient_weight"):
-            check_positive(getattr(self, field), field, zero=True)
-        check_positive(self.lr, "lr")
         check_scaling(self.scale, self.optimizer)
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:

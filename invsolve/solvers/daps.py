@@ -12,11 +12,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import check_positive
 from invsolve.core.linalg import per_sample
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
+from invsolve.core.settings import Count, CountFromZero, FirstTime, Positive, Times
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.time_path import PathSolver
 from invsolve.solvers.steps.updates import ddim, descent, start_state
@@ -52,27 +52,19 @@ class DAPS(PathSolver):
         times: a falling grid of one's own instead of n_steps and t_start.
     """
 
-    n_steps: int = 50
-    n_ode: int = 5
+    n_steps: Count = 50
+    n_ode: Count = 5
     sampler: Literal["langevin", "exact"] = "langevin"
-    n_langevin: int = 50
-    lr: float = 0.1
-    spread: float | None = 0.25
-    t_start: float = 1.0
-    times: tuple[float, ...] | None = None
+    n_langevin: CountFromZero = 50
+    lr: Positive = 0.1
+    spread: Positive | None = 0.25
+    t_start: FirstTime = 1.0
+    times: Times | None = None
 
     name = "daps"
     cite = "Zhang, Chu, Berner, Meng, Anandkumar, Song 2024, arXiv 2407.01521"
     needs = Needs()
     differentiates = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for field in ("n_ode", "lr"):
-            check_positive(getattr(self, field), field)
-        check_positive(self.n_langevin, "n_langevin", zero=True)
-        if self.spread is not None:
-            check_positive(self.spread, "spread")
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         if self.sampler == "exact":

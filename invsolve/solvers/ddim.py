@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
+from invsolve.core.settings import Count, FirstTime, Share, Times
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.time_path import PathSolver
-from invsolve.solvers.steps.updates import ddim, limited
+from invsolve.solvers.steps.updates import Start, ddim, limited
 
 __all__ = ["DDIM"]
 
@@ -29,12 +30,12 @@ class DDIM(PathSolver):
         times: a falling grid of one's own instead of n_steps and t_start; it need not end at 0.
     """
 
-    n_steps: int = 50
-    eta: float = 0.0
-    t_start: float = 1.0
-    start: str = "random"
+    n_steps: Count = 50
+    eta: Share = 0.0
+    t_start: FirstTime = 1.0
+    start: Start = "random"
     clamp: bool = True
-    times: tuple[float, ...] | None = None
+    times: Times | None = None
 
     name = "ddim"
     cite = "Song, Meng, Ermon 2021, arXiv 2010.02502"

@@ -12,10 +12,11 @@ from invsolve.core.checks import CapabilityError
 from invsolve.core.operator import SVDOperator
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
+from invsolve.core.settings import Count, FirstTime, Share, Times
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.ddrm import spectral_step, svd_operator
 from invsolve.solvers.steps.time_path import PathSolver
-from invsolve.solvers.steps.updates import start_state
+from invsolve.solvers.steps.updates import Start, start_state
 
 __all__ = ["DDNM"]
 
@@ -42,12 +43,12 @@ class DDNM(PathSolver):
         times: a falling grid of one's own instead of n_steps and t_start.
     """
 
-    n_steps: int = 100
-    eta: float = 0.85
+    n_steps: Count = 100
+    eta: Share = 0.85
     noisy: bool = True
-    t_start: float = 1.0
-    start: str = "random"
-    times: tuple[float, ...] | None = None
+    t_start: FirstTime = 1.0
+    start: Start = "random"
+    times: Times | None = None
 
     name = "ddnm"
     cite = "Wang, Yu, Zhang 2023, arXiv 2212.00490"

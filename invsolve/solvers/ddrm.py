@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, check_share
 from invsolve.core.linalg import per_sample
 from invsolve.core.operator import SVDOperator
 from invsolve.core.prior import Prediction
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
+from invsolve.core.settings import Count, FirstTime, Share, Times
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.linear_gaussian import flat_variance
 from invsolve.solvers.steps.time_path import PathSolver
@@ -65,24 +65,18 @@ class DDRM(PathSolver):
         times: a falling grid of one's own instead of n_steps and t_start.
     """
 
-    n_steps: int = 20
-    eta: float = 0.85
-    eta_b: float = 1.0
-    t_start: float = 1.0
-    start: str = "auto"
-    times: tuple[float, ...] | None = None
+    n_steps: Count = 20
+    eta: Share = 0.85
+    eta_b: Share = 1.0
+    t_start: FirstTime = 1.0
+    start: Literal["auto", "exact", "unit"] = "auto"
+    times: Times | None = None
 
     name = "ddrm"
     cite = "Kawar, Elad, Ermon, Song 2022, arXiv 2201.11793"
     needs = Needs(likelihood=True, linear=True, svd=True)
     differentiates = False
     signal = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_share(self.eta_b, "eta_b")
-        if self.start not in ("auto", "exact", "unit"):
-            raise InputError(f"start is 'auto', 'exact' or 'unit', got {self.start!r}")
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         operator, first = svd_operator(problem), self.path(problem)[0]

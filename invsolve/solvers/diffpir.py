@@ -12,13 +12,14 @@ from typing import Literal
 
 import torch
 
-from invsolve.core.checks import check_positive, check_share
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
-from invsolve.core.schedule import Step, check_grid
+from invsolve.core.schedule import Step
+from invsolve.core.settings import Count, FirstTime, Positive, Share, Times
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.linear_gaussian import flat_variance, signal_path
 from invsolve.solvers.steps.time_path import PathSolver
+from invsolve.solvers.steps.updates import Start
 
 __all__ = ["DiffPIR"]
 
@@ -48,25 +49,19 @@ class DiffPIR(PathSolver):
         times: a falling grid of one's own instead of n_steps, spacing and t_start.
     """
 
-    n_steps: int = 100
-    lam: float = 1.0
-    zeta: float = 0.1
+    n_steps: Count = 100
+    lam: Positive = 1.0
+    zeta: Share = 0.1
     spacing: Literal["quadratic", "own"] = "quadratic"
-    t_start: float = 1.0
-    start: str = "guided"
-    times: tuple[float, ...] | None = None
+    t_start: FirstTime = 1.0
+    start: Start = "guided"
+    times: Times | None = None
 
     name = "diffpir"
     cite = "Zhu, Zhang, Liang, Cao, Wen, Timofte, Van Gool 2023, arXiv 2305.08995"
     needs = Needs(likelihood=True, linear=True)
     differentiates = False
     signal = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive(self.lam, "lam")
-        check_grid(self.n_steps, self.t_start)
-        check_share(self.zeta, "zeta")
 
     def path(self, problem: Problem) -> tuple[Step, ...]:
         times, n = self.times, self.n_steps

@@ -12,10 +12,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import check_positive
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step, path
+from invsolve.core.settings import Count, Positive, Times
 from invsolve.core.solver import Info, Needs, Solver, State
 from invsolve.solvers.steps.gradients import AdamState, BlindUpdate, Parameters, adam, descend, keep, start_parameters
 from invsolve.solvers.steps.updates import noise_floor
@@ -51,23 +51,18 @@ class DMPlug(Solver):
         blind: update of unknown operator parameters, "joint" (published, with Unknown(lr=0.1)) or "alternating".
     """
 
-    n_iterations: int = 1000
-    lr: float = 0.01
-    times: tuple[float, ...] = (0.667, 0.334, 0.001, 0.0)
+    n_iterations: Count = 1000
+    lr: Positive = 0.01
+    times: Times = (0.667, 0.334, 0.001, 0.0)
     stop: Stop = "none"
-    tolerance: float = 1.0
-    window: int = 10
-    patience: int = 100
+    tolerance: Positive = 1.0
+    window: Count = 10
+    patience: Count = 100
     blind: BlindUpdate = "joint"
 
     name = "dmplug"
     cite = "Wang, Zhang, Liang, Li, Chen, Sun et al. 2024, arXiv 2405.16749"
     needs = Needs(blind=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for field in ("n_iterations", "lr", "tolerance", "window", "patience"):
-            check_positive(getattr(self, field), field)
 
     def path(self, problem: Problem) -> tuple[Step, ...]:
         return path(problem.prior.schedule, 1, 1.0, self.times)

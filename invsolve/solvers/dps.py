@@ -16,6 +16,7 @@ from torch import Tensor
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
+from invsolve.core.settings import AtLeastZero, Count, FirstTime, Share, Times
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.gradients import BlindUpdate, Parameters, descend, start_parameters
 from invsolve.solvers.steps.scales import ScaleRule, check_length_rule
@@ -58,12 +59,12 @@ class DPS(ScaledPath):
     """
 
     form: Literal["ancestral", "ddim"] = "ancestral"
-    n_steps: int = 1000
-    zeta: float = 1.0
-    eta: float = 0.5
-    t_start: float = 1.0
-    start: str = "auto"
-    times: tuple[float, ...] | None = None
+    n_steps: Count = 1000
+    zeta: AtLeastZero = 1.0
+    eta: Share = 0.5
+    t_start: FirstTime = 1.0
+    start: Literal["auto", "random", "guided"] = "auto"
+    times: Times | None = None
     blind: BlindUpdate = "joint"
     scale: ScaleRule | None = None
 

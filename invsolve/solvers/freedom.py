@@ -12,16 +12,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, check_positive
+from invsolve.core.checks import InputError
 from invsolve.core.operator import EMPTY
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
+from invsolve.core.settings import AtLeastZero, Count, CountFromZero, FirstTime, Positive, Share, Times
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.gradients import Parameters, descend
 from invsolve.solvers.steps.scales import ScaleRule, check_length_rule
 from invsolve.solvers.steps.time_path import ScaledPath
-from invsolve.solvers.steps.updates import ddim, gradient_length, guided_ddim, limited, moved_back
+from invsolve.solvers.steps.updates import Start, ddim, gradient_length, guided_ddim, limited, moved_back
 
 __all__ = ["FreeDoM"]
 
@@ -55,17 +56,17 @@ class FreeDoM(ScaledPath):
             x_s = DDIM(x0, eps) - zeta alpha_t lambda(|g|) g with g = grad_x misfit.
     """
 
-    n_steps: int = 100
-    zeta: float = 0.5
-    rounds: int = 1
-    window: tuple[float, float] = (0.3, 0.7)
-    n_backward: int = 0
-    backward_lr: float = 0.5
-    eta: float = 1.0
-    t_start: float = 1.0
-    start: str = "random"
+    n_steps: Count = 100
+    zeta: AtLeastZero = 0.5
+    rounds: Count = 1
+    window: tuple[Share, Share] = (0.3, 0.7)
+    n_backward: CountFromZero = 0
+    backward_lr: Positive = 0.5
+    eta: Share = 1.0
+    t_start: FirstTime = 1.0
+    start: Start = "random"
     clamp: bool = True
-    times: tuple[float, ...] | None = None
+    times: Times | None = None
     scale: ScaleRule | None = None
 
     name = "freedom"
@@ -74,13 +75,9 @@ class FreeDoM(ScaledPath):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self.zeta, "zeta", zero=True)
-        check_positive(self.rounds, "rounds")
-        check_positive(self.n_backward, "n_backward", zero=True)
-        check_positive(self.backward_lr, "backward_lr")
         check_length_rule(self.scale)
-        if not 0.0 <= self.window[0] <= self.window[1] <= 1.0:
-            raise InputError(f"window is two times 0 <= low <= high <= 1, got {self.window}")
+        if self.window[0] > self.window[1]:
+            raise InputError(f"window is two times low <= high, got {self.window}")
 
     def rounds_at(self, step: Step) -> int:
         """How often the step is taken; the last one, from which there is no way back, once."""

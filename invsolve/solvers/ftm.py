@@ -8,15 +8,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import check_positive
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
+from invsolve.core.settings import AtLeastZero, Count, CountFromZero, FirstTime, Positive, Times
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.control import Trial, check_scaling, minimise, rule_for
 from invsolve.solvers.steps.gradients import BlindUpdate, Parameters, start_parameters
 from invsolve.solvers.steps.scales import ScaleRule
 from invsolve.solvers.steps.time_path import ScaledPath
-from invsolve.solvers.steps.updates import start_state
+from invsolve.solvers.steps.updates import Start, start_state
 
 __all__ = ["FTM"]
 
@@ -54,18 +54,18 @@ class FTM(ScaledPath):
             u - lr lambda(|dJ/du|) dJ/du.
     """
 
-    n_steps: int = 50
-    n_inner: int = 5
+    n_steps: Count = 50
+    n_inner: CountFromZero = 5
     gamma: float = 1.0
-    weight: float = 1.0
-    transient_weight: float = 0.0
+    weight: AtLeastZero = 1.0
+    transient_weight: AtLeastZero = 0.0
     optimizer: Literal["adam", "gradient", "lbfgs"] = "adam"
-    lr: float = 0.01
-    t_start: float = 1.0
-    start: str = "random"
+    lr: Positive = 0.01
+    t_start: FirstTime = 1.0
+    start: Start = "random"
     estimate: Literal["path", "control"] = "path"
     clamp: bool = True
-    times: tuple[float, ...] | None = None
+    times: Times | None = None
     blind: BlindUpdate = "joint"
     scale: ScaleRule | None = None
 
@@ -75,10 +75,6 @@ class FTM(ScaledPath):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self.n_inner, "n_inner", zero=True)
-        check_positive(self.weight, "weight", zero=True)
-        check_positive(self.transient_weight, "transient_weight", zero=True)
-        check_positive(self.lr, "lr")
         check_scaling(self.scale, self.optimizer)
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:

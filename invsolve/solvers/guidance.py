@@ -12,16 +12,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import CapabilityError, InputError
+from invsolve.core.checks import CapabilityError
 from invsolve.core.linalg import per_sample
 from invsolve.core.prior import Prediction
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step, VPSchedule
+from invsolve.core.settings import Count, FirstTime, Share, Times
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.scales import FixedScale, ScaleRule
 from invsolve.solvers.steps.time_path import ScaledPath
-from invsolve.solvers.steps.updates import ddim, limited
+from invsolve.solvers.steps.updates import Start, ddim, limited
 
 __all__ = ["Guidance"]
 
@@ -56,22 +57,17 @@ class Guidance(ScaledPath):
     scale: ScaleRule = field(default_factory=FixedScale)  # pyright: ignore[reportIncompatibleVariableOverride]
     at: Literal["x0hat", "xt", "noisy"] = "x0hat"
     sampler: Literal["ddim", "em"] = "ddim"
-    n_steps: int = 100
-    eta: float = 1.0
-    t_start: float = 1.0
-    start: str = "random"
+    n_steps: Count = 100
+    eta: Share = 1.0
+    t_start: FirstTime = 1.0
+    start: Start = "random"
     clamp: bool = True
-    times: tuple[float, ...] | None = None
+    times: Times | None = None
 
     name = "guidance"
     cite = "Dhariwal, Nichol 2021, arXiv 2105.05233; Roy, Roy, When guidance breaks"
     needs = Needs()
     noisy_end = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.scale, ScaleRule):
-            raise InputError(f"scale is a rule such as AdaptiveScale(30.0), got {self.scale!r}")
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         if self.sampler == "em" and not isinstance(problem.prior.schedule, VPSchedule):

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 
 import torch
 
-from invsolve.core.checks import check_positive
 from invsolve.core.linalg import per_sample
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
+from invsolve.core.settings import AtLeastZero, Count, FirstTime, Positive, Share, Times
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.particles import repeated
 from invsolve.solvers.steps.scales import ScaleRule, check_length_rule
 from invsolve.solvers.steps.time_path import ScaledPath
-from invsolve.solvers.steps.updates import ddim, score_shift
+from invsolve.solvers.steps.updates import Start, ddim, score_shift
 
 __all__ = ["LGDMC"]
 
@@ -46,14 +46,14 @@ class LGDMC(ScaledPath):
         scale: a rule of `invsolve.solvers.steps.scales` for lambda, which multiplies `weight`; 1 if None.
     """
 
-    n_steps: int = 100
-    n_draws: int = 10
-    weight: float = 1.0
-    spread: float = 0.5
-    eta: float = 1.0
-    t_start: float = 1.0
-    start: str = "random"
-    times: tuple[float, ...] | None = None
+    n_steps: Count = 100
+    n_draws: Count = 10
+    weight: AtLeastZero = 1.0
+    spread: Positive = 0.5
+    eta: Share = 1.0
+    t_start: FirstTime = 1.0
+    start: Start = "random"
+    times: Times | None = None
     scale: ScaleRule | None = None
 
     name = "lgd-mc"
@@ -62,9 +62,6 @@ class LGDMC(ScaledPath):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self.n_draws, "n_draws")
-        check_positive(self.weight, "weight", zero=True)
-        check_positive(self.spread, "spread")
         check_length_rule(self.scale)
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:

@@ -11,15 +11,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, check_positive
+from invsolve.core.checks import InputError
 from invsolve.core.linalg import per_sample, row_dot
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
+from invsolve.core.settings import Count, FirstTime, Positive, Share, Times
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.linear_gaussian import Tangent, flat_variance, isotropic_variance
 from invsolve.solvers.steps.time_path import PathSolver
-from invsolve.solvers.steps.updates import guided_ddim, multistep
+from invsolve.solvers.steps.updates import Start, guided_ddim, multistep
 
 __all__ = ["MMPS"]
 
@@ -59,15 +60,15 @@ class MMPS(PathSolver):
         times: a falling grid of one's own instead of n_steps and t_start.
     """
 
-    n_steps: int = 100
-    n_inner: int = 3
-    eta: float = 1.0
+    n_steps: Count = 100
+    n_inner: Count = 3
+    eta: Share = 1.0
     preconditioner: Literal["none", "isotropic"] = "none"
-    prior_std: float = 0.5
+    prior_std: Positive = 0.5
     order: Literal[1, 2] = 1
-    t_start: float = 1.0
-    start: str = "random"
-    times: tuple[float, ...] | None = None
+    t_start: FirstTime = 1.0
+    start: Start = "random"
+    times: Times | None = None
 
     name = "mmps"
     cite = "Rozet, Andry, Lanusse, Louppe 2024, arXiv 2405.13712"
@@ -76,8 +77,6 @@ class MMPS(PathSolver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self.n_inner, "n_inner")
-        check_positive(self.prior_std, "prior_std")
         if self.order == 2 and self.eta != 0.0:
             raise InputError(f"order 2 needs eta=0, got eta {self.eta}")
 

@@ -13,13 +13,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import check_positive
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
+from invsolve.core.settings import AtLeastZero, Count, FirstTime, Share, Times
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.scales import ScaleRule, check_length_rule
 from invsolve.solvers.steps.time_path import ScaledPath
-from invsolve.solvers.steps.updates import ddim, limited, moved_back
+from invsolve.solvers.steps.updates import Start, ddim, limited, moved_back
 
 __all__ = ["MPGD"]
 
@@ -47,15 +47,15 @@ class MPGD(ScaledPath):
             x0(x_t) - c_t lambda(|g|) g with g = grad Phi(x0).
     """
 
-    n_steps: int = 100
-    zeta: float = 1.0
+    n_steps: Count = 100
+    zeta: AtLeastZero = 1.0
     weighting: Literal["constant", "alpha"] = "constant"
-    eta: float = 0.5
+    eta: Share = 0.5
     projection: Callable[[Tensor], Tensor] | None = None
-    t_start: float = 1.0
-    start: str = "random"
+    t_start: FirstTime = 1.0
+    start: Start = "random"
     clamp: bool = True
-    times: tuple[float, ...] | None = None
+    times: Times | None = None
     scale: ScaleRule | None = None
 
     name = "mpgd"
@@ -65,7 +65,6 @@ class MPGD(ScaledPath):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self.zeta, "zeta", zero=True)
         check_length_rule(self.scale)
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:

@@ -13,17 +13,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import CapabilityError, InputError, check_positive
+from invsolve.core.checks import CapabilityError, InputError
 from invsolve.core.prior import Prediction
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
+from invsolve.core.settings import AtLeastZero, Count, CountFromZero, FirstTime, Positive, Share, Times
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.control import Optimizer, Trial, check_scaling, minimise, rule_for
 from invsolve.solvers.steps.gradients import Affine, BlindUpdate, Parameters, start_parameters
 from invsolve.solvers.steps.scales import ScaleRule
 from invsolve.solvers.steps.time_path import ScaledPath
-from invsolve.solvers.steps.updates import ddim, ddim_coefficients, noise_floor, start_state
+from invsolve.solvers.steps.updates import Start, ddim, ddim_coefficients, noise_floor, start_state
 
 __all__ = ["NDTM"]
 
@@ -88,25 +89,25 @@ class NDTM(ScaledPath):
             u - lr lambda(|dJ/du|) dJ/du.
     """
 
-    n_steps: int = 50
-    n_inner: int = 5
+    n_steps: Count = 50
+    n_inner: CountFromZero = 5
     gamma: float | Tensor | Callable[[float], float | Tensor] = 1.0
-    eta: float = 0.7
-    t_start: float = 1.0
-    weight: float = 1.0
+    eta: Share = 0.7
+    t_start: FirstTime = 1.0
+    weight: AtLeastZero = 1.0
     weights: Weights = "zero"
-    start: str = "guided"
+    start: Start = "guided"
     control_start: Literal["zero", "causal"] = "zero"
     control: Control = "network"
-    jacobian_below: float | None = None
+    jacobian_below: AtLeastZero | None = None
     optimizer: Optimizer = "adam"
-    lr: float = 0.01
+    lr: Positive = 0.01
     lr_decay: Literal["linear", "constant"] = "linear"
     clamp: bool = True
-    times: tuple[float, ...] | None = None
+    times: Times | None = None
     aggregate: Callable[[Tensor, Tensor], Tensor] | None = None
-    n_cg: int = 8
-    stop: float | None = None
+    n_cg: Count = 8
+    stop: Positive | None = None
     blind: BlindUpdate = "joint"
     scale: ScaleRule | None = None
 
@@ -117,16 +118,8 @@ class NDTM(ScaledPath):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_scaling(self.scale, self.optimizer)
-        check_positive(self.n_inner, "n_inner", zero=True)
-        check_positive(self.weight, "weight", zero=True)
-        check_positive(self.lr, "lr")
-        check_positive(self.n_cg, "n_cg")
-        if self.stop is not None:
-            check_positive(self.stop, "stop")
-        if self.jacobian_below is not None:
-            check_positive(self.jacobian_below, "jacobian_below", zero=True)
-            if self.optimizer == "gauss-newton" or self.control_start == "causal":
-                raise InputError("jacobian_below changes what the control is: no causal start, no gauss-newton")
+        if self.jacobian_below is not None and (self.optimizer == "gauss-newton" or self.control_start == "causal"):
+            raise InputError("jacobian_below changes what the control is: no causal start, no gauss-newton")
         if self.optimizer == "gauss-newton" and (self.control != "network" or self.aggregate is not None):
             raise InputError("gauss-newton needs control='network' and no aggregate of one's own")
 

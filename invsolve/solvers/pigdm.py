@@ -11,10 +11,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import check_positive
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
+from invsolve.core.settings import Count, FirstTime, Positive, Share, Times
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.linear_gaussian import Tangent, flat_variance, isotropic_variance
 from invsolve.solvers.steps.time_path import PathSolver
@@ -50,22 +50,18 @@ class PiGDM(PathSolver):
         times: a falling grid of one's own instead of n_steps and t_start.
     """
 
-    n_steps: int = 100
-    eta: float = 1.0
+    n_steps: Count = 100
+    eta: Share = 1.0
     form: Form = "noisy"
-    prior_std: float = 1.0
-    t_start: float = 1.0
-    start: str = "auto"
-    times: tuple[float, ...] | None = None
+    prior_std: Positive = 1.0
+    t_start: FirstTime = 1.0
+    start: Literal["auto", "random", "guided"] = "auto"
+    times: Times | None = None
 
     name = "pigdm"
     cite = "Song, Vahdat, Mardani, Kautz 2023, Pseudoinverse-guided diffusion models for inverse problems, ICLR"
     needs = Needs(likelihood=True, linear=True)
     signal = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive(self.prior_std, "prior_std")
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         auto = "random" if self.form == "noisy" else "guided"

@@ -8,14 +8,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, check_positive
+from invsolve.core.checks import InputError
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Schedule, Step, path
+from invsolve.core.settings import Count, Positive, Range
 from invsolve.core.solver import Info, Needs, Solver, State
 from invsolve.solvers.steps.linear_gaussian import flat_variance
 from invsolve.solvers.steps.updates import ancestral_mean
@@ -50,11 +52,11 @@ class PnPDM(Solver):
         decay: of rho an iteration, in (0, 1]; published: 0.9.
     """
 
-    n_steps: int = 100
-    n_inner: int = 10
-    rho_start: float = 10.0
-    rho_end: float = 0.3
-    decay: float = 0.9
+    n_steps: Count = 100
+    n_inner: Count = 10
+    rho_start: Positive = 10.0
+    rho_end: Positive = 0.3
+    decay: Annotated[float, Range(0, 1, above=True)] = 0.9
 
     name = "pnp-dm"
     cite = "Wu, Sun, Chen, Zhang, Yue, Bouman 2024, arXiv 2405.18782"
@@ -63,11 +65,8 @@ class PnPDM(Solver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self.n_steps, "n_steps")
-        check_positive(self.n_inner, "n_inner")
-        check_positive(self.rho_end, "rho_end")
-        if not (0 < self.decay <= 1 and self.rho_start >= self.rho_end):
-            raise InputError(f"expected decay in (0, 1] and rho_start >= rho_end, got {self}")
+        if self.rho_start < self.rho_end:
+            raise InputError(f"rho_start must be at least rho_end, got {self.rho_start} and {self.rho_end}")
 
     def steps(self, problem: Problem) -> int:
         return self.n_steps

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import check_positive
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
+from invsolve.core.settings import Count, Positive
 from invsolve.core.solver import Info, Needs, Solver, State
 
 __all__ = ["PnPHQS"]
@@ -38,10 +38,10 @@ class PnPHQS(Solver):
             after it: evens out what a network prefers in one direction. Images [C, H, W] only.
     """
 
-    n_steps: int = 16
-    lam: float = 0.23
-    sigma_start: float = 0.3
-    sigma_end: float | None = None
+    n_steps: Count = 16
+    lam: Positive = 0.23
+    sigma_start: Positive = 0.3
+    sigma_end: Positive | None = None
     turns: bool = False
 
     name = "pnp-hqs"
@@ -50,14 +50,6 @@ class PnPHQS(Solver):
     differentiates = False
     mode_seeking = True
     deterministic = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive(self.lam, "lam")
-        check_positive(self.sigma_start, "sigma_start")
-        check_positive(self.n_steps, "n_steps")
-        if self.sigma_end is not None:
-            check_positive(self.sigma_end, "sigma_end")
 
     def steps(self, problem: Problem) -> int:
         return self.n_steps

@@ -11,13 +11,14 @@ from typing import Literal
 
 import torch
 
-from invsolve.core.checks import InputError
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
+from invsolve.core.settings import AtLeastZero, Count, FirstTime, Positive, Times
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.gradients import AdamState, BlindUpdate, Parameters, adam, descend, start_parameters
 from invsolve.solvers.steps.time_path import PathSolver
+from invsolve.solvers.steps.updates import Start
 
 __all__ = ["REDdiff"]
 
@@ -49,14 +50,14 @@ class REDdiff(PathSolver):
             before it.
     """
 
-    n_steps: int = 50
-    lam: float = 0.25
-    lr: float = 0.5
-    sigma_x0: float = 1e-4
+    n_steps: Count = 50
+    lam: AtLeastZero = 0.25
+    lr: Positive = 0.5
+    sigma_x0: AtLeastZero = 1e-4
     weighting: Weighting = "linear"
-    t_start: float = 1.0
-    start: str = "guided"
-    times: tuple[float, ...] | None = None
+    t_start: FirstTime = 1.0
+    start: Start = "guided"
+    times: Times | None = None
     blind: BlindUpdate = "joint"
 
     name = "red-diff"
@@ -64,11 +65,6 @@ class REDdiff(PathSolver):
     needs = Needs(blind=True)
     differentiates = False
     mode_seeking = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.start not in ("guided", "random"):
-            raise InputError(f"start is 'guided' or 'random', got {self.start!r}")
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         empty = problem.empty(n)

@@ -6,16 +6,17 @@ Huang et al. 2024, arXiv 2402.14285.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 
-from invsolve.core.checks import check_positive
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
+from invsolve.core.settings import AtLeastZero, Count, FirstTime, Range, Times
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.particles import RowNoise, choose, pick, repeated
 from invsolve.solvers.steps.time_path import PathSolver
-from invsolve.solvers.steps.updates import ddim, limited, start_state
+from invsolve.solvers.steps.updates import Start, ddim, limited, start_state
 
 __all__ = ["SCG"]
 
@@ -42,25 +43,19 @@ class SCG(PathSolver):
         times: a falling grid of one's own instead of n_steps and t_start.
     """
 
-    n_steps: int = 100
-    n_candidates: int = 16
-    temperature: float = 0.0
-    eta: float = 1.0
-    t_start: float = 1.0
-    start: str = "random"
+    n_steps: Count = 100
+    n_candidates: Count = 16
+    temperature: AtLeastZero = 0.0
+    eta: Annotated[float, Range(0, 1, above=True)] = 1.0
+    t_start: FirstTime = 1.0
+    start: Start = "random"
     clamp: bool = True
-    times: tuple[float, ...] | None = None
+    times: Times | None = None
 
     name = "scg"
     cite = "Huang, Ghatare, Liu, Hu, Zhang, Sastry, Gururani, Oore, Yue 2024, arXiv 2402.14285"
     needs = Needs()
     differentiates = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive(self.n_candidates, "n_candidates")
-        check_positive(self.temperature, "temperature", zero=True)
-        check_positive(self.eta, "eta (candidates must differ)")
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         x = start_state(problem, n, rng, self.path(problem)[0], self.start)

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, check_positive
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
+from invsolve.core.settings import AtLeastZero, Count, FirstTime, Range, Share, Times
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.particles import RowNoise, choose, pick, repeated, systematic
 from invsolve.solvers.steps.time_path import PathSolver
@@ -53,25 +54,17 @@ class TDS(PathSolver):
         times: a falling grid of one's own instead of n_steps and t_start.
     """
 
-    n_steps: int = 100
-    n_particles: int = 16
-    eta: float = 1.0
-    spread: float = 0.25
-    threshold: float = 0.5
-    t_start: float = 1.0
-    times: tuple[float, ...] | None = None
+    n_steps: Count = 100
+    n_particles: Count = 16
+    eta: Annotated[float, Range(0, 1, above=True)] = 1.0
+    spread: AtLeastZero = 0.25
+    threshold: Share = 0.5
+    t_start: FirstTime = 1.0
+    times: Times | None = None
 
     name = "tds"
     cite = "Wu, Trippe, Naesseth, Blei, Cunningham 2023, arXiv 2306.17775"
     needs = Needs()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive(self.n_particles, "n_particles")
-        check_positive(self.eta, "eta (particles must spread)")
-        check_positive(self.spread, "spread", zero=True)
-        if not 0.0 <= self.threshold <= 1.0:
-            raise InputError(f"threshold is a share of the particles from 0 to 1, got {self.threshold}")
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         size = self.n_particles

@@ -11,10 +11,11 @@ import torch
 
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
+from invsolve.core.settings import Count, FirstTime, Share, Times
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.linear_gaussian import Tangent
 from invsolve.solvers.steps.time_path import PathSolver
-from invsolve.solvers.steps.updates import guided_ddim
+from invsolve.solvers.steps.updates import Start, guided_ddim
 
 __all__ = ["TMPD"]
 
@@ -40,11 +41,11 @@ class TMPD(PathSolver):
         times: a falling grid of one's own instead of n_steps and t_start.
     """
 
-    n_steps: int = 100
-    eta: float = 1.0
-    t_start: float = 1.0
-    start: str = "random"
-    times: tuple[float, ...] | None = None
+    n_steps: Count = 100
+    eta: Share = 1.0
+    t_start: FirstTime = 1.0
+    start: Start = "random"
+    times: Times | None = None
 
     name = "tmpd"
     cite = "Boys, Girolami, Pidstrigach, Reich, Mosca, Akyildiz 2023, arXiv 2310.06721"

@@ -9,12 +9,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, check_positive, nearest
+from invsolve.core.checks import InputError, nearest
+from invsolve.core.settings import AtLeastZero, Positive, Range, check_settings
 
 __all__ = [
     "SHAPES",
@@ -53,7 +54,11 @@ class At(NamedTuple):
 
 
 class ScaleRule(ABC):
-    """lambda [N] from the gradient's norms."""
+    """lambda [N] from the gradient's norms; concrete rules are frozen dataclasses of settings."""
+
+    def __post_init__(self) -> None:
+        """Check the settings by their annotations; rules that check more of them call this first."""
+        check_settings(self)
 
     @property
     def off(self) -> bool:
@@ -82,11 +87,11 @@ class FixedScale(ScaleRule):
         shape: f, a name of `SHAPES` or a function of u = t.
     """
 
-    lam: float = 1.0
+    lam: AtLeastZero = 1.0
     shape: Shape = "constant"
 
     def __post_init__(self) -> None:
-        check_positive(self.lam, "the guidance scale lambda", zero=True)
+        super().__post_init__()
         _shape(self.shape)
 
     @property
@@ -114,22 +119,17 @@ class AdaptiveScale(ScaleRule):
         clock: u: "time" t, or "step" 1 - k / (n - 1).
     """
 
-    lam: float = 30.0
+    lam: AtLeastZero = 30.0
     shape: Shape = "sin2"
-    ema_decay: float = 0.9
-    eps: float = 1e-3
+    ema_decay: Annotated[float, Range(0, 1, below=True)] = 0.9
+    eps: AtLeastZero = 1e-3
     ema_init: Literal["first", "zero", "debiased"] = "first"
-    lam_max: float | None = None
+    lam_max: AtLeastZero | None = None
     clock: Literal["time", "step"] = "time"
 
     def __post_init__(self) -> None:
-        check_positive(self.lam, "the guidance scale lambda", zero=True)
-        check_positive(self.eps, "eps", zero=True)
+        super().__post_init__()
         _shape(self.shape)
-        if not 0.0 <= self.ema_decay < 1.0:
-            raise InputError(f"ema_decay lies in [0, 1), got {self.ema_decay}")
-        if self.ema_init not in ("first", "zero", "debiased") or self.clock not in ("time", "step"):
-            raise InputError("ema_init is 'first', 'zero' or 'debiased' and clock is 'time' or 'step'")
 
     @property
     def off(self) -> bool:
@@ -161,15 +161,9 @@ def geoguide(lam: float) -> AdaptiveScale:
 class ClippedScale(ScaleRule):
     """Gradient clipping: lambda g min(1, limit / |g|), or with on="total" v min(1, limit / |v|) of v = lambda g."""
 
-    lam: float = 1.0
-    limit_norm: float = 1.0
+    lam: AtLeastZero = 1.0
+    limit_norm: Positive = 1.0
     on: Literal["gradient", "total"] = "gradient"
-
-    def __post_init__(self) -> None:
-        check_positive(self.lam, "the guidance scale lambda", zero=True)
-        check_positive(self.limit_norm, "the largest norm")
-        if self.on not in ("gradient", "total"):
-            raise InputError(f"on is 'gradient' or 'total', got {self.on!r}")
 
     @property
     def off(self) -> bool:
@@ -184,12 +178,8 @@ class ClippedScale(ScaleRule):
 class SoftScale(ScaleRule):
     """Soft guidance: lambda limit tanh(|g| / limit) g / |g|."""
 
-    lam: float = 1.0
-    limit_norm: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_positive(self.lam, "the guidance scale lambda", zero=True)
-        check_positive(self.limit_norm, "the norm at which guidance saturates")
+    lam: AtLeastZero = 1.0
+    limit_norm: Positive = 1.0
 
     @property
     def off(self) -> bool:
@@ -208,15 +198,9 @@ class ThresholdScale(ScaleRule):
     priors whose clean samples lie in [-floor, floor].
     """
 
-    lam: float = 1.0
-    quantile: float = 0.995
-    floor: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_positive(self.lam, "the guidance scale lambda", zero=True)
-        check_positive(self.floor, "floor")
-        if not 0.0 < self.quantile <= 1.0:
-            raise InputError(f"quantile lies in (0, 1], got {self.quantile}")
+    lam: AtLeastZero = 1.0
+    quantile: Annotated[float, Range(0, 1, above=True)] = 0.995
+    floor: Positive = 1.0
 
     def __call__(self, norm: Tensor, at: At, memory: Memory) -> tuple[Tensor, dict[str, Tensor]]:
         return torch.full_like(norm, self.lam), {}

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
-from invsolve.core.checks import check_share
 from invsolve.core.linalg import row_norm
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
-from invsolve.core.schedule import Step, path
+from invsolve.core.schedule import Step, check_times, path
 from invsolve.core.solver import Solver, State
 from invsolve.solvers.steps.linear_gaussian import signal_path
 from invsolve.solvers.steps.scales import At, ScaleRule
@@ -38,14 +37,15 @@ class PathSolver(Solver):
     n_steps: int
     t_start: float
     times: tuple[float, ...] | None
-    start: str
+    start: Any
     eta: float = 0.0
     noisy_end: ClassVar[bool] = False
     signal: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_share(self.eta, "eta")
+        if self.times is not None:
+            check_times(self.times, self.noisy_end)
 
     def path(self, problem: Problem) -> tuple[Step, ...]:
         """The steps of the descent on the problem's schedule."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import CapabilityError, InputError
+from invsolve.core.checks import CapabilityError
 from invsolve.core.cost import Likelihood
 from invsolve.core.linalg import per_sample
 from invsolve.core.prior import Prediction
@@ -16,6 +17,7 @@ from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import DDPMSchedule, Schedule, Step, path
 
 __all__ = [
+    "Start",
     "ancestral_mean",
     "ddim",
     "ddim_coefficients",
@@ -30,6 +32,8 @@ __all__ = [
     "score_shift",
     "start_state",
 ]
+
+Start: TypeAlias = Literal["random", "guided"]
 
 
 def posterior_variance(step: Step) -> float:
@@ -137,15 +141,12 @@ def ancestral_mean(step: Step, x_t: Tensor, x0: Tensor) -> Tensor:
     return (of_x0 * x0).add_(x_t, alpha=of_x_t)
 
 
-def start_state(problem: Problem, n: int, rng: NoiseSource, step: Step, start: str) -> Tensor:
+def start_state(problem: Problem, n: int, rng: NoiseSource, step: Step, start: Start) -> Tensor:
     """x_T: "random" pure noise of the marginal's size, "guided" alpha_T A^+ y + sigma_T z.
 
     Raises:
-        InputError: another start.
         CapabilityError: a guided start where no image follows from the measurement.
     """
-    if start not in ("random", "guided"):
-        raise InputError(f"start is 'random' or 'guided', got {start!r}")
     empty = problem.empty(n)
     if start == "random":
         return math.hypot(step.alpha_t, step.sigma_t) * rng.normal(empty)
