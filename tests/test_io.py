@@ -14,7 +14,7 @@ from PIL import Image as pillow
 
 from invsolve.core.checks import InputError
 from invsolve.io import Image, read_header, read_image, write_files, write_image
-from invsolve.io.header import png_chunk
+from invsolve.io.png import chunk as png_chunk
 
 _STEPS = {8: 255, 16: 65535, 32: 1}
 

@@ -22,9 +22,20 @@ __all__ = [
     "usable_device",
 ]
 
+MAX_MESSAGE = 1600
+"""Characters of an error message."""
+
 
 class InvsolveError(Exception):
-    """Base of every error the library raises on purpose; its message is one sentence for the user."""
+    """Base of every error the library raises on purpose; its message is one sentence for the user.
+
+    Names in a message may come from foreign files: control characters are written as escapes, so that none of them
+    reaches a terminal, and of a very long message the beginning and the end are kept.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        text = "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in str(message))
+        super().__init__(text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 400]} ... {text[-400:]}")
 
 
 class InputError(InvsolveError, ValueError):

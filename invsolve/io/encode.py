@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import struct
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,13 @@ from typing import Any
 from torch import Tensor
 
 from invsolve.core.checks import InputError, nearest
-from invsolve.io.header import SUFFIXES, png_chunk
+from invsolve.io import png, tiff
+from invsolve.io.header import SUFFIXES
 from invsolve.io.image import Image
 
 __all__ = ["check_target", "encode_image", "write_files", "write_image"]
 
 _MAX_SIDE = {"jpeg": 65_500, "webp": 16_383}
-_STRIP_BYTES = 1 << 20
 
 
 def write_image(path: str | Path, image: Image, *, overwrite: bool = False) -> Path:
@@ -87,11 +85,11 @@ def encode_image(image: Image, path: str | Path) -> bytes:
         raise InputError(f"{path}: JPEG holds no transparency; choose .png, .webp or .tif")
     if max(image.size) > _MAX_SIDE.get(form, 1 << 30):
         raise InputError(f"{path}: a side of {max(image.size)} pixels is too long for this format; choose .png or .tif")
-    if form in ("jpeg", "webp") or image.depth == 8:
-        return _by_pillow(_values(image, 8), form, image.icc)
-    if form == "png":
-        return _png(_values(image, 16), image.icc)
-    return _tiff(_values(image, image.depth), image.icc, transparent=image.alpha is not None)
+    if form == "tiff":
+        return tiff.encode(_values(image, image.depth), image.icc, transparent=image.alpha is not None)
+    if form == "png" and image.depth > 8:
+        return png.encode(_values(image, 16), image.icc)
+    return _by_pillow(_values(image, 8), form, image.icc)
 
 
 def _values(image: Image, depth: int) -> Any:
@@ -114,64 +112,8 @@ def _by_pillow(values: Any, form: str, icc: bytes | None) -> bytes:
         "png": {},
         "jpeg": {"quality": 95, "subsampling": 0},
         "webp": {"lossless": True, "exact": True},
-        "tiff": {"compression": "tiff_adobe_deflate"},
     }[form]
     image = pillow.fromarray(values[..., 0] if values.shape[2] == 1 else values)
     buffer = io.BytesIO()
     image.save(buffer, form.upper(), **options, **({"icc_profile": icc} if icc else {}))
     return buffer.getvalue()
-
-
-def _png(values: Any, icc: bytes | None) -> bytes:
-    """A 16 bit PNG file."""
-    import numpy
-
-    height, width, channels = values.shape
-    colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
-    # Each row as the difference to the row above (filter 2): what smooth images are compressed best with.
-    rows = values.astype(">u2").reshape(height, -1).view(numpy.uint8)
-    above = numpy.vstack([numpy.zeros_like(rows[:1]), rows[:-1]])
-    filtered = numpy.hstack([numpy.full((height, 1), 2, numpy.uint8), rows - above])
-    profile = png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)) if icc else b""
-    body = png_chunk(b"IDAT", zlib.compress(filtered.tobytes(), 6))
-    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + profile + body + png_chunk(b"IEND", b"")
-
-
-def _tiff(values: Any, icc: bytes | None, *, transparent: bool) -> bytes:
-    """A 16 bit or floating point TIFF file: little-endian, compressed strips, opacity marked as such.
-
-    Grey with opacity is written as colour, which more programs read.
-    """
-    if values.shape[2] == 2:
-        values = values[..., [0, 0, 0, 1]]
-    height, width, channels = values.shape
-    bits = 8 * values.dtype.itemsize
-    rows = max(1, _STRIP_BYTES // (width * channels * bits // 8))
-    data = values.astype(values.dtype.newbyteorder("<"))
-    strips = [zlib.compress(data[top : top + rows].tobytes(), 6) for top in range(0, height, rows)]
-    offsets, place = [], 8
-    for strip in strips:
-        offsets.append(place)
-        place += len(strip)
-    tags: list[tuple[int, str, tuple[int, ...] | bytes]] = [
-        (256, "I", (width,)), (257, "I", (height,)), (258, "H", (bits,) * channels), (259, "H", (8,)),
-        (262, "H", (1 if channels < 3 else 2,)), (273, "I", tuple(offsets)), (277, "H", (channels,)),
-        (278, "I", (rows,)), (279, "I", tuple(map(len, strips))), (284, "H", (1,)),
-        (338, "H", (2,) if transparent else ()), (339, "H", (3 if bits == 32 else 1,) * channels),
-        (34675, "B", icc or b""),
-    ]  # fmt: skip
-    tags = [tag for tag in tags if tag[2]]
-    place += place % 2
-    extra_at = place + 2 + 12 * len(tags) + 4
-    entries, extra = b"", b""
-    for tag, code, content in tags:
-        packed = struct.pack(f"<{len(content)}{code}", *content)
-        if len(packed) > 4:
-            where, extra = struct.pack("<I", extra_at + len(extra)), extra + packed + b"\0" * (len(packed) % 2)
-        else:
-            where = packed.ljust(4, b"\0")
-        entries += struct.pack("<HHI", tag, {"B": 7, "H": 3, "I": 4}[code], len(content)) + where
-    body = b"".join(strips)
-    head = b"II*\0" + struct.pack("<I", place)
-    return head + body + b"\0" * (len(body) % 2) + struct.pack("<H", len(tags)) + entries + b"\0" * 4 + extra

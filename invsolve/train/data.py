@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from invsolve.core.boundary import MAX_IMAGE_BYTES, foreign, open_file
+
 __all__ = ["IMAGE_SUFFIXES", "SCALES", "PhotoSet", "find_images", "read_image", "reduce_image", "split_images"]
 
 logger = logging.getLogger(__name__)
@@ -65,15 +67,12 @@ def read_image(path: Path, longest: int) -> NDArray[np.uint8]:
     """Read an image as RGB, `[H, W, 3]`, reduced by area averaging so that its longest side is at most `longest`.
 
     Raises:
-        ValueError: the file cannot be read as an image.
+        InputError: the file cannot be read as an image.
     """
     from PIL import Image, ImageOps
 
-    try:
-        with Image.open(path) as file:
-            image = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"cannot read the image {path}: {error}; repair or remove it") from error
+    with open_file(path, "image", MAX_IMAGE_BYTES) as content, foreign(path), Image.open(content) as file:
+        image = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
     return reduce_image(image, longest)
 
 

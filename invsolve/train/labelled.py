@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from invsolve.core.boundary import MAX_IMAGE_BYTES, foreign, open_file
 from invsolve.train.data import find_images
 
 __all__ = ["LabelledSet", "read_labelled"]
@@ -73,11 +74,8 @@ def read_labelled(directory: Path) -> LabelledSet:
     index = {name: label for label, name in enumerate(classes)}
     arrays, labels = [], []
     for path in paths:
-        try:
-            with Image.open(path) as file:
-                arrays.append(np.asarray(file.convert("L" if file.mode in ("1", "L", "I;16", "LA") else "RGB")))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ValueError(f"cannot read the image {path}: {error}; repair or remove it") from error
+        with open_file(path, "image", MAX_IMAGE_BYTES) as content, foreign(path), Image.open(content) as file:
+            arrays.append(np.asarray(file.convert("L" if file.mode in ("1", "L", "I;16", "LA") else "RGB")))
         labels.append(index[path.relative_to(directory).parts[0]])
     colour = any(a.ndim == 3 for a in arrays)
     arrays = [np.stack([a] * 3, 2) if colour and a.ndim == 2 else a for a in arrays]

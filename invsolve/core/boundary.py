@@ -1,0 +1,222 @@
+"""What others wrote: files and texts, read under limits, so that whatever is wrong with them is one `InputError`.
+
+Every reader of the library opens files and parses texts through this module. Only regular files are opened: a pipe or
+a device could keep a reader waiting for ever.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import tomllib
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from invsolve.core.checks import InputError, InvsolveError
+
+__all__ = [
+    "MAX_IMAGE_BYTES",
+    "MAX_PIXELS",
+    "MAX_PIXELS_A_BYTE",
+    "MAX_PROFILE_BYTES",
+    "MAX_TEXT_BYTES",
+    "foreign",
+    "number",
+    "open_file",
+    "parse_json",
+    "parse_toml",
+    "read_bytes",
+    "read_json",
+    "read_text",
+    "read_toml",
+    "whole_number",
+]
+
+MAX_PIXELS = 178_956_970
+"""Larger images are refused: the limit at which Pillow takes a file for an attack."""
+
+MAX_PIXELS_A_BYTE = 10_000
+"""More pixels than this for each byte of a file come from no camera and no editor: one bit PNG files reach 8 256."""
+
+MAX_IMAGE_BYTES = 3 << 30
+"""Of an image file: `MAX_PIXELS` of four channels, 32 bits each."""
+
+MAX_PROFILE_BYTES = 16 << 20
+"""Of a colour profile inside an image."""
+
+MAX_TEXT_BYTES = 16 << 20
+"""Of a JSON or TOML text, the header of a safetensors file included."""
+
+
+@contextmanager
+def foreign(what: object) -> Iterator[None]:
+    """Decode something foreign: whatever a decoder raises on damaged bytes becomes an `InputError` about `what`.
+
+    To be put around the decoder alone, so that mistakes of our own are not taken for damaged files. Warnings of
+    decoders are left out.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except InvsolveError:
+        raise
+    except MemoryError as error:
+        raise InputError(f"{what} is damaged, or needs more memory than there is") from error
+    except RecursionError as error:
+        raise InputError(f"{what} is damaged: it is nested too deeply") from error
+    except Exception as error:  # a decoder may fail in any way on bytes that nobody meant for it
+        raise InputError(f"{what} is truncated or damaged: {_reason(error)}") from error
+
+
+def open_file(path: str | Path, what: str = "file", limit: int | None = None) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Args:
+        path: of the file; links are followed.
+        what: is expected there, for the message.
+        limit: bytes that it may have.
+
+    Raises:
+        InputError: no such file, a folder, a pipe or a device, not readable, or larger than `limit`.
+    """
+    try:
+        # Without O_NONBLOCK a pipe that nobody writes to would be waited for before it could be looked at.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except (OSError, ValueError) as error:
+        raise InputError(_not_opened(path, what, error)) from error
+    status = os.fstat(descriptor)
+    message = ""
+    if stat.S_ISDIR(status.st_mode):
+        message = f"{path} is a folder: name a file in it"
+    elif not stat.S_ISREG(status.st_mode):
+        message = f"{path} is a pipe or a device: copy what it gives into a file, and name that"
+    elif limit is not None and status.st_size > limit:
+        message = f"{path} has {_size(status.st_size)}, more than the {_size(limit)} that are read of a {what}"
+    if message:
+        os.close(descriptor)
+        raise InputError(message)
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bytes(path: str | Path, what: str, limit: int) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        InputError: it cannot be opened, see `open_file`, or read.
+    """
+    with open_file(path, what, limit) as file:
+        try:
+            return file.read(limit)
+        except (OSError, MemoryError) as error:
+            raise InputError(f"{path} cannot be read: {_reason(error)}") from error
+
+
+def read_text(path: str | Path, what: str, limit: int = MAX_TEXT_BYTES) -> str:
+    """The content of a regular UTF-8 text file.
+
+    Raises:
+        InputError: it cannot be read, or is no UTF-8 text.
+    """
+    try:
+        return read_bytes(path, what, limit).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no {what}: it is not written in UTF-8 (byte {error.start})") from error
+
+
+def parse_json(text: str | bytes, what: object) -> dict[str, Any]:
+    """The JSON object in a text.
+
+    Raises:
+        InputError: the text is too long, no JSON, nested too deeply, or no object at its top.
+    """
+    return _table(text, what, "JSON", json.loads)
+
+
+def parse_toml(text: str, what: object) -> dict[str, Any]:
+    """The table in a TOML text.
+
+    Raises:
+        InputError: the text is too long, no TOML, or nested too deeply.
+    """
+    return _table(text, what, "TOML", tomllib.loads)
+
+
+def read_json(path: str | Path, what: str) -> dict[str, Any]:
+    """The JSON object in a file; see `read_text` and `parse_json`."""
+    return parse_json(read_text(path, what), path)
+
+
+def read_toml(path: str | Path, what: str) -> dict[str, Any]:
+    """The table in a TOML file; see `read_text` and `parse_toml`."""
+    return parse_toml(read_text(path, what), path)
+
+
+def number(table: Mapping[str, Any], name: str, default: float, *, low: float, high: float, what: object) -> float:
+    """A number of a foreign table, within [low, high].
+
+    Raises:
+        InputError: it is something else.
+    """
+    value = table.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise InputError(f"{what}: {name} is a number from {low:g} to {high:g}, got {value!r:.80}")
+    return float(value)
+
+
+def whole_number(table: Mapping[str, Any], name: str, default: int, *, low: int, high: int, what: object) -> int:
+    """A whole number of a foreign table, within [low, high].
+
+    Raises:
+        InputError: it is something else.
+    """
+    value = table.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InputError(f"{what}: {name} is a whole number from {low} to {high}, got {value!r:.80}")
+    return int(value)
+
+
+def _table(text: str | bytes, what: object, form: str, parse: Any) -> dict[str, Any]:
+    if len(text) > MAX_TEXT_BYTES:
+        raise InputError(
+            f"{what} holds a text of {_size(len(text))}, more than the {_size(MAX_TEXT_BYTES)} that are read"
+        )
+    try:
+        content = parse(text)
+    except RecursionError as error:
+        raise InputError(f"{what} holds {form} that is nested too deeply") from error
+    except ValueError as error:  # numbers of thousands of digits, characters that are none, and all of bad grammar
+        raise InputError(f"{what} holds no {form}: {_reason(error)}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{what} holds a {type(content).__name__}, where {form} with names and values is expected")
+    return content
+
+
+def _not_opened(path: str | Path, what: str, error: Exception) -> str:
+    match getattr(error, "errno", None):
+        case errno.ENOENT | errno.ENOTDIR:
+            return f"there is no {what} {path}"
+        case errno.ENXIO:
+            return f"{path} is a pipe, a socket or a device: copy what it gives into a file, and name that"
+        case errno.EISDIR:
+            return f"{path} is a folder: name a file in it"
+    return f"{path} cannot be read: {_reason(error)}"
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of an error, or its kind where it says nothing."""
+    text = getattr(error, "strerror", None) or str(error)
+    lines = str(text).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def _size(n: int) -> str:
+    for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if n >= scale:
+            return f"{n / scale:.4g} {unit}"
+    return f"{n} bytes"

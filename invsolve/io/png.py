@@ -1,0 +1,97 @@
+"""PNG files: what of them is decoded, and sixteen bits."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from invsolve.core.boundary import MAX_PROFILE_BYTES, foreign
+from invsolve.core.checks import InputError
+
+__all__ = ["Picked", "chunk", "encode", "pick"]
+
+_MARK = b"\x89PNG\r\n\x1a\n"
+_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_DEFLATE = 1032
+"""Bytes that a byte of a deflated stream can stand for."""
+
+
+class Picked(NamedTuple):
+    """What of a PNG file is used.
+
+    Attributes:
+        content: a PNG file of the chunks that hold the first image's pixels, and of none else: texts, animations and
+            what programs add to them are no business of a decoder.
+        icc: the colour profile.
+        exif: the content of the eXIf chunk.
+    """
+
+    content: bytes
+    icc: bytes | None
+    exif: bytes | None
+
+
+def pick(path: Path, data: bytes) -> Picked:
+    """The chunks of a PNG file that are used.
+
+    Raises:
+        InputError: a chunk is cut off, has a wrong checksum, or the pixels cannot all be there.
+    """
+    parts, icc, exif = [_MARK], None, None
+    place, kind, packed = len(_MARK), b"", 0
+    while kind != b"IEND" and place + 12 <= len(data):
+        length, kind = struct.unpack(">I4s", data[place : place + 8])
+        end = place + 12 + length
+        if end > len(data):
+            break
+        if zlib.crc32(data[place + 4 : end - 4]) != struct.unpack(">I", data[end - 4 : end])[0]:
+            raise InputError(f"{path} is damaged: a checksum in the PNG file is wrong")
+        content = data[place + 8 : end - 4]
+        if kind in _PIXELS:
+            parts.append(data[place:end])
+            packed += length if kind == b"IDAT" else 0
+        elif kind == b"iCCP":
+            icc = _profile(path, content)
+        elif kind == b"eXIf":
+            exif = content
+        place = end
+    if kind != b"IEND":
+        raise InputError(f"{path} is truncated: the PNG file ends early")
+    _check_pixels(path, data, packed)
+    return Picked(b"".join(parts), icc, exif)
+
+
+def _check_pixels(path: Path, data: bytes, packed: int) -> None:
+    """Raise `InputError` unless `packed` bytes can hold the pixels that the header claims."""
+    width, height, bits, colour = struct.unpack(">IIBB", data[16:26])
+    if colour not in _CHANNELS or bits not in (1, 2, 4, 8, 16):
+        raise InputError(f"{path} is damaged: the PNG header names no kind of pixels that there is")
+    if height * ((width * bits * _CHANNELS[colour] + 7) // 8) > _DEFLATE * packed:
+        raise InputError(f"{path} is truncated: {packed} bytes cannot hold its {width} x {height} pixels")
+
+
+def _profile(path: Path, content: bytes) -> bytes:
+    """The colour profile in an iCCP chunk: a name, a zero, a zero for the method, and the deflated profile."""
+    with foreign(f"the colour profile of {path}"):
+        unpack = zlib.decompressobj()
+        profile = unpack.decompress(content[content.index(b"\0") + 2 :], MAX_PROFILE_BYTES)
+        if not unpack.eof:
+            raise InputError(f"{path} has a colour profile that is truncated, or larger than any that is used")
+        return profile
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """A PNG chunk with its length and checksum."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def encode(values: Any, icc: bytes | None) -> bytes:
+    """A PNG file of [H, W, C] values of 16 bits, C = 1 to 4."""
+    import imagecodecs
+
+    data = bytes(imagecodecs.png_encode(values, level=6))
+    profile = chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)) if icc else b""
+    return data[:33] + profile + data[33:]

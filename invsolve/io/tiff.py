@@ -1,0 +1,233 @@
+"""TIFF files, through tifffile: every tag that changes what pixels mean is honoured, or the file is refused."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from invsolve.core.boundary import MAX_PIXELS, MAX_PROFILE_BYTES, foreign
+from invsolve.core.checks import InputError
+
+__all__ = ["MARKS", "Decoded", "by_pillow", "encode", "read", "read_size"]
+
+logger = logging.getLogger(__name__)
+
+MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""How files begin, the last two those of BigTIFF."""
+
+_GREY_WHITE_IS_ZERO, _GREY, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
+_COLOURS = {_GREY_WHITE_IS_ZERO: 1, _GREY: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
+_OTHERS = {
+    4: "a transparency mask", 8: "CIE L*a*b* colours", 9: "ICC L*a*b* colours", 10: "ITU L*a*b* colours",
+    32803: "the raw values of a colour filter array", 32844: "LogL values", 32845: "LogLuv colours",
+    34892: "linear raw values",
+}  # fmt: skip
+_PACKED = {
+    1: "none", 2: "CCITT", 3: "CCITT G3", 4: "CCITT G4", 5: "LZW", 7: "JPEG", 8: "deflate", 32773: "PackBits",
+    32946: "deflate", 34925: "LZMA", 50000: "Zstandard", 50001: "WebP",
+}  # fmt: skip
+_JPEG = 7
+_UNUSED = {290: "GrayResponseUnit", 291: "GrayResponseCurve", 301: "TransferFunction", 42113: "GDAL_NODATA"}
+_MAX_CHANNELS, _MAX_SEGMENTS = 16, 1 << 17
+
+
+class Decoded(NamedTuple):
+    """The first image of a TIFF file.
+
+    Attributes:
+        values: [H, W, C] in [0, 1] (floating point files: as they are), C = 1 to 4 as in `Image`, float32; colours are
+            not multiplied by the opacity.
+        orientation: 1 to 8, not yet applied.
+        icc: the colour profile.
+    """
+
+    values: Any
+    orientation: int
+    icc: bytes | None
+
+
+def read_size(path: Path, content: bytes) -> tuple[int, int, int]:
+    """Height, width and depth (8, 16, or 32 for floating point) of the first image.
+
+    Raises:
+        InputError: it is damaged, or of a kind that is not read.
+    """
+    with _page(path, content) as page:
+        return page.imagelength, page.imagewidth, _depth(path, page)
+
+
+def by_pillow(path: Path, content: bytes) -> bool:
+    """Whether the pixels are of a kind (CMYK, or YCbCr outside JPEG) that Pillow makes RGB of.
+
+    Raises:
+        InputError: it is damaged, or of a kind that is not read.
+    """
+    with _page(path, content) as page:
+        _check(path, page, len(content))
+        return page.photometric == _CMYK or (page.photometric == _YCBCR and page.compression != _JPEG)
+
+
+def read(path: Path, content: bytes) -> Decoded:
+    """Decode the first image.
+
+    Raises:
+        InputError: it is damaged, or of a kind that is not read.
+    """
+    import numpy
+
+    with _page(path, content) as page:
+        _check(path, page, len(content))
+        _warn(path, page)
+        values = page.asarray(squeeze=False)[:, 0]  # [separate planes, H, W, channels]
+        values = values[..., 0].transpose(1, 2, 0) if page.planarconfig == 2 else values[0]
+        values = _scaled(path, page, numpy.asarray(values))
+        icc = page.tags.valueof(34675)
+        orientation = page.tags.valueof(274, 1)
+    if isinstance(icc, bytes) and len(icc) > MAX_PROFILE_BYTES:
+        raise InputError(f"{path} has a colour profile larger than any that is used: remove it")
+    return Decoded(values, orientation, icc if isinstance(icc, bytes) else None)
+
+
+def _scaled(path: Path, page: Any, values: Any) -> Any:
+    """[H, W, 1 to 4] float32 from all channels as they are stored."""
+    import numpy
+
+    top = 1.0 if page.sampleformat == 3 else float(2**page.bitspersample - 1)
+    colours = _COLOURS[page.photometric]
+    alpha, kind = _alpha(path, page, colours)
+    opacity = None if alpha is None else values[..., alpha : alpha + 1].astype(numpy.float32) / numpy.float32(top)
+    if page.photometric == _PALETTE:
+        table = numpy.asarray(page.colormap, numpy.float32).T
+        pixels = (table / (65535.0 if table.max() > 255 else 255.0))[values[..., 0]]
+    else:
+        pixels = values[..., :colours].astype(numpy.float32) / numpy.float32(top)
+    if page.photometric == _GREY_WHITE_IS_ZERO:
+        pixels = 1 - pixels
+    if opacity is None:
+        return pixels
+    if kind == 1:  # colours were multiplied by the opacity
+        pixels = numpy.divide(pixels, opacity, out=numpy.zeros_like(pixels), where=opacity > 0)
+        pixels = pixels if top == 1.0 else pixels.clip(0, 1)
+    return numpy.concatenate([pixels, opacity], 2)
+
+
+def _alpha(path: Path, page: Any, colours: int) -> tuple[int | None, int]:
+    """The channel that holds opacity, and its kind: 1 where colours are multiplied by it, 2 where they are not."""
+    extra = page.samplesperpixel - colours
+    if extra < 1:
+        return None, 0
+    kinds = [int(kind) for kind in page.extrasamples] or [2]  # untagged, it is what most programs mean
+    found = next((i for i, kind in enumerate(kinds[:extra]) if kind in (1, 2)), None)
+    if extra > (0 if found is None else 1):
+        logger.warning("%s has channels that are neither colours nor opacity: they are left out", path)
+    return (None, 0) if found is None else (colours + found, kinds[found])
+
+
+def _depth(path: Path, page: Any) -> int:
+    bits, form = page.bitspersample, page.sampleformat
+    if not isinstance(bits, int) or not isinstance(form, int):
+        raise InputError(f"{path} mixes kinds of values ({bits} bits): 8 or 16 bit or floating point is read")
+    if form == 3 and bits in (16, 32, 64):
+        return 32
+    if form in (1, 4) and 1 <= bits <= 16:
+        return 16 if bits > 8 else 8
+    name = {1: "unsigned integers", 2: "signed integers", 3: "floating point"}.get(form, "values of another kind")
+    raise InputError(f"{path} holds {bits} bit {name}: 8 or 16 bit or floating point is read")
+
+
+def _check(path: Path, page: Any, size: int) -> None:
+    """Raise `InputError` for what is not read, and for what cannot be there."""
+    _depth(path, page)
+    height, width = page.imagelength, page.imagewidth
+    if page.photometric not in _COLOURS:
+        kind = _OTHERS.get(page.photometric, f"pixels of the kind {page.photometric}")
+        raise InputError(f"{path} holds {kind}, which are not read: save it as RGB or grey")
+    if page.photometric in (_CMYK, _YCBCR) and page.bitspersample != 8:
+        raise InputError(f"{path} holds {page.bitspersample} bit CMYK or YCbCr colours: save it as RGB")
+    if page.compression not in _PACKED:
+        raise InputError(f"{path} is compressed by {page.compression!s:.40}: save it with LZW, deflate or without")
+    if prod(page.shaped) == 0 or page.imagedepth != 1 or height * width > MAX_PIXELS:
+        raise InputError(f"{path} is damaged, or no single image: {width} x {height} x {page.imagedepth} pixels")
+    if not _COLOURS[page.photometric] <= page.samplesperpixel <= _MAX_CHANNELS:
+        raise InputError(f"{path} has {page.samplesperpixel} channels: 1 to 4 are an image")
+    if page.photometric == _PALETTE and (page.colormap is None or page.colormap.shape != (3, 2**page.bitspersample)):
+        raise InputError(f"{path} is damaged: a TIFF file with a palette that is missing")
+    if page.tags.valueof(332, 1) != 1:
+        raise InputError(f"{path} holds other inks than cyan, magenta, yellow and black: save it as RGB")
+    fractions = page.tags.valueof(532, ())  # ReferenceBlackWhite, as numerators and denominators in turn
+    told = page.tags.valueof(336) or tuple(
+        a / b for a, b in zip(fractions[::2], fractions[1::2], strict=True)
+    )  # DotRange
+    usual = (0, 2**page.bitspersample - 1)
+    if told and page.photometric != _YCBCR and told != usual * (len(told) // 2):
+        raise InputError(f"{path} has black and white at {told[:2]}, not at {usual}: save it anew")
+    _check_segments(path, page, size)
+
+
+def _check_segments(path: Path, page: Any, size: int) -> None:
+    """Raise `InputError` unless all strips or tiles lie in the file."""
+    offsets, counts = page.dataoffsets, page.databytecounts
+    segments = prod(page.chunked)
+    if len(offsets) < segments or len(counts) < segments:
+        raise InputError(f"{path} is damaged: {min(len(offsets), len(counts))} of its {segments} parts are there")
+    if segments > _MAX_SEGMENTS or prod(page.chunks) > MAX_PIXELS:
+        raise InputError(f"{path} is cut into {segments} parts, or into huge ones: save it with strips of some rows")
+    if any(start < 8 or count < 1 or start + count > size for start, count in zip(offsets, counts, strict=False)):
+        raise InputError(f"{path} is truncated or damaged: a part of its pixels lies outside the file")
+
+
+def _warn(path: Path, page: Any) -> None:
+    names = [name for tag, name in _UNUSED.items() if tag in page.tags]
+    if names:
+        logger.warning("%s has tags that are not applied to its pixels: %s", path, ", ".join(names))
+    if page._nextifd():
+        logger.warning("%s holds several images: the first is read", path)
+
+
+@contextmanager
+def _page(path: Path, content: bytes) -> Iterator[Any]:
+    """The first image of a file, not decoded yet; nothing is written to the log or to standard error."""
+    log = logging.getLogger("tifffile")
+    before = log.disabled
+    log.disabled = True
+    try:
+        import tifffile
+
+        with foreign(path), tifffile.TiffFile(io.BytesIO(content)) as file:
+            page: Any = file.pages.first
+            if not (isinstance(page.imagelength, int) and isinstance(page.imagewidth, int)) or (
+                min(page.imagelength, page.imagewidth) < 1
+            ):
+                raise InputError(f"{path} is damaged: a TIFF file without the size of its image")
+            yield page
+    finally:
+        log.disabled = before
+
+
+def encode(values: Any, icc: bytes | None, *, transparent: bool) -> bytes:
+    """A TIFF file of [H, W, C] values: deflated, opacity marked as not multiplied into the colours.
+
+    Grey with opacity of more than 8 bits is written as colour, which more programs read.
+    """
+    import tifffile
+
+    buffer = io.BytesIO()
+    grey = values.shape[2] < 3
+    tifffile.imwrite(
+        buffer,
+        values[..., 0] if values.shape[2] == 1 else values,
+        photometric="minisblack" if grey else "rgb",
+        planarconfig="contig" if values.shape[2] > 1 else None,
+        extrasamples=["unassalpha"] if transparent else None,
+        compression="zlib",
+        predictor=True,
+        iccprofile=icc,
+        metadata=None,
+        software=False,
+    )
+    return buffer.getvalue()
