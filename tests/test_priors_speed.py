@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import invsolve as iv
 from invsolve import priors
 from invsolve.priors.conditional import ConditionalPrior
-from invsolve.priors.networks.execution import Speed
+from invsolve.priors.networks.execution import Speed, cast_once
 from invsolve.priors.networks.unet import Denoiser, DenoiserConfig
 
 
@@ -139,3 +139,18 @@ def test_a_compiled_network_says_the_same(path):
     plain = priors.load(path, head_channels=16).given(label=1)
     fast = priors.load(path, head_channels=16, compile=True).given(label=1)
     assert relative(fast.denoise(states(), 0.3), plain.denoise(states(), 0.3)) < 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_rounded_once_give_the_bits_of_autocast(path, dtype):
+    prior = priors.load(path, head_channels=16, dtype=dtype).given(label=torch.tensor([0, 1, 2]))
+    assert {p.dtype for p in prior.module.parameters()} == {torch.float32}  # shared with priors of other precisions
+    once = cast_once(prior.module, dtype)
+    assert dtype in {p.dtype for p in once.parameters()}
+    results = []
+    for module in (prior.module, once):
+        leaf = states().requires_grad_()
+        with torch.autocast("cpu", dtype):
+            out = module(leaf, torch.full((3,), 300), label=torch.tensor([0, 1, 2]))
+        results.append((out.detach(), torch.autograd.grad(out.float().square().sum(), leaf)[0]))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))

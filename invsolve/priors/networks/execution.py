@@ -7,6 +7,7 @@ products are summed in float32).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
@@ -94,6 +95,8 @@ class Network:
         self.speed, self.device = speed, device
         if speed.channels_last:
             module.to(memory_format=torch.channels_last)
+        if speed.dtype is not None:
+            module = cast_once(module, cast(torch.dtype, speed.dtype))
         if speed.checkpointing:
             _checkpoint_blocks(module)
         self._graphs = speed.compile and device.type == "cuda"
@@ -128,6 +131,19 @@ class Network:
     def _precision(self) -> AbstractContextManager[Any]:
         dtype = cast("torch.dtype | None", self.speed.dtype)
         return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
+
+
+def cast_once(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy of the module whose convolutions and linear layers hold their weights in `dtype`; the rest is shared.
+
+    Autocast would round these weights, which never change, again in every call. The products are the same to the bit.
+    """
+    tensors: dict[int, Any] = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d):
+            for own in layer.parameters(recurse=False):
+                tensors[id(own)] = nn.Parameter(own.detach().to(dtype), requires_grad=False)
+    return copy.deepcopy(module, tensors)
 
 
 def _checkpoint_blocks(module: nn.Module) -> None:
