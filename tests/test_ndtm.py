@@ -12,6 +12,7 @@ from torch import Tensor
 
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
+from invsolve.solvers.steps.control import control_of
 from invsolve.solvers.steps.updates import ddim
 
 
@@ -356,3 +357,12 @@ def test_what_cannot_work_is_refused_before_any_work():
         solvers.NDTM(jacobian_below=1.0, control_start="causal")
     with pytest.raises(iv.InputError, match="optimizer"):
         solvers.NDTM(optimizer="sgd")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("name", ["network", "linear", "estimate"])
+def test_a_control_is_a_name_or_an_object(name):
+    p = problem()
+    named, given = (iv.solve(p, ndtm(control=c)).samples for c in (name, control_of(name)))
+    assert torch.equal(named, given)
+    with pytest.raises(iv.InputError, match="control"):
+        ndtm(control="quadratic")

@@ -94,3 +94,18 @@ def test_a_path_is_computed_once():
 def test_numbers_out_of_range_are_refused(make):
     with pytest.raises(iv.InputError):
         make()
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [*ALL, iv.VPSchedule(2.0, 2.0), iv.CosineSchedule(0.0), iv.DDPMSchedule([0.1, 0.5, 1.0])],
+    ids=repr,
+)
+def test_the_time_of_a_ratio_is_that_of_the_bisection(schedule):
+    for ratio in (1e-3, 0.02, 0.3, 1.0, 7.0, 60.0, 500.0):
+        want = iv.Schedule.time_of(schedule, ratio)
+        assert schedule.time_of(ratio) == pytest.approx(want, rel=1e-9, abs=1e-12)
+    assert schedule.time_of(1e9) == pytest.approx(1.0, abs=1e-6)
+    for t in (0.002, 0.1, 0.3333, 0.8):
+        alpha, sigma = schedule(t)
+        assert schedule.time_of(sigma / alpha) == pytest.approx(t, abs=1e-9)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
-from invsolve.solvers.steps.particles import choose, repeated, systematic
+from invsolve.solvers.steps.particles import choose, systematic
 from invsolve.solvers.steps.updates import ddim_coefficients
 
 PIXEL = (1, 1, 1)
@@ -177,5 +177,5 @@ def test_particles_of_every_row_belong_to_its_measurement() -> None:
     problem = iv.Problem(toy.gaussian(), toy.likelihood(3))
     y = toy.likelihood(3).measurement
     for n, size in ((3, 2), (3, 4), (2, 2), (3, 2)):
-        many = repeated(problem, n, size)
+        many = problem.repeated(n, size)
         assert torch.equal(many.linear_data.y, y[:n].repeat_interleave(size, 0))

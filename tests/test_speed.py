@@ -20,7 +20,7 @@ from invsolve.priors.networks.adm_config import ADMConfig
 from invsolve.restoration import pace, restore
 from invsolve.restoration.job import Options, paced, prepare
 from invsolve.restoration.settings import QUALITIES, build, choose, table
-from invsolve.solvers.steps.gradients import Affine, Parameters, descend
+from invsolve.solvers.steps.gradients import Parameters, descend, energy_gradient
 from invsolve.solvers.steps.updates import ddim, guided_ddim
 
 MASK = torch.rand(1, 4, 4, generator=torch.Generator().manual_seed(0)) > 0.4
@@ -50,16 +50,27 @@ def test_the_formula_of_a_linear_misfit_is_its_gradient(name):
     assert torch.allclose(found.misfit, misfit.detach(), rtol=1e-10)
 
 
+@pytest.mark.parametrize("name", OPERATORS)
+def test_the_gradient_of_a_linear_gaussian_energy_is_its_formula(name):
+    operator = OPERATORS[name]()
+    y = operator(toy.gaussian().sample(3, iv.Rng(1)))
+    cost = costs.GaussianLikelihood(operator, y, torch.tensor([0.02, 0.1, 0.5], dtype=torch.float64))
+    p = iv.Problem(toy.gaussian((-1.0, 1.0)), cost)
+    x = iv.Rng(2).normal(p.empty(3)).requires_grad_()
+    (want,) = torch.autograd.grad(p.energy(x).sum(), x)
+    torch.testing.assert_close(energy_gradient(p, x.detach()), want, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("formula", [True, False])
-def test_terms_without_a_graph_and_limits_of_the_estimate_have_the_gradient_of_the_whole(formula):
+def test_transient_terms_and_limits_of_the_estimate_have_the_gradient_of_the_whole(formula):
     p = problem(OPERATORS["inpainting"]())
     if not formula:  # another cost than a linear Gaussian likelihood
         p = iv.Problem(p.prior, costs.FunctionCost(lambda x: x.square().flatten(1).sum(1)))
     p.prior.bounded = True
     x = iv.Rng(2).normal(p.empty(3)).requires_grad_()
     x0, anchor = 1.5 * x.sin(), torch.ones_like(x)
-    term = Affine((0.3 * x0 - 0.4 * x + anchor).detach(), 0.7, 0.3, -0.4)
-    found = descend(p, x0, x, Parameters({}, {}), 2.0, affine=[term], clamp=True)
+    transient = [(0.3 * x0 - 0.4 * x + anchor, 0.7)]
+    found = descend(p, x0, x, Parameters({}, {}), 2.0, transient, clamp=True)
     again = 1.5 * x.sin()
     assert (again.abs() > 1).any()
     assert torch.equal(found.x0, again.detach().clamp(-1, 1))
@@ -73,7 +84,6 @@ class Noisy(WrappedPrior):
 
     def predict(self, x_t, t):
         found = Prior.predict(self.prior, x_t, t)
-        assert found.derived
         return Prediction(found.x0, found.eps)
 
 
@@ -85,7 +95,6 @@ class Noisy(WrappedPrior):
 def test_steps_are_the_same_whether_the_noise_is_an_output_or_a_formula(solver):
     p = problem(OPERATORS["inpainting"]())
     other = iv.Problem(Noisy(p.prior), p.cost)
-    assert not other.prior.predict(p.empty(1), 0.5).derived
     assert torch.allclose(iv.solve(other, solver).samples, iv.solve(p, solver).samples, rtol=0, atol=1e-9)
 
 

@@ -47,11 +47,6 @@ class Prediction:
                 self._eps = self._eps()
         return self._eps
 
-    @property
-    def derived(self) -> bool:
-        """Whether the noise is worked out of x0 and x_t, instead of being another output of the network."""
-        return not isinstance(self._eps, Tensor)
-
     def detach(self) -> Prediction:
         """The same without a graph."""
         eps = self._eps.detach() if isinstance(self._eps, Tensor) else self._eps

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,13 +12,11 @@ from torch import Tensor
 from invsolve.core.checks import CapabilityError, InputError
 from invsolve.core.cost import Likelihood, TerminalCost, broadcast_sigma, linear_gaussian
 from invsolve.core.linalg import real_dtype
-from invsolve.core.operator import EMPTY, LinearOperator, Params, Shape
+from invsolve.core.operator import EMPTY, LinearOperator, Params, Shape, SVDOperator
 from invsolve.core.prior import Prior
 from invsolve.core.unknowns import Unknowns
 
-__all__ = ["LinearData", "Problem"]
-
-Made = TypeVar("Made")
+__all__ = ["LinearData", "Problem", "SpectralData"]
 
 
 class LinearData(NamedTuple):
@@ -28,6 +25,30 @@ class LinearData(NamedTuple):
     operator: LinearOperator
     y: Tensor
     sigma: Tensor | float
+
+
+class SpectralData(NamedTuple):
+    """`LinearData` in the coordinates of A = U diag(s) V^T; rows [1, n] or [N, n], as in `SVDOperator`.
+
+    Attributes:
+        operator: A.
+        s: singular values.
+        null: 1 where s = 0, else 0.
+        y: U^T y, 0 where s = 0.
+        solution: V^T A^+ y = U^T y / s, 0 where s = 0.
+        variance: its noise, sigma^2 / s^2, 0 where s = 0.
+        precision: 1 / sigma, [1, 1] or [N, 1].
+        largest_variance: the largest entry of `variance`.
+    """
+
+    operator: SVDOperator
+    s: Tensor
+    null: Tensor
+    y: Tensor
+    solution: Tensor
+    variance: Tensor
+    precision: Tensor
+    largest_variance: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,14 +211,41 @@ class Problem:
             return None
         return self.linear_data
 
-    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
-        """What `make` returned when first called under this key: for what a solver works out before its steps."""
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
+    @cached_property
+    def spectral_data(self) -> SpectralData:
+        """`linear_data` in the singular coordinates of its operator.
+
+        Raises:
+            CapabilityError: as `linear_data`, or the operator has no singular value decomposition.
+        """
+        operator, y, sigma = self.linear_data
+        if not isinstance(operator, SVDOperator):
+            raise CapabilityError(f"{type(operator).__name__} has no singular value decomposition")
+        coefficients = operator.Ut(y)
+        s = torch.atleast_2d(operator.spectrum(y))
+        sigma = torch.as_tensor(sigma, dtype=s.dtype, device=s.device).reshape(-1, 1)
+        measured = s > 0
+        inverse = torch.where(measured, 1.0 / torch.where(measured, s, 1.0), 0.0)
+        coefficients = torch.where(measured, coefficients, 0.0)
+        return SpectralData(
+            operator=operator,
+            s=s,
+            null=(~measured).to(s),
+            y=coefficients,
+            solution=inverse * coefficients,
+            variance=(sigma * inverse) ** 2,
+            precision=1.0 / sigma,
+            largest_variance=float((sigma.max() * inverse.max()) ** 2),
+        )
+
+    def repeated(self, n: int, size: int) -> Problem:
+        """The problem whose n rows are repeated `size` times each, [n * size] rows; made once for each pair."""
+        if (n, size) not in self._repeated:
+            self._repeated[n, size] = self.select(torch.arange(n).repeat_interleave(size))
+        return self._repeated[n, size]
 
     @cached_property
-    def _made(self) -> dict[Hashable, Any]:
+    def _repeated(self) -> dict[tuple[int, int], Problem]:
         return {}
 
     @cached_property

@@ -7,7 +7,9 @@ never asks the device for them.
 from __future__ import annotations
 
 import math
+import operator
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -56,7 +58,10 @@ class Schedule(ABC):
         return [t_start * (n - i) / n for i in range(n)] + [0.0]
 
     def time_of(self, noise_to_signal: float) -> float:
-        """The time at which sigma_t / alpha_t equals `noise_to_signal`, by bisection; 1.0 where it never does."""
+        """The time at which sigma_t / alpha_t equals `noise_to_signal`, 1.0 where it never does.
+
+        By bisection here; the schedules of this module know it in closed form.
+        """
         low, high = 0.0, 1.0
         for _ in range(60):
             middle = (low + high) / 2
@@ -123,6 +128,15 @@ class DDPMSchedule(Schedule):
             bar = before ** (1 - way) * after**way if after > 0 else before * (1 - way)
         return math.sqrt(bar), math.sqrt(1.0 - bar)
 
+    def time_of(self, noise_to_signal: float) -> float:
+        bar = 1.0 / (1.0 + noise_to_signal**2)
+        k = bisect_right(self.alpha_bars, -bar, key=operator.neg) - 1
+        if k >= self.n_times:
+            return 1.0
+        before, after = self.alpha_bars[k], self.alpha_bars[k + 1]
+        way = math.log(before / bar) / math.log(before / after) if after > 0 else 1.0 - bar / before
+        return (k + way) / self.n_times
+
     def grid(self, n: int, t_start: float = 1.0) -> list[float]:
         """The papers' index lists: range(0, end, end // n) with end = N t_start, walked from its end, then 0.
 
@@ -157,6 +171,11 @@ class VPSchedule(Schedule):
         integral = self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t * t
         return math.exp(-0.5 * integral), math.sqrt(-math.expm1(-integral))
 
+    def time_of(self, noise_to_signal: float) -> float:
+        integral = math.log1p(noise_to_signal**2)
+        root = math.sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * integral)
+        return min(1.0, 2 * integral / (self.beta_min + root))
+
     def __repr__(self) -> str:
         return f"VPSchedule(beta_min={self.beta_min:g}, beta_max={self.beta_max:g})"
 
@@ -174,6 +193,9 @@ class VESchedule(Schedule):
 
     def coefficients(self, t: float) -> tuple[float, float]:
         return 1.0, self.sigma_max * t**self.rho
+
+    def time_of(self, noise_to_signal: float) -> float:
+        return min(1.0, (noise_to_signal / self.sigma_max) ** (1 / self.rho))
 
     def grid(self, n: int, t_start: float = 1.0) -> list[float]:
         check_grid(n, t_start)
@@ -196,6 +218,11 @@ class CosineSchedule(Schedule):
         start = math.cos(math.pi / 2 * self.offset / (1 + self.offset))
         alpha = 0.0 if t == 1.0 else math.cos(math.pi / 2 * (t + self.offset) / (1 + self.offset)) / start
         return alpha, math.sqrt(max(0.0, 1.0 - alpha * alpha))
+
+    def time_of(self, noise_to_signal: float) -> float:
+        start = math.cos(math.pi / 2 * self.offset / (1 + self.offset))
+        angle = math.acos(start / math.hypot(1.0, noise_to_signal))
+        return min(max(angle * 2 / math.pi * (1 + self.offset) - self.offset, 0.0), 1.0)
 
     def __repr__(self) -> str:
         return f"CosineSchedule(offset={self.offset:g})"
@@ -222,6 +249,9 @@ class FlowSchedule(Schedule):
 
     def coefficients(self, t: float) -> tuple[float, float]:
         return 1.0 - t, t
+
+    def time_of(self, noise_to_signal: float) -> float:
+        return noise_to_signal / (1.0 + noise_to_signal)
 
     def __repr__(self) -> str:
         return "FlowSchedule()" if self.shift == 1.0 else f"FlowSchedule(shift={self.shift:g})"

@@ -25,7 +25,7 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.settings import AtLeastZero, Count, FirstTime, Range, Share, Times
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.steps.particles import RowNoise, repeated
+from invsolve.solvers.steps.particles import RowNoise
 from invsolve.solvers.steps.time_path import PathSolver
 from invsolve.solvers.steps.updates import Start, ddim, descent
 
@@ -76,7 +76,7 @@ class CalibratedGuidance(PathSolver):
         x0, eps = prediction.x0, prediction.eps
         extra = {}
         if self.weight > 0:
-            many, noise = repeated(problem, n, size), RowNoise(rng, size)
+            many, noise = problem.repeated(n, size), RowNoise(rng, size)
             first, *rest = descent(problem.prior.schedule, self.n_inner, now.t)
             x = ddim(first, 1.0, x0.repeat_interleave(size, 0), eps.repeat_interleave(size, 0), noise)
             for inner in rest:

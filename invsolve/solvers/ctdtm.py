@@ -19,8 +19,8 @@ from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.settings import AtLeastZero, Count, CountFromZero, FirstTime, Positive, Times
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.steps.control import Trial, check_scaling, minimise, rule_for
 from invsolve.solvers.steps.gradients import BlindUpdate, Parameters, start_parameters
+from invsolve.solvers.steps.inner import Trial, check_scaling, minimise, rule_for
 from invsolve.solvers.steps.scales import ScaleRule
 from invsolve.solvers.steps.time_path import ScaledPath
 from invsolve.solvers.steps.updates import Start, start_state
@@ -117,7 +117,7 @@ class CTDTM(ScaledPath):
                 moved = (u, weight) if linear else (prediction.eps - free.eps, weight / now.sigma_t**2)
                 transient = [moved]
             x0 = prediction.x0 if linear else prediction.x0 - self.gamma * u
-            return Trial(x0, transient, None, clamp=self.clamp)
+            return Trial(x0, transient, clamp=self.clamp)
 
         unit = reach if linear and self.optimizer != "adam" else 1.0  # to Adam a gradient's size makes no difference
         rule = rule_for(self.optimizer, self.lr / unit, scaling=self.scaling(problem, state, unit))

@@ -18,6 +18,7 @@ from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.settings import Count, CountFromZero, FirstTime, Positive, Times
 from invsolve.core.solver import Info, Needs, State
+from invsolve.solvers.steps.gradients import energy_gradient
 from invsolve.solvers.steps.time_path import PathSolver
 from invsolve.solvers.steps.updates import ddim, descent, start_state
 
@@ -104,8 +105,5 @@ class DAPS(PathSolver):
         root = size.sqrt() if isinstance(size, Tensor) else math.sqrt(size)
         x = m + rng.normal(m) / math.sqrt(precision)
         for _ in range(self.n_langevin):
-            with torch.enable_grad():
-                free = x.detach().requires_grad_()
-                (slope,) = torch.autograd.grad(problem.energy(free).sum(), free)
-            x = x - size * (slope + precision * (x - m)) + math.sqrt(2.0) * root * rng.normal(x)
+            x = x - size * (energy_gradient(problem, x) + precision * (x - m)) + math.sqrt(2.0) * root * rng.normal(x)
         return x

@@ -14,7 +14,7 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.settings import Count, FirstTime, Share, Times
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.ddrm import spectral_step, svd_operator
+from invsolve.solvers.ddrm import spectral_step
 from invsolve.solvers.steps.time_path import PathSolver
 from invsolve.solvers.steps.updates import Start, start_state
 
@@ -57,21 +57,20 @@ class DDNM(PathSolver):
     signal = True
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
-        operator, y, _ = problem.linear_data
+        operator = problem.linear_data.operator
         if self.noisy and not isinstance(operator, SVDOperator):
             raise CapabilityError(
                 f"DDNM(noisy=True) needs an operator with a singular value decomposition, {type(operator).__name__} "
                 "has none: use PiGDM or DiffPIR, or DDNM(noisy=False) for a measurement almost free of noise"
             )
-        memory = {"y": svd_operator(problem).Ut(y)} if self.noisy else {}
-        return State(start_state(problem, n, rng, self.path(problem)[0], self.start), memory=memory)
+        return State(start_state(problem, n, rng, self.path(problem)[0], self.start))
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now = self.path(problem)[state.k]
         prediction = problem.prior.predict(state.x, now.t)
         if self.noisy:
-            x = spectral_step(problem, now, self.eta, 1.0, state.x, prediction, state.memory["y"], rng)
-            return State(x, state.k + 1, memory=state.memory), Info(prediction.x0)
+            x = spectral_step(problem, now, self.eta, 1.0, prediction, rng)
+            return State(x, state.k + 1), Info(prediction.x0)
         x0, eps = prediction.x0, prediction.eps
         operator, y, _ = problem.linear_data
         x0 = x0 + operator.pinv(y - operator(x0))

@@ -7,35 +7,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from invsolve.core.linalg import per_sample
-from invsolve.core.operator import SVDOperator
 from invsolve.core.prior import Prediction
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.settings import Count, FirstTime, Share, Times
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.steps.linear_gaussian import flat_variance
 from invsolve.solvers.steps.time_path import PathSolver
 
-__all__ = ["DDRM", "spectral_step", "svd_operator"]
-
-
-def _inverse(s: Tensor, seen: Tensor) -> Tensor:
-    """1 / s where `seen` is 1, and 0 where it is 0."""
-    return seen / torch.lerp(torch.ones_like(s), s, seen)
-
-
-def svd_operator(problem: Problem) -> SVDOperator:
-    """The operator of a problem that was found to have a singular value decomposition."""
-    operator = problem.linear_data.operator
-    assert isinstance(operator, SVDOperator)
-    return operator
+__all__ = ["DDRM", "spectral_step"]
 
 
 @dataclass(frozen=True)
@@ -79,72 +64,20 @@ class DDRM(PathSolver):
     signal = True
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
-        operator, first = svd_operator(problem), self.path(problem)[0]
-        z = operator.Vt(rng.normal(problem.empty(n)))
-        y_ = operator.Ut(problem.linear_data.y)
-        s, level = operator.spectrum(problem.empty(n)), first.sigma_t / first.alpha_t
-        variance = per_sample(flat_variance(problem), y_)
-        inverse = _inverse(s, (s**2 * level**2 > variance).to(s))
-        spread = (level**2 - variance * inverse**2).clamp_min(0.0).sqrt()
-        c = torch.addcmul(spread * z, inverse, y_)
+        data, first = problem.spectral_data, self.path(problem)[0]
+        z, level = data.operator.Vt(rng.normal(problem.empty(n))), first.sigma_t / first.alpha_t
+        known = (data.null == 0) & (data.variance < level**2)
+        spread = (level**2 - torch.where(known, data.variance, 0.0)).sqrt()
+        c = torch.addcmul(torch.where(known, data.solution, 0.0), spread, z)
         unit = self.start == "unit" or (self.start == "auto" and self.times is None and self.t_start == 1.0)
         scale = math.hypot(first.alpha_t, first.sigma_t) / level if unit else first.alpha_t
-        return State(scale * operator.V(c), memory={"y": y_})
+        return State(scale * data.operator.V(c))
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now = self.path(problem)[state.k]
         prediction = problem.prior.predict(state.x, now.t)
-        x = spectral_step(problem, now, self.eta, self.eta_b, state.x, prediction, state.memory["y"], rng)
-        return State(x, state.k + 1, memory=state.memory), Info(prediction.x0)
-
-
-class _Spectrum(NamedTuple):
-    """What `spectral_step` needs of a problem besides the state; rows [1, n] or [N, n].
-
-    Attributes:
-        s: singular values.
-        y: y_ where s > 0, else 0.
-        precision: 1 / sigma_y, 0 where sigma_y = 0; a number or [N, 1].
-        null: 1 where s = 0, else 0.
-        kept: share (1 - eta_b) of c0 in measured directions, 1 in the others.
-        data: eta_b y_ / s, 0 where s = 0.
-        threshold: sigma_y / s, the noise-to-signal ratio from which a direction is strongly measured; inf where s = 0.
-        loss: -eta_b^2 sigma_y^2 / s^2, 0 where s = 0.
-        free: 1 where s > 0, eta^2 elsewhere.
-        level: the largest threshold of a measured direction.
-    """
-
-    s: Tensor
-    y: Tensor
-    precision: Tensor | float
-    null: Tensor
-    kept: Tensor
-    data: Tensor
-    threshold: Tensor
-    loss: Tensor
-    free: Tensor
-    level: float
-
-    @classmethod
-    def of(cls, problem: Problem, eta: float, eta_b: float, y_: Tensor) -> _Spectrum:
-        operator = svd_operator(problem)
-        s = torch.atleast_2d(operator.spectrum(problem.empty(len(y_))))
-        variance = per_sample(flat_variance(problem), y_)
-        sigma = torch.as_tensor(variance, dtype=s.dtype, device=s.device).sqrt()
-        null = (s == 0).to(s)
-        inverse = _inverse(s, 1.0 - null)
-        return cls(
-            s=s,
-            y=(1.0 - null) * y_,
-            precision=_inverse(sigma, (sigma > 0).to(s)),
-            null=null,
-            kept=(1.0 - eta_b) + eta_b * null,
-            data=eta_b * inverse * y_,
-            threshold=torch.where(null > 0, torch.inf, sigma * inverse),
-            loss=-(eta_b**2) * variance * inverse**2,
-            free=1.0 - (1.0 - eta**2) * null,
-            level=float(sigma.max() * inverse.max()),
-        )
+        x = spectral_step(problem, now, self.eta, self.eta_b, prediction, rng)
+        return State(x, state.k + 1), Info(prediction.x0)
 
 
 def spectral_step(
@@ -152,36 +85,24 @@ def spectral_step(
     step: Step,
     eta: float,
     eta_b: float,
-    x_t: Tensor,
     prediction: Prediction,
-    y_: Tensor,
     rng: NoiseSource,
 ) -> Tensor:
-    """x_s by the three cases of `DDRM`; `y_` = U^T y, [N, n]."""
-    operator, level = svd_operator(problem), step.sigma_s / step.alpha_s
-    own = problem.once((_Spectrum, eta, eta_b), lambda: _Spectrum.of(problem, eta, eta_b, y_))
-    c0, rest = operator.Vt(prediction.x0), (1.0 - eta**2) ** 0.5 * level
-    if level >= own.level:
-        c = _strong(own, step, operator, c0, rest, x_t, prediction)
-        spread = torch.add(own.loss, own.free, alpha=level**2).clamp_min_(0.0).sqrt_()
+    """x_s by the three cases of `DDRM` for the prediction made at x_t."""
+    data, level = problem.spectral_data, step.sigma_s / step.alpha_s
+    operator, rest = data.operator, math.sqrt(1.0 - eta**2) * level
+    c0, noise = operator.Vt(prediction.x0), operator.Vt(prediction.eps)
+    target = data.solution if eta_b == 1.0 else torch.lerp((1.0 - data.null) * c0, data.solution, eta_b)
+    if level**2 >= data.largest_variance:  # every measured direction is strongly measured
+        c = torch.add(c0, noise, alpha=rest).mul_(data.null).add_(target)
+        free = (eta**2 - 1.0) * level**2 * data.null
+        variance = torch.sub(free, data.variance, alpha=eta_b**2).add_(level**2)
     else:
-        pull = (own.y - own.s * c0).mul_(own.precision)
-        weak = torch.add(c0, torch.addcmul(pull, own.null, operator.Vt(prediction.eps)), alpha=rest)
-        strong = (own.threshold <= level).to(own.s)
-        c = torch.addcmul(weak, strong, torch.addcmul(own.data, own.kept, c0) - weak)
-        spread = (own.loss + level**2).clamp_min_(0.0).sqrt_().sub_(eta * level).mul_(strong).add_(eta * level)
+        strong = (1.0 - data.null) * (data.variance <= level**2)
+        pull = torch.addcmul((data.y - data.s * c0) * data.precision, data.null, noise)
+        weak = torch.add(c0, pull, alpha=rest)
+        c = torch.addcmul(weak, strong, target - weak)
+        variance = torch.lerp(torch.full_like(strong, (eta * level) ** 2), level**2 - eta_b**2 * data.variance, strong)
     if level > 0.0:
-        c.addcmul_(spread, operator.Vt(rng.normal(x_t)))
+        c.addcmul_(variance.clamp_min_(0.0).sqrt_(), operator.Vt(rng.normal(prediction.x0)))
     return operator.V(c).mul_(step.alpha_s)
-
-
-def _strong(
-    own: _Spectrum, step: Step, operator: SVDOperator, c0: Tensor, rest: float, x_t: Tensor, prediction: Prediction
-) -> Tensor:
-    """The mean of c where all measured directions are strongly measured."""
-    if not prediction.derived:
-        c = torch.addcmul(own.data, own.kept, c0)
-        return c.addcmul_(own.null, operator.Vt(prediction.eps), value=rest)
-    share = rest / step.sigma_t  # e = (V^T x_t - alpha_t c0) / sigma_t, put in without being worked out
-    c = torch.addcmul(own.data, torch.sub(own.kept, own.null, alpha=share * step.alpha_t), c0)
-    return c.addcmul_(own.null, operator.Vt(x_t), value=share)

@@ -12,8 +12,8 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.settings import AtLeastZero, Count, CountFromZero, FirstTime, Positive, Times
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.steps.control import Trial, check_scaling, minimise, rule_for
 from invsolve.solvers.steps.gradients import BlindUpdate, Parameters, start_parameters
+from invsolve.solvers.steps.inner import Trial, check_scaling, minimise, rule_for
 from invsolve.solvers.steps.scales import ScaleRule
 from invsolve.solvers.steps.time_path import ScaledPath
 from invsolve.solvers.steps.updates import Start, start_state
@@ -96,7 +96,7 @@ class FTM(ScaledPath):
             free = velocity.detach() if free is None else free
             transient = [(velocity - free, self.transient_weight)] if self.transient_weight > 0 else []
             p = x - t * velocity if self.estimate == "path" else prediction.x0
-            return Trial(p, transient, None, clamp=self.clamp)
+            return Trial(p, transient, clamp=self.clamp)
 
         parameters = Parameters.of(state, self.n_inner)
         rule = rule_for(self.optimizer, self.lr, scaling=self.scaling(problem, state))

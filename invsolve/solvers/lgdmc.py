@@ -15,7 +15,6 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.settings import AtLeastZero, Count, FirstTime, Positive, Share, Times
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.steps.particles import repeated
 from invsolve.solvers.steps.scales import ScaleRule, check_length_rule
 from invsolve.solvers.steps.time_path import ScaledPath
 from invsolve.solvers.steps.updates import Start, ddim, score_shift
@@ -69,7 +68,7 @@ class LGDMC(ScaledPath):
         size = problem.width * self.spread
         radius = size * now.sigma_t / math.hypot(size * now.alpha_t, now.sigma_t)
         xi = rng.normal(state.x[:, None].expand(-1, self.n_draws, *state.x.shape[1:]))
-        many = repeated(problem, n, self.n_draws)
+        many = problem.repeated(n, self.n_draws)
         with torch.enable_grad():
             x_t = state.x.detach().requires_grad_()
             prediction = problem.prior.predict(x_t, now.t)

@@ -7,21 +7,28 @@ expected final state against the distance to the unguided path.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from invsolve.core.checks import CapabilityError, InputError
-from invsolve.core.prior import Prediction
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.settings import AtLeastZero, Count, CountFromZero, FirstTime, Positive, Share, Times
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.steps.control import Optimizer, Trial, check_scaling, minimise, rule_for
-from invsolve.solvers.steps.gradients import Affine, BlindUpdate, Parameters, start_parameters
+from invsolve.solvers.steps.control import (
+    Control,
+    ControlledStep,
+    ControlName,
+    EstimateControl,
+    NetworkControl,
+    control_of,
+)
+from invsolve.solvers.steps.gradients import BlindUpdate, Parameters, start_parameters
+from invsolve.solvers.steps.inner import Optimizer, check_scaling, minimise, rule_for
 from invsolve.solvers.steps.scales import ScaleRule
 from invsolve.solvers.steps.time_path import ScaledPath
 from invsolve.solvers.steps.updates import Start, ddim, ddim_coefficients, noise_floor, start_state
@@ -29,7 +36,6 @@ from invsolve.solvers.steps.updates import Start, ddim, ddim_coefficients, noise
 __all__ = ["NDTM"]
 
 Weights = Literal["zero", "ddim", "ddpm", "exact"]
-Control = Literal["network", "linear", "estimate"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class NDTM(ScaledPath):
             "exact" w_s as "ddim", w_c = a_s / a_t: the bound of the transition's divergence, gamma counted once.
         start: x_T, "guided" (alpha_T A^+ y + sigma_T z) or "random" (noise).
         control_start: u of a step's first update: "zero" or "causal" (the last step's; one more forward if w_s > 0).
-        control: where the control acts.
+        control: where the control acts, by name or as an object of `invsolve.solvers.steps.control`:
             "network"   the network's input, as above;
             "linear"    the transition's mean, x_s = alpha_s p(x_t) + c2 eps(x_t) + gamma u + c1 z, judged at x0(c);
                         n_inner forwards. One gradient step of size lr is classifier guidance: a move of
@@ -98,7 +104,7 @@ class NDTM(ScaledPath):
     weights: Weights = "zero"
     start: Start = "guided"
     control_start: Literal["zero", "causal"] = "zero"
-    control: Control = "network"
+    control: ControlName | Control = "network"
     jacobian_below: AtLeastZero | None = None
     optimizer: Optimizer = "adam"
     lr: Positive = 0.01
@@ -120,7 +126,8 @@ class NDTM(ScaledPath):
         check_scaling(self.scale, self.optimizer)
         if self.jacobian_below is not None and (self.optimizer == "gauss-newton" or self.control_start == "causal"):
             raise InputError("jacobian_below changes what the control is: no causal start, no gauss-newton")
-        if self.optimizer == "gauss-newton" and (self.control != "network" or self.aggregate is not None):
+        network = isinstance(control_of(self.control), NetworkControl)
+        if self.optimizer == "gauss-newton" and (not network or self.aggregate is not None):
             raise InputError("gauss-newton needs control='network' and no aggregate of one's own")
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
@@ -151,15 +158,15 @@ class NDTM(ScaledPath):
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         path = self.path(problem)
         now = path[state.k]
-        if self.jacobian_below is not None and now.sigma_t > self.jacobian_below * now.alpha_t:
-            return replace(self, control="estimate", jacobian_below=None).step(problem, state, rng)
+        noisy = self.jacobian_below is not None and now.sigma_t > self.jacobian_below * now.alpha_t
+        control = EstimateControl() if noisy else control_of(self.control)
         rate = self.lr * (1.0 - state.k / len(path) if self.lr_decay == "linear" else 1.0)
         rule = rule_for(self.optimizer, rate, self.n_cg, self.scaling(problem, state))
-        inner = _Inner(self, problem, state.x, now)
+        at = self._controlled(problem, state.x, now)
         out = minimise(
             problem,
             state.memory.get("u", torch.zeros_like(state.x)),
-            inner.trial,
+            lambda u: control.trial(at, u),
             rule,
             self.n_inner,
             self.weight,
@@ -167,98 +174,25 @@ class NDTM(ScaledPath):
             blind=self.blind,
             stop=self.stop,
         )
-        if self.control == "network":
-            last = out.carry if out.fresh else problem.prior.predict(inner.controlled(out.u), now.t)
-            x0 = last.x0
-        else:
-            last = inner.free if inner.free is not None else problem.prior.predict(state.x, now.t)
-            x0 = last.x0 + inner.gamma * out.u if self.control == "estimate" else last.x0
-        x0 = self.clamped(problem, x0)
-        x = ddim(now, self.eta, x0, last.eps, rng)
-        if self.control == "linear":
-            x = x + inner.gamma * out.u
+        made = control.transition(at, out)
+        x0 = problem.prior.clamp(made.x0) if self.clamp else made.x0
+        x = ddim(now, self.eta, x0, made.eps, rng)
+        x = x if made.shift is None else x + made.shift
         memory = {"u": out.u} if self.control_start == "causal" else {}
         theta = out.parameters
         info = Info(x0, out.misfit, {"control": out.u})
         return State(x, state.k + 1, theta.raw, {**memory, **rule.memory, **theta.memory}), info
 
-    def clamped(self, problem: Problem, x0: Tensor) -> Tensor:
-        return problem.prior.clamp(x0) if self.clamp else x0
-
-
-class _Inner:
-    """The control problem of one step."""
-
-    def __init__(self, solver: NDTM, problem: Problem, x: Tensor, step: Step) -> None:
-        self.solver, self.problem, self.x, self.now = solver, problem, x, step
-        self.w_s, self.w_c, self.power = solver.transient_weights(step)
-        gamma = solver.gamma(step.t) if callable(solver.gamma) else solver.gamma
-        self.gamma = gamma.to(x) if isinstance(gamma, Tensor) else gamma
-        self.free: Prediction | None = None  # the unguided prediction, once it is known
-        # at u = 0 the guided call is the unguided one
-        self._starts_free = solver.control_start == "zero" and solver.aggregate is None
-        # gamma where c = x + gamma u with a number gamma
-        self._scale = None if solver.aggregate is not None or isinstance(self.gamma, Tensor) else self.gamma
-
-    def controlled(self, u: Tensor) -> Tensor:
-        """c, the state under the control."""
-        aggregate, gamma = self.solver.aggregate, self.gamma
-        if aggregate is not None:
-            return aggregate(self.x, gamma * u)
-        return self.x + gamma * u if isinstance(gamma, Tensor) else torch.add(self.x, u, alpha=gamma)
-
-    def trial(self, u: Tensor) -> Trial:
-        solver, prior, t = self.solver, self.problem.prior, self.now.t
-        needed = solver.control == "estimate" or (
-            not self._starts_free and (self.w_s > 0 or solver.control == "linear")
+    def _controlled(self, problem: Problem, x: Tensor, step: Step) -> ControlledStep:
+        gamma = self.gamma(step.t) if callable(self.gamma) else self.gamma
+        return ControlledStep(
+            problem,
+            x,
+            step,
+            gamma=gamma.to(x) if isinstance(gamma, Tensor) else gamma,
+            aggregate=self.aggregate,
+            weight=self.weight,
+            weights=self.transient_weights(step),
+            clamp=self.clamp,
+            starts_unguided=self.control_start == "zero" and self.aggregate is None,
         )
-        if self.free is None and needed:
-            with torch.no_grad():
-                self.free = prior.predict(self.x, t)
-        if solver.control == "estimate":
-            assert self.free is not None
-            terms, affine = self._moved(u, None)
-            x0 = self.free.x0 + self.gamma * u
-            return Trial(x0, terms, self.free, affine=affine, clamp=solver.clamp)
-        c = self.controlled(u)
-        prediction = prior.predict(c, t)
-        detached, terms, affine = prediction.detach(), [], []
-        if self.free is None:
-            self.free = detached
-        if self.free is not detached or not self._starts_free:  # at u = 0 nothing has moved yet
-            terms, affine = self._moved(u, c)
-            if self.w_s > 0 and solver.control == "network":
-                if self._scale is not None and prediction.derived:
-                    affine.append(self._noise(u, self._scale, detached.x0, self.free.x0))
-                else:
-                    terms.append((prediction.eps - self.free.eps, self.w_s))
-        curvature = (lambda v: self._curvature(c, prediction.x0, v)) if solver.optimizer == "gauss-newton" else None
-        return Trial(prediction.x0, terms, detached, curvature, affine, solver.clamp)
-
-    def _moved(self, u: Tensor, c: Tensor | None) -> tuple[list[tuple[Tensor, float]], list[Affine]]:
-        """w_c |gamma^power (c - x)|^2; without `c` (or with the sum as it is) c - x = gamma u."""
-        if self.w_c == 0.0:
-            return [], []
-        if self._scale is None:
-            moved = self.gamma * u if c is None else c - self.x
-            return [(self.gamma * moved if self.power else moved, self.w_c)], []
-        return [], [Affine(u.detach(), self.w_c * self._scale ** (2 + 2 * self.power), 0.0, 1.0)]
-
-    def _noise(self, u: Tensor, gamma: float, x0: Tensor, free: Tensor) -> Affine:
-        """w_s |eps(c) - eps(x)|^2, the difference being (gamma u - alpha (x0(c) - x0(x))) / sigma."""
-        of_x0, of_u = -self.now.alpha_t / self.now.sigma_t, gamma / self.now.sigma_t
-        return Affine(torch.add(of_u * u.detach(), x0 - free, alpha=of_x0), self.w_s, of_x0, of_u)
-
-    def _curvature(self, c: Tensor, x0: Tensor, v: Tensor) -> Tensor:
-        """2 gamma [w_T J A^T A J + w_s E^2 + w_c gamma^(2 power)] gamma v, J = dx0/dc, E = (1 - alpha J) / sigma."""
-        alpha, sigma = self.now.alpha_t, self.now.sigma_t
-
-        def jacobian(direction: Tensor) -> Tensor:
-            return torch.autograd.grad(x0, c, direction, retain_graph=True)[0]
-
-        w = self.gamma * v
-        moved = jacobian(w)
-        noise = self.w_s / sigma**2 * (w - alpha * moved)
-        back = jacobian(self.solver.weight * self.problem.linear_data.operator.normal(moved) - alpha * noise)
-        near = self.w_c * (self.gamma**2 * w if self.power else w)
-        return 2.0 * self.gamma * (back + noise + near)

@@ -14,7 +14,7 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.settings import AtLeastZero, Count, FirstTime, Range, Times
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.steps.particles import RowNoise, choose, pick, repeated
+from invsolve.solvers.steps.particles import RowNoise, choose, pick
 from invsolve.solvers.steps.time_path import PathSolver
 from invsolve.solvers.steps.updates import Start, ddim, limited, start_state
 
@@ -73,7 +73,7 @@ class SCG(PathSolver):
         if now.sigma_s == 0.0:
             x = ddim(now, self.eta, x0, eps, rng)
             return State(x, state.k + 1, memory=state.memory), Info(x0)
-        many = repeated(problem, n, size)
+        many = problem.repeated(n, size)
         wide = ddim(now, self.eta, x0.repeat_interleave(size, 0), eps.repeat_interleave(size, 0), RowNoise(rng, size))
         ahead = many.prior.predict(wide, now.s)
         ahead = limited(problem, steps[state.k + 1], ahead) if self.clamp else ahead

@@ -17,7 +17,7 @@ from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.settings import AtLeastZero, Count, FirstTime, Range, Share, Times
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.steps.particles import RowNoise, choose, pick, repeated, systematic
+from invsolve.solvers.steps.particles import RowNoise, choose, pick, systematic
 from invsolve.solvers.steps.time_path import PathSolver
 from invsolve.solvers.steps.updates import ddim_coefficients, start_state
 
@@ -68,7 +68,7 @@ class TDS(PathSolver):
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         size = self.n_particles
-        many, noise = repeated(problem, n, size), RowNoise(rng, size)
+        many, noise = problem.repeated(n, size), RowNoise(rng, size)
         x = start_state(many, n * size, noise, self.path(problem)[0], "random").unflatten(0, (n, size))
         return State(x[:, 0], memory={"particles": x, "log_weights": x.new_zeros(n, size)})
 
@@ -85,7 +85,7 @@ class TDS(PathSolver):
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now, size, n = self.path(problem)[state.k], self.n_particles, len(state.x)
-        many = repeated(problem, n, size)
+        many = problem.repeated(n, size)
         with torch.enable_grad():
             x_t = state.memory["particles"].flatten(0, 1).requires_grad_()
             prediction = many.prior.predict(x_t, now.t)

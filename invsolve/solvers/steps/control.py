@@ -1,244 +1,191 @@
-"""The inner problem of trajectory matching: how a control u is optimised at one diffusion step.
+"""Where the control u of a trajectory-matching step acts: the network's input, the transition's mean, or the estimate.
 
-Every rule works row by row: no sample sees another's gradient, step size or end.
+A control says two things: what a trial u makes of the clean estimate (`trial`), and which step the optimised u gives
+(`transition`).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError
-from invsolve.core.linalg import conjugate_gradient, per_sample, row_dot, row_norm
+from invsolve.core.checks import InputError, nearest
+from invsolve.core.prior import Prediction
 from invsolve.core.problem import Problem
-from invsolve.solvers.steps.gradients import AdamState, Affine, BlindUpdate, Parameters, Terms, adam, descend, keep
-from invsolve.solvers.steps.scales import ScaleRule, check_length_rule
-from invsolve.solvers.steps.time_path import Scaling
-from invsolve.solvers.steps.updates import noise_floor
+from invsolve.core.schedule import Step
+from invsolve.solvers.steps.gradients import Terms
+from invsolve.solvers.steps.inner import Outcome, Trial
 
-__all__ = ["InnerRule", "Outcome", "Trial", "check_scaling", "minimise", "rule_for"]
+__all__ = [
+    "Control",
+    "ControlName",
+    "ControlledStep",
+    "EstimateControl",
+    "LinearControl",
+    "NetworkControl",
+    "Transition",
+    "control_of",
+]
 
-Optimizer = Literal["adam", "gradient", "lbfgs", "gauss-newton"]
+ControlName = Literal["network", "linear", "estimate"]
 
 
-class Trial(NamedTuple):
-    """What a solver says of one control, with its graph.
-
-    Attributes:
-        x0: the clean estimate under the control, connected to u.
-        transient: cost of leaving the unguided path: pairs (d, w) of the sum of w |d|^2, d connected to u.
-        carry: whatever the solver wants back of its last trial.
-        curvature: v -> H v, a positive semi-definite approximation of d^2 J / du^2, where the solver offers one.
-        affine: more of the transient cost, known without a graph.
-        clamp: whether the terminal cost is that of the estimate limited to the prior's value range.
-    """
+class Transition(NamedTuple):
+    """A DDIM step: its clean estimate and noise [N, ...], and what is added to x_s, if anything."""
 
     x0: Tensor
-    transient: Terms
-    carry: Any
-    curvature: Callable[[Tensor], Tensor] | None = None
-    affine: Sequence[Affine] = ()
-    clamp: bool = False
+    eps: Tensor
+    shift: Tensor | None = None
 
 
-class Outcome(NamedTuple):
-    """The optimised control.
+@dataclass(eq=False)
+class ControlledStep:
+    """One diffusion step as its control sees it.
 
     Attributes:
-        u: the control [N, ...].
-        carry: of the last trial, None without one.
-        fresh: whether the last trial was made at this very u.
-        misfit: at the last trial [N], None without one.
-        parameters: the operator's unknown parameters.
+        problem: the problem.
+        x: the state x_t, [N, ...].
+        step: times and coefficients.
+        gamma: strength of the control, a number or a tensor that broadcasts against x.
+        aggregate: (x_t, gamma u) -> c in place of the sum, or None.
+        weight: w_T, of the terminal cost.
+        weights: w_s, w_c and the power of gamma that multiplies c - x_t in the transient cost.
+        clamp: whether the terminal cost judges the estimate limited to the prior's value range.
+        starts_unguided: whether the first trial is at c = x_t, so that it serves as the unguided call.
+        unguided: the prediction at x_t, once it is known; without a graph.
     """
 
-    u: Tensor
-    carry: Any
-    fresh: bool
-    misfit: Tensor | None
-    parameters: Parameters
+    problem: Problem
+    x: Tensor
+    step: Step
+    gamma: float | Tensor
+    aggregate: Callable[[Tensor, Tensor], Tensor] | None
+    weight: float
+    weights: tuple[float, float, int]
+    clamp: bool
+    starts_unguided: bool
+    unguided: Prediction | None = None
+
+    def state(self, u: Tensor) -> Tensor:
+        """c, the state under the control."""
+        if self.aggregate is not None:
+            return self.aggregate(self.x, self.gamma * u)
+        return self.x + self.gamma * u
+
+    def free(self) -> Prediction:
+        """The prediction at x_t, by a network call unless it is known."""
+        if self.unguided is None:
+            with torch.no_grad():
+                self.unguided = self.problem.prior.predict(self.x, self.step.t)
+        return self.unguided
+
+    def moved(self, u: Tensor, c: Tensor | None = None) -> Terms:
+        """The transient cost w_c |gamma^power (c - x_t)|^2, with c - x_t = gamma u where `c` is not given."""
+        _, w_c, power = self.weights
+        if w_c == 0.0:
+            return []
+        moved = self.gamma * u if c is None or self.aggregate is None else c - self.x
+        return [(self.gamma * moved if power else moved, w_c)]
 
 
-class InnerRule(ABC):
-    """One way to improve u; made anew for every diffusion step."""
-
-    second_order = False
-    compares = False
-    """Whether it looks at J itself; it is given the misfit otherwise."""
-    memory: Mapping[str, Tensor] = {}
-    """What it remembers from one diffusion step to the next."""
+class Control(ABC):
+    """Where u acts; stateless, one object serves any number of steps."""
 
     @abstractmethod
-    def update(
-        self, u: Tensor, value: Tensor, gradient: Tensor, curvature: Callable[[Tensor], Tensor] | None
-    ) -> Tensor:
-        """The next u, from J [N] and dJ/du at this one."""
+    def trial(self, at: ControlledStep, u: Tensor) -> Trial:
+        """The clean estimate and transient cost under u, connected to it."""
+
+    @abstractmethod
+    def transition(self, at: ControlledStep, out: Outcome) -> Transition:
+        """The step that the optimised control makes."""
 
 
-@dataclass
-class _Adam(InnerRule):
-    """Adam from zero moments, as published."""
+@dataclass(frozen=True)
+class NetworkControl(Control):
+    """u moves the network's input, c = x_t + gamma u: p = x0(c), eps(c)."""
 
-    lr: float
-    moments: AdamState | None = None
+    def trial(self, at: ControlledStep, u: Tensor) -> Trial:
+        w_s, c = at.weights[0], at.state(u)
+        unguided = at.free() if w_s > 0 and not at.starts_unguided else at.unguided
+        prediction = at.problem.prior.predict(c, at.step.t)
+        detached = prediction.detach()
+        if at.starts_unguided and unguided is None:
+            at.unguided, terms = detached, []  # u = 0: nothing has moved yet
+        else:
+            terms = [*at.moved(u, c)]
+            if w_s > 0:
+                terms.append((prediction.eps - at.free().eps, w_s))
+        return Trial(prediction.x0, terms, detached, lambda v: self._curvature(at, c, prediction.x0, v), at.clamp)
 
-    def update(self, u: Tensor, value: Tensor, gradient: Tensor, curvature: Any) -> Tensor:
-        u, self.moments = adam(u, gradient, self.moments, self.lr)
-        return u
+    def transition(self, at: ControlledStep, out: Outcome) -> Transition:
+        last = out.carry if out.fresh else at.problem.prior.predict(at.state(out.u), at.step.t)
+        return Transition(last.x0, last.eps)
+
+    def _curvature(self, at: ControlledStep, c: Tensor, x0: Tensor, v: Tensor) -> Tensor:
+        """2 gamma [w_T J A^T A J + w_s E^2 + w_c gamma^(2 power)] gamma v, J = dx0/dc, E = (1 - alpha J) / sigma."""
+        alpha, sigma, (w_s, w_c, power) = at.step.alpha_t, at.step.sigma_t, at.weights
+
+        def jacobian(direction: Tensor) -> Tensor:
+            return torch.autograd.grad(x0, c, direction, retain_graph=True)[0]
+
+        w = at.gamma * v
+        moved = jacobian(w)
+        noise = w_s / sigma**2 * (w - alpha * moved)
+        back = jacobian(at.weight * at.problem.linear_data.operator.normal(moved) - alpha * noise)
+        near = w_c * (at.gamma**2 * w if power else w)
+        return 2.0 * at.gamma * (back + noise + near)
 
 
-@dataclass
-class _Gradient(InnerRule):
-    """u - lr dJ/du."""
+@dataclass(frozen=True)
+class LinearControl(Control):
+    """u moves the transition's mean by gamma u, and is judged at x0(x_t + gamma u)."""
 
-    lr: float
+    def trial(self, at: ControlledStep, u: Tensor) -> Trial:
+        c = at.state(u)
+        unguided = at.unguided if at.starts_unguided else at.free()
+        prediction = at.problem.prior.predict(c, at.step.t)
+        if unguided is None:
+            at.unguided = prediction.detach()
+            return Trial(prediction.x0, [], clamp=at.clamp)
+        return Trial(prediction.x0, at.moved(u, c), clamp=at.clamp)
 
-    def update(self, u: Tensor, value: Tensor, gradient: Tensor, curvature: Any) -> Tensor:
-        return u - self.lr * gradient
-
-
-class _ScaledGradient(InnerRule):
-    """u - lr lambda(|dJ/du| / unit) dJ/du."""
-
-    def __init__(self, lr: float, scaling: Scaling) -> None:
-        self.lr, self.scaling = lr, scaling
-        self.memory = {key: value for key, value in scaling.memory.items() if key.startswith("scale.")}
-
-    def update(self, u: Tensor, value: Tensor, gradient: Tensor, curvature: Any) -> Tensor:
-        norm = row_norm(gradient) / self.scaling.unit
-        lam, self.memory = self.scaling.rule(norm, self.scaling.at, self.memory)
-        return u - self.lr * per_sample(lam, gradient) * gradient
+    def transition(self, at: ControlledStep, out: Outcome) -> Transition:
+        last = at.free()
+        return Transition(last.x0, last.eps, at.gamma * out.u)
 
 
-class _LBFGS(InnerRule):
-    """u - H dJ/du with H from the last pairs (Nocedal 1980, Math. Comp. 35); the first step is lr dJ/du.
+@dataclass(frozen=True)
+class EstimateControl(Control):
+    """u moves the clean estimate itself, p = x0(x_t) + gamma u: no gradient passes through the network."""
 
-    A row whose J has risen goes back to its best control and halves its steps from there, so that no trial is spent on
-    a line search.
+    def trial(self, at: ControlledStep, u: Tensor) -> Trial:
+        return Trial(at.free().x0 + at.gamma * u, at.moved(u), clamp=at.clamp)
+
+    def transition(self, at: ControlledStep, out: Outcome) -> Transition:
+        last = at.free()
+        return Transition(last.x0 + at.gamma * out.u, last.eps)
+
+
+_CONTROLS: dict[str, Control] = {
+    "network": NetworkControl(),
+    "linear": LinearControl(),
+    "estimate": EstimateControl(),
+}
+
+
+def control_of(control: Control | str) -> Control:
+    """The control itself, or the one of that name.
+
+    Raises:
+        InputError: neither a control nor the name of one.
     """
-
-    history = 6
-    compares = True
-
-    def __init__(self, lr: float) -> None:
-        self.lr = lr
-        self.pairs: list[tuple[Tensor, Tensor, Tensor]] = []  # s, y, 1 / <s, y> (0 where a row has no use for the pair)
-        self.best: tuple[Tensor, Tensor, Tensor] | None = None  # u, J, gradient
-        self.scale: Tensor | None = None
-
-    def update(self, u: Tensor, value: Tensor, gradient: Tensor, curvature: Any) -> Tensor:
-        if self.best is None or self.scale is None:
-            self.best, self.scale = (u, value, gradient), torch.ones_like(value)
-            return u - self.lr * gradient
-        s, y = u - self.best[0], gradient - self.best[2]
-        product = row_dot(s, y)
-        useful = product > 1e-10 * row_norm(s) * row_norm(y)
-        self.pairs = [*self.pairs, (s, y, torch.where(useful, 1 / torch.where(useful, product, 1.0), 0.0))]
-        self.pairs = self.pairs[-self.history :]
-        fell = value <= self.best[1]
-        self.scale = torch.where(fell, 1.0, 0.5 * self.scale)
-        u0, j0, g0 = self.best
-        self.best = (keep(fell, u, u0), torch.where(fell, value, j0), keep(fell, gradient, g0))
-        return self.best[0] - per_sample(self.scale, u) * self._direction(self.best[2])
-
-    def _direction(self, gradient: Tensor) -> Tensor:
-        """H gradient, by the two-loop recursion."""
-        q, sums = gradient, []
-        size = torch.full_like(self.pairs[0][2], self.lr)
-        for _, y, inverse in self.pairs:
-            size = torch.where(inverse > 0, 1 / (inverse * row_dot(y, y)).clamp_min(torch.finfo(y.dtype).tiny), size)
-        for s, y, inverse in reversed(self.pairs):
-            sums.append(inverse * row_dot(s, q))
-            q = q - per_sample(sums[-1], q) * y
-        q = per_sample(size, q) * q
-        for (s, y, inverse), total in zip(self.pairs, reversed(sums), strict=True):
-            q = q + per_sample(total - inverse * row_dot(y, q), q) * s
-        return q
-
-
-@dataclass
-class _GaussNewton(InnerRule):
-    """u - lr H^-1 dJ/du with the Gauss-Newton matrix H, by a few conjugate gradient iterations."""
-
-    lr: float
-    iterations: int
-    second_order = True
-
-    def update(
-        self, u: Tensor, value: Tensor, gradient: Tensor, curvature: Callable[[Tensor], Tensor] | None
-    ) -> Tensor:
-        assert curvature is not None
-        return u - self.lr * conjugate_gradient(curvature, gradient, max_iter=self.iterations, tol=1e-10).x
-
-
-def check_scaling(rule: ScaleRule | None, optimizer: str) -> None:
-    """Raise `InputError` for a scale rule that no optimizer, or not this one, can use."""
-    check_length_rule(rule)
-    if rule is not None and optimizer != "gradient":
-        raise InputError(f"a scale rule needs optimizer='gradient', got {optimizer!r}")
-
-
-def rule_for(optimizer: Optimizer, lr: float, iterations: int = 8, scaling: Scaling | None = None) -> InnerRule:
-    """The rule of that name; `iterations` are Gauss-Newton's, `scaling` sets the lengths of "gradient"."""
-    if scaling is not None:
-        return _ScaledGradient(lr, scaling)
-    if optimizer == "gauss-newton":
-        return _GaussNewton(lr, iterations)
-    return {"adam": _Adam, "gradient": _Gradient, "lbfgs": _LBFGS}[optimizer](lr)
-
-
-def minimise(
-    problem: Problem,
-    u: Tensor,
-    trial: Callable[[Tensor], Trial],
-    rule: InnerRule,
-    n: int,
-    weight: float,
-    parameters: Parameters,
-    *,
-    blind: BlindUpdate = "joint",
-    stop: float | None = None,
-) -> Outcome:
-    """`n` updates of u down J(u) = weight misfit(x0(u), theta) + transient(u), theta following by its own Adam.
-
-    With `stop` a row ends once |y - A(x0)|^2 <= stop^2 m sigma^2: its u and theta stay as they are while the others go
-    on, and nothing more is computed once every row has ended.
-    """
-    floor = None if stop is None else stop**2 * noise_floor(problem)
-    active, misfit, carry = None, None, None
-    for _ in range(n):
-        with torch.enable_grad():
-            leaf = u.detach().requires_grad_()
-            tried = trial(leaf)
-            if floor is not None:
-                with torch.no_grad():  # judged at the parameters with which the image was found
-                    seen = problem.prior.clamp(tried.x0) if tried.clamp else tried.x0
-                    reached = problem.residual_sq(seen, parameters.raw)
-                active = reached > floor if active is None else active & (reached > floor)
-                if not bool(active.any()):
-                    return Outcome(u, tried.carry, True, reached, parameters)
-            misfit, gradient, parameters, _ = descend(
-                problem,
-                tried.x0,
-                leaf,
-                parameters,
-                weight,
-                tried.transient,
-                affine=tried.affine,
-                clamp=tried.clamp,
-                blind=blind,
-                active=active,
-                retain=rule.second_order,
-            )
-        carry = tried.carry
-        value = misfit
-        if rule.compares:
-            terms = [*tried.transient, *((term.d, term.weight) for term in tried.affine)]
-            value = weight * misfit + sum(w * row_dot(d.detach(), d.detach()) for d, w in terms)
-        u = keep(active, rule.update(u, value, gradient, tried.curvature), u)
-    return Outcome(u, carry, False, misfit, parameters)
+    if isinstance(control, Control):
+        return control
+    if control not in _CONTROLS:
+        raise InputError(f"unknown control {control!r}; {nearest(str(control), _CONTROLS)}")
+    return _CONTROLS[control]

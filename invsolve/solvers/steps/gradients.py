@@ -17,13 +17,13 @@ from invsolve.core.solver import State
 
 __all__ = [
     "AdamState",
-    "Affine",
     "BlindUpdate",
     "Descent",
     "Parameters",
     "Terms",
     "adam",
     "descend",
+    "energy_gradient",
     "keep",
     "start_parameters",
 ]
@@ -33,21 +33,6 @@ BlindUpdate = Literal["joint", "alternating"]
 
 Terms = Sequence[tuple[Tensor, float]]
 """Pairs (d, w) of a cost sum w |d|^2 for each sample; d [N, ...]."""
-
-
-class Affine(NamedTuple):
-    """A cost w |d|^2 of d = a x0 + b wrt + const, which needs no graph of its own.
-
-    Attributes:
-        d: its value [N, ...].
-        weight: w.
-        of_x0, of_wrt: a and b.
-    """
-
-    d: Tensor
-    weight: float
-    of_x0: float
-    of_wrt: float
 
 
 class AdamState(NamedTuple):
@@ -103,6 +88,18 @@ def start_parameters(problem: Problem, n: int, rng: NoiseSource, like: Tensor) -
     )
 
 
+def energy_gradient(problem: Problem, x0: Tensor) -> Tensor:
+    """grad Phi(x0), [N, ...]: by the formula for linear Gaussian problems, by autograd for others."""
+    data = problem.plain_data
+    if data is not None and type(data.operator).adjoint is not LinearOperator.adjoint:
+        residual = (data.operator(x0) - data.y) / data.sigma**2
+        return data.operator.adjoint(residual)
+    with torch.enable_grad():
+        free = x0.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(problem.energy(free).sum(), free)
+    return slope
+
+
 class Descent(NamedTuple):
     """The misfit [N], dJ/dwrt, the unknown parameters after their update, and the estimate of the misfit (no graph)."""
 
@@ -120,7 +117,6 @@ def descend(
     weight: float = 1.0,
     transient: Terms = (),
     *,
-    affine: Sequence[Affine] = (),
     clamp: bool = False,
     blind: BlindUpdate = "joint",
     active: Tensor | None = None,
@@ -139,7 +135,6 @@ def descend(
         parameters: theta; empty unless the problem is blind.
         weight: of the misfit.
         transient: pairs (d_i, w_i), d_i [N, ...] connected to `wrt`.
-        affine: more of them, without a graph.
         clamp: take the misfit at the estimate limited to the prior's value range.
         blind: see above.
         active: rows [N] whose theta may move; all if not given.
@@ -156,15 +151,10 @@ def descend(
         slope = data.operator.adjoint(residual.mul_(-2.0 * weight))
         if clamp and prior.bounded:
             slope = torch.ops.aten.hardtanh_backward(slope, free, *prior.value_range)
-        slope = _with(slope, [(term.d, term.weight * term.of_x0) for term in affine])
         gradient = slope
         if x0 is not wrt or ends:
             (gradient,) = torch.autograd.grad([x0, *ends], [wrt], [slope, *pulls], retain_graph=retain)
-        gradient = _with(gradient, [(term.d, term.weight * term.of_wrt) for term in affine])
         return Descent(misfit, gradient, parameters, p)
-    for term in affine:
-        if term.of_x0:
-            ends, pulls = [*ends, x0], [*pulls, 2.0 * term.weight * term.of_x0 * term.d]
     p = prior.clamp(x0) if clamp else x0
     if problem.unknowns is not None and blind == "alternating":
         raw = _leaves(parameters.raw)
@@ -178,16 +168,7 @@ def descend(
     gradient, *slopes = torch.autograd.grad([value, *ends], [wrt, *leaves], [None, *pulls], retain_graph=retain)
     if slopes:
         parameters = _moved(problem, parameters, slopes, active)
-    gradient = _with(gradient, [(term.d, term.weight * term.of_wrt) for term in affine])
     return Descent(misfit.detach(), gradient, parameters, p.detach())
-
-
-def _with(gradient: Tensor, terms: Terms) -> Tensor:
-    """The gradient and 2 w d of each term (d, w)."""
-    for d, w in terms:
-        if w:
-            gradient = torch.add(gradient, d, alpha=2.0 * w)
-    return gradient
 
 
 def _leaves(raw: Params) -> dict[str, Tensor]:

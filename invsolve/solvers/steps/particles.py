@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 
-__all__ = ["RowNoise", "choose", "pick", "repeated", "systematic"]
+__all__ = ["RowNoise", "choose", "pick", "systematic"]
 
 
 class RowNoise(NoiseSource):
@@ -31,11 +30,6 @@ class RowNoise(NoiseSource):
 
     def restore(self, state: Tensor) -> None:
         self.rng.restore(state)
-
-
-def repeated(problem: Problem, n: int, size: int) -> Problem:
-    """The problem of n * size rows, `size` for each of its n; made once, since making it checks its data."""
-    return problem.once(("repeated", n, size), lambda: problem.select(torch.arange(n).repeat_interleave(size)))
 
 
 def pick(values: Tensor, index: Tensor) -> Tensor:
