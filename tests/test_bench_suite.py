@@ -56,7 +56,7 @@ def test_the_published_protocol_has_the_published_settings():
         ("samples = 4", "samples = 0", "samples and threads at least 1"),
         ("samples = 4", 'samples = "4"', "samples is int"),
         ("missing = 0.5", "missing = 1.5", "share below 1"),
-        ("factor = 2", "factor = 2.5", "factor must be an integer"),
+        ("factor = 2", "factor = 2.5", "factor is a whole number"),
         ("noise = 0.05", "noise = 5", "noise is above 0 and at most 1"),
         ('kind = "draws"', 'kind = "drows"', "did you mean 'draws'"),
         ('preset = "default"', 'preset = "published:ffhq256"', "no preset 'ffhq256/superres2'"),

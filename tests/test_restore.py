@@ -24,7 +24,7 @@ from invsolve.operators.transforms import dct2, idct2
 from invsolve.restoration import Restoration, restore
 from invsolve.restoration.memory import plan
 from invsolve.restoration.settings import build, table
-from invsolve.tasks.base import TASKS
+from invsolve.tasks import TASKS
 from invsolve.tasks.noise_level import estimate_sigma
 from invsolve.tasks.observed_blur import ObservedBlur
 
@@ -285,7 +285,7 @@ def test_a_failed_run_returns_no_image() -> None:
         ({"task": "inpaint", "mask": torch.ones(96, 112)}, "everything"),
         ({"task": "inpaint", "mask": torch.zeros(96, 112)}, "nothing"),
         ({"task": "superres", "mask": "nowhere.png"}, "belongs to the task inpaint"),
-        ({"task": "denoise", "blur_sigma": 2.0}, "belongs to the task deblur"),
+        ({"task": "denoise", "blur_sigma": 2.0}, "belongs to the task blind-deblur or deblur"),
         ({"task": "deblur"}, "blur-sigma"),
         ({"task": "deblur", "blur_sigma": -1.0}, "blur-sigma"),
         ({"task": "deblur", "kernel": torch.zeros(3, 3)}, "sum"),

@@ -18,7 +18,8 @@ from invsolve.core.schedule import path
 from invsolve.priors.networks.adm import ADMUNet
 from invsolve.priors.networks.adm_config import ADMConfig
 from invsolve.restoration import pace, restore
-from invsolve.restoration.job import Options, paced, prepare
+from invsolve.restoration.job import paced, prepare
+from invsolve.restoration.options import Options
 from invsolve.restoration.settings import QUALITIES, build, choose, table
 from invsolve.solvers.steps.gradients import Parameters, descend, energy_gradient
 from invsolve.solvers.steps.updates import ddim, guided_ddim

@@ -20,6 +20,7 @@ from invsolve.tune import Search, tune
 from invsolve.tune import search as search_module
 from invsolve.tune.images import crops
 from invsolve.tune.spaces import SPACES, inside
+from invsolve.tune.tasks import sections
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_what_cannot_be_tuned_is_said_at_once(tmp_path):
 @pytest.mark.parametrize("section", ["denoise", "superres2", "inpaint", "deblur"])
 def test_what_is_tuned_is_what_restore_does(section):
     """The restoration of a tuning measurement, and its score, are those of `restore` given the same measurement."""
-    spec, image = search_module.TASKS[section][0], Rng(0).uniform(torch.empty(1, 3, 48, 48))[0]
+    spec, image = sections()[section][0], Rng(0).uniform(torch.empty(1, 3, 48, 48))[0]
     measurement = measure(spec, image, "tuning image 0", 0)
     solver, prior = PnPHQS(n_steps=3), white()
     tuned = measurement.visible(solve(measurement.problem(prior), solver, items=[0]).samples[0])[0].clamp(0, 1)

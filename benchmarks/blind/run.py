@@ -29,7 +29,7 @@ import invsolve as iv
 from invsolve import costs, operators, solvers
 from invsolve.restoration import restore
 from invsolve.restoration.scores import score
-from invsolve.tasks.base import BlindDeblur
+from invsolve.tasks.blind_deblur import BlindDeblur
 
 HERE = Path(__file__).parent
 NOISE = 0.01
@@ -96,7 +96,7 @@ def measure(image: Tensor, kernel: Tensor, prior: iv.Prior, seed: int) -> dict[s
 
 def estimated(image: Tensor, kernel: Tensor, seed: int) -> dict[str, Any]:
     """One row without restorations: the kernel of the same measurement."""
-    task = BlindDeblur(kernel, kernel)
+    task = BlindDeblur(kernel, true_kernel=kernel)
     y, truth = task.degrade(image)
     y = y + NOISE * iv.Rng(seed, [("noise", 0)]).normal(y[None])[0]
     began = time.process_time()
@@ -109,7 +109,7 @@ def estimated(image: Tensor, kernel: Tensor, seed: int) -> dict[str, Any]:
 
 def dmplug(image: Tensor, kernel: Tensor, prior: iv.Prior, seed: int, iterations: int) -> dict[str, float]:
     """Blind DMPlug on the same measurement (of the part of the scene that is seen, mirrored beyond it)."""
-    task = BlindDeblur(kernel, kernel)
+    task = BlindDeblur(kernel, true_kernel=kernel)
     y, truth = task.degrade(image)
     y = y + NOISE * iv.Rng(seed, [("noise", 0)]).normal(y[None])[0]
     operator = operators.BlindBlur((3, *y.shape[1:]), (len(kernel), len(kernel)), "reflect")

@@ -18,7 +18,11 @@ from invsolve import costs, priors, solvers
 from invsolve.core.solver import Solver
 from invsolve.restoration.scores import score
 from invsolve.restoration.settings import QUALITIES, build, choose
-from invsolve.tasks.base import Deblur, Denoise, Inpaint, Superres, Task
+from invsolve.tasks import Task
+from invsolve.tasks.deblur import Deblur
+from invsolve.tasks.denoise import Denoise
+from invsolve.tasks.inpaint import Inpaint
+from invsolve.tasks.superres import Superres
 
 __all__ = ["TASKS", "measured", "run", "task_of"]
 

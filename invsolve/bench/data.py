@@ -116,7 +116,7 @@ def _cut(image: Tensor, spec: DataSpec, name: str) -> Tensor:
         return image.contiguous()
     height, width = image.shape[1:]
     if spec.fit == "resize" and min(height, width) != spec.size:
-        from invsolve.tasks.base import resized
+        from invsolve.tasks.resizing import resized
 
         scale = spec.size / min(height, width)
         height, width = max(spec.size, round(height * scale)), max(spec.size, round(width * scale))

@@ -34,7 +34,7 @@ def load_suite(name: str | Path, overrides: Sequence[tuple[str, Any]] = ()) -> S
     Args:
         name: a shipped suite or a path that ends in .toml.
         overrides: ("data.items", 2), ("run.samples", 4), ("prior.name", "natural"), ("ndtm.n_steps", 20) for one row,
-            ("solver.n_steps", 20) for all rows whose solver has the setting.
+            ("solver.n_steps", 20) for all rows whose solver has the setting, ("task.factor", 2) likewise.
 
     Raises:
         InputError: no such suite, or anything in it that cannot be run; the message says where and names the nearest.
@@ -63,12 +63,16 @@ def _overridden(table: dict[str, Any], overrides: Sequence[tuple[str, Any]]) -> 
         if where in ("data", "prior", "run"):
             table.setdefault(where, {})[setting] = value
             continue
+        tasks = table.get("tasks", [])
+        if where == "task" or where in [row.get("name") for row in tasks]:
+            _override_tasks([row for row in tasks if where in ("task", row.get("name"))], key, setting, value)
+            continue
         rows = table.get("solvers", [])
         chosen = [row for row in rows if where == "solver" or row.get("name") == where]
         if where == "solver":
             chosen = [row for row in chosen if setting in _settings_of(row)]
         if not chosen:
-            known = ["data", "prior", "run", "solver", *(str(row.get("name")) for row in rows)]
+            known = ["data", "prior", "run", "task", "solver", *(str(row.get("name")) for row in rows)]
             offered = sorted({name for row in rows for name in _settings_of(row)})
             words = f"no solver of it has the setting {setting!r}; {nearest(setting, offered)}"
             reason = words if where in known else nearest(where, known)
@@ -76,6 +80,23 @@ def _overridden(table: dict[str, Any], overrides: Sequence[tuple[str, Any]]) -> 
         for row in chosen:
             row["settings"] = {**row.get("settings", {}), setting: value}
     return table
+
+
+def _override_tasks(rows: Sequence[dict[str, Any]], key: str, setting: str, value: Any) -> None:
+    """Change an option of those tasks that have it."""
+    from invsolve.bench.tasks import kinds, option_names
+
+    options = {
+        i: ["noise", *(option_names(row["kind"]) if row.get("kind") in kinds() else [])] for i, row in enumerate(rows)
+    }
+    chosen = [row for i, row in enumerate(rows) if setting in options[i]]
+    if not chosen:
+        offered = sorted({name for names in options.values() for name in names})
+        raise InputError(
+            f"--set {key} changes nothing in this suite; no task of it has {setting!r}; {nearest(setting, offered)}"
+        )
+    for row in chosen:
+        row[setting] = value
 
 
 def _settings_of(row: Mapping[str, Any]) -> list[str]:
@@ -167,20 +188,21 @@ def _data(table: Any) -> DataSpec:
 
 
 def _task(row: Any) -> TaskSpec:
-    from invsolve.bench.tasks import KINDS, check_options
+    from invsolve.bench.tasks import check_options, kinds, option_names
 
     if not isinstance(row, dict) or not isinstance(row.get("name"), str):
         raise InputError("every task of the suite needs a name, for example name = 'superres4'")
     where, kind = f"the task {row['name']!r}", row.get("kind", "")
-    if kind not in KINDS:
-        raise InputError(f"{where} of the suite: unknown kind {kind!r}; {nearest(str(kind), KINDS)}")
-    options = _keys(where, row, ["name", "kind", "noise", *KINDS[kind]])
+    if kind not in kinds():
+        raise InputError(f"{where} of the suite: unknown kind {kind!r}; {nearest(str(kind), kinds())}")
+    options = _keys(where, row, ["name", "kind", "noise", *option_names(kind)])
     noise = float(_typed(where, "noise", row.get("noise", 0.01), (int, float)))
     if not 0 < noise <= 1:
         raise InputError(f"{where} of the suite: noise is above 0 and at most 1, got {noise}")
     rest = {key: value for key, value in options.items() if key not in ("name", "kind", "noise")}
-    check_options(where, kind, rest)
-    return TaskSpec(row["name"], kind, noise, rest)
+    task = TaskSpec(row["name"], kind, noise, rest)
+    check_options(where, task)
+    return task
 
 
 def _solver(row: Any, tasks: Sequence[TaskSpec], prior: str, samples: int) -> SolverSpec:

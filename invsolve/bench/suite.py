@@ -48,7 +48,7 @@ class TaskSpec:
 
     Attributes:
         name: of the row's section.
-        kind: one of `invsolve.bench.tasks.KINDS`.
+        kind: one of `invsolve.bench.tasks.kinds()`.
         noise: standard deviation in [0, 1] units.
         options: of the kind.
     """

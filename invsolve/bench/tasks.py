@@ -10,31 +10,64 @@ import torch
 from torch import Tensor
 
 from invsolve.bench.suite import TaskSpec
-from invsolve.core.checks import InputError
+from invsolve.core.checks import InputError, nearest
 from invsolve.core.operator import LinearOperator, Operator
+from invsolve.core.options import filled, options_of
 from invsolve.core.prior import Prior
 from invsolve.core.problem import Problem
 from invsolve.core.rng import Rng
-from invsolve.core.unknowns import Unknown, Unknowns
-from invsolve.tasks.base import Deblur, Denoise, Inpaint, Superres, Task
+from invsolve.core.unknowns import Unknowns
+from invsolve.tasks import TASKS, Task
 
-__all__ = ["KINDS", "Measurement", "check_options", "measure", "section"]
+__all__ = ["Measurement", "check_options", "kinds", "measure", "option_names", "section"]
 
-KINDS: Mapping[str, tuple[str, ...]] = {
-    "denoise": (),
-    "superres": ("factor",),
-    "inpaint": ("missing", "box"),
-    "deblur": ("std", "length", "intensity"),
-    "blind-deblur": ("side", "std", "length", "intensity"),
-    "operator": ("operator", "options"),
-}
-"""Kinds of degradation and their options: factor of the bicubic reduction; share of missing pixels, or side of a
-missing square in the middle; standard deviation of a Gaussian blur, or length and intensity of a camera shake (drawn
-anew for each item and seed); side of the unknown kernel's grid; a name of `invsolve.operators.OPERATORS` and its
-options."""
+OPERATOR = "operator"
+"""The kind of a degradation that is no restoration task: a name of `invsolve.operators.OPERATORS` and its options."""
 
-KERNEL_LR = 0.01
-"""Step size of the unknown kernel's logits, as published for NDTM."""
+
+@dataclass(frozen=True)
+class OperatorDraw:
+    """What a suite says of the kind "operator"."""
+
+    operator: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        from invsolve.operators import OPERATORS
+
+        if not OPERATORS.accepts(self.operator):
+            raise InputError(f"unknown operator {self.operator!r}; {nearest(self.operator, OPERATORS)}")
+
+
+def kinds() -> list[str]:
+    """The kinds of degradation: the restoration tasks, and "operator"."""
+    return [*TASKS, OPERATOR]
+
+
+def option_names(kind: str) -> list[str]:
+    """The options of a kind in a suite."""
+    if kind == OPERATOR:
+        return ["operator", "options"]
+    return list(options_of(TASKS[kind].suite_type()))
+
+
+def _options(spec: TaskSpec) -> Any:
+    if spec.kind == OPERATOR:
+        return OperatorDraw(str(spec.options.get("operator", "")), spec.options.get("options", {}))
+    return filled(TASKS[spec.kind].suite_type(), spec.options, spec.kind)
+
+
+def section(task: TaskSpec) -> str:
+    """The section of the preset tables that a task belongs to; "" for kinds without one."""
+    return "" if task.kind == OPERATOR else TASKS[task.kind].section(_options(task))
+
+
+def check_options(where: str, task: TaskSpec) -> None:
+    """Raise `InputError` for options that make no degradation."""
+    try:
+        _options(task)
+    except InputError as error:
+        raise InputError(f"{where} of the suite: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +89,9 @@ class Measurement:
     @property
     def task(self) -> Task | None:
         """The restoration task, where there is one for this kind."""
-        return _task(self.spec, self.drawn)
+        if self.spec.kind == OPERATOR:
+            return None
+        return TASKS[self.spec.kind].from_draw(_options(self.spec), self.drawn)
 
     @property
     def operator(self) -> Operator:
@@ -68,11 +103,8 @@ class Measurement:
 
     @property
     def unknowns(self) -> Unknowns | None:
-        """The kernel's logits of a blind task, from N(0, 1), as softmax; None otherwise."""
-        if self.spec.kind != "blind-deblur":
-            return None
-        side = _side(self.spec)
-        return Unknowns({"kernel": Unknown((side, side), "softmax", lr=KERNEL_LR)})
+        """Parameters of the operator that a solver finds with the image."""
+        return None if self.task is None else self.task.unknowns
 
     def problem(self, prior: Prior) -> Problem:
         """What a solver is given."""
@@ -90,9 +122,8 @@ class Measurement:
         operator = self.operator
         image = operator(samples, theta) if theta else operator(samples)
         residual = (self.y - image) / self.spec.noise
-        if "mask" in self.drawn:
-            residual = residual[..., ~self.drawn["mask"]]
-        return residual.flatten(1)
+        known = None if self.task is None else self.task.known(self.y)
+        return residual.flatten(1) if known is None else residual[..., known].flatten(1)
 
     def baseline(self) -> Tensor:
         """What one has without a prior, as a solver's image or the visible part: [3, H, W] of the truth's size."""
@@ -100,7 +131,7 @@ class Measurement:
         if task is not None:
             return task.baseline(self.y)[1]
         operator = self.operator
-        if self.spec.kind != "blind-deblur" and isinstance(operator, LinearOperator):
+        if isinstance(operator, LinearOperator):
             return operator.pinv(self.y[None])[0]
         if self.y.shape == self.truth.shape:
             return self.y
@@ -125,37 +156,6 @@ class Measurement:
         return cls(spec, tensors["truth"], tensors["y"], drawn)
 
 
-def section(task: TaskSpec) -> str:
-    """The section of the preset tables that a task belongs to; "" for kinds without one."""
-    if task.kind == "superres":
-        return Superres(task.options.get("factor", 4)).preset
-    return task.kind if task.kind in ("denoise", "inpaint", "deblur") else ""
-
-
-def check_options(where: str, kind: str, options: Mapping[str, Any]) -> None:
-    """Raise `InputError` for options that make no degradation."""
-    for key, value in options.items():
-        if key in ("operator", "options"):
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-            raise InputError(f"{where} of the suite: {key} is a number above 0, got {value!r}")
-    if kind == "superres":
-        Superres(options.get("factor", 4))
-    if kind == "inpaint" and ("box" in options) == ("missing" in options):
-        raise InputError(f"{where} of the suite: give missing (a share of the pixels) or box (a side in pixels)")
-    if kind == "inpaint" and not options.get("missing", 0.5) < 1:
-        raise InputError(f"{where} of the suite: missing is a share below 1, got {options['missing']}")
-    if kind in ("deblur", "blind-deblur") and ("std" in options) == ("length" in options):
-        raise InputError(f"{where} of the suite: give std (a Gaussian) or length and intensity (camera shake)")
-    if kind == "operator":
-        from invsolve.core.checks import nearest
-        from invsolve.operators import OPERATORS
-
-        name = str(options.get("operator", ""))
-        if not OPERATORS.accepts(name):
-            raise InputError(f"{where} of the suite: unknown operator {name!r}; {nearest(name, OPERATORS)}")
-
-
 def measure(spec: TaskSpec, image: Tensor, digest: str, seed: int) -> Measurement:
     """Degrade an image; what is random comes from (seed, digest) alone, so that every solver and run has the same.
 
@@ -165,77 +165,23 @@ def measure(spec: TaskSpec, image: Tensor, digest: str, seed: int) -> Measuremen
         digest: of the item.
         seed: of the suite.
     """
-    drawn = _draw(spec, image, digest, seed)
-    task = _task(spec, drawn)
-    if task is not None:
-        clean, truth = task.degrade(image)
-    else:
-        operator = _operator(spec, tuple(image.shape))
-        theta = {"kernel": drawn["kernel"][None]} if spec.kind == "blind-deblur" else None
-        clean, truth = (operator(image[None], theta) if theta else operator(image[None]))[0], image
-    y = clean + spec.noise * Rng(seed, [(f"noise {digest}", 0)]).normal(clean[None])[0]
-    if "mask" in drawn:
-        y = torch.where(drawn["mask"], 0.0, y)
-    return Measurement(spec, truth, y, drawn)
 
+    def streams(what: str) -> Rng:
+        return Rng(seed, [(f"{what} {digest}", 0)])
 
-def _draw(spec: TaskSpec, image: Tensor, digest: str, seed: int) -> dict[str, Tensor]:
-    """The mask or kernel of an item."""
-    options, (height, width) = spec.options, image.shape[1:]
-    if spec.kind == "inpaint":
-        if "box" in options:
-            side = int(options["box"])
-            if side >= min(height, width):
-                raise InputError(f"a missing square of {side} pixels leaves nothing of a {height} x {width} image")
-            mask = torch.zeros(height, width, dtype=torch.bool)
-            top, left = (height - side) // 2, (width - side) // 2
-            mask[top : top + side, left : left + side] = True
-            return {"mask": mask}
-        uniform = Rng(seed, [(f"mask {digest}", 0)]).uniform(torch.empty(1, height, width))[0]
-        return {"mask": uniform < options["missing"]}
-    if spec.kind in ("deblur", "blind-deblur"):
-        from invsolve.operators.kernels import camera_shake_kernel, gaussian_kernel
-
-        if "std" in options:
-            kernel = gaussian_kernel(float(options["std"]))
-        else:
-            rng = Rng(seed, [(f"kernel {digest}", 0)])
-            kernel = camera_shake_kernel(float(options["length"]), float(options.get("intensity", 0.5)), rng)
-        return {"kernel": _on_grid(kernel.float(), _side(spec)) if spec.kind == "blind-deblur" else kernel.float()}
-    return {}
-
-
-def _side(spec: TaskSpec) -> int:
-    return int(spec.options.get("side", 64))
-
-
-def _on_grid(kernel: Tensor, side: int) -> Tensor:
-    """The kernel on a grid of `side`, its middle where `BlindBlur` has its origin."""
-    grid = torch.zeros(side, side)
-    rows, columns = kernel.shape
-    if max(rows, columns) > side:
-        raise InputError(f"a kernel of {rows} x {columns} pixels does not fit on a grid of {side}: enlarge side")
-    top, left = (side - 1) // 2 - rows // 2, (side - 1) // 2 - columns // 2
-    grid[top : top + rows, left : left + columns] = kernel
-    return grid
-
-
-def _task(spec: TaskSpec, drawn: Mapping[str, Tensor]) -> Task | None:
-    match spec.kind:
-        case "denoise":
-            return Denoise()
-        case "superres":
-            return Superres(spec.options.get("factor", 4))
-        case "inpaint":
-            return Inpaint(drawn["mask"])
-        case "deblur":
-            return Deblur(drawn["kernel"])
-    return None
+    if spec.kind == OPERATOR:
+        clean = _operator(spec, tuple(image.shape))(image[None])[0]
+        y = clean + spec.noise * streams("noise").normal(clean[None])[0]
+        return Measurement(spec, image, y)
+    options = _options(spec)
+    drawn = TASKS[spec.kind].draw(options, (image.shape[1], image.shape[2]), streams)
+    task = TASKS[spec.kind].from_draw(options, drawn)
+    clean, truth = task.degrade(image)
+    return Measurement(spec, truth, task.noisy(clean, spec.noise, streams("noise")), drawn)
 
 
 def _operator(spec: TaskSpec, in_shape: tuple[int, ...]) -> Operator:
-    from invsolve.operators import OPERATORS, BlindBlur
+    from invsolve.operators import OPERATORS
 
-    if spec.kind == "blind-deblur":
-        return BlindBlur(in_shape, (_side(spec), _side(spec)))
-    return OPERATORS[spec.options["operator"]](in_shape, **spec.options.get("options", {}))
+    options = _options(spec)
+    return OPERATORS[options.operator](in_shape, **options.options)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from invsolve.commands.options import add_set, read_settings
 from invsolve.core.checks import InputError
-from invsolve.core.settings import read_setting
 
 __all__ = ["add_parser"]
 
@@ -27,6 +27,7 @@ ACTIONS = {
     "check": "whether a bundle is as it was packed",
     "list": "the suites in the package",
 }
+FORM = "PART.NAME=VALUE"
 HOME = Path("runs") / "bench"
 
 
@@ -41,7 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
         add("--store", type=Path, metavar="DIR", help="folder of the results (default runs/bench/SUITE)")
     add = added["run"].add_argument
     add("--only", action="append", default=[], metavar="KIND=PATTERN", help="task=, solver=, item=, seed=, unit=")
-    add("--set", action="append", default=[], dest="settings", metavar="PART.NAME=VALUE", help="as solver.n_steps=20")
+    add_set(added["run"], "as solver.n_steps=20 or task.factor=2", FORM)
     add("--data", metavar="PATH", help="folder or list of images instead of the suite's")
     add("--prior", metavar="NAME", help="prior instead of the suite's")
     add("--items", type=int, metavar="N", help="the first N images alone")
@@ -69,7 +70,7 @@ def run_command(args: argparse.Namespace) -> int:
 
 def _settings(args: argparse.Namespace) -> list[tuple[str, Any]]:
     """The changes of the command line, in its order."""
-    changes = [read_setting(text, "solver.n_steps=20", "PART.NAME=VALUE") for text in args.settings]
+    changes = list(read_settings(args.settings, "solver.n_steps=20", FORM).items())
     if args.data is not None:
         path = Path(args.data)
         changes += [("data.kind", "list" if path.is_file() else "folder"), ("data.path", str(path.resolve()))]

@@ -7,8 +7,8 @@ import inspect
 import sys
 from typing import Any
 
+from invsolve.commands.options import add_set, read_settings
 from invsolve.core.checks import InputError
-from invsolve.core.settings import read_setting
 
 __all__ = ["add_parser"]
 
@@ -31,7 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add = parser.add_argument
     add("operator", help="module:attribute (an operator, a class or a function that makes one), or a registered name")
     add("--in-shape", type=int, nargs="+", metavar="N", help="sizes of one sample (default 3 32 32)")
-    add("--set", action="append", default=[], dest="settings", metavar="NAME=VALUE", help="an argument of the class")
+    add_set(parser, "an argument of the class")
     add("--float32", action="store_true", help="check in float32 (default float64, which is sharper)")
     add("--low", type=float, default=0.0, help="least value of the random images (default 0)")
     add("--high", type=float, default=1.0, help="largest value (default 1)")
@@ -46,7 +46,7 @@ def run_command(args: argparse.Namespace) -> int:
 
     from invsolve.testing.operators import check_operator
 
-    settings = dict(read_setting(text, "factor=2") for text in args.settings)
+    settings = read_settings(args.settings, "factor=2")
     operator, theta = _made(args.operator, args.in_shape, settings)
     report = check_operator(
         operator,

@@ -48,15 +48,16 @@ def _run(words: list[str]) -> int:
 
         print(f"invsolve: unknown command {command!r}; {nearest(command, COMMANDS)}", file=sys.stderr)
         return 2
-    args = _parser(command).parse_args(words)
-    if args.command is None:
+    if command is None:
+        _parser(None).parse_args(words)
         _parser(None).print_help()
         return 0
     from invsolve.core.checks import InvsolveError
 
-    _log_to_stderr()
-    args.words = words
     try:
+        args = _parser(command).parse_args(words)
+        _log_to_stderr()
+        args.words = words
         return args.run(args)
     except InvsolveError as error:
         print(f"invsolve: {' '.join(str(error).split())}", file=sys.stderr)

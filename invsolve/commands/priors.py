@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from invsolve.core.checks import InputError
+from invsolve.commands.options import add_set, read_settings
 
 __all__ = ["add_parser", "run"]
 
@@ -38,10 +37,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_prior(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prior", metavar="PRIOR", help="a name, a file, a folder or hf:organisation/name")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="OPTION=VALUE", help="option of its loader, for example heads=4"
-    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default cpu)")
+    add_set(parser, "option of its loader, for example heads=4")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,7 +72,7 @@ def _list(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     from invsolve.priors.loading.cards import cards
 
-    if args.prior in cards() and not args.set:
+    if args.prior in cards() and not args.settings:
         _say(str(cards()[args.prior]))
         return 0
     from invsolve.priors.conditional import ConditionalPrior
@@ -135,17 +132,7 @@ def _convert(args: argparse.Namespace) -> int:
 def _load(args: argparse.Namespace) -> Any:
     from invsolve import priors
 
-    return priors.load(args.prior, device=args.device, **dict(map(_option, args.set)))
-
-
-def _option(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
-        raise InputError(f"--set takes OPTION=VALUE, got {text!r}")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name, value
+    return priors.load(args.prior, device=args.device, **read_settings(args.settings, "heads=4"))
 
 
 def _images(paths: list[Path] | None, prior: Any) -> Any:

@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from invsolve.commands.options import add_options, add_set, add_task_options, read_settings
 from invsolve.core.checks import InputError
 from invsolve.core.driver import Progress
-from invsolve.core.settings import read_setting
-from invsolve.restoration.job import Options, prepare
+from invsolve.restoration.job import prepare
+from invsolve.restoration.options import Options
 from invsolve.restoration.outputs import check_targets, output_paths
 from invsolve.restoration.run import Restoration, load_prior, run
-from invsolve.tasks.base import BlindDeblur
+from invsolve.tasks import TASKS
 
 __all__ = ["add_parser"]
 
@@ -43,46 +44,26 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     )
     add = parser.add_argument
     add("images", nargs="+", type=Path, metavar="IMAGE", help="degraded image: PNG, JPEG, WebP or TIFF")
-    add("--task", required=True, help="what is wrong with it: denoise, superres, inpaint, deblur or blind-deblur")
-    add("--factor", type=int, default=4, help="superres: how many times larger (default 4)")
-    add("--mask", type=Path, metavar="FILE", help="inpaint: white is missing; by default what is transparent")
-    add("--kernel", type=Path, metavar="FILE", help="deblur: what a point became: an image, .npy, .txt or .csv")
-    add("--blur-sigma", type=float, metavar="PIXELS", help="deblur: or the standard deviation of a Gaussian blur")
-    add("--kernel-size", type=int, metavar="PIXELS", help="blind-deblur: side of the unknown blur, odd (default 33)")
-    add(
-        "--noise", type=_noise, default="auto", help="standard deviation, 1 is black to white (default auto: estimated)"
-    )
-    add("--samples", type=int, metavar="N", help="draw N posterior samples; write them, their mean and deviation")
-    add("--seed", type=int, default=0, help="of everything random (default 0)")
+    add("--task", required=True, help=f"what is wrong with it: {', '.join(TASKS)}, or module:attribute")
+    add_options(parser, Options, ("noise", "samples", "seed"))
     add("-o", "--out", type=Path, help="output file or folder (default: beside the image)")
     add("--overwrite", action="store_true", help="replace outputs that exist")
-    add("--simulate", action="store_true", help="IMAGE is clean: degrade it first, and report PSNR and SSIM")
-    add("--quality", default="balanced", help="fast, balanced or best (default balanced)")
-    add("--time-limit", type=float, metavar="SECONDS", help="choose the best quality that is done in this time")
-    add("--solver", help="method (default: the best for the task)")
-    add("--set", action="append", default=[], dest="settings", metavar="NAME=VALUE", help="a setting of the solver")
-    add("--prior", default="natural", help="prior (default natural)")
-    add("--device", default="auto", help="cpu, cuda, ... (default auto)")
-    add("--precision", default="auto", help="of the network: auto, float32 or bfloat16 (default auto)")
-    add("--memory", type=float, metavar="GIB", help="memory that may be used (default: half of the machine's)")
-    add("--tile", type=int, metavar="PIXELS", help="side of the network's tiles (default: chosen from --memory)")
-    add("--checkpoint", type=Path, metavar="FILE", help="save the run's state there, and go on from it if it exists")
+    add_options(parser, Options, ("simulate", "quality", "time_limit", "solver"))
+    add_set(parser, "a setting of the solver")
+    add_options(parser, Options, ("prior", "device", "precision", "memory", "tile", "checkpoint"))
+    add_task_options(parser, lambda task: task.option_type())
     parser.set_defaults(run=run_command)
     return parser
 
 
-def _noise(text: str) -> float | str:
-    return text if text == "auto" else float(text)
-
-
 def run_command(args: argparse.Namespace) -> int:
     """Restore every image; all of them are checked before the first is begun."""
-    settings = dict(read_setting(text, "n_steps=20") for text in args.settings)
-    options = Options(**{name: getattr(args, name) for name in _SHARED}, settings=settings)
+    told = {name: value for name, value in vars(args).items() if name not in _OWN}
+    options = Options.of(**told, settings=read_settings(args.settings, "n_steps=20"))
     _check_checkpoint(options, args.images)
     paths = output_paths(args.images, args.out)
     for path in paths:
-        check_targets(path, options.samples, overwrite=args.overwrite, kernel=options.task == BlindDeblur.name)
+        check_targets(path, options.samples, overwrite=args.overwrite, kernel=options.kind.estimates_kernel)
     jobs = [prepare(image, options) for image in args.images[:1]]
     for image in args.images[1:]:
         prepare(image, options)  # only to find out now what would stop the run later
@@ -143,7 +124,5 @@ def _report(restoration: Restoration, path: Path) -> None:
         logger.warning("%s: %s", path, sentence)
 
 
-_SHARED = (
-    "task", "factor", "mask", "kernel", "blur_sigma", "kernel_size", "noise", "prior", "solver", "samples", "seed",
-    "device", "simulate", "memory", "tile", "checkpoint", "quality", "time_limit", "precision",
-)  # fmt: skip
+_OWN = ("images", "out", "overwrite", "settings", "run", "command", "words")
+"""Arguments that are none of `Options`."""

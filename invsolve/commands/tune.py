@@ -10,11 +10,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from invsolve.commands.options import add_options, add_task_options, given
 from invsolve.core.checks import InputError
+from invsolve.core.options import options_of
+from invsolve.restoration.options import Options
+from invsolve.restoration.run import load_prior
+from invsolve.tasks import TASKS
+from invsolve.tune.tasks import sections
 
 __all__ = ["add_parser", "preset_text"]
 
-ALL = ["denoise", "superres2", "superres4", "inpaint", "deblur"]
+COMMON = {"prior": "natural", "device": "auto", "precision": "float32", "seed": 0}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
@@ -27,17 +33,17 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add = parser.add_argument
     add("--images", type=Path, required=True, metavar="DIR", help="tuning images; never those of a benchmark")
     add("--solver", nargs="+", required=True, metavar="NAME", help="solvers to tune")
-    add("--task", nargs="+", default=ALL, metavar="NAME", help=f"of {', '.join(ALL)} (default: all)")
+    add("--task", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(sections())} (default: all), or tasks")
     add("--trials", type=int, default=30, metavar="N", help="candidates of a solver and task (default 30)")
     add("--budget", type=float, metavar="MINUTES", help="of this session, shared by solvers and tasks")
     add("--metric", nargs="+", default=["psnr"], metavar="NAME", help="the first decides (default psnr); calls is one")
-    add("--prior", default="natural", metavar="NAME", help="prior (default natural)")
     add("--crops", type=int, default=9, help="images, one crop each (default 9)")
     add("--size", type=int, default=128, help="side of a crop in pixels (default 128)")
-    add("--seed", type=int, default=0)
-    add("--bf16", action="store_true", help="run the network in bfloat16")
+    add("--noise", type=float, help="standard deviation in place of what the tasks declare for tuning")
+    add_options(parser, Options, ("prior", "device", "precision", "seed"), **COMMON)
     add("-o", "--out", type=Path, required=True, metavar="FILE", help="preset table to write (.toml)")
     add("--storage", type=Path, metavar="FILE", help="trials, to go on from (default: OUT with the ending .db)")
+    add_task_options(parser, lambda task: task.suite_type())
     parser.set_defaults(run=run_command)
     return parser
 
@@ -49,22 +55,21 @@ def run_command(args: argparse.Namespace) -> int:
     for name in ("trials", "crops", "size"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} must be at least 1, got {getattr(args, name)}")
-    import torch
-
-    from invsolve import priors
     from invsolve.bench.store import write_whole
     from invsolve.restoration.settings import table
     from invsolve.tune.images import crops
     from invsolve.tune.search import Search, tune
 
-    count = len(args.solver) * len(args.task)
+    changes = given(args, [name for task in TASKS for name in options_of(TASKS[task].suite_type())])
+    parts = sections(args.task, changes if args.noise is None else {**changes, "noise": args.noise})
+    count = len(args.solver) * len(parts)
     images = crops(args.images, args.crops, args.size)
-    prior = priors.load(args.prior, **({"dtype": torch.bfloat16} if args.bf16 else {}))
+    prior = load_prior(Options(prior=args.prior, device=args.device, precision=args.precision))
     seconds = None if args.budget is None else 60 * args.budget / count
     storage = args.storage or args.out.with_suffix(".db")
-    search = Search(prior, args.prior, images, storage, tuple(args.metric), args.trials, seconds, args.seed)
+    search = Search(prior, args.prior, images, storage, tuple(args.metric), args.trials, seconds, args.seed, parts)
     tuned: dict[str, dict[str, Any]] = {}
-    for task in args.task:
+    for task in parts:
         for solver in args.solver:
 
             def report(trial: Any, where: str = f"{task} {solver}") -> None:

@@ -207,7 +207,7 @@ def _plain(value: Any) -> Any:
 
 
 def read_setting(text: str, example: str, form: str = "NAME=VALUE") -> tuple[str, Any]:
-    """The two sides of "NAME=VALUE", the value as TOML would read it; bare words are text.
+    """The two sides of "NAME=VALUE", the value as TOML would read it; bare words are text, but True and False are not.
 
     Raises:
         InputError: nothing before or no "="; the message shows `form` and `example`.
@@ -216,6 +216,6 @@ def read_setting(text: str, example: str, form: str = "NAME=VALUE") -> tuple[str
     if not equals or not name:
         raise InputError(f"--set takes {form}, for example {example}, got {text!r}")
     try:
-        return name, tomllib.loads(f"value = {value}")["value"]
+        return name, tomllib.loads(f"value = {value.lower() if value in ('True', 'False') else value}")["value"]
     except tomllib.TOMLDecodeError:
         return name, value

@@ -18,7 +18,7 @@ __all__ = ["Source", "as_image", "describe", "read_kernel", "read_mask"]
 
 logger = logging.getLogger(__name__)
 
-Source: TypeAlias = "str | Path | Image | Tensor | Any"
+Source: TypeAlias = str | Path | Image | Tensor | Any
 """A file, an `Image`, a tensor [C, H, W] in [0, 1], or an array [H, W] or [H, W, C]: uint8, uint16 or in [0, 1]."""
 
 _INTEGER_SCALES = {"uint8": (255.0, 8), "uint16": (65535.0, 16)}

@@ -13,8 +13,6 @@ from invsolve.core.prior import Prior
 from invsolve.core.result import Result
 from invsolve.core.solver import Solver
 from invsolve.restoration.job import Job
-from invsolve.tasks.base import BlindDeblur
-from invsolve.tasks.blind.joint import TURNS
 from invsolve.tasks.noise_level import QUANTISATION
 
 __all__ = ["make_record"]
@@ -30,7 +28,7 @@ def make_record(job: Job, prior: Prior, result: Result, misfits: list[float]) ->
         misfits: rms of y - A(x) in units of the noise, for each sample.
     """
     options, plan, stats = job.options, job.plan, result.stats
-    used = job.task.unexplained * max(job.sigma, QUANTISATION)
+    used = job.task.noise_inflation * max(job.sigma, QUANTISATION)
     return {
         "versions": {
             "invsolve": version("invsolve"),
@@ -39,7 +37,7 @@ def make_record(job: Job, prior: Prior, result: Result, misfits: list[float]) ->
             "platform": platform.platform(),
         },
         **job.record,
-        "task": {"name": job.task.name, "simulated": options.simulate, **_task_options(job, prior)},
+        "task": {"name": job.task.name, "simulated": options.simulate, **job.task.record(prior)},
         "noise": {"sigma": job.sigma, "source": job.sigma_source, "used": used},
         "prior": {"name": options.prior if isinstance(options.prior, str) else "own", "description": repr(prior)},
         "solver": {"name": job.solver.name, "settings": _settings(job.solver)},
@@ -66,17 +64,3 @@ def _precision(prior: Prior) -> str:
 
 def _settings(solver: Solver) -> dict[str, Any]:
     return {f.name: getattr(solver, f.name) for f in dataclasses.fields(solver)}  # pyright: ignore[reportArgumentType]
-
-
-def _task_options(job: Job, prior: Prior) -> dict[str, Any]:
-    options = job.options
-    if isinstance(job.task, BlindDeblur):  # the statistics count the restoration's calls alone
-        return {"kernel_size": len(job.task.kernel), "kernel_network_calls": 0 if prior.latent else TURNS}
-    named = {
-        "superres": {"factor": options.factor},
-        "deblur": {"blur_sigma": options.blur_sigma},
-        "inpaint": {
-            "missing": "mask" if options.mask is not None else "random" if options.simulate else "transparency"
-        },
-    }
-    return named.get(job.task.name, {})

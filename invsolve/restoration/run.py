@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, InvsolveError, nearest
+from invsolve.core.checks import InvsolveError
 from invsolve.core.driver import Progress, solve
 from invsolve.core.prior import Prior
 from invsolve.core.problem import Problem
 from invsolve.core.result import Result
 from invsolve.io import Image
 from invsolve.io.inputs import Source
-from invsolve.restoration.job import Job, Options, device_of, paced, prepare
+from invsolve.restoration.job import Job, device_of, paced, prepare
+from invsolve.restoration.options import Options
 from invsolve.restoration.pace import precision_of
 from invsolve.restoration.record import make_record
 from invsolve.restoration.scores import score
-from invsolve.tasks.base import BlindDeblur, resized
 from invsolve.tasks.noise_level import QUANTISATION
+from invsolve.tasks.resizing import resized
 
 __all__ = ["Restoration", "load_prior", "restore", "run"]
 
@@ -78,14 +79,14 @@ def restore(
     Args:
         image: the degraded image: a file, an `Image`, a tensor [C, H, W] in [0, 1] or an array [H, W, C]
             (with `simulate`: a clean one, which is degraded first).
-        task: "denoise", "superres", "inpaint", "deblur" or "blind-deblur".
+        task: a name of `invsolve.tasks.TASKS`: "denoise", "superres", "inpaint", "deblur" or "blind-deblur".
         callbacks: called after every step of the solver.
-        options: any of the following.
+        options: any of the following, and those of tasks that are installed besides; each belongs to its task.
             factor: of super-resolution, an integer of at least 2 (4).
             mask: what is missing is white, of the image's size; by default what is transparent in the image.
-            kernel: what a point of light became by the blur: an image, a .npy or text file, or an array.
+            kernel: the blur kernel (point spread function): an image, a .npy or text file, or an array.
             blur_sigma: or the blur is a Gaussian of this standard deviation in pixels.
-            kernel_size: side in pixels of the kernel that blind deblurring looks for, odd (33, or what fits).
+            kernel_size: side in pixels of the kernel that blind deblurring estimates, odd (33, or what fits).
             noise: standard deviation of the noise in [0, 1] units, or "auto": estimated from the image.
             prior: a name of `invsolve.priors.PRIORS`, or a Prior ("natural").
             solver: a name of `invsolve.solvers.SOLVERS`, or a Solver; the best of the preset table if not given.
@@ -106,11 +107,7 @@ def restore(
     Raises:
         InputError: anything that cannot be done, before work starts.
     """
-    known = [f.name for f in fields(Options) if f.name != "task"]
-    for name in options:
-        if name not in known:
-            raise InputError(f"restore has no option {name!r}; {nearest(name, known)}")
-    return run(prepare(image, Options(task=task, **options)), callbacks=callbacks)
+    return run(prepare(image, Options.of(task, **options)), callbacks=callbacks)
 
 
 def run(job: Job, prior: Prior | None = None, *, callbacks: Sequence[Callable[[Progress], None]] = ()) -> Restoration:
@@ -131,7 +128,7 @@ def run(job: Job, prior: Prior | None = None, *, callbacks: Sequence[Callable[[P
     job = job.identified(prior)
     job = paced(job, prior, time.perf_counter() - began)
     prior = job.plan.apply(prior, job.size)
-    sigma = job.task.unexplained * job.channel_sigma
+    sigma = job.task.noise_inflation * job.rgb_sigma
     cost = GaussianLikelihood(job.operator, job.y.expand(3, -1, -1)[None], sigma)
     try:
         result = solve(
@@ -179,8 +176,7 @@ def _restoration(job: Job, prior: Prior, result: Result) -> Restoration:
         restored = score(*job.task.aligned(estimate, job.truth))
         record["scores"] = {"restored": restored, name: score(*job.task.aligned(baseline, job.truth))}
     samples = None if job.options.samples is None else drawn
-    kernel = job.task.kernel if isinstance(job.task, BlindDeblur) else None
-    return Restoration(image, samples, job.task.shown(job.y), job.truth, record, result, kernel)
+    return Restoration(image, samples, job.task.shown(job.y), job.truth, record, result, job.task.estimated_kernel)
 
 
 def _measured(alpha: Tensor, job: Job) -> Tensor:

@@ -1,5 +1,19 @@
-"""The restoration tasks: how each degrades an image, and what one has without the library."""
+"""The restoration tasks: one file each, and one line here."""
 
-from invsolve.tasks.base import TASKS, BlindDeblur, Deblur, Denoise, Inpaint, Superres, Task
+from invsolve.core.registry import Registry
+from invsolve.tasks.base import Task
 
-__all__ = ["TASKS", "BlindDeblur", "Deblur", "Denoise", "Inpaint", "Superres", "Task"]
+__all__ = ["TASKS", "Task"]
+
+TASKS = Registry(
+    "task",
+    {
+        "blind-deblur": "invsolve.tasks.blind_deblur:BlindDeblur",
+        "deblur": "invsolve.tasks.deblur:Deblur",
+        "denoise": "invsolve.tasks.denoise:Denoise",
+        "inpaint": "invsolve.tasks.inpaint:Inpaint",
+        "superres": "invsolve.tasks.superres:Superres",
+    },
+    Task,
+)
+"""The tasks by name: what `invsolve restore --task` takes, what suites of the leaderboard and `invsolve tune` draw."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from invsolve.bench.data import packaged
 from invsolve.core.checks import InputError
 from invsolve.io import SUFFIXES, read_image
-from invsolve.tasks.base import resized
+from invsolve.tasks.resizing import resized
 
 __all__ = ["crops"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
 
-from invsolve.bench.suite import TaskSpec
+from invsolve.bench.suite import canonical
 from invsolve.bench.tasks import measure
 from invsolve.core.checks import InputError, InvsolveError, nearest
 from invsolve.core.driver import solve
@@ -20,17 +20,9 @@ from invsolve.metrics import METRICS, Case
 from invsolve.restoration.settings import table
 from invsolve.solvers import SOLVERS
 from invsolve.tune.spaces import SPACES, inside
+from invsolve.tune.tasks import Sections, sections
 
-__all__ = ["TASKS", "Search", "Trial", "tune"]
-
-TASKS: dict[str, tuple[TaskSpec, ...]] = {
-    "denoise": (TaskSpec("denoise", "denoise", 0.05), TaskSpec("denoise", "denoise", 0.1)),
-    "superres2": (TaskSpec("superres2", "superres", 0.01, {"factor": 2}),),
-    "superres4": (TaskSpec("superres4", "superres", 0.01, {"factor": 4}),),
-    "inpaint": (TaskSpec("inpaint", "inpaint", 0.01, {"missing": 0.5}),),
-    "deblur": (TaskSpec("deblur", "deblur", 0.01, {"std": 2.0}),),
-}
-"""What each section of a preset table is tuned on."""
+__all__ = ["Search", "Trial", "tune"]
 
 MARGIN, PENALTY, TOLERANCE = 0.03, 2.0, 0.1
 
@@ -67,6 +59,7 @@ class Search:
         trials: candidates of a solver and task, those of earlier sessions included.
         seconds: of a solver and task in this session; no limit if None.
         seed: of the proposals.
+        sections: what each section of the preset table is tuned on.
     """
 
     prior: Prior
@@ -77,6 +70,7 @@ class Search:
     trials: int = 30
     seconds: float | None = None
     seed: int = 0
+    sections: Sections = field(default_factory=sections)
 
     def __post_init__(self) -> None:
         known = [*(name for name, metric in METRICS.items() if metric.per == "image"), "calls"]
@@ -105,13 +99,13 @@ def tune(search: Search, solver: str, section: str, report: Callable[[Trial], No
     Args:
         search: what is fixed.
         solver: a name of `spaces.SPACES`.
-        section: of `TASKS`.
+        section: of `search.sections`.
         report: told every candidate that was judged on all images.
 
     Raises:
         InputError: an unknown solver or section; Optuna is not installed; no candidate ran to its end.
     """
-    for name, known, what in ((solver, SPACES, "solver to tune"), (section, TASKS, "task to tune")):
+    for name, known, what in ((solver, SPACES, "solver to tune"), (section, search.sections, "task to tune")):
         if name not in known:
             raise InputError(f"unknown {what} {name!r}; {nearest(name, known)}")
     try:
@@ -120,7 +114,7 @@ def tune(search: Search, solver: str, section: str, report: Callable[[Trial], No
         raise InputError("tuning needs Optuna: pip install 'invsolve[bench]'") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
-        study_name=f"{search.prior_name} {solver} {section} {search.digest} {' '.join(search.metrics)}",
+        study_name=_study_name(search, solver, section),
         storage=f"sqlite:///{search.storage}",
         directions=search.directions(),
         sampler=optuna.samplers.TPESampler(seed=search.seed),
@@ -143,6 +137,13 @@ def tune(search: Search, solver: str, section: str, report: Callable[[Trial], No
     return _chosen(search, study.trials, finished[0])
 
 
+def _study_name(search: Search, solver: str, section: str) -> str:
+    """What trials in the storage belong to; what is drawn is a part of it where it is not what the tasks declare."""
+    specs = search.sections[section]
+    drawn = "" if sections().get(section) == specs else f" {[canonical(spec.content()) for spec in specs]}"
+    return f"{search.prior_name} {solver} {section} {search.digest} {' '.join(search.metrics)}{drawn}"
+
+
 def _judge(search: Search, solver: str, section: str, trial: Any) -> Trial:
     """Run one candidate on every image and noise level of the section."""
     import optuna
@@ -152,7 +153,7 @@ def _judge(search: Search, solver: str, section: str, trial: Any) -> Trial:
     built = SOLVERS[solver](**settings)
     scores: dict[str, list[float]] = {name: [] for name in {"psnr", "misfit", *search.metrics} - {"calls"}}
     functions = {name: METRICS[name].load() for name in scores}
-    calls, specs = 0.0, TASKS[section]
+    calls, specs = 0.0, search.sections[section]
     found = Trial(settings, (), math.nan, math.nan, math.nan)
     for i, image in enumerate(search.images):
         for spec in specs:

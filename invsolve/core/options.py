@@ -1,0 +1,111 @@
+"""Options: fields of frozen dataclasses, with what a user is told about each. Command lines are made from them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field
+from functools import cache
+from numbers import Integral, Real
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from invsolve.core.checks import InputError, nearest
+
+__all__ = ["Option", "filled", "option", "options_of"]
+
+
+def option(
+    default: Any = MISSING,
+    help: str = "",
+    *,
+    metavar: str | None = None,
+    flag: str | None = None,
+    exclusive: str | None = None,
+) -> Any:
+    """A field of a dataclass of options.
+
+    Args:
+        default: its value where none is given; a field without one has to be given.
+        help: one line for the user, without the default.
+        metavar: what stands for the value in the help.
+        flag: on the command line, where it is not the field's name with dashes.
+        exclusive: options with the same word here exclude each other.
+    """
+    told = {"help": help, "metavar": metavar, "flag": flag, "exclusive": exclusive}
+    return field(default=default, metadata={"option": told})
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option.
+
+    Attributes:
+        name: of the field.
+        kinds: types of its values without None: `float` and `Literal["auto"]`, for example.
+        default: `dataclasses.MISSING` where the option has to be given.
+        help, metavar, flag, exclusive: see `option`.
+    """
+
+    name: str
+    kinds: tuple[Any, ...]
+    default: Any
+    help: str
+    metavar: str | None
+    flag: str | None
+    exclusive: str | None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the value may be a file's path."""
+        return Path in self.kinds
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that are values, for example "auto"."""
+        return tuple(word for kind in self.kinds if get_origin(kind) is Literal for word in get_args(kind))
+
+    def check(self, value: Any) -> None:
+        """Raise `InputError` for a number or a word that is none of the option's."""
+        simple = all(kind in (int, float, bool) or get_origin(kind) is Literal for kind in self.kinds)
+        if not simple or value is self.default or (isinstance(value, str) and value in self.words):
+            return
+        number = isinstance(value, Integral) or (isinstance(value, Real) and float in self.kinds)
+        if number and isinstance(value, bool) == (bool in self.kinds) and {int, float, bool} & {*self.kinds}:
+            return
+        expected = {int: "a whole number", float: "a number", bool: "true or false"}
+        named = [expected[kind] for kind in self.kinds if kind in expected]
+        raise InputError(f"{self.name} is {' or '.join([*map(repr, self.words), *named])}, got {value!r}")
+
+
+@cache
+def options_of(kind: type) -> Mapping[str, Option]:
+    """The options among the fields of a dataclass, by name."""
+    found = {}
+    hints = get_type_hints(kind) if any("option" in f.metadata for f in dataclasses.fields(kind)) else {}
+    for f in dataclasses.fields(kind):
+        if "option" in f.metadata:
+            hint = hints[f.name]
+            kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+            given = tuple(part for part in kinds if part is not type(None))
+            found[f.name] = Option(f.name, given, f.default, **f.metadata["option"])
+    return found
+
+
+def filled(kind: type, values: Mapping[str, Any], what: str) -> Any:
+    """The dataclass of options `kind` with these values.
+
+    Raises:
+        InputError: an option that `what` does not have, a value of another type, or no value where one has to be given.
+    """
+    known = options_of(kind)
+    for name in values:
+        if name not in known:
+            raise InputError(f"{what} has no option {name!r}; {nearest(name, known) if known else 'it has none'}")
+    for name, each in known.items():
+        if name in values:
+            each.check(values[name])
+        if each.default is MISSING and name not in values:
+            raise InputError(f"{what} needs the option {name}: {each.help}")
+    return kind(**values)

@@ -1,0 +1,108 @@
+"""What is wanted of a restoration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from invsolve.core.checks import InputError, nearest
+from invsolve.core.options import filled, option, options_of
+from invsolve.core.prior import Prior
+from invsolve.core.solver import Solver
+from invsolve.restoration.pace import check_pace
+from invsolve.tasks import TASKS, Task
+
+__all__ = ["Options"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is wanted; see `restore`. `Options.of` takes the options of the task, too."""
+
+    task: str = option("superres", "what is wrong with the image")
+    noise: float | Literal["auto"] = option(
+        "auto", "standard deviation of the noise, 1 is the step from black to white (default auto: estimated)"
+    )
+    samples: int | None = option(
+        None, "draw N posterior samples; write them, their mean and standard deviation", metavar="N"
+    )
+    seed: int = option(0, "of everything random")
+    simulate: bool = option(False, "IMAGE is clean: degrade it first, and report PSNR and SSIM")
+    quality: str = option("balanced", "fast, balanced or best")
+    time_limit: float | None = option(None, "choose the best quality that is done in this time", metavar="SECONDS")
+    solver: str | Solver | None = option(None, "method (default: the best for the task)")
+    prior: str | Prior = option("natural", "a prior's name, file or module:function")
+    device: str = option("auto", "cpu, cuda, ...")
+    precision: str = option("auto", "of the network: auto, float32 or bfloat16")
+    memory: float | None = option(None, "memory that may be used (default: half of the machine's)", metavar="GIB")
+    tile: int | None = option(None, "side of the network's tiles (default: chosen from --memory)", metavar="PIXELS")
+    checkpoint: str | Path | None = option(
+        None, "save the run's state there, and go on from it if it exists", metavar="FILE"
+    )
+    checkpoint_seconds: float = 10.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    about: Any = None
+    """The options of the task: its `option_type`, with the defaults where none are given."""
+
+    def __post_init__(self) -> None:
+        if self.about is None:
+            object.__setattr__(self, "about", filled(TASKS[self.task].option_type(), {}, self.task))
+        if self.noise != "auto":
+            _check_noise(self.noise)
+        check_pace(self.quality, self.time_limit, self.checkpoint)
+        if isinstance(self.solver, Solver) and self.settings:
+            raise InputError("settings belong to a solver that is named: change the solver object instead")
+        if isinstance(self.prior, Prior) and self.device != "auto":
+            raise InputError("a Prior object computes on its own device: move it there, and leave device away")
+        if self.samples is not None and self.samples < 1:
+            raise InputError(f"samples must be at least 1, got {self.samples}")
+
+    @classmethod
+    def of(cls, task: str = "superres", **keywords: Any) -> Options:
+        """Options from one set of keywords: those of the dataclass, and those of the task.
+
+        Raises:
+            InputError: an option that there is not, or of another task, or a value that cannot be used.
+        """
+        kind = TASKS[task]
+        own = options_of(kind.option_type())
+        common = [name for name in cls.__dataclass_fields__ if name not in ("task", "about")]
+        told = {name: value for name, value in keywords.items() if name in own}
+        for name in keywords:
+            if name not in own and name not in common:
+                _foreign(name, keywords[name], task, [*common, *own])
+        about = filled(kind.option_type(), told, task)
+        return cls(task=task, about=about, **{name: v for name, v in keywords.items() if name in common})
+
+    @property
+    def kind(self) -> type[Task]:
+        """The class of the task."""
+        return TASKS[self.task]
+
+    @property
+    def section(self) -> str:
+        """The section of the preset tables."""
+        return self.kind.section(self.about)
+
+    @property
+    def preset(self) -> str:
+        """The name under which the prior's settings are looked up."""
+        return self.prior if isinstance(self.prior, str) else "natural"
+
+
+def _foreign(name: str, value: Any, task: str, known: list[str]) -> None:
+    """Refuse an option that the task does not have; None says nothing."""
+    owners = [other for other in TASKS if name in options_of(TASKS[other].option_type())]
+    if not owners:
+        raise InputError(f"restore has no option {name!r}; {nearest(name, known)}")
+    if value is not None:
+        raise InputError(f"--{name.replace('_', '-')} belongs to the task {' or '.join(owners)}, not to {task}")
+
+
+def _check_noise(noise: Any) -> None:
+    if isinstance(noise, str) or not 0 <= noise <= 1:
+        raise InputError(
+            f"noise is 'auto' or a standard deviation from 0 to 1 (1 is the step from black to white), got {noise!r}"
+        )

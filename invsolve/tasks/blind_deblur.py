@@ -1,0 +1,173 @@
+"""Deblurring with an unknown blur kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from invsolve.core.checks import InputError, check_positive
+from invsolve.core.operator import Operator
+from invsolve.core.options import option
+from invsolve.core.prior import Prior
+from invsolve.core.unknowns import Unknown, Unknowns
+from invsolve.io import Image
+from invsolve.tasks.base import Size, Streams, Task
+from invsolve.tasks.deblur import Deblur, DeblurDraw, DeblurOptions, drawn_kernel
+
+__all__ = ["BlindDeblur", "BlindDraw", "BlindOptions", "JointDeblur"]
+
+MAX_SHIFT = 4
+"""Whole pixels by which a blindly restored image may lie beside the truth."""
+
+KERNEL_SIZE = 33
+"""Side of the kernel that is looked for where none is given; made smaller to fit into small images."""
+
+KERNEL_LR = 0.01
+"""Step size of the unknown kernel's logits, as published for NDTM."""
+
+
+@dataclass(frozen=True)
+class BlindOptions(DeblurOptions):
+    """What a user says; a simulation is told the true blur as well."""
+
+    kernel_size: int | None = option(None, "side of the unknown blur kernel, odd (default 33)", metavar="PIXELS")
+
+
+@dataclass(frozen=True)
+class BlindDraw(DeblurDraw):
+    """What a suite says: the blur, and the grid on which its kernel is looked for."""
+
+    side: int = option(64, "side of the unknown kernel's grid, in pixels")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self.side, "side")
+
+
+@dataclass(frozen=True, eq=False)
+class BlindDeblur(Deblur):
+    """`Deblur` with a kernel that is not known: `kernel` is a flat placeholder until it has been estimated.
+
+    A kernel and an image can be shifted against each other without a trace in the measurement: the kernel's centre of
+    mass is put into its middle, and a simulation's image is compared with the truth at the best shift by whole pixels.
+
+    Args:
+        kernel: [size, size].
+        blur_sigma: see `Deblur`.
+        true_kernel: what a simulation blurs with.
+    """
+
+    true_kernel: Tensor | None = None
+
+    name = "blind-deblur"
+    options, suite_options = BlindOptions, BlindDraw
+    noise_inflation = 1.5
+    estimates_kernel = True
+    tuning = {}
+
+    @classmethod
+    def section(cls, options: Any) -> str:
+        return "" if isinstance(options, BlindDraw) else Deblur.name  # solvers' own defaults in suites
+
+    @classmethod
+    def from_options(cls, options: BlindOptions, image: Image, simulation: Streams | None) -> Self:
+        from invsolve.tasks.blind.edges import check_size
+
+        for name in ("kernel", "blur_sigma"):
+            if simulation is None and getattr(options, name) is not None:
+                raise InputError(
+                    f"--{name.replace('_', '-')} belongs to the task deblur; blind-deblur takes it with --simulate"
+                )
+        true = None if simulation is None else options.known_kernel()
+        side = min(image.size) - (0 if true is None else max(true.shape) // 2 * 2)
+        size = options.kernel_size or min(KERNEL_SIZE, (side // 3 - 1) // 2 * 2 + 1)
+        check_size(size, (side, side))
+        return cls(torch.full((size, size), 1.0 / size**2, dtype=torch.float64), true_kernel=true)
+
+    @classmethod
+    def draw(cls, options: BlindDraw, size: Size, streams: Streams) -> dict[str, Tensor]:
+        return {"kernel": _on_grid(drawn_kernel(options, streams), int(options.side))}
+
+    @classmethod
+    def from_draw(cls, options: BlindDraw, drawn: Mapping[str, Tensor]) -> Task:
+        return JointDeblur(int(options.side), drawn["kernel"])
+
+    def degrade(self, clean: Tensor) -> tuple[Tensor, Tensor]:
+        if self.true_kernel is None:
+            raise InputError("to simulate a blur give it: --blur-sigma (a Gaussian, in pixels) or --kernel (a file)")
+        return Deblur(self.true_kernel).degrade(clean)
+
+    @property
+    def estimated_kernel(self) -> Tensor:
+        return self.kernel
+
+    def identified(self, y: Tensor, sigma: float, prior: Prior | None) -> Self:
+        from invsolve.tasks.blind.edges import estimate_kernel
+        from invsolve.tasks.blind.joint import refine_kernel
+
+        kernel = estimate_kernel(y, self.kernel.shape[0])
+        if prior is not None and not prior.latent:
+            kernel = refine_kernel(y, kernel, sigma, prior)
+        return replace(self, kernel=kernel)
+
+    def aligned(self, restored: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+        reach = min(MAX_SHIFT, (min(truth.shape[1:]) - 1) // 2)
+        h, w = truth.shape[1] - 2 * reach, truth.shape[2] - 2 * reach
+        middle = truth[:, reach : reach + h, reach : reach + w]
+        places = [(i, j) for i in range(2 * reach + 1) for j in range(2 * reach + 1)]
+        parts = [restored[:, i : i + h, j : j + w] for i, j in places]
+        errors = [float((part - middle).square().mean()) for part in parts]
+        return parts[errors.index(min(errors))], middle
+
+    def record(self, prior: Prior) -> dict[str, Any]:
+        from invsolve.tasks.blind.joint import TURNS
+
+        # the statistics of the run count the restoration's calls alone
+        return {"kernel_size": len(self.kernel), "kernel_network_calls": 0 if prior.latent else TURNS}
+
+
+@dataclass(frozen=True, eq=False)
+class JointDeblur(Task):
+    """Blind deblurring as the literature benchmarks it: the solver finds kernel and image together.
+
+    Args:
+        side: of the unknown kernel's grid.
+        kernel: the true one, [side, side].
+    """
+
+    side: int
+    kernel: Tensor
+
+    name = BlindDeblur.name
+
+    def operator(self, channels: int, size: Size) -> Operator:
+        from invsolve.operators import BlindBlur
+
+        return BlindBlur((channels, *size), (self.side, self.side))
+
+    @property
+    def unknowns(self) -> Unknowns:
+        """The kernel's logits, from N(0, 1), as softmax."""
+        return Unknowns({"kernel": Unknown((self.side, self.side), "softmax", lr=KERNEL_LR)})
+
+    def degrade(self, clean: Tensor) -> tuple[Tensor, Tensor]:
+        operator = self.operator(len(clean), (clean.shape[1], clean.shape[2]))
+        return operator(clean[None], {"kernel": self.kernel[None]})[0], clean
+
+    def baseline(self, y: Tensor) -> tuple[str, Tensor]:
+        return "blurred", y
+
+
+def _on_grid(kernel: Tensor, side: int) -> Tensor:
+    """The kernel on a grid of `side`, its middle where `BlindBlur` has its origin."""
+    grid = torch.zeros(side, side)
+    rows, columns = kernel.shape
+    if max(rows, columns) > side:
+        raise InputError(f"a kernel of {rows} x {columns} pixels does not fit on a grid of {side}: enlarge side")
+    top, left = (side - 1) // 2 - rows // 2, (side - 1) // 2 - columns // 2
+    grid[top : top + rows, left : left + columns] = kernel
+    return grid

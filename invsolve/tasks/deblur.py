@@ -1,0 +1,135 @@
+"""Deblurring with a known blur kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from torch import Tensor
+
+from invsolve.core.checks import InputError, check_positive
+from invsolve.core.options import option
+from invsolve.io import Image
+from invsolve.io.inputs import Source, read_kernel
+from invsolve.tasks.base import Size, Streams, Task
+
+if TYPE_CHECKING:
+    from invsolve.tasks.observed_blur import ObservedBlur
+
+__all__ = ["Deblur", "DeblurDraw", "DeblurOptions", "drawn_kernel"]
+
+MAX_BLUR = 50
+
+
+@dataclass(frozen=True)
+class DeblurOptions:
+    """What a user says: one of the two."""
+
+    kernel: Source | None = option(None, "blur kernel (PSF): an image, .npy, .txt or .csv", metavar="FILE")
+    blur_sigma: float | None = option(None, "or the standard deviation of a Gaussian blur", metavar="PIXELS")
+
+    def known_kernel(self) -> Tensor:
+        """The kernel [h, w], which sums to one.
+
+        Raises:
+            InputError: none or two are given, it cannot be read, or a blur so wide that nothing is left.
+        """
+        from invsolve.operators.kernels import gaussian_kernel
+
+        if (self.kernel is None) == (self.blur_sigma is None):
+            raise InputError(
+                "deblurring needs the blur: give --blur-sigma (a Gaussian, in pixels) or --kernel (a file)"
+            )
+        if self.blur_sigma is None:
+            return read_kernel(self.kernel)
+        if not 0 < self.blur_sigma <= MAX_BLUR:
+            raise InputError(f"blur-sigma is in pixels, above 0 and at most {MAX_BLUR}, got {self.blur_sigma}")
+        return gaussian_kernel(self.blur_sigma)
+
+
+@dataclass(frozen=True)
+class DeblurDraw:
+    """What a suite says: a Gaussian, or a camera shake that is drawn for each image and seed."""
+
+    std: float | None = option(None, "standard deviation of a Gaussian blur, in pixels")
+    length: float | None = option(None, "length of a camera shake, in pixels")
+    intensity: float | None = option(None, "how crooked the shake is (default 0.5)")
+
+    def __post_init__(self) -> None:
+        for name in ("std", "length", "intensity"):
+            if (value := getattr(self, name)) is not None:
+                check_positive(value, name)
+        if (self.std is None) == (self.length is None):
+            raise InputError("give std (a Gaussian) or length and intensity (camera shake)")
+
+
+def drawn_kernel(options: DeblurDraw, streams: Streams) -> Tensor:
+    """The blur kernel [h, w] of a suite's item."""
+    from invsolve.operators.kernels import camera_shake_kernel, gaussian_kernel
+
+    if options.std is not None:
+        return gaussian_kernel(float(options.std)).float()
+    intensity = 0.5 if options.intensity is None else options.intensity
+    return camera_shake_kernel(float(options.length or 0), float(intensity), streams("kernel")).float()
+
+
+@dataclass(frozen=True, eq=False)
+class Deblur(Task):
+    """y = k * x + noise, where x is a scene that is larger than the image: see `ObservedBlur`.
+
+    Args:
+        kernel: blur kernel (point spread function) [h, w], sums to one.
+        blur_sigma: standard deviation in pixels where the kernel was given as a Gaussian.
+    """
+
+    kernel: Tensor
+    blur_sigma: float | None = None
+
+    name = "deblur"
+    options, suite_options = DeblurOptions, DeblurDraw
+    tuning = {"deblur": ((0.01, {"std": 2.0}),)}
+
+    @classmethod
+    def from_options(cls, options: Any, image: Image, simulation: Streams | None) -> Self:
+        return cls(options.known_kernel(), options.blur_sigma)
+
+    @classmethod
+    def gaussian(cls, sigma: float) -> Self:
+        """The blur by a Gaussian of standard deviation `sigma` in pixels.
+
+        Raises:
+            InputError: it is not above 0, or so wide that nothing is left.
+        """
+        return cls(DeblurOptions(blur_sigma=sigma).known_kernel(), sigma)
+
+    @classmethod
+    def draw(cls, options: Any, size: Size, streams: Streams) -> dict[str, Tensor]:
+        return {"kernel": drawn_kernel(options, streams)}
+
+    @classmethod
+    def from_draw(cls, options: Any, drawn: Mapping[str, Tensor]) -> Task:
+        return cls(drawn["kernel"])
+
+    def operator(self, channels: int, size: Size) -> ObservedBlur:
+        from invsolve.tasks.observed_blur import ObservedBlur
+
+        if any(k > s for k, s in zip(self.kernel.shape, size, strict=True)):
+            raise InputError(
+                f"the blur of {self.kernel.shape[1]} x {self.kernel.shape[0]} pixels is larger than the image of "
+                f"{size[1]} x {size[0]}"
+            )
+        return ObservedBlur((channels, *size), self.kernel)
+
+    def measured_size(self, size: Size) -> Size:
+        return size[0] - self.kernel.shape[0] // 2 * 2, size[1] - self.kernel.shape[1] // 2 * 2
+
+    def visible(self, x: Tensor, size: Size) -> Tensor:
+        top, left = self.kernel.shape[0] // 2, self.kernel.shape[1] // 2
+        return x[..., top : top + size[0], left : left + size[1]]
+
+    def baseline(self, y: Tensor) -> tuple[str, Tensor]:
+        return "blurred", y
+
+    def record(self, prior: Any) -> dict[str, Any]:
+        return {"blur_sigma": self.blur_sigma}

@@ -1,0 +1,122 @@
+"""Inpainting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from invsolve.core.checks import InputError, check_positive
+from invsolve.core.operator import LinearOperator
+from invsolve.core.options import option
+from invsolve.io import Image
+from invsolve.io.inputs import Source, read_mask
+from invsolve.tasks.base import Size, Streams, Task
+
+__all__ = ["Inpaint", "InpaintDraw", "InpaintOptions"]
+
+KEEP = 0.5
+"""Share of the pixels that a simulation's random mask keeps."""
+
+
+@dataclass(frozen=True)
+class InpaintOptions:
+    """What a user says: where the image is missing."""
+
+    mask: Source | None = option(None, "white is missing; by default what is transparent", metavar="FILE")
+
+
+@dataclass(frozen=True)
+class InpaintDraw:
+    """What a suite says: one of the two."""
+
+    missing: float | None = option(None, "share of random missing pixels")
+    box: int | None = option(None, "side of a missing square in the middle, in pixels")
+
+    def __post_init__(self) -> None:
+        for value, name in ((self.missing, "missing"), (self.box, "box")):
+            if value is not None:
+                check_positive(value, name)
+        if (self.box is None) == (self.missing is None):
+            raise InputError("give missing (a share of the pixels) or box (a side in pixels)")
+        if self.missing is not None and not self.missing < 1:
+            raise InputError(f"missing is a share below 1, got {self.missing}")
+
+
+@dataclass(frozen=True, eq=False)
+class Inpaint(Task):
+    """y = x where it is known, + noise.
+
+    Args:
+        missing: bool [H, W].
+        source: what says that it is missing. Where it is the image's own transparency, the restored image is opaque.
+    """
+
+    missing: Tensor
+    source: Literal["mask", "random", "transparency"] = "mask"
+
+    name = "inpaint"
+    options, suite_options = InpaintOptions, InpaintDraw
+    tuning = {"inpaint": ((0.01, {"missing": 0.5}),)}
+
+    @classmethod
+    def from_options(cls, options: InpaintOptions, image: Image, simulation: Streams | None) -> Self:
+        if options.mask is not None:
+            return cls(read_mask(options.mask, image.size))
+        if simulation is not None:
+            return cls(simulation("mask").uniform(torch.empty(1, *image.size))[0] >= KEEP, "random")
+        missing = torch.zeros(image.size, dtype=torch.bool) if image.alpha is None else image.alpha[0] < 1
+        if not bool(missing.any()):
+            raise InputError(
+                "inpainting needs to know what is missing: give --mask FILE (white is missing), or erase it"
+            )
+        if bool(missing.all()):
+            raise InputError("no pixel of the image is fully opaque, so that nothing is known: give --mask FILE")
+        return cls(missing, "transparency")
+
+    @classmethod
+    def draw(cls, options: InpaintDraw, size: Size, streams: Streams) -> dict[str, Tensor]:
+        if options.missing is not None:
+            return {"mask": streams("mask").uniform(torch.empty(1, *size))[0] < options.missing}
+        side = int(options.box or 0)
+        if side >= min(size):
+            raise InputError(f"a missing square of {side} pixels leaves nothing of a {size[0]} x {size[1]} image")
+        mask = torch.zeros(size, dtype=torch.bool)
+        top, left = (size[0] - side) // 2, (size[1] - side) // 2
+        mask[top : top + side, left : left + side] = True
+        return {"mask": mask}
+
+    @classmethod
+    def from_draw(cls, options: InpaintDraw, drawn: Mapping[str, Tensor]) -> Self:
+        return cls(drawn["mask"])
+
+    def operator(self, channels: int, size: Size) -> LinearOperator:
+        from invsolve.operators import Inpainting
+
+        return Inpainting((channels, *size), ~self.missing)
+
+    def baseline(self, y: Tensor) -> tuple[str, Tensor]:
+        """Telea 2004, "An image inpainting technique based on the fast marching method", by OpenCV, radius 3."""
+        import cv2
+        import numpy
+
+        values = (y.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+        filled = cv2.inpaint(values, self.missing.byte().numpy(), 3, cv2.INPAINT_TELEA)
+        planes = torch.from_numpy(numpy.asarray(filled)).float() / 255
+        planes = planes[None] if planes.ndim == 2 else planes.permute(2, 0, 1)
+        return "Telea", torch.where(self.missing, planes, y)
+
+    def shown(self, y: Tensor) -> Tensor:
+        return torch.where(self.missing, 0.5, y)
+
+    def known(self, y: Tensor) -> Tensor:
+        return ~self.missing
+
+    def opacity(self, alpha: Tensor) -> Tensor | None:
+        return None if self.source == "transparency" else alpha
+
+    def record(self, prior: Any) -> dict[str, Any]:
+        return {"missing": self.source}

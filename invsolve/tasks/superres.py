@@ -1,0 +1,69 @@
+"""Super-resolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+from torch import Tensor
+
+from invsolve.core.checks import InputError
+from invsolve.core.operator import LinearOperator
+from invsolve.core.options import option
+from invsolve.tasks.base import Size, Task
+from invsolve.tasks.resizing import resized
+
+__all__ = ["Superres"]
+
+
+@dataclass(frozen=True)
+class Superres(Task):
+    """y = x downsampled by bicubic interpolation, + noise.
+
+    Args:
+        factor: by which the image was made smaller, 2 or more.
+    """
+
+    factor: int = option(4, "how many times larger")
+
+    name = "superres"
+    tuning = {"superres2": ((0.01, {"factor": 2}),), "superres4": ((0.01, {"factor": 4}),)}
+
+    def __post_init__(self) -> None:
+        if isinstance(self.factor, bool) or not isinstance(self.factor, Integral) or self.factor < 2:
+            raise InputError(f"factor must be an integer of at least 2, got {self.factor}")
+        object.__setattr__(self, "factor", int(self.factor))
+
+    @classmethod
+    def section(cls, options: Any) -> str:
+        return "superres2" if options.factor < 3 else "superres4"
+
+    def operator(self, channels: int, size: Size) -> LinearOperator:
+        from invsolve.operators import SuperResolution
+
+        return SuperResolution((channels, *self.restored_size(size)), factor=self.factor)
+
+    def baseline(self, y: Tensor) -> tuple[str, Tensor]:
+        return "bicubic", resized(y, self.restored_size((y.shape[1], y.shape[2])))
+
+    def restored_size(self, size: Size) -> Size:
+        self._fits(size)
+        return self.factor * size[0], self.factor * size[1]
+
+    def measured_size(self, size: Size) -> Size:
+        self._fits(size)
+        return size[0] // self.factor, size[1] // self.factor
+
+    def shown(self, y: Tensor) -> Tensor:
+        return y.repeat_interleave(self.factor, 1).repeat_interleave(self.factor, 2)
+
+    def opacity(self, alpha: Tensor) -> Tensor:
+        return resized(alpha, self.restored_size((alpha.shape[1], alpha.shape[2]))).clamp(0, 1)
+
+    def record(self, prior: Any) -> dict[str, Any]:
+        return {"factor": self.factor}
+
+    def _fits(self, size: Size) -> None:
+        if self.factor > min(size):
+            raise InputError(f"a factor of {self.factor} is larger than the image of {size[1]} x {size[0]} pixels")
