@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from scipy import stats
 
 import invsolve as iv
-from invsolve import costs, operators
+from invsolve import costs, operators, priors, solvers
+from invsolve.core.operator import EMPTY
 
 SHAPE = (1, 4, 4)
 A = operators.SuperResolution(SHAPE, 2)
@@ -80,3 +85,133 @@ def test_gradients_match_finite_differences():
 def test_bad_costs_are_refused(make, message):
     with pytest.raises(iv.InputError, match=message):
         make()
+
+
+# what differs from item to item
+
+
+@dataclass(frozen=True, eq=False)
+class Cauchy(iv.Likelihood):
+    """A likelihood of one's own whose parameter has a name of its own, and which declares nothing."""
+
+    operator: Any
+    y: torch.Tensor
+    width: Any = 0.1
+
+    def __call__(self, x, theta=EMPTY):
+        residual = self.residual(x, theta).flatten(1)
+        width = torch.as_tensor(self.width, dtype=x.dtype).flatten(1) if self._maps else self._column(x)
+        return (1 + (residual / width) ** 2).log().sum(1)
+
+    @property
+    def _maps(self) -> bool:
+        return isinstance(self.width, torch.Tensor) and self.width.ndim > 1
+
+    def _column(self, x):
+        return torch.as_tensor(self.width, dtype=x.dtype, device=x.device).reshape(-1, 1)
+
+    def simulate(self, x, rng, theta=EMPTY):
+        raise NotImplementedError
+
+
+class Declared(Cauchy):
+    per_item = ("width",)
+
+
+class Shared(Cauchy):
+    per_item = ()
+
+
+class Plain(iv.Likelihood):
+    """No dataclass."""
+
+    def __init__(self, operator, y, width):
+        self.operator, self.y, self.width = operator, y, width
+
+    __call__, _maps, _column, simulate = Cauchy.__call__, Cauchy._maps, Cauchy._column, Cauchy.simulate
+
+
+class Late(Cauchy):
+    """Checks of its own that forget those of the base."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
+D = operators.Denoising(SHAPE)
+
+
+@pytest.mark.parametrize("kind", [Cauchy, Declared, Plain, Late])
+@pytest.mark.parametrize("width", [torch.tensor([0.1, 0.5, 2.0]), image(3, seed=8) + 0.1], ids=["numbers", "maps"])
+def test_a_parameter_with_one_value_an_item_is_taken_with_its_item_whatever_its_name(kind, width):
+    cost, x = kind(D, image(3, seed=1), width), image(3, seed=2)
+    rows = torch.tensor([2, 0, 2])
+    torch.testing.assert_close(cost.select(rows)(x[rows]), cost(x)[rows])
+    moved = cost.to("cpu", torch.float32)
+    assert moved.width.dtype == moved.y.dtype == moved(x.float()).dtype == torch.float32
+    problem = iv.Problem(priors.GaussianPrior(torch.full(SHAPE, 0.5), 0.04), (cost * torch.tensor([1.0, 2.0, 3.0])))
+    whole = iv.solve(problem, solvers.DPS(n_steps=4), samples=2).samples
+    for size in (1, 4):
+        parts = iv.solve(problem, solvers.DPS(n_steps=4), samples=2, microbatch=size).samples
+        torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [Cauchy, Plain])
+def test_a_tensor_that_could_be_either_is_refused_until_it_is_declared(kind):
+    y, weight = torch.rand(1, 3, 4, 4).expand(3, 3, 4, 4), torch.rand(3, 4, 4)
+    with pytest.raises(iv.InputError, match="may be the same for all of 3 items or have one value for each"):
+        iv.Problem(priors.GaussianPrior(torch.zeros(3, 4, 4), 1.0), kind(operators.Denoising((3, 4, 4)), y, weight))
+    shared = Shared(operators.Denoising((3, 4, 4)), y, weight)
+    assert shared.select(torch.tensor([1])).width is weight
+    assert len(Declared(operators.Denoising((3, 4, 4)), y, weight).select(torch.tensor([1])).width) == 1
+    assert Cauchy(operators.Denoising((3, 4, 4)), y[:2], weight).select(torch.tensor([1])).width is weight
+
+
+def test_other_costs_and_their_parts_take_rows_too():
+    @dataclass(frozen=True, eq=False)
+    class Near(iv.TerminalCost):
+        target: torch.Tensor
+        inner: iv.TerminalCost
+        per_item = ("target",)
+
+        def __call__(self, x, theta=EMPTY):
+            return (x - self.target).square().flatten(1).sum(1) + self.inner(x)
+
+    cost, x, rows = Near(image(3, seed=3), Cauchy(D, image(3, seed=1), torch.rand(3))), image(3), torch.tensor([1, 1])
+    assert cost.items == 3
+    torch.testing.assert_close(cost.select(rows)(x[rows]), cost(x)[rows])
+    with pytest.raises(iv.InputError, match=r"one number of items, got \[2, 3\]"):
+        Near(image(2), Cauchy(D, image(3), 0.1))
+    labels = costs.ClassifierCost(lambda x: x.flatten(1), torch.tensor([0, 5, 2]), 16)
+    torch.testing.assert_close(labels.select(rows)(x[rows]), labels(x)[rows])
+    assert labels.to("cpu", torch.float32).target.dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Cauchy(D, image(3), torch.rand(2)), "width must be one number or one for each of 3 items.*per_item"),
+        (lambda: Cauchy(D, image(3), np.array([0.1, 0.2, 0.3])), "width is a number or a tensor, got ndarray"),
+        (lambda: Declared(D, image(3), [0.1, 0.2, 0.3]), "width is a number or a tensor, got list"),
+        (lambda: Declared(D, image(3), torch.rand(2)), "width must be one number or one for each of 3 items"),
+        (lambda: type("Wrong", (Cauchy,), {"per_item": ("with",)})(D, image(3)), "names 'with', which Wrong does not"),
+        (lambda: iv.Problem(PRIOR, Plain(D, image(3), torch.rand(2))), "width must be one number"),
+        (lambda: iv.Problem(PRIOR, Plain(lambda x: x, image(3), 0.1)), "as_operator"),
+        (lambda: iv.Problem(PRIOR, Bare()), "needs the attributes operator and y, it has none"),
+        (lambda: costs.GaussianLikelihood(D, image(3), torch.rand(3, 1, 1, 1) + 1), r"for each item \[B\]"),
+        (lambda: costs.PoissonLikelihood(D, image(3), torch.rand(3) + 1), "peak must be a finite number above 0"),
+        (lambda: costs.ImpulseLikelihood(D, image(3), 0.1, 1.0), r"probability must be a finite number in \(0, 1\)"),
+        (lambda: costs.GaussianLikelihood(D, image(2), 0.1) * torch.rand(3), r"one number of items, got \[2, 3\]"),
+    ],
+)
+def test_what_no_rows_could_be_taken_of_is_refused(make, message):
+    with pytest.raises(iv.InputError, match=message):
+        make()
+
+
+PRIOR = priors.GaussianPrior(torch.full(SHAPE, 0.5), 0.04)
+
+
+class Bare(Plain):
+    def __init__(self):
+        pass

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -19,7 +21,23 @@ __all__ = ["Likelihood", "SumCost", "TerminalCost", "WeightedCost"]
 
 
 class TerminalCost(ABC):
-    """Phi(x, theta): an image batch [N, C, H, W] in [0, 1] -> energies [N] in nats. Costs add and scale."""
+    """Phi(x, theta): an image batch [N, C, H, W] in [0, 1] -> energies [N] in nats. Costs add and scale.
+
+    A cost is a frozen dataclass or any other class. Its tensors follow the problem to another device and precision, and
+    costs and operators among its attributes are taken along.
+
+    Attributes:
+        per_item: names of the attributes that may hold one value for each item, a tensor whose leading dimension are
+            the items: only their rows are taken where some items are solved alone (microbatches), or one item several
+            times (samples). A number or a tensor without dimensions is the same for all items, and so is every tensor
+            that is not named.
+    """
+
+    per_item: ClassVar[tuple[str, ...] | None] = ()
+
+    def __post_init__(self) -> None:
+        """Check what a dataclass is made of; costs with checks of their own call this first."""
+        self.check()
 
     @abstractmethod
     def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
@@ -33,18 +51,49 @@ class TerminalCost(ABC):
         """
         raise CapabilityError(f"{type(self).__name__} judges clean images only: guide at the clean estimate")
 
+    def check(self) -> None:
+        """Check that what is declared to have one value for each item has; a `Problem` asks for it, too.
+
+        Raises:
+            InputError: an attribute that `per_item` names is missing or no tensor, or sizes differ.
+        """
+        parts, kind = _attributes(self), type(self).__name__
+        for name in self.per_item or ():
+            if name not in parts:
+                raise InputError(f"{kind}.per_item names {name!r}, which {kind} does not have: {', '.join(parts)}")
+            _check_tensor(name, parts[name])
+        sizes = {len(value) for value in self._rows().values()}
+        for cost in _costs(parts):
+            cost.check()
+            sizes |= set() if cost.items is None else {cost.items}
+        if len(sizes) > 1:
+            raise InputError(f"costs and their parameters must have one number of items, got {sorted(sizes)}")
+
     @property
     def items(self) -> int | None:
-        """The number of measurements, None where the cost serves any batch."""
-        return None
+        """The number of items, None where the cost serves any batch."""
+        own = [len(value) for value in self._rows().values()]
+        return next((size for size in [*own, *(cost.items for cost in _costs(_attributes(self)))] if size), None)
 
     def select(self, rows: Tensor) -> Self:
         """The cost of the items `rows` ([M] indices, repetitions allowed)."""
-        return self
+        taken = {name: value[rows.to(value.device)] for name, value in self._rows().items()}
+        return _changed(self, taken, lambda part: part.select(rows))
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
-        """The cost with its data on `device` in the real (or matching complex) `dtype`."""
-        return self
+        """The cost with its tensors on `device` in the real (or matching complex) `dtype`; integers stay integers."""
+        moved = {
+            name: value.to(device, _kind(value, dtype))
+            for name, value in _attributes(self).items()
+            if isinstance(value, Tensor)
+        }
+        return _changed(self, moved, lambda part: part.to(device, dtype) if isinstance(part, TerminalCost) else part)
+
+    def _rows(self) -> Mapping[str, Tensor]:
+        """The tensors with one value for each item, by name."""
+        parts = _attributes(self)
+        named = {name: parts[name] for name in self.per_item or () if name in parts}
+        return {name: value for name, value in named.items() if isinstance(value, Tensor) and value.ndim}
 
     def __add__(self, other: TerminalCost) -> SumCost:
         if not isinstance(other, TerminalCost):
@@ -57,16 +106,57 @@ class TerminalCost(ABC):
     __rmul__ = __mul__
 
 
+def _attributes(cost: TerminalCost) -> dict[str, Any]:
+    """What a cost is made of: the fields of a dataclass, or what another class has set."""
+    if dataclasses.is_dataclass(cost):
+        return {field.name: getattr(cost, field.name) for field in dataclasses.fields(cost) if field.init}
+    return dict(vars(cost))
+
+
+def _costs(parts: Mapping[str, Any]) -> list[TerminalCost]:
+    """The costs among the attributes, alone or in tuples."""
+    every = [one for part in parts.values() for one in (part if isinstance(part, tuple) else (part,))]
+    return [one for one in every if isinstance(one, TerminalCost)]
+
+
+def _check_tensor(name: str, value: Any) -> None:
+    """Raise `InputError` for a list or an array, of which no rows could be taken."""
+    if isinstance(value, list | tuple) or (not isinstance(value, Tensor) and _dimensions(value)):
+        raise InputError(f"{name} is a number or a tensor, got {type(value).__name__}: torch.as_tensor(...) makes one")
+
+
+def _dimensions(value: Any) -> tuple[int, ...]:
+    """The shape of a tensor or an array, () for anything else."""
+    return tuple(value.shape) if isinstance(value, Tensor) or getattr(value, "__array_interface__", None) else ()
+
+
+def _changed(cost: Any, tensors: Mapping[str, Tensor], of_part: Callable[[Any], Any]) -> Any:
+    """A copy of the cost with other tensors, and with `of_part` of the costs and operators it is made of."""
+    changes: dict[str, Any] = dict(tensors)
+    for name, part in _attributes(cost).items():
+        if isinstance(part, TerminalCost | Operator):
+            changes[name] = of_part(part)
+        elif isinstance(part, tuple) and any(isinstance(one, TerminalCost | Operator) for one in part):
+            changes[name] = tuple(of_part(one) if isinstance(one, TerminalCost | Operator) else one for one in part)
+    if dataclasses.is_dataclass(cost):
+        return replace(cost, **changes)  # pyright: ignore[reportArgumentType]
+    twin = copy.copy(cost)
+    vars(twin).update(changes)
+    return twin
+
+
+def _kind(value: Tensor, dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which a tensor goes with real numbers of `dtype`."""
+    if value.is_complex():
+        return dtype.to_complex()
+    return dtype if value.is_floating_point() else value.dtype
+
+
 @dataclass(frozen=True, eq=False)
 class SumCost(TerminalCost):
     """The sum of several costs."""
 
     terms: tuple[TerminalCost, ...]
-
-    def __post_init__(self) -> None:
-        sizes = {term.items for term in self.terms if term.items is not None}
-        if len(sizes) > 1:
-            raise InputError(f"costs that are added must have the same number of items, got {sorted(sizes)}")
 
     def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         total = self.terms[0](x, theta)
@@ -80,16 +170,6 @@ class SumCost(TerminalCost):
             total = total + term.noisy(x, sigma)
         return total
 
-    @property
-    def items(self) -> int | None:
-        return next((term.items for term in self.terms if term.items is not None), None)
-
-    def select(self, rows: Tensor) -> Self:
-        return replace(self, terms=tuple(term.select(rows) for term in self.terms))
-
-    def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
-        return replace(self, terms=tuple(term.to(device, dtype) for term in self.terms))
-
 
 @dataclass(frozen=True, eq=False)
 class WeightedCost(TerminalCost):
@@ -98,25 +178,13 @@ class WeightedCost(TerminalCost):
     cost: TerminalCost
     weight: float | Tensor
 
+    per_item = ("weight",)
+
     def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         return self.weight * self.cost(x, theta)
 
     def noisy(self, x: Tensor, sigma: float) -> Tensor:
         return self.weight * self.cost.noisy(x, sigma)
-
-    @property
-    def items(self) -> int | None:
-        return self.cost.items
-
-    def select(self, rows: Tensor) -> Self:
-        weight = self.weight
-        if isinstance(weight, Tensor) and weight.ndim:
-            weight = weight[rows.to(weight.device)]
-        return replace(self, cost=self.cost.select(rows), weight=weight)
-
-    def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
-        weight = self.weight.to(device, dtype) if isinstance(self.weight, Tensor) else self.weight
-        return replace(self, cost=self.cost.to(device, dtype), weight=weight)
 
 
 class Likelihood(TerminalCost):
@@ -125,10 +193,21 @@ class Likelihood(TerminalCost):
     Attributes:
         operator: the forward operator A.
         y: measurements [B, *operator.out_shape], or None in a likelihood that only simulates.
+        per_item: names of the attributes besides y that may hold one value for each of the B items. Where a likelihood
+            does not say (None), a vector must have B entries, one for each item; a tensor with as many dimensions as y
+            and B as the first is taken to have one entry for each item, too; one with other dimensions is taken to be
+            the same for all, unless its first happens to be B: that is refused, for it could be either.
     """
 
     operator: Operator
     y: Tensor | None
+    per_item: ClassVar[tuple[str, ...] | None] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        y = self.y
+        if y is not None and not bool(torch.isfinite(torch.view_as_real(y) if y.is_complex() else y).all()):
+            raise InputError("the measurement y has entries that are not finite: remove or mask them")
 
     @abstractmethod
     def simulate(self, x: Tensor, rng: NoiseSource, theta: Params = EMPTY) -> Tensor:
@@ -158,41 +237,51 @@ class Likelihood(TerminalCost):
     def items(self) -> int | None:
         return None if self.y is None else len(self.y)
 
-    def select(self, rows: Tensor) -> Self:
-        changes: dict[str, Any] = {"operator": self.operator.select(rows)}
-        if self.y is not None:
-            changes["y"] = self.y[rows.to(self.y.device)]
-        changes |= {name: value[rows.to(value.device)] for name, value in self._noise()}
-        return replace(self, **changes)  # pyright: ignore[reportArgumentType]
-
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
-        if self.y is None:
-            return self
-        kind = dtype.to_complex() if self.y.is_complex() else dtype
-        return replace(self, y=self.y.to(device, kind))  # pyright: ignore[reportArgumentType]
+        moved = super().to(device, dtype)
+        if moved.y is None or moved.y.is_floating_point() or moved.y.is_complex():
+            return moved
+        return _changed(moved, {"y": moved.y.to(dtype)}, lambda part: part)
 
-    def _noise(self) -> Iterator[tuple[str, Tensor]]:
-        """The noise levels that differ from item to item, by the names of their fields."""
-        for name in ("sigma", "scale"):
-            value = getattr(self, name, None)
-            if isinstance(value, Tensor) and value.ndim:
-                yield name, value
+    def check(self) -> None:
+        parts, kind = _attributes(self), type(self).__name__
+        if "operator" not in parts or "y" not in parts:
+            raise InputError(f"{kind} needs the attributes operator and y, it has {', '.join(parts) or 'none'}")
+        operator, y = parts["operator"], parts["y"]
+        if not isinstance(operator, Operator):
+            raise InputError(
+                f"a likelihood takes an Operator, got {type(operator).__name__}: wrap it by operators.as_operator"
+            )
+        if y is not None and not isinstance(y, Tensor):
+            raise InputError(f"the measurement y must be a tensor, got {type(y).__name__}")
+        for name, value in self._rows().items():
+            if y is not None and len(value) != len(y):
+                told = f"{name} must be one number or one for each of {len(y)} items, got {list(value.shape)}"
+                shared = f"; if it is the same for all, say so in {kind}: per_item = ()"
+                raise InputError(told + (shared if self.per_item is None else ""))
+        if y is not None:
+            check_shape(y, operator.out_shape, f"the measurement of {type(operator).__name__}")
+        super().check()
 
-    def _check(self) -> None:
-        """Check the operator, the measurement, and that noise levels are one number or one for each item."""
-        if not isinstance(self.operator, Operator):
-            kind = type(self.operator).__name__
-            raise InputError(f"a likelihood takes an Operator, got {kind}: wrap it by operators.as_operator")
-        if self.y is not None:
-            if not isinstance(self.y, Tensor):
-                raise InputError(f"the measurement y must be a tensor, got {type(self.y).__name__}")
-            for name, value in self._noise():
-                if value.numel() != len(self.y):
-                    told = f"one for each of {len(self.y)} items, got {list(value.shape)}"
-                    raise InputError(f"{name} must be one number or {told}")
-            check_shape(self.y, self.operator.out_shape, f"the measurement of {type(self.operator).__name__}")
-            if not bool(torch.isfinite(torch.view_as_real(self.y) if self.y.is_complex() else self.y).all()):
-                raise InputError("the measurement y has entries that are not finite: remove or mask them")
+    def _rows(self) -> Mapping[str, Tensor]:
+        named, y = dict(super()._rows()), self.y
+        if self.per_item is None:
+            others = {name: value for name, value in _attributes(self).items() if name not in ("y", "operator")}
+            named = {name: value for name, value in others.items() if self._differs(name, value)}
+        return named if y is None else {"y": y, **named}
+
+    def _differs(self, name: str, value: Any) -> bool:
+        """Whether an attribute of which nothing is said has one value for each item."""
+        shape, n = _dimensions(value), 1 if self.y is None else len(self.y)
+        if len(shape) != 1 and (n == 1 or shape[:1] != (n,)):
+            return False
+        if len(shape) != 1 and self.y is not None and len(shape) != self.y.ndim:
+            raise InputError(
+                f"{name} of shape {list(shape)} may be the same for all of {n} items or have one value for each: say "
+                f'so in {type(self).__name__}, per_item = ("{name}",) or per_item = ()'
+            )
+        _check_tensor(name, value)
+        return True
 
 
 def linear_gaussian(cost: TerminalCost | None) -> tuple[LinearOperator, Tensor, float | Tensor] | None:

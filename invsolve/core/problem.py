@@ -74,6 +74,8 @@ class Problem:
         if self.cost is not None and not isinstance(self.cost, TerminalCost):
             kind = type(self.cost).__name__
             raise InputError(f"a problem takes a TerminalCost, got {kind}: see costs.FunctionCost for a function")
+        if self.cost is not None:
+            self.cost.check()
 
     @property
     def items(self) -> int:

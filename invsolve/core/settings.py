@@ -152,8 +152,8 @@ def _checked(value: Any, kind: Any, bounds: Range | None = None) -> Any:
         return value if callable(value) else _Wrong("must be a function")
     if isinstance(kind, type) and not isinstance(value, kind):
         return _Wrong("must be None" if kind is NoneType else f"must be a {_described(kind)}")
-    if isinstance(value, Tensor) and not (bounds or Range()).holds(value):
-        return _Wrong(f"must be finite numbers{bounds or ''}")
+    if isinstance(value, Tensor) and bounds is not None and not bounds.holds(value):
+        return _Wrong(f"must be finite numbers{bounds}")
     return value
 
 

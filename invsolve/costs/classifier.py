@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from invsolve.core.checks import CapabilityError, InputError, ShapeError, check_positive
+from invsolve.core.checks import CapabilityError, InputError, ShapeError
 from invsolve.core.cost import TerminalCost
 from invsolve.core.operator import EMPTY, Params
+from invsolve.core.settings import Count, Positive, check_settings
 
 __all__ = ["ClassifierCost", "check_finite", "of_ddpm"]
 
@@ -37,12 +38,15 @@ class ClassifierCost(TerminalCost):
 
     classifier: Callable[..., Tensor]
     target: int | Tensor
-    n_classes: int
-    temperature: float = 1.0
+    n_classes: Count
+    temperature: Positive = 1.0
     conditional: bool = False
 
+    per_item = ("target",)
+
     def __post_init__(self) -> None:
-        check_positive(self.temperature, "temperature")
+        super().__post_init__()
+        check_settings(self)
         values = torch.as_tensor(self.target)
         if values.ndim > 1 or values.is_floating_point() or values.dtype == torch.bool or values.numel() == 0:
             raise InputError(f"target is a whole number or one for each image [B], got {self.target!r}")
@@ -69,15 +73,6 @@ class ClassifierCost(TerminalCost):
         check_finite(x, logits, "the classifier's logits")
         target = torch.as_tensor(self.target, device=x.device).expand(len(x))
         return F.cross_entropy(logits, target, reduction="none") / self.temperature
-
-    @property
-    def items(self) -> int | None:
-        return len(self.target) if isinstance(self.target, Tensor) and self.target.ndim else None
-
-    def select(self, rows: Tensor) -> Self:
-        if not isinstance(self.target, Tensor) or not self.target.ndim:
-            return self
-        return replace(self, target=self.target[rows.to(self.target.device)])
 
 
 def check_finite(x: Tensor, value: Tensor, what: str) -> None:

@@ -12,8 +12,9 @@ from invsolve.core.checks import InputError, check_positive
 from invsolve.core.cost import Likelihood, broadcast_sigma
 from invsolve.core.operator import EMPTY, Operator, Params
 from invsolve.core.rng import NoiseSource
+from invsolve.core.settings import check_settings
 
-__all__ = ["GaussianLikelihood", "UnknownGaussianLikelihood", "gaussian_energy"]
+__all__ = ["GaussianLikelihood", "UnknownGaussianLikelihood", "check_level", "gaussian_energy"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +36,11 @@ class GaussianLikelihood(Likelihood):
     y: Tensor | None
     sigma: float | Tensor
 
+    per_item = ("sigma",)
+
     def __post_init__(self) -> None:
-        check_positive(self.sigma, "sigma (use a small one for a measurement almost free of noise)")
-        self._check()
+        check_level(self.sigma, "sigma (use a small one for a measurement almost free of noise)")
+        super().__post_init__()
 
     @property
     def gaussian_sigma(self) -> float | Tensor:
@@ -68,8 +71,11 @@ class UnknownGaussianLikelihood(Likelihood):
     y: Tensor | None
     name: str = "sigma"
 
+    per_item = ()
+
     def __post_init__(self) -> None:
-        self._check()
+        super().__post_init__()
+        check_settings(self)
 
     def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         return gaussian_energy(self.residual(x, theta), self._sigma(theta))
@@ -87,6 +93,13 @@ class UnknownGaussianLikelihood(Likelihood):
         if self.name not in theta:
             raise InputError(f'this likelihood needs theta["{self.name}"], the noise of each sample; got {list(theta)}')
         return theta[self.name].reshape(-1)
+
+
+def check_level(value: float | Tensor, what: str) -> None:
+    """Raise `InputError` unless a noise level is above 0, one number or one for each item [B]."""
+    check_positive(value, what)
+    if isinstance(value, Tensor) and value.ndim > 1:
+        raise InputError(f"{what} is one number or one for each item [B], got a tensor {list(value.shape)}")
 
 
 def gaussian_energy(residual: Tensor, sigma: float | Tensor) -> Tensor:

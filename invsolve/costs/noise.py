@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, check_positive
+from invsolve.core.checks import InputError
 from invsolve.core.cost import Likelihood, broadcast_sigma
 from invsolve.core.operator import EMPTY, Operator, Params
 from invsolve.core.rng import NoiseSource
+from invsolve.core.settings import Positive, Range, check_settings
+from invsolve.costs.gaussian import check_level
 
 __all__ = ["ImpulseLikelihood", "LaplaceLikelihood", "QuantisedLikelihood", "SpeckleLikelihood"]
 
@@ -33,9 +36,11 @@ class LaplaceLikelihood(Likelihood):
     y: Tensor | None
     scale: float | Tensor
 
+    per_item = ("scale",)
+
     def __post_init__(self) -> None:
-        check_positive(self.scale, "the scale of Laplace noise")
-        self._check()
+        check_level(self.scale, "the scale of Laplace noise")
+        super().__post_init__()
 
     def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         residual = self.residual(x, theta)
@@ -67,19 +72,18 @@ class ImpulseLikelihood(Likelihood):
 
     operator: Operator
     y: Tensor | None
-    sigma: float
-    probability: float
+    sigma: Positive
+    probability: Annotated[float, Range(0, 1, above=True, below=True)]
     low: float = 0.0
     high: float = 1.0
 
+    per_item = ()
+
     def __post_init__(self) -> None:
-        check_positive(self.sigma, "sigma")
-        if not 0 < self.probability < 1 or self.low >= self.high:
-            raise InputError(
-                f"impulses need a probability between 0 and 1 and low < high, got {self.probability} "
-                f"and [{self.low}, {self.high}]"
-            )
-        self._check()
+        super().__post_init__()
+        check_settings(self)
+        if self.low >= self.high:
+            raise InputError(f"impulses need low < high, got {self.low} and {self.high}")
 
     def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         residual = self.residual(x, theta)
@@ -111,11 +115,13 @@ class SpeckleLikelihood(Likelihood):
 
     operator: Operator
     y: Tensor | None
-    looks: float
+    looks: Positive
+
+    per_item = ()
 
     def __post_init__(self) -> None:
-        check_positive(self.looks, "looks")
-        self._check()
+        super().__post_init__()
+        check_settings(self)
         if self.y is not None and bool((self.y <= 0).any()):
             raise InputError("measurements with speckle are above 0: mask the others, or add a small offset")
 
@@ -151,14 +157,14 @@ class QuantisedLikelihood(Likelihood):
 
     operator: Operator
     y: Tensor | None
-    sigma: float
-    levels: int = 256
+    sigma: Positive
+    levels: Annotated[int, Range(2)] = 256
+
+    per_item = ()
 
     def __post_init__(self) -> None:
-        check_positive(self.sigma, "sigma")
-        if isinstance(self.levels, bool) or not isinstance(self.levels, int) or self.levels < 2:
-            raise InputError(f"levels is an integer of at least 2, got {self.levels}")
-        self._check()
+        super().__post_init__()
+        check_settings(self)
         if self.y is not None:
             index = self.y * (self.levels - 1)
             off = float((index - index.round()).abs().max())

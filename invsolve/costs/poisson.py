@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, check_positive
+from invsolve.core.checks import InputError
 from invsolve.core.cost import Likelihood
 from invsolve.core.operator import EMPTY, Operator, Params
 from invsolve.core.rng import NoiseSource
+from invsolve.core.settings import AtLeastZero, Positive, check_settings
 
 __all__ = ["PoissonGaussianLikelihood", "PoissonLikelihood"]
 
@@ -34,13 +35,14 @@ class PoissonLikelihood(Likelihood):
 
     operator: Operator
     y: Tensor | None
-    peak: float
-    background: float = 0.0
+    peak: Positive
+    background: AtLeastZero = 0.0
+
+    per_item = ()
 
     def __post_init__(self) -> None:
-        check_positive(self.peak, "peak")
-        check_positive(self.background, "background", zero=True)
-        self._check()
+        super().__post_init__()
+        check_settings(self)
         if self.y is not None and bool((self.y < 0).any()):
             raise InputError("Poisson measurements are counts divided by peak and cannot be negative")
 
@@ -75,15 +77,17 @@ class PoissonGaussianLikelihood(Likelihood):
 
     operator: Operator
     y: Tensor | None
-    peak: float
-    sigma: float
-    background: float = 0.0
+    peak: Positive
+    sigma: Positive
+    background: AtLeastZero = 0.0
+
+    per_item = ()
 
     def __post_init__(self) -> None:
-        check_positive(self.peak, "peak")
-        check_positive(self.sigma, "sigma (without read-out noise use PoissonLikelihood)")
-        check_positive(self.background, "background", zero=True)
-        self._check()
+        super().__post_init__()
+        if self.sigma == 0:
+            raise InputError("sigma must be above 0: without read-out noise use PoissonLikelihood")
+        check_settings(self)
 
     def _rate(self, x: Tensor, theta: Params) -> Tensor:
         return (self.peak * self.operator(x, theta) + self.background).clamp_min(1e-3)

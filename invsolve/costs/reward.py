@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, ShapeError, check_positive
+from invsolve.core.checks import InputError, ShapeError
 from invsolve.core.cost import TerminalCost
 from invsolve.core.operator import EMPTY, Params
+from invsolve.core.settings import Positive, check_settings
 from invsolve.costs.classifier import check_finite
 
 __all__ = ["RewardCost"]
@@ -33,11 +34,12 @@ class RewardCost(TerminalCost):
     """
 
     reward: Callable[[Tensor], Tensor]
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     positive: bool = False
 
     def __post_init__(self) -> None:
-        check_positive(self.temperature, "temperature")
+        super().__post_init__()
+        check_settings(self)
 
     def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         value = self.reward(x)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from invsolve.core.checks import CapabilityError, InputError
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
-from invsolve.core.settings import AtLeastZero, Count, CountFromZero, FirstTime, Positive, Share, Times
+from invsolve.core.settings import AtLeastZero, Count, CountFromZero, FirstTime, Positive, Range, Share, Times
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.control import (
     Control,
@@ -97,7 +97,7 @@ class NDTM(ScaledPath):
 
     n_steps: Count = 50
     n_inner: CountFromZero = 5
-    gamma: float | Tensor | Callable[[float], float | Tensor] = 1.0
+    gamma: Annotated[float | Tensor | Callable[[float], float | Tensor], Range()] = 1.0
     eta: Share = 0.7
     t_start: FirstTime = 1.0
     weight: AtLeastZero = 1.0
