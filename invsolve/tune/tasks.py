@@ -19,29 +19,35 @@ Sections: TypeAlias = Mapping[str, tuple[TaskSpec, ...]]
 
 
 def sections(names: Sequence[str] = (), changes: Mapping[str, Any] | None = None) -> Sections:
-    """The sections of these names, those of the tasks of these names; all that tasks declare if there is no name.
+    """The sections of the tasks of these names, the sections of these names; all that tasks declare without a name.
 
     Args:
-        names: of sections ("superres2") or tasks ("superres").
+        names: of tasks ("superres") or sections ("superres2").
         changes: "noise", and options of the tasks in a suite, which then stand in place of all that they declare.
 
     Raises:
         InputError: a name or an option that there is not.
     """
     declared = {
-        name: tuple(TaskSpec(name, task, noise, dict(options)) for noise, options in draws)
+        task: {
+            name: tuple(TaskSpec(name, task, noise, dict(options)) for noise, options in draws)
+            for name, draws in TASKS[task].tuning.items()
+        }
         for task in TASKS
-        for name, draws in TASKS[task].tuning.items()
     }
+    parts = {name for own in declared.values() for name in own}
     chosen: dict[str, tuple[TaskSpec, ...]] = {}
     for name in names or declared:
-        if name in declared:
-            chosen[name] = declared[name]
-        elif name in TASKS:
-            own = {part: specs for part, specs in declared.items() if specs[0].kind == name}
-            chosen |= own or {name: (TaskSpec(name, name, TASKS[name].simulated_noise),)}
+        if name in TASKS:
+            own = declared[name]
+            if not own and names:
+                own = {name: (TaskSpec(name, name, TASKS[name].simulated_noise),)}
+        elif name in parts:
+            own = {name: tuple(spec for other in declared.values() for spec in other.get(name, ()))}
         else:
-            raise InputError(f"unknown task to tune {name!r}; {nearest(name, {*declared, *TASKS})}")
+            raise InputError(f"unknown task to tune {name!r}; {nearest(name, {*parts, *TASKS})}")
+        for part, specs in own.items():
+            chosen[part] = chosen.get(part, ()) + specs
     return _changed(chosen, changes) if changes else chosen
 
 
@@ -50,10 +56,10 @@ def _changed(chosen: Sections, changes: Mapping[str, Any]) -> Sections:
     found: dict[str, tuple[TaskSpec, ...]] = {}
     used: set[str] = set()
     for specs in chosen.values():
-        known = options_of(TASKS[specs[0].kind].suite_type())
-        own = {name: value for name, value in options.items() if name in known}
-        used |= set(own)
         for spec in specs:
+            known = options_of(TASKS[spec.kind].suite_type())
+            own = {name: value for name, value in options.items() if name in known}
+            used |= set(own)
             changed = dataclasses.replace(spec, options=own or spec.options, noise=changes.get("noise", spec.noise))
             part = section(changed) or spec.kind
             changed = dataclasses.replace(changed, name=part)
