@@ -6,7 +6,6 @@ nothing in it is executed. Tensors stay on the disk until they are used.
 
 from __future__ import annotations
 
-import json
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from invsolve.core.boundary import MAX_TEXT_BYTES, foreign, open_file, parse_json
 from invsolve.core.checks import InputError
 from invsolve.core.files import written_whole
 
@@ -27,6 +27,9 @@ _WRAPPERS = ("ema", "model_ema", "params_ema", "ema_state_dict", "state_dict", "
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 """What wrappers of torch put before every name."""
 
+
+MAX_PICKLE_BYTES = 4 << 20
+"""Of the pickle in a torch file, which names tensors and holds none."""
 
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 """How a torch file begins that is older than torch 1.6."""
@@ -58,12 +61,10 @@ def read_weights(path: str | Path) -> Weights:
         InputError: no such file; a truncated file; a pickle with code in it (nothing of it runs); no tensors.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"there is no weight file {path}")
-    with path.open("rb") as file:
+    with open_file(path, "weight file") as file:
         start = file.read(16)
     if len(start) < 16:
-        raise InputError(f"{path} is no weight file: it has {path.stat().st_size} bytes")
+        raise InputError(f"{path} is no weight file: it has {len(start)} bytes")
     if start[8:9] == b"{":
         return _read_safetensors(path)
     if start[:2] == b"PK" or start.startswith(_LEGACY):
@@ -74,16 +75,19 @@ def read_weights(path: str | Path) -> Weights:
 
 
 def read_header(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file, {} for any other file; no tensor is read."""
-    with path.open("rb") as file:
+    """The metadata of a safetensors file, {} for any other file; no tensor is read.
+
+    Raises:
+        InputError: the file cannot be read, or begins like a safetensors file and has a damaged header.
+    """
+    with open_file(path, "weight file") as file:
         size = int.from_bytes(file.read(8), "little")
-        if not 2 <= size <= min(path.stat().st_size, 100_000_000):
+        if not 2 <= size <= min(path.stat().st_size, MAX_TEXT_BYTES) or (text := file.read(size))[:1] != b"{":
             return {}
-        text = file.read(size)
-    try:
-        return json.loads(text).get("__metadata__", {}) if text[:1] == b"{" else {}
-    except (ValueError, AttributeError):
-        return {}
+    metadata = parse_json(text, f"the header of {path}").get("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise InputError(f"{path} is damaged: its metadata are no names with texts")
+    return metadata
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -95,25 +99,53 @@ def save_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
 
 
 def _read_safetensors(path: Path) -> Weights:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return Weights(tensors, file.metadata() or {}, path)
-    except SafetensorError as error:
-        raise InputError(f"{path} is a damaged or truncated safetensors file: {error}") from error
+    metadata = read_header(path)
+    with foreign(f"the safetensors file {path}"), safe_open(str(path), framework="pt") as file:
+        return Weights({name: file.get_tensor(name) for name in file.keys()}, metadata, path)  # noqa: SIM118
 
 
 def _read_torch(path: Path, *, mapped: bool) -> Weights:
+    size = _check_archive(path) if mapped else path.stat().st_size
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
-        raise InputError(_pickle_message(path, str(error))) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is a damaged or truncated torch file: {reason}") from error
-    return Weights(_unwrapped(content, path), {}, path)
+        with foreign(f"the torch file {path}"):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except InputError as error:
+        if isinstance(error.__cause__, pickle.UnpicklingError):
+            raise InputError(_pickle_message(path, str(error.__cause__))) from error
+        raise
+    tensors = _unwrapped(content, path)
+    _check_storages(tensors, size, path)
+    return Weights(tensors, {}, path)
+
+
+def _check_archive(path: Path) -> int:
+    """The bytes of the storages in a torch file, whose parts are stored as they are.
+
+    Raises:
+        InputError: a damaged archive, or parts that are compressed (a small file can then stand for a huge one).
+    """
+    with foreign(f"the torch file {path}"), zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise InputError(f"{path} is no file of torch: its parts are compressed; unpack it, or save the weights anew")
+    described = sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl"))
+    if described > MAX_PICKLE_BYTES:
+        raise InputError(
+            f"{path} describes its weights in {described} bytes, more than the {MAX_PICKLE_BYTES} that are read"
+        )
+    return sum(entry.file_size for entry in entries)
+
+
+def _check_storages(tensors: Mapping[str, Tensor], size: int, path: Path) -> None:
+    """Raise `InputError` where tensors claim more than the file has: torch then makes room, and what was in memory."""
+    for name, t in tensors.items():
+        if t.layout != torch.strided or t.is_quantized or t.is_nested or t.is_meta:
+            raise InputError(f"{path} holds {name} as a sparse, quantised or empty tensor: save plain ones")
+    storages = {storage.data_ptr(): storage.nbytes() for storage in (t.untyped_storage() for t in tensors.values())}
+    if sum(storages.values()) > size or any(t.nbytes > t.untyped_storage().nbytes() for t in tensors.values()):
+        raise InputError(f"{path} is damaged: its tensors reach beyond the {size} bytes that it has for them")
 
 
 def _pickle_message(path: Path, reason: str) -> str:
