@@ -11,9 +11,18 @@ from pathlib import Path
 from invsolve.priors.networks.unet import DenoiserConfig
 from invsolve.train.classifier import ClassifierTraining, train_classifier
 from invsolve.train.denoiser import train_denoiser
+from invsolve.train.noise_network import NoiseTraining, train_noise_network
 from invsolve.train.settings import DenoiserTraining
 
-__all__ = ["add_arguments", "add_classifier_arguments", "add_parser", "run", "run_classifier"]
+__all__ = [
+    "add_arguments",
+    "add_classifier_arguments",
+    "add_noise_arguments",
+    "add_parser",
+    "run",
+    "run_classifier",
+    "run_noise",
+]
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -81,6 +90,29 @@ def add_classifier_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
 
 
+def add_noise_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `invsolve train noise`."""
+    base = NoiseTraining
+    parser.add_argument(
+        "--images", type=Path, required=True, metavar="DIR", help="folder of photographs, searched recursively"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="weight file to write (.safetensors)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
+        "--minutes", type=float, default=base.minutes, help=f"length of the run (default {base.minutes:g})"
+    )
+    length.add_argument("--steps", type=int, help="length of the run in steps, for a reproducible run")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--resume", action="store_true", help="continue the run whose state lies beside FILE")
+    start.add_argument("--overwrite", action="store_true", help="start anew although FILE exists")
+    parser.add_argument("--batch", type=int, default=base.batch, help="tiles a step")
+    parser.add_argument("--learning-rate", type=float, default=base.learning_rate)
+    parser.add_argument(
+        "--validation", nargs="*", default=(), metavar="NAME", help="images to hold out, by first letters"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+
+
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Add `train denoiser` to a command line; the parser's default `run` takes the parsed arguments."""
     train = subparsers.add_parser("train", help="train a small prior from your own images")
@@ -91,6 +123,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     classifier = kinds.add_parser("classifier", help="labelled images in, a classifier for guidance out")
     add_classifier_arguments(classifier)
     classifier.set_defaults(run=run_classifier)
+    noise = kinds.add_parser("noise", help="a folder of photographs in, the network that reads a file's noise out")
+    add_noise_arguments(noise)
+    noise.set_defaults(run=run_noise)
     return train
 
 
@@ -136,6 +171,20 @@ def run_classifier(args: argparse.Namespace) -> int:
     names = {f.name for f in fields(ClassifierTraining)}
     try:
         train_classifier(ClassifierTraining(**{k: v for k, v in vars(args).items() if k in names}))
+    except (ValueError, FloatingPointError) as error:
+        sys.stderr.write(f"invsolve train: {error}\n")
+        return 2
+    return 0
+
+
+def run_noise(args: argparse.Namespace) -> int:
+    """Train a noise network with parsed arguments; returns the exit code, 2 with one sentence for a wrong input."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    names = {f.name for f in fields(NoiseTraining)}
+    try:
+        chosen = {k: v for k, v in vars(args).items() if k in names}
+        chosen["validation"] = tuple(args.validation)
+        train_noise_network(NoiseTraining(**chosen))
     except (ValueError, FloatingPointError) as error:
         sys.stderr.write(f"invsolve train: {error}\n")
         return 2

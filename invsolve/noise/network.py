@@ -1,0 +1,172 @@
+"""A small network that reads the noise of a tile, and its weight file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from invsolve.core.checks import InputError
+from invsolve.core.files import written_whole
+
+__all__ = [
+    "CELL",
+    "HISTORIES",
+    "LEVELS",
+    "QUANTILES",
+    "TILE",
+    "WEIGHTS",
+    "NoiseNetwork",
+    "NoiseNetworkConfig",
+    "NoiseReading",
+    "load_noise_network",
+    "packaged_noise_network",
+    "save_noise_network",
+]
+
+WEIGHTS = Path(str(files("invsolve.noise"))) / "weights" / "noise.safetensors"
+
+TILE = 96
+"""Side in pixels of the tiles that the network is trained on."""
+
+CELL = 8
+"""Side in pixels of the cells of the map of levels."""
+
+QUANTILES = (0.1, 0.5, 0.9)
+
+LEVELS = ("total", "luma", "chroma", "unclipped")
+"""Levels that the network reads: of all channels, of their mean, of what is left, of all before a file clipped them."""
+
+HISTORIES = ("none", "jpeg", "webp")
+"""Lossy compression that an image has seen."""
+
+_FORMAT = "invsolve-noise-network-1"
+_START = -3.5
+_UNIT = 0.01
+_WINDOW = 9
+_OPPONENT = ((1 / 3, 1 / 3, 1 / 3), (0.5**0.5, 0.0, -(0.5**0.5)), (-(6**-0.5), 2 * 6**-0.5, -(6**-0.5)))
+
+
+class NoiseReading(NamedTuple):
+    """What the network reads in n tiles.
+
+    Attributes:
+        levels: log standard deviations [n, len(LEVELS), len(QUANTILES)].
+        correlation: of the luma noise of neighbouring pixels [n], from -1 to 1.
+        history: log-odds [n, len(HISTORIES)].
+        map: log standard deviations of all channels in cells of 8 x 8 pixels, [n, h // 8, w // 8].
+    """
+
+    levels: Tensor
+    correlation: Tensor
+    history: Tensor
+    map: Tensor
+
+
+@dataclass(frozen=True)
+class NoiseNetworkConfig:
+    """Sizes of the network.
+
+    Args:
+        fine, coarse: features at a half and a quarter of the resolution.
+        fine_blocks, coarse_blocks: residual convolutions there.
+    """
+
+    fine: int = 24
+    coarse: int = 48
+    fine_blocks: int = 3
+    coarse_blocks: int = 3
+
+
+class NoiseNetwork(nn.Module):
+    """Tiles [n, 3, h, w] in [0, 1] (sides multiples of 8) -> `NoiseReading`.
+
+    Deviations from the local mean, in luma and two opponent colours and compressed by asinh so that levels from 0.001
+    to 0.3 are told apart, local brightness and clipped pixels go through residual 3 x 3 convolutions at a half and a
+    quarter of the resolution. The map is read off directly; what concerns the tile is an average whose weights the
+    network chooses (it looks where the tile is smooth and not clipped).
+    """
+
+    def __init__(self, config: NoiseNetworkConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or NoiseNetworkConfig()
+        outputs = len(LEVELS) * len(QUANTILES) + 1 + len(HISTORIES)
+        self.head = nn.Conv2d(5 * 4, config.fine, 3, padding=1)
+        self.fine = nn.ModuleList(nn.Conv2d(config.fine, config.fine, 3, padding=1) for _ in range(config.fine_blocks))
+        self.down = nn.Conv2d(config.fine, config.coarse, 3, padding=1)
+        self.coarse = nn.ModuleList(
+            nn.Conv2d(config.coarse, config.coarse, 3, padding=1) for _ in range(config.coarse_blocks)
+        )
+        self.attention = nn.Conv2d(config.coarse, outputs, 1)
+        self.values = nn.Conv2d(config.coarse, outputs, 1)
+        self.cells = nn.Conv2d(config.coarse, 1, 1)
+
+    def forward(self, tiles: Tensor) -> NoiseReading:
+        h = F.leaky_relu(self.head(F.pixel_unshuffle(self.features(tiles), 2)), 0.1)
+        for conv in self.fine:
+            h = h + F.leaky_relu(conv(h), 0.1)
+        h = F.leaky_relu(self.down(F.avg_pool2d(h, 2)), 0.1)
+        for conv in self.coarse:
+            h = h + F.leaky_relu(conv(h), 0.1)
+        chosen = self.attention(h).float().flatten(2).softmax(-1)
+        out = (self.values(h).float().flatten(2) * chosen).sum(-1)
+        n = len(LEVELS) * len(QUANTILES)
+        levels = out[:, :n].unflatten(1, (len(LEVELS), len(QUANTILES))) + _START
+        cells = F.avg_pool2d(self.cells(h).float(), CELL // 4)[:, 0] + _START
+        return NoiseReading(levels, torch.tanh(out[:, n]), out[:, n + 1 :], cells)
+
+    def features(self, tiles: Tensor) -> Tensor:
+        """[n, 5, h, w]: compressed deviations in luma and two opponent colours, local brightness, clipped channels."""
+        reach = _WINDOW // 2
+        colours = F.conv2d(tiles, torch.tensor(_OPPONENT).to(tiles)[..., None, None])
+        rows = F.avg_pool2d(F.pad(colours, (reach,) * 4, mode="reflect"), (_WINDOW, 1), 1)
+        local = F.avg_pool2d(rows, (1, _WINDOW), 1)
+        deviation = torch.asinh((colours - local) / _UNIT)
+        clipped = ((tiles <= 0) | (tiles >= 1)).to(tiles).mean(1, keepdim=True)
+        return torch.cat([deviation, 4 * local[:, :1] - 2, clipped], 1)
+
+
+def save_noise_network(network: NoiseNetwork, path: Path, notes: dict[str, str] | None = None) -> None:
+    """Write weights (float16) and configuration to a safetensors file, whole or not at all."""
+    from safetensors.torch import save_file
+
+    tensors = {k: v.detach().cpu().half().contiguous() for k, v in network.state_dict().items()}
+    metadata = {"format": _FORMAT, "config": json.dumps(asdict(network.config)), **(notes or {})}
+    with written_whole(path) as part:
+        save_file(tensors, part, metadata)
+
+
+def load_noise_network(path: Path) -> NoiseNetwork:
+    """Read a file of `save_noise_network`: float32, evaluation mode, no weight requires a gradient.
+
+    Raises:
+        InputError: it is no such file, or there is none.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a safetensors file: {error}") from error
+    if metadata.get("format") != _FORMAT:
+        raise InputError(f"{path} was not written by `invsolve train noise`")
+    network = NoiseNetwork(NoiseNetworkConfig(**json.loads(metadata["config"])))
+    network.load_state_dict(tensors)
+    return network.eval().requires_grad_(False)
+
+
+@lru_cache(maxsize=1)
+def packaged_noise_network() -> NoiseNetwork:
+    """The network that travels in the package; its card lies beside the weights (`noise.md`)."""
+    return load_noise_network(WEIGHTS)

@@ -1,0 +1,218 @@
+"""Train the network that reads the noise of a file.
+
+    loss = pinball(log levels, quantiles 0.1, 0.5, 0.9) + |correlation| + CE(history) + map
+
+The map is scored by the likelihood of a cell's mean square deviation E under a variance s^2: E / (2 s^2) + log s.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from invsolve.core.checks import InputError
+from invsolve.core.files import written_whole
+from invsolve.noise.network import QUANTILES, NoiseNetwork, NoiseReading, save_noise_network
+from invsolve.train.data import find_images, split_images
+from invsolve.train.noisy_files import NoisyFiles, NoisyTiles
+from invsolve.train.runtime import has_fast_bfloat16, without_denormals
+
+__all__ = ["NoiseTraining", "noise_loss", "train_noise_network", "validate"]
+
+logger = logging.getLogger(__name__)
+
+_WEIGHTS = {"correlation": 0.2, "history": 0.1, "map": 0.1}
+_WARM_UP = 100
+_SHARES, _MEMORY = 4, 200
+_HELD_TILES = 384
+_SAVE_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class NoiseTraining:
+    """Settings of a run.
+
+    Args:
+        images: a folder of photographs, searched recursively.
+        out: weight file to write.
+        minutes: length of the run over all its parts, where `steps` is not given.
+        steps: length of the run, for a reproducible one.
+        batch: tiles a step.
+        learning_rate: of AdamW at its highest; it falls along a half cosine.
+        validation: images to hold out, by first letters; every tenth if empty.
+        resume: continue the run whose state lies beside `out`.
+        overwrite: replace an existing `out`.
+        seed: of everything.
+    """
+
+    images: Path
+    out: Path
+    minutes: float = 30.0
+    steps: int | None = None
+    batch: int = 32
+    learning_rate: float = 2e-3
+    validation: tuple[str, ...] = ()
+    resume: bool = False
+    overwrite: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.learning_rate <= 0 or self.minutes <= 0 or (self.steps or 1) < 1:
+            raise InputError("batch, learning rate, minutes and steps must be positive")
+
+    @property
+    def state(self) -> Path:
+        """The file from which an interrupted run goes on."""
+        return self.out.with_suffix(".state")
+
+
+class _Draws:
+    """Batches of which a quarter is new, the rest drawn lately, mirrored and turned: drawing costs as much as learning.
+
+    The tiles of a step depend on (seed, step) alone; those that are not in memory are drawn again.
+    """
+
+    def __init__(self, data: NoisyFiles, batch: int, seed: int) -> None:
+        self.data, self.batch, self.seed = data, batch, seed
+        self.kept: dict[int, NoisyTiles] = {}
+
+    def __call__(self, step: int) -> NoisyTiles:
+        rng = np.random.default_rng((self.seed, 3, step))
+        wanted = [step, *(int(max(step - 1 - rng.integers(_MEMORY), 0)) for _ in range(_SHARES - 1))]
+        self.kept = {i: tiles for i, tiles in self.kept.items() if i > step - 1 - _MEMORY}
+        parts = [_turned(self._drawn(i), int(rng.integers(4)), bool(rng.random() < 0.5)) for i in wanted]
+        return NoisyTiles(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def _drawn(self, index: int) -> NoisyTiles:
+        if index not in self.kept:
+            rng = np.random.default_rng((self.seed, 1, index))
+            self.kept[index] = self.data.draw(-(-self.batch // _SHARES), rng)
+        return self.kept[index]
+
+
+def _turned(batch: NoisyTiles, quarters: int, mirror: bool) -> NoisyTiles:
+    tiles, energy = (
+        torch.rot90(values.flip(-1) if mirror else values, quarters, (-2, -1)) for values in (batch.tiles, batch.energy)
+    )
+    return batch._replace(tiles=tiles, energy=energy)
+
+
+def noise_loss(reading: NoiseReading, batch: NoisyTiles) -> Tensor:
+    """The loss of a batch; see the module."""
+    error = batch.levels[..., None] - reading.levels
+    share = torch.tensor(QUANTILES).to(error)
+    pinball = torch.maximum(share * error, (share - 1) * error).sum((1, 2)).mean()
+    told = ~batch.correlation.isnan()
+    correlation = (reading.correlation[told] - batch.correlation[told]).abs().sum() / len(told)
+    history = F.cross_entropy(reading.history, batch.history)
+    cells = reading.map.clamp(-7.5, 0)
+    likelihood = (0.5 * batch.energy * (-2 * cells).exp() + cells).mean()
+    parts = {"correlation": correlation, "history": history, "map": likelihood}
+    return pinball + sum(_WEIGHTS[name] * part for name, part in parts.items())
+
+
+def train_noise_network(config: NoiseTraining) -> NoiseNetwork:
+    """Train, and write the weights once the run has ended.
+
+    A batch depends on (seed, step) alone.
+
+    Raises:
+        ValueError: unusable images, `out` exists and is not to be overwritten, or there is nothing to resume.
+    """
+    if config.out.exists() and not (config.overwrite or config.resume):
+        raise InputError(f"{config.out} exists: name another file or use --overwrite")
+    if config.resume and not config.state.exists():
+        raise InputError(f"there is no {config.state} to resume from: leave --resume away")
+    train, held = split_images(find_images(config.images), config.validation)
+    data, checks = NoisyFiles(train), NoisyFiles(held).draw(_HELD_TILES, np.random.default_rng((config.seed, 2)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = NoiseNetwork().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=0.01)
+    first, spent = _resumed(config, network, optimizer) if config.resume else (0, 0.0)
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    with without_denormals():
+        steps = _train(config, network, optimizer, data, checks, first, spent)
+    lines = validate(network, checks)
+    logger.info("held out: %s", lines)
+    save_noise_network(network, config.out, {"steps": str(steps), "seed": str(config.seed), "validation": lines})
+    config.state.unlink(missing_ok=True)
+    return network.eval().requires_grad_(False)
+
+
+def _train(
+    config: NoiseTraining, network: NoiseNetwork, optimizer: torch.optim.Optimizer, data: NoisyFiles,
+    checks: NoisyTiles, step: int, spent: float,
+) -> int:  # fmt: skip
+    """Steps until the run's length is reached; returns their number."""
+    began = saved = time.monotonic()
+    draws = _Draws(data, config.batch, config.seed)
+    average, bf16 = math.nan, has_fast_bfloat16(torch.device("cpu"))
+    while True:
+        elapsed = time.monotonic() - began + spent
+        part = step / config.steps if config.steps else elapsed / (60 * config.minutes)
+        if part >= 1:
+            return step
+        rate = config.learning_rate * min(1, (step + 1) / _WARM_UP) * (0.5 * (1 + math.cos(math.pi * part)) + 0.01)
+        optimizer.param_groups[0]["lr"] = rate
+        batch = draws(step)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            reading = network(batch.tiles.contiguous(memory_format=torch.channels_last))
+        loss = noise_loss(reading, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
+        optimizer.step()
+        step += 1
+        value = float(loss.detach())
+        average = value if math.isnan(average) else 0.98 * average + 0.02 * value
+        if not math.isfinite(average):
+            raise FloatingPointError(f"the loss became {average} at step {step}: use a lower --learning-rate")
+        if step % 100 == 0:
+            logger.info("step %d, %.0f s, loss %.4f", step, elapsed, average)
+        if step % 500 == 0:
+            logger.info("held out: %s", validate(network, checks))
+        if time.monotonic() - saved > _SAVE_SECONDS:
+            saved = time.monotonic()
+            _save_state(config, network, optimizer, step, saved - began + spent)
+
+
+def _save_state(
+    config: NoiseTraining, network: NoiseNetwork, optimizer: torch.optim.Optimizer, step: int, spent: float
+) -> None:
+    with written_whole(config.state) as part:
+        state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "spent": spent}
+        torch.save(state, part)
+
+
+def _resumed(config: NoiseTraining, network: NoiseNetwork, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+    state = torch.load(config.state, weights_only=True)
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"], state["spent"]
+
+
+@torch.no_grad()
+def validate(network: NoiseNetwork, tiles: NoisyTiles) -> str:
+    """What held-out tiles say: error of the level, share within [0.7, 1.35], and what the quantiles cover."""
+    reading = network(tiles.tiles)
+    error = reading.levels[:, 0, 1] - tiles.levels[:, 0]
+    within = ((error > math.log(0.7)) & (error < math.log(1.35))).float().mean()
+    low, _, high = reading.levels[:, 0].unbind(1)
+    inside = ((tiles.levels[:, 0] >= low) & (tiles.levels[:, 0] <= high)).float().mean()
+    told = ~tiles.correlation.isnan()
+    correlation = (reading.correlation - tiles.correlation)[told].abs().mean()
+    history = (reading.history.argmax(1) == tiles.history).float().mean()
+    return (
+        f"|log error| {float(error.abs().mean()):.3f}, within [0.7, 1.35] {float(within):.3f}, "
+        f"inside the 80 % interval {float(inside):.3f}, |correlation error| {float(correlation):.3f}, "
+        f"history right {float(history):.3f}"
+    )
