@@ -16,6 +16,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/python tests/lengths.py
 
 slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow
