@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 import toy
@@ -111,6 +113,86 @@ def test_a_sample_that_breaks_keeps_its_last_estimate_and_leaves_the_others_alon
     assert "non-finite" in broken.status[1][0]
     assert torch.isfinite(broken.samples).all()
     torch.testing.assert_close(broken.samples[[0, 2]], whole.samples[[0, 2]], rtol=0, atol=1e-9)
+
+
+class Broken(nn.Module):
+    """A network that is well for some calls and then says `value`."""
+
+    def __init__(self, value: float, calls: int) -> None:
+        super().__init__()
+        self.value, self.calls = value, calls
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        self.calls -= 1
+        return 0.1 * x + (self.value if self.calls < 0 else 0.0)
+
+
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan, 1e38, -1e38])
+@pytest.mark.parametrize("name", ALL)
+def test_no_limit_on_estimates_makes_an_image_of_what_a_network_cannot_have_meant(name, value):
+    prior = priors.NetworkPrior(Broken(value, 3), "eps", shape=toy.SHAPE)
+    likelihood = dataclasses.replace(toy.likelihood(1), y=toy.likelihood(1).y.float())
+    result = iv.solve(iv.Problem(prior, likelihood), toy.quick(name))
+    assert "non-finite" in result.status[0][0]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_callback_cannot_change_the_run(name):
+    def meddle(progress: iv.Progress) -> None:
+        progress.state.x.zero_()
+        progress.info.x0.fill_(7.0)
+        for values in (progress.state.theta, progress.state.memory, progress.info.extra):
+            for value in values.values():
+                value.zero_()
+            values.clear()
+
+    whole = run(toy.likelihood(2), name)
+    meddled = run(toy.likelihood(2), name, callbacks=[meddle])
+    assert torch.equal(meddled.samples, whole.samples)
+    assert meddled.status == whole.status
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_once_and_costs_nothing(tmp_path, monkeypatch, caplog):
+    def full(*args, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("invsolve.core.checkpoint.write_whole", full)
+    whole = run(toy.likelihood(2), "ddim")
+    result = run(toy.likelihood(2), "ddim", microbatch=1, checkpoint=tmp_path / "run.pt", checkpoint_seconds=0.0)
+    torch.testing.assert_close(result.samples, whole.samples, rtol=0, atol=1e-9)
+    assert [record.message.count("No space left") for record in caplog.records] == [1]
+
+
+def test_there_is_a_sentence_for_a_checkpoint_without_a_folder_or_that_is_one(tmp_path):
+    with pytest.raises(iv.InputError, match="does not exist: make it first"):
+        run(toy.likelihood(1), "ddim", checkpoint=tmp_path / "none" / "run.pt")
+    with pytest.raises(iv.InputError, match="not a checkpoint"):
+        run(toy.likelihood(1), "ddim", checkpoint=tmp_path)
+
+
+def _written(path, change) -> None:
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+
+
+CHANGES = {
+    "another sample": lambda c: c["finished"][0]["samples"].add_(1),
+    "no digest": lambda c: c.pop("digest"),
+    "no chunk": lambda c: c["finished"].clear(),
+    "another status": lambda c: c["finished"][0]["failed"].fill_(3),
+    "something in flight": lambda c: c.update(pending={"x": torch.zeros(1)}),
+    "a list": lambda c: c.update(finished={"a": 1}),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_checkpoint_that_was_changed_is_refused(what, tmp_path):
+    file = tmp_path / "run.pt"
+    run(toy.likelihood(1), "ddim", checkpoint=file)
+    _written(file, CHANGES[what])
+    with pytest.raises(iv.InputError, match="checkpoint"):
+        run(toy.likelihood(1), "ddim", checkpoint=file)
 
 
 def test_a_sample_that_never_was_finite_says_so_and_is_not_invented():

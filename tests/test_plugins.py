@@ -214,6 +214,24 @@ def test_names_of_installed_packages_are_found_and_cannot_replace_ours(monkeypat
         registry["theirs"]
 
 
+@pytest.mark.parametrize("end", ["raise RuntimeError()", "import sys; sys.exit(3)", "import nothing_at_all"])
+def test_a_plug_in_that_fails_or_ends_the_program_is_named_and_left_out(end, tmp_path, monkeypatch, caplog):
+    (tmp_path / "bad_plugin.py").write_text(end)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    class Point:
+        name, value = "bad", "bad_plugin:Thing"
+
+    monkeypatch.setattr("invsolve.core.registry.entry_points", lambda group: [Point])
+    registry = Registry("toy", {"own": "invsolve.operators:Inpainting"})
+    assert list(registry) == ["bad", "own"]
+    assert [name for name, _ in registry.items()] == ["own"]
+    assert len(list(registry.values())) == 1
+    assert "the plug-in bad is left out" in caplog.text
+    with pytest.raises(iv.InputError, match="'bad_plugin:Thing' cannot be loaded"):
+        registry["bad"]
+
+
 PLUGIN = """
 from dataclasses import dataclass
 

@@ -1,12 +1,13 @@
-"""The file from which an interrupted run goes on, and the marks that tell one run from another."""
+"""The file from which an interrupted run goes on."""
 
 from __future__ import annotations
 
-import hashlib
-import resource
+import io
+import logging
 import sys
 import time
-from collections.abc import Hashable, Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,63 +15,95 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError
-from invsolve.core.cost import Likelihood
-from invsolve.core.files import written_whole
-from invsolve.core.problem import Problem
-from invsolve.core.solver import Solver
+from invsolve.core.files import write_whole
+from invsolve.core.identity import identify
 
-__all__ = ["Checkpoint", "atomic_save", "fingerprint", "peak_memory"]
+__all__ = ["Checkpoint", "atomic_save", "peak_memory"]
 
+logger = logging.getLogger(__name__)
 
-def fingerprint(
-    problem: Problem, solver: Solver, seed: int, keys: Sequence[tuple[Hashable, int]], microbatch: int
-) -> str:
-    """A hash of everything that decides a run's outcome, as far as it can be told."""
-    prior, cost = problem.prior, problem.cost
-    parts = [repr(solver), seed, list(keys), microbatch, repr(prior), repr(prior.schedule), prior.dtype]
-    digest = hashlib.blake2b("|".join(map(str, parts)).encode(), digest_size=16)
-    digest.update(type(cost).__name__.encode())
-    if isinstance(cost, Likelihood) and cost.y is not None:
-        digest.update(f"{cost.operator!r} {cost.gaussian_sigma}".encode())
-        y = cost.y.detach().cpu().contiguous()
-        digest.update(y.view(torch.uint8).numpy().tobytes() if y.numel() else b"")
-    return digest.hexdigest()
+_FINISHED = {"samples", "failed", "energy", "calls", "seconds"}
+_PENDING = {"x", "k", "theta", "memory", "estimate", "failed", "rng", "forwards", "backwards", "seconds"}
 
 
 def atomic_save(content: Any, path: Path) -> None:
     """Write `content` so that `path` holds either the old file or the whole new one."""
-    with written_whole(path) as part:
-        torch.save(content, part)
+    packed = io.BytesIO()
+    torch.save(content, packed)
+    write_whole(path, packed.getvalue())
 
 
 class Checkpoint:
     """The checkpoint of one run; without a path it remembers nothing.
 
+    Args:
+        path: of the file; None for no checkpoint.
+        mark: the `run_identity` of the run.
+        seconds: how often the file is written.
+        rows: of each chunk.
+
     Raises:
-        InputError: the file belongs to another run or cannot be read.
+        InputError: the file belongs to another run or cannot be read, or there is no folder for it.
     """
 
-    def __init__(self, path: str | Path | None, mark: str, seconds: float) -> None:
+    def __init__(self, path: str | Path | None, mark: str, seconds: float, rows: Sequence[int]) -> None:
         self._path = None if path is None else Path(path)
-        self._mark, self._seconds = mark, seconds
-        self._last = time.monotonic()
+        self._mark, self._seconds, self._rows = mark, seconds, rows
+        self._last, self._warned = time.monotonic(), False
         self.finished: list[dict[str, Tensor]] = []
         self._pending: dict[str, Any] | None = None
-        if self._path is not None and self._path.exists():
+        if self._path is None:
+            return
+        if self._path.exists():
             self._load(self._path)
+        elif not self._path.parent.is_dir():
+            raise InputError(f"the folder {self._path.parent} of the checkpoint does not exist: make it first")
 
     def _load(self, path: Path) -> None:
+        other = f"{path} is not a checkpoint of invsolve: delete it or name another file"
+        if not path.is_file():
+            raise InputError(other)
         try:
-            content = torch.load(path, weights_only=True)
-            mark = content["mark"]
+            _check_archive(path)
+            content = torch.load(path, map_location=None if torch.cuda.is_available() else "cpu", weights_only=True)
+            mark, digest = content["mark"], content["digest"]
+            finished, pending = content["finished"], content["pending"]
         except Exception as error:
-            raise InputError(f"{path} is not a checkpoint of invsolve: delete it or name another file") from error
+            raise InputError(other) from error
         if mark != self._mark:
             raise InputError(
-                f"{path} is the checkpoint of another run (other data, solver, seed or sizes): "
-                "delete it or name another file"
+                f"{path} is the checkpoint of another run (another prior, cost, measurement, solver, seed, size or "
+                "version): delete it or name another file"
             )
-        self.finished, self._pending = content["finished"], content["pending"]
+        if digest != _digest(finished, pending) or not self._fits(finished, pending):
+            raise InputError(f"{path} is a damaged checkpoint: delete it or name another file")
+        self.finished, self._pending = finished, pending
+
+    def _fits(self, finished: Any, pending: Any) -> bool:
+        """Whether the content has the form of a run with these chunks."""
+        if not isinstance(finished, list) or len(finished) > len(self._rows):
+            return False
+        for chunk, rows in zip(finished, self._rows, strict=False):
+            if not _tensors(chunk) or not chunk.keys() >= _FINISHED:
+                return False
+            if any(chunk[name].shape[:1] != (rows,) for name in ("samples", "failed", "energy")):
+                return False
+        if pending is None:
+            return True
+        if not isinstance(pending, dict) or pending.keys() != _PENDING or len(finished) == len(self._rows):
+            return False
+        rows = self._rows[len(finished)]
+        numbers = (pending[name] for name in ("k", "forwards", "backwards", "seconds"))
+        parts = {name: pending[name] for name in ("x", "estimate", "failed", "rng")}
+        return (
+            all(isinstance(value, int | float) and value >= 0 for value in numbers)
+            and _tensors(parts)
+            and _tensors(pending["theta"])
+            and _tensors(pending["memory"])
+            and parts["x"].shape == parts["estimate"].shape
+            and parts["failed"].shape == (rows,)
+            and all(part.shape[:1] == (rows,) for part in (parts["x"], *pending["theta"].values()))
+        )
 
     def pending(self) -> dict[str, Any] | None:
         """The chunk that was interrupted, once."""
@@ -83,21 +116,57 @@ class Checkpoint:
 
     def save(self, **pending: Any) -> None:
         """Write the finished chunks and the one in flight."""
-        if self._path is not None:
-            atomic_save({"mark": self._mark, "finished": self.finished, "pending": pending}, self._path)
-            self._last = time.monotonic()
+        self._write(pending)
 
     def finish_chunk(self, finished: list[dict[str, Tensor]]) -> None:
         """Write the finished chunks alone."""
         self.finished = finished
-        if self._path is not None:
-            atomic_save({"mark": self._mark, "finished": finished, "pending": None}, self._path)
-            self._last = time.monotonic()
+        self._write(None)
+
+    def _write(self, pending: dict[str, Any] | None) -> None:
+        """Write the file; one that cannot be written is told once, and costs no result."""
+        if self._path is None:
+            return
+        digest = _digest(self.finished, pending)
+        content = {"mark": self._mark, "digest": digest, "finished": self.finished, "pending": pending}
+        try:
+            atomic_save(content, self._path)
+        except OSError as error:
+            if not self._warned:
+                reason = error.strerror or str(error)
+                logger.warning("the checkpoint %s cannot be written (%s): the run goes on", self._path, reason)
+            self._warned = True
+        self._last = time.monotonic()
+
+
+def _digest(finished: Any, pending: Any) -> str:
+    return identify((finished, pending), "the checkpoint")
+
+
+def _tensors(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(v, Tensor) and isinstance(k, str) for k, v in value.items())
+
+
+def _check_archive(path: Path) -> None:
+    """Raise `ValueError` unless the file is what `torch.save` writes: an archive that nothing is packed in."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError("compressed")
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise ValueError("overlapping")
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most memory held, in bytes: of the GPU if there is one, else of the process since its start."""
+    """The most memory held, in bytes: of the GPU if there is one, else of the process since its start.
+
+    0 where the system does not tell (Windows).
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:
+        return 0
     scale = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from numbers import Integral
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from invsolve.core.checkpoint import Checkpoint, fingerprint, peak_memory
+from invsolve.core.checkpoint import Checkpoint, peak_memory
 from invsolve.core.checks import InputError
+from invsolve.core.identity import run_identity
 from invsolve.core.prior import Calls
 from invsolve.core.problem import Problem
 from invsolve.core.result import Result, Stats
@@ -31,7 +33,7 @@ class Progress:
         step, n_steps: steps made and to be made on this chunk of rows.
         chunk, n_chunks: which chunk (from 0), of how many.
         rows: the chunk's rows, out of all B * S, item by item.
-        state, info: the solver's, for these rows.
+        state, info: the solver's, for these rows: copies, so that nothing done to them changes the run.
     """
 
     step: int
@@ -39,8 +41,23 @@ class Progress:
     chunk: int
     n_chunks: int
     rows: range
-    state: State
-    info: Info
+    _state: State
+    _info: Info
+
+    @cached_property
+    def state(self) -> State:
+        x, theta, memory = self._state.x, self._state.theta, self._state.memory
+        return replace(self._state, x=x.detach().clone(), theta=_copied(theta), memory=_copied(memory))
+
+    @cached_property
+    def info(self) -> Info:
+        x0, energy, extra = self._info.x0, self._info.energy, self._info.extra
+        energy = None if energy is None else energy.detach().clone()
+        return Info(x0.detach().clone(), energy, _copied(extra))
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in tensors.items()}
 
 
 Callback = Callable[[Progress], None]
@@ -80,13 +97,14 @@ def solve(
         callbacks: called after every step.
         microbatch: rows (of the B * S) that run together; all of them if not given.
         checkpoint: a file from which an interrupted run goes on, bit for bit. It stays when the run has ended and
-            then holds the result.
+            then holds the result. A file that cannot be written on the way is told in a warning and costs nothing.
         checkpoint_seconds: how often it is written.
         rng: a noise source instead of `seed`, for replays; needs one chunk.
 
     Raises:
         CapabilityError: the solver needs something the problem does not have.
-        InputError: sizes that make no run; a checkpoint of another run.
+        InputError: sizes that make no run; a checkpoint of another run, or of one whose parts cannot be identified:
+            lambdas, closures and objects without state of their own take a `key`, see `invsolve.core.identity`.
     """
     if not isinstance(solver, Solver):
         raise InputError(f"solve takes a solver such as solvers.NDTM(), got {solver!r}")
@@ -101,8 +119,8 @@ def solve(
     if rng is not None and (len(chunks) > 1 or checkpoint is not None):
         raise InputError("a noise source of one's own needs a single chunk and no checkpoint")
 
-    mark = "" if checkpoint is None else fingerprint(problem, solver, seed, keys, size)
-    store = Checkpoint(checkpoint, mark, checkpoint_seconds)
+    mark = "" if checkpoint is None else run_identity(problem, solver, seed, keys, size)
+    store = Checkpoint(checkpoint, mark, checkpoint_seconds, [len(rows) for rows in chunks])
     outputs: list[dict[str, Tensor]] = store.finished
     for c in range(len(outputs), len(chunks)):
         rows = chunks[c]

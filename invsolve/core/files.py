@@ -1,25 +1,82 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, whoever else writes into the same folder."""
 
 from __future__ import annotations
 
 import os
+import secrets
+import stat
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["written_whole"]
+from invsolve.core.checks import InputError
+
+__all__ = ["destination", "write_whole", "written_whole"]
+
+
+def destination(path: Path) -> Path:
+    """The file that writing to `path` writes: the target of a link, `path` itself otherwise.
+
+    Raises:
+        InputError: links that lead in a circle.
+    """
+    if not path.is_symlink():
+        return path
+    try:
+        target = path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{path} is a link that leads nowhere: name another file") from error
+    if target.is_symlink():
+        raise InputError(f"{path} is a link that leads in a circle: name another file")
+    return target
 
 
 @contextmanager
 def written_whole(path: Path) -> Generator[Path]:
     """A temporary file beside `path`, which takes its place when the block ends well and is gone when it does not.
 
+    Its name is random and it is made anew, so that nothing which somebody has put there is written to. A link at `path`
+    stays, and its target is replaced. New files have the permissions that the umask leaves; a file that is replaced
+    hands on its own.
+
     with written_whole(path) as part:
         part.write_text(text)
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    target = destination(path)
+    part = _new_file(target)
     try:
         yield part
-        part.replace(path)
+        part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes, *, replace: bool = True) -> bool:
+    """Write a file and flush it to the disk; without `replace`, False where it exists, which then stays."""
+    target = destination(path) if replace else path
+    part = _new_file(target)
+    try:
+        with part.open("r+b") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            part.replace(target)
+            return True
+        try:
+            target.hardlink_to(part)
+        except FileExistsError:
+            return False
+        return True
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _new_file(target: Path) -> Path:
+    """An empty file of a random name in the folder of `target`, with its permissions."""
+    part = target.with_name(f".{secrets.token_hex(8)}.part")
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    os.close(os.open(part, flags, 0o666))
+    if target.is_file():
+        part.chmod(stat.S_IMODE(target.stat().st_mode) & 0o777)
+    return part

@@ -14,7 +14,10 @@ from invsolve.core.checks import CapabilityError
 from invsolve.core.operator import Shape
 from invsolve.core.schedule import Schedule
 
-__all__ = ["Calls", "CountingPrior", "Prediction", "Prior", "WrappedPrior"]
+__all__ = ["LARGEST", "Calls", "CountingPrior", "Prediction", "Prior", "WrappedPrior"]
+
+LARGEST = 1e18
+"""No image has larger values, and their squares are still finite in float32."""
 
 
 class Prediction:
@@ -205,17 +208,27 @@ class WrappedPrior(Prior):
 
 
 class CountingPrior(WrappedPrior):
-    """A prior that counts the calls made to another, forward and backward to the input."""
+    """A prior that counts the calls made to another, forward and backward to the input.
+
+    A row in which the other predicts values that are infinite or above `LARGEST` becomes NaN, so that no limit on
+    estimates makes an image of them: the driver ends such a sample.
+    """
 
     def __init__(self, prior: Prior, calls: Calls | None = None) -> None:
         super().__init__(prior)
         self.calls = calls or Calls()
 
     def denoise(self, x_t: Tensor, t: float) -> Tensor:
-        return self.prior.denoise(self._counted(x_t), t)
+        x0 = self.prior.denoise(self._counted(x_t), t)
+        bad = _beyond(x0)
+        return x0 if bad is None else torch.where(bad, torch.nan, x0)
 
     def predict(self, x_t: Tensor, t: float) -> Prediction:
-        return self.prior.predict(self._counted(x_t), t)
+        out = self.prior.predict(self._counted(x_t), t)
+        bad = _beyond(out.x0, *(() if out.variance is None else (out.variance,)))
+        if bad is None:
+            return out
+        return out.replace(x0=torch.where(bad, torch.nan, out.x0), eps=lambda: torch.where(bad, torch.nan, out.eps))
 
     def _counted(self, x_t: Tensor) -> Tensor:
         """`x_t`, where a gradient passes through it as a view of its own whose gradients are counted."""
@@ -237,3 +250,12 @@ class CountingPrior(WrappedPrior):
 
     def select(self, rows: Tensor) -> CountingPrior:
         return CountingPrior(self.prior.select(rows), self.calls)
+
+
+def _beyond(*values: Tensor) -> Tensor | None:
+    """Rows [N, 1, ...] with values that no image has; None where the CPU sees that there are none."""
+    rows = torch.stack([v.detach().flatten(1).abs().amax(1) for v in values]).amax(0)
+    bad = ~(rows <= LARGEST)
+    if bad.device.type == "cpu" and not bool(bad.any()):
+        return None
+    return bad.view(-1, *[1] * (values[0].ndim - 1))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 from invsolve.core.checks import InputError, nearest
 
 __all__ = ["Registry", "load_attribute"]
+
+logger = logging.getLogger(__name__)
 
 
 def load_attribute(reference: str) -> Any:
@@ -29,8 +32,10 @@ def load_attribute(reference: str) -> Any:
         found = importlib.import_module(module)
         for name in attribute.split("."):
             found = getattr(found, name)
-    except Exception as error:
-        raise InputError(f"{reference!r} cannot be loaded: {error}") from error
+    except (Exception, SystemExit) as error:
+        reason = str(error) or type(error).__name__
+        ended = "it ends the program when it is imported: " if isinstance(error, SystemExit) else ""
+        raise InputError(f"{reference!r} cannot be loaded: {ended}{reason}") from error
     return found
 
 
@@ -43,7 +48,8 @@ class Registry(Mapping[str, Any]):
         [project.entry-points."invsolve.operators"]
         interlace = "my_package:Interlace"
 
-    Built-in names cannot be replaced.
+    Built-in names cannot be replaced. A plug-in is imported when its name is asked for; where all parts are asked for
+    (`items`, `values`), one that fails is named in a warning and left out.
 
     Args:
         kind: what the parts are called.
@@ -73,6 +79,20 @@ class Registry(Mapping[str, Any]):
         if self.base is not None and not (isinstance(found, type) and issubclass(found, self.base)):
             raise InputError(f"{name} is no class of {self.kind}s: it has to derive from {self.base.__name__}")
         return found
+
+    def items(self) -> ItemsView[str, Any]:
+        found: dict[str, Any] = {}
+        for name in self:
+            try:
+                found[name] = self[name]
+            except InputError as error:
+                if name in self._builtin:
+                    raise
+                logger.warning("the plug-in %s is left out: %s", name, error)
+        return found.items()
+
+    def values(self) -> ValuesView[Any]:
+        return dict(self.items()).values()
 
     def accepts(self, name: str) -> bool:
         """Whether something is looked up under this name: one of these, or a "module:attribute"."""

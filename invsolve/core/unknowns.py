@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from invsolve.core.checks import InputError, ShapeError, check_positive
+from invsolve.core.identity import keyed_state
 from invsolve.core.operator import Params, Shape
 from invsolve.core.rng import NoiseSource
 
@@ -34,6 +36,7 @@ class Unknown:
         initial: raw (unconstrained) starting values of that shape; standard normal draws where None.
         penalty: constrained values [N, *shape] -> [N], added to the energy.
         lr: step size of its own Adam; 0 leaves it as it begins.
+        key: a text that stands for the penalty in checkpoints, where it is a lambda or a closure.
     """
 
     shape: Shape
@@ -41,6 +44,7 @@ class Unknown:
     initial: Tensor | None = None
     penalty: Callable[[Tensor], Tensor] | None = None
     lr: float = 0.01
+    key: str | None = None
 
     def __post_init__(self) -> None:
         if self.parametrisation not in _PARAMETRISATIONS:
@@ -52,6 +56,10 @@ class Unknown:
     def constrain(self, raw: Tensor) -> Tensor:
         """Raw values [N, *shape] -> admissible ones."""
         return _PARAMETRISATIONS[self.parametrisation](raw)
+
+    def identity_state(self) -> dict[str, Any]:
+        """What decides the estimates."""
+        return keyed_state(self, "penalty")
 
 
 @dataclass(frozen=True, eq=False)

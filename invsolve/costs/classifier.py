@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from invsolve.core.checks import CapabilityError, InputError, ShapeError
 from invsolve.core.cost import TerminalCost
+from invsolve.core.identity import keyed_state
 from invsolve.core.operator import EMPTY, Params
 from invsolve.core.settings import Count, Positive, check_settings
 
@@ -30,6 +31,7 @@ class ClassifierCost(TerminalCost):
         temperature: above 0; small values make the guidance strong.
         conditional: whether the classifier takes noisy images and their noise level. As a terminal cost it then
             judges clean images at sigma 0, and solvers may also ask it about noisy states.
+        key: stands for the classifier in checkpoints, see `FunctionCost`.
 
     Raises:
         InputError: a target out of range, a temperature not above 0, or logits that are not finite.
@@ -41,6 +43,7 @@ class ClassifierCost(TerminalCost):
     n_classes: Count
     temperature: Positive = 1.0
     conditional: bool = False
+    key: str | None = None
 
     per_item = ("target",)
 
@@ -73,6 +76,10 @@ class ClassifierCost(TerminalCost):
         check_finite(x, logits, "the classifier's logits")
         target = torch.as_tensor(self.target, device=x.device).expand(len(x))
         return F.cross_entropy(logits, target, reduction="none") / self.temperature
+
+    def identity_state(self) -> dict[str, Any]:
+        """What decides the energies."""
+        return keyed_state(self, "classifier")
 
 
 def check_finite(x: Tensor, value: Tensor, what: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
 from invsolve.core.checks import ShapeError
 from invsolve.core.cost import TerminalCost
+from invsolve.core.identity import keyed_state
 from invsolve.core.operator import EMPTY, Params
 
 __all__ = ["FunctionCost"]
@@ -19,10 +21,12 @@ class FunctionCost(TerminalCost):
 
     Args:
         function: a batch of images [N, C, H, W] in [0, 1] -> energies [N] in nats, differentiable.
+        key: a text that stands for the function in checkpoints, where it is a lambda or a closure; to be changed
+            whenever the function is.
     """
 
-    def __init__(self, function: Callable[..., Tensor]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[..., Tensor], key: str | None = None) -> None:
+        self.function, self.key = function, key
         positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         parameters = inspect.signature(function).parameters.values()
         self._takes_theta = sum(p.kind in positional and p.default is p.empty for p in parameters) > 1
@@ -35,3 +39,7 @@ class FunctionCost(TerminalCost):
                 "sum over every dimension but the first"
             )
         return value
+
+    def identity_state(self) -> dict[str, Any]:
+        """What decides the energies."""
+        return keyed_state(self, "function")

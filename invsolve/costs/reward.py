@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError, ShapeError
 from invsolve.core.cost import TerminalCost
+from invsolve.core.identity import keyed_state
 from invsolve.core.operator import EMPTY, Params
 from invsolve.core.settings import Positive, check_settings
 from invsolve.costs.classifier import check_finite
@@ -27,6 +29,7 @@ class RewardCost(TerminalCost):
         reward: images [N, ...] in [0, 1] units -> rewards [N], differentiable; the higher the better.
         temperature: above 0; 1 / temperature is the tilt.
         positive: see above.
+        key: stands for the reward in checkpoints, see `FunctionCost`.
 
     Raises:
         InputError: a temperature not above 0; rewards that are not finite, or negative where they are factors.
@@ -36,6 +39,7 @@ class RewardCost(TerminalCost):
     reward: Callable[[Tensor], Tensor]
     temperature: Positive = 1.0
     positive: bool = False
+    key: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,3 +58,7 @@ class RewardCost(TerminalCost):
                 raise InputError("a reward taken as a factor (positive=True) must not be negative")
             value = torch.log(value)
         return -value / self.temperature
+
+    def identity_state(self) -> dict[str, Any]:
+        """What decides the energies."""
+        return keyed_state(self, "reward")

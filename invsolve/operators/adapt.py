@@ -23,13 +23,21 @@ import torch
 from torch import Tensor, nn
 
 from invsolve.core.checks import CapabilityError, InputError, ShapeError
+from invsolve.core.identity import keyed_state
 from invsolve.core.operator import EMPTY, LinearOperator, Operator, Params, Shape
 from invsolve.operators.shapes import digest, positive_shape
 
 __all__ = ["CallableOperator", "LinearCallableOperator", "as_operator", "measured_shape"]
 
 
-def as_operator(obj: Any, *, in_shape: Shape | None = None, linear: bool = False, theta: Params = EMPTY) -> Operator:
+def as_operator(
+    obj: Any,
+    *,
+    in_shape: Shape | None = None,
+    linear: bool = False,
+    theta: Params = EMPTY,
+    key: str | None = None,
+) -> Operator:
     """`obj` as an operator.
 
     Args:
@@ -40,6 +48,8 @@ def as_operator(obj: Any, *, in_shape: Shape | None = None, linear: bool = False
             pseudo-inverse and `solve_normal` by conjugate gradients.
         theta: example values of a function's unknown parameters, without the batch; their names become the operator's
             `parameters`, and every later call needs them.
+        key: a text that stands for a function in checkpoints, where it is a lambda or a closure; to be changed whenever
+            the function is.
 
     Raises:
         InputError: `in_shape` is missing, the function fails on zeros, or it is called linear and is not.
@@ -66,7 +76,7 @@ def as_operator(obj: Any, *, in_shape: Shape | None = None, linear: bool = False
         )
     if in_shape is None:
         raise InputError("as_operator needs in_shape=(channels, height, width) for a function")
-    return (LinearCallableOperator if linear else CallableOperator)(function, in_shape, theta)
+    return (LinearCallableOperator if linear else CallableOperator)(function, in_shape, theta, key)
 
 
 def measured_shape(
@@ -126,9 +136,11 @@ class CallableOperator(Operator):
 
     linear: ClassVar[bool] = False
 
-    def __init__(self, function: Callable[..., Any], in_shape: Shape, theta: Params = EMPTY) -> None:
+    def __init__(
+        self, function: Callable[..., Any], in_shape: Shape, theta: Params = EMPTY, key: str | None = None
+    ) -> None:
         self.in_shape = positive_shape(in_shape)
-        self.function, self.parameters = function, tuple(theta)
+        self.function, self.parameters, self.key = function, tuple(theta), key
         self._takes_theta = _takes_theta(function)
         tensors = [*function.parameters(), *function.buffers()] if isinstance(function, nn.Module) else []
         like = next((t for t in tensors if t.is_floating_point()), torch.empty(0))
@@ -149,6 +161,10 @@ class CallableOperator(Operator):
             return self.function(x, theta)
         self._no_parameters(theta)
         return self.function(x)
+
+    def identity_state(self) -> dict[str, Any]:
+        """What decides the measurements."""
+        return keyed_state(self, "function")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({_describe(self.function)}, {list(self.in_shape)} -> {list(self.out_shape)})"

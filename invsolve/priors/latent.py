@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from invsolve.core.checks import CapabilityError
+from invsolve.core.identity import keyed_state
 from invsolve.core.operator import Shape
 from invsolve.core.prior import Prediction, Prior, WrappedPrior
 
@@ -27,6 +28,7 @@ class LatentPrior(WrappedPrior):
         value_range: black and white in the decoded images.
         factor: side of the square of pixels that a latent stands for, where it is known.
         channels: of the latents, where `prior` serves any size and does not tell.
+        key: a text that stands for decoder and encoder in checkpoints, where they are lambdas or closures.
     """
 
     def __init__(
@@ -37,9 +39,10 @@ class LatentPrior(WrappedPrior):
         value_range: tuple[float, float] = (-1.0, 1.0),
         factor: int | None = None,
         channels: int | None = None,
+        key: str | None = None,
     ) -> None:
         super().__init__(prior)
-        self.decoder, self.encoder = decoder, encoder
+        self.decoder, self.encoder, self.key = decoder, encoder, key
         self.factor, self.channels = factor, channels if prior.shape is None else prior.shape[0]
         self.value_range, self.bounded = value_range, False
 
@@ -69,6 +72,10 @@ class LatentPrior(WrappedPrior):
         other = copy.copy(self)
         other.prior, other.shape = prior, shape
         return other
+
+    def identity_state(self) -> dict[str, Any]:
+        """What decides the images."""
+        return keyed_state(self, "decoder", "encoder")
 
     def __repr__(self) -> str:
         return f"LatentPrior({self.prior!r})"

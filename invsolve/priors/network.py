@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from invsolve.core.checks import CapabilityError, InputError, ShapeError
+from invsolve.core.identity import keyed_state
 from invsolve.core.operator import Shape
 from invsolve.core.prior import Prediction, Prior
 from invsolve.core.schedule import DDPMSchedule, Schedule
@@ -51,6 +52,8 @@ class NetworkPrior(Prior):
         conditioning: what c is: "index" of the DDPM table (the default on one), "time" t in [0, 1] (the default
             otherwise) or "sigma" = sigma_t / alpha_t (always so for "edm").
         speed: how the network is run: precision, layout, compilation, recomputation, chunks.
+        key: a text that stands for the network in checkpoints, where it cannot be identified by its weights and
+            attributes; to be changed whenever the network is.
 
     Raises:
         InputError: an unknown parametrisation, or an index without a table.
@@ -65,6 +68,7 @@ class NetworkPrior(Prior):
         shape: Shape | None = None,
         conditioning: Conditioning | None = None,
         speed: Speed | None = None,
+        key: str | None = None,
     ) -> None:
         if parametrization not in get_args(Parametrization):
             raise InputError(f"parametrization is one of {get_args(Parametrization)}, got {parametrization!r}")
@@ -78,6 +82,7 @@ class NetworkPrior(Prior):
             self.conditioning = "sigma"
         if self.conditioning == "index" and not tabled:
             raise InputError(f"a network conditioned on an index needs a DDPMSchedule, got {self.schedule!r}")
+        self.key = key
         self._given: dict[str, Any] = {}
         weight = next((p for p in module.parameters() if p.is_floating_point()), None)
         self._device = weight.device if weight is not None else torch.device("cpu")
@@ -169,6 +174,11 @@ class NetworkPrior(Prior):
             f"{type(self.module).__name__} returned {list(out.shape)} for an input of {list(x_t.shape)}: "
             "expected the same shape, or twice the channels where a variance was learned"
         )
+
+    def identity_state(self) -> dict[str, Any]:
+        """What decides the estimates: network, weights, parametrisation, condition; not where they are."""
+        left_out = ("_network", "_device", "_null_label")
+        return {name: value for name, value in keyed_state(self, "module").items() if name not in left_out}
 
     def __repr__(self) -> str:
         return f"NetworkPrior({type(self.module).__name__}, {self.parametrization}, {self.schedule!r})"
