@@ -12,7 +12,7 @@ import invsolve
 PACKAGE = Path(invsolve.__file__).parent
 
 PARTS = frozenset({"core", "operators", "costs", "priors", "solvers"})
-JOB = PARTS | {"io", "metrics", "diagnostics", "tasks", "restoration"}
+JOB = PARTS | {"io", "noise", "metrics", "diagnostics", "tasks", "restoration"}
 
 BELOW: Mapping[str, frozenset[str]] = {
     "core": frozenset(),
@@ -20,8 +20,9 @@ BELOW: Mapping[str, frozenset[str]] = {
     "diagnostics": PARTS,
     "testing": PARTS,
     "metrics": PARTS | {"diagnostics"},
-    "train": PARTS | {"io"},
-    "tasks": PARTS | {"io"},
+    "noise": frozenset({"core", "io"}),
+    "train": PARTS | {"io", "noise"},
+    "tasks": PARTS | {"io", "noise"},
     "restoration": JOB - {"restoration"},
     "bench": JOB,
     "tune": JOB | {"bench"},
