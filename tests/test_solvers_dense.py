@@ -85,10 +85,12 @@ def test_noisy_pigdm():
     golden.close(toy_run(problem, solver, draws), x.detach(), 1e-9)
 
 
-def test_pnphqs():
+@pytest.mark.parametrize("start", ["smooth", "guided"])
+def test_pnphqs(start):
     problem, matrix, y, sigma = dense_case()
-    solver = solvers.PnPHQS(n_steps=4, lam=0.3, sigma_start=0.5, sigma_end=0.1)
+    solver = solvers.PnPHQS(n_steps=4, lam=0.3, sigma_start=0.5, sigma_end=0.1, start=start)
     z, schedule = y @ torch.linalg.pinv(matrix).T, problem.prior.schedule
+    z = problem.smooth_estimate.flatten(1) if start == "smooth" else z
     for k in range(4):
         level = 0.5 * (0.1 / 0.5) ** (k / 3)
         rho = 0.3 * sigma**2 / level**2

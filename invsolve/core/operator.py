@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from math import prod
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import CapabilityError, check_shape
-from invsolve.core.linalg import conjugate_gradient, per_sample, real_dtype
+from invsolve.core.linalg import conjugate_gradient, laplacian, per_sample, real_dtype, row_norm
 
 __all__ = ["EMPTY", "Constants", "LinearOperator", "Operator", "Params", "SVDOperator", "Shape"]
 
@@ -168,6 +168,36 @@ class LinearOperator(Operator):
         weight = per_sample(lam, b)
         return conjugate_gradient(lambda v: self.normal(v, theta) + weight * v, b).x
 
+    def solve_smooth(self, b: Tensor, lam: float | Tensor) -> Tensor:
+        """(A^T A + lam L)^-1 b with L the negative Laplacian of the last two dimensions, mirrored at the borders.
+
+        Conjugate gradients, preconditioned by `smooth_preconditioner`, to a relative residual of 1e-5 in float32 and
+        1e-8 in float64, or 300 iterations. Operators that the cosine transform diagonalises override this.
+
+        Args:
+            b: [N, *in_shape], an image of at least three dimensions.
+            lam: above 0; a number or one for each row [N].
+        """
+        check_shape(b, self.in_shape, f"{type(self).__name__}.solve_smooth")
+        weight, precondition = per_sample(lam, b), self.smooth_preconditioner(b, lam)
+        x = None if precondition is None else precondition(b)
+        tol = 1e-8 if b.dtype == torch.float64 else 1e-5
+        matvec = lambda v: self.normal(v) + weight * laplacian(v)  # noqa: E731
+        return conjugate_gradient(matvec, b, x=x, precondition=precondition, tol=tol, max_iter=300).x
+
+    def smooth_preconditioner(self, like: Tensor, lam: float | Tensor) -> Callable[[Tensor], Tensor] | None:
+        """An approximation of (A^T A + lam L)^-1 for batches like `like`; none by default."""
+        return None
+
+    def noise_gain(self, like: Tensor) -> Tensor:
+        """By how much A^+ amplifies white noise: the root mean square of A^+ n for n ~ N(0, I), [1] or [N].
+
+        Measured with one fixed draw of n for each of the measurements `like` [N, *out_shape]; operators that know their
+        spectrum compute it.
+        """
+        real = torch.empty(like.shape, dtype=real_dtype(like)).normal_(generator=torch.Generator().manual_seed(0))
+        return row_norm(self.pinv(real.to(like))) / prod(self.in_shape) ** 0.5
+
     def ridge(self, residual: Tensor, lam: float | Tensor) -> Tensor:
         """A^T (A A^T + lam I)^-1 r = (A^T A + lam I)^-1 A^T r, [N, *out_shape] -> [N, *in_shape]; lam as above."""
         return self.solve_normal(self.adjoint(residual), lam)
@@ -252,6 +282,11 @@ class SVDOperator(LinearOperator):
         s = self.spectrum(y)
         keep = s > self.cutoff * s.amax(-1, keepdim=True)
         return self.V(torch.where(keep, self.Ut(y) / torch.where(keep, s, 1.0), 0.0))
+
+    def noise_gain(self, like: Tensor) -> Tensor:
+        s = self.spectrum(like).view(-1, self.size)
+        keep = s > self.cutoff * s.amax(-1, keepdim=True)
+        return torch.where(keep, torch.where(keep, s, 1.0) ** -2, 0.0).mean(-1).sqrt()
 
     @property
     def size(self) -> int:

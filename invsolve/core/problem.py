@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from invsolve.core.cost import Likelihood, TerminalCost, broadcast_sigma, linear
 from invsolve.core.linalg import real_dtype
 from invsolve.core.operator import EMPTY, LinearOperator, Params, Shape, SVDOperator
 from invsolve.core.prior import Prior
+from invsolve.core.start import ASSUMED_SIGMA, guided_estimate, smooth_estimate
 from invsolve.core.unknowns import Unknowns
 
 __all__ = ["LinearData", "Problem", "SpectralData"]
@@ -252,17 +254,36 @@ class Problem:
 
     @cached_property
     def initial_estimate(self) -> Tensor:
-        """A first guess of the clean state from the measurement: A^+ y, or y itself where shapes agree, [B, ...].
+        """Where guided solvers start, a first guess of the clean state, [B, ...].
+
+        For linear operators A^+ y, as published, where the pseudo-inverse is well conditioned, else `smooth_estimate`:
+        see `invsolve.core.start`. For others y itself where shapes agree.
 
         Raises:
             CapabilityError: the cost has no measurement from which an image follows.
         """
-        if linear_gaussian(self.cost) is not None and not self.prior.latent and self.unknowns is None:
-            return self.linear_data.operator.pinv(self.linear_data.y)
+        return self._estimate(guided_estimate)
+
+    @cached_property
+    def smooth_estimate(self) -> Tensor:
+        """A first guess that knows the noise, [B, ...]: argmin |y - A x|^2 + (sigma / 0.1)^2 <x, L x> for linear A.
+
+        L is the negative Laplacian with mirrored borders, sigma and 0.1 in [0, 1] units (0.02 where the noise is not
+        Gaussian). For other operators y itself where shapes agree.
+
+        Raises:
+            CapabilityError: the cost has no measurement from which an image follows.
+        """
+        return self._estimate(smooth_estimate)
+
+    def _estimate(self, estimate: Callable[[LinearOperator, Tensor, float | Tensor, float], Tensor]) -> Tensor:
+        if self.plain_data is not None:
+            operator, y, sigma = self.plain_data
+            return estimate(operator, y, sigma, self.width)
         if isinstance(self.cost, Likelihood):
-            operator, y = self.cost.operator, self.cost.measurement
+            operator, y, sigma = self.cost.operator, self.cost.measurement, self.cost.gaussian_sigma
             if isinstance(operator, LinearOperator) and self.unknowns is None:
-                return self.from_image(operator.pinv(y))
+                return self.from_image(estimate(operator, y, ASSUMED_SIGMA if sigma is None else sigma, 1.0))
             if operator.in_shape == operator.out_shape and not y.is_complex():
                 return self.from_image(y)
         raise CapabilityError("no image follows from this measurement: start from noise (start='random')")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import ClassVar, Self
 
 import torch
@@ -15,7 +16,7 @@ from invsolve.operators.convolution import correlate, correlate_adjoint, grid_fo
 from invsolve.operators.kernels import centred, checked_kernel
 from invsolve.operators.padding import check_padding, extend, extend_adjoint
 from invsolve.operators.shapes import digest, image_shape
-from invsolve.operators.transforms import dct2, fft_dtype, idct2
+from invsolve.operators.transforms import cosine_laplacian, dct2, fft_dtype, fourier_laplacian, idct2
 
 __all__ = ["CircularBlur", "SpatialBlur", "SymmetricBlur", "is_symmetric"]
 
@@ -196,6 +197,13 @@ class CircularBlur(_SpectralBlur):
         half = response[..., : x.shape[-1] // 2 + 1]
         return torch.fft.irfft2(torch.fft.rfft2(x.to(fft_dtype(x))) * half, x.shape[-2:]).to(x.dtype)
 
+    def smooth_preconditioner(self, like: Tensor, lam: float | Tensor) -> Callable[[Tensor], Tensor]:
+        """The same on a torus, where all is diagonal: only the image's border differs."""
+        z = _precise(like)
+        laplacian = fourier_laplacian(self.in_shape[1], self.in_shape[2], z)
+        inverse = 1 / (self._s(like) ** 2 + per_sample(lam, like) * laplacian)
+        return lambda r: self._filter(r, inverse)
+
 
 class SymmetricBlur(_SpectralBlur):
     """Blur of an image mirrored at its border (edge included) by a symmetric kernel, diagonal in the cosine basis.
@@ -227,6 +235,12 @@ class SymmetricBlur(_SpectralBlur):
 
     def _inverse(self, c: Tensor) -> Tensor:
         return idct2(c)
+
+    def solve_smooth(self, b: Tensor, lam: float | Tensor) -> Tensor:
+        self._check(b, EMPTY, "solve_smooth")
+        z = _precise(b)
+        laplacian = cosine_laplacian(self.in_shape[1], self.in_shape[2], z)
+        return self._filter(b, 1 / (self._s(b) ** 2 + per_sample(lam, b) * laplacian))
 
     def _filter(self, x: Tensor, response: Tensor) -> Tensor:
         return idct2(dct2(x.to(fft_dtype(x))) * response).to(x.dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from math import prod
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from invsolve.core.linalg import per_sample, real_dtype
 from invsolve.core.operator import EMPTY, Constants, Params, Shape, SVDOperator, select_rows
 from invsolve.core.rng import NoiseSource
 from invsolve.operators.shapes import digest, image_shape, positive_shape
+from invsolve.operators.transforms import cosine_laplacian, dct2, fft_dtype, idct2
 
 __all__ = ["Denoising", "Inpainting"]
 
@@ -61,6 +62,12 @@ class Denoising(_Diagonal):
         return y
 
     pinv = adjoint
+
+    def solve_smooth(self, b: Tensor, lam: float | Tensor) -> Tensor:
+        check_shape(b, self.in_shape, "Denoising.solve_smooth")
+        z = b.to(fft_dtype(b))
+        eigenvalues = cosine_laplacian(b.shape[-2], b.shape[-1], z)
+        return idct2(dct2(z) / (1 + per_sample(lam, z) * eigenvalues)).to(b.dtype)
 
     def ridge(self, residual: Tensor, lam: float | Tensor) -> Tensor:
         return residual * (1.0 / (1.0 + per_sample(lam, residual)))
@@ -155,6 +162,11 @@ class Inpainting(_Diagonal):
 
     def ridge(self, residual: Tensor, lam: float | Tensor) -> Tensor:
         return self._mask(residual) * residual * (1.0 / (1.0 + per_sample(lam, residual)))
+
+    def smooth_preconditioner(self, like: Tensor, lam: float | Tensor) -> Callable[[Tensor], Tensor]:
+        """1 / diag(A^T A + lam L): the hole's own system does not depend on lam then."""
+        weight = per_sample(lam, like)
+        return lambda r: r / (self._mask(r) + 4 * weight)
 
     def Ut(self, y: Tensor) -> Tensor:
         return (self._mask(y) * y).flatten(1)

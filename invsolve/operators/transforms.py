@@ -13,7 +13,7 @@ from math import pi
 import torch
 from torch import Tensor
 
-__all__ = ["dct2", "fft_dtype", "idct2", "quick_length"]
+__all__ = ["cosine_laplacian", "dct2", "fft_dtype", "fourier_laplacian", "idct2", "quick_length"]
 
 
 def fft_dtype(x: Tensor) -> torch.dtype:
@@ -71,3 +71,19 @@ def idct2(c: Tensor) -> Tensor:
     """The inverse (and transpose) of `dct2`."""
     z = _idct(_idct(c.to(fft_dtype(c))).mT).mT
     return z.to(c.dtype)
+
+
+def cosine_laplacian(h: int, w: int, like: Tensor) -> Tensor:
+    """Eigenvalues [h, w] of the negative Laplacian with mirrored borders, which `dct2` diagonalises."""
+    down, across = (
+        4 * torch.sin(pi / 2 / n * torch.arange(n, dtype=like.dtype, device=like.device)).square() for n in (h, w)
+    )
+    return down[:, None] + across
+
+
+def fourier_laplacian(h: int, w: int, like: Tensor) -> Tensor:
+    """Eigenvalues [h, w] of the negative Laplacian on a torus, in the order of `torch.fft.fft2`."""
+    down, across = (
+        4 * torch.sin(pi / n * torch.arange(n, dtype=like.dtype, device=like.device)).square() for n in (h, w)
+    )
+    return down[:, None] + across

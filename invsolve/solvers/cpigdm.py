@@ -82,7 +82,8 @@ class CPiGDM(Solver):
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         empty, first = problem.empty(n), self.path()[0]
-        data = problem.initial_estimate.to(empty).expand_as(empty)
+        operator, y, _ = problem.linear_data
+        data = operator.pinv(y).to(empty).expand_as(empty)
         x = first.mu * data + first.sd * rng.normal(empty)
         memory = {"data": data}
         if self.form == "noisy":

@@ -57,14 +57,16 @@ class NDTM(ScaledPath):
             function of the time t that returns either.
         aggregate: another way for the control to enter, c = aggregate(x_t, gamma u); the sum by default.
         eta: DDIM's noise.
-        t_start: time of the first step.
+        t_start: time of the first step; where None 1 for random starts, and for guided ones 0.4, as published: at
+            time 1 nothing of what a guided start knows is left.
         weight: w_T, of the terminal cost, in the prior's units.
         weights: of the transient costs. With a = alpha^2:
             "zero"  w_s = w_c = 0;
             "ddim"  w_s = (c2 - alpha_s sigma_t / alpha_t)^2, w_c = gamma^2 a_t / a_s (as in the official code);
             "ddpm"  w_s = beta^2 / ((1 - beta) sigma_t^2), w_c = gamma^2 / (1 - beta), beta = 1 - a_t / a_s;
             "exact" w_s as "ddim", w_c = a_s / a_t: the bound of the transition's divergence, gamma counted once.
-        start: x_T, "guided" (alpha_T A^+ y + sigma_T z) or "random" (noise).
+        start: x_T, "guided" (alpha_T x + sigma_T z, x the problem's `initial_estimate`: A^+ y where it is well
+            conditioned) or "random" (noise).
         control_start: u of a step's first update: "zero" or "causal" (the last step's; one more forward if w_s > 0).
         control: where the control acts, by name or as an object of `invsolve.solvers.steps.control`:
             "network"   the network's input, as above;
@@ -99,7 +101,7 @@ class NDTM(ScaledPath):
     n_inner: CountFromZero = 5
     gamma: Annotated[float | Tensor | Callable[[float], float | Tensor], Range()] = 1.0
     eta: Share = 0.7
-    t_start: FirstTime = 1.0
+    t_start: FirstTime | None = None
     weight: AtLeastZero = 1.0
     weights: Weights = "zero"
     start: Start = "guided"

@@ -6,10 +6,14 @@ Zhang et al. 2021 (DPIR), arXiv 2008.13751.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from invsolve.core.checks import InputError
+from invsolve.core.linalg import per_sample
+from invsolve.core.prior import Prior
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.settings import Count, Positive
@@ -20,22 +24,28 @@ __all__ = ["PnPHQS"]
 
 @dataclass(frozen=True)
 class PnPHQS(Solver):
-    """Alternate a closed-form data step and one denoising while the noise level falls, z from A^+ y:
+    """Alternate a closed-form data step and one denoising while the noise level falls, z from a first estimate:
 
         rho_k = lam sigma_y^2 / sigma_k^2
         x     = argmin |y - A x|^2 + rho_k |x - z|^2 = z + (A^T A + rho_k I)^-1 A^T (y - A z)
         z     = D(x, sigma_k)                          sigma_k log-spaced from sigma_start to sigma_end
 
     It draws no noise: one forward a step, no gradient through the network, and every sample is the same. Iterative data
-    steps look for the difference from z, so that what they leave open stays as the prior made it.
+    steps look for the difference from z, so that what they leave open stays as the prior made it. Noise levels that
+    differ from item to item give each its own sigma_k.
 
     Args:
         n_steps: denoisings.
         lam: weight of the prior (lambda).
-        sigma_start: first denoising level, in the prior's units (twice those of [0, 1] for a [-1, 1] prior).
+        sigma_start: first denoising level, in the prior's units (twice those of [0, 1] for a [-1, 1] prior); at least
+            the last one, so that a small one denoises at the noise level alone.
         sigma_end: last one; the measurement's own noise level where None.
         turns: turn and mirror the image before each denoising, by another of the eight ways every time, and back
             after it: evens out what a network prefers in one direction. Images [C, H, W] only.
+        start: the first z, "smooth" (argmin |y - A x|^2 + (sigma / 0.1)^2 |grad x|^2 in [0, 1] units: what was not
+            measured is filled from its surroundings) or "guided" (A^+ y where the pseudo-inverse is well conditioned).
+        average: the result is the mean of the last so many denoisings instead of the last one; with `turns`, over the
+            ways the image was turned.
     """
 
     n_steps: Count = 16
@@ -43,6 +53,8 @@ class PnPHQS(Solver):
     sigma_start: Positive = 0.3
     sigma_end: Positive | None = None
     turns: bool = False
+    start: Literal["smooth", "guided"] = "smooth"
+    average: Count = 1
 
     name = "pnp-hqs"
     cite = "Zhang, Li, Zuo, Zhang, Van Gool, Timofte 2021, arXiv 2008.13751"
@@ -51,33 +63,56 @@ class PnPHQS(Solver):
     mode_seeking = True
     deterministic = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.average > self.n_steps:
+            raise InputError(f"average is from 1 to n_steps = {self.n_steps}, got {self.average}")
+
     def steps(self, problem: Problem) -> int:
         return self.n_steps
 
-    def levels(self, problem: Problem) -> list[float]:
-        """sigma_k, k = 0 to n_steps - 1; the batch shares them, so several noise levels share their mean."""
-        sigma = problem.linear_data.sigma
-        own = float(sigma.mean()) if isinstance(sigma, Tensor) else sigma
-        last = min(self.sigma_end or own, self.sigma_start)
-        ratio = last / self.sigma_start
-        return [self.sigma_start * ratio ** (k / max(self.n_steps - 1, 1)) for k in range(self.n_steps)]
+    def levels(self, problem: Problem, n: int) -> Tensor:
+        """sigma_k of each row, [n, n_steps] in float64: what a row gets does not depend on the others."""
+        sigma = torch.as_tensor(problem.linear_data.sigma, dtype=torch.float64).flatten().cpu().expand(n)
+        return torch.tensor([self._falling(own) for own in sigma.tolist()], dtype=torch.float64)
+
+    def _falling(self, sigma: float) -> list[float]:
+        last = self.sigma_end or sigma
+        first = max(self.sigma_start, last)
+        return [first * (last / first) ** (k / max(self.n_steps - 1, 1)) for k in range(self.n_steps)]
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
-        z = problem.initial_estimate.to(problem.empty(n)).expand(n, *problem.state_shape).clone()
-        levels = torch.tensor([self.levels(problem)], dtype=torch.float64).expand(n, -1)
-        return State(z, memory={"levels": levels.cpu()})
+        first = problem.smooth_estimate if self.start == "smooth" else problem.initial_estimate
+        z = first.to(problem.empty(n)).expand(n, *problem.state_shape).clone()
+        return State(z, memory={"levels": self.levels(problem, n)})
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         operator, y, sigma_y = problem.linear_data
-        level = float(state.memory["levels"][0, state.k])
-        rho = self.lam * sigma_y**2 / level**2
-        flat = rho.flatten() if isinstance(rho, Tensor) else rho
-        x = state.x + operator.ridge(y - operator(state.x), flat)
-        z = problem.prior.clamp(self._denoise(problem, x, level, state.k))
-        return State(z, state.k + 1, memory=state.memory), Info(z)
+        levels = state.memory["levels"][:, state.k].tolist()
+        shared = levels[0] if len(set(levels)) == 1 else torch.tensor(levels, dtype=torch.float64)
+        rho = self.lam * sigma_y**2 / per_sample(shared, state.x) ** 2
+        x = state.x + operator.ridge(y - operator(state.x), rho.flatten() if isinstance(rho, Tensor) else rho)
+        z = problem.prior.clamp(self._denoise(problem.prior, x, levels, state.k))
+        memory = state.memory
+        left = self.n_steps - state.k  # denoisings from here on, this one included
+        if self.average > 1 and left <= self.average:
+            total = z if left == self.average else memory["sum"] + z
+            memory = {**memory, "sum": total}
+            z = total / self.average if left == 1 else z
+        return State(z, state.k + 1, memory=memory), Info(z)
 
-    def _denoise(self, problem: Problem, x: Tensor, level: float, k: int) -> Tensor:
-        prior = problem.prior
+    def _denoise(self, prior: Prior, x: Tensor, levels: list[float], k: int) -> Tensor:
+        """D(x, level) for each row; rows of one level are one call."""
+        different = sorted(set(levels))
+        if len(different) == 1:
+            return self._turned(prior, x, levels[0], k)
+        z = torch.empty_like(x)
+        for level in different:
+            rows = torch.tensor([i for i, own in enumerate(levels) if own == level], device=x.device)
+            z[rows] = self._turned(prior.select(rows), x[rows], level, k)
+        return z
+
+    def _turned(self, prior: Prior, x: Tensor, level: float, k: int) -> Tensor:
         t = prior.schedule.time_of(level)
         alpha, _ = prior.schedule(t)
         quarter, mirror = (k % 4, k % 8 >= 4) if self.turns else (0, False)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from invsolve.core.checks import check_shape
-from invsolve.core.linalg import per_sample, row_dot, row_norm
+from invsolve.core.linalg import conjugate_gradient, per_sample
 from invsolve.core.operator import EMPTY, LinearOperator, Params, Shape
-from invsolve.operators import Blur
+from invsolve.operators.blur_kinds import CircularBlur
 from invsolve.operators.transforms import quick_length
 
 __all__ = ["ObservedBlur"]
 
 TOLERANCE, MAX_ITER = 1e-3, 60
-START = 1e-2
 
 
 class ObservedBlur(LinearOperator):
@@ -45,7 +43,7 @@ class ObservedBlur(LinearOperator):
         self.out_shape = (channels, height, width)
         self.window = (slice(rows, rows + height), slice(columns, columns + width))
         # Operators correlate, y[i] = sum_j k[j] x[i + j]; a point spreads as the kernel's mirror image under them.
-        self._whole = Blur(self.in_shape, kernel.flip(-2, -1), padding="circular")
+        self._whole = CircularBlur(self.in_shape, kernel.flip(-2, -1))
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         return self._whole(x)[..., *self.window]
@@ -59,32 +57,20 @@ class ObservedBlur(LinearOperator):
     def solve_normal(self, b: Tensor, lam: float | Tensor, theta: Params = EMPTY) -> Tensor:
         check_shape(b, self.in_shape, "ObservedBlur.solve_normal")
         weight = per_sample(lam, b)
-        return _preconditioned(lambda v: self.normal(v) + weight * v, lambda v: self._whole.solve_normal(v, lam), b)
 
-    def pinv(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
-        """A smoothed estimate, (A^T A + 0.01)^-1 A^T y: a blur has no pseudo-inverse that noise would leave of use."""
-        return self.solve_normal(self.adjoint(y), START)
+        def precondition(r: Tensor) -> Tensor:
+            return self._whole.solve_normal(r, lam)
+
+        return conjugate_gradient(
+            lambda v: self.normal(v) + weight * v, b, x=precondition(b), precondition=precondition, tol=TOLERANCE,
+            max_iter=MAX_ITER, check_every=1,
+        ).x  # fmt: skip
+
+    def smooth_preconditioner(self, like: Tensor, lam: float | Tensor) -> Callable[[Tensor], Tensor]:
+        return self._whole.smooth_preconditioner(like, lam)
+
+    def noise_gain(self, like: Tensor) -> Tensor:
+        return self._whole.noise_gain(like)
 
     def __repr__(self) -> str:
         return f"ObservedBlur({self._whole!r} -> {list(self.out_shape)})"
-
-
-def _preconditioned(matvec: Callable[[Tensor], Tensor], precondition: Callable[[Tensor], Tensor], b: Tensor) -> Tensor:
-    """Conjugate gradients on A x = b, row by row, from the preconditioner's own answer.
-
-    The preconditioned residual is an estimate of the error of x: a row ends where it is small beside x.
-    """
-    x = precondition(b)
-    r = b - matvec(x)
-    z = precondition(r)
-    p, rz = z, row_dot(r, z)
-    for _ in range(MAX_ITER):
-        if bool((row_norm(z) <= TOLERANCE * row_norm(x)).all()):
-            break
-        ap = matvec(p)
-        step = per_sample(rz / row_dot(p, ap).clamp_min(torch.finfo(b.dtype).tiny), b)
-        x, r = x + step * p, r - step * ap
-        z = precondition(r)
-        rz, old = row_dot(r, z), rz
-        p = z + per_sample(rz / old.clamp_min(torch.finfo(b.dtype).tiny), b) * p
-    return x

@@ -18,6 +18,9 @@ from invsolve.solvers.steps.updates import start_state
 
 __all__ = ["PathSolver", "ScaledPath", "Scaling"]
 
+GUIDED_TIME = 0.4
+"""Where guided descents begin that are not told: published for NDTM on FFHQ super-resolution."""
+
 
 class PathSolver(Solver):
     """A solver whose k-th step goes along the k-th step of `path(problem)`.
@@ -26,7 +29,7 @@ class PathSolver(Solver):
 
     Attributes:
         n_steps: number of steps.
-        t_start: time of the first.
+        t_start: time of the first; where None 1 for random starts and GUIDED_TIME for guided ones.
         times: a falling grid of one's own instead of n_steps and t_start.
         start: where the path begins, see `start_state`.
         eta: share of fresh noise in a step, from 0 to 1; for those that have such a setting.
@@ -35,7 +38,7 @@ class PathSolver(Solver):
     """
 
     n_steps: int
-    t_start: float
+    t_start: float | None
     times: tuple[float, ...] | None
     start: Any
     eta: float = 0.0
@@ -49,10 +52,12 @@ class PathSolver(Solver):
 
     def path(self, problem: Problem) -> tuple[Step, ...]:
         """The steps of the descent on the problem's schedule."""
-        schedule = problem.prior.schedule
+        schedule, t_start = problem.prior.schedule, self.t_start
+        if t_start is None:
+            t_start = GUIDED_TIME if self.start == "guided" else 1.0
         if self.signal:
-            return signal_path(schedule, self.n_steps, self.t_start, self.times)
-        return path(schedule, self.n_steps, self.t_start, self.times, self.noisy_end)
+            return signal_path(schedule, self.n_steps, t_start, self.times)
+        return path(schedule, self.n_steps, t_start, self.times, self.noisy_end)
 
     def steps(self, problem: Problem) -> int:
         return len(self.path(problem))
