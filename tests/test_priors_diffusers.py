@@ -14,7 +14,7 @@ from torch import Tensor
 
 import invsolve as iv
 from invsolve import priors, solvers
-from invsolve.priors.loading.diffusers import reading
+from invsolve.priors.loading.schedulers import reading
 from invsolve.priors.padded import fitted
 
 diffusers = pytest.importorskip("diffusers")
@@ -267,6 +267,164 @@ def test_folders_that_cannot_be_read_are_refused(tmp_path):
     (folder / "unet" / "config.json").write_text('{"_class_name": "os.system"}')
     with pytest.raises(iv.InputError, match="supported are"):
         priors.load(folder, schedule="linear")
+
+
+def read(kind: str, **fields: Any) -> Any:
+    return reading({"_class_name": kind, **fields})
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("kind", ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"])
+def test_edm_networks_are_read_by_their_prediction_and_data_deviation(tmp_path, kind, prediction):
+    """D = c_skip x + c_out F, whose c_out has the other sign for v, and whose scales follow sigma_data."""
+    network, scheduler = unet(), getattr(diffusers, kind)(prediction_type=prediction, sigma_data=0.7)
+    prior = priors.load(pipeline(tmp_path, network, scheduler))
+    x, sigma = noise(1, 3, 8, 8), torch.tensor(1.3)
+    with torch.no_grad():
+        out = network(scheduler.precondition_inputs(x, sigma), scheduler.precondition_noise(sigma).reshape(1)).sample
+        clean = scheduler.precondition_outputs(x, out, sigma)
+    torch.testing.assert_close(prior.denoise(x, prior.schedule.time_of(1.3)), clean, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:__array__")
+def test_euler_at_noise_levels_is_read_as_the_library_reads_it(tmp_path):
+    network = unet()
+    scheduler = diffusers.EulerDiscreteScheduler(
+        timestep_type="continuous", prediction_type="v_prediction", sigma_min=0.002, sigma_max=700.0,
+        use_karras_sigmas=True,
+    )  # fmt: skip
+    prior = priors.load(pipeline(tmp_path, network, scheduler))
+    scheduler.set_timesteps(7)
+    x, time, sigma = 20 * noise(1, 3, 8, 8), scheduler.timesteps[3], float(scheduler.sigmas[3])
+    with torch.no_grad():
+        out = network(scheduler.scale_model_input(x, time), time).sample
+        clean = scheduler.step(out, time, x).pred_original_sample
+    torch.testing.assert_close(prior.denoise(x, prior.schedule.time_of(sigma)), clean, rtol=1e-3, atol=1e-4)
+    assert (prior.schedule.sigma_max, prior.schedule.sigma_min) == (700.0, 0.002)
+
+
+@pytest.mark.filterwarnings("ignore:__array__")
+@pytest.mark.parametrize("prediction", ["flow_prediction", "epsilon", "sample"])
+def test_predictions_on_the_straight_path_are_the_library_s(tmp_path, prediction):
+    network = unet()
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        use_flow_sigmas=True, prediction_type=prediction, flow_shift=3.0, final_sigmas_type="zero"
+    )
+    prior = priors.load(pipeline(tmp_path, network, scheduler))
+    scheduler.set_timesteps(5)
+    sigma, x = float(scheduler.sigmas[0]), noise(1, 3, 8, 8)
+    with torch.no_grad():
+        out = network(x, torch.tensor([1000 * sigma])).sample
+        scheduler._step_index = 0
+        clean = scheduler.convert_model_output(out, sample=x)
+    torch.testing.assert_close(prior.denoise(x, sigma), clean, rtol=1e-3, atol=1e-3)
+
+
+def test_fields_that_a_configuration_leaves_out_have_the_defaults_of_its_class():
+    bars = torch.tensor(read("LCMScheduler").schedule.alpha_bars[1:])
+    assert (bars - diffusers.LCMScheduler().alphas_cumprod).abs().max() < 2e-6
+    assert read("LCMScheduler").few_steps
+    bars = torch.tensor(read("UnCLIPScheduler").schedule.alpha_bars[1:])
+    assert (bars - diffusers.UnCLIPScheduler().alphas_cumprod).abs().max() < 2e-6
+    linear = read("FlowMatchEulerDiscreteScheduler", use_dynamic_shifting=True, max_shift=3.0, time_shift_type="linear")
+    assert repr(linear.schedule) == "FlowSchedule(shift=3)"
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("EDMDPMSolverMultistepScheduler", {"prediction_type": "sample"}),
+        ("FlowMatchEulerDiscreteScheduler", {"invert_sigmas": True}),
+        ("UniPCMultistepScheduler", {"use_flow_sigmas": True, "prediction_type": "v_prediction"}),
+        ("UniPCMultistepScheduler", {"prediction_type": "flow_prediction"}),
+        ("CogVideoXDDIMScheduler", {}),
+        ("SCMScheduler", {}),
+        ("CMStochasticIterativeScheduler", {}),
+        ("DDPMScheduler", {"beta_schedule": "laplace"}),
+        ("MadeUpScheduler", {"beta_schedule": "linear"}),
+    ],
+)
+def test_what_is_not_known_to_be_read_rightly_is_refused(kind, fields):
+    with pytest.raises(iv.InputError, match=rf"the scheduler {kind} \(.*is not known: give schedule="):
+        read(kind, **fields)
+
+
+def test_a_variance_that_is_no_place_between_bounds_is_left_out(tmp_path):
+    network = unet(out_channels=6)
+    ranged = priors.load(pipeline(tmp_path / "a", network, diffusers.DDPMScheduler(variance_type="learned_range")))
+    free = priors.load(pipeline(tmp_path / "b", network, diffusers.DDPMScheduler(variance_type="learned")))
+    x = noise(1, 3, 8, 8)
+    assert ranged.predict(x, 0.3).variance is not None
+    assert free.predict(x, 0.3).variance is None
+    assert torch.equal(free.denoise(x, 0.3), ranged.denoise(x, 0.3))
+
+
+def test_networks_that_are_given_more_than_the_noisy_image_are_refused(tmp_path):
+    with pytest.raises(iv.InputError, match="takes 9 channels and predicts 4"):
+        priors.load(pipeline(tmp_path, unet(in_channels=9, out_channels=4), diffusers.DDPMScheduler()))
+
+
+def test_a_network_that_centres_its_input_has_images_from_0_to_1(tmp_path):
+    network = unet(center_input_sample=True)
+    assert priors.load(pipeline(tmp_path, network, diffusers.DDPMScheduler())).value_range == (0.0, 1.0)
+
+
+def test_folders_with_nothing_but_half_precision_are_read(tmp_path):
+    """Variants: as `save_pretrained(variant="fp16")` writes them; single files, parts, and old pickles."""
+    network, x = unet(), noise(1, 3, 8, 8)
+    folder = pipeline(tmp_path / "whole", network, diffusers.DDPMScheduler())
+    expected = priors.load(folder).denoise(x, 0.3)
+    for name, settings in {
+        "one": {"variant": "fp16"},
+        "parts": {"variant": "fp16", "max_shard_size": "8KB"},
+        "old": {"safe_serialization": False},
+    }.items():
+        shutil.copytree(folder, tmp_path / name)
+        shutil.rmtree(tmp_path / name / "unet")
+        saved = unet()
+        saved.load_state_dict(network.state_dict())
+        saved = saved.half() if "variant" in settings else saved
+        saved.save_pretrained(tmp_path / name / "unet", **settings)
+        torch.testing.assert_close(priors.load(tmp_path / name).denoise(x, 0.3), expected, rtol=1e-2, atol=1e-2)
+    network.half().save_pretrained(folder / "unet", variant="fp16")
+    assert torch.equal(priors.load(folder).denoise(x, 0.3), expected)
+
+
+def test_latents_are_scaled_by_the_statistics_of_their_channels(tmp_path):
+    """As in pipelines of Stable Diffusion XL: raw = z std / scale + mean."""
+    folder = pipeline(tmp_path, unet(in_channels=4, out_channels=4), diffusers.DDPMScheduler())
+    with_vae(folder)
+    plain = priors.load(folder)
+    config = json.loads((folder / "vae" / "config.json").read_text())
+    mean, std = [0.1, -0.2, 0.3, 0.0], [1.0, 2.0, 0.5, 3.0]
+    config |= {"latents_mean": mean, "latents_std": std, "scaling_factor": 0.5}
+    (folder / "vae" / "config.json").write_text(json.dumps(config))
+    prior, z = priors.load(folder), noise(1, 4, 8, 8)
+    raw = z * torch.tensor(std)[:, None, None] / 0.5 + torch.tensor(mean)[:, None, None]
+    torch.testing.assert_close(prior.decode(z), plain.decode(raw * plain.decoder.__self__.scale))
+    image = noise(1, 3, 16, 16).clamp(-1, 1)
+    raw = plain.encode(image) / plain.decoder.__self__.scale
+    expected = 0.5 * (raw - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    torch.testing.assert_close(prior.encode(image), expected)
+
+
+def test_a_repository_with_nothing_but_half_precision_is_fetched_in_it(monkeypatch, tmp_path):
+    import huggingface_hub
+
+    asked: list[list[str]] = []
+
+    def snapshot(repository: str, *, ignore_patterns: list[str], **settings: Any) -> str:
+        asked.append(ignore_patterns)
+        network = unet().half()
+        pipeline(tmp_path, network, diffusers.DDPMScheduler())
+        (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+        if "*.fp16*" not in ignore_patterns:
+            network.save_pretrained(tmp_path / "unet", variant="fp16")
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    assert priors.load("hf:org/half").shape == (3, 8, 8)
+    assert len(asked) == 2
 
 
 def test_of_a_repository_what_a_prior_needs_is_fetched_alone(monkeypatch, tmp_path):

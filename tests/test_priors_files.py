@@ -100,6 +100,64 @@ def test_what_training_scripts_wrap_around_weights_is_taken_off(tmp_path, state,
     assert torch.equal(load(tmp_path / "w.pt").denoise(x, 0.5), load(tmp_path / "plain.pt").denoise(x, 0.5))
 
 
+def wrapped(prefix: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"{prefix}{k}": v for k, v in state.items()}
+
+
+def zeros(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {k: torch.zeros_like(v) for k, v in state.items()}
+
+
+WRAPPERS = {
+    "average of torch": lambda s: {"n_averaged": torch.tensor(7), **wrapped("module.", s)},
+    "compiled, then parallel": lambda s: wrapped("module._orig_mod.", s),
+    "parallel, then compiled": lambda s: wrapped("_orig_mod.module.", s),
+    "wrapper in a wrapper": lambda s: wrapped("model.module.", s),
+    "an unknown attribute": lambda s: wrapped("my_diffusion.inner.", s),
+    "beside other modules": lambda s: {**wrapped("generator.", s), "ema_loss.weight": torch.ones(3)},
+    "net": lambda s: {"net": s, "optimizer": {"state": {0: {"exp_avg": torch.zeros(3)}}}},
+    "an unknown key": lambda s: {"my_unet": s, "optimizer_g": {"state": {0: {"m": torch.zeros(3)}}}, "epoch": 4},
+    "average before network": lambda s: {"model": zeros(s), "ema": s},
+    "average as a list": lambda s: {"model": zeros(s), "ema": {"decay": 0.9, "shadow_params": list(s.values())}},
+    "average as a bare list": lambda s: {"state_dict": wrapped("module.", zeros(s)), "ema": list(s.values())},
+    "one of several rates": lambda s: {"model": zeros(s), "ema": [s]},
+    "average beside, named": lambda s: {
+        "ema": {"initted": torch.tensor(True), "step": torch.tensor(3), **wrapped("online_model.model.", zeros(s)),
+                **wrapped("ema_model.model.", s)}
+    },
+    "average beside, without dots": lambda s: {
+        "state_dict": {**wrapped("model.", zeros(s)), **{f"model_ema.{k.replace('.', '')}": v for k, v in s.items()},
+                       "model_ema.decay": torch.tensor(0.9)}
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_the_network_is_found_inside_what_training_scripts_save(tmp_path, state, name):
+    torch.save(WRAPPERS[name](state), tmp_path / "w.pt")
+    found = read_weights(tmp_path / "w.pt").tensors
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[k], v) for k, v in state.items())
+    assert load(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (lambda s: {"first": s, "second": s}, r"could be the network \(first, second\)"),
+        (lambda s: {"epoch": 3, "note": "x"}, r"its entries are epoch, note"),
+        (lambda s: {"ema": [s, s]}, r"2 averages under 'ema'"),
+        (lambda s: {"ema": {"shadow_params": list(s.values())}}, r"a list without names"),
+        (lambda s: {"model": s, "ema": list(s.values())[:-1]}, r"do not fit the network's"),
+        (lambda s: wrapped("model.diffusion_model.", s) | {"first_stage_model.x": torch.ones(2)}, r"latent diffusion"),
+    ],
+)
+def test_what_could_be_meant_in_several_ways_is_refused_by_name(tmp_path, state, content, match):
+    torch.save(content(state), tmp_path / "w.pt")
+    with pytest.raises(iv.InputError, match=match):
+        load(tmp_path / "w.pt")
+
+
 def test_safetensors_and_half_precision_files_give_the_same_network(tmp_path, state):
     halved = {k: v.half() for k, v in state.items()}
     save_file(halved, tmp_path / "half.safetensors")

@@ -127,6 +127,11 @@ class Prior(ABC):
         return type(self).decode is not Prior.decode
 
     @property
+    def image_channels(self) -> int | None:
+        """The number of channels of the images that it is a prior of, None where it is not known."""
+        return None if self.latent or self.shape is None else self.shape[0]
+
+    @property
     def items(self) -> int | None:
         """The number of images a bound condition is for, None where it serves any batch."""
         return None
@@ -193,6 +198,10 @@ class WrappedPrior(Prior):
     @property
     def latent(self) -> bool:
         return self.prior.latent
+
+    @property
+    def image_channels(self) -> int | None:
+        return self.prior.image_channels
 
     @property
     def items(self) -> int | None:

@@ -50,6 +50,10 @@ class LatentPrior(WrappedPrior):
     def latent(self) -> bool:
         return True
 
+    @property
+    def image_channels(self) -> int | None:
+        return None
+
     def predict(self, x_t: Tensor, t: float) -> Prediction:
         return self.prior.predict(x_t, t)
 

@@ -54,6 +54,7 @@ class NetworkPrior(Prior):
         speed: how the network is run: precision, layout, compilation, recomputation, chunks.
         key: a text that stands for the network in checkpoints, where it cannot be identified by its weights and
             attributes; to be changed whenever the network is.
+        channels: of its images where `shape` does not tell.
 
     Raises:
         InputError: an unknown parametrisation, or an index without a table.
@@ -69,6 +70,7 @@ class NetworkPrior(Prior):
         conditioning: Conditioning | None = None,
         speed: Speed | None = None,
         key: str | None = None,
+        channels: int | None = None,
     ) -> None:
         if parametrization not in get_args(Parametrization):
             raise InputError(f"parametrization is one of {get_args(Parametrization)}, got {parametrization!r}")
@@ -76,6 +78,7 @@ class NetworkPrior(Prior):
         self.parametrization: Parametrization = parametrization
         self.schedule = schedule or DDPMSchedule()
         self.value_range, self.shape, self.speed = value_range, shape, speed or Speed()
+        self.channels = channels if shape is None else shape[0]
         tabled = isinstance(self.schedule, DDPMSchedule)
         self.conditioning: Conditioning = conditioning or ("index" if tabled else "time")
         if parametrization == "edm":
@@ -143,6 +146,10 @@ class NetworkPrior(Prior):
         bound = copy.copy(self)
         bound._given = {**self._given, **condition}
         return bound
+
+    @property
+    def image_channels(self) -> int | None:
+        return self.channels
 
     @property
     def items(self) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from invsolve.priors.latent import LatentPrior
 from invsolve.priors.tiled import GRID, TiledPrior
 
 __all__ = ["PaddedPrior", "fitted"]
+
+SMALL = 32
+"""Side under which images show a whole small thing, whose prior does not know what parts of larger images look like."""
 
 
 class PaddedPrior(WrappedPrior):
@@ -67,12 +71,19 @@ def fitted(prior: Prior, size: tuple[int, int]) -> Prior:
         return _fitted_latents(prior, size)
     if prior.shape is None or tuple(prior.shape[1:]) == size:
         return prior
-    tile = prior.shape[1]
+    own = prior.shape[1:]
     padded = PaddedPrior(prior)
-    if max(size) <= tile:
+    if size[0] <= own[0] and size[1] <= own[1]:
         return padded
-    overlap = max(GRID, tile // 4 // GRID * GRID)
-    return TiledPrior(padded, tile, overlap, tile * tile)
+    tile = min(own)
+    if max(size) > 2 * tile and tile < SMALL:
+        raise InputError(
+            f"this prior is one of images of {own[1]} x {own[0]} pixels, which are no parts of one of {size[1]} x "
+            f"{size[0]}: make the image smaller, or take a prior of larger ones"
+        )
+    grid = math.gcd(tile, GRID)
+    overlap = max(grid, tile // 4 // grid * grid)
+    return TiledPrior(padded, tile, overlap, tile * tile, grid, fixed=True)
 
 
 def _fitted_latents(prior: Prior, size: tuple[int, int]) -> Prior:

@@ -40,7 +40,7 @@ _Piece: TypeAlias = tuple[int, _Span, _Span]
 """A tile of a sample: its row in the batch, its rows and columns in the image."""
 
 
-def extents(length: int, tile: int, overlap: int, *, fixed: bool = False) -> list[tuple[int, int]]:
+def extents(length: int, tile: int, overlap: int, *, fixed: bool = False, grid: int = GRID) -> list[tuple[int, int]]:
     """Where tiles start and stop along an axis: the fewest tiles of at most `tile` pixels, all of one side.
 
     The side is the smallest with which neighbours share `overlap` pixels, so that an image slightly larger than a tile
@@ -48,15 +48,16 @@ def extents(length: int, tile: int, overlap: int, *, fixed: bool = False) -> lis
 
     Args:
         length: of the axis in pixels.
-        tile, overlap: multiples of 16, see `TiledPrior`.
+        tile, overlap: multiples of `grid`, see `TiledPrior`.
         fixed: tiles have exactly the side `tile`, for priors that serve one size only; neighbours then share more.
+        grid: tiles start at its multiples.
     """
     if length <= tile:
         return [(0, length)]
     n = math.ceil((length - overlap) / (tile - overlap))
-    side = tile if fixed else math.ceil((length + (n - 1) * overlap) / (n * GRID)) * GRID
-    last = math.ceil((length - side) / GRID)
-    starts = [round(i * last / (n - 1)) * GRID for i in range(n)]
+    side = tile if fixed else math.ceil((length + (n - 1) * overlap) / (n * grid)) * grid
+    last = math.ceil((length - side) / grid)
+    starts = [round(i * last / (n - 1)) * grid for i in range(n)]
     return [(start, min(start + side, length)) for start in starts]
 
 
@@ -70,28 +71,43 @@ class TiledPrior(Prior):
 
     Args:
         prior: the prior; one that serves images of any size, or of the size of a tile.
-        tile: largest side of a tile in pixels, a multiple of 16; see `extents` for what it becomes.
-        overlap: pixels that neighbours share at least, a multiple of 16, at most half of `tile`.
+        tile: largest side of a tile in pixels, a multiple of `grid`; see `extents` for what it becomes.
+        overlap: pixels that neighbours share at least, a multiple of `grid`, at most half of `tile`.
         max_pixels: pixels in one call of `prior`, over all samples of the batch; `tile`^2 if not given. A call has one
             tile of one sample at least.
+        grid: tiles start at multiples of so many pixels; less than 16 for priors of small images.
+        fixed: tiles have exactly the side `tile`; always so where the prior has a shape.
 
     Raises:
         InputError: sizes that make no tiling.
         CapabilityError: a latent prior.
     """
 
-    def __init__(self, prior: Prior, tile: int = 512, overlap: int = 128, max_pixels: int | None = None) -> None:
-        if tile < 2 * GRID or tile % GRID:
-            raise InputError(f"tile must be a multiple of {GRID} and at least {2 * GRID}, got {tile}")
-        if overlap < GRID or overlap % GRID or 2 * overlap > tile:
-            raise InputError(f"overlap must be a multiple of {GRID} of at most half a tile of {tile}, got {overlap}")
+    def __init__(
+        self,
+        prior: Prior,
+        tile: int = 512,
+        overlap: int = 128,
+        max_pixels: int | None = None,
+        grid: int = GRID,
+        *,
+        fixed: bool = False,
+    ) -> None:
+        if tile < 2 * grid or tile % grid:
+            raise InputError(f"tile must be a multiple of {grid} and at least {2 * grid}, got {tile}")
+        if overlap < grid or overlap % grid or 2 * overlap > tile:
+            raise InputError(f"overlap must be a multiple of {grid} of at most half a tile of {tile}, got {overlap}")
         if prior.latent:
             raise CapabilityError("a latent prior cannot be tiled in pixels: restore smaller images, or without tiles")
         if prior.shape is not None and tuple(prior.shape[1:]) != (tile, tile):
             raise InputError(f"this prior serves images of {list(prior.shape)} only: take tiles of that size")
-        self.prior, self.tile, self.overlap = prior, tile, overlap
-        self.max_pixels = max_pixels or tile * tile
+        self.prior, self.tile, self.overlap, self.grid = prior, tile, overlap, grid
+        self.max_pixels, self.fixed = max_pixels or tile * tile, fixed or prior.shape is not None
         self.schedule, self.value_range, self.bounded = prior.schedule, prior.value_range, prior.bounded
+
+    @property
+    def image_channels(self) -> int | None:
+        return self.prior.image_channels
 
     def denoise(self, x_t: Tensor, t: float) -> Tensor:
         return self.predict(x_t, t).x0
@@ -137,7 +153,7 @@ class TiledPrior(Prior):
 
     def _spans(self, length: int) -> list[_Span]:
         """The tiles along an axis."""
-        ends = extents(length, self.tile, self.overlap, fixed=self.prior.shape is not None)
+        ends = extents(length, self.tile, self.overlap, fixed=self.fixed, grid=self.grid)
         if len(ends) == 1:
             return [_Span(0, length, torch.ones(length))]
         total = torch.zeros(length, dtype=torch.float64)
@@ -172,10 +188,14 @@ class TiledPrior(Prior):
                 yield tiles[first : first + size]
 
     def given(self, **condition: Any) -> Prior:
-        return TiledPrior(self.prior.given(**condition), self.tile, self.overlap, self.max_pixels)
+        return TiledPrior(
+            self.prior.given(**condition), self.tile, self.overlap, self.max_pixels, self.grid, fixed=self.fixed
+        )
 
     def select(self, rows: Tensor) -> TiledPrior:
-        return TiledPrior(self.prior.select(rows), self.tile, self.overlap, self.max_pixels)
+        return TiledPrior(
+            self.prior.select(rows), self.tile, self.overlap, self.max_pixels, self.grid, fixed=self.fixed
+        )
 
     @property
     def device(self) -> torch.device:

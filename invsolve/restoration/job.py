@@ -42,7 +42,7 @@ class Job:
         y: the measurement [C, h, w].
         sigma: standard deviation of its noise.
         sigma_source: "given", "estimated".
-        operator: of three channels, from the solver's image to y.
+        operator: from the solver's image to y: of three channels, or of one under a grey prior.
         truth: the clean image [C, H, W] of a simulation.
         record: what is known about the inputs.
     """
@@ -70,18 +70,25 @@ class Job:
         return self.operator.in_shape[1], self.operator.in_shape[2]
 
     @property
-    def rgb_sigma(self) -> float:
-        """Noise level in the likelihood of three channels, at least that of rounding to 8 bits.
+    def channel_sigma(self) -> float:
+        """Noise level in the likelihood of the solver's channels, at least that of rounding to 8 bits.
 
-        A grey image is repeated in three channels, which would count its data misfit three times: the level is
+        A grey image that is repeated in three channels would have its data misfit counted three times: the level is
         multiplied by the square root of three.
         """
-        return max(self.sigma, QUANTISATION) * (1.0 if len(self.y) == 3 else 3**0.5)
+        return max(self.sigma, QUANTISATION) * (self.channels / len(self.y)) ** 0.5
+
+    @property
+    def channels(self) -> int:
+        """Of the solver's image; a grey image has three equal ones under a prior of colour images."""
+        return self.operator.in_shape[0]
 
     def identified(self, prior: Prior) -> Job:
         """The job with what its task estimates from the measurement; itself where nothing is unknown."""
-        task = self.task.identified(self.y, self.rgb_sigma, prior)
-        return self if task is self.task else replace(self, task=task, operator=task.operator(3, self.measured))
+        task = self.task.identified(self.y, self.channel_sigma, prior)
+        if task is self.task:
+            return self
+        return replace(self, task=task, operator=task.operator(self.channels, self.measured))
 
 
 def paced(job: Job, prior: Prior, spent: float = 0.0) -> Job:

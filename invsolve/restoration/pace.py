@@ -66,10 +66,11 @@ def network_calls(solver: Solver, schedule: Schedule) -> tuple[float, float]:
 def seconds_of(solver: Solver, prior: Prior, pixels: float) -> float:
     """About how long one sample of an image takes: its calls, each timed on a small one and taken to grow linearly."""
     forwards, backwards = network_calls(solver, prior.schedule)
-    x = torch.zeros(1, 3, SIDE, SIDE, dtype=prior.dtype, device=prior.device)
+    shape = prior.shape or (prior.image_channels or 3, SIDE, SIDE)
+    x = torch.zeros(1, *shape, dtype=prior.dtype, device=prior.device)
     plain = _timed(prior, x, gradient=False)
     guided = _timed(prior, x, gradient=True) if backwards else 0.0
-    return MARGIN * pixels / SIDE**2 * ((forwards - backwards) * plain + backwards * guided)
+    return MARGIN * pixels / (shape[1] * shape[2]) * ((forwards - backwards) * plain + backwards * guided)
 
 
 def _timed(prior: Prior, x: Tensor, *, gradient: bool) -> float:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InvsolveError
+from invsolve.core.checks import InputError, InvsolveError
 from invsolve.core.driver import Progress, solve
 from invsolve.core.prior import Prior
 from invsolve.core.problem import Problem
 from invsolve.core.result import Result
 from invsolve.io import Image
 from invsolve.io.inputs import Source
+from invsolve.priors.channelwise import ChannelwisePrior
 from invsolve.restoration.job import Job, device_of, paced, prepare
 from invsolve.restoration.options import Options
 from invsolve.restoration.pace import precision_of
@@ -123,13 +124,13 @@ def run(job: Job, prior: Prior | None = None, *, callbacks: Sequence[Callable[[P
     """
     from invsolve.costs import GaussianLikelihood
 
-    prior = load_prior(job.options) if prior is None else prior
+    job, prior = matched(job, load_prior(job.options) if prior is None else prior)
     began = time.perf_counter()
     job = job.identified(prior)
     job = paced(job, prior, time.perf_counter() - began)
     prior = job.plan.apply(prior, job.size)
-    sigma = job.task.noise_inflation * job.rgb_sigma
-    cost = GaussianLikelihood(job.operator, job.y.expand(3, -1, -1)[None], sigma)
+    sigma = job.task.noise_inflation * job.channel_sigma
+    cost = GaussianLikelihood(job.operator, job.y.expand(job.channels, -1, -1)[None], sigma)
     try:
         result = solve(
             Problem(prior, cost),
@@ -144,6 +145,20 @@ def run(job: Job, prior: Prior | None = None, *, callbacks: Sequence[Callable[[P
     except torch.OutOfMemoryError as error:
         raise InvsolveError("the device ran out of memory: give a smaller --memory (GiB) or --tile (pixels)") from error
     return _restoration(job, prior, result)
+
+
+def matched(job: Job, prior: Prior) -> tuple[Job, Prior]:
+    """The job in the channels of the prior: grey alone under a grey one, which takes colours channel by channel.
+
+    Raises:
+        InputError: a prior of something else than grey or colour images.
+    """
+    channels = prior.image_channels or 3
+    if channels not in (1, 3):
+        raise InputError(f"a prior of grey or colour images is needed, this one has {channels} channels")
+    if channels == 3 or len(job.y) == 3:
+        return job, prior if channels == 3 else ChannelwisePrior(prior)
+    return replace(job, operator=job.task.operator(1, job.measured)), prior
 
 
 def load_prior(options: Options) -> Prior:
@@ -165,7 +180,7 @@ def _restoration(job: Job, prior: Prior, result: Result) -> Restoration:
     drawn = result.samples[0].float()
     if not bool(torch.isfinite(drawn).all()):
         raise InvsolveError(f"no finite estimate was found ({result.status[0][0]}): choose other settings")
-    drawn = drawn if len(job.y) == 3 else drawn.mean(1, keepdim=True)
+    drawn = drawn if len(job.y) == job.channels else drawn.mean(1, keepdim=True)
     record = make_record(job, prior, result, _misfits(job, drawn))
     drawn = job.task.visible(drawn, job.measured).clamp(0, 1)
     estimate = drawn.mean(0)

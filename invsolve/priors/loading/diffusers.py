@@ -7,96 +7,36 @@ network (`config.json`). Classes are those that diffusers itself has; code that 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
 
 from invsolve.core.checks import InputError
 from invsolve.core.prior import Prior
-from invsolve.core.schedule import DDPMSchedule, FlowSchedule, Schedule, VESchedule
+from invsolve.core.schedule import DDPMSchedule, FlowSchedule, Schedule
 from invsolve.priors.conditional import ConditionalPrior
 from invsolve.priors.latent import LatentPrior
-from invsolve.priors.loading.beta_tables import as_schedule, betas, zero_terminal_snr
+from invsolve.priors.loading.beta_tables import as_schedule
+from invsolve.priors.loading.schedulers import Reading, reading
 from invsolve.priors.network import NetworkPrior
-from invsolve.priors.networks.diffusers import Autoencoder, DiffusersNetwork, PackedNetwork
+from invsolve.priors.networks.diffusers import Autoencoder, DiffusersNetwork, FirstHalf, PackedNetwork
 from invsolve.priors.networks.execution import Speed
-from invsolve.priors.networks.preconditioning import EDMScaling, Preconditioned
+from invsolve.priors.networks.preconditioning import Preconditioned
 
-__all__ = ["Reading", "autoencoder", "load_folder", "reading"]
+__all__ = ["assembled", "autoencoder", "load_folder"]
 
 NETWORKS = (
     "UNet2DModel", "UNet2DConditionModel", "DiTTransformer2DModel", "SD3Transformer2DModel",
     "FluxTransformer2DModel",
 )  # fmt: skip
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny", "VQModel")
-TABLES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine", "sigmoid": "sigmoid"}
-PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+WEIGHTS = "diffusion_pytorch_model"
 KEPT = 2
-
-
-class Reading(NamedTuple):
-    """How a scheduler's configuration says that a network is to be read.
-
-    Attributes:
-        schedule: of the states.
-        parametrization, conditioning: of `NetworkPrior`.
-        wrapper: "edm" (preconditioning), "score" (a variance-exploding score) or "".
-        scale: the network is given this times the condition.
-        value_range: of images.
-    """
-
-    schedule: Schedule
-    parametrization: str
-    conditioning: str
-    wrapper: str = ""
-    scale: float = 1.0
-    value_range: tuple[float, float] = (-1.0, 1.0)
-
-
-def reading(config: Mapping[str, Any]) -> Reading:
-    """What the configuration of a scheduler means.
-
-    Raises:
-        InputError: a kind of scheduler that is not known.
-    """
-    kind = str(config.get("_class_name", ""))
-    if kind.startswith("FlowMatch"):
-        shift = float(config.get("shift", 1.0))
-        if config.get("use_dynamic_shifting", False):
-            # The shift then grows with the image; this is the one of the largest.
-            shift = math.exp(config.get("max_shift", 1.15))
-        return Reading(FlowSchedule(shift), "velocity", "time", scale=float(config.get("num_train_timesteps", 1000)))
-    if kind.startswith("EDM"):
-        schedule = VESchedule(config.get("sigma_max", 80.0), config.get("sigma_min", 0.002), config.get("rho", 7.0))
-        return Reading(schedule, "edm", "sigma", "edm")
-    if kind.startswith("ScoreSdeVe"):
-        schedule = VESchedule(config.get("sigma_max", 1348.0), config.get("sigma_min", 0.01))
-        return Reading(schedule, "edm", "sigma", "score", value_range=(0.0, 1.0))
-    if config.get("use_flow_sigmas", False) and config.get("prediction_type") == "flow_prediction":
-        scale = float(config.get("num_train_timesteps", 1000))
-        return Reading(FlowSchedule(float(config.get("flow_shift", 1.0))), "velocity", "time", scale=scale)
-    table, prediction = config.get("beta_schedule"), config.get("prediction_type", "epsilon")
-    if (table not in TABLES and config.get("trained_betas") is None) or prediction not in PREDICTIONS:
-        raise InputError(
-            f"the scheduler {kind or 'without a name'} (table {table!r}, prediction {prediction!r}) is not known: "
-            "give schedule=... and parametrization=..."
-        )
-    if config.get("trained_betas") is not None:
-        values = torch.tensor(config["trained_betas"], dtype=torch.float64)
-    else:
-        n, first, last = (
-            config.get(k, d) for k, d in (("num_train_timesteps", 1000), ("beta_start", 1e-4), ("beta_end", 0.02))
-        )
-        values = betas(TABLES[str(table)], n, first, last)
-    if config.get("rescale_betas_zero_snr", False):
-        values = zero_terminal_snr(values)
-    return Reading(DDPMSchedule(values), PREDICTIONS[prediction], "index")
 
 
 def load_folder(
@@ -127,15 +67,44 @@ def load_folder(
     read = _reading(folder, parts, schedule, parametrization)
     key = (str(parts["network"].resolve()), _stamp(parts["network"]), device, speed.channels_last, speed.checkpointing)
     network = _part(*key[:3], NETWORKS, key[3:])
-    packed = type(network).__name__ == "FluxTransformer2DModel"
-    module: nn.Module = DiffusersNetwork(network, read.scale, read.wrapper == "score")
-    if packed:
-        module = PackedNetwork(network)
-    if read.wrapper == "edm":
-        scheduler = _read_json(parts["scheduler"], "scheduler_config.json")
-        module = Preconditioned(module, EDMScaling(scheduler.get("sigma_data", 0.5)))
-    images = value_range or read.value_range
-    size, channels = (None, 0) if packed else (network.config.sample_size, network.config.in_channels)
+    coder = autoencoder(parts["autoencoder"], device) if "autoencoder" in parts else None
+    return assembled(network, read, coder, speed=speed, value_range=value_range, null=null, source=folder)
+
+
+def assembled(
+    network: Any,
+    read: Reading,
+    coder: Any = None,
+    *,
+    speed: Speed,
+    value_range: tuple[float, float] | None = None,
+    null: int | None = None,
+    source: object,
+) -> Prior:
+    """The prior made of a network of diffusers, how it is to be read, and its autoencoder; see `load_folder`.
+
+    Raises:
+        InputError: a network of another kind, or one that predicts something else than its input's noise.
+    """
+    kind = type(network).__name__
+    if kind not in NETWORKS:
+        raise InputError(f"{source} holds a {kind}; supported are {', '.join(NETWORKS)}")
+    packed = kind == "FluxTransformer2DModel"
+    config = network.config
+    channels, out = config.in_channels, getattr(config, "out_channels", None) or config.in_channels
+    if out not in (channels, 2 * channels):
+        raise InputError(
+            f"the network of {source} takes {channels} channels and predicts {out}: one that is also given an image, "
+            "a mask or a depth map is no prior"
+        )
+    module: nn.Module = PackedNetwork(network) if packed else DiffusersNetwork(network, read.scale, read.score)
+    if not read.ranged:
+        module = FirstHalf(module)
+    if read.scaling is not None:
+        module = Preconditioned(module, read.scaling)
+    centred = getattr(config, "center_input_sample", False)  # such a network maps [0, 1] to [-1, 1] itself
+    images = value_range or ((0.0, 1.0) if centred else read.value_range)
+    size = None if packed else config.sample_size
     sides = (size, size) if isinstance(size, int) else size
     settings: dict[str, Any] = {
         "parametrization": read.parametrization,
@@ -150,12 +119,12 @@ def load_folder(
         prior: Prior = ConditionalPrior(module, n_classes, null, **settings)
     else:
         prior = NetworkPrior(module, **settings)
-    if "autoencoder" not in parts:
+    if coder is None:
         return prior
-    coder = autoencoder(parts["autoencoder"], device)
-    known = coder.config
-    both = Autoencoder(coder, float(known.get("scaling_factor") or 1.0), float(known.get("shift_factor") or 0.0))
-    return LatentPrior(prior, both.decode, both.encode, images, both.factor, channels or known["latent_channels"])
+    both = Autoencoder.of(coder)
+    return LatentPrior(
+        prior, both.decode, both.encode, images, both.factor, coder.config["latent_channels"] if packed else channels
+    )
 
 
 def autoencoder(folder: Path, device: str = "cpu") -> Any:
@@ -219,19 +188,29 @@ def _part(path: str, stamp: tuple[int, ...], device: str, allowed: tuple[str, ..
         import diffusers
     except ImportError as error:
         raise InputError("folders of diffusers need: pip install 'invsolve[priors]'") from error
-    weights = sorted(folder.glob("*.safetensors"))
     try:
         model = getattr(diffusers, kind).from_pretrained(
             folder,
             torch_dtype=torch.float32,
             local_files_only=True,
-            use_safetensors=bool(weights),
+            **_files(folder),
             low_cpu_mem_usage=find_spec("accelerate") is not None,  # which it needs; without it diffusers warns
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{folder} cannot be read: {reason}") from error
     return model.to(device).eval().requires_grad_(False)
+
+
+def _files(folder: Path) -> dict[str, Any]:
+    """Which of a folder's weights are read: safetensors before others, and a variant (fp16) where there is no other."""
+    for ending in (".safetensors", ".bin"):
+        names = [path.name.removesuffix(ending) for path in folder.glob(f"{WEIGHTS}*{ending}")]
+        parts = [name.removeprefix(WEIGHTS).split("-")[0].removeprefix(".") for name in names]
+        if parts:
+            variants = sorted(set(parts), key=lambda v: (v != "", v == "non_ema", v not in ("fp16", "bf16"), v))
+            return {"use_safetensors": ending == ".safetensors", "variant": variants[0] or None}
+    return {"use_safetensors": False}
 
 
 def _classes(network: Any, null: int | None) -> tuple[int, int | None]:

@@ -124,6 +124,7 @@ def load_adm(
         schedule = "cosine"
     shape = None if config.size is None else (config.in_channels, config.size, config.size)
     settings: dict[str, Any] = {"schedule": as_schedule(schedule), "shape": shape, "speed": speed}
+    settings["channels"] = config.in_channels
     if config.n_labels:
         last = config.n_labels - 1
         return ConditionalPrior(module, last if null == last else config.n_labels, null, **settings)
@@ -156,6 +157,7 @@ def _load_trained(path: Path, device: str, speed: Speed, schedule: Schedule | st
         raise InputError(f"a prior trained by invsolve takes no option {', '.join(extra)}")
     module = _trained_network(str(path.resolve()), _stamp(path), device, speed.channels_last, speed.checkpointing)
     settings: dict[str, Any] = {"parametrization": "edm", "schedule": as_schedule(schedule), "speed": speed}
+    settings["channels"] = module.config.image_channels
     n_classes = module.config.classes
     return ConditionalPrior(module, n_classes, n_classes, **settings) if n_classes else NetworkPrior(module, **settings)
 

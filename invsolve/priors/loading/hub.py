@@ -29,9 +29,17 @@ log = logging.getLogger(__name__)
 BLOCK = 1 << 20
 ATTEMPTS = 4
 TIMEOUT = 30.0
-_WANTED = ["*.json", "*diffusion_pytorch_model*.safetensors"]
-_UNWANTED = ["*.fp16*", "*.non_ema*"]
-"""Of the files on the Hugging Face hub: text encoders, which nothing here uses, are larger than many networks."""
+_WEIGHTS = "diffusion_pytorch_model"
+_WANTED = (
+    (["*.json", f"*{_WEIGHTS}*.safetensors"], ["*.fp16*", "*.bf16*", "*.non_ema*"]),
+    (["*.json", f"*{_WEIGHTS}*.safetensors"], ["*.non_ema*"]),
+    (["*.json", f"*{_WEIGHTS}*.safetensors", f"*{_WEIGHTS}*.bin"], ["*.fp16*", "*.bf16*", "*.non_ema*"]),
+)
+"""Of the files on the Hugging Face hub, what is wanted and what not: text encoders, which nothing here uses, are larger
+than many networks. The second is for repositories that have nothing but half precision, the third for old ones."""
+
+_PARTS = ("", "unet", "transformer", "vae", "vqvae", "movq")
+"""Where a repository has networks and autoencoders."""
 
 Progress = Callable[[int, int], None]
 """Told (bytes so far, bytes in all; 0 where unknown)."""
@@ -113,7 +121,12 @@ def fetch_repository(
         raise InputError("the Hugging Face hub needs: pip install 'invsolve[priors]'") from error
     settings: dict[str, Any] = {"revision": revision, "endpoint": mirror, "local_files_only": is_offline(offline)}
     try:
-        return Path(snapshot_download(name, allow_patterns=_WANTED, ignore_patterns=_UNWANTED, **settings))
+        folder = Path()
+        for wanted, unwanted in _WANTED:
+            folder = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=unwanted, **settings))
+            if not any(_lacks_weights(folder / part) for part in _PARTS):
+                break
+        return folder
     except LocalEntryNotFoundError as error:
         raise InputError(
             f"{name} cannot be had: it is not in the cache, and the hub was not asked or is out of reach"
@@ -121,6 +134,11 @@ def fetch_repository(
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{name} cannot be had from the hub: {reason}") from error
+
+
+def _lacks_weights(folder: Path) -> bool:
+    """Whether a folder has the configuration of a network, and no weights."""
+    return (folder / "config.json").is_file() and not any(folder.glob(f"{_WEIGHTS}*"))
 
 
 def sha256_of(path: Path) -> str:

@@ -35,4 +35,5 @@ def natural(
         options: fields of `Speed`, for example dtype=torch.bfloat16.
     """
     module = load_denoiser(WEIGHTS).to(device)
-    return NetworkPrior(module, "edm", as_schedule(schedule), (-1.0, 1.0), speed=Speed.alone("natural", options))
+    speed = Speed.alone("natural", options)
+    return NetworkPrior(module, "edm", as_schedule(schedule), (-1.0, 1.0), speed=speed, channels=3)

@@ -10,7 +10,7 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +18,9 @@ from torch import Tensor, nn
 from invsolve.core.boundary import MAX_TEXT_BYTES, foreign, open_file, parse_json
 from invsolve.core.checks import InputError
 from invsolve.core.files import written_whole
+from invsolve.priors.loading.wrappers import bare, named_weights
 
 __all__ = ["Weights", "fill", "read_header", "read_weights", "save_weights"]
-
-_WRAPPERS = ("ema", "model_ema", "params_ema", "ema_state_dict", "state_dict", "model", "model_state_dict", "params")
-"""Names under which training scripts store the weights, the best ones first."""
-
-_PREFIXES = ("module.", "_orig_mod.", "model.")
-"""What wrappers of torch put before every name."""
-
 
 MAX_PICKLE_BYTES = 4 << 20
 """Of the pickle in a torch file, which names tensors and holds none."""
@@ -103,7 +97,9 @@ def _read_safetensors(path: Path) -> Weights:
 
     metadata = read_header(path)
     with foreign(f"the safetensors file {path}"), safe_open(str(path), framework="pt") as file:
-        return Weights({name: file.get_tensor(name) for name in file.keys()}, metadata, path)  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    own = metadata.get("format", "").startswith("invsolve")
+    return Weights(tensors if own else bare(tensors, path), metadata, path)
 
 
 def _read_torch(path: Path, *, mapped: bool) -> Weights:
@@ -115,7 +111,7 @@ def _read_torch(path: Path, *, mapped: bool) -> Weights:
         if isinstance(error.__cause__, pickle.UnpicklingError):
             raise InputError(_pickle_message(path, str(error.__cause__))) from error
         raise
-    tensors = _unwrapped(content, path)
+    tensors = named_weights(content, path)
     _check_storages(tensors, size, path)
     return Weights(tensors, {}, path)
 
@@ -160,24 +156,6 @@ def _refusal(path: Path, reason: str) -> str:
         f"{path} is a pickle that wants to run code, and is not loaded ({reason}): take a state dict or safetensors, "
         "or for an EDM network: invsolve priors convert"
     )
-
-
-def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
-    """The state dict inside what a training script saved."""
-    for _ in range(3):
-        if not isinstance(content, Mapping):
-            break
-        inner = next((content[k] for k in _WRAPPERS if isinstance(content.get(k), Mapping)), None)
-        if inner is None:
-            break
-        content = inner
-    if not isinstance(content, Mapping) or not any(isinstance(v, Tensor) for v in content.values()):
-        raise InputError(f"{path} holds no named weights (a state dict), but a {type(content).__name__}")
-    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): v for name, v in tensors.items()}
-    return tensors
 
 
 def fill(

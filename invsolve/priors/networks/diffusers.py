@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from invsolve.core.checks import InputError
 
-__all__ = ["Autoencoder", "DiffusersNetwork", "PackedNetwork"]
+__all__ = ["Autoencoder", "DiffusersNetwork", "FirstHalf", "PackedNetwork"]
 
 NEEDED = {
     "UNet2DConditionModel": ("encoder_hidden_states",),
@@ -100,6 +100,18 @@ class PackedNetwork(DiffusersNetwork):
         return F.pixel_shuffle(out.transpose(1, 2).unflatten(2, (height // 2, width // 2)), 2)
 
 
+class FirstHalf(nn.Module):
+    """A network without the second half of its output's channels: a variance that is no place between two bounds."""
+
+    def __init__(self, network: DiffusersNetwork) -> None:
+        super().__init__()
+        self.network, self.conditions = network, network.conditions
+
+    def forward(self, x: Tensor, c: Tensor, **conditions: Any) -> Tensor:
+        """The prediction, of the input's shape."""
+        return self.network(x, c, **conditions)[:, : x.shape[1]]
+
+
 class Autoencoder:
     """The two ways of an autoencoder of diffusers: latents are scale (raw - shift).
 
@@ -113,6 +125,21 @@ class Autoencoder:
         widths = coder.config.get("block_out_channels") or coder.config["encoder_block_out_channels"]
         self.factor = 2 ** (len(widths) - 1)
         """Side of the square of pixels that a latent stands for."""
+
+    @classmethod
+    def of(cls, coder: Any) -> Autoencoder:
+        """The two ways with the scale and shift that the autoencoder's own configuration tells.
+
+        Latents are scaling_factor (raw - shift_factor); with statistics of each channel,
+        scaling_factor (raw - latents_mean) / latents_std.
+        """
+        known = coder.config
+        scale, mean, std = (known.get(name) for name in ("scaling_factor", "latents_mean", "latents_std"))
+        scale = 1.0 if scale is None else float(scale)
+        if mean is None or std is None:
+            return cls(coder, scale, float(known.get("shift_factor") or 0.0))
+        mean, std = (torch.tensor(v, device=coder.device).reshape(-1, 1, 1) for v in (mean, std))
+        return cls(coder, scale / std, mean)
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents -> images."""

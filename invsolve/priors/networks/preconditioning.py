@@ -30,17 +30,19 @@ class EDMScaling(nn.Module):
 
     Args:
         sigma_data: s, the standard deviation of the data.
+        negated: whether the network predicts -F, as those do that were taught v.
     """
 
-    def __init__(self, sigma_data: float = 0.5) -> None:
+    def __init__(self, sigma_data: float = 0.5, *, negated: bool = False) -> None:
         super().__init__()
-        self.sigma_data = float(sigma_data)
+        self.sigma_data, self.sign = float(sigma_data), -1.0 if negated else 1.0
 
     def forward(self, sigma: Tensor) -> Scales:
         """The scales at noise levels sigma [N]."""
         total = sigma.square() + self.sigma_data**2
         inside = total.rsqrt()
-        return Scales(self.sigma_data**2 / total, sigma * self.sigma_data * inside, inside, sigma.log() / 4)
+        outside = self.sign * self.sigma_data * sigma * inside
+        return Scales(self.sigma_data**2 / total, outside, inside, sigma.log() / 4)
 
 
 class VPScaling(nn.Module):

@@ -65,15 +65,16 @@ def refine_kernel(y: Tensor, kernel: Tensor, sigma: float, prior: Prior) -> Tens
         y: the blurred image [1 or 3, H, W] in [0, 1].
         kernel: a first estimate [s, s], see `estimate_kernel`.
         sigma: standard deviation of the noise in [0, 1] units, above 0.
-        prior: of images of three channels; serves the scene's size.
+        prior: of images of three channels, or of one for a grey image; serves the scene's size.
     """
     from invsolve.costs import GaussianLikelihood
     from invsolve.solvers import PnPHQS
 
     rows, columns = window_of(y.mean(0), SIDE)
-    y = y[:, rows, columns].expand(3, -1, -1).to(prior.device, prior.dtype)
+    channels = prior.image_channels or 3
+    y = y[:, rows, columns].expand(channels, -1, -1).to(prior.device, prior.dtype)
     kernel, radius = kernel.to(y), kernel.shape[0] // 2
-    _, *scene = ObservedBlur((3, *y.shape[1:]), kernel).in_shape
+    _, *scene = ObservedBlur((channels, *y.shape[1:]), kernel).in_shape
     prior = fitted(prior, (scene[0], scene[1]))
     shown = (slice(0, y.shape[1] + 2 * radius), slice(0, y.shape[2] + 2 * radius))
     level, black_to_white = max(LEVEL, sigma), prior.value_range[1] - prior.value_range[0]
@@ -82,14 +83,14 @@ def refine_kernel(y: Tensor, kernel: Tensor, sigma: float, prior: Prior) -> Tens
     solver, state, rng = PnPHQS(lam=LAM, turns=True), None, Rng(0)
     with torch.no_grad():
         for k in range(TURNS):
-            blur = ObservedBlur((3, *y.shape[1:]), kernel)
+            blur = ObservedBlur((channels, *y.shape[1:]), kernel)
             problem = Problem(prior, GaussianLikelihood(blur, y[None], sigma))
             state = State(problem.initial_estimate, 0, memory={"levels": levels}) if state is None else state
             state, _ = solver.step(problem, state, rng)
             if k >= WARM_UP - 1:
                 image = problem.to_image(state.x)[0].mean(0)[shown]
                 share = SHARES[0] + (SHARES[1] - SHARES[0]) * (k + 1 - WARM_UP) / (TURNS - WARM_UP)
-                new = _expected_fit(image, y.mean(0), kernel, sigma / math.sqrt(3), share)
+                new = _expected_fit(image, y.mean(0), kernel, sigma / math.sqrt(channels), share)
                 kernel = onto_simplex((kernel + STEP * (new - kernel)).flatten()).view_as(kernel)
     found = centre_of_mass(tidy(kernel.cpu().double(), THRESHOLD))
     return found / found.sum()

@@ -1,0 +1,59 @@
+"""A prior of grey images that serves colour images, one channel at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invsolve.core.checks import CapabilityError
+from invsolve.core.prior import Calls, Prediction, Prior, WrappedPrior
+
+__all__ = ["ChannelwisePrior"]
+
+
+class ChannelwisePrior(WrappedPrior):
+    """Another prior on every channel of an image by itself: p(x) = product over c of p_grey(x_c).
+
+    What channels have in common it does not know, so that a prior of colour images restores colour better.
+
+    Args:
+        prior: one of grey images.
+        channels: of the images that are served.
+
+    Raises:
+        CapabilityError: a latent prior, or one of images of several channels.
+    """
+
+    def __init__(self, prior: Prior, channels: int = 3) -> None:
+        if prior.latent or prior.image_channels not in (None, 1):
+            raise CapabilityError(f"a prior of grey images is needed, this one has {prior.image_channels} channels")
+        super().__init__(prior)
+        self.channels = channels
+        self.shape = None if prior.shape is None else (channels, *prior.shape[1:])
+
+    @property
+    def image_channels(self) -> int | None:
+        return self.channels
+
+    def predict(self, x_t: Tensor, t: float) -> Prediction:
+        n, channels = x_t.shape[:2]
+        prior = self.prior
+        if prior.items is not None:
+            prior = prior.select(torch.arange(n).repeat_interleave(channels))
+        out = prior.predict(x_t.reshape(n * channels, 1, *x_t.shape[2:]), t)
+        variance = None if out.variance is None else out.variance.reshape(x_t.shape)
+        return Prediction(out.x0.reshape(x_t.shape), lambda: out.eps.reshape(x_t.shape), variance)
+
+    def given(self, **condition: Any) -> Prior:
+        return ChannelwisePrior(self.prior.given(**condition), self.channels)
+
+    def select(self, rows: Tensor) -> ChannelwisePrior:
+        return ChannelwisePrior(self.prior.select(rows), self.channels)
+
+    def counted(self, calls: Calls) -> Prior:
+        return ChannelwisePrior(self.prior.counted(calls), self.channels)
+
+    def __repr__(self) -> str:
+        return f"ChannelwisePrior({self.prior!r})"
