@@ -55,6 +55,10 @@ class SmoothPrior(Prior):
             for part, s, noise in ((grey, law, sigma**2 / 3), (x_t - grey, CHROMA * law, sigma**2))
         )  # pyright: ignore[reportReturnType]
 
+    def identity_state(self) -> tuple[()]:
+        """The pause decides no result: a run may go on with another."""
+        return ()
+
     def __repr__(self) -> str:
         return "SmoothPrior()"
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import logging
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, TextIO, cast
+
+from invsolve.commands.terminal import Formatter, Printable, one_line, printable
 
 __all__ = ["main"]
 
@@ -28,14 +31,15 @@ class _Parser(argparse.ArgumentParser):
     """A parser that tells what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"invsolve: {message}; see {self.prog} --help\n")
+        self.exit(2, f"invsolve: {printable(message)}; see {self.prog} --help\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code: 0, 2 for what the user can set right, 130 if interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(words)
+        with contextlib.redirect_stdout(cast("TextIO", Printable(sys.stdout))):
+            return _run(words)
     except KeyboardInterrupt:
         print("invsolve: interrupted", file=sys.stderr)
         return 130
@@ -46,21 +50,22 @@ def _run(words: list[str]) -> int:
     if command is not None and command not in COMMANDS and words[0] == command:
         from invsolve.core.checks import nearest
 
-        print(f"invsolve: unknown command {command!r}; {nearest(command, COMMANDS)}", file=sys.stderr)
+        print(one_line(f"invsolve: unknown command {command!r}; {nearest(command, COMMANDS)}"), file=sys.stderr)
         return 2
     if command is None:
         _parser(None).parse_args(words)
         _parser(None).print_help()
         return 0
-    from invsolve.core.checks import InvsolveError
+    from invsolve.core.checks import InvsolveError, enough_memory
 
     try:
-        args = _parser(command).parse_args(words)
-        _log_to_stderr()
-        args.words = words
-        return args.run(args)
+        with enough_memory():
+            args = _parser(command).parse_args(words)
+            _log_to_stderr()
+            args.words = words
+            return args.run(args)
     except InvsolveError as error:
-        print(f"invsolve: {' '.join(str(error).split())}", file=sys.stderr)
+        print(one_line(f"invsolve: {error}"), file=sys.stderr)
         return 2
 
 
@@ -84,7 +89,7 @@ def _log_to_stderr() -> None:
     logger = logging.getLogger("invsolve")
     if not logger.handlers:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("invsolve: warning: %(message)s"))
+        handler.setFormatter(Formatter("invsolve: warning: %(message)s"))
         handler.setLevel(logging.WARNING)
         logger.addHandler(handler)
 

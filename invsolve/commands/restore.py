@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from invsolve.commands.options import add_options, add_set, add_task_options, read_settings
+from invsolve.commands.terminal import one_line
 from invsolve.core.checks import InputError
 from invsolve.core.driver import Progress
 from invsolve.restoration.job import prepare
@@ -95,10 +96,10 @@ def _progress(name: str) -> Iterator[Callable[[Progress], None]]:
     from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     bar = Bar(*columns, TextColumn("left"), TimeRemainingColumn(), console=console, disable=not console.is_terminal)
     with bar:
-        task = bar.add_task(name, total=None)
+        task = bar.add_task(one_line(name), total=None)
 
         def callback(progress: Progress) -> None:
             done = progress.chunk * progress.n_steps + progress.step

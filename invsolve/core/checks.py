@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import SupportsFloat
 
 import torch
@@ -18,6 +19,7 @@ __all__ = [
     "check_positive",
     "check_shape",
     "check_share",
+    "enough_memory",
     "nearest",
     "usable_device",
 ]
@@ -48,6 +50,26 @@ class ShapeError(InputError):
 
 class CapabilityError(InvsolveError, TypeError):
     """A solver was asked for something its problem cannot offer; the message names what to use instead."""
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Say in one sentence that a machine or its GPU ran out of memory, however that is told.
+
+    Raises:
+        InvsolveError: the memory ran out.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        known = ("can't allocate memory", "not enough memory", "bad_alloc", "Cannot allocate memory")
+        of_device = isinstance(error, torch.OutOfMemoryError)
+        if not of_device and not isinstance(error, MemoryError) and not any(words in str(error) for words in known):
+            raise
+        where = "the device" if of_device else "the machine"
+        raise InvsolveError(
+            f"{where} ran out of memory: give a smaller --memory (GiB) or --tile (pixels), or smaller images"
+        ) from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

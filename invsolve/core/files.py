@@ -11,7 +11,7 @@ from pathlib import Path
 
 from invsolve.core.checks import InputError
 
-__all__ = ["destination", "write_whole", "written_whole"]
+__all__ = ["destination", "new_file", "write_whole", "written_whole"]
 
 
 def destination(path: Path) -> Path:
@@ -43,7 +43,7 @@ def written_whole(path: Path) -> Generator[Path]:
         part.write_text(text)
     """
     target = destination(path)
-    part = _new_file(target)
+    part = new_file(target)
     try:
         yield part
         part.replace(target)
@@ -54,7 +54,7 @@ def written_whole(path: Path) -> Generator[Path]:
 def write_whole(path: Path, content: bytes, *, replace: bool = True) -> bool:
     """Write a file and flush it to the disk; without `replace`, False where it exists, which then stays."""
     target = destination(path) if replace else path
-    part = _new_file(target)
+    part = new_file(target)
     try:
         with part.open("r+b") as file:
             file.write(content)
@@ -72,8 +72,8 @@ def write_whole(path: Path, content: bytes, *, replace: bool = True) -> bool:
         part.unlink(missing_ok=True)
 
 
-def _new_file(target: Path) -> Path:
-    """An empty file of a random name in the folder of `target`, with its permissions."""
+def new_file(target: Path) -> Path:
+    """An empty file of a random name in the folder of `target`, with its permissions; to be removed or renamed."""
     part = target.with_name(f".{secrets.token_hex(8)}.part")
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     os.close(os.open(part, flags, 0o666))

@@ -11,11 +11,15 @@ from typing import Any
 from torch import Tensor
 
 from invsolve.core.checks import InputError, nearest
+from invsolve.core.files import destination, new_file
 from invsolve.io import png, tiff
 from invsolve.io.header import SUFFIXES
 from invsolve.io.image import Image
 
-__all__ = ["check_target", "encode_image", "write_files", "write_image"]
+__all__ = ["LONGEST", "check_target", "encode_image", "write_files", "write_image"]
+
+LONGEST = 255
+"""Bytes of a file's name, on every usual file system."""
 
 _MAX_SIDE = {"jpeg": 65_500, "webp": 16_383}
 
@@ -37,35 +41,45 @@ def write_image(path: str | Path, image: Image, *, overwrite: bool = False) -> P
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:
-    """Raise `InputError` unless a file may be written at `path`."""
-    if path.is_dir():
+    """Raise `InputError` unless a file may be written at `path`, or where a link at `path` leads to."""
+    if len(os.fsencode(path.name)) > LONGEST:
+        raise InputError(f"the name {path.name} is longer than the {LONGEST} bytes that a file's name may have")
+    target = destination(path)
+    if target.is_dir():
         raise InputError(f"{path} is a folder: name a file in it")
-    if not path.parent.is_dir():
-        raise InputError(f"the folder {path.parent} does not exist: make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"the folder {path.parent} is not writable")
-    if path.exists() and not overwrite:
+    if target.exists() and not target.is_file():
+        raise InputError(f"{path} is a pipe or a device: name a file")
+    if not target.parent.is_dir():
+        raise InputError(f"the folder {target.parent} does not exist: make it first")
+    if not os.access(target.parent, os.W_OK):
+        raise InputError(f"the folder {target.parent} is not writable")
+    if os.path.lexists(path) and not overwrite:
         raise InputError(
             f"{path} exists already: choose another output or overwrite it with --overwrite (overwrite=True)"
         )
 
 
 def write_files(contents: Mapping[Path, bytes], *, overwrite: bool = False) -> None:
-    """Write several files, all or none: temporary files first, then renames.
+    """Write several files, all or none: temporary files first, then renames. A link stays, and its target is written.
 
     Raises:
         InputError: a file exists and `overwrite` is not set, or one cannot be written.
     """
     for path in contents:
         check_target(path, overwrite=overwrite)
-    staged = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in contents}
+    staged: dict[Path, Path] = {}
+    at = Path()
     try:
-        for path, part in staged.items():
-            part.write_bytes(contents[path])
-        for path, part in staged.items():
-            part.replace(path)
+        for path, content in contents.items():
+            at = path
+            target = destination(path)
+            staged[target] = new_file(target)
+            staged[target].write_bytes(content)
+        for target, part in staged.items():
+            at = target
+            part.replace(target)
     except OSError as error:
-        raise InputError(f"{error.filename} cannot be written: {error.strerror}") from error
+        raise InputError(f"{at} cannot be written: {error.strerror}") from error
     finally:
         for part in staged.values():
             part.unlink(missing_ok=True)

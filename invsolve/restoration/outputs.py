@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invsolve.core.checks import InputError
-from invsolve.io import SUFFIXES, Image, check_target, encode_image, write_files
+from invsolve.io import LONGEST, SUFFIXES, Image, check_target, encode_image, write_files
 from invsolve.restoration.figure import comparison, deviation_map
 
 if TYPE_CHECKING:
@@ -17,7 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["output_paths", "save", "targets"]
 
+logger = logging.getLogger(__name__)
+
 TAG = "-restored"
+SECONDARY = ("comparison", "record")
+"""Files without which a restoration is still whole."""
+
+_ADDED = len("-comparison.png")
 
 
 def output_paths(images: Sequence[Path], out: Path | None) -> list[Path]:
@@ -25,7 +34,7 @@ def output_paths(images: Sequence[Path], out: Path | None) -> list[Path]:
 
     Beside the image as NAME-restored.EXT if `out` is None; under that name in the folder `out`; or at `out` itself
     where it has the ending of an image. A folder that does not exist is made when the first file is written, if its
-    parent exists.
+    parent exists. A name that would be too long for a file is cut, and ends with "~" and a hash of the whole.
 
     Raises:
         InputError: one file for several images, two images of one name, or a folder whose parent does not exist.
@@ -38,7 +47,7 @@ def output_paths(images: Sequence[Path], out: Path | None) -> list[Path]:
         raise InputError(f"{out} is neither a folder nor a file with the ending of an image ({', '.join(SUFFIXES)})")
     if out is not None and not out.exists() and not out.parent.is_dir():
         raise InputError(f"the folder {out.parent} does not exist: make it first")
-    paths = [(image.parent if out is None else out) / f"{image.stem}{TAG}{_ending(image)}" for image in images]
+    paths = [(image.parent if out is None else out) / _named(image) for image in images]
     stems = [path.with_suffix("") for path in paths]
     for i, stem in enumerate(stems):
         if stem in stems[:i]:
@@ -47,23 +56,37 @@ def output_paths(images: Sequence[Path], out: Path | None) -> list[Path]:
     return paths
 
 
+def _named(image: Path) -> str:
+    ending = _ending(image)
+    return f"{_cut(image.stem, LONGEST - len(TAG) - _ADDED)}{TAG}{ending}"
+
+
+def _cut(stem: str, size: int) -> str:
+    """A stem of at most `size` bytes."""
+    content = os.fsencode(stem)
+    if len(content) <= size:
+        return stem
+    return content[: size - 9].decode(errors="ignore") + "~" + hashlib.sha256(content).hexdigest()[:8]
+
+
 def _ending(image: Path) -> str:
     return image.suffix if image.suffix.lower() in SUFFIXES else ".png"
 
 
 def targets(path: Path, samples: int | None, *, kernel: bool = False) -> dict[str, Path]:
     """Every file that goes with a restoration at `path`, by what it holds; `kernel` where a blur was looked for."""
+    stem = _cut(path.stem, LONGEST - _ADDED)
     paths = {
         "restored": path,
-        "comparison": path.with_name(f"{path.stem}-comparison.png"),
-        "record": path.with_name(f"{path.stem}.json"),
+        "comparison": path.with_name(f"{stem}-comparison.png"),
+        "record": path.with_name(f"{stem}.json"),
     }
     if kernel:
-        paths["kernel"] = path.with_name(f"{path.stem}-kernel.png")
+        paths["kernel"] = path.with_name(f"{stem}-kernel.png")
     if samples is not None and samples > 1:
-        paths["deviation"] = path.with_name(f"{path.stem}-std.png")
+        paths["deviation"] = path.with_name(f"{stem}-std.png")
         for i in range(samples):
-            paths[f"sample {i + 1}"] = path.with_name(f"{path.stem}-sample{i + 1}{path.suffix}")
+            paths[f"sample {i + 1}"] = path.with_name(f"{stem}-sample{i + 1}{path.suffix}")
     return paths
 
 
@@ -100,8 +123,14 @@ def save(restoration: Restoration, path: Path, *, overwrite: bool) -> list[Path]
     contents[paths["record"]] = (json.dumps(_plain(record), indent=2) + "\n").encode()
     made = not path.parent.exists()
     if made:
-        path.parent.mkdir()
+        path.parent.mkdir(exist_ok=True)
+    extra = {paths[what]: contents.pop(paths[what]) for what in SECONDARY}
     write_files(contents, overwrite=overwrite)
+    for target, content in extra.items():
+        try:
+            write_files({target: content}, overwrite=overwrite)
+        except InputError as error:
+            logger.warning("%s: the restoration is written, this file is not", error)
     return list(paths.values())
 
 

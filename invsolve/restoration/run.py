@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, InvsolveError
+from invsolve.core.checks import InputError, InvsolveError, enough_memory
 from invsolve.core.driver import Progress, solve
 from invsolve.core.prior import Prior
 from invsolve.core.problem import Problem
@@ -108,7 +108,9 @@ def restore(
     Raises:
         InputError: anything that cannot be done, before work starts.
     """
-    return run(prepare(image, Options.of(task, **options)), callbacks=callbacks)
+    with enough_memory():
+        job = prepare(image, Options.of(task, **options))
+    return run(job, callbacks=callbacks)
 
 
 def run(job: Job, prior: Prior | None = None, *, callbacks: Sequence[Callable[[Progress], None]] = ()) -> Restoration:
@@ -122,6 +124,11 @@ def run(job: Job, prior: Prior | None = None, *, callbacks: Sequence[Callable[[P
     Raises:
         InvsolveError: no sample has a finite estimate, or the memory ran out.
     """
+    with enough_memory():
+        return _run(job, prior, callbacks)
+
+
+def _run(job: Job, prior: Prior | None, callbacks: Sequence[Callable[[Progress], None]]) -> Restoration:
     from invsolve.costs import GaussianLikelihood
 
     job, prior = matched(job, load_prior(job.options) if prior is None else prior)
@@ -131,19 +138,16 @@ def run(job: Job, prior: Prior | None = None, *, callbacks: Sequence[Callable[[P
     prior = job.plan.apply(prior, job.size)
     sigma = job.task.noise_inflation * job.channel_sigma
     cost = GaussianLikelihood(job.operator, job.y.expand(job.channels, -1, -1)[None], sigma)
-    try:
-        result = solve(
-            Problem(prior, cost),
-            job.solver,
-            samples=job.options.samples or 1,
-            seed=job.options.seed,
-            callbacks=callbacks,
-            microbatch=job.plan.microbatch,
-            checkpoint=job.options.checkpoint,
-            checkpoint_seconds=job.options.checkpoint_seconds,
-        )
-    except torch.OutOfMemoryError as error:
-        raise InvsolveError("the device ran out of memory: give a smaller --memory (GiB) or --tile (pixels)") from error
+    result = solve(
+        Problem(prior, cost),
+        job.solver,
+        samples=job.options.samples or 1,
+        seed=job.options.seed,
+        callbacks=callbacks,
+        microbatch=job.plan.microbatch,
+        checkpoint=job.options.checkpoint,
+        checkpoint_seconds=job.options.checkpoint_seconds,
+    )
     return _restoration(job, prior, result)
 
 
