@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invsolve import LinearOperator
-from invsolve.core.checks import InputError
 from invsolve.core.operator import EMPTY
 from invsolve.core.options import option
+from invsolve.core.settings import Count, check_settings
 from invsolve.tasks import Task
 
 
@@ -29,14 +29,13 @@ class Crop(LinearOperator):
 class Extend(Task):
     """The image continues beyond its border."""
 
-    margin: int = option(16, "pixels added on each side", metavar="PIXELS")
+    margin: Count = option(16, "pixels added on each side", metavar="PIXELS")
 
     name = "extend"
     tuning = {"inpaint": ((0.01, {"margin": 2}),)}
 
     def __post_init__(self) -> None:
-        if self.margin < 1:
-            raise InputError(f"margin must be at least 1, got {self.margin}")
+        check_settings(self)
 
     @classmethod
     def section(cls, options):

@@ -64,7 +64,7 @@ def test_a_reward_steers(tmp_path: Path) -> None:
     [
         ("--class 11", "0 to 9"),
         ("--class 12 --scale fixed:1", "0 to 9"),
-        ("--class 7 --scale adaptive:-3", "lambda"),
+        ("--class 7 --scale adaptive:-3", "lam must be"),
         ("--class 7 --scale adaptiv:3", "did you mean 'adaptive'"),
         ("--class 7 --weight c2fg:1,-1", "lambda"),
         ("--class 7 --prior natural", "no size"),

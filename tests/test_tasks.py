@@ -79,7 +79,7 @@ def test_python_and_the_command_line_take_the_option(extend, capsys):
     assert wider.record["task"] == {"name": "extend", "simulated": False, "margin": 4}
     with pytest.raises(InputError, match="--margin belongs to the task extend, not to denoise"):
         iv.restore(photograph(24, 28), "denoise", margin=4, noise=0.01, prior=SmoothPrior())
-    with pytest.raises(InputError, match="margin is a whole number, got 'wide'"):
+    with pytest.raises(InputError, match="margin must be a whole number of at least 1, got 'wide'"):
         iv.restore(photograph(24, 28), "extend", margin="wide", noise=0.01, prior=SmoothPrior())
     write_image(extend / "in.png", Image(photograph(24, 28)))
     words = ["restore", "in.png", "--task", "extend", "--noise", "0.01", "--prior", "test_restore:smooth"]
@@ -87,7 +87,7 @@ def test_python_and_the_command_line_take_the_option(extend, capsys):
     assert read_image(extend / "in-restored.png").size == (34, 38)
     assert json.loads((extend / "in-restored.json").read_text())["task"]["margin"] == 5
     assert main([*words, "--margin", "0", "-o", "x.png"]) == 2
-    assert "margin must be at least 1" in capsys.readouterr().err
+    assert "margin must be a whole number of at least 1" in capsys.readouterr().err
 
 
 def test_suites_and_their_overrides_take_the_option(extend, capsys):
@@ -132,9 +132,9 @@ def test_every_task_says_what_its_options_are(name):
 def test_options_are_checked_by_their_types():
     kind = TASKS["inpaint"].suite_type()
     for values, words in (
-        ({"missing": "much"}, "missing is a number, got 'much'"),
-        ({"missing": True}, "missing is a number, got True"),
-        ({"box": 1.5}, "box is a whole number, got 1.5"),
+        ({"missing": "much"}, "missing must be a finite number in .* got 'much'"),
+        ({"missing": True}, "missing must be .* got True"),
+        ({"box": 1.5}, "box must be a whole number of at least 1 or None, got 1.5"),
         ({"boxes": 1}, "did you mean 'box'"),
     ):
         with pytest.raises(InputError, match=words):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from invsolve.commands.train import add_arguments, run
+from invsolve.commands.cli import main
 from invsolve.priors.networks.unet import DenoiserConfig, load_denoiser
 from invsolve.train.average import PowerAverage
 from invsolve.train.data import PhotoSet, find_images, split_images
@@ -199,11 +199,7 @@ def test_validation_images_are_held_out(images: Path) -> None:
 
 
 def arguments(*words: str) -> int:
-    import argparse
-
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return run(parser.parse_args(words))
+    return main(["train", "denoiser", *words])
 
 
 def test_wrong_inputs_of_the_command_are_one_sentence(

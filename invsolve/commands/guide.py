@@ -8,8 +8,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+from invsolve.commands.options import add_options
 from invsolve.core.checks import InputError
 from invsolve.core.files import written_whole
+from invsolve.restoration.options import Options
+from invsolve.restoration.run import load_prior
 
 __all__ = ["add_parser", "run"]
 
@@ -17,7 +20,7 @@ __all__ = ["add_parser", "run"]
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Add `guide` to a command line; the parser's default `run` takes the parsed arguments."""
     parser = subparsers.add_parser("guide", help="draw samples steered by a class or a reward")
-    parser.add_argument("--prior", default="digits", help="a prior's name, file or module:function (default digits)")
+    add_options(parser, Options, ("prior", "device", "seed"), prior="digits", device="auto", seed=0)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--class", dest="label", type=int, metavar="LABEL", help="the class to draw")
     what.add_argument("--reward", metavar="MODULE:FUNCTION", help="images [N, C, H, W] in [0, 1] -> rewards [N]")
@@ -29,7 +32,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--eta", type=float, default=1.0, help="0 deterministic, 1 ancestral")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--out", type=Path, default=Path("guided.png"), help="the sheet, a PNG (guided.png)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing sheet")
     parser.set_defaults(run=run)
@@ -71,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _task(args: argparse.Namespace) -> tuple[Any, Any]:
     """The problem and the solver that the arguments ask for."""
-    from invsolve import costs, priors, solvers
+    from invsolve import costs, solvers
     from invsolve.core.problem import Problem
     from invsolve.core.registry import load_attribute
     from invsolve.priors.conditional import ConditionalPrior
@@ -79,7 +81,7 @@ def _task(args: argparse.Namespace) -> tuple[Any, Any]:
     from invsolve.priors.guidance.weights import parse_weight
     from invsolve.solvers.steps.scales import parse_scale
 
-    prior = priors.load(args.prior)
+    prior = load_prior(Options(prior=args.prior, device=args.device))
     if prior.shape is None:
         raise InputError(f"the prior {args.prior} has no size of its own: guide one that has, for example digits")
     if args.reward is not None:

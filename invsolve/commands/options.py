@@ -81,6 +81,8 @@ def _help(each: Option, default: Any, owner: str) -> str:
     if isinstance(default, tuple):
         default = ",".join(map(str, default))
         silent = silent or not default
+    if isinstance(default, float):
+        default = f"{default:g}"
     # argparse formats help with %
     return (text if silent else f"{text} (default {default})").replace("%", "%%")
 

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
 from functools import cache
-from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -66,18 +65,6 @@ class Option:
         """The words that are values, for example "auto"."""
         return tuple(word for kind in self.kinds if get_origin(kind) is Literal for word in get_args(kind))
 
-    def check(self, value: Any) -> None:
-        """Raise `InputError` for a number or a word that is none of the option's."""
-        simple = all(kind in (int, float, bool) or get_origin(kind) is Literal for kind in self.kinds)
-        if not simple or value is self.default or (isinstance(value, str) and value in self.words):
-            return
-        number = isinstance(value, Integral) or (isinstance(value, Real) and float in self.kinds)
-        if number and isinstance(value, bool) == (bool in self.kinds) and {int, float, bool} & {*self.kinds}:
-            return
-        expected = {int: "a whole number", float: "a number", bool: "true or false"}
-        named = [expected[kind] for kind in self.kinds if kind in expected]
-        raise InputError(f"{self.name} is {' or '.join([*map(repr, self.words), *named])}, got {value!r}")
-
 
 @cache
 def options_of(kind: type) -> Mapping[str, Option]:
@@ -97,15 +84,14 @@ def filled(kind: type, values: Mapping[str, Any], what: str) -> Any:
     """The dataclass of options `kind` with these values.
 
     Raises:
-        InputError: an option that `what` does not have, a value of another type, or no value where one has to be given.
+        InputError: an option that `what` does not have, one that has to be given is missing, or a value does not
+            pass the checks of the dataclass.
     """
     known = options_of(kind)
     for name in values:
         if name not in known:
             raise InputError(f"{what} has no option {name!r}; {nearest(name, known) if known else 'it has none'}")
     for name, each in known.items():
-        if name in values:
-            each.check(values[name])
         if each.default is MISSING and name not in values:
             raise InputError(f"{what} needs the option {name}: {each.help}")
     return kind(**values)

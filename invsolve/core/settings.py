@@ -133,6 +133,8 @@ class _Wrong:
 
 def _checked(value: Any, kind: Any, bounds: Range | None = None) -> Any:
     """The value as the annotation means it, or what is wrong."""
+    if kind is Any:
+        return value
     origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return _checked(value, args[0], next((extra for extra in args[1:] if isinstance(extra, Range)), bounds))

@@ -9,10 +9,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, check_positive
+from invsolve.core.checks import InputError
 from invsolve.core.operator import Operator
 from invsolve.core.options import option
 from invsolve.core.prior import Prior
+from invsolve.core.settings import Count
 from invsolve.core.unknowns import Unknown, Unknowns
 from invsolve.io import Image
 from invsolve.tasks.base import Size, Streams, Task
@@ -41,11 +42,7 @@ class BlindOptions(DeblurOptions):
 class BlindDraw(DeblurDraw):
     """What a suite says: the blur, and the grid on which its kernel is looked for."""
 
-    side: int = option(64, "side of the unknown kernel's grid, in pixels")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive(self.side, "side")
+    side: Count = option(64, "side of the unknown kernel's grid, in pixels")
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
-from invsolve.core.checks import InputError, check_positive
+from invsolve.core.checks import InputError
 from invsolve.core.options import option
+from invsolve.core.settings import Positive, check_settings
 from invsolve.io import Image
 from invsolve.io.inputs import Source, read_kernel
 from invsolve.tasks.base import Size, Streams, Task
@@ -28,6 +29,9 @@ class DeblurOptions:
 
     kernel: Source | None = option(None, "blur kernel (PSF): an image, .npy, .txt or .csv", metavar="FILE")
     blur_sigma: float | None = option(None, "or the standard deviation of a Gaussian blur", metavar="PIXELS")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     def known_kernel(self) -> Tensor:
         """The kernel [h, w], which sums to one.
@@ -52,14 +56,12 @@ class DeblurOptions:
 class DeblurDraw:
     """What a suite says: a Gaussian, or a camera shake that is drawn for each image and seed."""
 
-    std: float | None = option(None, "standard deviation of a Gaussian blur, in pixels")
-    length: float | None = option(None, "length of a camera shake, in pixels")
-    intensity: float | None = option(None, "how crooked the shake is (default 0.5)")
+    std: Positive | None = option(None, "standard deviation of a Gaussian blur, in pixels")
+    length: Positive | None = option(None, "length of a camera shake, in pixels")
+    intensity: Positive | None = option(None, "how crooked the shake is (default 0.5)")
 
     def __post_init__(self) -> None:
-        for name in ("std", "length", "intensity"):
-            if (value := getattr(self, name)) is not None:
-                check_positive(value, name)
+        check_settings(self)
         if (self.std is None) == (self.length is None):
             raise InputError("give std (a Gaussian) or length and intensity (camera shake)")
 

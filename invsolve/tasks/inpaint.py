@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, check_positive
+from invsolve.core.checks import InputError
 from invsolve.core.operator import LinearOperator
 from invsolve.core.options import option
+from invsolve.core.settings import Count, Range, check_settings
 from invsolve.io import Image
 from invsolve.io.inputs import Source, read_mask
 from invsolve.tasks.base import Size, Streams, Task
 
 __all__ = ["Inpaint", "InpaintDraw", "InpaintOptions"]
+
+PartOf: TypeAlias = Annotated[float, Range(0, 1, above=True, below=True)]
 
 KEEP = 0.5
 """Share of the pixels that a simulation's random mask keeps."""
@@ -33,17 +36,13 @@ class InpaintOptions:
 class InpaintDraw:
     """What a suite says: one of the two."""
 
-    missing: float | None = option(None, "share of random missing pixels")
-    box: int | None = option(None, "side of a missing square in the middle, in pixels")
+    missing: PartOf | None = option(None, "share of random missing pixels")
+    box: Count | None = option(None, "side of a missing square in the middle, in pixels")
 
     def __post_init__(self) -> None:
-        for value, name in ((self.missing, "missing"), (self.box, "box")):
-            if value is not None:
-                check_positive(value, name)
+        check_settings(self)
         if (self.box is None) == (self.missing is None):
             raise InputError("give missing (a share of the pixels) or box (a side in pixels)")
-        if self.missing is not None and not self.missing < 1:
-            raise InputError(f"missing is a share below 1, got {self.missing}")
 
 
 @dataclass(frozen=True, eq=False)

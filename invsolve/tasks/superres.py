@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
-from typing import Any
+from typing import Annotated, Any
 
 from torch import Tensor
 
 from invsolve.core.checks import InputError
 from invsolve.core.operator import LinearOperator
 from invsolve.core.options import option
+from invsolve.core.settings import Range, check_settings
 from invsolve.tasks.base import Size, Task
 from invsolve.tasks.resizing import resized
 
@@ -25,15 +25,13 @@ class Superres(Task):
         factor: by which the image was made smaller, 2 or more.
     """
 
-    factor: int = option(4, "how many times larger")
+    factor: Annotated[int, Range(2)] = option(4, "how many times larger")
 
     name = "superres"
     tuning = {"superres2": ((0.01, {"factor": 2}),), "superres4": ((0.01, {"factor": 4}),)}
 
     def __post_init__(self) -> None:
-        if isinstance(self.factor, bool) or not isinstance(self.factor, Integral) or self.factor < 2:
-            raise InputError(f"factor must be an integer of at least 2, got {self.factor}")
-        object.__setattr__(self, "factor", int(self.factor))
+        check_settings(self)
 
     @classmethod
     def section(cls, options: Any) -> str:

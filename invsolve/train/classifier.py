@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invsolve.core.checks import InputError, check_positive
+from invsolve.core.options import option
 from invsolve.priors.labelled import LabelledDenoiser
 from invsolve.priors.networks.classifier import ClassifierConfig, NoisyClassifier, save_classifier
 from invsolve.priors.networks.unet import Denoiser, load_denoiser
@@ -52,20 +53,20 @@ class ClassifierTraining:
         seed: of everything.
     """
 
-    images: Path
-    out: Path
-    steps: int = 1500
-    batch: int = 128
-    learning_rate: float = 2e-3
-    gradient_penalty: float = 0.01
-    score_matching: float = 0.0
-    prior: Path | None = None
-    label_smoothing: float = 0.0
+    images: Path = option(help="a folder with a sub-folder a class", metavar="DIR")
+    out: Path = option(help="weight file to write (.safetensors)", metavar="FILE")
+    steps: int = option(1500, "length of the run")
+    batch: int = option(128, "images a step")
+    learning_rate: float = option(2e-3, "peak learning rate")
+    gradient_penalty: float = option(0.01, "smoothness of the guidance")
+    score_matching: float = option(0.0, "weight of score matching; needs --prior")
+    prior: Path | None = option(None, "weight file of train denoiser --labels on the same images", metavar="FILE")
+    label_smoothing: float = option(0.0, "share of the label spread over all classes")
     weight_decay: float = 0.01
     sigma: tuple[float, float] = (0.02, 40.0)
-    width: int = 24
-    overwrite: bool = False
-    seed: int = 0
+    width: int = option(24, "features of the network")
+    overwrite: bool = option(False, "start anew although FILE exists")
+    seed: int = option(0, "of everything random")
 
     def __post_init__(self) -> None:
         check_positive(self.gradient_penalty, "the gradient penalty", zero=True)

@@ -94,7 +94,7 @@ class Trainer:
     def batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Clean crops, noise levels, unit noise and labels of the present step, a function of (seed, step, process)."""
         config = self.config
-        size = config.crop if self.progress < 1 - config.decay else config.final_crop
+        size = config.crop if self.progress < 1 - config.decay else config.last_crop
         n = max(1, round(config.batch * (config.crop / size) ** 2))
         entropy = (config.seed, self.step, self.runtime.rank)
         x0, labels = self.photos.draw(n, size, np.random.default_rng(entropy))
@@ -211,7 +211,7 @@ def _images(config: DenoiserTraining, runtime: Runtime) -> tuple[DenoiserTrainin
         return replace(config, network=network, noise=law), train, validation
     train_paths, validation_paths = split_images(find_images(config.images), config.validation)
     logger.info("held out for validation: %s", ", ".join(p.name for p in validation_paths))
-    photos = PhotoSet(train_paths, max(config.crop, config.final_crop))
+    photos = PhotoSet(train_paths, max(config.crop, config.last_crop))
     return config, photos, Validation.of_photographs(validation_paths, runtime)
 
 

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from invsolve.core.checks import InputError
 from invsolve.core.files import written_whole
+from invsolve.core.options import option
 from invsolve.noise.network import QUANTILES, NoiseNetwork, NoiseReading, save_noise_network
 from invsolve.train.data import find_images, split_images
 from invsolve.train.noisy_files import NoisyFiles, NoisyTiles
@@ -53,16 +54,16 @@ class NoiseTraining:
         seed: of everything.
     """
 
-    images: Path
-    out: Path
-    minutes: float = 30.0
-    steps: int | None = None
-    batch: int = 32
-    learning_rate: float = 2e-3
-    validation: tuple[str, ...] = ()
-    resume: bool = False
-    overwrite: bool = False
-    seed: int = 0
+    images: Path = option(help="folder of photographs, searched recursively", metavar="DIR")
+    out: Path = option(help="weight file to write (.safetensors)", metavar="FILE")
+    minutes: float = option(30.0, "length of the run", exclusive="length")
+    steps: int | None = option(None, "length of the run in steps, for a reproducible run", exclusive="length")
+    batch: int = option(32, "tiles a step")
+    learning_rate: float = option(2e-3, "peak learning rate")
+    validation: tuple[str, ...] = option((), "images to hold out, by first letters", metavar="NAME")
+    resume: bool = option(False, "continue the run whose state lies beside FILE", exclusive="start")
+    overwrite: bool = option(False, "start anew although FILE exists", exclusive="start")
+    seed: int = option(0, "of everything random")
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.learning_rate <= 0 or self.minutes <= 0 or (self.steps or 1) < 1:

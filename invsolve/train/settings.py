@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
+from invsolve.core.options import option
 from invsolve.priors.networks.unet import DenoiserConfig
 from invsolve.train.noise import NoiseLaw
 
@@ -34,7 +36,8 @@ class DenoiserTraining:
         decay: share of the run over which the learning rate falls linearly to zero, in (0, 1].
         batch: crops a step while crops have side `crop`.
         crop: side of the crops in pixels.
-        final_crop: side of the crops once the learning rate falls; the batch shrinks to keep the number of pixels.
+        final_crop: side of the crops once the learning rate falls, `crop` if None; the batch shrinks to keep the number
+            of pixels.
         clip: largest norm of the gradient.
         noise: law of the noise levels.
         validation: beginnings of the names of images to hold out; empty: every tenth.
@@ -46,32 +49,32 @@ class DenoiserTraining:
         seed: seed of everything.
     """
 
-    images: Path
-    out: Path
-    hours: float = 1.0
-    steps: int | None = None
-    init: Path | None = None
-    resume: bool = False
-    overwrite: bool = False
-    labels: bool = False
+    images: Path = option(help="folder of images, searched recursively", metavar="DIR")
+    out: Path = option(help="weight file to write (.safetensors)", metavar="FILE")
+    hours: float = option(1.0, "length of the run over all its parts", exclusive="length")
+    steps: int | None = option(None, "length of the run in steps, for a reproducible run", exclusive="length")
+    init: Path | None = option(None, "weights of an earlier training to start from", metavar="FILE")
+    resume: bool = option(False, "continue the run whose state lies beside FILE", exclusive="start")
+    overwrite: bool = option(False, "start anew although FILE exists", exclusive="start")
+    labels: bool = option(False, "sub-folders of DIR are classes of small images of one size")
     network: DenoiserConfig = field(default_factory=DenoiserConfig)
-    optimizer: str = "muon"
-    learning_rate: float = 2e-3
+    optimizer: Literal["muon", "adamw"] = option("muon", "muon or adamw")
+    learning_rate: float = option(2e-3, "peak learning rate")
     weight_decay: float = 0.01
-    warmup: int = 100
-    decay: float = 0.6
-    batch: int = 32
-    crop: int = 64
-    final_crop: int = 64
+    warmup: int = option(100, "steps over which the learning rate rises")
+    decay: float = option(0.6, "share of the run in which the rate falls")
+    batch: int = option(32, "crops a step")
+    crop: int = option(64, "side of the crops in pixels")
+    final_crop: int | None = option(None, "side of the crops while the rate falls (default: --crop)")
     clip: float = 1.0
     noise: NoiseLaw = field(default_factory=NoiseLaw)
-    validation: tuple[str, ...] = ()
-    checkpoint_minutes: float = 5.0
+    validation: tuple[str, ...] = option((), "images to hold out, by first letters", metavar="NAME")
+    checkpoint_minutes: float = option(5.0, "time between checkpoints")
     checkpoint_steps: int | None = None
-    precision: str = "auto"
-    compiled: bool = False
-    workers: int | None = None
-    seed: int = 0
+    precision: Literal["auto", "bf16", "fp32"] = option("auto", "auto, bf16 or fp32")
+    compiled: bool = option(False, "compile the network first; needs a C++ compiler", flag="--compile")
+    workers: int | None = option(None, "threads that share a batch on a CPU (default: as torch uses)")
+    seed: int = option(0, "of everything random")
 
     def __post_init__(self) -> None:
         if self.optimizer not in ("muon", "adamw") or self.precision not in ("auto", "bf16", "fp32"):
@@ -81,7 +84,7 @@ class DenoiserTraining:
         sizes = (
             self.batch,
             self.crop,
-            self.final_crop,
+            self.last_crop,
             self.warmup,
             self.checkpoint_minutes,
             self.learning_rate,
@@ -91,6 +94,11 @@ class DenoiserTraining:
             raise ValueError("batch, crop, final_crop, warmup, hours, steps, learning_rate and clip must be positive")
         if not 0 < self.decay <= 1:
             raise ValueError(f"decay is a share of the run in (0, 1], got {self.decay}")
+
+    @property
+    def last_crop(self) -> int:
+        """Side of the crops once the learning rate falls."""
+        return self.crop if self.final_crop is None else self.final_crop
 
     @property
     def state_path(self) -> Path:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from invsolve.core.options import option
 from invsolve.priors.loading.weights import save_weights
 
 __all__ = ["Denoiser", "DenoiserConfig", "load_denoiser", "save_denoiser", "self_ensemble"]
@@ -42,8 +43,8 @@ class DenoiserConfig:
     """
 
     image_channels: int = 3
-    channels: tuple[int, ...] = (96, 128, 160, 192)
-    blocks: tuple[int, ...] = (2, 2, 2, 2)
+    channels: tuple[int, ...] = option((96, 128, 160, 192), "features of each stage, with commas")
+    blocks: tuple[int, ...] = option((2, 2, 2, 2), "residual blocks of each stage, with commas")
     embedding: int = 64
     sigma_data: float = 0.5
     classes: int = 0
