@@ -53,7 +53,7 @@ def test_gamma_may_be_a_number_a_tensor_or_a_function_and_the_aggregate_any_map(
 def cost_at(solver: solvers.NDTM, p: iv.Problem, x: Tensor, u: Tensor, k: int) -> Tensor:
     """J, written out once more."""
     now = solver.path(p)[k]
-    w_s, w_c, _ = solver.transient_weights(now)
+    w_s, w_c, _ = solver.transient_weights(p.prior.schedule, now)
     free, moved = p.prior.predict(x, now.t), p.prior.predict(x + solver.gamma * u, now.t)
     terminal = (p.residual(moved.x0) ** 2).flatten(1).sum(1)
     score = ((free.eps - moved.eps) ** 2).flatten(1).sum(1)

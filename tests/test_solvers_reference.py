@@ -19,6 +19,7 @@ from torch import Tensor
 from invsolve import LinearOperator, Problem, Solver, costs, operators, solvers
 
 BARS = load("problem")["alphas_cumprod_f64"].double()
+BETAS = load("problem")["betas_f64"].double()
 
 
 class Case(NamedTuple):
@@ -102,14 +103,20 @@ def ndtm(case: Case, y: Tensor, end: int, n: int, o: dict) -> Tensor:
     u, gamma = torch.zeros_like(x), o["gamma"]
     for i, (t, s) in enumerate(path):
         a, b, c1, c2 = coefficients(t, s, o["eta"])
-        w_score, beta = (c2 - (b * (1 - a) / a).sqrt()) ** 2, 1 - a / b
-        w_s, w_c = {
-            "zero": (0.0, 0.0),
-            "ddim": (w_score, gamma**2 * a / b),
-            "ddpm": (beta**2 / ((1 - beta) * (1 - a)), gamma**2 / (1 - beta)),
-            "exact": (w_score, b / a),
-        }[o["weights"]]
-        u = (u if o["control_start"] == "causal" else torch.zeros_like(x)).clone().requires_grad_()
+        w_score, beta = (c2 - (b * (1 - a) / a).sqrt()) ** 2, BETAS[t]
+        score = {"zero": 0.0, "ones": 1.0, "ddim": w_score, "ddpm": beta**2 / ((1 - beta) * (1 - a)), "exact": w_score}
+        control = {
+            "zero": 0.0,
+            "ones": gamma**2,
+            "ddim": gamma**2 * a / b,
+            "ddpm": gamma**2 / (1 - beta),
+            "exact": b / a,
+        }
+        names = o["weights"] if isinstance(o["weights"], tuple) else (o["weights"], o["weights"])
+        w_s, w_c = score[names[0]], control[names[1]]
+        if "random" in o["control_start"] and (i == 0 or o["control_start"] == "random"):
+            u = next(z)
+        u = (torch.zeros_like(x) if o["control_start"] == "zero" else u).clone().requires_grad_()
         adam = torch.optim.Adam([u], lr=0.01 * (1 - i / len(path) if o["lr_decay"] == "linear" else 1))
         free = eps(x, t)
         for _ in range(o["n_inner"]):
@@ -129,8 +136,11 @@ def ndtm(case: Case, y: Tensor, end: int, n: int, o: dict) -> Tensor:
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-@pytest.mark.parametrize("weights", ["zero", "ddim", "ddpm", "exact"])
-@pytest.mark.parametrize(("start", "control_start"), [("guided", "zero"), ("random", "causal")])
+@pytest.mark.parametrize("weights", ["zero", "ones", "ddim", "ddpm", "exact", ("ddim", "zero"), ("zero", "ddpm")])
+@pytest.mark.parametrize(
+    ("start", "control_start"),
+    [("guided", "zero"), ("random", "causal"), ("random", "random"), ("guided", "causal-random")],
+)
 def test_ndtm(name, weights, start, control_start):
     guided = start == "guided"
     options = {

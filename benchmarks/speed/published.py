@@ -32,7 +32,7 @@ def published_ndtm(
     first = steps[0]
     x = first.alpha_t * operator.pinv(y) + first.sigma_t * rng.normal(y.new_empty(len(y), *operator.in_shape))
     for k, now in enumerate(steps[:stop_after]):
-        w_s, w_c, power = solver.transient_weights(now)
+        w_s, w_c, power = solver.transient_weights(schedule, now)
         gamma = float(solver.gamma)  # pyright: ignore[reportArgumentType]
         with torch.no_grad():
             free = eps(x, now.t)

@@ -16,7 +16,7 @@ from torch import Tensor
 from invsolve.core.checks import CapabilityError, InputError
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
-from invsolve.core.schedule import Step
+from invsolve.core.schedule import DDPMSchedule, Schedule, Step
 from invsolve.core.settings import AtLeastZero, Count, CountFromZero, FirstTime, Positive, Range, Share, Times
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.control import (
@@ -29,13 +29,15 @@ from invsolve.solvers.steps.control import (
 )
 from invsolve.solvers.steps.gradients import BlindUpdate, Parameters, start_parameters
 from invsolve.solvers.steps.inner import Optimizer, check_scaling, minimise, rule_for
+from invsolve.solvers.steps.linear_gaussian import signal_path
 from invsolve.solvers.steps.scales import ScaleRule
 from invsolve.solvers.steps.time_path import ScaledPath
 from invsolve.solvers.steps.updates import Start, ddim, ddim_coefficients, noise_floor, start_state
 
 __all__ = ["NDTM"]
 
-Weights = Literal["zero", "ddim", "ddpm", "exact"]
+TransientWeights = Literal["zero", "ones", "ddim", "ddpm", "exact"]
+ControlStart = Literal["zero", "random", "causal", "causal-random"]
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,19 @@ class NDTM(ScaledPath):
         t_start: time of the first step; where None 1 for random starts, and for guided ones 0.4, as published: at
             time 1 nothing of what a guided start knows is left.
         weight: w_T, of the terminal cost, in the prior's units.
-        weights: of the transient costs. With a = alpha^2:
+        weights: of the transient costs, one name for both or a pair (of w_s, of w_c). With a = alpha^2:
             "zero"  w_s = w_c = 0;
+            "ones"  w_s = 1, w_c = gamma^2;
             "ddim"  w_s = (c2 - alpha_s sigma_t / alpha_t)^2, w_c = gamma^2 a_t / a_s (as in the official code);
-            "ddpm"  w_s = beta^2 / ((1 - beta) sigma_t^2), w_c = gamma^2 / (1 - beta), beta = 1 - a_t / a_s;
+            "ddpm"  w_s = beta^2 / ((1 - beta) sigma_t^2), w_c = gamma^2 / (1 - beta), with the table's own beta at t
+                    however many of its steps are skipped (as in the official code), and the step's
+                    beta = 1 - a_t / a_s on schedules without a table;
             "exact" w_s as "ddim", w_c = a_s / a_t: the bound of the transition's divergence, gamma counted once.
         start: x_T, "guided" (alpha_T x + sigma_T z, x the problem's `initial_estimate`: A^+ y where it is well
             conditioned) or "random" (noise).
-        control_start: u of a step's first update: "zero" or "causal" (the last step's; one more forward if w_s > 0).
+        control_start: u of a step's first update: "zero", "random" (standard normal, drawn at each step), "causal" (the
+            last step's, zero at first) or "causal-random" (the last step's, random at first). All but "zero" make one
+            more forward if w_s > 0.
         control: where the control acts, by name or as an object of `invsolve.solvers.steps.control`:
             "network"   the network's input, as above;
             "linear"    the transition's mean, x_s = alpha_s p(x_t) + c2 eps(x_t) + gamma u + c1 z, judged at x0(c);
@@ -103,9 +110,9 @@ class NDTM(ScaledPath):
     eta: Share = 0.7
     t_start: FirstTime | None = None
     weight: AtLeastZero = 1.0
-    weights: Weights = "zero"
+    weights: TransientWeights | tuple[TransientWeights, TransientWeights] = "zero"
     start: Start = "guided"
-    control_start: Literal["zero", "causal"] = "zero"
+    control_start: ControlStart = "zero"
     control: ControlName | Control = "network"
     jacobian_below: AtLeastZero | None = None
     optimizer: Optimizer = "adam"
@@ -126,11 +133,17 @@ class NDTM(ScaledPath):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_scaling(self.scale, self.optimizer)
-        if self.jacobian_below is not None and (self.optimizer == "gauss-newton" or self.control_start == "causal"):
+        if self.jacobian_below is not None and (self.optimizer == "gauss-newton" or self._causal):
             raise InputError("jacobian_below changes what the control is: no causal start, no gauss-newton")
         network = isinstance(control_of(self.control), NetworkControl)
         if self.optimizer == "gauss-newton" and (not network or self.aggregate is not None):
             raise InputError("gauss-newton needs control='network' and no aggregate of one's own")
+
+    def path(self, problem: Problem) -> tuple[Step, ...]:
+        # transient weights other than zero divide by alpha_t
+        if self._weightings != ("zero", "zero"):
+            return signal_path(problem.prior.schedule, self.n_steps, self.t_start, self.times)
+        return super().path(problem)
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         if self.optimizer == "gauss-newton":
@@ -141,21 +154,29 @@ class NDTM(ScaledPath):
             noise_floor(problem)
         x = start_state(problem, n, rng, self.path(problem)[0], self.start)
         theta = start_parameters(problem, n, rng, x)
-        memory = {"u": torch.zeros_like(x)} if self.control_start == "causal" else {}
+        memory = {}
+        if self._causal:
+            memory["u"] = torch.zeros_like(x) if self.control_start == "causal" else rng.normal(x)
         memory |= {**self.scale_memory(x), **theta.memory}
         return State(x, theta=theta.raw, memory=memory)
 
-    def transient_weights(self, step: Step) -> tuple[float, float, int]:
+    @property
+    def _causal(self) -> bool:
+        return self.control_start in ("causal", "causal-random")
+
+    def _first_control(self, state: State, rng: NoiseSource) -> Tensor:
+        if self._causal:
+            return state.memory["u"]
+        return rng.normal(state.x) if self.control_start == "random" else torch.zeros_like(state.x)
+
+    def transient_weights(self, schedule: Schedule, step: Step) -> tuple[float, float, int]:
         """w_s of |eps(x) - eps(c)|^2, w_c of |c - x|^2 and the power of gamma that multiplies c - x."""
-        ratio = (step.alpha_t / step.alpha_s) ** 2
-        if self.weights == "zero":
-            return 0.0, 0.0, 0
-        if self.weights == "ddpm":
-            beta = 1.0 - ratio
-            return beta**2 / ((1.0 - beta) * step.sigma_t**2), 1.0 / (1.0 - beta), 1
-        c2 = ddim_coefficients(step, self.eta)[1]
-        w_s = (c2 - step.alpha_s * step.sigma_t / step.alpha_t) ** 2
-        return (w_s, 1.0 / ratio, 0) if self.weights == "exact" else (w_s, ratio, 1)
+        of_score, of_control = self._weightings
+        return _score_weight(of_score, schedule, step, self.eta), *_control_weight(of_control, schedule, step)
+
+    @property
+    def _weightings(self) -> tuple[TransientWeights, TransientWeights]:
+        return (self.weights, self.weights) if isinstance(self.weights, str) else self.weights
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         path = self.path(problem)
@@ -167,7 +188,7 @@ class NDTM(ScaledPath):
         at = self._controlled(problem, state.x, now)
         out = minimise(
             problem,
-            state.memory.get("u", torch.zeros_like(state.x)),
+            self._first_control(state, rng),
             lambda u: control.trial(at, u),
             rule,
             self.n_inner,
@@ -180,7 +201,7 @@ class NDTM(ScaledPath):
         x0 = problem.prior.clamp(made.x0) if self.clamp else made.x0
         x = ddim(now, self.eta, x0, made.eps, rng)
         x = x if made.shift is None else x + made.shift
-        memory = {"u": out.u} if self.control_start == "causal" else {}
+        memory = {"u": out.u} if self._causal else {}
         theta = out.parameters
         info = Info(x0, out.misfit, {"control": out.u})
         return State(x, state.k + 1, theta.raw, {**memory, **rule.memory, **theta.memory}), info
@@ -194,7 +215,39 @@ class NDTM(ScaledPath):
             gamma=gamma.to(x) if isinstance(gamma, Tensor) else gamma,
             aggregate=self.aggregate,
             weight=self.weight,
-            weights=self.transient_weights(step),
+            weights=self.transient_weights(problem.prior.schedule, step),
             clamp=self.clamp,
             starts_unguided=self.control_start == "zero" and self.aggregate is None,
         )
+
+
+def _score_weight(name: TransientWeights, schedule: Schedule, step: Step, eta: float) -> float:
+    """w_s."""
+    if name == "zero":
+        return 0.0
+    if name == "ones":
+        return 1.0
+    if name == "ddpm":
+        beta = _beta(schedule, step)
+        return beta**2 / ((1.0 - beta) * step.sigma_t**2)
+    c2 = ddim_coefficients(step, eta)[1]
+    return (c2 - step.alpha_s * step.sigma_t / step.alpha_t) ** 2
+
+
+def _control_weight(name: TransientWeights, schedule: Schedule, step: Step) -> tuple[float, int]:
+    """w_c and the power of gamma."""
+    if name == "zero":
+        return 0.0, 0
+    if name == "ones":
+        return 1.0, 1
+    if name == "ddpm":
+        return 1.0 / (1.0 - _beta(schedule, step)), 1
+    ratio = (step.alpha_t / step.alpha_s) ** 2
+    return (1.0 / ratio, 0) if name == "exact" else (ratio, 1)
+
+
+def _beta(schedule: Schedule, step: Step) -> float:
+    """The table's beta at t, or 1 - (alpha_t / alpha_s)^2 where the schedule is no table."""
+    if isinstance(schedule, DDPMSchedule):
+        return schedule.betas[schedule.index(step.t)]
+    return 1.0 - (step.alpha_t / step.alpha_s) ** 2
