@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import toy
 from scipy import stats
 
 import invsolve as iv
@@ -215,3 +217,23 @@ PRIOR = priors.GaussianPrior(torch.full(SHAPE, 0.5), 0.04)
 class Bare(Plain):
     def __init__(self):
         pass
+
+
+@pytest.mark.parametrize(
+    "name", ["ndtm", "dps", "red-diff", "daps", "mpgd", "freedom", "lgd-mc", "tds", "guidance", "ftm"]
+)
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: (x > 0.5).double().flatten(1).mean(1),
+        lambda x: torch.from_numpy(x.numpy()).flatten(1).sum(1),
+        lambda x: x.detach().flatten(1).sum(1),
+    ],
+)
+def test_a_cost_without_a_gradient_names_the_solver_that_needs_none(name, function):
+    problem = iv.Problem(toy.gaussian(), costs.FunctionCost(function))
+    solver = toy.quick(name)
+    solver = dataclasses.replace(solver, start="random") if name in ("ndtm", "red-diff", "ftm") else solver
+    with pytest.raises(iv.CapabilityError, match="SCG"):
+        iv.solve(problem, solver)
+    assert iv.solve(problem, toy.quick("scg")).status == (("ok",),)

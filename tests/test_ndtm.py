@@ -368,3 +368,10 @@ def test_a_control_is_a_name_or_an_object(name):
     assert torch.equal(named, given)
     with pytest.raises(iv.InputError, match="control"):
         ndtm(control="quadratic")
+
+
+@pytest.mark.parametrize("schedule", [iv.FlowSchedule(), iv.CosineSchedule()])
+@pytest.mark.parametrize("solver", [ndtm(weights="ddim"), ndtm(weights="ddpm"), ndtm(), solvers.REDdiff(n_steps=10)])
+def test_schedules_that_end_in_pure_noise_are_served(solver, schedule):
+    result = iv.solve(problem(2, schedule), solver)
+    assert all(status == "ok" for row in result.status for status in row)

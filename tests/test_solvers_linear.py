@@ -150,6 +150,45 @@ def test_cpigdm_makes_the_published_update(form, lam):
     torch.testing.assert_close(states[-1].x.flatten(), back(bar, 0.001), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("lam", [-0.4, 0.0, 0.5])
+@pytest.mark.parametrize("start", ["guided", "random"])
+def test_continuous_pigdm_makes_the_published_update(lam, start):
+    """In the absolute coordinates in which it was published, its integral by the midpoint rule in sqrt(t)."""
+    prior, likelihood = toy.gaussian(schedule=iv.VPSchedule()), toy.likelihood(1, sigma=0.01)
+    a = exact.matrix(likelihood.operator)
+    plus = torch.linalg.pinv(a)
+    w, n = 4.0, 4
+    times = [0.4 + (0.001 - 0.4) * k / n for k in range(n + 1)]
+
+    def big_b(t):
+        return 0.1 * t + 9.95 * t * t
+
+    def phi(t):
+        r = ((torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000 * math.sqrt(t)) ** 2
+        b, beta = big_b(r), 0.1 + 19.9 * r
+        integrand = 0.5 * torch.exp(lam * r + b / 2) * beta / (torch.sqrt(-torch.expm1(-b)) + 1e-6)
+        return float((integrand * 2 * r.sqrt()).mean() * math.sqrt(t))
+
+    data = plus @ likelihood.measurement.flatten()
+    alpha, sd = prior.schedule(0.4)
+    noise = iv.Rng(5).normal(torch.empty(1, *toy.SHAPE).double())
+    x = noise.flatten() if start == "random" else alpha * data + sd * noise.flatten()
+    bar = math.exp(lam * 0.4 + big_b(0.4) / 2) * x
+    for t, s in pairwise(times):
+        mu, sd = prior.schedule(t)
+        x = (math.exp(-lam * t - big_b(t) / 2) * bar).requires_grad_()
+        with torch.enable_grad():
+            eps = prior.eps(x.view(1, *toy.SHAPE), t).flatten()
+            p = (x - sd * eps) / mu
+            (g,) = torch.autograd.grad(p, x, (data - plus @ a @ p).detach())
+        guided = 0.5 * w * (0.1 + 19.9 * t) * math.exp(lam * t + big_b(t) / 2) * g * (t - s)
+        bar = bar - lam * bar * (t - s) + (phi(s) - phi(t)) * eps.detach() + guided
+    solver = solvers.CPiGDM(n_steps=n, lam=lam, w=w, form="pigdm", start=start)
+    states = exact.run(Problem(prior, likelihood), solver, 1, golden.replay([noise]))
+    want = math.exp(-lam * 0.001 - big_b(0.001) / 2) * bar
+    torch.testing.assert_close(states[-1].x.flatten(), want, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", LINEAR)
 def test_every_sample_has_its_own_operator_and_noise_level(name):
     """Masks and noise levels that differ from item to item: each item as if it were alone."""
@@ -289,4 +328,8 @@ def test_presets_hold_the_published_settings_and_take_changes():
     assert (solver.n_steps, solver.n_inner, solver.eta, solver.t_start) == (100, 5, 0.7, 0.4)
     assert (solver.weight, solver.weights, solver.gamma) == (50.0, "ddim", 1.0)
     assert solvers.REDdiff.preset("imagenet256/superres4").lam == 0.4
+    spreads = {name: solvers.REDdiff.preset(name).sigma_x0 for name in published("red-diff")}
+    assert {name for name, sigma in spreads.items() if sigma == 0.0} == {
+        "ffhq256/inpaint", "imagenet256/inpaint", "ffhq256/deblur-nonlinear",
+    }  # fmt: skip
     assert solvers.CPiGDM.preset("ffhq256/superres4").w == 4.0

@@ -155,8 +155,9 @@ def test_ndtm(name, weights, start, control_start):
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("length", ["residual", "signal", "plain"])
 @pytest.mark.parametrize(("zeta", "eta", "end"), [(1.0, 0.5, 1000), (0.3, 0.0, 400)])
-def test_dps_ddim_form(name, zeta, eta, end):
+def test_dps_ddim_form(name, length, zeta, eta, end):
     case, y, eps, z = CASES[name], measured(CASES[name], 2), network(), noise(2)
     path = steps(end, 9)
     first = bar(path[0][0])
@@ -168,14 +169,36 @@ def test_dps_ddim_form(name, zeta, eta, end):
         p = (x - (1 - a).sqrt() * e) / a.sqrt()
         squares = (y - case.h(p)).square().flatten(1).sum(1)
         (g,) = torch.autograd.grad(squares.sum(), x)
-        x = b.sqrt() * p + c1 * next(z) + c2 * e - zeta / squares.sqrt()[:, None, None, None] * g
-    solver = solvers.DPS(form="ddim", n_steps=9, zeta=zeta, eta=eta, t_start=end / 1000)
+        by_residual = zeta / squares.sqrt()[:, None, None, None]
+        weight = {"residual": by_residual, "signal": zeta * (a * b).sqrt(), "plain": zeta}[length]
+        x = b.sqrt() * p + c1 * (next(z) if eta > 0 else 0) + c2 * e - weight * g
+    solver = solvers.DPS(form="ddim", n_steps=9, zeta=zeta, eta=eta, t_start=end / 1000, length=length)
     golden.close(ours(case, y, solver), x.detach(), 1e-9)
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-@pytest.mark.parametrize("learned", [True, False])
-def test_dps_ancestral_form(name, learned):
+@pytest.mark.parametrize(("zeta", "eta"), [(0.3, 0.0), (1.0, 0.7)])
+def test_dps_clamped_ddim_form(name, zeta, eta):
+    case, y, eps, z = CASES[name], measured(CASES[name], 2), network(), noise(2)
+    ts = [round(i * 999 / 9) for i in range(10)]
+    x = next(z)
+    for t, s in zip(ts[::-1], [*ts[-2::-1], -1], strict=True):
+        a, b = bar(t), bar(s)
+        sigma = eta * ((1 - b) / (1 - a)).sqrt() * (1 - a / b).sqrt()
+        x = x.detach().requires_grad_()
+        p = ((x - (1 - a).sqrt() * eps(x, t)) / a.sqrt()).clamp(-1, 1)
+        e = ((1 / a).sqrt() * x - p) / (1 / a - 1).sqrt()
+        (g,) = torch.autograd.grad((y - case.h(p)).square().flatten(1).sum(1).sqrt().sum(), x)
+        fresh = sigma * next(z) if eta > 0 and s >= 0 else 0.0
+        x = b.sqrt() * p + (1 - b - sigma**2).clamp_min(0).sqrt() * e + fresh - zeta * g
+    times = (*((t + 1) / 1000 for t in reversed(ts)), 0.0)
+    solver = solvers.DPS(form="ddim-clamped", zeta=zeta, eta=eta, times=times)
+    golden.close(ours(case, y, solver), x.detach(), 1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("variance", ["auto", "small", "large"])
+def test_dps_ancestral_form(name, variance):
     case, y, z, out = CASES[name], measured(CASES[name], 2), noise(2), network(variance=True)
     ts = [round(i * 999 / 9) for i in range(10)]
     x = next(z)
@@ -188,16 +211,18 @@ def test_dps_ancestral_form(name, learned):
         (g,) = torch.autograd.grad((y - case.h(p)).square().flatten(1).sum(1).sqrt().sum(), x)
         mean = beta * b.sqrt() / (1 - a) * p + (1 - b) * (1 - beta).sqrt() / (1 - a) * x
         least = (beta * (1 - b) / (1 - a)).clamp_min(1e-30).log()
-        log_variance = (v + 1) / 2 * beta.log() + (1 - v) / 2 * least if learned else least
+        learned = (v + 1) / 2 * beta.log() + (1 - v) / 2 * least
+        log_variance = {"auto": learned, "small": least, "large": beta.log()}[variance]
         x = mean + (0.5 * log_variance).exp() * next(z) * (s >= 0) - 0.3 * g
     times = (*((t + 1) / 1000 for t in reversed(ts)), 0.0)
-    solver = solvers.DPS(form="ancestral", zeta=0.3, times=times)
-    golden.close(ours(case, y, solver, variance=learned), x.detach(), 1e-9)
+    solver = solvers.DPS(form="ancestral", zeta=0.3, times=times, variance=variance)
+    golden.close(ours(case, y, solver, variance=True), x.detach(), 1e-9)
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-@pytest.mark.parametrize("weighting", ["linear", "sqrt", "square", "log", "clipped", "constant"])
-def test_reddiff(name, weighting):
+@pytest.mark.parametrize("weighting", ["linear", "sqrt", "square", "two-thirds", "log", "clipped", "constant"])
+@pytest.mark.parametrize("data_weight", [1.0, 0.3])
+def test_reddiff(name, weighting, data_weight):
     case, y, eps, z = CASES[name], measured(CASES[name], 2), network(), noise(2)
     mu = case.plus(y).clone().requires_grad_()
     adam, p = torch.optim.Adam([mu], lr=0.3, betas=(0.9, 0.99)), mu
@@ -206,19 +231,21 @@ def test_reddiff(name, weighting):
         p = mu + 0.01 * n0
         e = eps(a.sqrt() * p + (1 - a).sqrt() * n1, t).detach()
         r = ((1 - a) / a).sqrt()
-        w = {"sqrt": r.sqrt(), "square": r**2, "log": (1 + r).log(), "clipped": r.clamp(max=1), "constant": 1.0}
+        w = {"sqrt": r.sqrt(), "square": r**2, "two-thirds": r ** (2 / 3), "log": (1 + r).log()}
+        w |= {"clipped": r.clamp(max=1), "constant": 1.0}
         pull = 0.4 * w.get(weighting, r) * ((e - n1) * p).flatten(1).mean(1)
         adam.zero_grad()
-        (pull + 0.5 * (y - case.h(p)).square().flatten(1).mean(1)).sum().backward()
+        (pull + 0.5 * data_weight * (y - case.h(p)).square().flatten(1).mean(1)).sum().backward()
         adam.step()
-    solver = solvers.REDdiff(n_steps=10, lam=0.4, lr=0.3, sigma_x0=0.01, weighting=weighting)
+    solver = solvers.REDdiff(n_steps=10, lam=0.4, lr=0.3, sigma_x0=0.01, weighting=weighting, data_weight=data_weight)
     golden.close(ours(case, y, solver), p.detach(), 1e-9)
 
 
 @pytest.mark.parametrize("name", ["bicubic", "mask"])
-@pytest.mark.parametrize("form", ["noiseless", "noiseless-ddim"])
+@pytest.mark.parametrize("form", ["noiseless", "noiseless-ddim", "noiseless-mcg"])
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-def test_noiseless_pigdm(name, form, eta):
+@pytest.mark.parametrize(("replace", "weight"), [(False, 1.0), (True, 0.6)])
+def test_noiseless_pigdm(name, form, eta, replace, weight):
     case, y, eps, z = CASES[name], measured(CASES[name], 2), network(), noise(2)
     path = steps(600, 8)
     first = bar(path[0][0])
@@ -229,6 +256,11 @@ def test_noiseless_pigdm(name, form, eta):
         e = eps(x, t)
         p = (x - (1 - a).sqrt() * e) / a.sqrt()
         (g,) = torch.autograd.grad((case.plus(y - case.h(p)).detach() * p).sum(), x)
-        weight = (a * b).sqrt() if form == "noiseless" else (b.sqrt() - c2 * (a / (1 - a)).sqrt()) * a.sqrt()
-        x = b.sqrt() * p + c1 * next(z) + c2 * e + weight * g
-    golden.close(ours(case, y, solvers.PiGDM(8, eta, form, t_start=0.6)), x.detach(), 1e-9)
+        signal = {"noiseless": (a * b).sqrt(), "noiseless-mcg": a.sqrt()}
+        signal["noiseless-ddim"] = (b.sqrt() - c2 * (a / (1 - a)).sqrt()) * a.sqrt()
+        if replace:
+            p, g = p - case.plus(case.h(p)) + case.plus(y), g - case.plus(case.h(g))
+            e = (x - a.sqrt() * p) / (1 - a).sqrt() if form == "noiseless-ddim" else e
+        x = b.sqrt() * p + c1 * (next(z) if eta > 0 else 0) + c2 * e + weight * signal[form] * g
+    solver = solvers.PiGDM(8, eta, form, weight=weight, replace=replace, t_start=0.6)
+    golden.close(ours(case, y, solver), x.detach(), 1e-9)

@@ -138,7 +138,7 @@ class Problem:
     def energy(self, x0: Tensor, raw: Params = EMPTY) -> Tensor:
         """Phi(decode(x0), theta) with the penalties on theta, [N] in nats: the one thing solvers differentiate."""
         theta = self.theta(raw)
-        energy = self._cost(self.to_image(x0), theta)
+        energy = self._differentiable(self._cost(self.to_image(x0), theta), x0)
         return energy if self.unknowns is None else energy + self.unknowns.penalty(theta)
 
     def noisy_energy(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:
@@ -167,8 +167,21 @@ class Problem:
         """What a guidance weight multiplies, [N]: `residual_sq` for Gaussian noise, `energy` for every other cost."""
         if not self.quadratic:
             return self.energy(x0, raw)
-        misfit = self.residual_sq(x0, raw)
+        misfit = self._differentiable(self.residual_sq(x0, raw), x0)
         return misfit if self.unknowns is None else misfit + self.unknowns.penalty(self.theta(raw))
+
+    def _differentiable(self, value: Tensor, x0: Tensor) -> Tensor:
+        """`value`, with a graph where `x0` has one.
+
+        Raises:
+            CapabilityError: the cost or its operator cut the graph.
+        """
+        if x0.requires_grad and torch.is_grad_enabled() and not value.requires_grad:
+            raise CapabilityError(
+                f"{type(self.cost).__name__} has no gradient with respect to the image: use SCG, which needs none, "
+                "or write the cost in torch operations"
+            )
+        return value
 
     @cached_property
     def quadratic(self) -> bool:

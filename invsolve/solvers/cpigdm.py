@@ -22,6 +22,7 @@ from invsolve.core.settings import AtLeastZero, Count, FirstTime, Range
 from invsolve.core.solver import Info, Needs, Solver, State
 from invsolve.solvers.steps.conjugate_integrator import Interval, intervals
 from invsolve.solvers.steps.linear_gaussian import flat_variance
+from invsolve.solvers.steps.updates import Start
 
 __all__ = ["CPiGDM"]
 
@@ -39,6 +40,10 @@ class CPiGDM(Solver):
     M x and the terms that follow to the step, and inverts M to first order in k3. One forward and one input-gradient a
     step.
 
+    The form "pigdm" is continuous PiGDM by an exponential integrator, which the conjugate one is compared with in the
+    paper: coordinates exp(k1) x of the prior's equation alone, and the guidance w beta d <v, p> / d x / 2 added at the
+    step's beginning.
+
     It converges, to first order in the number of steps and whatever lam, to the equation above: PiGDM's with the
     weight w mu^2 in the place of 1 / r^2. That is not the posterior's, so the samples are not calibrated at any number
     of steps. The noisy form is the official code's; being of first order in w sigma_y^2 / s^2, it needs singular
@@ -48,8 +53,9 @@ class CPiGDM(Solver):
     Args:
         n_steps: network calls; published: 20.
         lam, w: see above; published for super-resolution: -0.4 and 4.
-        t_start, t_end: times on the VP equation, 1 is noise; published: 0.4 and 0.001. The start is mu A^+ y + sd z.
-        form: "noiseless" (sigma_y plays no part) or "noisy".
+        t_start, t_end: times on the VP equation, 1 is noise; published: 0.4 and 0.001.
+        form: "noiseless" (sigma_y plays no part), "noisy", or "pigdm" (sigma_y plays no part).
+        start: "guided" mu A^+ y + sd z, or "random" z, as in the official code's noisy and PiGDM forms for inpainting.
         times: how a time of the equation becomes one of the prior's schedule: "ratio" (equal sigma / alpha, the state
             scaled to fit: any schedule) or "index" (entry int((N - 1) t) of a DDPM table, as in the official code).
     """
@@ -59,7 +65,8 @@ class CPiGDM(Solver):
     w: AtLeastZero = 4.0
     t_start: FirstTime = 0.4
     t_end: Annotated[float, Range(0, 1, below=True)] = 1e-3
-    form: Literal["noiseless", "noisy"] = "noiseless"
+    form: Literal["noiseless", "noisy", "pigdm"] = "noiseless"
+    start: Start = "guided"
     times: Literal["ratio", "index"] = "ratio"
 
     name = "c-pigdm"
@@ -84,7 +91,8 @@ class CPiGDM(Solver):
         empty, first = problem.empty(n), self.path()[0]
         operator, y, _ = problem.linear_data
         data = operator.pinv(y).to(empty).expand_as(empty)
-        x = first.mu * data + first.sd * rng.normal(empty)
+        noise = rng.normal(empty)
+        x = noise if self.start == "random" else first.mu * data + first.sd * noise
         memory = {"data": data}
         if self.form == "noisy":
             operator, k3 = problem.linear_data.operator, per_sample(first.k3_t * _row_variance(problem, n), x)
@@ -99,6 +107,8 @@ class CPiGDM(Solver):
         with torch.enable_grad():
             x_t = state.x.detach().requires_grad_()
             attached = problem.prior.predict(scale / now.mu * x_t, t).eps
+            if self.form == "pigdm":
+                return self._pigdm(problem, state, now, x_t, attached)
             eps = attached.detach()
             p = (state.x - now.sd * eps) / now.mu
             v = data - operator.pinv(operator(p))
@@ -114,6 +124,16 @@ class CPiGDM(Solver):
         z = z + variance * (now.y_q * state.memory["data_q"] + _gram_inverse(operator, now.eps_q * eps + now.g_q * g))
         x = z - variance * now.k3_s * _gram_inverse(operator, z)
         return State(x, state.k + 1, memory={**state.memory, "z": z}), Info(p)
+
+    def _pigdm(
+        self, problem: Problem, state: State, now: Interval, x_t: Tensor, attached: Tensor
+    ) -> tuple[State, Info]:
+        operator = problem.linear_data.operator
+        p = (x_t - now.sd * attached) / now.mu
+        v = state.memory["data"] - operator.pinv(operator(p.detach()))
+        (pull,) = torch.autograd.grad(p, x_t, v)
+        x = now.x * state.x + now.eps * attached.detach() + now.guidance * pull
+        return State(x, state.k + 1, memory=state.memory), Info(p.detach())
 
 
 def _row_variance(problem: Problem, n: int) -> Tensor:

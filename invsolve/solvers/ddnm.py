@@ -54,7 +54,7 @@ class DDNM(PathSolver):
     cite = "Wang, Yu, Zhang 2023, arXiv 2212.00490"
     needs = Needs(likelihood=True, linear=True)
     differentiates = False
-    signal = True
+    divides_by_alpha = True
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         operator = problem.linear_data.operator

@@ -61,7 +61,7 @@ class DDRM(PathSolver):
     cite = "Kawar, Elad, Ermon, Song 2022, arXiv 2201.11793"
     needs = Needs(likelihood=True, linear=True, svd=True)
     differentiates = False
-    signal = True
+    divides_by_alpha = True
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         data, first = problem.spectral_data, self.path(problem)[0]

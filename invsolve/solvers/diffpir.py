@@ -61,7 +61,7 @@ class DiffPIR(PathSolver):
     cite = "Zhu, Zhang, Liang, Cao, Wen, Timofte, Van Gool 2023, arXiv 2305.08995"
     needs = Needs(likelihood=True, linear=True)
     differentiates = False
-    signal = True
+    divides_by_alpha = True
 
     def path(self, problem: Problem) -> tuple[Step, ...]:
         times, n = self.times, self.n_steps

@@ -13,6 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from invsolve.core.checks import CapabilityError
+from invsolve.core.prior import Prediction
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
@@ -25,6 +27,7 @@ from invsolve.solvers.steps.updates import (
     ancestral_mean,
     ddim,
     gradient_length,
+    guided_ddim,
     moved_back,
     posterior_variance,
     start_state,
@@ -37,20 +40,26 @@ __all__ = ["DPS"]
 class DPS(ScaledPath):
     """A step of the prior, then one along the gradient of the misfit through the denoiser, r = y - A(x0(x_t)):
 
-        form "ancestral"  x_s = ancestral(x_t) - zeta grad_x |r|          x0 clamped; learned variance where known
-        form "ddim"       x_s = DDIM(x_t)      - zeta / |r| grad_x |r|^2
+        form "ancestral"     x_s = ancestral(x_t) - zeta grad_x |r|           x0 clamped to the prior's value range
+        form "ddim-clamped"  x_s = DDIM(x_t)      - zeta grad_x |r|           x0 clamped, eps derived from it again
+        form "ddim"          x_s = DDIM(x_t)      - zeta / |r| grad_x |r|^2   x0 as it is
 
-    so that zeta counts twice in the second form. For costs other than Gaussian likelihoods the step is
-    zeta grad_x Phi(x0(x_t)). One forward and one input-gradient a step.
+    so that zeta counts twice in the third form. The first two are the original code's samplers "ddpm" and "ddim" (the
+    latter with eta 0), the third is that of the code of RED-diff and NDTM. For costs other than Gaussian likelihoods
+    the step is zeta grad_x Phi(x0(x_t)). One forward and one input-gradient a step.
 
     Args:
         form: see above. Published: 1000 steps, ancestral, zeta 0.3 to 1; or ddim with eta 0.5, a guided start, zeta 1
             (0.3 for non-linear deblurring).
         n_steps: network calls.
         zeta: guidance weight, in units of the prior's range.
-        eta: noise of the ddim form.
+        length: of the guidance step. "residual" as above; without the norm, "plain" zeta grad_x |r|^2, or "signal"
+            zeta alpha_s alpha_t grad_x |r|^2 (the code of RED-diff and NDTM with `original: false`).
+        eta: noise of the ddim forms.
+        variance: of the ancestral form's noise: "small" Var[x_s | x_t, x_0], "large" 1 - (alpha_t / alpha_s)^2,
+            "learned" by the network, or "auto": learned where the network has it, else small.
         t_start: time of the first call.
-        start: "random", "guided", or "auto": random for ancestral, guided for ddim.
+        start: "random", "guided", or "auto": guided for ddim, random for the other forms.
         times: a falling grid of one's own instead of n_steps and t_start.
         scale: a rule of `invsolve.solvers.steps.scales` for the length of the guidance in place of the division by |r|:
             x_s - zeta lambda(|g|) g with g = grad_x misfit. An adaptive scale moves by about zeta lam f(t).
@@ -58,10 +67,12 @@ class DPS(ScaledPath):
             gradient or "alternating" before it, at the fixed estimate.
     """
 
-    form: Literal["ancestral", "ddim"] = "ancestral"
+    form: Literal["ancestral", "ddim-clamped", "ddim"] = "ancestral"
     n_steps: Count = 1000
     zeta: AtLeastZero = 1.0
+    length: Literal["residual", "plain", "signal"] = "residual"
     eta: Share = 0.5
+    variance: Literal["auto", "small", "large", "learned"] = "auto"
     t_start: FirstTime = 1.0
     start: Literal["auto", "random", "guided"] = "auto"
     times: Times | None = None
@@ -89,32 +100,47 @@ class DPS(ScaledPath):
             x_t = state.x.detach().requires_grad_()
             prediction = problem.prior.predict(x_t, now.t)
             misfit, gradient, theta, x0 = descend(
-                problem, prediction.x0, x_t, Parameters.of(state), clamp=self.form == "ancestral", blind=self.blind
+                problem, prediction.x0, x_t, Parameters.of(state), clamp=self.form != "ddim", blind=self.blind
             )
         prediction = prediction.detach()
         if self.form == "ddim":
             x = ddim(now, self.eta, x0, prediction.eps, rng)
+        elif self.form == "ddim-clamped":
+            x = guided_ddim(now, self.eta, state.x, x0, rng)
         else:
-            x = _ancestral(now, state.x, x0, prediction.variance, rng)
+            x = _ancestral(now, state.x, x0, self._variance(now, prediction), rng)
         if self.scale is None:
-            weight = 2 * self.zeta if self.form == "ddim" and problem.quadratic else self.zeta
-            length, memory = gradient_length(problem, misfit, weight), {}
+            length, memory = self._length(problem, now, misfit), {}
         else:
             lam, memory = self.scaled(problem, state, gradient)
             length = self.zeta * lam
         x = moved_back(x, length, gradient)
         return State(x, state.k + 1, theta.raw, {**theta.memory, **memory}), Info(x0, misfit)
 
+    def _length(self, problem: Problem, step: Step, misfit: Tensor) -> Tensor | float:
+        """What multiplies grad_x |r|^2, or grad_x Phi."""
+        if self.length == "residual":
+            weight = 2 * self.zeta if self.form == "ddim" and problem.quadratic else self.zeta
+            return gradient_length(problem, misfit, weight)
+        return self.zeta * step.alpha_s * step.alpha_t if self.length == "signal" else self.zeta
 
-def _ancestral(step: Step, x_t: Tensor, x0: Tensor, learned: Tensor | None, rng: NoiseSource) -> Tensor:
-    """x_s ~ p(x_s | x_t) with the posterior variance, or the learned one between it and beta_t."""
+    def _variance(self, step: Step, prediction: Prediction) -> float | Tensor:
+        """Of the ancestral step's noise, a number or [N, *shape]."""
+        small, large = posterior_variance(step), 1.0 - (step.alpha_t / step.alpha_s) ** 2
+        learned = prediction.variance
+        if self.variance == "learned" and learned is None:
+            raise CapabilityError("this network learned no variance: use variance='small' or 'large'")
+        if small == 0.0:
+            return 0.0  # the last step draws no noise
+        if learned is None or self.variance in ("small", "large"):
+            return large if self.variance == "large" else small
+        fraction = (learned + 1.0) / 2.0
+        return (fraction * math.log(large) + (1.0 - fraction) * math.log(small)).exp()
+
+
+def _ancestral(step: Step, x_t: Tensor, x0: Tensor, variance: float | Tensor, rng: NoiseSource) -> Tensor:
+    """A draw from p(x_s | x_t) with its mean at x_0 = x0; nothing is drawn where the variance is the number 0."""
     mean = ancestral_mean(step, x_t, x0)
-    variance = posterior_variance(step)
-    if variance == 0.0:
-        return mean
-    noise = rng.normal(mean)
-    if learned is None:
-        return mean.add_(noise, alpha=math.sqrt(variance))
-    upper = math.log(1.0 - (step.alpha_t / step.alpha_s) ** 2)
-    fraction = (learned + 1.0) / 2.0
-    return mean + (0.5 * (fraction * upper + (1.0 - fraction) * math.log(variance))).exp() * noise
+    if isinstance(variance, Tensor):
+        return mean + variance.sqrt() * rng.normal(mean)
+    return mean if variance == 0.0 else mean.add_(rng.normal(mean), alpha=math.sqrt(variance))

@@ -73,7 +73,7 @@ class MMPS(PathSolver):
     name = "mmps"
     cite = "Rozet, Andry, Lanusse, Louppe 2024, arXiv 2405.13712"
     needs = Needs(likelihood=True, linear=True)
-    signal = True
+    divides_by_alpha = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

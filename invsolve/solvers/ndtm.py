@@ -29,7 +29,6 @@ from invsolve.solvers.steps.control import (
 )
 from invsolve.solvers.steps.gradients import BlindUpdate, Parameters, start_parameters
 from invsolve.solvers.steps.inner import Optimizer, check_scaling, minimise, rule_for
-from invsolve.solvers.steps.linear_gaussian import signal_path
 from invsolve.solvers.steps.scales import ScaleRule
 from invsolve.solvers.steps.time_path import ScaledPath
 from invsolve.solvers.steps.updates import Start, ddim, ddim_coefficients, noise_floor, start_state
@@ -139,11 +138,9 @@ class NDTM(ScaledPath):
         if self.optimizer == "gauss-newton" and (not network or self.aggregate is not None):
             raise InputError("gauss-newton needs control='network' and no aggregate of one's own")
 
-    def path(self, problem: Problem) -> tuple[Step, ...]:
-        # transient weights other than zero divide by alpha_t
-        if self._weightings != ("zero", "zero"):
-            return signal_path(problem.prior.schedule, self.n_steps, self.t_start, self.times)
-        return super().path(problem)
+    @property
+    def _divides_by_alpha(self) -> bool:
+        return self._weightings != ("zero", "zero")
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         if self.optimizer == "gauss-newton":

@@ -11,10 +11,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from invsolve.core.checks import InputError
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
-from invsolve.core.settings import Count, FirstTime, Positive, Share, Times
+from invsolve.core.settings import AtLeastZero, Count, FirstTime, Positive, Share, Times
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.linear_gaussian import Tangent, flat_variance, isotropic_variance
 from invsolve.solvers.steps.time_path import PathSolver
@@ -22,7 +23,7 @@ from invsolve.solvers.steps.updates import ddim, ddim_coefficients, guided_ddim,
 
 __all__ = ["PiGDM"]
 
-Form = Literal["noisy", "noiseless", "noiseless-ddim"]
+Form = Literal["noisy", "noiseless", "noiseless-ddim", "noiseless-mcg"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class PiGDM(PathSolver):
                                x_s = DDIM step of the estimate x0 + u and its noise (x_t - alpha_t (x0 + u)) / sigma_t
         form "noiseless"       x_s = DDIM(x_t) + alpha_s alpha_t J^T (A^+ y - A^+ A x0)
         form "noiseless-ddim"  x_s = DDIM(x_t) + (alpha_s - c2 alpha_t / sigma_t) alpha_t J^T (A^+ y - A^+ A x0)
+        form "noiseless-mcg"   x_s = DDIM(x_t) + alpha_t J^T (A^+ y - A^+ A x0)
 
     The noisy form steps along the guided score exactly, so it converges to the posterior, to first order in the number
     of steps, where r^2 I is the denoiser's covariance: for a prior of covariance tau^2 I and every linear operator.
@@ -44,6 +46,10 @@ class PiGDM(PathSolver):
         n_steps: network calls.
         eta: DDIM's noise; published: 1.
         form: see above.
+        weight: what multiplies the guidance of the noiseless forms.
+        replace: hard replacement, for the noiseless forms: the estimate's measured part becomes the measurement's,
+            x0 + A^+ (y - A x0), the guidance acts on the null space of A alone, and "noiseless-ddim" derives eps again
+            from the replaced estimate. Published for inpainting.
         prior_std: tau, the standard deviation of clean pixels about their mean, in the prior's units; 1 is the paper's.
         t_start: time of the first call.
         start: "random", "guided" (from the noised A^+ y), or "auto": random for the noisy form, guided for the others.
@@ -53,6 +59,8 @@ class PiGDM(PathSolver):
     n_steps: Count = 100
     eta: Share = 1.0
     form: Form = "noisy"
+    weight: AtLeastZero = 1.0
+    replace: bool = False
     prior_std: Positive = 1.0
     t_start: FirstTime = 1.0
     start: Literal["auto", "random", "guided"] = "auto"
@@ -61,7 +69,12 @@ class PiGDM(PathSolver):
     name = "pigdm"
     cite = "Song, Vahdat, Mardani, Kautz 2023, Pseudoinverse-guided diffusion models for inverse problems, ICLR"
     needs = Needs(likelihood=True, linear=True)
-    signal = True
+    divides_by_alpha = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.form == "noisy" and (self.replace or self.weight != 1.0):
+            raise InputError("weight and replace belong to the noiseless forms: choose form='noiseless' or another")
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         auto = "random" if self.form == "noisy" else "guided"
@@ -77,9 +90,15 @@ class PiGDM(PathSolver):
             x0 = torch.add(tangent.x0, pulled, alpha=now.sigma_t**2 / (now.alpha_t * r2))
             return State(guided_ddim(now, self.eta, state.x, x0, rng), state.k + 1), Info(x0)
         operator, y, _ = problem.linear_data
-        gradient = tangent.pull(operator.pinv(y - operator(tangent.x0)), last=True)
-        x = ddim(now, self.eta, tangent.x0, tangent.eps, rng)
-        return State(torch.add(x, gradient, alpha=self.weight(now)), state.k + 1), Info(tangent.x0)
+        missing = operator.pinv(y - operator(tangent.x0))
+        gradient, x0 = tangent.pull(missing, last=True), tangent.x0
+        if self.replace:
+            x0, gradient = x0 + missing, gradient - operator.pinv(operator(gradient))
+        if self.replace and self.form == "noiseless-ddim":
+            x = guided_ddim(now, self.eta, state.x, x0, rng)
+        else:
+            x = ddim(now, self.eta, x0, tangent.eps, rng)
+        return State(torch.add(x, gradient, alpha=self.weight * self._signal(now)), state.k + 1), Info(x0)
 
     def variance(self, step: Step) -> float:
         """r^2."""
@@ -90,9 +109,11 @@ class PiGDM(PathSolver):
         operator, y, _ = problem.linear_data
         return operator.ridge(y - operator(x0), flat_variance(problem) / r2)
 
-    def weight(self, step: Step) -> float:
-        """What multiplies J^T v in the noiseless forms."""
+    def _signal(self, step: Step) -> float:
+        """The powers of alpha that multiply J^T v in the noiseless forms."""
         if self.form == "noiseless":
             return step.alpha_s * step.alpha_t
+        if self.form == "noiseless-mcg":
+            return step.alpha_t
         c2 = ddim_coefficients(step, self.eta)[1]
         return (step.alpha_s - c2 * step.alpha_t / step.sigma_t) * step.alpha_t

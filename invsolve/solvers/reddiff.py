@@ -22,14 +22,14 @@ from invsolve.solvers.steps.updates import Start
 
 __all__ = ["REDdiff"]
 
-Weighting = Literal["linear", "sqrt", "square", "log", "clipped", "constant"]
+Weighting = Literal["linear", "sqrt", "square", "two-thirds", "log", "clipped", "constant"]
 
 
 @dataclass(frozen=True)
 class REDdiff(PathSolver):
     """Adam on mu along falling t; n0, n1 ~ N(0, I), p = mu + sigma_x0 n0, x_t = alpha_t p + sigma_t n1:
 
-        J = lam w(t) mean((eps(x_t, t) - n1) p) + mean(|y - A(p)|^2) / 2,    w = sigma_t / alpha_t or a function of it
+        J = lam w(t) mean((eps(x_t, t) - n1) p) + v mean(|y - A(p)|^2) / 2,    w = sigma_t / alpha_t or a function of it
 
     The network is not differentiated: one forward and no gradient through it a step. It seeks a mode: its results are
     point estimates, whose spread says nothing about the posterior. The answer is the last p, before the last update,
@@ -40,8 +40,9 @@ class REDdiff(PathSolver):
         lam: weight of the regulariser (lambda); published 0.25 for inpainting and non-linear deblurring, 1 for
             super-resolution on FFHQ, 0.4 on ImageNet.
         lr: Adam's step size, with betas (0.9, 0.99).
-        sigma_x0: standard deviation about mu.
-        weighting: w = r, sqrt(r), r^2, log(1 + r), min(r, 1) or 1, with r = sigma_t / alpha_t.
+        data_weight: v, weight of the data misfit.
+        sigma_x0: standard deviation about mu; published 0 for inpainting and FFHQ non-linear deblurring, else 1e-4.
+        weighting: w = r, sqrt(r), r^2, r^(2/3), log(1 + r), min(r, 1) or 1, with r = sigma_t / alpha_t.
         t_start: time of the first call.
         start: the first mu, "guided" (A^+ y, as published) or "random" (standard normal, where no image follows from
             the measurement).
@@ -53,6 +54,7 @@ class REDdiff(PathSolver):
     n_steps: Count = 50
     lam: AtLeastZero = 0.25
     lr: Positive = 0.5
+    data_weight: AtLeastZero = 1.0
     sigma_x0: AtLeastZero = 1e-4
     weighting: Weighting = "linear"
     t_start: FirstTime = 1.0
@@ -65,6 +67,7 @@ class REDdiff(PathSolver):
     needs = Needs(blind=True)
     differentiates = False
     mode_seeking = True
+    divides_by_alpha = True
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         empty = problem.empty(n)
@@ -77,8 +80,10 @@ class REDdiff(PathSolver):
     def weight(self, step: Step) -> float:
         """w(t)."""
         r = step.sigma_t / step.alpha_t
-        shapes = {"sqrt": math.sqrt(r), "square": r * r, "log": math.log1p(r), "clipped": min(r, 1.0), "constant": 1.0}
-        return shapes.get(self.weighting, r)
+        powers = {"linear": 1.0, "sqrt": 0.5, "square": 2.0, "two-thirds": 2 / 3, "constant": 0.0}
+        if self.weighting in powers:
+            return r ** powers[self.weighting]
+        return math.log1p(r) if self.weighting == "log" else min(r, 1.0)
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now, mu = self.path(problem)[state.k], state.memory["mu"]
@@ -89,7 +94,7 @@ class REDdiff(PathSolver):
             free = p.detach().requires_grad_()
             misfit, pull, theta, _ = descend(problem, free, free, Parameters.of(state), blind=self.blind)
         entries = p[0].numel()
-        scale = 0.5 / problem.entries if problem.quadratic else 1.0 / entries
+        scale = self.data_weight * (0.5 / problem.entries if problem.quadratic else 1.0 / entries)
         prior_weight = self.lam * self.weight(now) / entries
         gradient = torch.add(prior_weight * (prediction.eps - noise), pull, alpha=scale)
         moments = AdamState(state.memory["m"], state.memory["v"], state.k)

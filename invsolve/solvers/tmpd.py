@@ -50,7 +50,7 @@ class TMPD(PathSolver):
     name = "tmpd"
     cite = "Boys, Girolami, Pidstrigach, Reich, Mosca, Akyildiz 2023, arXiv 2310.06721"
     needs = Needs(likelihood=True, linear=True)
-    signal = True
+    divides_by_alpha = True
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now = self.path(problem)[state.k]

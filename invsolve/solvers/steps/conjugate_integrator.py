@@ -28,7 +28,8 @@ class Interval(NamedTuple):
         eps   beta exp(k) / (2 sd)                             less w beta exp(k) sd / 2 on the range
         g     w beta exp(k) sd mu / 2
         *_q   k3 w beta (-mu, 1 / (w sd) - sd, sd mu) / 2      for Q A^+ y, Q eps, Q g, at sigma_y = 1
-    k3_t and k3_s are E times k3 at the two ends (each with its own E), at sigma_y = 1.
+    k3_t and k3_s are E times k3 at the two ends (each with its own E), at sigma_y = 1. guidance is
+    w beta(t) exp(k1(t) - k1(s)) (t - s) / 2, the explicit step of PiGDM's drift.
     """
 
     t: float
@@ -47,6 +48,7 @@ class Interval(NamedTuple):
     g_q: float
     k3_t: float
     k3_s: float
+    guidance: float
 
 
 def _moments(t: float) -> tuple[float, float, float, float]:
@@ -121,7 +123,7 @@ def _interval(t: float, s: float, lam: float, w: float) -> Interval:
         )
 
     shrink = 1 - lam * (t - s)
-    _, _, mu, sd = _moments(t)
+    beta_t, _, mu, sd = _moments(t)
     return Interval(
         t, s, mu, sd,
         shrink * math.exp(null_t - null_s),
@@ -129,4 +131,5 @@ def _interval(t: float, s: float, lam: float, w: float) -> Interval:
         *(-value for value in _integrate(integrands, s, t)),
         k3_t=_k3(t, lam, w, range_t),
         k3_s=_k3(s, lam, w, range_s),
+        guidance=0.5 * w * beta_t * math.exp(null_t - null_s) * (t - s),
     )  # fmt: skip

@@ -30,11 +30,12 @@ class PathSolver(Solver):
     Attributes:
         n_steps: number of steps.
         t_start: time of the first; where None 1 for random starts and GUIDED_TIME for guided ones.
-        times: a falling grid of one's own instead of n_steps and t_start.
+        times: explicit times, falling, the last one 0, in place of n_steps and t_start.
         start: where the path begins, see `start_state`.
-        eta: share of fresh noise in a step, from 0 to 1; for those that have such a setting.
-        noisy_end: whether a grid of one's own may end above 0: samplers of the prior may stop there.
-        signal: whether the equations divide by alpha_t, so that a schedule ending in pure noise is entered below it.
+        eta: share of fresh noise in a step, from 0 to 1; for solvers that have this setting.
+        noisy_end: whether explicit times may end above 0, so that the sample keeps some noise.
+        divides_by_alpha: whether the update divides by alpha_t. If so, a schedule with alpha_1 = 0 (flow matching,
+            cosine) is entered at sigma_t / alpha_t = 1000 in place of t = 1.
     """
 
     n_steps: int
@@ -43,7 +44,7 @@ class PathSolver(Solver):
     start: Any
     eta: float = 0.0
     noisy_end: ClassVar[bool] = False
-    signal: ClassVar[bool] = False
+    divides_by_alpha: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,9 +56,13 @@ class PathSolver(Solver):
         schedule, t_start = problem.prior.schedule, self.t_start
         if t_start is None:
             t_start = GUIDED_TIME if self.start == "guided" else 1.0
-        if self.signal:
+        if self._divides_by_alpha:
             return signal_path(schedule, self.n_steps, t_start, self.times)
         return path(schedule, self.n_steps, t_start, self.times, self.noisy_end)
+
+    @property
+    def _divides_by_alpha(self) -> bool:
+        return self.divides_by_alpha
 
     def steps(self, problem: Problem) -> int:
         return len(self.path(problem))
