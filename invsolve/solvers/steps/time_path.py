@@ -39,7 +39,7 @@ class PathSolver(Solver):
     """
 
     n_steps: int
-    t_start: float | None
+    t_start: Any
     times: tuple[float, ...] | None
     start: Any
     eta: float = 0.0
