@@ -24,7 +24,15 @@ from invsolve.solvers.pnpdm import PnPDM
 from invsolve.solvers.pnphqs import PnPHQS
 from invsolve.solvers.reddiff import REDdiff
 from invsolve.solvers.scg import SCG
-from invsolve.solvers.steps.scales import AdaptiveScale, ClippedScale, FixedScale, ScaleRule, SoftScale, ThresholdScale
+from invsolve.solvers.steps.scales import (
+    SCALES,
+    AdaptiveScale,
+    ClippedScale,
+    FixedScale,
+    ScaleRule,
+    SoftScale,
+    ThresholdScale,
+)
 from invsolve.solvers.tds import TDS
 from invsolve.solvers.tmpd import TMPD
 
@@ -40,6 +48,7 @@ __all__ = [
     "MMPS",
     "MPGD",
     "NDTM",
+    "SCALES",
     "SCG",
     "SOLVERS",
     "TDS",

@@ -29,6 +29,7 @@ from invsolve.solvers.steps.control import (
 )
 from invsolve.solvers.steps.gradients import BlindUpdate, Parameters, start_parameters
 from invsolve.solvers.steps.inner import Optimizer, check_scaling, minimise, rule_for
+from invsolve.solvers.steps.linear_gaussian import signal_path
 from invsolve.solvers.steps.scales import ScaleRule
 from invsolve.solvers.steps.time_path import ScaledPath
 from invsolve.solvers.steps.updates import Start, ddim, ddim_coefficients, noise_floor, start_state
@@ -156,6 +157,14 @@ class NDTM(ScaledPath):
             memory["u"] = torch.zeros_like(x) if self.control_start == "causal" else rng.normal(x)
         memory |= {**self.scale_memory(x), **theta.memory}
         return State(x, theta=theta.raw, memory=memory)
+
+    def path(self, problem: Problem) -> tuple[Step, ...]:
+        """The steps; transient weights divide by alpha_t, so that with them pure noise is left out."""
+        steps = super().path(problem)
+        if self._weightings == ("zero", "zero"):
+            return steps
+        times = (steps[0].t, *(step.s for step in steps))
+        return signal_path(problem.prior.schedule, len(steps), times[0], times)
 
     @property
     def _causal(self) -> bool:

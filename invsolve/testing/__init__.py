@@ -1,8 +1,19 @@
-"""Public checks for one's own operators and priors, and recorded randomness for comparing solvers draw by draw."""
+"""Public checks for one's own operators, costs, priors and solvers, and recorded randomness to compare solvers by."""
 
+from invsolve.testing.costs import check_cost
 from invsolve.testing.operators import check_operator
 from invsolve.testing.priors import check_prior
 from invsolve.testing.replay import ReplayRng
 from invsolve.testing.report import Check, ConformanceError, Report
+from invsolve.testing.solvers import check_solver
 
-__all__ = ["Check", "ConformanceError", "ReplayRng", "Report", "check_operator", "check_prior"]
+__all__ = [
+    "Check",
+    "ConformanceError",
+    "ReplayRng",
+    "Report",
+    "check_cost",
+    "check_operator",
+    "check_prior",
+    "check_solver",
+]

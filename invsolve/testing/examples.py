@@ -100,9 +100,9 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "tone-curve": lambda: Example(ops.ToneCurve(SHAPE), Unknowns({"gamma": Unknown((1,), "softplus")})),
     "varying-blur": lambda: Example(ops.VaryingBlur(SHAPE, *_varying())),
 }
-"""By registry name; each call makes it afresh."""
+"""By registry name, of those that need more than an image shape; each call makes it afresh."""
 
 
 def example(name: str) -> Example:
-    """The example of a registered operator."""
-    return EXAMPLES[name]()
+    """The example of a registered operator: the one above, else what its class makes of an image shape alone."""
+    return EXAMPLES[name]() if name in EXAMPLES else Example(ops.OPERATORS[name](in_shape=SHAPE))

@@ -8,16 +8,18 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError, nearest
+from invsolve.core.registry import Registry
 from invsolve.core.settings import AtLeastZero, Positive, Range, check_settings
 
 __all__ = [
+    "SCALES",
     "SHAPES",
     "AdaptiveScale",
     "At",
@@ -213,7 +215,7 @@ class ThresholdScale(ScaleRule):
 
 def check_length_rule(rule: ScaleRule | None) -> None:
     """Raise `InputError` unless the rule decides on lengths alone, as gradient solvers other than Guidance need."""
-    if rule is not None and (not isinstance(rule, ScaleRule) or isinstance(rule, ThresholdScale)):
+    if rule is not None and (not isinstance(rule, ScaleRule) or type(rule).limit is not ScaleRule.limit):
         raise InputError(f"scale is a rule for lengths such as AdaptiveScale(1.0) here, got {rule!r}")
 
 
@@ -228,34 +230,40 @@ def em_stability_limit(beta_max: float, dt: float, curvature: float) -> float:
     return (2 / (beta_max * dt) - 0.5) / curvature
 
 
-_NAMES: dict[str, type[ScaleRule]] = {
-    "adaptive": AdaptiveScale,
-    "clip": ClippedScale,
-    "fixed": FixedScale,
-    "soft": SoftScale,
-    "threshold": ThresholdScale,
-}
+SCALES = Registry(
+    "scale",
+    {
+        "adaptive": "invsolve.solvers.steps.scales:AdaptiveScale",
+        "clip": "invsolve.solvers.steps.scales:ClippedScale",
+        "fixed": "invsolve.solvers.steps.scales:FixedScale",
+        "soft": "invsolve.solvers.steps.scales:SoftScale",
+        "threshold": "invsolve.solvers.steps.scales:ThresholdScale",
+    },
+    ScaleRule,
+)
+"""The scale rules by name. A rule's first setting is lambda; others have defaults."""
 
 
 def parse_scale(text: str) -> ScaleRule:
-    """A rule from "name:lambda", for example "adaptive:30"; fixed and adaptive take a shape, "adaptive:30,constant".
+    """A rule from "name:lambda", for example "adaptive:30"; those with a shape take one, "adaptive:30,constant".
 
     Raises:
         InputError: no such name, a lambda that is no number or negative, or no such shape.
     """
     name, _, rest = text.partition(":")
-    if name not in _NAMES:
-        raise InputError(f"a guidance scale is name:lambda, got {text!r}; {nearest(name, _NAMES)}")
+    if name not in SCALES:
+        raise InputError(f"a guidance scale is name:lambda, got {text!r}; {nearest(name, SCALES)}")
     number, _, shape = rest.partition(",")
     try:
         lam = float(number)
     except ValueError as error:
         raise InputError(f"a guidance scale is name:lambda, for example {name}:30; got {text!r}") from error
+    kind = SCALES[name]
     if not shape:
-        return _NAMES[name](lam)  # pyright: ignore[reportCallIssue]
-    if name not in ("adaptive", "fixed"):
+        return kind(lam)
+    if "shape" not in [field.name for field in fields(kind)]:
         raise InputError(f"{name} takes no shape, got {text!r}")
-    return _NAMES[name](lam, shape)  # pyright: ignore[reportCallIssue]
+    return kind(lam, shape=shape)
 
 
 def _shape(shape: Shape) -> Callable[[float], float]:
