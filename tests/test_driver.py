@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 import torch
 import toy
-from torch import Tensor
+from torch import Tensor, nn
 
 import invsolve as iv
-from invsolve import costs, operators, solvers
+from invsolve import costs, operators, priors, solvers
 from invsolve.testing import check_solver
 
 ALL = sorted(solvers.SOLVERS)
