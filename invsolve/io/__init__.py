@@ -1,16 +1,19 @@
-"""Images as files: PNG, JPEG, WebP and TIFF, 8 and 16 bit and floating point, grey, colour and transparent."""
+"""Images as files: what Pillow, tifffile and imagecodecs read and write, with their metadata."""
 
 from invsolve.io.decode import read_image
 from invsolve.io.encode import LONGEST, check_target, encode_image, write_files, write_image
-from invsolve.io.header import MAX_PIXELS, SUFFIXES, Header, read_header
+from invsolve.io.header import MAX_PIXELS, READABLE, SUFFIXES, Header, read_header
 from invsolve.io.image import Image
+from invsolve.io.metadata import Metadata
 
 __all__ = [
     "LONGEST",
     "MAX_PIXELS",
+    "READABLE",
     "SUFFIXES",
     "Header",
     "Image",
+    "Metadata",
     "check_target",
     "encode_image",
     "read_header",

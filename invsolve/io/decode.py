@@ -12,8 +12,9 @@ from torch import Tensor
 from invsolve.core.boundary import MAX_IMAGE_BYTES, MAX_PIXELS_A_BYTE, foreign, read_bytes
 from invsolve.core.checks import InputError
 from invsolve.io import png, tiff
-from invsolve.io.header import Header, pillow_open, read_header
+from invsolve.io.header import Header, heif_open, pillow_open, read_header
 from invsolve.io.image import Image
+from invsolve.io.metadata import Metadata, read_metadata, upright
 
 __all__ = ["FLOAT_RANGE", "read_image"]
 
@@ -26,10 +27,12 @@ _GREY_MODES = {"1", "L", "LA", "I;16"}
 
 
 def read_image(path: str | Path) -> Image:
-    """Read a PNG, JPEG, WebP or TIFF file: 8 or 16 bit or floating point; grey, colour or palette; opacity.
+    """Read an image file: 8 or 16 bit or floating point; grey, colour or palette; opacity.
 
-    An orientation mark is applied, a colour profile is kept (pixels are not converted), colours in CMYK become RGB. Of
-    a file with several images the first is read, with a warning in the log.
+    PNG, JPEG, WebP and TIFF, and what Pillow decodes besides (AVIF, JPEG 2000, GIF, BMP, PPM, TGA); HEIC with the extra
+    `invsolve[heif]`. EXIF, XMP and the resolution are kept as `Image.metadata`. An orientation mark is applied, a
+    colour profile is kept (pixels are not converted), colours in CMYK become RGB. Of a file with several images the
+    first is read, with a warning in the log.
 
     Raises:
         InputError: the file cannot be read, is no image, is truncated or damaged, is too large (see `read_header`),
@@ -44,42 +47,60 @@ def read_image(path: str | Path) -> Image:
         )
     if header.format == "tiff" and not tiff.by_pillow(path, content):
         found = tiff.read(path, content)
-        return _image(path, _turned(found.values, found.orientation), header, found.icc)
-    icc, exif = None, None
-    if header.format == "png":
-        content, icc, exif = png.pick(path, content)
-        if header.depth == 16:
-            return _deep_png(path, content, header, icc, exif)
-    return _by_pillow(path, content, header, icc, exif)
+        return _image(path, _turned(found.values, found.orientation), header, found.icc, _of_tiff(path, content))
+    if header.format != "png":
+        return _by_pillow(path, content, header)
+    picked = png.pick(path, content)
+    metadata = upright(path, picked.exif, picked.xmp, picked.dpi)
+    values = _deep(path, picked.content) if header.depth == 16 else _shallow(path, picked.content)
+    return _image(path, _turned(values, _orientation(path, picked.exif)), header, picked.icc, metadata)
 
 
-def _deep_png(path: Path, content: bytes, header: Header, icc: bytes | None, exif: bytes | None) -> Image:
+def _deep(path: Path, content: bytes) -> Any:
+    """[H, W, C] of a PNG file of 16 bits."""
     import imagecodecs
     import numpy
 
     with foreign(path):
         values = imagecodecs.png_decode(content)
-    planes = values.reshape(*values.shape[:2], -1).astype(numpy.float32) / numpy.float32(65535)
-    return _image(path, _turned(planes, _orientation(path, exif)), header, icc)
+    return values.reshape(*values.shape[:2], -1).astype(numpy.float32) / numpy.float32(65535)
 
 
-def _by_pillow(path: Path, content: bytes, header: Header, icc: bytes | None, exif: bytes | None) -> Image:
-    import numpy
+def _shallow(path: Path, content: bytes) -> Any:
+    """[H, W, C] of a PNG file of 8 bits."""
+    with pillow_open(path, content) as image:
+        image.load()
+        return _converted(image)
+
+
+def _by_pillow(path: Path, content: bytes, header: Header) -> Image:
     from PIL import ImageOps
 
-    with pillow_open(path, content) as image:
+    with (heif_open if header.format == "heif" else pillow_open)(path, content) as image:
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
             logger.warning("%s holds several images: the first is read", path)
-        if header.format != "png":
-            icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
+        icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
+        metadata = read_metadata(path, image)
         image.load()
-        upright = ImageOps.exif_transpose(image)
-        grey = upright.mode in _GREY_MODES
-        opaque = not upright.has_transparency_data
-        mode = ("L" if grey else "RGB") if opaque else ("LA" if grey else "RGBA")
-        values = numpy.array(upright.convert(mode))
-    planes = values.reshape(*values.shape[:2], -1).astype(numpy.float32) / numpy.float32(255)
-    return _image(path, _turned(planes, _orientation(path, exif)), header, icc)
+        return _image(path, _converted(ImageOps.exif_transpose(image)), header, icc, metadata)
+
+
+def _of_tiff(path: Path, content: bytes) -> Metadata:
+    try:
+        with pillow_open(path, content) as image:
+            return read_metadata(path, image)
+    except InputError:  # a kind of pixels that Pillow does not know
+        return Metadata()
+
+
+def _converted(image: Any) -> Any:
+    """[H, W, C] of a Pillow image, C = 1 to 4."""
+    import numpy
+
+    grey = image.mode in _GREY_MODES
+    opaque = not image.has_transparency_data
+    values = numpy.array(image.convert(("L" if grey else "RGB") if opaque else ("LA" if grey else "RGBA")))
+    return values.reshape(*values.shape[:2], -1).astype(numpy.float32) / numpy.float32(255)
 
 
 def _orientation(path: Path, exif: bytes | None) -> int:
@@ -105,7 +126,7 @@ def _turned(values: Any, orientation: int) -> Any:
     return values
 
 
-def _image(path: Path, values: Any, header: Header, icc: bytes | None) -> Image:
+def _image(path: Path, values: Any, header: Header, icc: bytes | None, metadata: Metadata) -> Image:
     """The image of [H, W, C] float32 values, C = 1 to 4."""
     import numpy
 
@@ -114,7 +135,7 @@ def _image(path: Path, values: Any, header: Header, icc: bytes | None) -> Image:
         _check_floats(path, planes)
     channels = 1 if len(planes) < 3 else 3
     alpha = planes[channels:].clone() if len(planes) > channels else None
-    return Image(planes[:channels], alpha, header.depth, header.format, icc)
+    return Image(planes[:channels], alpha, header.depth, header.format, icc, metadata)
 
 
 def _check_floats(path: Path, planes: Tensor) -> None:

@@ -15,20 +15,34 @@ from invsolve.core.files import destination, new_file
 from invsolve.io import png, tiff
 from invsolve.io.header import SUFFIXES
 from invsolve.io.image import Image
+from invsolve.io.metadata import png_chunks
 
 __all__ = ["LONGEST", "check_target", "encode_image", "write_files", "write_image"]
 
 LONGEST = 255
 """Bytes of a file's name, on every usual file system."""
 
-_MAX_SIDE = {"jpeg": 65_500, "webp": 16_383}
+_MAX_SIDE = {"jpeg": 65_500, "webp": 16_383, "avif": 65_535, "bmp": 32_767, "tga": 65_535}
+
+_OPAQUE = {"jpeg", "bmp", "ppm"}
+"""Formats without transparency."""
+
+_KEPT = {
+    "jpeg": ("icc_profile", "exif", "xmp", "dpi"),
+    "webp": ("icc_profile", "exif", "xmp"),
+    "avif": ("icc_profile", "exif", "xmp"),
+    "bmp": ("dpi",),
+}
+"""What the formats that Pillow writes can say besides their pixels."""
 
 
 def write_image(path: str | Path, image: Image, *, overwrite: bool = False) -> Path:
     """Write an image; the ending of `path` decides the format.
 
-    PNG and TIFF keep the image's depth (PNG has no floating point and takes 16 bit), JPEG (quality 95, full colour
-    resolution) and WebP (lossless) are 8 bit. Values are rounded to the nearest step and clipped to [0, 1].
+    PNG and TIFF keep the image's depth (PNG has no floating point and takes 16 bit); the others are 8 bit: JPEG
+    (quality 95, full colour resolution), WebP and JPEG 2000 (lossless), AVIF (quality 90, full colour resolution), BMP,
+    PPM and TGA. Values are rounded to the nearest step and clipped to [0, 1]. The colour profile, EXIF, XMP and the
+    resolution are kept by the formats that have a place for them.
 
     Raises:
         InputError: no such folder, the file exists and `overwrite` is not set, the format is unknown or cannot hold the
@@ -85,8 +99,13 @@ def write_files(contents: Mapping[Path, bytes], *, overwrite: bool = False) -> N
             part.unlink(missing_ok=True)
 
 
-def encode_image(image: Image, path: str | Path) -> bytes:
+def encode_image(image: Image, path: str | Path, *, quality: int | None = None) -> bytes:
     """The content of a file named `path`.
+
+    Args:
+        image: what it holds.
+        path: its ending decides the format.
+        quality: of JPEG, WebP and AVIF, 1 to 100; see `write_image` for what they are by default.
 
     Raises:
         InputError: the ending stands for no known format, or the format cannot hold the image.
@@ -95,15 +114,23 @@ def encode_image(image: Image, path: str | Path) -> bytes:
     if suffix not in SUFFIXES:
         raise InputError(f"{path} has an ending of no known image format; {nearest(suffix, SUFFIXES)}")
     form = SUFFIXES[suffix]
-    if form == "jpeg" and image.alpha is not None:
-        raise InputError(f"{path}: JPEG holds no transparency; choose .png, .webp or .tif")
+    if form in _OPAQUE and image.alpha is not None:
+        raise InputError(f"{path}: {suffix} files hold no transparency; choose .png, .webp or .tif")
     if max(image.size) > _MAX_SIDE.get(form, 1 << 30):
         raise InputError(f"{path}: a side of {max(image.size)} pixels is too long for this format; choose .png or .tif")
+    icc = _profile(image)
     if form == "tiff":
-        return tiff.encode(_values(image, image.depth), image.icc, transparent=image.alpha is not None)
-    if form == "png" and image.depth > 8:
-        return png.encode(_values(image, 16), image.icc)
-    return _by_pillow(_values(image, 8), form, image.icc)
+        return tiff.encode(_values(image, image.depth), icc, image.metadata, transparent=image.alpha is not None)
+    if form == "png":
+        data = png.encode(_values(image, 8 if image.depth == 8 else 16), icc)
+        return png.with_chunks(data, png_chunks(image.metadata, image.size))
+    return _by_pillow(image, form, icc, quality)
+
+
+def _profile(image: Image) -> bytes | None:
+    """The colour profile, where it is one of the image's kind: a grey profile would make colours unreadable."""
+    kind = b"GRAY" if len(image.pixels) == 1 else b"RGB "
+    return image.icc if image.icc is not None and image.icc[16:20] == kind else None
 
 
 def _values(image: Image, depth: int) -> Any:
@@ -119,15 +146,19 @@ def _values(image: Image, depth: int) -> Any:
     return numpy.rint(values.astype(numpy.float64) * top).astype(kind)
 
 
-def _by_pillow(values: Any, form: str, icc: bytes | None) -> bytes:
+def _by_pillow(image: Image, form: str, icc: bytes | None, quality: int | None) -> bytes:
     from PIL import Image as pillow
 
+    values, metadata = _values(image, 8), image.metadata
+    exif = metadata.exif_for(image.size)
+    told = {"icc_profile": icc, "exif": exif, "xmp": metadata.xmp, "dpi": metadata.dpi}
     options: dict[str, Any] = {
-        "png": {},
-        "jpeg": {"quality": 95, "subsampling": 0},
-        "webp": {"lossless": True, "exact": True},
-    }[form]
-    image = pillow.fromarray(values[..., 0] if values.shape[2] == 1 else values)
+        "jpeg": {"quality": quality or 95, "subsampling": 0},
+        "webp": {"lossless": True, "exact": True} if quality is None else {"quality": quality, "exact": True},
+        "avif": {"quality": quality or 90, "subsampling": "4:4:4"},
+    }.get(form, {})
+    options |= {name: told[name] for name in _KEPT.get(form, ()) if told[name]}
+    made = pillow.fromarray(values[..., 0] if values.shape[2] == 1 else values)
     buffer = io.BytesIO()
-    image.save(buffer, form.upper(), **options, **({"icc_profile": icc} if icc else {}))
+    made.save(buffer, form.upper(), **options)
     return buffer.getvalue()

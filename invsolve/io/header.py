@@ -17,12 +17,21 @@ from invsolve.io import tiff
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
-__all__ = ["MAX_PIXELS", "SUFFIXES", "Header", "pillow_open", "read_header"]
+__all__ = ["MAX_PIXELS", "READABLE", "SUFFIXES", "Header", "heif_open", "pillow_open", "read_header"]
 
 SUFFIXES = {
     ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff",
+    ".avif": "avif", ".jp2": "jpeg2000", ".bmp": "bmp", ".ppm": "ppm", ".pgm": "ppm", ".pnm": "ppm", ".tga": "tga",
 }  # fmt: skip
-"""File endings and the formats they stand for."""
+"""Endings of files that are written, and the formats they stand for."""
+
+READABLE = {*SUFFIXES, ".gif", ".heic", ".heif", ".hif", ".jfif", ".j2k", ".jpx", ".dib", ".pbm"}
+"""Endings of files that are taken for images where a folder is searched."""
+
+_BY_PILLOW = ("AVIF", "BMP", "DIB", "GIF", "JPEG2000", "PPM")
+"""Further formats that Pillow decodes by itself: some of its other ones call programs, or are no images."""
+
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -32,7 +41,7 @@ class Header:
     """The kind and size of an image file.
 
     Attributes:
-        format: "png", "jpeg", "webp" or "tiff".
+        format: "png", "jpeg", "webp", "tiff", "heif", or one of Pillow in lower case.
         height, width: as stored, before an orientation mark is applied.
         depth: 8, 16 or 32 (floating point) bits a value.
     """
@@ -79,20 +88,42 @@ def _parse(path: Path, file: BinaryIO, start: bytes) -> Header:
         if known:
             with pillow_open(path, file.read()) as image:
                 return Header(name, image.height, image.width, 8)
-    raise InputError(f"{path} is not an image: PNG, JPEG, WebP and TIFF are read")
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
+        with heif_open(path, file.read()) as image:
+            return Header("heif", image.height, image.width, 8)
+    with pillow_open(path, file.read()) as image:
+        return Header((image.format or "").lower(), image.height, image.width, 8)
 
 
 @contextmanager
 def pillow_open(path: Path, content: bytes) -> Iterator[PillowImage]:
     """Open the content of a file with Pillow; what is wrong with it becomes an `InputError`."""
     from PIL import Image as pillow
+    from PIL import UnidentifiedImageError
 
+    known = ["PNG", "JPEG", "WEBP", "TIFF", *_BY_PILLOW]
+    formats = [*known, "TGA"] if path.suffix.lower() == ".tga" else known  # TGA files have no mark of their own
     with foreign(path):
         try:
-            image = pillow.open(io.BytesIO(content))
+            image = pillow.open(io.BytesIO(content), formats=formats)
+        except UnidentifiedImageError as error:
+            raise InputError(
+                f"{path} is not an image: PNG, JPEG, WebP, TIFF, AVIF, HEIC, JPEG 2000, GIF, BMP, PPM and TGA are read"
+            ) from error
         except pillow.DecompressionBombError as error:
             raise InputError(
                 f"{path} has more than the {MAX_PIXELS // 10**6} million pixels that are read: cut it into parts"
             ) from error
         with image:
             yield image
+
+
+@contextmanager
+def heif_open(path: Path, content: bytes) -> Iterator[PillowImage]:
+    """Open a HEIC or HEIF file, as telephones write them; what is wrong with it becomes an `InputError`."""
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise InputError(f"{path} is a HEIC file: pip install 'invsolve[heif]' reads those") from error
+    with foreign(path), pillow_heif.open_heif(io.BytesIO(content)).to_pillow() as image:
+        yield image

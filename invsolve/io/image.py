@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from invsolve.core.checks import InputError, ShapeError
+from invsolve.io.metadata import Metadata
 
 __all__ = ["Image"]
 
@@ -21,8 +22,9 @@ class Image:
         alpha: opacity [1, H, W] in [0, 1], 1 is opaque; None where the image has none. Colours are not multiplied
             by it.
         depth: bits of a value in the file: 8, 16, or 32 for floating point.
-        format: "png", "jpeg", "webp" or "tiff".
+        format: of the file: "png", "jpeg", "webp", "tiff", "avif", ...
         icc: the embedded colour profile.
+        metadata: EXIF, XMP and resolution, which a restoration keeps.
     """
 
     pixels: Tensor
@@ -30,6 +32,7 @@ class Image:
     depth: int = 8
     format: str = "png"
     icc: bytes | None = None
+    metadata: Metadata = field(default_factory=Metadata)
 
     def __post_init__(self) -> None:
         shape = list(self.pixels.shape)

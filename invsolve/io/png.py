@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 from invsolve.core.boundary import MAX_PROFILE_BYTES, foreign
 from invsolve.core.checks import InputError
 
-__all__ = ["Picked", "chunk", "encode", "pick"]
+__all__ = ["Picked", "chunk", "encode", "pick", "with_chunks"]
 
 _MARK = b"\x89PNG\r\n\x1a\n"
 _PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_XMP = b"XML:com.adobe.xmp\0\0\0"
+"""How an iTXt chunk with an XMP packet begins: its keyword, then two zeros for text that is not compressed."""
+
 _DEFLATE = 1032
 """Bytes that a byte of a deflated stream can stand for."""
 
@@ -27,11 +30,15 @@ class Picked(NamedTuple):
             what programs add to them are no business of a decoder.
         icc: the colour profile.
         exif: the content of the eXIf chunk.
+        xmp: the XMP packet in an iTXt chunk that is not compressed.
+        dpi: pixels an inch.
     """
 
     content: bytes
     icc: bytes | None
     exif: bytes | None
+    xmp: bytes | None
+    dpi: tuple[float, float] | None
 
 
 def pick(path: Path, data: bytes) -> Picked:
@@ -40,7 +47,7 @@ def pick(path: Path, data: bytes) -> Picked:
     Raises:
         InputError: a chunk is cut off, has a wrong checksum, or the pixels cannot all be there.
     """
-    parts, icc, exif = [_MARK], None, None
+    parts, icc, exif, xmp, dpi = [_MARK], None, None, None, None
     place, kind, packed = len(_MARK), b"", 0
     while kind != b"IEND" and place + 12 <= len(data):
         length, kind = struct.unpack(">I4s", data[place : place + 8])
@@ -57,11 +64,16 @@ def pick(path: Path, data: bytes) -> Picked:
             icc = _profile(path, content)
         elif kind == b"eXIf":
             exif = content
+        elif kind == b"iTXt" and content.startswith(_XMP):
+            xmp = content[len(_XMP) :].partition(b"\0")[2].partition(b"\0")[2] or None
+        elif kind == b"pHYs" and length == 9:
+            x, y, unit = struct.unpack(">IIB", content)
+            dpi = (x * 0.0254, y * 0.0254) if unit == 1 and x and y else None
         place = end
     if kind != b"IEND":
         raise InputError(f"{path} is truncated: the PNG file ends early")
     _check_pixels(path, data, packed)
-    return Picked(b"".join(parts), icc, exif)
+    return Picked(b"".join(parts), icc, exif, xmp, dpi)
 
 
 def _check_pixels(path: Path, data: bytes, packed: int) -> None:
@@ -89,9 +101,14 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def encode(values: Any, icc: bytes | None) -> bytes:
-    """A PNG file of [H, W, C] values of 16 bits, C = 1 to 4."""
+    """A PNG file of [H, W, C] values of 8 or 16 bits, C = 1 to 4."""
     import imagecodecs
 
     data = bytes(imagecodecs.png_encode(values, level=6))
     profile = chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)) if icc else b""
-    return data[:33] + profile + data[33:]
+    return with_chunks(data, profile)
+
+
+def with_chunks(data: bytes, chunks: bytes) -> bytes:
+    """A PNG file with chunks put behind its header."""
+    return data[:33] + chunks + data[33:]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from invsolve.core.boundary import MAX_PIXELS, MAX_PROFILE_BYTES, foreign
 from invsolve.core.checks import InputError
+from invsolve.io.metadata import Metadata, tiff_tags, with_exif_directories
 
 __all__ = ["MARKS", "Decoded", "by_pillow", "encode", "read", "read_size"]
 
@@ -209,7 +210,7 @@ def _page(path: Path, content: bytes) -> Iterator[Any]:
         log.disabled = before
 
 
-def encode(values: Any, icc: bytes | None, *, transparent: bool) -> bytes:
+def encode(values: Any, icc: bytes | None, metadata: Metadata, *, transparent: bool) -> bytes:
     """A TIFF file of [H, W, C] values: deflated, opacity marked as not multiplied into the colours.
 
     Grey with opacity of more than 8 bits is written as colour, which more programs read.
@@ -217,7 +218,7 @@ def encode(values: Any, icc: bytes | None, *, transparent: bool) -> bytes:
     import tifffile
 
     buffer = io.BytesIO()
-    grey = values.shape[2] < 3
+    grey, size = values.shape[2] < 3, (values.shape[0], values.shape[1])
     tifffile.imwrite(
         buffer,
         values[..., 0] if values.shape[2] == 1 else values,
@@ -229,5 +230,9 @@ def encode(values: Any, icc: bytes | None, *, transparent: bool) -> bytes:
         iccprofile=icc,
         metadata=None,
         software=False,
+        byteorder="<",
+        resolution=metadata.dpi,
+        resolutionunit=None if metadata.dpi is None else "INCH",
+        extratags=tiff_tags(metadata, size),
     )
-    return buffer.getvalue()
+    return with_exif_directories(buffer.getvalue(), metadata, size)

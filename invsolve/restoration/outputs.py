@@ -8,6 +8,7 @@ import logging
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +117,7 @@ def save(restoration: Restoration, path: Path, *, overwrite: bool) -> list[Path]
         level, record["std_white"] = deviation_map(restoration.std)
         contents[paths["deviation"]] = encode_image(level, paths["deviation"])
         for i, pixels in enumerate(restoration.samples):
-            sample = Image(pixels, image.alpha, image.depth, image.format, image.icc)
+            sample = replace(image, pixels=pixels)
             target = paths[f"sample {i + 1}"]
             contents[target] = encode_image(sample, target)
     record["outputs"] = {what: target.name for what, target in paths.items()}

@@ -189,7 +189,7 @@ def _restoration(job: Job, prior: Prior, result: Result) -> Restoration:
     drawn = job.task.visible(drawn, job.measured).clamp(0, 1)
     estimate = drawn.mean(0)
     alpha = None if job.image.alpha is None else job.task.opacity(_measured(job.image.alpha, job))
-    image = Image(estimate, alpha, job.image.depth, job.image.format, job.image.icc)
+    image = replace(job.image, pixels=estimate, alpha=alpha)
     if job.truth is not None:
         name, baseline = job.task.baseline(job.y)
         restored = score(*job.task.aligned(estimate, job.truth))

@@ -1,0 +1,190 @@
+"""What a file says besides its pixels: EXIF, XMP and resolution, read from one file and written into another."""
+
+from __future__ import annotations
+
+import io
+import logging
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from invsolve.core.boundary import foreign
+from invsolve.core.checks import InputError
+
+__all__ = ["Metadata", "png_chunks", "read_metadata", "tiff_tags", "with_exif_directories"]
+
+logger = logging.getLogger(__name__)
+
+MAX_EXIF, MAX_XMP = 60_000, 60_000
+"""Bytes that are kept: what fits into one segment of a JPEG file."""
+
+_ORIENTATION, _SOFTWARE, _EXIF_IFD, _GPS_IFD = 0x0112, 0x0131, 0x8769, 0x8825
+_DESCRIPTIVE = {0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298, _EXIF_IFD, _GPS_IFD}
+"""Of a TIFF file's first directory: description, maker, model, software, date, artist, copyright; EXIF; place."""
+
+_WIDTH, _HEIGHT = 0xA002, 0xA003
+_XMP_KEYWORD = b"XML:com.adobe.xmp"
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What travels from a degraded file to its restoration.
+
+    Attributes:
+        exif: a TIFF structure, as EXIF blocks hold it, without thumbnail; its orientation is 1, since the pixels have
+            been turned.
+        xmp: an XMP packet.
+        dpi: pixels an inch, horizontally and vertically.
+    """
+
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None
+
+    def exif_for(self, size: tuple[int, int]) -> bytes | None:
+        """The EXIF block for an image of (height, width) that this library has made."""
+        from invsolve import __version__
+
+        table = _table(self.exif)
+        if table is None:
+            return None
+        table[_SOFTWARE] = f"invsolve {__version__}"
+        details = table.get_ifd(_EXIF_IFD)
+        for tag, length in ((_WIDTH, size[1]), (_HEIGHT, size[0])):
+            if tag in details:
+                details[tag] = length
+        return _bytes(table)
+
+
+def read_metadata(path: Path, image: Any) -> Metadata:
+    """The metadata of an opened Pillow image; what is damaged or too large is left out with a warning.
+
+    XMP and EXIF of PNG files are given by `invsolve.io.png`, which picks the chunks that are looked at.
+    """
+    try:
+        with foreign(f"the metadata of {path}"):
+            own = image.getexif()
+            exif = None
+            if any(tag != _ORIENTATION and (tag in _DESCRIPTIVE or image.format != "TIFF") for tag in own):
+                table = _table(own.tobytes())  # a copy: the image's own still tells how to turn it
+                for tag in [tag for tag in table if image.format == "TIFF" and tag not in _DESCRIPTIVE]:
+                    del table[tag]
+                exif = _bytes(table)
+            xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
+            xmp = xmp.encode() if isinstance(xmp, str) else xmp
+            return checked(path, exif, xmp, _dpi(image.info.get("dpi")))
+    except InputError as error:
+        logger.warning("%s; it is left out", error)
+        return Metadata()
+
+
+def checked(path: Path, exif: bytes | None, xmp: bytes | None, dpi: tuple[float, float] | None) -> Metadata:
+    """Metadata within the sizes that are kept."""
+    for name, content, most in (("EXIF data", exif, MAX_EXIF), ("an XMP packet", xmp, MAX_XMP)):
+        if content is not None and len(content) > most:
+            logger.warning("%s has %s of %d bytes, more than the %d that are kept", path, name, len(content), most)
+    return Metadata(exif if exif and len(exif) <= MAX_EXIF else None, xmp if xmp and len(xmp) <= MAX_XMP else None, dpi)
+
+
+def upright(path: Path, exif: bytes | None, xmp: bytes | None, dpi: tuple[float, float] | None) -> Metadata:
+    """Metadata of raw blocks, with the orientation reset."""
+    try:
+        with foreign(f"the metadata of {path}"):
+            table = _table(exif)
+            return checked(path, None if table is None else _bytes(table), xmp, dpi)
+    except InputError as error:
+        logger.warning("%s; it is left out", error)
+        return Metadata(dpi=dpi)
+
+
+def png_chunks(metadata: Metadata, size: tuple[int, int]) -> bytes:
+    """The chunks eXIf, iTXt and pHYs of a PNG file."""
+    from invsolve.io.png import chunk
+
+    parts = []
+    if metadata.dpi is not None:
+        a_metre = [round(value / 0.0254) for value in metadata.dpi]
+        if all(0 < value < 2**31 for value in a_metre):
+            parts.append(chunk(b"pHYs", struct.pack(">IIB", *a_metre, 1)))
+    if (exif := metadata.exif_for(size)) is not None:
+        parts.append(chunk(b"eXIf", exif.removeprefix(b"Exif\0\0")))
+    if metadata.xmp is not None:
+        parts.append(chunk(b"iTXt", _XMP_KEYWORD + b"\0\0\0\0\0" + metadata.xmp))
+    return b"".join(parts)
+
+
+def tiff_tags(metadata: Metadata, size: tuple[int, int]) -> list[tuple[int, int, int, Any, bool]]:
+    """The texts of a TIFF file's first directory, as tifffile takes tags: (code, type, count, value, once)."""
+    tags: list[tuple[int, int, int, Any, bool]] = []
+    table = _table(metadata.exif_for(size))
+    for code, value in sorted(table.items()) if table is not None else ():
+        if code in _DESCRIPTIVE and isinstance(value, str):
+            text = value.encode("utf-8", "replace")
+            tags.append((code, 2, len(text) + 1, text, True))
+    if metadata.xmp is not None:
+        tags.append((700, 1, len(metadata.xmp), metadata.xmp, True))
+    return tags
+
+
+def with_exif_directories(content: bytes, metadata: Metadata, size: tuple[int, int]) -> bytes:
+    """A little-endian TIFF file with the directories of EXIF and of the place, and a first directory that names them.
+
+    What the first directory points at stays where it is; a new one behind the others takes its place.
+    """
+    from PIL import TiffImagePlugin
+
+    table = _table(metadata.exif_for(size))
+    if table is None or content[:4] != b"II*\0":
+        return content
+    (start,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, start)
+    entries = [content[start + 2 + 12 * i : start + 14 + 12 * i] for i in range(count)]
+    buffer = io.BytesIO(content)
+    for code in (_EXIF_IFD, _GPS_IFD):
+        found = table.get_ifd(code)
+        if not found:
+            continue
+        directory = TiffImagePlugin.ImageFileDirectory_v2(ifh=b"II*\0\x08\0\0\0", group=code)
+        for tag, value in found.items():
+            directory[tag] = value
+        place = _end(buffer)
+        buffer.write(directory.tobytes(place))
+        entries.append(struct.pack("<HHII", code, 4, 1, place))
+    place = _end(buffer)
+    entries.sort(key=lambda entry: struct.unpack("<H", entry[:2]))
+    buffer.write(struct.pack("<H", len(entries)) + b"".join(entries) + struct.pack("<I", 0))
+    buffer.seek(4)
+    buffer.write(struct.pack("<I", place))
+    return buffer.getvalue()
+
+
+def _end(buffer: io.BytesIO) -> int:
+    """The end of a file, moved to an even place."""
+    place = buffer.seek(0, io.SEEK_END)
+    return place + buffer.write(b"\0" * (place % 2))
+
+
+def _table(exif: bytes | None) -> Any:
+    """A Pillow Exif of a block, upright; None where there is nothing in it."""
+    from PIL import Image as pillow
+
+    if not exif:
+        return None
+    table = pillow.Exif()
+    table.load(exif)
+    table[_ORIENTATION] = 1
+    return table
+
+
+def _bytes(table: Any) -> bytes:
+    table[_ORIENTATION] = 1
+    return table.tobytes()
+
+
+def _dpi(value: Any) -> tuple[float, float] | None:
+    try:
+        x, y = (float(part) for part in value)
+    except (TypeError, ValueError):
+        return None
+    return (x, y) if 0 < x < 1e6 and 0 < y < 1e6 else None

@@ -1,0 +1,176 @@
+"""What files say besides their pixels survives a restoration, for every pair of formats that can carry it."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as pillow
+from PIL import ImageCms
+
+from invsolve import InputError
+from invsolve.io import Image, encode_image, read_header, read_image, write_image
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF/></x:xmpmeta>'
+ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+HEIF = importlib.util.find_spec("pillow_heif") is not None
+
+CARRIED = {
+    "png": {"exif", "xmp", "dpi", "icc", "alpha", "16 bit"},
+    "tif": {"exif", "xmp", "dpi", "icc", "alpha", "16 bit"},
+    "jpg": {"exif", "xmp", "dpi", "icc"},
+    "webp": {"exif", "xmp", "icc", "alpha"},
+    "avif": {"exif", "xmp", "icc", "alpha"},
+    "bmp": {"dpi"},
+    "jp2": {"alpha"},
+    "tga": {"alpha"},
+    "ppm": set(),
+}
+"""What each format that is written keeps."""
+
+
+def exif(orientation: int = 6) -> pillow.Exif:
+    table = pillow.Exif()
+    table[0x010F], table[0x0110], table[0x8298], table[0x0112] = "Maker", "Model 1", "(c) nobody", orientation
+    details = table.get_ifd(0x8769)
+    details[0x9003], details[0xA002], details[0xA003] = "2024:01:02 03:04:05", 20, 12
+    table.get_ifd(0x8825)[1] = "N"
+    return table
+
+
+def pixels(*, alpha: bool = False) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (12, 20, 4 if alpha else 3), dtype=np.uint8)
+
+
+def source(folder: Path, kind: str) -> Path:
+    """A file as other programs write it, turned by its orientation mark, with everything its format can hold."""
+    path = folder / f"source.{kind}"
+    image = pillow.fromarray(pixels(alpha="alpha" in CARRIED[kind]))
+    told = {"exif": exif().tobytes(), "xmp": XMP, "dpi": (300, 300), "icc_profile": ICC}
+    if kind == "png":
+        from PIL import PngImagePlugin
+
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        del told["xmp"]
+        image.save(path, pnginfo=text, **told)
+    elif kind == "tif":
+        jpeg = read_image(source(folder, "jpg"))  # Pillow writes no EXIF directory into TIFF files
+        write_image(path, replace(jpeg, alpha=jpeg.pixels[:1]))
+    elif kind in ("jp2", "tga", "ppm"):
+        image.convert("RGBA" if "alpha" in CARRIED[kind] else "RGB").save(path)
+    else:
+        image.save(path, **{k: told[k] for k in told if k.split("_")[0] in CARRIED[kind]})
+    return path
+
+
+def said(image: Image) -> set[str]:
+    """What an image that was read carries, each thing only if it is right."""
+    found = set()
+    if image.metadata.exif is not None:
+        table = pillow.Exif()
+        table.load(image.metadata.exif)
+        assert table.get(0x0112) == 1
+        details = table.get_ifd(0x8769)
+        right = table[0x010F] == "Maker" and table[0x8298] == "(c) nobody" and table.get_ifd(0x8825)[1] == "N"
+        found |= {"exif"} if right and details[0x9003] == "2024:01:02 03:04:05" else set()
+    found |= {"xmp"} if image.metadata.xmp == XMP else set()
+    dpi = image.metadata.dpi
+    found |= {"dpi"} if dpi is not None and round(dpi[0]) == round(dpi[1]) == 300 else set()
+    found |= {"icc"} if image.icc == ICC else set()
+    found |= {"alpha"} if image.alpha is not None else set()
+    return found | ({"16 bit"} if image.depth == 16 else set())
+
+
+@pytest.mark.parametrize("target", CARRIED)
+@pytest.mark.parametrize("kind", [k for k in CARRIED if k != "ppm"])
+def test_what_both_formats_can_carry_survives(tmp_path: Path, kind: str, target: str) -> None:
+    first = read_image(source(tmp_path, kind))
+    if "exif" in CARRIED[kind]:
+        assert first.size == (20, 12)  # turned once, when it was read
+    assert said(first) == CARRIED[kind] - {"16 bit"}
+    if first.alpha is not None and "alpha" not in CARRIED[target]:
+        first = replace(first, alpha=None)
+    if "16 bit" in CARRIED[kind]:
+        first = replace(first, depth=16)
+    second = read_image(write_image(tmp_path / f"out.{target}", first))
+    assert second.size == first.size
+    assert said(second) == CARRIED[kind] & CARRIED[target]
+
+
+def test_a_restoration_notes_its_software_and_size(tmp_path: Path) -> None:
+    first = read_image(source(tmp_path, "jpg"))
+    for kind in ("jpg", "tif", "png"):
+        with pillow.open(write_image(tmp_path / f"out.{kind}", first)) as image:
+            table = image.getexif()
+            assert str(table[0x0131]).startswith("invsolve ")
+            assert (table.get_ifd(0x8769)[0xA002], table.get_ifd(0x8769)[0xA003]) == (12, 20)
+
+
+def test_a_grey_profile_never_reaches_a_colour_file() -> None:
+    grey = bytearray(ICC)
+    grey[16:20] = b"GRAY"
+    planes = read_pixels()
+    for image, kept in ((Image(planes, icc=bytes(grey)), False), (Image(planes[:1], icc=bytes(grey)), True)):
+        with pillow.open(io.BytesIO(encode_image(image, "a.jpg"))) as written:
+            assert ("icc_profile" in written.info) is kept
+
+
+def read_pixels():
+    import torch
+
+    return torch.from_numpy(pixels()).permute(2, 0, 1).float() / 255
+
+
+@pytest.mark.parametrize("kind", ["avif", "bmp", "gif", "jp2", "ppm", "tga"])
+def test_what_pillow_opens_is_read(tmp_path: Path, kind: str) -> None:
+    pillow.fromarray(pixels()).save(tmp_path / f"a.{kind}")
+    image = read_image(tmp_path / f"a.{kind}")
+    assert image.size == (12, 20)
+    if kind in ("bmp", "ppm", "tga"):
+        assert np.array_equal((image.pixels * 255).round().byte().permute(1, 2, 0).numpy(), pixels())
+
+
+@pytest.mark.skipif(not HEIF, reason="pillow-heif is not installed: pip install 'invsolve[heif]'")
+def test_photographs_of_telephones_are_read(tmp_path: Path) -> None:
+    import pillow_heif
+
+    made = pillow_heif.from_pillow(pillow.fromarray(pixels()).resize((64, 48)))
+    made.info["exif"] = exif(1).tobytes()
+    made.save(tmp_path / "IMG_0001.HEIC", quality=90)
+    assert read_header(tmp_path / "IMG_0001.HEIC").format == "heif"
+    image = read_image(tmp_path / "IMG_0001.HEIC")
+    assert image.size == (48, 64)
+    assert "exif" in said(image)
+
+
+def test_programs_are_not_called_to_decode_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EOF\n")
+    with pytest.raises(InputError, match="is not an image"):
+        read_image(tmp_path / "a.eps")
+
+
+def test_damaged_metadata_is_left_out_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.jpg"
+    pillow.fromarray(pixels()).save(path, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    with caplog.at_level(logging.WARNING):
+        image = read_image(path)
+    assert image.metadata.exif is None
+    huge = tmp_path / "b.png"
+    table = exif()
+    table[0x010E] = "x" * 70_000
+    pillow.fromarray(pixels()).save(huge, exif=table.tobytes())
+    with caplog.at_level(logging.WARNING):
+        assert read_image(huge).metadata.exif is None
+    assert "more than the" in caplog.text
+
+
+def test_the_quality_of_a_file_can_be_chosen() -> None:
+    image = Image(read_pixels())
+    for name in ("a.jpg", "a.webp", "a.avif"):
+        assert len(encode_image(image, name, quality=30)) < len(encode_image(image, name, quality=95))
