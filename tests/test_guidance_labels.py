@@ -67,7 +67,7 @@ def test_a_labelled_network_survives_its_file(tmp_path) -> None:
     again = load_denoiser(tmp_path / "w.safetensors", build=LabelledDenoiser)
     x = states().float()
     assert torch.equal(again(x, torch.tensor(0.5), 2), prior.module(x, torch.tensor(0.5), 2))
-    with pytest.raises(ValueError, match="unexpected keys"):
+    with pytest.raises(ValueError, match="unexpected labels"):
         load_denoiser(tmp_path / "w.safetensors")
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import multiprocessing
 import os
+import socketserver
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -50,6 +54,8 @@ class Handler(BaseHTTPRequestHandler):
         start = int(header.removeprefix("bytes=").removesuffix("-")) if header and self.server.ranges else 0
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(CONTENT) - start))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
         self.end_headers()
         body = CONTENT[start:]
         if self.server.break_at:
@@ -215,6 +221,90 @@ def test_the_command_lists_shows_and_fetches(server, cache, capsys, monkeypatch,
     assert main(["priors", "show", str(tmp_path / "no.pt")]) == 2
     assert main(["priors", "fetch", "nothing"]) == 2
     assert "no card" in capsys.readouterr().err
+
+
+def test_a_file_in_the_cache_is_checked_once_and_again_when_it_has_changed(server, cache, monkeypatch):
+    path = hub.fetch(card(server))
+    real, asked = hub.sha256_of, []
+    monkeypatch.setattr(hub, "sha256_of", lambda path: asked.append(path) or real(path))
+    for _ in range(3):
+        assert hub.fetch(card(server)) == path
+    assert asked == []
+    path.write_bytes(CONTENT)  # another time, the same bytes
+    hub.fetch(card(server))
+    hub.fetch(card(server))
+    assert asked == [path]
+    (cache / "net.pt.sha256").unlink()  # put there by hand, as a message may have asked for
+    hub.fetch(card(server), offline=True)
+    assert asked == [path] * 2
+    path.write_bytes(CONTENT[:-1] + b"x")
+    for _ in range(2):
+        with pytest.raises(iv.InputError, match="remove it, so that it is fetched again"):
+            hub.fetch(card(server), offline=True)
+    path.write_bytes(CONTENT)
+    record = (cache / "net.pt.sha256").read_text()
+    (cache / "net.pt.sha256").write_text(record.replace(record[:64], "1" * 64))  # a stamp of another checksum is none
+    hub.fetch(card(server), offline=True)
+
+
+def test_a_pipe_in_the_cache_is_refused(server, cache):
+    cache.mkdir()
+    os.mkfifo(cache / "net.pt")
+    with pytest.raises(iv.InputError, match="pipe"):
+        hub.fetch(card(server))
+
+
+def test_more_bytes_than_the_card_has_are_not_taken(server, cache, monkeypatch):
+    with pytest.raises(iv.InputError, match="more than the 1000 bytes"):
+        hub.fetch(replace(card(server), bytes=1000))
+    assert left(cache) == set()
+
+
+def test_redirections_stay_on_https():
+    handler = hub._SafeRedirects()
+    request = hub.Request("https://a.example/net.pt")
+    with pytest.raises(iv.InputError, match="not https"):
+        handler.redirect_request(request, io.BytesIO(), 302, "", {}, "http://b.example/net.pt")
+    found = handler.redirect_request(request, io.BytesIO(), 302, "", {}, "https://b.example/net.pt")
+    assert found is not None
+    assert found.full_url == "https://b.example/net.pt"
+
+
+ANSWERS = {
+    "no length": b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\nabc",
+    "negative": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nabc",
+    "no status": b"rubbish\r\n\r\n",
+    "many headers": b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n",
+    "long line": b"HTTP/1.1 200 OK\r\nA: " + b"b" * 70_000 + b"\r\n\r\n",
+    "odd chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc",
+    "nothing": b"",
+    "another part": b"HTTP/1.1 206 Partial Content\r\nContent-Length: 3\r\nContent-Range: bytes 7-9/10\r\n\r\nabc",
+    "loop": b"HTTP/1.1 302 Found\r\nLocation: /net.pt\r\nContent-Length: 0\r\n\r\n",
+    "a file": b"HTTP/1.1 302 Found\r\nLocation: file:///etc/hostname\r\nContent-Length: 0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_malformed_answers_are_told_in_a_sentence(name, cache, monkeypatch):
+    class Raw(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(4096)
+            self.request.sendall(ANSWERS[name])
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Raw) as raw:
+        threading.Thread(target=raw.serve_forever, daemon=True).start()
+        place = SimpleNamespace(url=f"http://127.0.0.1:{raw.server_address[1]}")
+        with pytest.raises(iv.InputError) as caught:
+            hub.fetch(card(place))  # pyright: ignore[reportArgumentType]
+        raw.shutdown()
+    assert "\n" not in str(caught.value)
+    assert not (cache / "net.pt").exists()
+
+
+def test_a_cache_that_cannot_be_is_told(server, cache, monkeypatch):
+    monkeypatch.setenv("INVSOLVE_CACHE", "/dev/null/cache")
+    with pytest.raises(iv.InputError, match="INVSOLVE_CACHE"):
+        hub.fetch(card(server))
 
 
 def test_every_name_has_a_card_and_every_card_a_name():

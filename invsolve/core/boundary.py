@@ -12,10 +12,13 @@ import os
 import stat
 import tomllib
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import torch
 
 from invsolve.core.checks import InputError, InvsolveError
 
@@ -25,7 +28,10 @@ __all__ = [
     "MAX_PIXELS_A_BYTE",
     "MAX_PROFILE_BYTES",
     "MAX_TEXT_BYTES",
+    "check_archive",
     "foreign",
+    "is_there",
+    "load_torch",
     "number",
     "open_file",
     "parse_json",
@@ -52,6 +58,12 @@ MAX_PROFILE_BYTES = 16 << 20
 MAX_TEXT_BYTES = 16 << 20
 """Of a JSON or TOML text, the header of a safetensors file included."""
 
+MAX_PICKLE_BYTES = 4 << 20
+"""Of the pickle in a file of torch, which names tensors and holds none."""
+
+MAX_DEPTH, MAX_ENTRIES = 64, 300_000
+"""Containers inside each other in a file of torch, and entries of all of them."""
+
 
 @contextmanager
 def foreign(what: object) -> Iterator[None]:
@@ -72,6 +84,15 @@ def foreign(what: object) -> Iterator[None]:
         raise InputError(f"{what} is damaged: it is nested too deeply") from error
     except Exception as error:  # a decoder may fail in any way on bytes that nobody meant for it
         raise InputError(f"{what} is truncated or damaged: {_reason(error)}") from error
+
+
+def is_there(path: str | Path) -> bool:
+    """Whether something has this name; names that no file can have are answered with False."""
+    try:
+        os.stat(path)  # noqa: PTH116
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def open_file(path: str | Path, what: str = "file", limit: int | None = None) -> BinaryIO:
@@ -155,6 +176,51 @@ def read_json(path: str | Path, what: str) -> dict[str, Any]:
 def read_toml(path: str | Path, what: str) -> dict[str, Any]:
     """The table in a TOML file; see `read_text` and `parse_toml`."""
     return parse_toml(read_text(path, what), path)
+
+
+def load_torch(path: str | Path, what: str, *, mapped: bool = False) -> Any:
+    """What `torch.save` has written: tensors and plain containers alone, on the CPU.
+
+    Args:
+        path: of the file.
+        what: is expected there, for the message.
+        mapped: leave tensors on the disk until they are used, where the format allows it.
+
+    Raises:
+        InputError: it cannot be opened, is damaged, would run code, or is a small archive of something large. Its cause
+            is what torch raised.
+    """
+    with open_file(path, what) as file:
+        archive = file.read(2) == b"PK"
+    if archive:
+        check_archive(path)
+    with foreign(f"{what} {path}"):
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and archive)
+    _check_nesting(content, f"{what} {path}")
+    return content
+
+
+def _check_nesting(content: Any, what: str) -> None:
+    """Raise `InputError` for containers inside each other beyond use; one that holds itself is among them."""
+    waiting, seen = [(content, 0)], 0
+    while waiting:
+        here, depth = waiting.pop()
+        inside = list(here.values()) if isinstance(here, dict) else here if isinstance(here, list | tuple | set) else ()
+        seen += len(inside)
+        if depth > MAX_DEPTH or seen > MAX_ENTRIES:
+            raise InputError(f"{what} is damaged: it is nested too deeply, or has more than {MAX_ENTRIES} entries")
+        waiting += [(one, depth + 1) for one in inside if isinstance(one, dict | list | tuple | set)]
+
+
+def check_archive(path: str | Path) -> None:
+    """Raise `InputError` unless the parts of a torch file are stored as they are, and its pickle is of a usual size."""
+    with foreign(path), zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise InputError(f"{path} is no file of torch: its parts are compressed; unpack it, or save its content anew")
+    described = sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl"))
+    if described > MAX_PICKLE_BYTES:
+        raise InputError(f"{path} needs {_size(described)} to describe its tensors; {_size(MAX_PICKLE_BYTES)} are read")
 
 
 def number(table: Mapping[str, Any], name: str, default: float, *, low: float, high: float, what: object) -> float:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from invsolve.core.boundary import foreign, load_torch
 from invsolve.core.checks import InputError, ShapeError
 from invsolve.core.operator import EMPTY, Constants, Operator, Params, Shape, select_rows
 from invsolve.core.rng import NoiseSource
@@ -134,16 +135,11 @@ class KernelWizardBlur(Operator):
         Raises:
             InputError: there is no such file, or it holds other weights.
         """
-        if not Path(path).is_file():
-            raise InputError(f"there is no file {path}: the published weights have to be supplied, GOPRO_wVAE.pth")
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            state = {key.removeprefix("module."): value for key, value in state.items()}
+        state: Any = load_torch(path, "weight file of the kernel wizard (GOPRO_wVAE.pth)")
+        with foreign(f"{path}, which does not hold the weights of the kernel wizard,"):
             network = KernelWizard()
+            state = {key.removeprefix("module."): value for key, value in state.items()}
             network.load_state_dict({k: v for k, v in state.items() if not k.startswith("kernel_extractor.")})
-        except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{path} does not hold the weights of the kernel wizard: {reason}") from error
         return network
 
     @classmethod

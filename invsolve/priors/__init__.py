@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from invsolve.core.boundary import is_there
 from invsolve.core.checks import InputError, nearest, usable_device
 from invsolve.core.prior import Prediction, Prior
 from invsolve.core.registry import Registry
@@ -70,7 +71,7 @@ def load(name: str | Path, **options: Any) -> Prior:
     if text.startswith("deepinv:"):
         return loading.load_denoiser_of_deepinv(text.removeprefix("deepinv:"), **options)
     path = Path(text).expanduser()
-    if path.exists():
+    if is_there(path):
         return loading.load_path(path, **options)
     if isinstance(name, Path) or ((path.suffix or len(path.parts) > 1) and ":" not in text):
         raise InputError(f"there is neither a prior nor a file or folder {text}; {nearest(text, PRIORS)}")

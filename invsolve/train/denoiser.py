@@ -21,7 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from invsolve.core.boundary import load_torch
 from invsolve.core.checkpoint import atomic_save
+from invsolve.core.checks import InputError
 from invsolve.priors.labelled import LabelledDenoiser
 from invsolve.priors.networks.unet import Denoiser, DenoiserConfig, load_denoiser, save_denoiser
 from invsolve.train.average import PowerAverage
@@ -195,8 +197,8 @@ def _initial(config: DenoiserTraining) -> Denoiser:
     assert config.init is not None
     try:
         return load_denoiser(config.init, build=LabelledDenoiser if config.labels else None)
-    except FileNotFoundError as error:
-        raise ValueError(f"--init: {error}") from error
+    except InputError as error:
+        raise InputError(f"--init: {error}") from error
 
 
 def _images(config: DenoiserTraining, runtime: Runtime) -> tuple[DenoiserTraining, PhotoSet | LabelledSet, Validation]:
@@ -267,7 +269,7 @@ def _starting_state(config: DenoiserTraining) -> dict[str, Any] | None:
     if config.resume:
         if not config.state_path.is_file():
             raise ValueError(f"nothing to resume: no {config.state_path}; start without --resume")
-        return torch.load(config.state_path, weights_only=True)
+        return load_torch(config.state_path, "training state")
     if config.out.exists() and not config.overwrite:
         raise ValueError(f"{config.out} exists; continue it with --resume or start anew with --overwrite")
     return None

@@ -6,7 +6,6 @@ network (`config.json`). Classes are those that diffusers itself has; code that 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from invsolve.core.boundary import check_archive, foreign, open_file, read_json
 from invsolve.core.checks import InputError
 from invsolve.core.prior import Prior
 from invsolve.core.schedule import DDPMSchedule, FlowSchedule, Schedule
@@ -37,6 +37,9 @@ NETWORKS = (
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny", "VQModel")
 WEIGHTS = "diffusion_pytorch_model"
 KEPT = 2
+
+MAX_SIZE, MAX_LAYERS = 1 << 20, 512
+"""Any number in a network's configuration, and how often something in it is repeated."""
 
 
 def load_folder(
@@ -149,7 +152,9 @@ def _parts(folder: Path) -> dict[str, Path]:
         }
         parts = {}
         for part, known in names.items():
-            name = next((n for n in known if isinstance(index.get(n), list) and index[n][1]), None)
+            name = next(
+                (n for n in known if isinstance(index.get(n), list) and len(index[n]) == 2 and index[n][1]), None
+            )
             if name is not None:
                 parts[part] = folder / name if (folder / name).is_dir() else folder
         if "network" not in parts:
@@ -180,25 +185,27 @@ def _reading(
 def _part(path: str, stamp: tuple[int, ...], device: str, allowed: tuple[str, ...], layout: tuple[bool, ...]) -> Any:
     """A part of a pipeline, kept for the process."""
     folder = Path(path)
-    kind = str(_read_json(folder, "config.json").get("_class_name", ""))
+    config = _read_json(folder, "config.json")
+    kind = str(config.get("_class_name", ""))
     kind = "DiTTransformer2DModel" if kind == "Transformer2DModel" else kind
     if kind not in allowed:
-        raise InputError(f"{folder} holds a {kind or 'network without a class'}; supported are {', '.join(allowed)}")
+        raise InputError(
+            f"{folder} holds a {kind[:100] or 'network without a class'}; supported are {', '.join(allowed)}"
+        )
     try:
         import diffusers
     except ImportError as error:
         raise InputError("folders of diffusers need: pip install 'invsolve[priors]'") from error
-    try:
-        model = getattr(diffusers, kind).from_pretrained(
+    made = getattr(diffusers, kind)
+    with foreign(folder):
+        _check_size(made, config, folder)
+        model = made.from_pretrained(
             folder,
             torch_dtype=torch.float32,
             local_files_only=True,
             **_files(folder),
             low_cpu_mem_usage=find_spec("accelerate") is not None,  # which it needs; without it diffusers warns
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{folder} cannot be read: {reason}") from error
     return model.to(device).eval().requires_grad_(False)
 
 
@@ -213,6 +220,37 @@ def _files(folder: Path) -> dict[str, Any]:
     return {"use_safetensors": False}
 
 
+def _check_size(made: Any, config: Mapping[str, Any], folder: Path) -> None:
+    """Raise `InputError` for a configuration of a network that is larger than its files of weights."""
+    _check_numbers(config, folder)
+    total = 0
+    for path in [*folder.glob("*.safetensors"), *folder.glob("*.bin")]:
+        with open_file(path, "weight file") as file:
+            total += file.seek(0, 2)
+        if path.suffix == ".bin":
+            check_archive(path)
+    if not total:
+        raise InputError(f"{folder} has no weights: *.safetensors or *.bin")
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in made.from_config(dict(config)).parameters())
+    if parameters > total:
+        raise InputError(f"{folder} describes a network of {parameters} parameters, and has {total} bytes of weights")
+
+
+def _check_numbers(value: Any, folder: Path, name: str = "", depth: int = 0) -> None:
+    """Raise `InputError` for numbers that no network has, so that building it neither hangs nor fills the memory."""
+    high = MAX_LAYERS if "layer" in name or ("block" in name and "channels" not in name) else MAX_SIZE
+    if depth > 8 or (isinstance(value, list | dict) and len(value) > MAX_LAYERS):
+        raise InputError(f"the configuration in {folder} is larger than that of any network")
+    if isinstance(value, int | float) and not abs(value) <= high:
+        raise InputError(f"the configuration in {folder} has {name} = {value!r:.60}, more than any network")
+    entries = (
+        value.items() if isinstance(value, dict) else [(name, v) for v in value] if isinstance(value, list) else ()
+    )
+    for key, entry in entries:
+        _check_numbers(entry, folder, key, depth + 1)
+
+
 def _classes(network: Any, null: int | None) -> tuple[int, int | None]:
     """The number of classes of a network, and the label for none: DiT has one, a U-Net may have kept its last one."""
     if type(network).__name__ == "DiTTransformer2DModel":
@@ -225,13 +263,7 @@ def _classes(network: Any, null: int | None) -> tuple[int, int | None]:
 
 
 def _read_json(folder: Path, name: str) -> dict[str, Any]:
-    try:
-        content = json.loads((folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder / name} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{folder / name} is no configuration")
-    return content
+    return read_json(folder / name, "configuration")
 
 
 def _stamp(folder: Path) -> tuple[int, ...]:

@@ -6,7 +6,6 @@ which keep the published names; that of the second is `invsolve.priors.networks.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from invsolve.core.boundary import foreign, number, parse_json, whole_number
 from invsolve.core.checks import InputError
 from invsolve.core.prior import Prior
 from invsolve.core.schedule import Schedule, VESchedule, VPSchedule
@@ -35,6 +35,13 @@ _FIELDS = (
     "channel_mult_emb", "num_blocks", "attn_resolutions",
 )  # fmt: skip
 
+_LARGEST = {
+    "img_resolution": 1 << 16, "in_channels": 1024, "out_channels": 1024, "img_channels": 1024, "label_dim": 1 << 20,
+    "augment_dim": 1024, "model_channels": 1 << 14, "channel_mult": 64, "channel_mult_emb": 64,
+    "channel_mult_noise": 64, "num_blocks": 64, "attn_resolutions": 1 << 16, "channels_per_head": 1 << 14,
+}  # fmt: skip
+"""The largest values in a network's arguments, so that building it neither hangs nor fills the memory."""
+
 
 class _Kind(NamedTuple):
     """What a preconditioner of a published file means: its scaling, and the schedule it was trained for."""
@@ -43,21 +50,29 @@ class _Kind(NamedTuple):
     schedule: Callable[[Mapping[str, Any]], Schedule]
 
 
+def _number(outer: Mapping[str, Any], name: str, default: float) -> float:
+    return number(outer, name, default, low=1e-9, high=1e9, what="the preconditioning")
+
+
 def _edm(outer: Mapping[str, Any]) -> nn.Module:
-    return EDMScaling(outer.get("sigma_data", 0.5))
+    return EDMScaling(_number(outer, "sigma_data", 0.5))
 
 
 def _vp(outer: Mapping[str, Any]) -> nn.Module:
-    return VPScaling(outer.get("beta_d", 19.9), outer.get("beta_min", 0.1), outer.get("M", 1000))
+    return VPScaling(_number(outer, "beta_d", 19.9), _number(outer, "beta_min", 0.1), _steps(outer))
 
 
 def _vp_schedule(outer: Mapping[str, Any]) -> Schedule:
-    first = outer.get("beta_min", 0.1)
-    return VPSchedule(first, first + outer.get("beta_d", 19.9))
+    first = _number(outer, "beta_min", 0.1)
+    return VPSchedule(first, first + _number(outer, "beta_d", 19.9))
 
 
 def _iddpm(outer: Mapping[str, Any]) -> nn.Module:
-    return IDDPMScaling(outer.get("M", 1000), outer.get("C_1", 0.001), outer.get("C_2", 0.008))
+    return IDDPMScaling(_steps(outer), _number(outer, "C_1", 0.001), _number(outer, "C_2", 0.008))
+
+
+def _steps(outer: Mapping[str, Any]) -> int:
+    return whole_number(outer, "M", 1000, low=1, high=100_000, what="the preconditioning")
 
 
 PRECONDITIONERS: Mapping[str, _Kind] = {
@@ -65,7 +80,7 @@ PRECONDITIONERS: Mapping[str, _Kind] = {
     "VPPrecond": _Kind(_vp, _vp_schedule),
     "VEPrecond": _Kind(
         lambda outer: VEScaling(),
-        lambda outer: VESchedule(outer.get("sigma_max", 100.0), outer.get("sigma_min", 0.02)),
+        lambda outer: VESchedule(_number(outer, "sigma_max", 100.0), _number(outer, "sigma_min", 0.02)),
     ),
     "iDDPMPrecond": _Kind(_iddpm, lambda outer: VESchedule()),
     "Precond": _Kind(_edm, lambda outer: VESchedule()),
@@ -123,7 +138,7 @@ def load_edm(
         )
     module = _network(str(path.resolve()), stamp, device, speed.channels_last, speed.checkpointing)
     inner, outer = config["inner"], config["outer"]
-    n_classes, side = int(inner.get("label_dim", 0)), inner["img_resolution"]
+    n_classes, side = int(inner.get("label_dim") or 0), inner.get("img_resolution")
     default = PRECONDITIONERS[_outer_class(config)].schedule
     settings: dict[str, Any] = {
         "parametrization": "edm",
@@ -158,28 +173,47 @@ def _of_latents(prior: NetworkPrior, vae: str | Path, coder: Mapping[str, Any], 
 @lru_cache(maxsize=2)
 def _network(path: str, stamp: tuple[int, int], device: str, *layout: bool) -> Preconditioned:
     weights, config = read_weights(path), _config(Path(path))
-    try:
-        with torch.device("meta"):
-            network = _build(config["class"], config["inner"], weights)
-        scaling = PRECONDITIONERS[_outer_class(config)].scaling(config["outer"])
-    except (TypeError, KeyError, ZeroDivisionError, IndexError) as error:
-        raise InputError(f"{path} has a configuration that makes no network: {error}") from error
+    with foreign(f"the configuration in {path}, which makes no network,"), torch.device("meta"):
+        network = _build(str(config.get("class")), config["inner"], weights)
+    scaling = PRECONDITIONERS[_outer_class(config)].scaling(config["outer"])
     fill(network, weights.tensors, path, device=device)
-    return Preconditioned(_Inner(network, int(config["inner"].get("label_dim", 0))), scaling).to(device)
+    return Preconditioned(_Inner(network, int(config["inner"].get("label_dim") or 0)), scaling).to(device)
 
 
 def _config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(read_header(path)["config"])
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{path} is no converted EDM network: write it with invsolve priors convert") from error
+    text = read_header(path).get("config")
+    if text is None:
+        raise InputError(f"{path} is no converted EDM network: write it with invsolve priors convert")
+    config = parse_json(text, f"the configuration in {path}")
+    if not all(isinstance(config.get(name), dict) for name in ("inner", "outer")):
+        raise InputError(f"{path} has a configuration without the arguments of its network: convert it again")
+    whole_number(config["inner"], "img_resolution", 0, low=1, high=1 << 16, what=f"the configuration in {path}")
+    if not any(config["inner"].get(name) for name in ("in_channels", "img_channels")):
+        raise InputError(f"the configuration in {path} does not say how many channels an image has: convert it again")
+    for name, high in _LARGEST.items():
+        values = config["inner"].get(name)
+        for value in values if isinstance(values, list) else () if values is None else (values,):
+            whole_number({name: value}, name, 0, low=0, high=high, what=f"the configuration in {path}")
+        if isinstance(values, list) and len(values) > 16:
+            raise InputError(f"the configuration in {path} has {len(values)} values of {name}, more than any network")
     if _outer_class(config) not in PRECONDITIONERS:
-        raise InputError(f"{path} has a preconditioning of the unknown kind {_outer_class(config)}")
+        raise InputError(f"{path} has a preconditioning of the unknown kind {_outer_class(config):.100}")
+    coder = config.get("encoder")
+    if coder is not None and (not isinstance(coder, dict) or not all(map(_channels, (coder.get(n) for n in _CODER)))):
+        raise InputError(f"{path} has an encoder without the scale and bias of its latents: convert it again")
     return config
 
 
+_CODER = ("scale", "bias")
+
+
+def _channels(values: Any) -> bool:
+    """Whether these are one finite number for each of some channels."""
+    return isinstance(values, list) and 0 < len(values) <= 64 and all(isinstance(v, int | float) for v in values)
+
+
 def _outer_class(config: Mapping[str, Any]) -> str:
-    return config.get("outer_class", "EDMPrecond")
+    return str(config.get("outer_class", "EDMPrecond"))
 
 
 def _build(kind: str, inner: Mapping[str, Any], weights: Weights) -> nn.Module:
@@ -192,7 +226,9 @@ def _build(kind: str, inner: Mapping[str, Any], weights: Weights) -> nn.Module:
     if kind == "DhariwalUNet":
         return ADMUNet(pretrained=None, **settings)
     if kind != "SongUNet":
-        raise InputError(f"EDM networks of the class {kind} are not supported; SongUNet and DhariwalUNet are, and EDM2")
+        raise InputError(
+            f"EDM networks of the class {kind:.100} are not supported; SongUNet and DhariwalUNet are, and EDM2"
+        )
     parts = ("encoder_type", "embedding_type", "channel_mult_noise", "decoder_type", "resample_filter")
     variants = {
         "ddpm": ("standard", "positional", 1, "standard", [1, 1]),

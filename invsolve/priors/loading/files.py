@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from invsolve.core.boundary import foreign
 from invsolve.core.checks import InputError, check_options
 from invsolve.core.prior import Prior
 from invsolve.core.schedule import Schedule
@@ -145,7 +146,7 @@ def _adm_network(
     """The network of a file, kept for the process; what a `Speed` changes in it makes another one."""
     weights = read_weights(path)
     config = infer(weights.shapes, **dict(known))
-    with torch.device("meta"):
+    with foreign(f"{path}, whose shapes make no network,"), torch.device("meta"):
         module = ADMClassifier(config) if is_classifier(weights.shapes) else ADMUNet(config)
     fill(module, weights.tensors, path, device=device)
     return module
@@ -164,10 +165,7 @@ def _load_trained(path: Path, device: str, speed: Speed, schedule: Schedule | st
 
 @lru_cache(maxsize=KEPT)
 def _trained_network(path: str, stamp: tuple[int, int], device: str, *layout: bool) -> Denoiser:
-    try:
-        return load_denoiser(path, device, lambda config: (LabelledDenoiser if config.classes else Denoiser)(config))
-    except (ValueError, TypeError) as error:
-        raise InputError(str(error)) from error
+    return load_denoiser(path, device, lambda config: (LabelledDenoiser if config.classes else Denoiser)(config))
 
 
 def _stamp(path: Path) -> tuple[int, int]:

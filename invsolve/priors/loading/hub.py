@@ -11,13 +11,17 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from invsolve.core.boundary import open_file, read_text
 from invsolve.core.checks import InputError
 from invsolve.core.files import written_whole
 from invsolve.priors.loading.cards import Card
@@ -29,6 +33,10 @@ log = logging.getLogger(__name__)
 BLOCK = 1 << 20
 ATTEMPTS = 4
 TIMEOUT = 30.0
+SLOWEST, PATIENCE = 1024, 60
+"""Bytes a second below which a connection is given up, after so many seconds."""
+MAX_BYTES = 64 << 30
+"""Of a file whose size neither its card nor its server tells."""
 _WEIGHTS = "diffusion_pytorch_model"
 _WANTED = (
     (["*.json", f"*{_WEIGHTS}*.safetensors"], ["*.fp16*", "*.bf16*", "*.non_ema*"]),
@@ -46,12 +54,21 @@ Progress = Callable[[int, int], None]
 
 
 def cache_folder() -> Path:
-    """Where fetched weights are kept; it is made if it does not exist."""
+    """Where fetched weights are kept; it is made if it does not exist.
+
+    Raises:
+        InputError: it cannot be made.
+    """
     from platformdirs import user_cache_path
 
     place = os.environ.get("INVSOLVE_CACHE")
-    folder = Path(place) if place else user_cache_path("invsolve")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(place).expanduser() if place else user_cache_path("invsolve")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"the cache {folder} cannot be made ({error.strerror}): set INVSOLVE_CACHE to another folder"
+        ) from error
     return folder
 
 
@@ -61,7 +78,8 @@ def fetch(
     """The weight file of a card, from the cache or downloaded into it.
 
     A download that breaks off goes on where it was; one whose SHA-256 is another than the card's (or, where the card
-    has none, than that of the first download) is removed. Several processes may ask at once: one downloads.
+    has none, than that of the first download) is removed. A file in the cache is checked in the same way before it is
+    used: once, and again when its size or its time has changed. Several processes may ask at once: one downloads.
 
     Args:
         card: what to fetch.
@@ -72,12 +90,11 @@ def fetch(
     Raises:
         InputError: not to be had, damaged, or no room for it; no half-written file is left under the file's name.
     """
-    from filelock import FileLock
-
     if not card.file:
         raise InputError(f"{card.name} travels in the package: there is nothing to fetch")
     target = cache_folder() / card.file
-    if target.is_file():
+    if target.exists():
+        _check_cached(target, card)
         return target
     mirror = mirror or os.environ.get("INVSOLVE_MIRROR") or None
     folder = Path(mirror).expanduser() if mirror and "://" not in mirror else None
@@ -86,8 +103,9 @@ def fetch(
             f"{card.name} is not in the cache and the network is not to be used: put the file at {target}, "
             "or name a folder that has it with --mirror"
         )
-    with FileLock(f"{target}.lock"):
-        if target.is_file():
+    with _locked(target):
+        if target.exists():
+            _check_cached(target, card)
             return target
         part = target.with_name(f"{target.name}.part")
         if folder is not None:
@@ -96,7 +114,6 @@ def fetch(
             url = f"{mirror.rstrip('/')}/{card.file}" if mirror else card.url
             _download(url, part, card, progress or (lambda done, total: None))
         _verify(part, target, card)
-        part.replace(target)
     return target
 
 
@@ -155,8 +172,9 @@ def is_offline(offline: bool | None) -> bool:
 
 
 def _copy(source: Path, part: Path, card: Card) -> None:
-    if not source.is_file():
+    if not source.exists():
         raise InputError(f"the folder {source.parent} has no {card.file}")
+    open_file(source, "weight file").close()
     try:
         shutil.copyfile(source, part)
     except OSError as error:
@@ -174,11 +192,15 @@ def _download(url: str, part: Path, card: Card, progress: Progress) -> None:
                 return
             reason = "the connection broke off"
         except HTTPError as error:
-            raise InputError(
-                f"{url} answers {error.code} {error.reason}: use --mirror, or put the file there"
-            ) from error
+            error.close()
+            answer = " ".join(f"{error.code} {error.reason}".split())[:200]
+            raise InputError(f"{url} answers {answer}: use --mirror, or put the file there") from error
         except (URLError, TimeoutError, ConnectionError) as error:
             reason = str(getattr(error, "reason", error))
+        except (HTTPException, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            reason = " ".join(f"the answer is no proper one: {type(error).__name__} {error}".split())[:200]
         except OSError as error:
             part.unlink(missing_ok=True)
             raise _trouble(error, part) from error
@@ -186,22 +208,39 @@ def _download(url: str, part: Path, card: Card, progress: Progress) -> None:
     raise InputError(f"{url} could not be fetched ({reason}); {done} bytes are kept: run the same again to go on")
 
 
+class _SafeRedirects(HTTPRedirectHandler):
+    """Follows redirections, but not away from https."""
+
+    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
+        if urlsplit(newurl).scheme != "https" and urlsplit(req.full_url).scheme == "https":
+            fp.close()
+            raise InputError(f"{req.full_url} leads to {newurl:.200}, which is not https: use --mirror")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def _continue(url: str, part: Path, card: Card, progress: Progress) -> bool:
     """One connection, from where the last one ended; whether the file is complete."""
     done = part.stat().st_size if part.exists() else 0
     request = Request(url, headers={"User-Agent": "invsolve", **({"Range": f"bytes={done}-"} if done else {})})
     try:
-        response = urlopen(request, timeout=TIMEOUT)
+        response = build_opener(_SafeRedirects).open(request, timeout=TIMEOUT)
     except HTTPError as error:
         if error.code != 416:
             raise
+        error.close()
         # Nothing is left beyond what is there: complete, or of another file, which the checksum tells.
         return True
     with response:
-        if response.status != 206:
+        if response.status != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
+            if response.status == 206:
+                part.unlink(missing_ok=True)
+                raise ValueError("another part of the file than was asked for")
             done = 0
         length = response.headers.get("Content-Length")
         total = done + int(length) if length else card.bytes
+        limit = card.bytes or total or MAX_BYTES
+        if max(total, done) > limit or total < 0:
+            raise _too_large(part, card, limit)
         free = shutil.disk_usage(part.parent).free
         if total and total - done > free:
             part.unlink(missing_ok=True)
@@ -209,28 +248,96 @@ def _continue(url: str, part: Path, card: Card, progress: Progress) -> bool:
                 f"{card.file} needs {total - done} bytes and {part.parent} has {free} free: make room, or set "
                 "INVSOLVE_CACHE to another folder"
             )
+        began, first = time.monotonic(), done
         with part.open("ab" if done else "wb") as file:
-            while block := response.read(BLOCK):
+            while block := response.read1(BLOCK):
                 file.write(block)
                 done += len(block)
+                if done > limit:
+                    raise _too_large(part, card, limit)
+                if time.monotonic() - began > PATIENCE + (done - first) / SLOWEST:
+                    raise TimeoutError(f"less than {SLOWEST} bytes a second come")
                 progress(done, total)
     return not total or done >= total
 
 
+def _too_large(part: Path, card: Card, limit: int) -> InputError:
+    part.unlink(missing_ok=True)
+    return InputError(f"{card.file} is offered with more than the {limit} bytes that it has: fetch it from elsewhere")
+
+
+def _check_cached(target: Path, card: Card) -> None:
+    """Raise `InputError` unless a file in the cache is the card's, or for want of that the one recorded first."""
+    with open_file(target, "weight file"):
+        status = target.stat()
+    expected, stamp = _recorded(target)
+    expected = card.sha256 or expected
+    if stamp == _stamp(expected, status):
+        return
+    found = sha256_of(target)
+    if expected and found != expected:
+        raise InputError(
+            f"{target} has SHA-256 {found}, {expected} was expected: it is damaged, or another file; remove it, so "
+            "that it is fetched again"
+        )
+    _record(target, card, found, status)
+
+
 def _verify(part: Path, target: Path, card: Card) -> None:
-    """Compare with the card, or with the first download; a file that differs is removed."""
-    found, record = sha256_of(part), target.with_name(f"{target.name}.sha256")
-    expected = card.sha256 or (record.read_text().split()[0] if record.is_file() else "")
+    """Put what was fetched at its place, or remove it where it is not the card's, or the one recorded first."""
+    found = sha256_of(part)
+    expected = card.sha256 or _recorded(target)[0]
     if expected and found != expected:
         part.unlink(missing_ok=True)
         raise InputError(
             f"{card.file} has SHA-256 {found}, {expected} was expected: it is damaged or another file and was "
             "removed: fetch it again or from elsewhere"
         )
-    if not expected:
+    part.replace(target)
+    _record(target, card, found, target.stat())
+
+
+def _record(target: Path, card: Card, found: str, status: os.stat_result) -> None:
+    """Remember a checksum as `sha256sum` writes it, and of which size and time of the file it is."""
+    if not card.sha256 and not _recorded(target)[0]:
         log.warning("%s: its publisher states no checksum; SHA-256 %s is recorded", card.file, found)
-    with written_whole(record) as new:
-        new.write_text(f"{found}  {card.file}\n")
+    try:
+        with written_whole(_record_path(target)) as new:
+            new.write_text(f"{found}  {card.file}\n# checked: {_stamp(found, status)}\n", encoding="utf-8")
+    except OSError as error:
+        log.warning("%s cannot be written (%s): the file is checked again next time", _record_path(target), error)
+
+
+def _recorded(target: Path) -> tuple[str, str]:
+    """The recorded checksum and its stamp; empty where there are none."""
+    path = _record_path(target)
+    if not path.exists():
+        return "", ""
+    lines = [*read_text(path, "record of a checksum", 4096).splitlines(), "", ""]
+    return lines[0].split(" ", 1)[0], lines[1].removeprefix("# checked: ")
+
+
+def _record_path(target: Path) -> Path:
+    return target.with_name(f"{target.name}.sha256")
+
+
+def _stamp(sha256: str, status: os.stat_result) -> str:
+    return f"{sha256} {status.st_size} {status.st_mtime_ns}"
+
+
+@contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    from filelock import FileLock
+
+    lock = FileLock(f"{target}.lock")
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise _trouble(error, target) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _trouble(error: OSError, part: Path) -> InputError:

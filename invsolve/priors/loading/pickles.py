@@ -23,7 +23,7 @@ from invsolve.core.checks import InputError
 
 __all__ = ["Name", "Record", "array_of", "read_pickle", "table_of", "tensor_of"]
 
-MAX_STEPS = 20_000_000
+MAX_STEPS = 2_000_000
 """Instructions of a pickle; the largest published networks have some hundred thousand."""
 
 _STORAGES = {

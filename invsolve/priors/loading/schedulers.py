@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from invsolve.core.boundary import number, whole_number
 from invsolve.core.checks import InputError
 from invsolve.core.schedule import DDPMSchedule, FlowSchedule, Schedule, VESchedule
 from invsolve.priors.loading.beta_tables import betas, zero_terminal_snr
@@ -18,6 +19,16 @@ __all__ = ["Reading", "reading"]
 
 TABLES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine", "sigmoid": "sigmoid"}
 PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0", "original_sample": "x0"}
+MAX_STEPS = 100_000
+"""Entries of a beta table; published ones have a thousand or four."""
+
+_RANGES = {
+    "beta_start": (0, 1), "beta_end": (0, 1), "sigma_min": (1e-9, 1e6), "sigma_max": (1e-6, 1e6),
+    "sigma_data": (1e-3, 1e3), "rho": (0.1, 100), "shift": (1e-3, 1e3), "flow_shift": (1e-3, 1e3),
+    "max_shift": (-7, 20), "snr_shift_scale": (0, 1e3),
+}  # fmt: skip
+"""The least and the largest value of each number."""
+
 FEW_STEPS = ("LCM", "TCD", "FlowMatchLCM")
 """Schedulers of networks that were distilled to a few steps."""
 
@@ -55,6 +66,7 @@ def reading(config: Mapping[str, Any]) -> Reading:
     """
     kind = str(config.get("_class_name", ""))
     config = {**_defaults(kind), **config}
+    _check_values(config)
     few = kind.startswith(FEW_STEPS)
     if kind.startswith("FlowMatch"):
         if config.get("invert_sigmas"):
@@ -71,6 +83,23 @@ def reading(config: Mapping[str, Any]) -> Reading:
     if config.get("timestep_type") == "continuous" and config.get("prediction_type") == "v_prediction":
         return _continuous(kind, config)
     return _tabled(kind, config)._replace(few_steps=few)
+
+
+def _check_values(config: Mapping[str, Any]) -> None:
+    """Raise `InputError` for values that no scheduler has."""
+    what = "the scheduler's configuration"
+    for name, (low, high) in _RANGES.items():
+        if config.get(name) is not None:
+            number(config, name, 0.0, low=low, high=high, what=what)
+    if config.get("num_train_timesteps") is not None:
+        whole_number(config, "num_train_timesteps", 1000, low=1, high=MAX_STEPS, what=what)
+    for name in ("beta_schedule", "prediction_type", "timestep_type", "time_shift_type", "variance_type"):
+        if not isinstance(config.get(name, ""), str | None):
+            raise InputError(f"{what}: {name} is a word, got {config[name]!r:.80}")
+    own = config.get("trained_betas")
+    numbers = isinstance(own, list | tuple) and all(isinstance(value, int | float) for value in own)
+    if own is not None and not (numbers and 1 <= len(own) <= MAX_STEPS):
+        raise InputError(f"{what}: trained_betas is a list of 1 to {MAX_STEPS} numbers")
 
 
 def _defaults(kind: str) -> dict[str, Any]:

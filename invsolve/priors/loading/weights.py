@@ -7,7 +7,6 @@ nothing in it is executed. Tensors stay on the disk until they are used.
 from __future__ import annotations
 
 import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -15,15 +14,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from invsolve.core.boundary import MAX_TEXT_BYTES, foreign, open_file, parse_json
+from invsolve.core.boundary import MAX_TEXT_BYTES, foreign, load_torch, open_file, parse_json
 from invsolve.core.checks import InputError
 from invsolve.core.files import written_whole
 from invsolve.priors.loading.wrappers import bare, named_weights
 
 __all__ = ["Weights", "fill", "read_header", "read_weights", "save_weights"]
 
-MAX_PICKLE_BYTES = 4 << 20
-"""Of the pickle in a torch file, which names tensors and holds none."""
 
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 """How a torch file begins that is older than torch 1.6."""
@@ -62,7 +59,7 @@ def read_weights(path: str | Path) -> Weights:
     if start[8:9] == b"{":
         return _read_safetensors(path)
     if start[:2] == b"PK" or start.startswith(_LEGACY):
-        return _read_torch(path, mapped=start[:2] == b"PK")
+        return _read_torch(path)
     if start[:1] == b"\x80":
         raise InputError(_refusal(path, "a plain pickle"))
     raise InputError(f"{path} is neither a safetensors nor a torch file (or its beginning is damaged)")
@@ -102,44 +99,26 @@ def _read_safetensors(path: Path) -> Weights:
     return Weights(tensors if own else bare(tensors, path), metadata, path)
 
 
-def _read_torch(path: Path, *, mapped: bool) -> Weights:
-    size = _check_archive(path) if mapped else path.stat().st_size
+def _read_torch(path: Path) -> Weights:
     try:
-        with foreign(f"the torch file {path}"):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        content = load_torch(path, "weight file", mapped=True)
     except InputError as error:
         if isinstance(error.__cause__, pickle.UnpicklingError):
             raise InputError(_pickle_message(path, str(error.__cause__))) from error
         raise
-    tensors = named_weights(content, path)
-    _check_storages(tensors, size, path)
+    with foreign(f"the weight file {path}"):
+        tensors = named_weights(content, path)
+    _check_storages(tensors, path)
     return Weights(tensors, {}, path)
 
 
-def _check_archive(path: Path) -> int:
-    """The bytes of the storages in a torch file, whose parts are stored as they are.
-
-    Raises:
-        InputError: a damaged archive, or parts that are compressed (a small file can then stand for a huge one).
-    """
-    with foreign(f"the torch file {path}"), zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise InputError(f"{path} is no file of torch: its parts are compressed; unpack it, or save the weights anew")
-    described = sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl"))
-    if described > MAX_PICKLE_BYTES:
-        raise InputError(
-            f"{path} describes its weights in {described} bytes, more than the {MAX_PICKLE_BYTES} that are read"
-        )
-    return sum(entry.file_size for entry in entries)
-
-
-def _check_storages(tensors: Mapping[str, Tensor], size: int, path: Path) -> None:
+def _check_storages(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Raise `InputError` where tensors claim more than the file has: torch then makes room, and what was in memory."""
     for name, t in tensors.items():
         if t.layout != torch.strided or t.is_quantized or t.is_nested or t.is_meta:
             raise InputError(f"{path} holds {name} as a sparse, quantised or empty tensor: save plain ones")
     storages = {storage.data_ptr(): storage.nbytes() for storage in (t.untyped_storage() for t in tensors.values())}
+    size = path.stat().st_size
     if sum(storages.values()) > size or any(t.nbytes > t.untyped_storage().nbytes() for t in tensors.values()):
         raise InputError(f"{path} is damaged: its tensors reach beyond the {size} bytes that it has for them")
 

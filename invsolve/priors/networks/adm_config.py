@@ -108,6 +108,8 @@ def infer(shapes: Shapes, **known: Any) -> ADMConfig:
         raise InputError(f"the weights are not those of a guided-diffusion network: {error} is missing") from error
     except TypeError as error:
         raise InputError(f"unknown architecture option: {error}") from error
+    except (IndexError, ValueError, ArithmeticError) as error:
+        raise InputError(f"the weights have shapes that no guided-diffusion network has: {error}") from error
     if config.in_channels not in (1, 3, 4):
         raise InputError(
             f"the network takes {config.in_channels} channels: one that also looks at a small image (an upsampler) "
@@ -149,7 +151,10 @@ def _infer(shapes: Shapes, known: Mapping[str, Any]) -> ADMConfig:
 
 
 def _count(shapes: Shapes, blocks: str) -> int:
-    return 1 + max((int(m[1]) for key in shapes if (m := re.match(rf"{blocks}\.(\d+)\.", key))), default=-1)
+    count = 1 + max((int(m[1]) for key in shapes if (m := re.match(rf"{blocks}\.(\d+)\.", key))), default=-1)
+    if count > len(shapes):
+        raise InputError(f"the weights are not those of a guided-diffusion network: {blocks} are numbered to {count}")
+    return count
 
 
 def _decoder_depth(shapes: Shapes) -> tuple[int, int]:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from invsolve.core.boundary import foreign, parse_json
 from invsolve.core.checks import InputError
+from invsolve.core.settings import Range, check_settings, made_with
 from invsolve.priors.loading.weights import fill, read_weights, save_weights
 from invsolve.priors.networks.unet import NoiseEmbedding
 
@@ -35,15 +38,16 @@ class ClassifierConfig:
         embedding: width of the noise level's embedding.
     """
 
-    classes: int = 10
-    image_channels: int = 1
-    size: int = 16
-    width: int = 24
-    embedding: int = 32
+    classes: Annotated[int, Range(2, 1 << 20)] = 10
+    image_channels: Annotated[int, Range(1, 1024)] = 1
+    size: Annotated[int, Range(4, 4096)] = 16
+    width: Annotated[int, Range(1, 4096)] = 24
+    embedding: Annotated[int, Range(1, 4096)] = 32
 
     def __post_init__(self) -> None:
-        if self.classes < 2 or min(self.image_channels, self.size, self.width, self.embedding) < 1 or self.size % 4:
-            raise InputError(f"classes of 2 or more, positive sizes and a size divisible by 4 are needed, got {self}")
+        check_settings(self)
+        if self.size % 4:
+            raise InputError(f"size must be divisible by 4, got {self.size}")
 
 
 class _Block(nn.Module):
@@ -117,7 +121,9 @@ def load_classifier(path: str | Path, device: torch.device | str = "cpu") -> Noi
     weights = read_weights(path)
     if weights.metadata.get("format") != _FORMAT:
         raise InputError(f"{path} holds no {_FORMAT} weights: write them with `invsolve train classifier`")
-    with torch.device("meta"):
-        classifier = NoisyClassifier(ClassifierConfig(**json.loads(weights.metadata["config"])))
+    what = f"the configuration in {path}"
+    config = made_with(ClassifierConfig, parse_json(weights.metadata.get("config", ""), what), what)
+    with foreign(what), torch.device("meta"):
+        classifier = NoisyClassifier(config)
     fill(classifier, weights.tensors, path, device=device)
     return classifier.to(device)

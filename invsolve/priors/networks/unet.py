@@ -15,18 +15,25 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from invsolve.core.boundary import foreign, parse_json
+from invsolve.core.checks import InputError
 from invsolve.core.options import option
-from invsolve.priors.loading.weights import save_weights
+from invsolve.core.settings import Range, check_settings, made_with
+from invsolve.priors.loading.weights import fill, read_weights, save_weights
 
 __all__ = ["Denoiser", "DenoiserConfig", "load_denoiser", "save_denoiser", "self_ensemble"]
 
 _FORMAT = "invsolve-denoiser-1"
+
+MAX_STAGES = 8
+_Width: TypeAlias = Annotated[int, Range(1, 1 << 14)]
+_Count: TypeAlias = Annotated[int, Range(1, 64)]
 
 
 @dataclass(frozen=True)
@@ -42,23 +49,19 @@ class DenoiserConfig:
         classes: number of class labels; 0 for a denoiser without.
     """
 
-    image_channels: int = 3
-    channels: tuple[int, ...] = option((96, 128, 160, 192), "features of each stage, with commas")
-    blocks: tuple[int, ...] = option((2, 2, 2, 2), "residual blocks of each stage, with commas")
-    embedding: int = 64
-    sigma_data: float = 0.5
-    classes: int = 0
+    image_channels: _Width = 3
+    channels: tuple[_Width, ...] = option((96, 128, 160, 192), "features of each stage, with commas")
+    blocks: tuple[_Count, ...] = option((2, 2, 2, 2), "residual blocks of each stage, with commas")
+    embedding: _Width = 64
+    sigma_data: Annotated[float, Range(0, 1e3, above=True)] = 0.5
+    classes: Annotated[int, Range(0, 1 << 20)] = 0
 
     def __post_init__(self) -> None:
-        if not self.channels or len(self.channels) != len(self.blocks):
-            raise ValueError(
-                f"channels and blocks must be equally long and not empty, got {self.channels}, {self.blocks}"
+        check_settings(self)
+        if not 0 < len(self.channels) <= MAX_STAGES or len(self.channels) != len(self.blocks):
+            raise InputError(
+                f"channels and blocks must be equally long, 1 to {MAX_STAGES}, got {self.channels}, {self.blocks}"
             )
-        if (
-            min(*self.channels, *self.blocks, self.image_channels, self.embedding) < 1
-            or min(self.sigma_data, self.classes + 1) <= 0
-        ):
-            raise ValueError(f"every size and sigma_data must be positive, got {self}")
 
     @property
     def multiple(self) -> int:
@@ -71,10 +74,9 @@ class DenoiserConfig:
 
     @staticmethod
     def from_json(text: str) -> DenoiserConfig:
-        """Rebuild from `to_json`; unknown or missing fields raise `TypeError`."""
-        fields: dict[str, Any] = json.loads(text)
-        fields["channels"], fields["blocks"] = tuple(fields["channels"]), tuple(fields["blocks"])
-        return DenoiserConfig(**fields)
+        """Rebuild from `to_json`; anything else raises `InputError`."""
+        what = "the configuration of the denoiser"
+        return made_with(DenoiserConfig, parse_json(text, what), what)
 
 
 class _Block(nn.Module):
@@ -255,36 +257,16 @@ def load_denoiser(
     `build` makes the network from its configuration where it is not a plain `Denoiser`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not such a file, or its keys or shapes do not fit its configuration (they are named).
+        InputError: no such file, another kind of file, or one whose names or shapes do not fit its configuration.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no weight file at {path}")
-    try:
-        with safe_open(str(path), framework="pt", device=str(device)) as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file: {error}") from error
-    if metadata.get("format") != _FORMAT or "config" not in metadata:
-        raise ValueError(
-            f"{path} holds no {_FORMAT} weights (format: {metadata.get('format')}); write them with save_denoiser"
+    weights = read_weights(path)
+    if weights.metadata.get("format") != _FORMAT or "config" not in weights.metadata:
+        raise InputError(
+            f"{path} holds no {_FORMAT} weights (format: {weights.metadata.get('format')!s:.100}); write them with "
+            "save_denoiser"
         )
-    with torch.device("meta"):
-        denoiser = (build or Denoiser)(DenoiserConfig.from_json(metadata["config"]))
-    expected = denoiser.state_dict()
-    missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-    if missing or extra:
-        raise ValueError(f"{path} does not fit its configuration: missing keys {missing}, unexpected keys {extra}")
-    wrong = [
-        f"{k}: {tuple(v.shape)} for {tuple(expected[k].shape)}"
-        for k, v in tensors.items()
-        if v.shape != expected[k].shape
-    ]
-    if wrong:
-        raise ValueError(f"{path} does not fit its configuration: wrong shapes {wrong}")
-    denoiser.load_state_dict(tensors, strict=True, assign=True)
-    return denoiser.to(device).eval().requires_grad_(False)
+    config = DenoiserConfig.from_json(weights.metadata["config"])
+    with foreign(f"the configuration in {path}"), torch.device("meta"):
+        denoiser = (build or Denoiser)(config)
+    fill(denoiser, {name: value.float() for name, value in weights.tensors.items()}, path, device=device)
+    return denoiser.to(device)
