@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from invsolve import costs, operators, priors, solvers, testing
     from invsolve.core.checks import CapabilityError, InputError, InvsolveError, ShapeError
+    from invsolve.core.citation import cite
     from invsolve.core.cost import Likelihood, TerminalCost
     from invsolve.core.driver import Progress, solve
     from invsolve.core.operator import LinearOperator, Operator, SVDOperator
@@ -45,6 +46,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "invsolve.core.checks": ("CapabilityError", "InputError", "InvsolveError", "ShapeError"),
+    "invsolve.core.citation": ("cite",),
     "invsolve.core.cost": ("Likelihood", "TerminalCost"),
     "invsolve.core.driver": ("Progress", "solve"),
     "invsolve.core.operator": ("LinearOperator", "Operator", "SVDOperator"),
@@ -99,6 +101,7 @@ __all__ = [
     "VESchedule",
     "VPSchedule",
     "as_reconstructor",
+    "cite",
     "costs",
     "operators",
     "priors",

@@ -29,8 +29,10 @@ from invsolve.bench.text import (
     shown_metrics,
 )
 from invsolve.core.checks import InputError
+from invsolve.core.citation import papers
 from invsolve.io import Image, encode_image
 from invsolve.metrics import metric_named
+from invsolve.solvers import SOLVERS
 
 __all__ = ["write_report"]
 
@@ -42,7 +44,7 @@ WHITE = 0.25
 
 
 def write_report(folder: Path, out: Path | None = None, *, images: int = 6) -> Path:
-    """Write the page, its images, and the tables as Markdown and LaTeX.
+    """Write the page, its images, the tables as Markdown and LaTeX, and the methods' papers as BibTeX.
 
     Args:
         folder: of the store.
@@ -68,7 +70,19 @@ def write_report(folder: Path, out: Path | None = None, *, images: int = 6) -> P
     write_whole(out / "index.html", _rendered(context).encode())
     write_whole(out / "tables.md", markdown(found).encode())
     write_whole(out / "tables.tex", latex(found).encode())
+    write_whole(out / "references.bib", references(context["about"]).encode())
     return out / "index.html"
+
+
+def references(about: Mapping[str, Any]) -> str:
+    """BibTeX of the papers behind the suite's solvers; a solver that names none has a comment."""
+    entries: dict[str, str] = {}
+    for name in sorted({row["solver"] for row in about["solvers"] if row["method"] == "solver"}):
+        try:
+            entries |= {paper.key: paper.bibtex() for paper in papers(SOLVERS[name])}
+        except InputError as error:  # a plug-in's solver
+            entries[name] = f"% {name}: {error}"
+    return "\n\n".join(entries.values()) + "\n"
 
 
 def _rendered(context: Mapping[str, Any]) -> str:

@@ -109,7 +109,7 @@ class Solver(ABC):
     name: ClassVar[str]
     """Registry name, lower case with dashes."""
     cite: ClassVar[str]
-    """The paper: authors, year, arXiv id."""
+    """The paper in the form of `invsolve.core.citation.Citation`; several are separated by semicolons."""
     needs: ClassVar[Needs] = Needs()
     mode_seeking: ClassVar[bool] = False
     """Whether it looks for one best estimate instead of posterior samples."""

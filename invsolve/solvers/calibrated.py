@@ -67,7 +67,10 @@ class CalibratedGuidance(PathSolver):
     times: Times | None = None
 
     name = "calibrated"
-    cite = "Guidance by consistent estimates of E[p(y | x0) | x_t] from inner draws"
+    cite = (
+        'Geyfman, Draxler, Groeneveld, Lee, Karaletsos, Mandt 2026, "Calibrated Test-Time Guidance for '
+        'Bayesian Inference", arXiv 2602.22428'
+    )
     needs = Needs()
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:

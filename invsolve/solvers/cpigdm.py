@@ -70,7 +70,10 @@ class CPiGDM(Solver):
     times: Literal["ratio", "index"] = "ratio"
 
     name = "c-pigdm"
-    cite = "Pandey, Yang, Mandt 2024, arXiv 2405.17673"
+    cite = (
+        'Pandey, Yang, Mandt 2024, "Fast Samplers for Inverse Problems in Iterative Refinement Models", '
+        "arXiv 2405.17673"
+    )
     needs = Needs(likelihood=True, linear=True)
 
     def __post_init__(self) -> None:

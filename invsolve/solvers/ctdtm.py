@@ -1,6 +1,9 @@
 """CT-DTM: trajectory matching in continuous time, on the reverse SDE or the probability-flow ODE.
 
 The same control problem as NDTM's with Girsanov's theorem in the place of the divergence between Gaussians.
+
+Pandey, Sofian, Draxler, Karaletsos, Mandt 2025, "Variational Control for Guidance in Diffusion Models",
+arXiv 2502.03686.
 """
 
 from __future__ import annotations
@@ -87,7 +90,10 @@ class CTDTM(ScaledPath):
     scale: ScaleRule | None = None
 
     name = "ct-dtm"
-    cite = "Diffusion trajectory matching in continuous time (CT-DTM)"
+    cite = (
+        'Pandey, Sofian, Draxler, Karaletsos, Mandt 2025, "Variational Control for Guidance in Diffusion '
+        'Models", arXiv 2502.03686'
+    )
     needs = Needs(blind=True)
 
     def __post_init__(self) -> None:

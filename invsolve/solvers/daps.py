@@ -63,7 +63,10 @@ class DAPS(PathSolver):
     times: Times | None = None
 
     name = "daps"
-    cite = "Zhang, Chu, Berner, Meng, Anandkumar, Song 2024, arXiv 2407.01521"
+    cite = (
+        'Zhang, Chu, Berner, Meng, Anandkumar, Song 2024, "Improving Diffusion Inverse Problem Solving with '
+        'Decoupled Noise Annealing", arXiv 2407.01521'
+    )
     needs = Needs()
     differentiates = False
 

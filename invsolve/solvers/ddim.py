@@ -38,7 +38,7 @@ class DDIM(PathSolver):
     times: Times | None = None
 
     name = "ddim"
-    cite = "Song, Meng, Ermon 2021, arXiv 2010.02502"
+    cite = 'Song, Meng, Ermon 2020, "Denoising Diffusion Implicit Models", arXiv 2010.02502'
     needs = Needs(cost=False)
     differentiates = False
     noisy_end = True

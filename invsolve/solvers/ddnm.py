@@ -51,7 +51,10 @@ class DDNM(PathSolver):
     times: Times | None = None
 
     name = "ddnm"
-    cite = "Wang, Yu, Zhang 2023, arXiv 2212.00490"
+    cite = (
+        'Wang, Yu, Zhang 2022, "Zero-Shot Image Restoration Using Denoising Diffusion Null-Space Model", '
+        "arXiv 2212.00490"
+    )
     needs = Needs(likelihood=True, linear=True)
     differentiates = False
     divides_by_alpha = True

@@ -58,7 +58,7 @@ class DDRM(PathSolver):
     times: Times | None = None
 
     name = "ddrm"
-    cite = "Kawar, Elad, Ermon, Song 2022, arXiv 2201.11793"
+    cite = 'Kawar, Elad, Ermon, Song 2022, "Denoising Diffusion Restoration Models", arXiv 2201.11793'
     needs = Needs(likelihood=True, linear=True, svd=True)
     differentiates = False
     divides_by_alpha = True

@@ -58,7 +58,10 @@ class DiffPIR(PathSolver):
     times: Times | None = None
 
     name = "diffpir"
-    cite = "Zhu, Zhang, Liang, Cao, Wen, Timofte, Van Gool 2023, arXiv 2305.08995"
+    cite = (
+        'Zhu, Zhang, Liang, Cao, Wen, Timofte, Van Gool 2023, "Denoising Diffusion Models for Plug-and-Play '
+        'Image Restoration", arXiv 2305.08995'
+    )
     needs = Needs(likelihood=True, linear=True)
     differentiates = False
     divides_by_alpha = True

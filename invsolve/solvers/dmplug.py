@@ -61,7 +61,10 @@ class DMPlug(Solver):
     blind: BlindUpdate = "joint"
 
     name = "dmplug"
-    cite = "Wang, Zhang, Liang, Li, Chen, Sun et al. 2024, arXiv 2405.16749"
+    cite = (
+        'Wang, Zhang, Li, Wan, Chen, Sun 2024, "DMPlug: A Plug-in Method for Solving Inverse Problems with '
+        'Diffusion Models", arXiv 2405.16749'
+    )
     needs = Needs(blind=True)
 
     def path(self, problem: Problem) -> tuple[Step, ...]:

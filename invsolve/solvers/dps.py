@@ -80,7 +80,10 @@ class DPS(ScaledPath):
     scale: ScaleRule | None = None
 
     name = "dps"
-    cite = "Chung, Kim, McCann, Klasky, Ye 2023, arXiv 2209.14687"
+    cite = (
+        'Chung, Kim, McCann, Klasky, Ye 2022, "Diffusion Posterior Sampling for General Noisy Inverse '
+        'Problems", arXiv 2209.14687'
+    )
     needs = Needs(blind=True)
 
     def __post_init__(self) -> None:

@@ -70,7 +70,11 @@ class FreeDoM(ScaledPath):
     scale: ScaleRule | None = None
 
     name = "freedom"
-    cite = "Yu, Wang, Zhao, Ghanem, Zhang 2023, arXiv 2303.09833; Bansal et al. 2023, arXiv 2302.07121"
+    cite = (
+        'Yu, Wang, Zhao, Ghanem, Zhang 2023, "FreeDoM: Training-Free Energy-Guided Conditional Diffusion '
+        'Model", arXiv 2303.09833; Bansal, Chu, Schwarzschild, Sengupta, Goldblum, Geiping, Goldstein 2023, '
+        '"Universal Guidance for Diffusion Models", arXiv 2302.07121'
+    )
     needs = Needs()
 
     def __post_init__(self) -> None:

@@ -1,4 +1,8 @@
-"""FTM: trajectory matching for flow matching priors."""
+"""FTM: trajectory matching for flow matching priors.
+
+Pandey, Sofian, Draxler, Karaletsos, Mandt 2025, "Variational Control for Guidance in Diffusion Models",
+arXiv 2502.03686.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +74,10 @@ class FTM(ScaledPath):
     scale: ScaleRule | None = None
 
     name = "ftm"
-    cite = "Diffusion trajectory matching for flow matching (FTM)"
+    cite = (
+        'Pandey, Sofian, Draxler, Karaletsos, Mandt 2025, "Variational Control for Guidance in Diffusion '
+        'Models", arXiv 2502.03686'
+    )
     needs = Needs(blind=True)
 
     def __post_init__(self) -> None:

@@ -65,7 +65,7 @@ class Guidance(ScaledPath):
     times: Times | None = None
 
     name = "guidance"
-    cite = "Dhariwal, Nichol 2021, arXiv 2105.05233; Roy, Roy, When guidance breaks"
+    cite = 'Dhariwal, Nichol 2021, "Diffusion Models Beat GANs on Image Synthesis", arXiv 2105.05233'
     needs = Needs()
     noisy_end = True
 

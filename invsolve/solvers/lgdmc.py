@@ -56,7 +56,10 @@ class LGDMC(ScaledPath):
     scale: ScaleRule | None = None
 
     name = "lgd-mc"
-    cite = "Song, Zhang, Yin, Mardani, Liu, Kautz, Chen, Vahdat 2023, ICML (LGD-MC)"
+    cite = (
+        'Song, Zhang, Yin, Mardani, Liu, Kautz, Chen, Vahdat 2023, "Loss-Guided Diffusion Models for '
+        'Plug-and-Play Controllable Generation", ICML, PMLR 202'
+    )
     needs = Needs()
 
     def __post_init__(self) -> None:

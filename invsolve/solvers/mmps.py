@@ -71,7 +71,10 @@ class MMPS(PathSolver):
     times: Times | None = None
 
     name = "mmps"
-    cite = "Rozet, Andry, Lanusse, Louppe 2024, arXiv 2405.13712"
+    cite = (
+        'Rozet, Andry, Lanusse, Louppe 2024, "Learning Diffusion Priors from Observations by Expectation '
+        'Maximization", arXiv 2405.13712'
+    )
     needs = Needs(likelihood=True, linear=True)
     divides_by_alpha = True
 

@@ -59,7 +59,10 @@ class MPGD(ScaledPath):
     scale: ScaleRule | None = None
 
     name = "mpgd"
-    cite = "He, Murata, Lai, Takida, Uesaka et al. 2023, arXiv 2311.16424"
+    cite = (
+        'He, Murata, Lai, Takida, Uesaka, Kim, Liao, Mitsufuji, Kolter, Salakhutdinov, Ermon 2023, "Manifold '
+        'Preserving Guided Diffusion", arXiv 2311.16424'
+    )
     needs = Needs()
     differentiates = False
 

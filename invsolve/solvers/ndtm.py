@@ -2,6 +2,9 @@
 
 Diffusion trajectory matching casts guidance as variational optimal control: the controls trade the terminal cost of the
 expected final state against the distance to the unguided path.
+
+Pandey, Sofian, Draxler, Karaletsos, Mandt 2025, "Variational Control for Guidance in Diffusion Models",
+arXiv 2502.03686.
 """
 
 from __future__ import annotations
@@ -127,7 +130,10 @@ class NDTM(ScaledPath):
     scale: ScaleRule | None = None
 
     name = "ndtm"
-    cite = "Diffusion trajectory matching, non-linear control (NDTM)"
+    cite = (
+        'Pandey, Sofian, Draxler, Karaletsos, Mandt 2025, "Variational Control for Guidance in Diffusion '
+        'Models", arXiv 2502.03686'
+    )
     needs = Needs(blind=True)
 
     def __post_init__(self) -> None:

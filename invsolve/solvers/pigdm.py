@@ -67,7 +67,10 @@ class PiGDM(PathSolver):
     times: Times | None = None
 
     name = "pigdm"
-    cite = "Song, Vahdat, Mardani, Kautz 2023, Pseudoinverse-guided diffusion models for inverse problems, ICLR"
+    cite = (
+        'Song, Vahdat, Mardani, Kautz 2023, "Pseudoinverse-Guided Diffusion Models for Inverse Problems", '
+        "ICLR, openreview.net/forum?id=9_gsMA8MRKQ"
+    )
     needs = Needs(likelihood=True, linear=True)
     divides_by_alpha = True
 

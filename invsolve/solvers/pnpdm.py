@@ -59,7 +59,10 @@ class PnPDM(Solver):
     decay: Annotated[float, Range(0, 1, above=True)] = 0.9
 
     name = "pnp-dm"
-    cite = "Wu, Sun, Chen, Zhang, Yue, Bouman 2024, arXiv 2405.18782"
+    cite = (
+        'Wu, Sun, Chen, Zhang, Yue, Bouman 2024, "Principled Probabilistic Imaging using Diffusion Models as '
+        'Plug-and-Play Priors", arXiv 2405.18782'
+    )
     needs = Needs(likelihood=True, linear=True)
     differentiates = False
 

@@ -57,7 +57,10 @@ class PnPHQS(Solver):
     average: Count = 1
 
     name = "pnp-hqs"
-    cite = "Zhang, Li, Zuo, Zhang, Van Gool, Timofte 2021, arXiv 2008.13751"
+    cite = (
+        'Zhang, Li, Zuo, Zhang, Van Gool, Timofte 2020, "Plug-and-Play Image Restoration with Deep Denoiser '
+        'Prior", arXiv 2008.13751'
+    )
     needs = Needs(likelihood=True, linear=True)
     differentiates = False
     mode_seeking = True

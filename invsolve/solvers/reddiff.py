@@ -63,7 +63,10 @@ class REDdiff(PathSolver):
     blind: BlindUpdate = "joint"
 
     name = "red-diff"
-    cite = "Mardani, Song, Kautz, Vahdat 2024, arXiv 2305.04391"
+    cite = (
+        'Mardani, Song, Kautz, Vahdat 2023, "A Variational Perspective on Solving Inverse Problems with '
+        'Diffusion Models", arXiv 2305.04391'
+    )
     needs = Needs(blind=True)
     differentiates = False
     mode_seeking = True

@@ -53,7 +53,10 @@ class SCG(PathSolver):
     times: Times | None = None
 
     name = "scg"
-    cite = "Huang, Ghatare, Liu, Hu, Zhang, Sastry, Gururani, Oore, Yue 2024, arXiv 2402.14285"
+    cite = (
+        'Huang, Ghatare, Liu, Hu, Zhang, Sastry, Gururani, Oore, Yue 2024, "Symbolic Music Generation with '
+        'Non-Differentiable Rule Guided Diffusion", arXiv 2402.14285'
+    )
     needs = Needs()
     differentiates = False
 

@@ -63,7 +63,10 @@ class TDS(PathSolver):
     times: Times | None = None
 
     name = "tds"
-    cite = "Wu, Trippe, Naesseth, Blei, Cunningham 2023, arXiv 2306.17775"
+    cite = (
+        'Wu, Trippe, Naesseth, Blei, Cunningham 2023, "Practical and Asymptotically Exact Conditional '
+        'Sampling in Diffusion Models", arXiv 2306.17775'
+    )
     needs = Needs()
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:

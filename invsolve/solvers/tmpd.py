@@ -48,7 +48,10 @@ class TMPD(PathSolver):
     times: Times | None = None
 
     name = "tmpd"
-    cite = "Boys, Girolami, Pidstrigach, Reich, Mosca, Akyildiz 2023, arXiv 2310.06721"
+    cite = (
+        'Boys, Girolami, Pidstrigach, Reich, Mosca, Akyildiz 2023, "Tweedie Moment Projected Diffusions for '
+        'Inverse Problems", arXiv 2310.06721'
+    )
     needs = Needs(likelihood=True, linear=True)
     divides_by_alpha = True
 
