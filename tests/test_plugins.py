@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import torch
 
 import invsolve as iv
 from invsolve.commands.cli import main
-from invsolve.commands.new import operator_package
+from invsolve.commands.new import write_package
 from invsolve.core.registry import Registry
 from invsolve.io import Image, write_image
 
@@ -320,19 +321,41 @@ def test_a_suite_takes_somebody_elses_parts(plugin, tmp_path, capsys):
     assert main([*run, "--set", "shrink.n_stepps=3"]) == 2
 
 
-def test_the_template_is_a_working_package(tmp_path):
-    folder = operator_package("line-sensor", tmp_path)
+def test_the_templates_are_working_packages(tmp_path, monkeypatch, capsys):
+    folders = {kind: write_package(kind, f"line-{kind}", tmp_path) for kind in ("operator", "solver", "prior", "cost")}
+    modules = [str(folder / "tests") for folder in folders.values()]
+    paths = os.pathsep.join([*map(str, folders.values()), os.environ.get("PYTHONPATH", "")])
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)],
-        cwd=folder, capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", *modules],
+        cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": paths},
     )  # fmt: skip
     assert run.returncode == 0, run.stdout
-    assert 'line-sensor = "line_sensor:LineSensor"' in (folder / "pyproject.toml").read_text()
+    assert "8 passed" in run.stdout
+    for kind, folder in folders.items():
+        toml = (folder / "pyproject.toml").read_text()
+        assert f'[project.entry-points."invsolve.{kind}s"]\nline-{kind} = "line_{kind}:Line{kind.title()}"' in toml
+        monkeypatch.syspath_prepend(str(folder))
+        assert main(["check", f"line_{kind}:Line{kind.title()}"]) == 0
+        assert re.search(r"all \d+ checks passed\n$", capsys.readouterr().out)
     with pytest.raises(iv.InputError, match="exists"):
-        operator_package("line-sensor", tmp_path)
+        write_package("solver", "line-solver", tmp_path)
     with pytest.raises(iv.InputError, match="a name is made of"):
-        operator_package("2fast!", tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["line-sensor"]
+        write_package("solver", "2fast!", tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"line-{kind}" for kind in folders)
+
+
+def test_check_says_what_a_name_stands_for(capsys):
+    assert main(["check", "poisson"]) == 0
+    assert "the density integrates to 1" in capsys.readouterr().out
+    assert main(["check", "ddim", "--set", "n_steps=3", "--skip", "the same again"]) == 0
+    assert "DDIM(n_steps=3" in capsys.readouterr().out
+    for words, message in (
+        (["check", "posson"], "did you mean 'poisson'"),
+        (["check", "ddim", "--set", "n_steps=0"], "n_steps must be a whole number"),
+        (["check", "gaussian", "--set", "wide=3"], "cannot be made"),
+    ):
+        assert main(words) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_the_tutorial_runs(capsys):

@@ -1,4 +1,4 @@
-"""The command `invsolve check`: the conformance checks on an operator of one's own."""
+"""The command `invsolve check`: the conformance checks on an operator, solver, prior or cost of one's own."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ import sys
 from typing import Any
 
 from invsolve.commands.options import add_set, read_settings
-from invsolve.core.checks import InputError
+from invsolve.core.checks import InputError, nearest
 
-__all__ = ["add_parser"]
+__all__ = ["KINDS", "add_parser"]
+
+KINDS = ("operator", "solver", "prior", "cost")
+FEW = 8
+"""Steps of a solver where --set does not say."""
 
 EXAMPLES = """examples:
   invsolve check my_module:MyOperator
   invsolve check my_module:MyOperator --in-shape 1 64 64 --set factor=2
+  invsolve check my_module:MySolver --set n_steps=6
+  invsolve check my_module:MyLikelihood
   invsolve check super-resolution
+  invsolve check gaussian --kind cost
 """
 
 
@@ -23,43 +30,137 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     """Add `check` to a command line; the parser's default `run` takes the parsed arguments."""
     parser = subparsers.add_parser(
         "check",
-        help="check an operator of your own",
-        description="Check that an operator keeps what solvers rely on; exit code 0 if it does, 1 if not.",
+        help="check an operator, solver, prior or cost of your own",
+        description="Check that an operator, solver, prior or cost keeps what the others rely on; exit code 0 if it "
+        "does, 1 if not.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("operator", help="module:attribute (an operator, a class or a function that makes one), or a registered name")
-    add("--in-shape", type=int, nargs="+", metavar="N", help="sizes of one sample (default 3 32 32)")
-    add_set(parser, "an argument of the class")
-    add("--float32", action="store_true", help="check in float32 (default float64, which is sharper)")
-    add("--low", type=float, default=0.0, help="least value of the random images (default 0)")
-    add("--high", type=float, default=1.0, help="largest value (default 1)")
+    add("part", help="module:attribute (the part, a class or a function that makes one), or a registered name")
+    add("--kind", choices=KINDS, help="what a registered name stands for, where several kinds have it")
+    add("--in-shape", type=int, nargs="+", metavar="N", help="operators, costs: sizes of one image (default 3 32 32)")
+    add_set(parser, "an argument of the class; a solver runs about 25 times, with n_steps=8 if not given")
+    add("--float32", action="store_true", help="operators, costs: check in float32 (default float64, which is sharper)")
+    add("--low", type=float, default=0.0, help="operators, costs: least value of the random images (default 0)")
+    add("--high", type=float, default=1.0, help="operators, costs: largest value (default 1)")
     add("--skip", nargs="+", default=[], metavar="CHECK", help="names of checks that do not count")
     parser.set_defaults(run=run_command)
     return parser
 
 
 def run_command(args: argparse.Namespace) -> int:
-    """Check one operator and print the report."""
-    import torch
-
-    from invsolve.testing.operators import check_operator
-
+    """Check one part and print the report."""
     settings = read_settings(args.settings, "factor=2")
-    operator, theta = _made(args.operator, args.in_shape, settings)
-    report = check_operator(
-        operator,
-        dtype=torch.float32 if args.float32 else torch.float64,
-        theta=theta,
-        low=args.low,
-        high=args.high,
-        skip=args.skip,
-    )
-    failed = len(report.failures)
-    verdict = f"{failed} of {len(report.checks)} checks failed" if failed else f"all {len(report.checks)} checks passed"
+    kind = args.kind or _kind(args.part)
+    report = {"operator": _operator, "solver": _solver, "prior": _prior, "cost": _cost}[kind](args, settings)
+    checks = [check for check in report.checks if check.name not in args.skip]
+    failed = sum(not check.passed for check in checks)
+    verdict = f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks passed"
     sys.stdout.write(f"{report}\n{verdict}\n")
     return 1 if failed else 0
+
+
+def _kind(name: str) -> str:
+    """What a name stands for.
+
+    Raises:
+        InputError: nothing, or parts of several kinds.
+    """
+    from invsolve.core.cost import TerminalCost
+    from invsolve.core.prior import Prior
+    from invsolve.core.registry import load_attribute
+    from invsolve.core.solver import Solver
+    from invsolve.costs import COSTS
+    from invsolve.operators import OPERATORS
+    from invsolve.priors import PRIORS
+    from invsolve.solvers import SOLVERS
+
+    if ":" not in name:
+        registries = {"operator": OPERATORS, "solver": SOLVERS, "prior": PRIORS, "cost": COSTS}
+        kinds = [kind for kind, registry in registries.items() if name in registry]
+        if len(kinds) > 1:
+            raise InputError(f"{name} is {' and '.join(f'a {kind}' for kind in kinds)}: say which by --kind")
+        if not kinds:
+            known = [known for registry in registries.values() for known in registry]
+            raise InputError(f"nothing is named {name!r}; {nearest(name, known)}; or give module:attribute")
+        return kinds[0]
+    found = load_attribute(name)
+    for kind, base in (("solver", Solver), ("prior", Prior), ("cost", TerminalCost)):
+        if isinstance(found, base) or (isinstance(found, type) and issubclass(found, base)):
+            return kind
+    return "operator"
+
+
+def _operator(args: argparse.Namespace, settings: dict[str, Any]) -> Any:
+    from invsolve.testing.operators import check_operator
+
+    operator, theta = _made(args.part, args.in_shape, settings)
+    return check_operator(operator, dtype=_dtype(args), theta=theta, low=args.low, high=args.high)
+
+
+def _solver(args: argparse.Namespace, settings: dict[str, Any]) -> Any:
+    from dataclasses import fields, is_dataclass
+
+    from invsolve.core.registry import load_attribute
+    from invsolve.core.settings import made_with
+    from invsolve.core.solver import Solver
+    from invsolve.solvers import SOLVERS
+    from invsolve.testing.solvers import check_solver
+
+    found = load_attribute(args.part) if ":" in args.part else SOLVERS[args.part]
+    if isinstance(found, type) and is_dataclass(found):
+        few = {"n_steps": FEW} if "n_steps" in [field.name for field in fields(found)] else {}
+        found = _or_error(lambda: made_with(found, {**few, **settings}, args.part), args.part)
+    elif not isinstance(found, Solver):
+        found = _or_error(lambda: found(**settings), args.part)
+    return check_solver(found)
+
+
+def _prior(args: argparse.Namespace, settings: dict[str, Any]) -> Any:
+    from invsolve import priors
+    from invsolve.testing.priors import check_prior
+
+    return check_prior(priors.load(args.part, **settings))
+
+
+def _cost(args: argparse.Namespace, settings: dict[str, Any]) -> Any:
+    from invsolve.core.cost import Likelihood, TerminalCost
+    from invsolve.core.registry import load_attribute
+    from invsolve.costs import COSTS
+    from invsolve.testing.cost_examples import SHAPE, THETA, cost_example, likelihood_of
+    from invsolve.testing.costs import check_cost
+
+    found = load_attribute(args.part) if ":" in args.part else COSTS[args.part]
+
+    def make() -> TerminalCost:
+        if isinstance(found, TerminalCost):
+            return found
+        if isinstance(found, type) and issubclass(found, Likelihood):
+            return likelihood_of(found, THETA.get(args.part), **settings)
+        return cost_example(args.part) if isinstance(found, type) and not settings else found(**settings)
+
+    cost = _or_error(make, args.part)
+    shape = None if isinstance(cost, Likelihood) else tuple(args.in_shape or SHAPE)
+    theta = THETA.get(args.part, {})
+    return check_cost(cost, in_shape=shape, dtype=_dtype(args), theta=theta, low=args.low, high=args.high)
+
+
+def _dtype(args: argparse.Namespace) -> Any:
+    import torch
+
+    return torch.float32 if args.float32 else torch.float64
+
+
+def _or_error(make: Any, name: str) -> Any:
+    """What `make` returns; anything but an `InputError` that it raises becomes one."""
+    try:
+        return make()
+    except InputError:
+        raise
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+        raise InputError(f"{name} cannot be made: {told}; give its arguments with --in-shape and --set") from error
 
 
 def _made(name: str, in_shape: list[int] | None, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -73,15 +174,11 @@ def _made(name: str, in_shape: list[int] | None, settings: dict[str, Any]) -> tu
         return example.operator, example.theta(3)
     made = OPERATORS[name]
     if not isinstance(made, Operator):
-        try:
-            wanted = inspect.signature(made).parameters
-            shape = tuple(in_shape or (3, 32, 32))
-            made = made(in_shape=shape, **settings) if "in_shape" in wanted else made(**settings)
-        except InputError:
-            raise
-        except Exception as error:
-            told = f"{type(error).__name__}: {error}"
-            raise InputError(f"{name} cannot be made: {told}; give its arguments with --in-shape and --set") from error
+        shape = {"in_shape": tuple(in_shape or (3, 32, 32))}
+        make = made
+        made = _or_error(
+            lambda: make(**(shape if "in_shape" in inspect.signature(make).parameters else {}), **settings), name
+        )
     operator = as_operator(made, in_shape=tuple(in_shape) if in_shape and not isinstance(made, Operator) else None)
     if operator.parameters:
         raise InputError(
