@@ -16,7 +16,8 @@ import pytest
 import torch
 from benchtoy import TOML, toy, write_suite
 
-from invsolve.bench.bundle import check_bundle, compare, export, submit
+from invsolve.bench.bundle import compare, export, submit
+from invsolve.bench.checking import check_bundle
 from invsolve.bench.report import write_report
 from invsolve.bench.runner import run
 from invsolve.bench.scoring import score

@@ -18,10 +18,11 @@ from benchmarks.leaderboard.simulated import simulated
 from invsolve import Rng, solve, solvers
 from invsolve.bench import store as store_module
 from invsolve.bench.execute import load_spec_prior
+from invsolve.bench.outcomes import StoreFull, record_of
 from invsolve.bench.reading import load_suite
 from invsolve.bench.runner import Here, run
 from invsolve.bench.scoring import load_measurement, restored, score
-from invsolve.bench.store import Store, StoreFull, record_of
+from invsolve.bench.store import Store
 from invsolve.bench.suite import canonical
 from invsolve.bench.table import tables
 from invsolve.bench.workers import Workers
@@ -110,10 +111,10 @@ def test_a_kill_around_the_commit_loses_and_repeats_nothing(place, reference, tm
             stop(path.stem)
         return write(path, content, replace=replace)
 
-    def indexing(self, unit, record):
+    def indexing(self, unit, record, digest):
         if place == "before the row":
             stop(unit)
-        index(self, unit, record)
+        index(self, unit, record, digest)
         if place == "after the row":
             stop(unit)
 

@@ -316,6 +316,9 @@ def test_restore_takes_somebody_elses_prior_and_solver(plugin, prior, tmp_path, 
 def test_a_suite_takes_somebody_elses_parts(plugin, tmp_path, capsys):
     (tmp_path / "own.toml").write_text(SUITE)
     run = ["bench", "run", "own.toml", "--store", "runs", "--items", "1", "--workers", "1"]
+    assert main(run) == 2
+    assert "give --trust" in capsys.readouterr().err
+    run.append("--trust")
     assert main([*run, "--set", "shrink.n_steps=3"]) == 0, capsys.readouterr().err
     assert "shrink" in capsys.readouterr().out
     assert main([*run, "--set", "shrink.n_stepps=3"]) == 2

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from invsolve.bench.store import Store
+from invsolve.bench.unit import Unit
 
 __all__ = ["simulated"]
 
@@ -20,19 +21,17 @@ def simulated(folder: Path, items: int, solvers: int, tasks: int) -> None:
         "solvers": [{"name": n, "method": "solver", "solver": n, "preset": "", "samples": 1} for n in names],
     }  # fmt: skip
     with Store.writing(folder) as store:
-        store.define("simulated", "", [], {"description": about})
         units, outcomes, scores = [], [], []
         for i in range(items):
             for t in range(tasks):
                 for s, name in enumerate(names):
                     place = len(units)
                     key = f"{place:032x}"
-                    units.append((key, place, 1, f"m{i}-{t}", f"item{i}", f"task{t}", name, 0, "{}"))
-                    outcomes.append((key, "ok", None, None, 10.0 * (s + 1), 0.0, 1.0 + s, 1, 0.0, 1.0, "w", "e"))
+                    units.append(Unit(key, f"m{i}-{t}", f"item{i}", f"task{t}", name, 0, "{}"))
+                    known = (key, "ok", None, None, 10.0 * (s + 1), 0.0, 1.0 + s, 1, 0.0, 1.0, "w", "e", "0" * 64, "")
+                    outcomes.append(known)
                     for metric, value in (("psnr", 30 + (i * 7919 % 101) / 50 - s), ("ssim", 0.9 - s / 100)):
                         scores.append((key, metric, "simulated", value, None, json.dumps([value])))
-        store.db.execute("BEGIN")
-        store.db.executemany(f"INSERT INTO units VALUES ({', '.join('?' * 9)})", units)
-        store.db.executemany(f"INSERT INTO outcomes VALUES ({', '.join('?' * 12)})", outcomes)
-        store.db.executemany(f"INSERT INTO scores VALUES ({', '.join('?' * 6)})", scores)
-        store.db.execute("COMMIT")
+        store.define("simulated", "", units, {"description": about})
+        store.note("outcomes", *outcomes)
+        store.note("scores", *scores)

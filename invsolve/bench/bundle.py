@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import math
@@ -11,29 +10,31 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from invsolve.bench.outcomes import digest_of, read_checked
 from invsolve.bench.statistics import bootstrap_interval, holm, paired_test
-from invsolve.bench.store import Store, write_whole
+from invsolve.bench.store import Store
 from invsolve.bench.table import tables
-from invsolve.bench.text import markdown, number
+from invsolve.bench.text import markdown, number, sheet_text
 from invsolve.core.checks import InputError
-from invsolve.core.files import written_whole
+from invsolve.core.files import write_whole, written_whole
 from invsolve.metrics import METRICS
 
-__all__ = ["check_bundle", "compare", "export", "submit"]
+__all__ = ["RESULT", "UNIT", "compare", "export", "index", "rows_csv", "submit"]
 
 COLUMNS = (
     "hash", "task", "solver", "item", "seed", "status", "error", "forwards", "backwards", "seconds", "memory",
     "environment", "measurement",
 )  # fmt: skip
 
+UNIT = "hash", "measurement", "item", "task", "solver", "seed"
+RESULT = "status", "error", "forwards", "backwards", "seconds", "memory", "environment", "digest"
+
 
 def _flat(store: Store) -> tuple[list[str], list[dict[str, Any]]]:
     """All active units with their scores, one row each."""
     scores: dict[str, dict[str, float]] = {}
     names: dict[str, None] = {}
-    for unit, metric, value, implementation in store.db.execute(
-        "SELECT unit, metric, value, implementation FROM scores ORDER BY metric"
-    ):
+    for unit, metric, value, _, implementation in store.query("scores"):
         column = f"{metric} [{implementation}]"
         names.setdefault(column)
         scores.setdefault(unit, {})[column] = value
@@ -45,7 +46,7 @@ def _csv(columns: list[str], rows: list[dict[str, Any]]) -> bytes:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: sheet_text(value) for key, value in row.items()} for row in rows)
     return text.getvalue().encode()
 
 
@@ -80,12 +81,12 @@ def export(folder: Path, out: Path) -> int:
 
 
 def submit(folder: Path, out: Path) -> Path:
-    """Pack rows, tables, suite, environments and the hashes of all outputs into a ZIP file with a manifest.
+    """Pack index, rows, tables, suite and the digests of all outputs into a ZIP file with a manifest.
 
-    `check_bundle` finds any file that was changed afterwards, and any row whose unit's hash is not that of its content.
+    `invsolve.bench.checking.check_bundle` compares them with each other.
 
     Raises:
-        InputError: not a .zip file, no such folder, or a suite that is not complete.
+        InputError: not a .zip file, no such folder, a suite that is not complete, or a damaged output.
     """
     if out.suffix != ".zip" or not out.parent.is_dir():
         raise InputError(f"name a .zip file in a folder that exists, got {out}")
@@ -94,19 +95,17 @@ def submit(folder: Path, out: Path) -> Path:
         missing = sum(unit["status"] is None for unit in units)
         if missing:
             raise InputError(f"{missing} of {len(units)} units have not run: finish the suite before handing it in")
-        contents = {unit["hash"]: store.content(unit["hash"]) for unit in units}
-        outputs = {unit["hash"]: _sha(store.output_path(unit["hash"]).read_bytes()) for unit in units}
-        known = {row["hash"]: json.loads(row["content"]) for row in store.db.execute("SELECT * FROM environments")}
-        about = {"suite": store.meta("suite"), "description": store.meta("description"), "environments": known}
+        for unit in {unit["hash"]: unit for unit in units}.values():
+            read_checked(store.output_path(unit["hash"]), unit["digest"])
+        about = {"suite": store.meta("suite"), "description": store.meta("description")}
         files = {
-            "rows.csv": _csv(*_flat(store)),
+            "index.json": json.dumps(index(store), indent=1).encode(),
+            "rows.csv": rows_csv(store),
             "tables.md": markdown(tables(store)).encode(),
             "suite.toml": str(store.meta("source")).encode(),
             "about.json": json.dumps(about, indent=1).encode(),
-            "units.json": json.dumps(contents, indent=1).encode(),
-            "outputs.json": json.dumps(outputs, indent=1).encode(),
         }
-    files["manifest.json"] = json.dumps({name: _sha(content) for name, content in files.items()}, indent=1).encode()
+    files["manifest.json"] = json.dumps({name: digest_of(c) for name, c in files.items()}, indent=1).encode()
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
@@ -115,27 +114,24 @@ def submit(folder: Path, out: Path) -> Path:
     return out
 
 
-def check_bundle(path: Path) -> list[str]:
-    """What is wrong with a bundle, in sentences; nothing if it is as it was packed.
-
-    Raises:
-        InputError: it is no bundle.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            files = {name: archive.read(name) for name in archive.namelist()}
-        manifest = json.loads(files["manifest.json"])
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise InputError(f"{path} is no bundle of `invsolve bench submit`: {error}") from error
-    wrong = [f"{name} was changed" for name, digest in manifest.items() if _sha(files.get(name, b"")) != digest]
-    for unit, content in json.loads(files["units.json"]).items():
-        if hashlib.sha256(content.encode()).hexdigest()[:32] != unit:
-            wrong.append(f"unit {unit} is not the hash of its content")
-    return wrong
+def index(store: Store) -> dict[str, Any]:
+    """All that tables are made of, as lists of plain values."""
+    units = store.units()
+    once = {unit["hash"]: unit for unit in units}
+    return {
+        "contents": {hash: store.content(hash) for hash in once},
+        "units": [[unit[name] for name in UNIT] for unit in units],
+        "outcomes": {hash: {name: unit[name] for name in RESULT} for hash, unit in once.items()},
+        "scores": [list(row) for row in store.query("scores") if row["unit"] in once],
+        "set_scores": [list(row) for row in store.query("set scores")],
+        "notes": [list(row) for row in store.query("notes")],
+        "environments": {row["hash"]: row["content"] for row in store.query("environments")},
+    }
 
 
-def _sha(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def rows_csv(store: Store) -> bytes:
+    """`rows.csv` of a store."""
+    return _csv(*_flat(store))
 
 
 def compare(first: Path, second: Path, metric: str) -> str:
@@ -151,11 +147,7 @@ def compare(first: Path, second: Path, metric: str) -> str:
     values = []
     for folder in (first, second):
         with Store.reading(folder) as store:
-            rows = store.db.execute(
-                "SELECT u.task, u.solver, u.item, u.seed, s.value FROM units u JOIN scores s ON s.unit = u.hash "
-                "WHERE u.active = 1 AND s.metric = ? AND s.value IS NOT NULL ORDER BY u.place",
-                (metric,),
-            )
+            rows = store.query("values", metric)
             values.append({tuple(row)[:4]: row["value"] for row in rows})
     groups: dict[tuple[str, str], dict[str, list[float]]] = {}
     for key in values[0]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from invsolve.bench.suite import DataSpec, canonical
 from invsolve.core.checks import InputError
+from invsolve.core.identity import identify
 from invsolve.core.prior import Prior
 from invsolve.core.rng import Rng
 
@@ -56,7 +57,7 @@ def find_items(spec: DataSpec, prior: Prior | None = None) -> list[Item]:
     """
     if spec.kind == "draws":
         _drawable(prior)
-        law = repr(prior)
+        law = identify(prior, "the prior that images are drawn from")
         return [Item(f"draw {i}", _digest(law.encode(), {"draw": i}), i, spec) for i in range(spec.items)]
     paths = _paths(spec)
     paths = paths[: spec.items] if spec.items else paths

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from invsolve.bench.suite import DataSpec, PriorSpec, SolverSpec, Suite, TaskSpec
+from invsolve.bench.trust import check_trusted, code_in
+from invsolve.core.boundary import parse_toml, read_text, read_toml
 from invsolve.core.checks import InputError, nearest
 
 __all__ = ["load_suite", "shipped", "toml_text", "toml_value"]
@@ -28,30 +29,27 @@ def _folder() -> Any:
     return files("invsolve") / "bench" / "suites"
 
 
-def load_suite(name: str | Path, overrides: Sequence[tuple[str, Any]] = ()) -> Suite:
+def load_suite(name: str | Path, overrides: Sequence[tuple[str, Any]] = (), *, trust: bool = False) -> Suite:
     """A suite by its shipped name or from a TOML file.
 
     Args:
         name: a shipped suite or a path that ends in .toml.
         overrides: ("data.items", 2), ("run.samples", 4), ("prior.name", "natural"), ("ndtm.n_steps", 20) for one row,
             ("solver.n_steps", 20) for all rows whose solver has the setting, ("task.factor", 2) likewise.
+        trust: whether the file may name code of its own ("module:attribute"), which is imported and runs.
 
     Raises:
         InputError: no such suite, or anything in it that cannot be run; the message says where and names the nearest.
     """
     path = Path(name)
     if path.suffix == ".toml":
-        if not path.is_file():
-            raise InputError(f"there is no suite file {path}")
-        text, label = path.read_text(encoding="utf-8"), path.stem
+        text, label = read_text(path, "suite file"), path.stem
     elif str(name) in shipped():
         text, label = (_folder() / f"{name}.toml").read_text(encoding="utf-8"), str(name)
     else:
         raise InputError(f"unknown suite {str(name)!r}; {nearest(str(name), shipped())}; or name a .toml file")
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"the suite {label} is not valid TOML: {error}") from error
+    table = parse_toml(text, f"the suite {label}")
+    check_trusted(f"the suite {label}", code_in(table), trust=trust)
     return _suite(label, _overridden(table, overrides))
 
 
@@ -139,6 +137,7 @@ def _suite(name: str, table: dict[str, Any]) -> Suite:
         _typed("[run]", key, run[key], (int, float) if isinstance(default, float) else type(default))
     if not run["seeds"] or min(run["samples"], run["threads"]) < 1 or min(run["microbatch"], run["seconds"]) < 0:
         raise InputError("[run] of the suite: seeds are not empty, samples and threads at least 1, others at least 0")
+    _different("seeds", run["seeds"])
     for metric in run["metrics"]:
         metric_named(metric)
     prior = PriorSpec(**_keys("[prior]", table.get("prior", {}), ["name", "options"]))
@@ -164,7 +163,7 @@ def _suite(name: str, table: dict[str, Any]) -> Suite:
     )
 
 
-def _different(what: str, names: list[str]) -> None:
+def _different(what: str, names: list[Any]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"two {what} of the suite are named {name!r}: names must differ")
@@ -271,10 +270,7 @@ def _settings(where: str, solver: str, preset: str, prior: str, task: TaskSpec, 
 
 def _from_file(where: str, name: str) -> dict[str, Any]:
     """A preset table as `invsolve tune` writes it."""
-    try:
-        return tomllib.loads(Path(name).read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{where} of the suite: the presets {name} cannot be read: {error}") from error
+    return read_toml(name, f"table of presets, which {where} of the suite names,")
 
 
 def toml_text(table: Mapping[str, Any]) -> str:
@@ -296,7 +292,7 @@ def toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{json.dumps(k)} = {toml_value(v)}" for k, v in value.items()) + " }"
+        return "{ " + ", ".join(f"{toml_value(k)} = {toml_value(v)}" for k, v in value.items()) + " }"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(toml_value, value)) + "]"
-    return json.dumps(value) if isinstance(value, str) else repr(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f") if isinstance(value, str) else repr(value)

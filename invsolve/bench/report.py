@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import shlex
+import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -14,9 +16,10 @@ import torch
 from torch import Tensor
 
 from invsolve.bench.figures import pareto_svg
+from invsolve.bench.outcomes import Damaged
 from invsolve.bench.reading import load_suite, shipped
-from invsolve.bench.scoring import load_measurement, restored
-from invsolve.bench.store import Store, write_whole
+from invsolve.bench.scoring import load_measurement, operators_in, restored
+from invsolve.bench.store import Store
 from invsolve.bench.table import Row, Table, tables, title
 from invsolve.bench.text import (
     MISSING,
@@ -24,17 +27,22 @@ from invsolve.bench.text import (
     latex,
     markdown,
     number,
+    plain_name,
     published_value,
     rank_text,
     shown_metrics,
 )
+from invsolve.bench.trust import check_trusted, code_in
 from invsolve.core.checks import InputError
 from invsolve.core.citation import papers
+from invsolve.core.files import write_whole
 from invsolve.io import Image, encode_image
 from invsolve.metrics import metric_named
 from invsolve.solvers import SOLVERS
 
 __all__ = ["write_report"]
+
+logger = logging.getLogger(__name__)
 
 FAILURES = 500
 """Failures that the page shows with their traceback."""
@@ -43,13 +51,14 @@ WHITE = 0.25
 """Absolute error, or standard deviation, that is white in the maps."""
 
 
-def write_report(folder: Path, out: Path | None = None, *, images: int = 6) -> Path:
+def write_report(folder: Path, out: Path | None = None, *, images: int = 6, trust: bool = False) -> Path:
     """Write the page, its images, the tables as Markdown and LaTeX, and the methods' papers as BibTeX.
 
     Args:
         folder: of the store.
         out: folder of the page; STORE/report if None.
         images: items of each task whose restorations are shown.
+        trust: whether operators may be code that the store names.
 
     Returns:
         The page.
@@ -63,10 +72,11 @@ def write_report(folder: Path, out: Path | None = None, *, images: int = 6) -> P
     except OSError as error:
         raise InputError(f"{out} cannot be used for the page: {error.strerror}") from error
     with Store.reading(folder) as store:
+        check_trusted(folder, operators_in(store), trust=trust)
         found = tables(store)
         again = _again(store)
         context = _context(store, found, _items(store, out, again, images), again)
-        write_whole(out / f"{store.meta('suite')}.toml", store.meta("source").encode())
+        write_whole(out / f"{plain_name(store.meta('suite'))}.toml", store.meta("source").encode())
     write_whole(out / "index.html", _rendered(context).encode())
     write_whole(out / "tables.md", markdown(found).encode())
     write_whole(out / "tables.tex", latex(found).encode())
@@ -75,9 +85,12 @@ def write_report(folder: Path, out: Path | None = None, *, images: int = 6) -> P
 
 
 def references(about: Mapping[str, Any]) -> str:
-    """BibTeX of the papers behind the suite's solvers; a solver that names none has a comment."""
+    """BibTeX of the papers behind the suite's solvers; one that names none, or is code of the suite, has a comment."""
     entries: dict[str, str] = {}
     for name in sorted({row["solver"] for row in about["solvers"] if row["method"] == "solver"}):
+        if name not in SOLVERS:
+            entries[name] = f"% {' '.join(name.split())}: code of the suite"
+            continue
         try:
             entries |= {paper.key: paper.bibtex() for paper in papers(SOLVERS[name])}
         except InputError as error:  # a plug-in's solver
@@ -100,22 +113,14 @@ def _again(store: Store) -> list[str]:
     """The words of the command that runs the suite anew, in a folder of its own: by name where it is as shipped."""
     name = store.meta("suite")
     known = name in shipped() and load_suite(name).source == store.meta("source")
-    return ["invsolve", "bench", "run", name if known else f"{name}.toml", "--store", "again"]
+    return ["invsolve", "bench", "run", name if known else f"{plain_name(name)}.toml", "--store", "again"]
 
 
 def _context(store: Store, found: list[Table], items: dict[str, Any], again: list[str]) -> dict[str, Any]:
     """Everything the template shows."""
     about = store.meta("description")
-    notes = {row["metric"]: row["note"] for row in store.db.execute("SELECT metric, note FROM notes")}
-    failures = store.db.execute(
-        "SELECT u.hash, u.item, u.task, u.solver, u.seed, o.status, o.error, o.traceback FROM units u "
-        "JOIN outcomes o ON o.unit = u.hash WHERE u.active = 1 AND o.status != 'ok' "
-        "ORDER BY o.status, u.place"
-    ).fetchall()
-    used = store.db.execute(
-        "SELECT e.content, count(*) AS units FROM outcomes o JOIN units u ON u.hash = o.unit "
-        "JOIN environments e ON e.hash = o.environment WHERE u.active = 1 GROUP BY e.hash"
-    ).fetchall()
+    notes = {row["metric"]: row["note"] for row in store.query("notes")}
+    failures, used = store.query("failures"), store.query("environments")
     return {
         "about": about,
         "suite": store.meta("suite"),
@@ -126,8 +131,9 @@ def _context(store: Store, found: list[Table], items: dict[str, Any], again: lis
         "environments": [{**json.loads(row["content"]), "units": row["units"]} for row in used],
         "toml": store.meta("source"),
         "again": shlex.join(again),
-        "store": store.folder.name,
-        "data": json.dumps(items, separators=(",", ":")).replace("</", "<\\/"),
+        "store": shlex.quote(store.folder.name),
+        "data": json.dumps(items, separators=(",", ":")).replace("<", "\\u003c"),
+        "code": code_in(tomllib.loads(store.meta("source"))),
     }
 
 
@@ -191,11 +197,9 @@ def _items(store: Store, out: Path, again: list[str], count: int) -> dict[str, A
 
 
 def _item(store: Store, out: Path, again: list[str], key: tuple[str, int], units: list[Any]) -> dict[str, Any]:
-    path = store.measurement_path(units[0]["measurement"])
     entry: dict[str, Any] = {"name": key[0], "seed": key[1], "results": {}}
-    measurement = None
-    if path.is_file():
-        measurement = load_measurement(store, units[0]["hash"], units[0]["measurement"])
+    measurement = _measurement(store, units)
+    if measurement is not None:
         mark = units[0]["measurement"][:16]
         entry["truth"] = _write(out, f"{mark}-truth", measurement.truth)
         entry["input"] = _write(out, f"{mark}-input", measurement.shown())
@@ -204,20 +208,35 @@ def _item(store: Store, out: Path, again: list[str], key: tuple[str, int], units
     for unit in units:
         status = unit["status"] or "missing"
         result: dict[str, Any] = {"status": status, "error": unit["error"] or "", "unit": unit["hash"]}
-        if status == "ok" and measurement is not None and store.output_path(unit["hash"]).is_file():
-            result |= _images(store, out, unit["hash"], measurement)
-            rows = store.db.execute("SELECT metric, value FROM scores WHERE unit = ?", (unit["hash"],))
+        if status == "ok" and measurement is not None:
+            try:
+                result |= _images(store, out, unit, measurement)
+            except Damaged as error:
+                logger.warning("%s is not shown: %s", "/".join((unit["task"], unit["solver"], unit["item"])), error)
+                result |= {"status": "damaged", "error": "its stored file is damaged: run the suite again"}
+            rows = store.query("scores of a unit", unit["hash"])
             result["scores"] = {row["metric"]: row["value"] for row in rows}
         result["command"] = shlex.join([*again, "--only", f"unit={unit['hash']}"])
         entry["results"][unit["solver"]] = result
     return entry
 
 
-def _images(store: Store, out: Path, unit: str, measurement: Any) -> dict[str, str]:
+def _measurement(store: Store, units: list[Any]) -> Any:
+    """What these units restored; None where it is not there."""
+    if not store.measurement_path(units[0]["measurement"]).is_file():
+        return None
+    try:
+        return load_measurement(store, units[0]["hash"], units[0]["measurement"])
+    except Damaged as error:
+        logger.warning("the measurement of %s/%s is not shown: %s", units[0]["task"], units[0]["item"], error)
+        return None
+
+
+def _images(store: Store, out: Path, unit: Any, measurement: Any) -> dict[str, str]:
     """The files of a restoration: the first sample, its error, the samples' deviation, the estimated kernel."""
     with torch.no_grad():
-        images, _, tensors = restored(store, unit, measurement)
-    mark = unit[:16]
+        images, _, tensors = restored(store, unit["hash"], measurement)
+    mark = f"{unit['hash'][:16]}-{unit['digest'][:8]}"
     error = (images[0].clamp(0, 1) - measurement.truth.clamp(0, 1)).abs().mean(0, keepdim=True)
     made = {"image": _write(out, mark, images[0]), "error_map": _write(out, f"{mark}-error", error / WHITE)}
     if len(images) > 1:

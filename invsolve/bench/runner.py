@@ -8,12 +8,12 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from invsolve.bench.data import Item, find_items
 from invsolve.bench.execute import Job, execute, failure, load_spec_prior
-from invsolve.bench.store import Store, guarded, record_of, write_whole
+from invsolve.bench.outcomes import record_of
+from invsolve.bench.store import Store
 from invsolve.bench.suite import Suite, canonical
 from invsolve.bench.tasks import measure
 from invsolve.bench.unit import Unit, enumerate_units, prior_digest
@@ -112,18 +112,23 @@ def run(
     """
     prior = _prior(suite)
     items = find_items(suite.data, prior)
-    units = list(enumerate_units(suite, items, prior_digest(prior)))
+    units = list(enumerate_units(suite, items, prior_digest(prior, suite.prior)))
     chosen = [unit for unit in units if matches(unit, only)]
     if not chosen:
         raise InputError(f"no unit of the suite {suite.name} matches --only {' '.join(only)}{_meant(units, only)}")
     store.define(suite.name, suite.source, units, {"description": describe(suite, items, prior)})
     if retry:
         store.retry([unit.hash for unit in chosen])
-    done = {row["hash"] for row in store.units() if row["status"] is not None}
-    waiting = deque(unit for unit in chosen if unit.hash not in done)
     executor = executor or Here()
     try:
-        return _Loop(suite, store, executor, {item.name: item for item in items}, prior, report).run(waiting)
+        loop = _Loop(suite, store, executor, {item.name: item for item in items}, prior, report)
+        loop.draw_again(chosen)
+        done = {row["hash"] for row in store.units() if row["status"] is not None}
+        missing: dict[str, Unit] = {}  # units of equal content run once
+        for unit in chosen:
+            if unit.hash not in done:
+                missing.setdefault(unit.hash, unit)
+        return loop.run(deque(missing.values()))
     finally:
         executor.close()
 
@@ -197,6 +202,13 @@ class _Loop:
                 self._finish(unit, content, done, total)
         return done
 
+    def draw_again(self, units: Sequence[Unit]) -> None:
+        """Draw the measurements that outcomes were computed from and that are no longer there."""
+        kept = {row["hash"] for row in self.store.units() if row["status"] == "ok"}
+        for unit in {unit.measurement: unit for unit in units if unit.hash in kept}.values():
+            if not self.store.measurement_path(unit.measurement).is_file():
+                self._measurement(unit)
+
     def _died(self, unit: Unit, reason: str) -> bytes | None:
         count = self.deaths[unit.hash] = self.deaths.get(unit.hash, 0) + 1
         if count < DEATHS:
@@ -211,21 +223,20 @@ class _Loop:
     def _measurement(self, unit: Unit) -> bytes:
         """The measurement's file, made where it is not there; the last one is kept at hand."""
         if self.measured[0] != unit.measurement:
-            path = self.store.measurement_path(unit.measurement)
-            if not path.is_file():
-                self._measure(unit, path)
-            self.measured = (unit.measurement, path.read_bytes())
+            content = self.store.measured(unit.measurement)
+            if content is None:
+                content = self._measure(unit)
+                self.store.put_measurement(unit.measurement, content)
+            self.measured = (unit.measurement, content)
         return self.measured[1]
 
-    def _measure(self, unit: Unit, path: Path) -> None:
+    def _measure(self, unit: Unit) -> bytes:
         from safetensors.torch import save
 
         item = self.items[unit.item]
         image = item.load(self.prior)
         made = measure(self.suite.task(unit.task), image, item.digest, unit.seed)
-        with guarded(self.store.folder):
-            path.parent.mkdir(exist_ok=True)
-            write_whole(path, save(made.tensors()))
+        return save(made.tensors())
 
 
 def _prior(suite: Suite) -> Prior:

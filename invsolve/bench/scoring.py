@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -11,16 +12,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from invsolve.bench.outcomes import Damaged
 from invsolve.bench.store import Store
 from invsolve.bench.suite import TaskSpec
 from invsolve.bench.tasks import Measurement
+from invsolve.bench.trust import check_trusted
 from invsolve.metrics import METRICS, SET_METRICS, Case, WeightsMissing, metric_named
 
-__all__ = ["load_measurement", "restored", "score"]
+__all__ = ["load_measurement", "operators_in", "restored", "score"]
+
+logger = logging.getLogger(__name__)
 
 
 def score(
-    store: Store, metrics: Sequence[str] | None = None, report: Callable[[int, int], None] = lambda done, total: None
+    store: Store,
+    metrics: Sequence[str] | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    trust: bool = False,
 ) -> None:
     """Compute every score of the active units that is missing or of another implementation.
 
@@ -31,7 +40,12 @@ def score(
         store: opened for writing.
         metrics: names; those of the suite if None.
         report: told (done, to do) after each unit.
+        trust: whether operators may be code that the store names.
+
+    Raises:
+        InputError: the store names code that is not trusted.
     """
+    check_trusted(store.folder, operators_in(store), trust=trust)
     torch.set_num_threads(1)
     names = list(metrics) if metrics is not None else store.meta("description")["metrics"]
     loaded: dict[str, Callable[..., Any]] = {}
@@ -41,43 +55,60 @@ def score(
             loaded[name] = metric_named(name).load()
         except WeightsMissing as error:
             note = str(error)
-        store.db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, note))
+        store.note("notes", (name, note))
     waiting = _waiting(store, [name for name in loaded if name in METRICS])
     for done, (unit, measurement, missing) in enumerate(waiting.values()):
-        _score_unit(store, unit, measurement, {name: loaded[name] for name in missing})
+        try:
+            _score_unit(store, unit, measurement, {name: loaded[name] for name in missing})
+        except Damaged as error:
+            _set_aside(store, unit, measurement, error)
         report(done + 1, len(waiting))
     for name in loaded:
         if name in SET_METRICS:
             _score_sets(store, name, loaded[name])
 
 
+def operators_in(store: Store) -> list[str]:
+    """The code that the operators of a store's tasks are."""
+    return [row["name"] for row in store.query("operators") if row["name"] and ":" in str(row["name"])]
+
+
 def _waiting(store: Store, names: Sequence[str]) -> dict[str, tuple[str, str, list[str]]]:
     """Units and the metrics they lack."""
     waiting: dict[str, tuple[str, str, list[str]]] = {}
     for name in names:
-        rows = store.db.execute(
-            "SELECT u.hash, u.measurement FROM units u JOIN outcomes o ON o.unit = u.hash "
-            "LEFT JOIN scores s ON s.unit = u.hash AND s.metric = ? AND s.implementation = ? "
-            "WHERE u.active = 1 AND o.status = 'ok' AND s.unit IS NULL ORDER BY u.place",
-            (name, METRICS[name].implementation()),
-        )
-        for row in rows:
+        for row in store.query("unscored", name, METRICS[name].implementation()):
             waiting.setdefault(row["hash"], (row["hash"], row["measurement"], []))[2].append(name)
     return waiting
 
 
 def load_measurement(store: Store, unit: str, measurement: str) -> Measurement:
-    """The measurement that a unit restored."""
-    from safetensors.torch import load
+    """The measurement that a unit restored.
 
+    Raises:
+        Damaged: its file is gone, or not what was written.
+    """
     task = json.loads(store.content(unit))["task"]
     spec = TaskSpec("", task["kind"], task["noise"], task["options"])
-    return Measurement.from_tensors(spec, load(store.measurement_path(measurement).read_bytes()))
+    tensors = store.measurement(measurement)
+    if not {"truth", "y"} <= tensors.keys():
+        raise Damaged(f"{store.measurement_path(measurement)} holds no measurement")
+    return Measurement.from_tensors(spec, tensors)
+
+
+def _set_aside(store: Store, unit: str, measurement: str, error: Damaged) -> None:
+    """Put what is damaged out of the way: the measurement, to be drawn again, or else the outcome."""
+    if store.measured(measurement) is not None:
+        store.set_aside(unit, error)
+    else:
+        logger.warning("%s is not scored: %s; `invsolve bench run` draws its measurement again", unit, error)
 
 
 def restored(store: Store, unit: str, measurement: Measurement) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
     """The restored images [S, 3, H, W] of a unit, not clipped, their residuals [S, m] and its tensors."""
     output = store.output(unit)
+    if not {"visible", "samples"} & output.keys():
+        raise Damaged(f"{store.output_path(unit)} holds no restoration")
     if "visible" in output:
         images = output["visible"].float()
         whole = images.shape[1:] == tuple(measurement.operator.in_shape) and measurement.unknowns is None
@@ -105,7 +136,7 @@ def _score_unit(store: Store, unit: str, measurement: str, scores: dict[str, Cal
         value = _number(sum(each) / len(each)) if each else None
         mean = _number(function(middle)) if metric.per == "image" and len(images) > 1 else None
         rows.append((unit, name, metric.implementation(), value, mean, json.dumps([_number(v) for v in each])))
-    store.db.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?)", rows)
+    store.note("scores", *rows)
 
 
 def _number(value: float) -> float | None:
@@ -121,30 +152,35 @@ def _score_sets(store: Store, name: str, features: Callable[[Sequence[Tensor]], 
     for row in store.units():
         groups[row["task"], row["solver"]].append(row)
     cache: dict[str, Tensor] = {}
+    keys = ("task", "solver", "metric", "implementation", "of")
+    known = {tuple(row[key] for key in keys) for row in store.query("set scores")}
     for (task, solver), rows in groups.items():
         if any(row["status"] != "ok" for row in rows) or len(rows) < metric.least:
             continue
         mark = f"{rows[0]['hash']} {len(rows)} {hash_of([row['hash'] for row in rows])}"
-        known = store.db.execute(
-            "SELECT 1 FROM set_scores WHERE task = ? AND solver = ? AND metric = ? AND implementation = ? AND of = ?",
-            (task, solver, name, metric.implementation(), mark),
-        ).fetchone()
-        if known:
+        if (task, solver, name, metric.implementation(), mark) in known:
             continue
-        ours, theirs = [], []
-        for row in rows:
-            measurement = load_measurement(store, row["hash"], row["measurement"])
-            with torch.no_grad():
-                images, _, _ = restored(store, row["hash"], measurement)
-            ours.append(features([images[0].clamp(0, 1)])[0])
-            if row["measurement"] not in cache:
-                cache[row["measurement"]] = features([measurement.truth.clamp(0, 1)])[0]
-            theirs.append(cache[row["measurement"]])
-        value = metric.between(torch.stack(ours), torch.stack(theirs))
-        store.db.execute(
-            "INSERT OR REPLACE INTO set_scores VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (task, solver, name, metric.implementation(), _number(value), len(rows), mark),
-        )
+        try:
+            value = metric.between(*_features(store, rows, features, cache))
+        except Damaged as error:
+            logger.warning("%s of %s/%s is not computed: %s", name, task, solver, error)
+            continue
+        row = (task, solver, name, metric.implementation(), _number(value), len(rows), mark)
+        store.note("set_scores", row)
+
+
+def _features(store: Store, rows: Sequence[Any], features: Any, cache: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Features [n, d] of first samples and of true images; `cache` holds those of the latter."""
+    ours, theirs = [], []
+    for row in rows:
+        measurement = load_measurement(store, row["hash"], row["measurement"])
+        with torch.no_grad():
+            images, _, _ = restored(store, row["hash"], measurement)
+        ours.append(features([images[0].clamp(0, 1)])[0])
+        if row["measurement"] not in cache:
+            cache[row["measurement"]] = features([measurement.truth.clamp(0, 1)])[0]
+        theirs.append(cache[row["measurement"]])
+    return torch.stack(ours), torch.stack(theirs)
 
 
 def hash_of(names: Sequence[str]) -> str:

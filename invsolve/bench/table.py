@@ -109,9 +109,9 @@ def tables(store: Store) -> list[Table]:
     for row in store.units():
         groups[row["task"], row["solver"]].append(row)
     scores = _scores(store)
-    missing = frozenset(row["metric"] for row in store.db.execute("SELECT metric FROM notes WHERE note != ''"))
+    missing = frozenset(row["metric"] for row in store.query("notes"))
     sets: dict[tuple[str, str], dict[str, Cell]] = defaultdict(dict)
-    for row in store.db.execute("SELECT task, solver, metric, value FROM set_scores"):
+    for row in store.query("set scores"):
         sets[row["task"], row["solver"]][row["metric"]] = Cell(math.nan if row["value"] is None else row["value"])
     found, published = [], dict(published_rows(about["published"]))
     for task in about["tasks"]:
@@ -134,10 +134,7 @@ def tables(store: Store) -> list[Table]:
 def _scores(store: Store) -> dict[str, dict[str, tuple[float, float]]]:
     """{unit: {metric: (value, value of the mean image)}} of the active units."""
     found: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
-    rows = store.db.execute(
-        "SELECT s.unit, s.metric, s.value, s.of_mean FROM scores s JOIN units u ON u.hash = s.unit WHERE u.active = 1"
-    )
-    for unit, metric, value, mean in rows:
+    for unit, metric, value, mean, _ in store.query("scores"):
         found[unit][metric] = (math.nan if value is None else value, math.nan if mean is None else mean)
     return found
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from invsolve.bench.store import Store
 from invsolve.bench.table import Cell, Row, Table, title
 
-__all__ = ["MISSING", "cell_text", "latex", "markdown", "shown_metrics", "status_text"]
+__all__ = ["MISSING", "cell_text", "latex", "markdown", "plain_name", "sheet_text", "shown_metrics", "status_text"]
 
 MISSING = "weights missing"
 
@@ -35,9 +37,18 @@ def status_text(store: Store) -> str:
         lines.append(f"  {task:16} {solver:24} {words:28} {mean}")
         if (task, solver) in errors:
             lines.append(f"    {errors[task, solver][:160]}")
-    notes = store.db.execute("SELECT metric, note FROM notes WHERE note != ''").fetchall()
-    lines += [f"  {row['metric']}: {row['note']}" for row in notes]
+    lines += [f"  {row['metric']}: {row['note']}" for row in store.query("notes")]
     return "\n".join(lines) + "\n"
+
+
+def plain_name(name: str) -> str:
+    """A name as that of a file in a folder: letters, digits, ".", "-" and "_"."""
+    return re.sub(r"[^\w.-]", "_", name).lstrip(".")[:100] or "suite"
+
+
+def sheet_text(value: Any) -> Any:
+    """A value for a spreadsheet, which would take text that begins like a formula for one."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else value
 
 
 def shown_metrics(table: Table) -> list[str]:
@@ -109,14 +120,27 @@ def markdown(tables: Sequence[Table]) -> str:
     lines = []
     for table in tables:
         head, rows = _rows(table)
-        lines += [f"## {table.task}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+        lines += [f"## {_marked(table.task)}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+        lines += ["| " + " | ".join(map(_marked, row)) + " |" for row in rows]
         lines.append("")
     return "\n".join(lines)
 
 
+def _marked(text: str) -> str:
+    """Text in a line of Markdown: no mark-up, no HTML, no link."""
+    line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_|#~]|\](?=[(\[])|\[(?=[^\]]*\][(\[]))", r"\\\1", _printable(line))
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 _LATEX = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "→": r"$\to$", "–": "--"}
-_ESCAPED = {c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_ESCAPED = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "[": "{[}", "]": "{]}",
+}  # fmt: skip
 
 
 def latex(tables: Sequence[Table]) -> str:
@@ -132,5 +156,5 @@ def latex(tables: Sequence[Table]) -> str:
 
 
 def _tex(text: str) -> str:
-    escaped = "".join(_ESCAPED.get(c, c) for c in text.replace("\\", "/"))
+    escaped = "".join(_ESCAPED.get(c, c) for c in _printable(" ".join(text.split())))
     return "".join(_LATEX.get(c, c) for c in escaped)

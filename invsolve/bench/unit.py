@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from invsolve.bench.data import Item
-from invsolve.bench.suite import Suite, canonical
+from invsolve.bench.suite import PriorSpec, Suite, canonical
+from invsolve.core.identity import Unidentified, identify
 from invsolve.core.prior import Prior
 
-__all__ = ["Unit", "enumerate_units", "prior_digest"]
+__all__ = ["Unit", "enumerate_units", "measurement_hash", "prior_digest", "unit_hash"]
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Changed when the same unit would be measured or solved otherwise."""
 
 
@@ -44,16 +43,32 @@ class Unit:
         return json.loads(self.content)
 
 
-def prior_digest(prior: Prior) -> str:
-    """A hash of what a prior is: its description, and the bits of its network's weights."""
-    digest = hashlib.sha256(f"{prior!r} {prior.schedule!r} {prior.value_range}".encode())
-    module = getattr(prior, "module", None)
-    if isinstance(module, torch.nn.Module):
-        for name, tensor in sorted(module.state_dict().items()):
-            values = tensor.detach().cpu().contiguous().reshape(-1)
-            digest.update(name.encode())
-            digest.update(values.view(torch.uint8).numpy().tobytes() if values.numel() else b"")
-    return digest.hexdigest()[:32]
+def prior_digest(prior: Prior, spec: PriorSpec | None = None) -> str:
+    """The identity of a prior; of one that has none, a hash of how the suite names it.
+
+    Args:
+        prior: as it was loaded.
+        spec: its name and options.
+
+    Raises:
+        InputError: it has no identity, and no spec is given.
+    """
+    try:
+        return identify(prior, "the prior")
+    except Unidentified:
+        if spec is None:
+            raise
+        return _hash({"name": spec.name, "options": dict(spec.options)})
+
+
+def unit_hash(content: str) -> str:
+    """The name of a unit, from its content."""
+    return _hash(content)
+
+
+def measurement_hash(spec: Mapping[str, Any]) -> str:
+    """The name of a measurement, from a unit's content."""
+    return _hash({name: spec[name] for name in ("item", "task", "seed", "protocol")})
 
 
 def enumerate_units(suite: Suite, items: Sequence[Item], prior: str) -> Iterator[Unit]:
@@ -70,12 +85,12 @@ def enumerate_units(suite: Suite, items: Sequence[Item], prior: str) -> Iterator
         for item in items:
             for task in suite.tasks:
                 drawn = {"item": item.digest, "task": task.content(), "seed": seed, "protocol": PROTOCOL}
-                measurement = _hash(drawn)
+                measurement = measurement_hash(drawn)
                 for solver in suite.solvers:
                     if task.name not in solver.settings:
                         continue
                     content = canonical({**drawn, **shared, "solver": solver.content(task.name)})
-                    yield Unit(_hash(content), measurement, item.name, task.name, solver.name, seed, content)
+                    yield Unit(unit_hash(content), measurement, item.name, task.name, solver.name, seed, content)
 
 
 def _hash(content: Any) -> str:

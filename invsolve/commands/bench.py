@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from invsolve.commands.options import add_set, read_settings
+from invsolve.commands.terminal import one_line
 from invsolve.core.checks import InputError
 
 __all__ = ["add_parser"]
@@ -24,7 +25,7 @@ ACTIONS = {
     "compare": "paired differences of two results",
     "export": "write all rows as CSV or Parquet",
     "submit": "pack a bundle that others can check",
-    "check": "whether a bundle is as it was packed",
+    "check": "whether the parts of a bundle fit each other",
     "list": "the suites in the package",
 }
 FORM = "PART.NAME=VALUE"
@@ -51,6 +52,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add("--gpus", type=float, default=0.0, metavar="N", help="with --ray: GPUs of each worker (default 0)")
     add("--retry", action="store_true", help="run failed units again")
     add("--no-score", action="store_true", help="do not score at the end")
+    for name in ("run", "score", "report"):
+        added[name].add_argument("--trust", action="store_true", help="run the code that the suite or store names")
     added["score"].add_argument("--metrics", nargs="+", metavar="NAME", help="default: those of the suite")
     added["report"].add_argument("--out", type=Path, metavar="DIR", help="default: STORE/report")
     added["report"].add_argument("--images", type=int, default=6, help="items of each task shown (default 6)")
@@ -59,6 +62,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     for name in ("export", "submit"):
         added[name].add_argument("-o", "--out", type=Path, required=True, metavar="FILE")
     added["check"].add_argument("bundle", type=Path, metavar="FILE", help="what `submit` has written")
+    added["check"].add_argument("--store", type=Path, metavar="DIR", help="compare the outputs in there, too")
     parser.set_defaults(run=run_command)
     return parser
 
@@ -95,7 +99,7 @@ def _run(args: argparse.Namespace) -> int:
     from invsolve.bench.store import Store
 
     changes = _settings(args)
-    suite = load_suite(args.suite, changes)
+    suite = load_suite(args.suite, changes, trust=args.trust)
     if args.workers is not None and args.workers < 1:
         raise InputError(f"--workers must be at least 1, got {args.workers}")
     folder, began = _store(args, changes), time.monotonic()
@@ -103,7 +107,7 @@ def _run(args: argparse.Namespace) -> int:
         executor = _executor(args, suite.threads)
         count = run(suite, store, executor, only=args.only, retry=args.retry, report=bar.unit)
         if not args.no_score:
-            _scored(store, None, bar)
+            _scored(store, None, bar, trust=args.trust)
         lines = _summary(store)
     sys.stdout.write(f"{count} units in {time.monotonic() - began:.0f} s -> {folder}\n" + lines)
     return 0
@@ -125,10 +129,10 @@ def _executor(args: argparse.Namespace, threads: int) -> Any:
     return Workers(count, threads)
 
 
-def _scored(store: Any, metrics: Sequence[str] | None, bar: _Bar) -> None:
+def _scored(store: Any, metrics: Sequence[str] | None, bar: _Bar, *, trust: bool) -> None:
     from invsolve.bench.scoring import score
 
-    score(store, metrics, bar.score)
+    score(store, metrics, bar.score, trust=trust)
 
 
 def _score(args: argparse.Namespace) -> int:
@@ -140,7 +144,7 @@ def _score(args: argparse.Namespace) -> int:
     with Store.writing(_existing(_store(args))) as store, _Bar() as bar:
         if args.metrics:
             store.add_metrics(args.metrics)
-        _scored(store, args.metrics, bar)
+        _scored(store, args.metrics, bar, trust=args.trust)
         sys.stdout.write(_summary(store))
     return 0
 
@@ -169,7 +173,7 @@ def _summary(store: Any) -> str:
 def _report(args: argparse.Namespace) -> int:
     from invsolve.bench.report import write_report
 
-    path = write_report(_existing(_store(args)), args.out, images=args.images)
+    path = write_report(_existing(_store(args)), args.out, images=args.images, trust=args.trust)
     sys.stdout.write(f"{path}\n")
     return 0
 
@@ -197,10 +201,12 @@ def _submit(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from invsolve.bench.bundle import check_bundle
+    from invsolve.bench.checking import CANNOT_SHOW, check_bundle
 
-    wrong = check_bundle(args.bundle)
-    sys.stdout.write("".join(f"{line}\n" for line in wrong) or f"{args.bundle} is as it was packed\n")
+    wrong = check_bundle(args.bundle, args.store)
+    limits = CANNOT_SHOW if args.store is None else CANNOT_SHOW[1:]
+    verdict = wrong or [f"the parts of {args.bundle} fit each other; this does not show", *(f"  {s}" for s in limits)]
+    sys.stdout.write("".join(f"{line}\n" for line in verdict))
     return 1 if wrong else 0
 
 
@@ -228,7 +234,9 @@ class _Bar:
         console = Console(stderr=True)
         self._terminal = console.is_terminal
         columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), Remaining())
-        self._bar = Progress(*columns, TextColumn("{task.description}"), console=console, disable=not self._terminal)
+        self._bar = Progress(
+            *columns, TextColumn("{task.description}", markup=False), console=console, disable=not self._terminal
+        )
         self._bar.__enter__()
         self._task = self._bar.add_task("", total=None)
         return self
@@ -245,6 +253,7 @@ class _Bar:
         self._tell(done, total, "scored")
 
     def _tell(self, done: int, total: int, words: str) -> None:
+        words = one_line(words)
         self._bar.update(self._task, completed=done, total=total, description=words)
         if not self._terminal and (done == total or time.monotonic() - self._last > 60):
             self._last = time.monotonic()

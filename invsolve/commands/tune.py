@@ -55,7 +55,7 @@ def run_command(args: argparse.Namespace) -> int:
     for name in ("trials", "crops", "size"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} must be at least 1, got {getattr(args, name)}")
-    from invsolve.bench.store import write_whole
+    from invsolve.core.files import write_whole
     from invsolve.restoration.settings import table
     from invsolve.tune.images import crops
     from invsolve.tune.search import Search, tune

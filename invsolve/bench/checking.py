@@ -1,0 +1,222 @@
+"""Checking a bundle that somebody has handed in: its parts against each other, and what that cannot show."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from invsolve.bench.bundle import RESULT, UNIT, rows_csv
+from invsolve.bench.outcomes import Damaged, digest_of, read_checked
+from invsolve.bench.reading import load_suite
+from invsolve.bench.store import Store
+from invsolve.bench.suite import Suite, canonical
+from invsolve.bench.table import tables
+from invsolve.bench.text import markdown
+from invsolve.bench.trust import code_in
+from invsolve.bench.unit import Unit, measurement_hash, unit_hash
+from invsolve.core.boundary import foreign, open_file, parse_json, parse_toml
+from invsolve.core.checks import InputError
+
+__all__ = ["CANNOT_SHOW", "check_bundle"]
+
+FILES = {"index.json", "rows.csv", "tables.md", "suite.toml", "about.json", "manifest.json"}
+LARGEST = 256 << 20
+"""Bytes of a bundle, and of all its files unpacked."""
+
+CANNOT_SHOW = (
+    "that the outputs exist and are what the suite computes: give their store with --store, or run rows again",
+    "that scores, network calls, seconds and memory are those of the outputs",
+    "that the images of the data and the weights of the prior are those that their names say",
+)
+"""What no comparison of a bundle's parts can tell."""
+
+
+def check_bundle(path: Path, outputs: Path | None = None) -> list[str]:
+    """What is wrong with a bundle, in sentences; nothing if its parts fit each other, see `CANNOT_SHOW`.
+
+    Args:
+        path: of the ZIP file.
+        outputs: a store whose outputs are compared with the bundle's digests.
+
+    Raises:
+        InputError: it is no bundle.
+    """
+    files = _unpacked(path)
+    manifest = parse_json(files["manifest.json"], "manifest.json")
+    wrong = [
+        f"{name} was changed" for name in FILES - {"manifest.json"} if manifest.get(name) != digest_of(files[name])
+    ]
+    if wrong:
+        return sorted(wrong)
+    with foreign(path):
+        index = parse_json(files["index.json"], "index.json")
+        about = parse_json(files["about.json"], "about.json")
+        table = parse_toml(files["suite.toml"].decode(), "suite.toml")
+        units = [Unit(**dict(zip(UNIT, row, strict=True)), content=index["contents"][row[0]]) for row in index["units"]]
+        wrong = [*_of_units(units, index), *_of_suite(units, table, about)]
+        wrong += [] if code_in(table) else _of_settings(units, _suite(str(about["suite"]), files["suite.toml"]))
+        if not wrong:
+            wrong += _of_tables(units, index, about, files)
+        if outputs is not None:
+            wrong += _of_outputs(index, outputs)
+    return list(dict.fromkeys(wrong))
+
+
+def _unpacked(path: Path) -> dict[str, bytes]:
+    """The files of a bundle.
+
+    Raises:
+        InputError: others than a bundle has, or more than is read.
+    """
+    no_bundle = f"{path} is no bundle of `invsolve bench submit`"
+    with open_file(path, "bundle", LARGEST) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                members = archive.infolist()
+                if {member.filename for member in members} != FILES or len(members) != len(FILES):
+                    raise InputError(f"{no_bundle}: it holds other files than {', '.join(sorted(FILES))}")
+                if sum(member.file_size for member in members) > LARGEST:
+                    raise InputError(f"{no_bundle}: it unpacks to more than {LARGEST >> 20} MiB")
+                return {member.filename: archive.read(member) for member in members}
+        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{no_bundle}: {error}") from error
+
+
+def _of_units(units: list[Unit], index: Mapping[str, Any]) -> Iterator[str]:
+    """Names, contents, outcomes and scores of units against each other."""
+    names = Counter((u.item, u.task, u.solver, u.seed) for u in units)
+    yield from (f"{'/'.join(map(str, name))} stands there {n} times" for name, n in names.items() if n > 1)
+    hashes = {unit.hash for unit in units}
+    for what in ("contents", "outcomes"):
+        yield from (f"{what} of a unit that has no row: {hash}" for hash in index[what].keys() - hashes)
+        yield from (f"unit {hash} has no {what}" for hash in hashes - index[what].keys())
+    for unit in units:
+        spec = unit.spec()
+        if unit_hash(unit.content) != unit.hash:
+            yield f"unit {unit.hash} is not the hash of its content"
+        if measurement_hash(spec) != unit.measurement:
+            yield f"unit {unit.hash} is said to be of another measurement than its content"
+        if spec["seed"] != unit.seed:
+            yield f"unit {unit.hash} is said to have another seed than its content"
+    items = {(unit.item, unit.spec()["item"]) for unit in units}
+    if len(items) != len({name for name, _ in items}):
+        yield "one name of an image stands for several images"
+    for hash, outcome in index["outcomes"].items():
+        if outcome["status"] not in ("ok", "failed", "unable"):
+            yield f"unit {hash} has the status {outcome['status']!r}"
+        if not re.fullmatch("[0-9a-f]{64}", str(outcome["digest"])):
+            yield f"unit {hash} has no digest of its output"
+        if outcome["environment"] not in index["environments"]:
+            yield f"unit {hash} ran in an environment that is not described"
+    for hash, content in index["environments"].items():
+        if hashlib.sha256(content.encode()).hexdigest()[:16] != hash:
+            yield f"environment {hash} is not the hash of its content"
+    whole = {hash for hash, outcome in index["outcomes"].items() if outcome["status"] == "ok"}
+    yield from (f"a score of unit {row[0]}, which is not whole" for row in index["scores"] if row[0] not in whole)
+
+
+def _of_suite(units: list[Unit], table: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[str]:
+    """Rows against the suite's text, and that text against the page's description."""
+    run = {"seeds": [0], "samples": 1, "threads": 1, "microbatch": 0, "seconds": 0.0, **table.get("run", {})}
+    tasks = {row["name"]: row for row in table["tasks"]}
+    solvers = {row["name"]: row for row in table["solvers"]}
+    items = list(dict.fromkeys(unit.item for unit in units))
+    wanted = {
+        (item, task, name, seed)
+        for item in items for task in tasks for name, row in solvers.items() for seed in run["seeds"]
+        if task in row.get("tasks", tasks)
+    }  # fmt: skip
+    found = {(u.item, u.task, u.solver, u.seed) for u in units}
+    yield from (f"{'/'.join(map(str, name))} of the suite is missing" for name in sorted(wanted - found, key=str))
+    yield from (f"{'/'.join(map(str, name))} is not in the suite" for name in sorted(found - wanted, key=str))
+    described = about["description"]
+    if described["items"] != len(items):
+        yield f"{len(items)} images have rows, {described['items']} are described"
+    for part, rows in (("tasks", tasks), ("solvers", solvers)):
+        if [row["name"] for row in described[part]] != list(rows):
+            yield f"the {part} described are not those of the suite"
+    if list(described["metrics"])[: len(run.get("metrics", []))] != list(run.get("metrics", [])):
+        yield "the metrics described are not those of the suite"
+    for unit in units:
+        if (unit.item, unit.task, unit.solver, unit.seed) in wanted:
+            yield from _of_unit(unit, table, run, tasks[unit.task], solvers[unit.solver])
+
+
+def _of_unit(
+    unit: Unit, table: Mapping[str, Any], run: Mapping[str, Any], task: Mapping[str, Any], row: Mapping[str, Any]
+) -> Iterator[str]:
+    spec, where = unit.spec(), f"{unit.task}/{unit.solver}"
+    options = {key: value for key, value in task.items() if key not in ("name", "kind", "noise")}
+    said = {"kind": task["kind"], "noise": float(task.get("noise", 0.01)), "options": options}
+    if canonical(spec["task"]) != canonical(said):
+        yield f"{unit.task} was measured otherwise than the suite says"
+    own = spec["solver"]
+    method = "peer" if "peer" in row else "baseline" if row.get("baseline", False) else "solver"
+    name = {"peer": row.get("peer"), "baseline": "baseline"}.get(method, row.get("solver", row["name"]))
+    samples = 1 if method == "baseline" else row.get("samples", run["samples"])
+    if (own["method"], own["solver"], own["samples"]) != (method, name, samples):
+        yield f"{where} ran another method, or other samples, than the suite says"
+    for key, value in row.get("settings", {}).items():
+        if canonical(own["settings"].get(key)) != canonical(value):
+            yield f"{where} ran with another {key} than the suite says"
+    prior = table.get("prior", {})
+    known = (prior.get("name", "natural"), canonical(prior.get("options", {})))
+    if (spec["prior"]["name"], canonical(spec["prior"]["options"])) != known:
+        yield f"{where} ran with another prior than the suite says"
+    if any(spec[key] != run[key] for key in ("threads", "microbatch", "seconds")):
+        yield f"{where} ran with other threads, microbatches or seconds than the suite says"
+
+
+def _suite(name: str, content: bytes) -> Suite:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "suite.toml"
+        path.write_bytes(content)
+        return load_suite(path)
+
+
+def _of_settings(units: list[Unit], suite: Suite) -> Iterator[str]:
+    """Rows against all settings that the suite resolves to in this version."""
+    rows = {solver.name: solver for solver in suite.solvers}
+    for unit in units:
+        row = rows.get(unit.solver)
+        if row is None or unit.task not in row.settings:
+            continue
+        if canonical(unit.spec()["solver"]) != canonical(row.content(unit.task)):
+            yield f"{unit.task}/{unit.solver} ran with other settings than this version of invsolve gives to the suite"
+
+
+def _of_tables(units: list[Unit], index: Mapping[str, Any], about: Mapping[str, Any], files: Mapping[str, bytes]):
+    """rows.csv and tables.md against what the index makes."""
+    with tempfile.TemporaryDirectory() as folder, Store.writing(Path(folder) / "store") as store:
+        meta = {"description": about["description"]}
+        store.define(str(about["suite"]), files["suite.toml"].decode(), units, meta)
+        store.note("environments", *index["environments"].items())
+        for hash, outcome in index["outcomes"].items():
+            status, error, forwards, backwards, seconds, memory, environment, digest = (outcome[n] for n in RESULT)
+            known = (status, error, None, forwards, backwards, seconds, memory, None, None, None, environment, digest)
+            store.note("outcomes", (hash, *known, ""))
+        store.note("scores", *((u, m, i, v, mean, "[]") for u, m, v, mean, i in index["scores"]))
+        store.note("set_scores", *((t, s, m, i, v, 0, of) for t, s, m, v, i, of in index["set_scores"]))
+        store.note("notes", *index["notes"])
+        if rows_csv(store) != files["rows.csv"]:
+            yield "rows.csv is not what the index makes"
+        if markdown(tables(store)).encode() != files["tables.md"]:
+            yield "tables.md is not what the index makes"
+
+
+def _of_outputs(index: Mapping[str, Any], folder: Path) -> Iterator[str]:
+    """The files of a store against the digests."""
+    with Store.reading(folder) as store:
+        for hash, outcome in index["outcomes"].items():
+            try:
+                read_checked(store.output_path(hash), outcome["digest"])
+            except Damaged as error:
+                yield f"unit {hash}: {error}"

@@ -1,0 +1,47 @@
+"""Which code a suite, or a store of somebody else's, may run: none that is not named as trusted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from invsolve.core.checks import InputError
+
+__all__ = ["check_trusted", "code_in"]
+
+ALLOWED = "INVSOLVE_TRUSTED"
+"""Environment variable: modules whose code suites may name, with commas between them."""
+
+
+def code_in(table: Mapping[str, Any]) -> list[str]:
+    """Every "module:attribute" that a suite's table would import: its prior, operators and solvers."""
+    prior = table.get("prior", {})
+    tasks, solvers = (rows if isinstance(rows := table.get(part), list) else [] for part in ("tasks", "solvers"))
+    name = str(prior.get("name", "")) if isinstance(prior, Mapping) else ""
+    of_prior = [] if name.startswith(("hf:", "deepinv:")) or Path(name).expanduser().exists() else [name]
+    degraded, solved = ([row for row in part if isinstance(row, Mapping)] for part in (tasks, solvers))
+    own = [row for row in solved if "peer" not in row and not row.get("baseline", False)]
+    named = [*of_prior, *(str(row.get("operator", "")) for row in degraded)]
+    named += [str(row.get("solver", row.get("name", ""))) for row in own]
+    return [entry for entry in dict.fromkeys(named) if ":" in entry]
+
+
+def check_trusted(what: object, references: Iterable[str], *, trust: bool) -> None:
+    """Raise `InputError` where code is named that is neither invsolve's own nor trusted.
+
+    Args:
+        what: names the code, for the message.
+        references: "module:attribute".
+        trust: whether the user has said so.
+    """
+    allowed = ("invsolve", *(name.strip() for name in os.environ.get(ALLOWED, "").split(",") if name.strip()))
+    for reference in references:
+        module = reference.partition(":")[0]
+        if trust or any(module == name or module.startswith(f"{name}.") for name in allowed):
+            continue
+        raise InputError(
+            f"{what} names {reference}, code that would run with your rights: look at it, then give --trust, "
+            f"or list its module in the environment variable {ALLOWED}"
+        )
