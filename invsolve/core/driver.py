@@ -1,4 +1,4 @@
-"""`solve`: the one loop. It owns chunks, randomness, callbacks, checkpoints, failures and the counting of calls."""
+"""`solve`: the loop that runs a solver: chunks, randomness, callbacks, checkpoints, failures, network call counts."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ Callback = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class _Run:
-    """The state of a chunk in flight: the solver's, and what the driver knows of each row."""
+    """The state of a running chunk: the solver's state and the driver's record of each row."""
 
     state: State
     estimate: Tensor  # the last finite clean estimate of each row
@@ -117,7 +117,7 @@ def solve(
     size = min(microbatch or len(keys), len(keys))
     chunks = [range(a, min(a + size, len(keys))) for a in range(0, len(keys), size)]
     if rng is not None and (len(chunks) > 1 or checkpoint is not None):
-        raise InputError("a noise source of one's own needs a single chunk and no checkpoint")
+        raise InputError("an explicit noise source (rng=) needs a single chunk and no checkpoint")
 
     mark = "" if checkpoint is None else run_identity(problem, solver, seed, keys, size)
     store = Checkpoint(checkpoint, mark, checkpoint_seconds, [len(rows) for rows in chunks])
@@ -185,10 +185,10 @@ def _run_chunk(
 
 
 def _watch(run: _Run, state: State, info: Info) -> _Run:
-    """Note the rows that have just become non-finite.
+    """Record the step at which rows became non-finite, and keep their last finite estimate.
 
-    A CPU is asked at once whether there are any; where an answer would have to be waited for, the rows are noted on the
-    device.
+    On a CPU a finiteness check on the host skips the bookkeeping while all rows are finite. On other devices the
+    bookkeeping stays on the device, so that no step waits for it.
     """
     if run.well and state.x.device.type == "cpu" and _finite(state, info):
         return _Run(state, info.x0, run.failed)
@@ -200,7 +200,7 @@ def _watch(run: _Run, state: State, info: Info) -> _Run:
 
 
 def _finite(state: State, info: Info) -> bool:
-    """Whether every number is finite: a sum of finite ones may overflow, which costs a closer look and no more."""
+    """Whether the sums of all tensors are finite. An overflow of finite values only triggers the exact check."""
     found = state.x.sum().item()
     if info.x0 is not state.x:
         found += info.x0.sum().item()

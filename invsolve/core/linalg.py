@@ -1,4 +1,4 @@
-"""Batched Krylov solvers: every row of a batch is its own linear system with its own step sizes."""
+"""Batched conjugate gradients: each row of a batch is an independent linear system."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Solution", "conjugate_gradient", "laplacian", "per_sample", "real_dt
 
 
 LOST = 100.0
-"""A row whose residual is this many times its least one will not come back."""
+"""A row stops once its residual exceeds its smallest one by this factor: it diverges."""
 
 
 class Solution(NamedTuple):
@@ -59,9 +59,10 @@ def conjugate_gradient(
 ) -> Solution:
     """Solve A x = b, row by row, for a symmetric positive (semi-)definite A.
 
-    Started at zero on a consistent singular system it returns the minimum-norm solution. Rows that have converged are
-    left alone while the others go on. The host looks at the residual every `check_every` iterations only, and of what
-    it has seen each row keeps the best: beyond the accuracy of `matvec` a singular system drives the iterates away.
+    Started at zero, it returns the minimum-norm solution of a consistent singular system. Converged rows no longer
+    change while others continue. Residuals are checked on the host every `check_every` iterations, and each row returns
+    the iterate with the smallest residual among those checked, since iterates of singular systems can diverge once the
+    accuracy of `matvec` is reached.
 
     Args:
         matvec: x [N, ...] -> A x [N, ...].
@@ -70,7 +71,8 @@ def conjugate_gradient(
         precondition: r [N, ...] -> P r, a symmetric positive definite approximation of A^-1; the identity if not given.
             Residuals are then measured as |P (b - A x)| / |P b|, an estimate of the relative error of x.
         tol: relative residual to reach; 1e-12 in float64 and 1e-6 in float32 if not given.
-        max_iter: iterations at most.
+        max_iter: maximum number of iterations.
+        check_every: iterations between two checks.
     """
     if tol is None:
         tol = 1e-12 if b.dtype in (torch.float64, torch.complex128) else 1e-6

@@ -1,11 +1,11 @@
-"""Forward operators: pure, batched maps from an image to a measurement, with the adjoints and solves they admit.
+"""Forward operators: pure, batched maps from images to measurements, with adjoints and linear solves.
 
     Operator              y = A(x, theta)           gradient by autograd
     LinearOperator        adds A^T, (A^T A + lam I)^-1 and A^+
     SVDOperator           adds A = U diag(s) V^T with fast U and V
 
-An operator holds no noise and no state. A new one is a subclass with `in_shape`, `out_shape` and `forward`; the rest is
-derived, and faster forms are given by overriding.
+Operators have no noise and no state. To add one, write a subclass with `in_shape`, `out_shape` and `forward`; all other
+methods are derived and can be overridden with faster ones.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ EMPTY: Params = MappingProxyType({})
 
 
 class Constants:
-    """The tensors an operator owns, handed out in the precision and on the device of its input."""
+    """The tensors of an operator, converted to the precision and device of its input."""
 
     def __init__(self, **tensors: Tensor) -> None:
         self._tensors = tensors
@@ -65,9 +65,9 @@ class Operator(ABC):
     Attributes:
         in_shape: shape of one image, without the batch dimension.
         out_shape: shape of one measurement, without the batch dimension.
-        constants: the tensors the operator owns, where it owns any.
+        constants: the operator's tensors, if it has any.
         parameters: names of the unknown parameters that `theta` must hold; none by default.
-        surrogate_gradient: whether `vjp` is, on purpose, not the derivative (a rounding passes gradients through).
+        surrogate_gradient: whether `vjp` deliberately differs from the derivative (straight-through rounding).
     """
 
     in_shape: Shape
@@ -78,7 +78,7 @@ class Operator(ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
-        """A(x, theta) for a batch whose shape has been checked; written by subclasses."""
+        """A(x, theta) for a batch of the right shape; implemented by subclasses."""
 
     def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         """y = A(x, theta), [N, *in_shape] -> [N, *out_shape].
@@ -97,7 +97,7 @@ class Operator(ABC):
         return grad
 
     def select(self, rows: Tensor) -> Self:
-        """The operator for the batch rows `rows` ([M] indices) where its parameters differ from sample to sample."""
+        """The operator for the batch rows `rows` ([M] indices), if its parameters differ from sample to sample."""
         return self
 
     def __matmul__(self, inner: Operator) -> Operator:
@@ -142,9 +142,8 @@ class Operator(ABC):
 class LinearOperator(Operator):
     """A linear map from real images to real or complex measurements.
 
-    A^T is the transpose for the inner product Re <., .>, so it makes real images of complex measurements, too.
-    `adjoint` is derived by transposition, `pinv` and `solve_normal` by conjugate gradients, unless a subclass knows
-    better.
+    A^T is the transpose with respect to the inner product Re <., .>, so it maps complex measurements to real images.
+    By default `adjoint` is computed by automatic differentiation, `pinv` and `solve_normal` by conjugate gradients.
     """
 
     def adjoint(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
@@ -205,24 +204,24 @@ class LinearOperator(Operator):
     def pinv(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
         """A^+ y, the least-squares solution of smallest norm, [N, *out_shape] -> [N, *in_shape].
 
-        Conjugate gradients on A^T A x = A^T y from zero. Directions whose singular value is small need many
-        iterations; operators with a closed form override this.
+        By conjugate gradients on A^T A x = A^T y, started at zero; directions with small singular values take many
+        iterations. Operators with a closed form override it.
         """
         check_shape(y, self.out_shape, f"{type(self).__name__}.pinv")
         return conjugate_gradient(lambda v: self.normal(v, theta), self.adjoint(y, theta)).x
 
 
 class SVDOperator(LinearOperator):
-    """A = U diag(s) V^T with U and V applied as fast methods.
+    """A linear operator with a singular value decomposition A = U diag(s) V^T, U and V given as fast transforms.
 
-    Coefficients are [N, n] with n = prod(in_shape), whatever the rank: `singular_values` is [n] (or [N, n] where the
-    operator differs from sample to sample), 0 on the null space, where `U` and `Ut` have nothing to say. For a
-    convolution the coefficients are complex (Fourier) ones; every method still maps real images to real images.
-    Singular values below `cutoff` times the largest count as zero in `pinv`.
+    Coefficient vectors have shape [N, n] with n = prod(in_shape), whatever the rank of A. Singular values have shape
+    [n], or [N, n] if the operator differs from sample to sample, and are 0 on the null space; there the entries of `Ut`
+    are 0 and those given to `U` are ignored. Convolutions have complex (Fourier) coefficients, but all methods map real
+    images to real images. `pinv` treats singular values below `cutoff` times the largest one as 0.
 
     Attributes:
-        basis: a name for V where A = V diag(r) V^T with eigenvalues r = `response`; operators with equal names compose
-            to operators of their kind. None where U is another basis.
+        basis: an identifier of V if U = V up to signs or phases, so that A = V diag(r) V^T with eigenvalues r =
+            `response`; operators with equal identifiers compose in closed form. None otherwise.
     """
 
     cutoff: float = 1e-6
@@ -246,11 +245,11 @@ class SVDOperator(LinearOperator):
 
     @abstractmethod
     def U(self, c: Tensor) -> Tensor:
-        """Coefficients [N, n] -> measurement [N, *out_shape]; entries with s = 0 do not count."""
+        """Coefficients [N, n] -> measurement [N, *out_shape]; entries with s = 0 are ignored."""
 
     @abstractmethod
     def Ut(self, y: Tensor) -> Tensor:
-        """Measurement [N, *out_shape] -> coefficients [N, n], 0 where s = 0."""
+        """Measurement [N, *out_shape] -> coefficients [N, n]; 0 where s = 0."""
 
     @property
     def singular_values(self) -> Tensor:

@@ -21,16 +21,16 @@ LARGEST = 1e18
 
 
 class Prediction:
-    """What one network call says at (x_t, t).
+    """The predictions of one network call at (x_t, t).
 
     Attributes:
         x0: E[x0 | x_t], [N, *shape].
-        variance: where the network learned one, its output v in [-1, 1] that places log variance between the two
-            bounds of Nichol and Dhariwal 2021 (arXiv 2102.09672); None otherwise.
+        variance: for networks with learned variance, the output v in [-1, 1] that interpolates the log variance between
+            its two bounds (Nichol and Dhariwal 2021, arXiv 2102.09672); None otherwise.
 
     Args:
-        eps: the noise (x_t - alpha_t x0) / sigma_t, [N, *shape], or a function that works it out when it is first
-            asked for, as part of the graph exactly where `x0` is.
+        eps: the noise prediction (x_t - alpha_t x0) / sigma_t, [N, *shape], or a callable evaluated on first access.
+            The result requires a gradient exactly if `x0` does.
     """
 
     __slots__ = ("_eps", "variance", "x0")
@@ -40,7 +40,7 @@ class Prediction:
 
     @property
     def eps(self) -> Tensor:
-        """The noise, [N, *shape]."""
+        """The noise prediction, [N, *shape]; computed on first access if it was given as a callable."""
         if isinstance(self._eps, Tensor):
             return self._eps
         if self.x0.requires_grad == torch.is_grad_enabled():
@@ -51,24 +51,24 @@ class Prediction:
         return self._eps
 
     def detach(self) -> Prediction:
-        """The same without a graph."""
+        """A copy detached from the graph."""
         eps = self._eps.detach() if isinstance(self._eps, Tensor) else self._eps
         return Prediction(self.x0.detach(), eps, None if self.variance is None else self.variance.detach())
 
     def replace(self, **changes: Any) -> Prediction:
-        """The same with other values of some of x0, eps, variance."""
+        """A copy with some of x0, eps and variance replaced."""
         return Prediction(**{"x0": self.x0, "eps": self._eps, "variance": self.variance, **changes})
 
 
 class Prior(ABC):
-    """p(x0), known through its denoiser.
+    """A distribution p(x0) of clean images, given by its denoiser.
 
-    A new prior is a subclass with `schedule` and `denoise`.
+    To add a prior, write a subclass with `schedule` and `denoise`.
 
     Attributes:
         schedule: x_t = alpha_t x0 + sigma_t n.
-        shape: of one sample, without the batch dimension; None where any size is served.
-        value_range: the values that stand for black and white in the prior's space, (-1, 1) for most networks.
+        shape: of one sample, without the batch dimension; None if every size is supported.
+        value_range: the values of black and white in the prior's space, (-1, 1) for most networks.
         bounded: whether clean samples lie inside `value_range`, so that solvers may clamp their estimates to it.
     """
 
@@ -108,7 +108,7 @@ class Prior(ABC):
         """The prior conditioned on, for example, label=3.
 
         Raises:
-            CapabilityError: the prior takes no such condition; nothing is dropped silently.
+            CapabilityError: the prior does not support the condition.
         """
         names = ", ".join(condition) or "nothing"
         raise CapabilityError(f"{type(self).__name__} is unconditional and cannot be given {names}")
@@ -133,20 +133,20 @@ class Prior(ABC):
 
     @property
     def items(self) -> int | None:
-        """The number of images a bound condition is for, None where it serves any batch."""
+        """The number of images that the condition is given for; None if it applies to any batch."""
         return None
 
     def select(self, rows: Tensor) -> Self:
-        """The prior for the batch rows `rows` where its condition differs from sample to sample."""
+        """The prior for the batch rows `rows` ([M] indices), if its condition differs from sample to sample."""
         return self
 
     def counted(self, calls: Calls) -> Prior:
-        """The prior with every network evaluation counted; priors made of several networks count each."""
+        """A prior that counts its network evaluations in `calls`; each network of a combined prior is counted."""
         return CountingPrior(self, calls)
 
     @property
     def device(self) -> torch.device:
-        """Where the prior computes."""
+        """The device of the prior's network."""
         return torch.device("cpu")
 
     @property
@@ -163,7 +163,7 @@ class Prior(ABC):
 
 
 class Calls:
-    """How often a network was evaluated and differentiated, in rows (samples)."""
+    """Numbers of network evaluations and of gradients with respect to its input, in rows (samples)."""
 
     def __init__(self) -> None:
         self.forward_rows = 0
@@ -171,10 +171,10 @@ class Calls:
 
 
 class WrappedPrior(Prior):
-    """A prior made of another: all but the denoiser is the other's.
+    """Base of priors that wrap another one and change its predictions alone.
 
     Attributes:
-        prior: the other.
+        prior: the wrapped prior.
     """
 
     def __init__(self, prior: Prior) -> None:
@@ -240,7 +240,7 @@ class CountingPrior(WrappedPrior):
         return out.replace(x0=torch.where(bad, torch.nan, out.x0), eps=lambda: torch.where(bad, torch.nan, out.eps))
 
     def _counted(self, x_t: Tensor) -> Tensor:
-        """`x_t`, where a gradient passes through it as a view of its own whose gradients are counted."""
+        """`x_t`, or where it requires a gradient a view of it with a hook that counts the gradient."""
         calls, n = self.calls, x_t.shape[0]
         calls.forward_rows += n
         if not (x_t.requires_grad and torch.is_grad_enabled()):

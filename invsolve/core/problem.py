@@ -1,4 +1,4 @@
-"""The problem a solver sees: one energy for each sample of the clean estimate, with everything folded in."""
+"""`Problem`: a prior with a terminal cost. Solvers take energies, residuals and linear data from it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["LinearData", "Problem", "SpectralData"]
 
 
 class LinearData(NamedTuple):
-    """y = A x + sigma n in the prior's own units: what solvers for linear-Gaussian problems work with."""
+    """A linear-Gaussian measurement y = A x + sigma n in the prior's units."""
 
     operator: LinearOperator
     y: Tensor
@@ -61,7 +61,7 @@ class Problem:
         prior: the prior; label already bound.
         cost: the terminal cost, or None for unconditional sampling.
         unknowns: unknown parameters of the cost's operator, for blind problems.
-        shape: of one sample in the prior's space; needed only where neither prior nor operator knows it.
+        shape: of one sample in the prior's space; required only if neither the prior nor the operator knows it.
     """
 
     prior: Prior
@@ -136,7 +136,7 @@ class Problem:
         return EMPTY if self.unknowns is None else self.unknowns.constrain(raw)
 
     def energy(self, x0: Tensor, raw: Params = EMPTY) -> Tensor:
-        """Phi(decode(x0), theta) with the penalties on theta, [N] in nats: the one thing solvers differentiate."""
+        """Phi(decode(x0), theta) plus the penalties on theta, [N] in nats."""
         theta = self.theta(raw)
         energy = self._differentiable(self._cost(self.to_image(x0), theta), x0)
         return energy if self.unknowns is None else energy + self.unknowns.penalty(theta)
@@ -159,12 +159,12 @@ class Problem:
         return residual if self.width == 1.0 else self.width * residual
 
     def residual_sq(self, x0: Tensor, raw: Params = EMPTY) -> Tensor:
-        """|y - A(x0)|^2 in the prior's units, [N]: the misfit in which published weights are quoted."""
+        """|y - A(x0)|^2 in the prior's units, [N]. Published guidance weights refer to it."""
         residual = self.residual(x0, raw).flatten(1)
         return (residual.conj() * residual).real.sum(1) if residual.is_complex() else residual.square().sum(1)
 
     def misfit(self, x0: Tensor, raw: Params = EMPTY) -> Tensor:
-        """What a guidance weight multiplies, [N]: `residual_sq` for Gaussian noise, `energy` for every other cost."""
+        """The data misfit that guidance weights multiply, [N]: `residual_sq` for Gaussian noise, else `energy`."""
         if not self.quadratic:
             return self.energy(x0, raw)
         misfit = self._differentiable(self.residual_sq(x0, raw), x0)
@@ -223,7 +223,7 @@ class Problem:
 
     @cached_property
     def plain_data(self) -> LinearData | None:
-        """`linear_data` where the problem is linear and Gaussian and nothing of its operator unknown, else None."""
+        """`linear_data` if the problem is linear, Gaussian and not blind, else None."""
         if linear_gaussian(self.cost) is None or self.prior.latent or self.unknowns is not None:
             return None
         return self.linear_data

@@ -286,7 +286,7 @@ def path(
     Args:
         n: number of steps, see `Schedule.grid`.
         t_start: first time.
-        times: a grid of one's own (falling, ending at 0) instead of `n` and `t_start`.
+        times: explicit times (falling, ending at 0) in place of `n` and `t_start`.
         noisy_end: whether it may end above 0, so that what is returned keeps a little noise.
     """
     grid = list(times) if times is not None else schedule.grid(n, t_start)

@@ -1,4 +1,4 @@
-"""Solvers: frozen hyper-parameters, an explicit state, one pure step."""
+"""The solver interface: frozen hyper-parameters, an explicit state, and one pure step."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["Info", "Needs", "Solver", "State"]
 
 @dataclass(frozen=True)
 class State:
-    """All that the next step needs, and all of it savable.
+    """Everything the next step needs. All of it can be saved in a checkpoint.
 
     Attributes:
-        x: the current iterate [N, *shape]; after the last step, the answer in the prior's space.
-        k: steps made so far.
-        theta: raw (unconstrained) operator parameters, empty unless the problem is blind.
-        memory: whatever else the solver carries on: tensors with leading dimension N.
+        x: the current iterate [N, *shape]; after the last step, the result in the prior's space.
+        k: number of steps made.
+        theta: raw (unconstrained) operator parameters; empty unless the problem is blind.
+        memory: other tensors the solver needs in later steps, with leading dimension N.
     """
 
     x: Tensor
@@ -43,7 +43,7 @@ class Info:
 
     Attributes:
         x0: the clean estimate behind the step, [N, *shape] in the prior's space.
-        energy: the misfit at it [N], where the solver computed one.
+        energy: the data misfit at x0, [N], where the solver computed it.
         extra: named tensors.
     """
 
@@ -54,14 +54,14 @@ class Info:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a solver needs of a problem, by type.
+    """What a solver requires of a problem, and whether it supports blind ones.
 
     Attributes:
-        cost: a terminal cost at all.
-        likelihood: a measurement y = A(x) + noise.
-        linear: a linear operator with Gaussian noise (and a pixel-space prior).
-        svd: moreover an operator with a fast singular value decomposition.
-        blind: whether unknown operator parameters are supported (this one is an offer).
+        cost: requires a terminal cost.
+        likelihood: requires a measurement y = A(x) + noise.
+        linear: requires a linear operator, Gaussian noise and a pixel-space prior.
+        svd: requires an operator with a fast singular value decomposition, in addition to `linear`.
+        blind: supports unknown operator parameters.
     """
 
     cost: bool = True
@@ -71,7 +71,7 @@ class Needs:
     blind: bool = False
 
     def check(self, problem: Problem, solver: str) -> None:
-        """Raise `CapabilityError` with what to use instead, before any work."""
+        """Raise `CapabilityError` if the problem does not qualify; the message names an alternative."""
         cost = problem.cost
         if (self.cost or self.likelihood or self.linear or self.svd) and cost is None:
             raise CapabilityError(f"{solver} needs a terminal cost: give Problem(prior, cost), or sample with DDIM")
@@ -96,10 +96,10 @@ class Needs:
 
 
 class Solver(ABC):
-    """A method that steers a prior towards a terminal cost.
+    """A method that samples or optimises under a prior and a terminal cost.
 
-    Concrete solvers are final frozen dataclasses of hyper-parameters. They keep no state of their own, so one object
-    serves any number of problems and can drive its steps by hand:
+    Concrete solvers are final frozen dataclasses of hyper-parameters. They hold no state, so one object serves any
+    number of problems, and its steps can be run by hand:
 
         state = solver.init(problem, n, rng)
         for _ in range(solver.steps(problem)):
@@ -112,11 +112,11 @@ class Solver(ABC):
     """The paper in the form of `invsolve.core.citation.Citation`; several are separated by semicolons."""
     needs: ClassVar[Needs] = Needs()
     mode_seeking: ClassVar[bool] = False
-    """Whether it looks for one best estimate instead of posterior samples."""
+    """Whether it returns a point estimate and not posterior samples."""
     deterministic: ClassVar[bool] = False
-    """Whether its samples are all the same."""
+    """Whether all samples of one measurement are equal."""
     differentiates: ClassVar[bool] = True
-    """Whether it takes gradients through the network."""
+    """Whether it differentiates the network with respect to its input."""
 
     def __post_init__(self) -> None:
         """Check the settings by their types; solvers that check more of them call this first."""
@@ -128,7 +128,7 @@ class Solver(ABC):
 
         Args:
             name: "data set and size/task", for example "ffhq256/superres4".
-            changes: settings of one's own.
+            changes: settings that replace published ones.
 
         Raises:
             InputError: no such preset.

@@ -54,7 +54,7 @@ class CalibratedGuidance(PathSolver):
         eta: DDIM's noise.
         t_start: time of the first step.
         start: "random" or "guided".
-        times: a falling grid of one's own instead of n_steps and t_start.
+        times: explicit times, falling to 0, in place of n_steps and t_start.
     """
 
     n_steps: Count = 50

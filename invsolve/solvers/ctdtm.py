@@ -33,23 +33,27 @@ __all__ = ["CTDTM"]
 
 @dataclass(frozen=True)
 class CTDTM(ScaledPath):
-    """dx = [f x - g^2 score(c)] dt + g dw backwards in time, or dx = [f x - g^2/2 score(c)] dt, c = x + gamma alpha u.
+    """Trajectory matching on the reverse SDE or the probability-flow ODE, with a control u of the state:
 
-    With e' = eps(c), p' = (x_t - sigma_t e') / alpha_t = E[x0 | c] - gamma u, where the controlled score leads, and the
-    noise G = sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2 (= g^2 dt) added between s and t, a step is
+        sde   dx = [f x - g^2 score(c)] dt + g dw        backwards in time, c = x + gamma alpha u
+        ode   dx = [f x - g^2/2 score(c)] dt
+
+    Let e' = eps(c), let p' = (x_t - sigma_t e') / alpha_t = E[x0 | c] - gamma u be the clean estimate along the
+    controlled score, and let G = sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2 (= g^2 dt) be the noise variance added
+    between s and t. A step is
 
         ode   x_s = x_t + (alpha_s - alpha_t) p' + (sigma_s - sigma_t) e'      Euler; Heun: mean (p', e') of both ends
         sde   x_s = the same - G / (2 sigma_t) e' + sqrt(G) z                  Euler-Maruyama
 
-    and u descends J(u) = w_T |y - A(clamp(p'))|^2 + transient_weight k |score(c) - score(x_t)|^2, k = G / 2 for the SDE
-    (Girsanov) and G / 4 for the ODE, whose drift feels half of each change of the score. u is in units of the clean
-    estimate, hence the alpha. J judges p' and not E[x0 | c]: the drift moves against gamma u, and where a denoiser
-    contracts, a control that brings E[x0 | c] nearer to y drives the path away.
+    where u minimises J(u) = w_T |y - A(clamp(p'))|^2 + transient_weight k |score(c) - score(x_t)|^2, with k = G / 2 for
+    the SDE (Girsanov's theorem) and k = G / 4 for the ODE, whose drift contains half the score. u has the units of the
+    clean estimate, hence the factor alpha. J is evaluated at p' and not at E[x0 | c], since the drift moves against
+    gamma u: where the denoiser contracts, a control that brings E[x0 | c] closer to y moves the path away from it.
 
-    The integrals of the schedule over a step are exact: without control the ODE's Euler step is DDIM's. The last step
-    of the SDE adds no noise; on a flow schedule its noise is singular at t = 1, where a first step is coarse. n_inner +
-    1 forwards and n_inner input-gradients a step, Heun one forward more except on the last step. The results minimise a
-    cost at every step; they are not calibrated posterior samples.
+    The schedule is integrated exactly over a step: without control the ODE's Euler step equals DDIM's. The last step of
+    the SDE adds no noise; on flow schedules its noise is singular at t = 1, which makes the first step coarse. A step
+    takes n_inner + 1 forwards and n_inner input-gradients; Heun's method one more forward except on the last step. The
+    results minimise a cost at each step; they are not calibrated posterior samples.
 
     Args:
         n_steps: steps.
@@ -66,7 +70,7 @@ class CTDTM(ScaledPath):
         t_start: time of the first step.
         start: "guided" or "random".
         clamp: limit the clean estimate to the prior's value range where it has one.
-        times: a falling grid of one's own instead of n_steps and t_start.
+        times: explicit times, falling to 0, in place of n_steps and t_start.
         blind: update of unknown operator parameters, "joint" or "alternating".
         scale: a rule of `invsolve.solvers.steps.scales` for the length of the "gradient" optimizer's updates:
             u - lr lambda(|g|) g, g = dJ/du, with control="linear" in the metric above.

@@ -50,7 +50,7 @@ class DAPS(PathSolver):
         lr: see above, below 2.
         spread: v, standard deviation of clean pixels as a share of the range; None for the published r_t.
         t_start: time of the first level, at which x is pure noise.
-        times: a falling grid of one's own instead of n_steps and t_start.
+        times: explicit times, falling to 0, in place of n_steps and t_start.
     """
 
     n_steps: Count = 50

@@ -40,7 +40,7 @@ class DDNM(PathSolver):
         noisy: DDNM+ (True) or DDNM.
         t_start: time of the first call.
         start: "random" (published) or "guided" (from the noised A^+ y).
-        times: a falling grid of one's own instead of n_steps and t_start.
+        times: explicit times, falling to 0, in place of n_steps and t_start.
     """
 
     n_steps: Count = 100

@@ -47,7 +47,7 @@ class DDRM(PathSolver):
         start: scale of x_T: "exact" alpha_T V c, or "unit" V c / sig_T, times sqrt(alpha_T^2 + sigma_T^2), as in the
             official code (the same to 1e-4 near pure noise, too large elsewhere), or "auto": "unit" from t = 1 and
             "exact" from any other time.
-        times: a falling grid of one's own instead of n_steps and t_start.
+        times: explicit times, falling to 0, in place of n_steps and t_start.
     """
 
     n_steps: Count = 20

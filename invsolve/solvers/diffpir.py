@@ -46,7 +46,7 @@ class DiffPIR(PathSolver):
         spacing: of the times: "quadratic", t_start (1 - sqrt(i / n)) as published, or the schedule's "own" grid.
         t_start: time of the first call.
         start: "guided" (from the noised A^+ y) or "random".
-        times: a falling grid of one's own instead of n_steps, spacing and t_start.
+        times: explicit times, falling to 0, in place of n_steps, spacing and t_start.
     """
 
     n_steps: Count = 100

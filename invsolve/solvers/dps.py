@@ -60,7 +60,7 @@ class DPS(ScaledPath):
             "learned" by the network, or "auto": learned where the network has it, else small.
         t_start: time of the first call.
         start: "random", "guided", or "auto": guided for ddim, random for the other forms.
-        times: a falling grid of one's own instead of n_steps and t_start.
+        times: explicit times, falling to 0, in place of n_steps and t_start.
         scale: a rule of `invsolve.solvers.steps.scales` for the length of the guidance in place of the division by |r|:
             x_s - zeta lambda(|g|) g with g = grad_x misfit. An adaptive scale moves by about zeta lam f(t).
         blind: unknown operator parameters make one Adam update a step down the same misfit, "joint" with the state's

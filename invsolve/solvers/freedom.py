@@ -51,7 +51,7 @@ class FreeDoM(ScaledPath):
         t_start: time of the first step.
         start: "random" or "guided".
         clamp: limit x0 to the prior's value range where it has one.
-        times: a falling grid of one's own instead of n_steps and t_start.
+        times: explicit times, falling to 0, in place of n_steps and t_start.
         scale: a rule of `invsolve.solvers.steps.scales` for the length of the forward guidance in place of |r|:
             x_s = DDIM(x0, eps) - zeta alpha_t lambda(|g|) g with g = grad_x misfit.
     """

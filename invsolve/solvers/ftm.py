@@ -32,19 +32,18 @@ class FTM(ScaledPath):
         J(u) = w_T |y - A(clamp(p))|^2 + w |v(x') - v(x)|^2,    x' = x + gamma u
         x_s  = x_t - (t - s) v(x', t),                          p = x_t - t v(x', t)
 
-    p is where the controlled velocity leads. The estimate x' - t v(x', t) = E[x0 | x'] is gamma u away from it, and
-    where the denoiser contracts (always, at high noise) a control that brings that estimate nearer to y drives the flow
-    away.
+    p is the clean estimate along the controlled velocity. It differs by gamma u from E[x0 | x'] = x' - t v(x', t):
+    where the denoiser contracts (at high noise always), a control that brings E[x0 | x'] closer to y moves the flow
+    away from it.
 
-    On other than straight-line schedules x is x_t / (alpha_t + sigma_t) and t is sigma_t / (alpha_t + sigma_t), the
-    same path in the coordinates in which it is a straight-line flow; any prior will do. n_inner + 1 forwards and
-    n_inner input-gradients a step. The results minimise a cost at every step; they are not calibrated posterior
-    samples.
+    Any prior can be used: on schedules other than the straight line, x stands for x_t / (alpha_t + sigma_t) and t for
+    sigma_t / (alpha_t + sigma_t), in which the path is a straight-line flow. A step takes n_inner + 1 forwards and
+    n_inner input-gradients. The results minimise a cost at each step; they are not calibrated posterior samples.
 
     Args:
         n_steps: steps.
         n_inner: updates of the control at each; 0 samples without guidance.
-        gamma: how strongly the control acts.
+        gamma: strength of the control.
         weight: w_T, of the terminal cost, in the prior's units.
         transient_weight: w, of the distance to the unguided velocity.
         optimizer, lr: of the control, see NDTM ("adam", "gradient" or "lbfgs"); constant over the steps.
@@ -52,7 +51,7 @@ class FTM(ScaledPath):
         start: "guided" ((1 - t) A^+ y + t z) or "random".
         estimate: what J judges: "path" (above) or "control", x' - t v(x', t).
         clamp: limit p to the prior's value range where it has one (in J only: the flow goes where v points).
-        times: a falling grid of one's own instead of n_steps and t_start.
+        times: explicit times, falling to 0, in place of n_steps and t_start.
         blind: update of unknown operator parameters, "joint" or "alternating".
         scale: a rule of `invsolve.solvers.steps.scales` for the length of the "gradient" optimizer's updates:
             u - lr lambda(|dJ/du|) dJ/du.

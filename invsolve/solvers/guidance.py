@@ -51,7 +51,7 @@ class Guidance(ScaledPath):
         t_start: time of the first call.
         start: "random" or "guided".
         clamp: limit x0* to the prior's value range where it has one, and eps* with it (ddim).
-        times: a falling grid of one's own instead of n_steps and t_start; it need not end at 0.
+        times: explicit times, falling from noise, in place of n_steps and t_start; the last one need not be 0.
     """
 
     scale: ScaleRule = field(default_factory=FixedScale)  # pyright: ignore[reportIncompatibleVariableOverride]

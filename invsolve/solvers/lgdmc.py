@@ -41,7 +41,7 @@ class LGDMC(ScaledPath):
         eta: DDIM's noise.
         t_start: time of the first call.
         start: "random" or "guided".
-        times: a falling grid of one's own instead of n_steps and t_start.
+        times: explicit times, falling to 0, in place of n_steps and t_start.
         scale: a rule of `invsolve.solvers.steps.scales` for lambda, which multiplies `weight`; 1 if None.
     """
 

@@ -57,7 +57,7 @@ class MMPS(PathSolver):
         order: of the step, 1 or 2; 2 is deterministic and needs eta 0.
         t_start: time of the first call.
         start: "random" or "guided" (from the noised A^+ y).
-        times: a falling grid of one's own instead of n_steps and t_start.
+        times: explicit times, falling to 0, in place of n_steps and t_start.
     """
 
     n_steps: Count = 100

@@ -42,7 +42,7 @@ class MPGD(ScaledPath):
         t_start: time of the first call.
         start: "random" or "guided".
         clamp: limit x0 to the prior's value range where it has one, before the gradient step.
-        times: a falling grid of one's own instead of n_steps and t_start.
+        times: explicit times, falling to 0, in place of n_steps and t_start.
         scale: a rule of `invsolve.solvers.steps.scales` for the length of the guidance:
             x0(x_t) - c_t lambda(|g|) g with g = grad Phi(x0).
     """

@@ -60,7 +60,7 @@ class NDTM(ScaledPath):
         n_inner: updates of the control at each (N); 0 samples without guidance.
         gamma: how strongly the control acts: a number, a tensor that broadcasts against a state (element-wise), or a
             function of the time t that returns either.
-        aggregate: another way for the control to enter, c = aggregate(x_t, gamma u); the sum by default.
+        aggregate: a function c = aggregate(x_t, gamma u) in place of the sum x_t + gamma u.
         eta: DDIM's noise.
         t_start: time of the first step; where None 1 for random starts, and for guided ones 0.4, as published: at
             time 1 nothing of what a guided start knows is left.
@@ -86,9 +86,9 @@ class NDTM(ScaledPath):
             "estimate"  the clean estimate itself, p = clamp(x0(x_t) + gamma u): one forward, no gradient through the
                         network. With weights "zero" this is the limit in which RB-Modulation works (Rout et al. 2024,
                         arXiv 2405.17401).
-        jacobian_below: steps whose noise-to-signal ratio sigma_t / alpha_t is above it take control "estimate",
-            whatever `control` says: there the estimate hardly depends on the state, and the network's Jacobian is not
-            worth its price. No such steps if None.
+        jacobian_below: noise-to-signal ratio sigma_t / alpha_t above which steps use control "estimate" in place of
+            `control`. At strong noise the estimate hardly depends on the state, so the gradient through the network is
+            not worth its cost. None: every step uses `control`.
         optimizer: of the control: "adam" (published), "gradient" (plain steps), "lbfgs" (no line search; the first step
             is lr dJ/du), or "gauss-newton" (linear operators with Gaussian noise: u - lr H^-1 dJ/du by
             conjugate gradients, each iteration two more input-gradients; the denoiser's Jacobian is taken to be
@@ -96,13 +96,13 @@ class NDTM(ScaledPath):
         lr: its step size; 1 is Gauss-Newton's full step.
         lr_decay: "linear" (lr (1 - k / n) over the diffusion steps k) or "constant".
         n_cg: conjugate gradient iterations of "gauss-newton".
-        stop: end a sample's updates once |y - A(p)| <= stop sqrt(m) sigma; never if None. It asks the device once an
-            update whether all have ended.
+        stop: stop updating a sample once |y - A(p)| <= stop sqrt(m) sigma (discrepancy principle); None: never. Needs
+            one device synchronisation per update.
         clamp: limit p to the prior's value range where it has one, eps(c) staying what it is (as published; not for
             guided priors, whose estimates overshoot it).
-        times: a falling grid of one's own instead of n_steps and t_start.
-        blind: unknown operator parameters make one Adam update an inner update, "joint" (published: from the same J at
-            the same point) or "alternating".
+        times: explicit times, falling to 0, in place of n_steps and t_start.
+        blind: unknown operator parameters get one Adam update per inner update: "joint" (published) uses the gradient
+            of the same J at the same point, "alternating" updates them first.
         scale: a rule of `invsolve.solvers.steps.scales` for the length of the "gradient" optimizer's updates:
             u - lr lambda(|dJ/du|) dJ/du.
     """
@@ -143,7 +143,7 @@ class NDTM(ScaledPath):
             raise InputError("jacobian_below changes what the control is: no causal start, no gauss-newton")
         network = isinstance(control_of(self.control), NetworkControl)
         if self.optimizer == "gauss-newton" and (not network or self.aggregate is not None):
-            raise InputError("gauss-newton needs control='network' and no aggregate of one's own")
+            raise InputError("gauss-newton needs control='network' and no aggregate")
 
     @property
     def _divides_by_alpha(self) -> bool:

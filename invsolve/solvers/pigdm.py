@@ -53,7 +53,7 @@ class PiGDM(PathSolver):
         prior_std: tau, the standard deviation of clean pixels about their mean, in the prior's units; 1 is the paper's.
         t_start: time of the first call.
         start: "random", "guided" (from the noised A^+ y), or "auto": random for the noisy form, guided for the others.
-        times: a falling grid of one's own instead of n_steps and t_start.
+        times: explicit times, falling to 0, in place of n_steps and t_start.
     """
 
     n_steps: Count = 100

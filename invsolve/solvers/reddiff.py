@@ -46,7 +46,7 @@ class REDdiff(PathSolver):
         t_start: time of the first call.
         start: the first mu, "guided" (A^+ y, as published) or "random" (standard normal, where no image follows from
             the measurement).
-        times: a falling grid of one's own instead of n_steps and t_start.
+        times: explicit times, falling to 0, in place of n_steps and t_start.
         blind: unknown operator parameters make one Adam update of their own a step, "joint" with mu's or "alternating"
             before it.
     """

@@ -40,7 +40,7 @@ class SCG(PathSolver):
         t_start: time of the first step.
         start: "random" or "guided".
         clamp: limit x0 to the prior's value range where it has one.
-        times: a falling grid of one's own instead of n_steps and t_start.
+        times: explicit times, falling to 0, in place of n_steps and t_start.
     """
 
     n_steps: Count = 100

@@ -51,7 +51,7 @@ class TDS(PathSolver):
         spread: v, standard deviation of clean pixels as a share of the range; 0 for the published twist.
         threshold: see above; 0 never resamples.
         t_start: time of the first step, at which particles are pure noise.
-        times: a falling grid of one's own instead of n_steps and t_start.
+        times: explicit times, falling to 0, in place of n_steps and t_start.
     """
 
     n_steps: Count = 100

@@ -38,7 +38,7 @@ class TMPD(PathSolver):
         eta: DDIM's noise, 1 is ancestral.
         t_start: time of the first call.
         start: "random" or "guided" (from the noised A^+ y).
-        times: a falling grid of one's own instead of n_steps and t_start.
+        times: explicit times, falling to 0, in place of n_steps and t_start.
     """
 
     n_steps: Count = 100

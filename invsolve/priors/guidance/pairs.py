@@ -37,7 +37,7 @@ class Pair(ABC):
 
     @abstractmethod
     def given(self, **condition: Any) -> Pair:
-        """The pair whose first (or, if there is no difference, both) members have another condition."""
+        """The pair with a new condition: of the conditional member, or of both where each is a prior of its own."""
 
     @abstractmethod
     def select(self, rows: Tensor) -> Pair:
@@ -50,7 +50,7 @@ class Pair(ABC):
     @property
     @abstractmethod
     def items(self) -> int | None:
-        """The number of images that the conditions are for, None where they serve any batch."""
+        """The number of images that the conditions are given for; None if they apply to any batch."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """The inner problem of trajectory matching: how a control u is optimised at one diffusion step.
 
-Every rule works row by row: no sample sees another's gradient, step size or end.
+All rules work row by row: step sizes and stopping of one sample do not depend on the others.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Outcome(NamedTuple):
 
 
 class InnerRule(ABC):
-    """One way to improve u; made anew for every diffusion step."""
+    """An optimiser of u; a new one is made for each diffusion step."""
 
     second_order = False
     """Whether `update` uses `curvature`."""
@@ -117,8 +117,7 @@ class _ScaledGradient(InnerRule):
 class _LBFGS(InnerRule):
     """u - H dJ/du with H from the last pairs (Nocedal 1980, Math. Comp. 35); the first step is lr dJ/du.
 
-    A row whose J has risen goes back to its best control and halves its steps from there, so that no trial is spent on
-    a line search.
+    There is no line search: a row whose J has risen returns to its best control and halves its further steps.
     """
 
     history = 6
@@ -205,8 +204,8 @@ def minimise(
 ) -> Outcome:
     """`n` updates of u down J(u) = weight misfit(x0(u), theta) + transient(u), theta following by its own Adam.
 
-    With `stop` a row ends once |y - A(x0)|^2 <= stop^2 m sigma^2: its u and theta stay as they are while the others go
-    on, and nothing more is computed once every row has ended.
+    With `stop`, u and theta of a row no longer change once |y - A(x0)|^2 <= stop^2 m sigma^2; the loop ends when all
+    rows have stopped.
     """
     floor = None if stop is None else stop**2 * noise_floor(problem)
     active, misfit, carry = None, None, None
