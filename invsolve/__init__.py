@@ -19,7 +19,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from invsolve import costs, operators, priors, solvers, testing
+    from invsolve import costs, diagnostics, io, metrics, operators, priors, solvers, testing
     from invsolve.core.checks import CapabilityError, InputError, InvsolveError, ShapeError
     from invsolve.core.citation import cite
     from invsolve.core.cost import Likelihood, TerminalCost
@@ -67,7 +67,7 @@ _HOMES = {
     "invsolve.restoration.reconstructor": ("as_reconstructor",),
     "invsolve.restoration": ("restore",),
 }
-_MODULES = ("costs", "operators", "priors", "solvers", "testing")
+_MODULES = ("costs", "diagnostics", "io", "metrics", "operators", "priors", "solvers", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -103,6 +103,9 @@ __all__ = [
     "as_reconstructor",
     "cite",
     "costs",
+    "diagnostics",
+    "io",
+    "metrics",
     "operators",
     "priors",
     "restore",
@@ -121,4 +124,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import SupportsFloat
@@ -21,6 +22,7 @@ __all__ = [
     "check_share",
     "enough_memory",
     "nearest",
+    "require",
     "usable_device",
 ]
 
@@ -101,6 +103,14 @@ def usable_device(name: torch.device | str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise InputError(f"the device {str(name)!r} cannot be used: {reason}") from error
     return device
+
+
+def require(package: str, what: str) -> None:
+    """Raise `InputError` where a package that only some parts need cannot be imported; called just before it is."""
+    try:
+        importlib.import_module(package)
+    except ImportError as error:
+        raise InputError(f"{what} needs the package {package}, pip install {package}: {error}") from error
 
 
 def check_shape(x: Tensor, expected: Sequence[int], what: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
 
-from invsolve.core.checks import InvsolveError
+from invsolve.core.checks import InputError, InvsolveError
 from invsolve.core.registry import load_attribute
 
 __all__ = ["Case", "Described", "Direction", "ImageScore", "Metric", "SampleScore", "WeightsMissing"]
@@ -42,6 +42,14 @@ SampleScore: TypeAlias = Callable[[Tensor, Tensor], float]
 """From samples [S, 3, H, W] and the truth [3, H, W] to a number."""
 
 
+def _version(package: str) -> str | None:
+    """The version of a distribution, None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 @dataclass(frozen=True)
 class Described:
     """What the tables say about a metric.
@@ -66,18 +74,17 @@ class Described:
 
     def implementation(self) -> str:
         """Package, version and what else decides the number."""
-        try:
-            number = version(self.package)
-        except PackageNotFoundError:
-            number = "(not installed)"
-        return f"{self.package} {number} {self.detail}".strip()
+        return f"{self.package} {_version(self.package) or '(not installed)'} {self.detail}".strip()
 
     def load(self) -> Callable[..., Any]:
         """The score function.
 
         Raises:
             WeightsMissing: a weight file is not on this machine.
+            InputError: the package that implements it is not installed.
         """
+        if self.package != "invsolve" and _version(self.package) is None:
+            raise InputError(f"the metric {self.name} needs the package {self.package}: pip install {self.package}")
         return load_attribute(self.loader)()
 
     def loss(self, value: float) -> float:

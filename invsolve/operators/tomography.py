@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, check_positive
+from invsolve.core.checks import InputError, check_positive, require
 from invsolve.core.operator import Operator, Shape
 from invsolve.operators.adapt import as_operator
 from invsolve.operators.shapes import image_shape
@@ -35,6 +35,7 @@ def Tomography(in_shape: Shape, angles: int | Tensor = 60) -> Operator:
 
 def _radon(in_shape: Shape, angles: int | Tensor) -> Operator:
     """Line integrals in pixels. Not deepinv's normalised ones: their scale comes from a random power iteration."""
+    require("deepinv", "tomography")
     from deepinv import physics
 
     options: dict[str, Any] = {"angles": angles, "img_width": in_shape[-1], "circle": False, "normalize": False}
@@ -56,12 +57,10 @@ def RadioInterferometry(in_shape: Shape, places: Tensor) -> Operator:
     Raises:
         InputError: the package torchkbnufft is missing.
     """
+    require("deepinv", "radio interferometry")
+    require("torchkbnufft", "radio interferometry")
     from deepinv import physics
 
-    try:
-        import torchkbnufft  # noqa: F401  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise InputError("radio interferometry needs torchkbnufft: pip install torchkbnufft") from error
     c, h, w = image_shape(in_shape)
     if c != 1 or places.ndim != 2 or len(places) != 2:
         raise InputError(f"one channel and places [2, M] are needed, got {list(in_shape)} and {list(places.shape)}")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from invsolve import costs
-from invsolve.core.checks import CapabilityError, InputError
+from invsolve.core.checks import CapabilityError, require
 from invsolve.core.cost import TerminalCost
 from invsolve.core.driver import solve
 from invsolve.core.operator import Operator
@@ -41,10 +41,8 @@ def as_reconstructor(
     Raises:
         InputError: deepinv is not installed; when called, the physics has no noise model that is known here.
     """
-    try:
-        from deepinv.models import Reconstructor
-    except ImportError as error:
-        raise InputError("as_reconstructor needs deepinv: pip install deepinv") from error
+    require("deepinv", "as_reconstructor")
+    from deepinv.models import Reconstructor
 
     class SolverReconstructor(Reconstructor):
         def forward(self, y: Tensor, physics: Any, **_: Any) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from invsolve.core.checks import InputError
+from invsolve.core.checks import InputError, require
 from invsolve.core.schedule import Schedule
 from invsolve.priors.loading.beta_tables import as_schedule
 from invsolve.priors.loading.hub import is_offline
@@ -87,6 +87,7 @@ def load_deepinv(
     Raises:
         InputError: no such denoiser, or weights that do not fit.
     """
+    require("deepinv", "a denoiser of deepinv")
     import deepinv.models
 
     kind = getattr(deepinv.models, name, None)

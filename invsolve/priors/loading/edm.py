@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from invsolve.core.boundary import foreign, number, parse_json, whole_number
-from invsolve.core.checks import InputError
+from invsolve.core.checks import InputError, require
 from invsolve.core.prior import Prior
 from invsolve.core.schedule import Schedule, VESchedule, VPSchedule
 from invsolve.priors.conditional import ConditionalPrior
@@ -220,6 +220,7 @@ def _build(kind: str, inner: Mapping[str, Any], weights: Weights) -> nn.Module:
     if kind == "UNet":
         logvar = weights.tensors.get("logvar_fourier.freqs")
         return EDM2(EDM2Config.read({**inner, "logvar_channels": 0 if logvar is None else len(logvar)}))
+    require("deepinv", "this network")
     from deepinv.models import ADMUNet, NCSNpp
 
     settings = {name: inner[name] for name in _FIELDS if name in inner}

@@ -12,8 +12,6 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-import torch
-
 __all__ = ["Interval", "intervals"]
 
 NUM_EPS = 1e-6
@@ -59,11 +57,11 @@ def _moments(t: float) -> tuple[float, float, float, float]:
 
 @lru_cache(maxsize=1)
 def _gauss_legendre(n: int = 16) -> tuple[tuple[float, float], ...]:
-    """Nodes and weights on [0, 1], from the eigenvectors of the Jacobi matrix (Golub and Welsch 1969)."""
-    k = torch.arange(1, n, dtype=torch.float64)
-    off = k / (4 * k * k - 1).sqrt()
-    nodes, vectors = torch.linalg.eigh(torch.diag(off, 1) + torch.diag(off, -1))
-    return tuple(zip(((nodes + 1) / 2).tolist(), vectors[0].square().tolist(), strict=True))
+    """Nodes and weights on [0, 1]."""
+    from numpy.polynomial.legendre import leggauss
+
+    nodes, weights = leggauss(n)
+    return tuple(zip(((nodes + 1) / 2).tolist(), (weights / 2).tolist(), strict=True))
 
 
 def _integrate(f: Callable[[float], tuple[float, ...]], s: float, t: float) -> list[float]:
