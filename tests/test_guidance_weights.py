@@ -14,7 +14,8 @@ from invsolve.core.prior import Calls, Prediction
 from invsolve.priors.guidance import weights as w
 from invsolve.priors.guidance.clocks import FrequencyWeights, collapse, logsnr_clock, pyramid, step_clock
 from invsolve.priors.guidance.combinations import autoguided, classifier_free, mixed
-from invsolve.priors.guidance.weights import Moment, mean_weight, parse_weight
+from invsolve.priors.guidance.named import parse_weight, published_weight, published_weights
+from invsolve.priors.guidance.weights import Moment, mean_weight
 from invsolve.priors.labelled import LabelledMixture
 
 SHAPE = (1, 4, 4)
@@ -247,3 +248,24 @@ def test_weights_are_read_from_the_command_line() -> None:
     assert parse_weight("3") == w.Constant(3.0)
     assert parse_weight("c2fg:1.5,0.6") == w.C2FG(1.5, 0.6)
     assert parse_weight("interval:2,0.1,0.6") == w.Interval(2.0, 0.1, 0.6)
+
+
+def test_published_weights_have_the_published_means_and_ends():
+    ends = {
+        "dit-xl2-256": (1.443, 2.0), "dit-xl2-256-25steps": (1.718, 2.718), "sit-xl2-repa-ode": (1.834, 1.975),
+        "uvit-coco": (2.214, 2.443), "sd15": (5.535, 6.107), "sd15-fid": (6.873, 10.873), "edm2-s-64": (1.743, 1.787),
+        "edm2-s-64-dino": (1.303, 1.812), "edm2-s-512": (1.168, 1.484), "toy": (1.370, 1.822),
+    }  # fmt: skip
+    for name, (mean, end) in ends.items():
+        preset = published_weight(name)
+        assert mean_weight(preset.weight) == pytest.approx(mean, abs=6e-4)
+        assert preset.weight(Moment(0.0)) == pytest.approx(end, abs=6e-4)
+        assert preset.clock == ("step" if name.startswith("edm2") else "time")
+    inside = published_weight("sit-xl2-repa-interval").weight
+    assert inside(Moment(0.9)) == 1.0
+    assert inside(Moment(0.0)) == pytest.approx(1.8 * math.exp(0.03))
+    for family in ("dit", "sit", "uvit", "sd15", "sd3", "flux", "edm2"):
+        assert any(name.startswith(family) for name in published_weights())
+    assert parse_weight("c2fg:sd3") == w.C2FG(5.0, 1.0)
+    with pytest.raises(iv.InputError, match="edm2-s-64"):
+        published_weight("edm2-s-46")

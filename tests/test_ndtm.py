@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from itertools import pairwise
 
+import exact
 import pytest
 import torch
 import toy
@@ -375,3 +377,24 @@ def test_a_control_is_a_name_or_an_object(name):
 def test_schedules_that_end_in_pure_noise_are_served(solver, schedule):
     result = iv.solve(problem(2, schedule), solver)
     assert all(status == "ok" for row in result.status for status in row)
+
+
+@pytest.mark.parametrize("solver", [solvers.FTM(n_steps=30), solvers.CTDTM(n_steps=30)], ids=lambda s: s.name)
+def test_defaults_of_the_continuous_solvers_guide_and_keep_their_transient_costs(solver):
+    """Sample means are nearer to the posterior mean than the prior's is by more than half, on two tasks in [-1, 1]."""
+    assert solver.transient_weight > 0
+    mask = (torch.rand(1, 4, 4, generator=torch.Generator().manual_seed(5)) > 0.5).double()
+    for operator, sigma in (
+        (operators.Inpainting(toy.SHAPE, mask), 0.1),
+        (operators.SuperResolution(toy.SHAPE, 2), 0.05),
+    ):
+        clean = toy.gaussian().sample(2, iv.Rng(3))
+        y = costs.GaussianLikelihood(operator, None, sigma).simulate(clean, iv.Rng(4))
+        p = iv.Problem(toy.gaussian((-1.0, 1.0)), costs.GaussianLikelihood(operator, y, sigma))
+        a, c = exact.matrix(operator), toy.covariance(48)
+        mean = torch.linspace(0.3, 0.7, 48, dtype=torch.float64)
+        gain = c @ a.T @ torch.linalg.inv(a @ c @ a.T + sigma**2 * torch.eye(len(a)))
+        best, std = mean + (y.flatten(1) - a @ mean) @ gain.T, (c - gain @ a @ c).diag().sqrt()
+        ends = [iv.solve(p, dataclasses.replace(solver, n_inner=n), samples=24).samples for n in (0, solver.n_inner)]
+        free, guided = (float(((x.flatten(2).mean(1) - best) / std).square().mean().sqrt()) for x in ends)
+        assert guided < 0.5 * free

@@ -77,8 +77,9 @@ def _task(args: argparse.Namespace) -> tuple[Any, Any]:
     from invsolve.core.problem import Problem
     from invsolve.core.registry import load_attribute
     from invsolve.priors.conditional import ConditionalPrior
+    from invsolve.priors.guidance.clocks import step_clock
     from invsolve.priors.guidance.combinations import classifier_free
-    from invsolve.priors.guidance.weights import parse_weight
+    from invsolve.priors.guidance.named import parse_weight, published_weights
     from invsolve.solvers.steps.scales import parse_scale
 
     prior = load_prior(Options(prior=args.prior, device=args.device))
@@ -96,7 +97,11 @@ def _task(args: argparse.Namespace) -> tuple[Any, Any]:
             raise InputError("classifier-free guidance needs a prior trained without labels as well: use --scale")
         prior.given(label=args.label)
         weight = parse_weight(args.weight or "1")
-        guided = classifier_free(prior, weight, condition={"label": args.label}, null={"label": prior.null})
+        preset = published_weights().get((args.weight or "").removeprefix("c2fg:"))
+        steps = preset is not None and preset.clock == "step"
+        clock = step_clock(tuple(prior.schedule.grid(args.steps))) if steps else None
+        labels = {"condition": {"label": args.label}, "null": {"label": prior.null}}
+        guided = classifier_free(prior, weight, clock=clock, **labels)
         return Problem(guided), solvers.DDIM(n_steps=args.steps, eta=args.eta)
     if args.classifier is not None:
         classifier = load_attribute(args.classifier)

@@ -82,10 +82,10 @@ class CTDTM(ScaledPath):
     control: Literal["network", "linear"] = "network"
     n_inner: CountFromZero = 3
     gamma: float = 1.0
-    weight: AtLeastZero = 1.0
+    weight: AtLeastZero = 10.0
     transient_weight: AtLeastZero = 1.0
     optimizer: Literal["adam", "gradient", "lbfgs"] = "adam"
-    lr: Positive = 0.01
+    lr: Positive = 0.3
     t_start: FirstTime = 1.0
     start: Start = "guided"
     clamp: bool = True

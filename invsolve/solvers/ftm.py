@@ -60,10 +60,10 @@ class FTM(ScaledPath):
     n_steps: Count = 50
     n_inner: CountFromZero = 5
     gamma: float = 1.0
-    weight: AtLeastZero = 1.0
-    transient_weight: AtLeastZero = 0.0
+    weight: AtLeastZero = 50.0
+    transient_weight: AtLeastZero = 1.0
     optimizer: Literal["adam", "gradient", "lbfgs"] = "adam"
-    lr: Positive = 0.01
+    lr: Positive = 0.3
     t_start: FirstTime = 1.0
     start: Start = "random"
     estimate: Literal["path", "control"] = "path"

@@ -16,13 +16,13 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, check_positive, nearest
+from invsolve.core.checks import InputError, check_positive
 from invsolve.core.linalg import row_norm
 from invsolve.core.prior import Prediction
 
 __all__ = [
     "C2FG", "RAAG", "BetaWeight", "Clamp", "Constant", "Cosine", "Interval", "Linear", "MeanMatched", "Moment",
-    "Sine", "Tent", "Weight", "as_weight", "mean_weight", "parse_weight",
+    "Sine", "Tent", "Weight", "as_weight", "mean_weight",
 ]  # fmt: skip
 
 
@@ -263,31 +263,3 @@ def mean_weight(weight: Weight | float, n: int = 1000) -> float:
 def as_weight(weight: Weight | float) -> Weight:
     """A number as a constant weight."""
     return weight if isinstance(weight, Weight) else Constant(float(weight))
-
-
-_NAMES: dict[str, type[Weight]] = {
-    "beta": BetaWeight, "c2fg": C2FG, "constant": Constant, "cosine": Cosine, "interval": Interval,
-    "linear": Linear, "raag": RAAG, "sine": Sine, "tent": Tent,
-}  # fmt: skip
-
-
-def parse_weight(text: str) -> Weight:
-    """A weight from "3", or "name:number,number" in the order of the class's arguments, for example "c2fg:1.5,0.6".
-
-    Raises:
-        InputError: no such name, or arguments that are not its numbers.
-    """
-    name, _, rest = text.partition(":")
-    plain = not rest and name not in _NAMES
-    try:
-        numbers = [float(part) for part in (text if plain else rest).split(",") if part]
-    except ValueError:
-        numbers = None
-    if numbers is None or not (plain or name in _NAMES):
-        raise InputError(f"a weight is a number or name:numbers, got {text!r}; {nearest(name, _NAMES)}")
-    if plain:
-        name = "constant"
-    try:
-        return _NAMES[name](*numbers)
-    except TypeError as error:
-        raise InputError(f"{text!r} has too many numbers for {name}") from error
