@@ -20,6 +20,7 @@ import pytest
 
 import invsolve as iv
 from invsolve.commands.cli import main
+from invsolve.core.traits import Traits
 from invsolve.priors.loading import hub
 from invsolve.priors.loading.cards import Card, cards
 
@@ -85,7 +86,8 @@ def card(server: Server, sha256: str | None = None, file: str = "net.pt") -> Car
     sha256 = hashlib.sha256(CONTENT).hexdigest() if sha256 is None else sha256
     blank = dict.fromkeys(("summary", "source", "licence", "citation", "architecture"), "")
     blank |= dict.fromkeys(("value_range", "schedule", "parametrisation", "sizes"), "")
-    return Card("test", **blank, file=file, url=f"{server.url}/{file}", sha256=sha256)
+    traits, url = Traits("global", "ffhq256"), f"{server.url}/{file}"
+    return Card("test", **blank, traits=traits, file=file, url=url, sha256=sha256)
 
 
 def left(cache: Path) -> set[str]:

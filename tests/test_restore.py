@@ -215,7 +215,7 @@ def test_a_kernel_that_does_not_sum_to_one_is_normalised_with_a_warning(caplog: 
     assert "sums to 9" in caplog.text
     caplog.clear()
     b = restore(photograph(), "deblur", kernel=box / 9, **options)
-    assert not caplog.text
+    assert "sums to" not in caplog.text
     assert torch.allclose(a.image.pixels, b.image.pixels, atol=1e-5)
 
 
@@ -256,7 +256,8 @@ def test_everything_is_written_and_the_record_says_how(tmp_path: Path) -> None:
     assert read_image(tmp_path / "out.tif").depth == 16
     record = json.loads((tmp_path / "out.json").read_text())
     assert record["input"]["sha256"]
-    assert record["solver"] == {"name": "dps", "settings": record["solver"]["settings"]}
+    assert record["solver"]["name"] == "dps"
+    assert record["solver"]["chosen"]["source"] == "natural/denoise"
     assert record["solver"]["settings"]["n_steps"] == 4
     assert record["status"] == ["ok", "ok"]
     assert record["stats"]["network_forwards"] == 4

@@ -28,8 +28,8 @@ def one(side: int, options: Run) -> dict[str, float]:
     from torch.nn import functional as F
 
     from invsolve.restoration import restore
+    from invsolve.restoration.loading import load_prior
     from invsolve.restoration.options import Options
-    from invsolve.restoration.run import load_prior
 
     coarse = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     image = F.interpolate(coarse, size=(side, side), mode="bicubic")[0].clamp(0, 1)

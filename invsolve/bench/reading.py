@@ -10,7 +10,7 @@ from typing import Any
 
 from invsolve.bench.suite import DataSpec, PriorSpec, SolverSpec, Suite, TaskSpec
 from invsolve.bench.trust import check_trusted, code_in
-from invsolve.core.boundary import parse_toml, read_text, read_toml
+from invsolve.core.boundary import parse_toml, read_text
 from invsolve.core.checks import InputError, nearest
 
 __all__ = ["load_suite", "shipped", "toml_text", "toml_value"]
@@ -243,14 +243,16 @@ def _settings(where: str, solver: str, preset: str, prior: str, task: TaskSpec, 
     from invsolve.bench.tasks import section
     from invsolve.core.presets import published
     from invsolve.core.settings import made_with
-    from invsolve.restoration.settings import table
+    from invsolve.restoration.choice import read_presets, row
+    from invsolve.restoration.loading import traits_for
+    from invsolve.restoration.options import Options
     from invsolve.solvers import SOLVERS
 
     if not SOLVERS.accepts(solver):
         raise InputError(f"{where} of the suite: unknown solver {solver!r}; {nearest(solver, SOLVERS)}")
     kind, _, name = preset.partition(":")
     if kind == "restore":
-        base = dict(table(name or prior).get(section(task), {}).get(solver, {}))
+        base = dict(row(solver, section(task), traits_for(Options(prior=name or prior)), noise=task.noise).settings)
     elif kind == "published":
         known = published(solver)
         key = name if "/" in name else f"{name}/{task.name}"
@@ -260,17 +262,12 @@ def _settings(where: str, solver: str, preset: str, prior: str, task: TaskSpec, 
     elif kind == "default":
         base = {}
     elif kind == "file":
-        base = _from_file(where, name).get(section(task), {}).get(solver, {})
+        base = read_presets(name).get(section(task), {}).get(solver, {})
     else:
         kinds = ("default", "file", "published", "restore")
         raise InputError(f"{where} of the suite: unknown preset {preset!r}; {nearest(kind, kinds)}")
     built = made_with(SOLVERS[solver], {**base, **changes}, solver)
     return {f.name: getattr(built, f.name) for f in dataclasses.fields(built)}
-
-
-def _from_file(where: str, name: str) -> dict[str, Any]:
-    """A preset table as `invsolve tune` writes it."""
-    return read_toml(name, f"table of presets, which {where} of the suite names,")
 
 
 def toml_text(table: Mapping[str, Any]) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 from invsolve.commands.options import add_options
 from invsolve.core.checks import InputError
 from invsolve.core.files import written_whole
+from invsolve.restoration.loading import load_prior
 from invsolve.restoration.options import Options
-from invsolve.restoration.run import load_prior
 
 __all__ = ["add_parser", "run"]
 

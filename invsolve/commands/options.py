@@ -64,9 +64,9 @@ def add_set(parser: argparse.ArgumentParser, help: str, metavar: str = "NAME=VAL
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar=metavar, help=help)
 
 
-def read_settings(texts: Sequence[str], example: str, form: str = "NAME=VALUE") -> dict[str, Any]:
-    """The settings that `--set` gives; see `read_setting`."""
-    return dict(read_setting(text, example, form) for text in texts)
+def read_settings(texts: Sequence[str], example: str, form: str = "NAME=VALUE", flag: str = "--set") -> dict[str, Any]:
+    """The settings that `--set`, or another flag of its kind, gives; see `read_setting`."""
+    return dict(read_setting(text, example, form, flag) for text in texts)
 
 
 def given(args: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:

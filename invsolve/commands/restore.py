@@ -16,9 +16,10 @@ from invsolve.commands.terminal import one_line
 from invsolve.core.checks import InputError
 from invsolve.core.driver import Progress
 from invsolve.restoration.job import prepare
+from invsolve.restoration.loading import load_prior
 from invsolve.restoration.options import Options
 from invsolve.restoration.outputs import check_targets, output_paths
-from invsolve.restoration.run import Restoration, load_prior, run
+from invsolve.restoration.run import Restoration, run
 from invsolve.tasks import TASKS
 
 __all__ = ["add_parser"]
@@ -51,7 +52,10 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add("--overwrite", action="store_true", help="replace outputs that exist")
     add_options(parser, Options, ("simulate", "quality", "time_limit", "solver"))
     add_set(parser, "a setting of the solver")
-    add_options(parser, Options, ("prior", "device", "precision", "memory", "tile", "checkpoint"))
+    add_options(parser, Options, ("preset", "presets", "prior", "label", "prompt", "negative_prompt"))
+    help = "of the prior: vae, size, null, dtype, compile, ... (docs/priors.md)"
+    add("--prior-option", action="append", default=[], dest="prior_options", metavar="NAME=VALUE", help=help)
+    add_options(parser, Options, ("device", "precision", "memory", "tile", "checkpoint"))
     add_task_options(parser, lambda task: task.option_type())
     parser.set_defaults(run=run_command)
     return parser
@@ -60,7 +64,11 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
 def run_command(args: argparse.Namespace) -> int:
     """Restore every image; all of them are checked before the first is begun."""
     told = {name: value for name, value in vars(args).items() if name not in _OWN}
-    options = Options.of(**told, settings=read_settings(args.settings, "n_steps=20"))
+    options = Options.of(
+        **told,
+        settings=read_settings(args.settings, "n_steps=20"),
+        prior_options=read_settings(args.prior_options, "size=256", flag="--prior-option"),
+    )
     _check_checkpoint(options, args.images)
     paths = output_paths(args.images, args.out)
     for path in paths:
@@ -116,6 +124,7 @@ def _report(restoration: Restoration, path: Path) -> None:
         str(path),
         f"  {record['estimate']} by {record['solver']['name']}, noise {noise['sigma']:.4f} ({noise['source']}), "
         f"{round(stats['network_forwards'])} network calls a sample, {stats['seconds']:.1f} s",
+        f"  {record['solver']['chosen']['reason']}",
     ]
     for name, score in record.get("scores", {}).items():
         ssim = "" if score["ssim"] is None else f", SSIM {score['ssim']:.4f}"
@@ -125,5 +134,5 @@ def _report(restoration: Restoration, path: Path) -> None:
         logger.warning("%s: %s", path, sentence)
 
 
-_OWN = ("images", "out", "overwrite", "settings", "run", "command", "words")
+_OWN = ("images", "out", "overwrite", "settings", "prior_options", "run", "command", "words")
 """Arguments that are none of `Options`."""

@@ -13,8 +13,8 @@ from typing import Any
 from invsolve.commands.options import add_options, add_task_options, given
 from invsolve.core.checks import InputError
 from invsolve.core.options import options_of
+from invsolve.restoration.loading import load_prior
 from invsolve.restoration.options import Options
-from invsolve.restoration.run import load_prior
 from invsolve.tasks import TASKS
 from invsolve.tune.tasks import sections
 
@@ -56,6 +56,7 @@ def run_command(args: argparse.Namespace) -> int:
         if getattr(args, name) < 1:
             raise InputError(f"--{name} must be at least 1, got {getattr(args, name)}")
     from invsolve.core.files import write_whole
+    from invsolve.priors.traits import traits_of
     from invsolve.restoration.settings import table
     from invsolve.tune.images import crops
     from invsolve.tune.search import Search, tune
@@ -84,7 +85,9 @@ def run_command(args: argparse.Namespace) -> int:
         f"Made by: {shlex.join(['invsolve', *words])}",
         f"on {args.crops} crops of {args.size} pixels (SHA-256 {search.digest}...), none of which a result names.",
     ]
-    write_whole(args.out, preset_text(head, tuned, table(args.prior)).encode())
+    traits = traits_of(prior)
+    present = table(traits.family) if traits.own and traits.scope == "local" else {}
+    write_whole(args.out, preset_text(head, tuned, present).encode())
     sys.stdout.write(f"{args.out}\n")
     return 0
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from invsolve.core.checks import CapabilityError
 from invsolve.core.operator import Shape
 from invsolve.core.schedule import Schedule
+from invsolve.core.traits import Traits
 
 __all__ = ["LARGEST", "Calls", "CountingPrior", "Prediction", "Prior", "WrappedPrior"]
 
@@ -70,12 +71,14 @@ class Prior(ABC):
         shape: of one sample, without the batch dimension; None if every size is supported.
         value_range: the values of black and white in the prior's space, (-1, 1) for most networks.
         bounded: whether clean samples lie inside `value_range`, so that solvers may clamp their estimates to it.
+        traits: what it is good at, where its loader knows; see `invsolve.priors.traits`.
     """
 
     schedule: Schedule
     shape: Shape | None = None
     value_range: tuple[float, float] = (-1.0, 1.0)
     bounded: bool = True
+    traits: Traits | None = None
 
     @abstractmethod
     def denoise(self, x_t: Tensor, t: float) -> Tensor:
@@ -125,6 +128,11 @@ class Prior(ABC):
     def latent(self) -> bool:
         """Whether `decode` is anything but the identity."""
         return type(self).decode is not Prior.decode
+
+    @property
+    def unbound(self) -> str | None:
+        """What the prior has to be given first, as the end of a sentence ("needs a class: ..."); None where nothing."""
+        return None
 
     @property
     def image_channels(self) -> int | None:
@@ -180,7 +188,7 @@ class WrappedPrior(Prior):
     def __init__(self, prior: Prior) -> None:
         self.prior = prior
         self.schedule, self.shape = prior.schedule, prior.shape
-        self.value_range, self.bounded = prior.value_range, prior.bounded
+        self.value_range, self.bounded, self.traits = prior.value_range, prior.bounded, prior.traits
 
     def denoise(self, x_t: Tensor, t: float) -> Tensor:
         return self.predict(x_t, t).x0
@@ -198,6 +206,10 @@ class WrappedPrior(Prior):
     @property
     def latent(self) -> bool:
         return self.prior.latent
+
+    @property
+    def unbound(self) -> str | None:
+        return self.prior.unbound
 
     @property
     def image_channels(self) -> int | None:

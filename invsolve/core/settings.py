@@ -208,7 +208,7 @@ def _plain(value: Any) -> Any:
     return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
 
 
-def read_setting(text: str, example: str, form: str = "NAME=VALUE") -> tuple[str, Any]:
+def read_setting(text: str, example: str, form: str = "NAME=VALUE", flag: str = "--set") -> tuple[str, Any]:
     """The two sides of "NAME=VALUE", the value as TOML would read it; bare words are text, but True and False are not.
 
     Raises:
@@ -216,7 +216,7 @@ def read_setting(text: str, example: str, form: str = "NAME=VALUE") -> tuple[str
     """
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise InputError(f"--set takes {form}, for example {example}, got {text!r}")
+        raise InputError(f"{flag} takes {form}, for example {example}, got {text!r}")
     try:
         return name, tomllib.loads(f"value = {value.lower() if value in ('True', 'False') else value}")["value"]
     except tomllib.TOMLDecodeError:

@@ -42,6 +42,12 @@ class ConditionalPrior(NetworkPrior):
         return super().given(**condition)
 
     @property
+    def unbound(self) -> str | None:
+        if "label" in self._given or self.null is not None:
+            return super().unbound
+        return f"needs a class: give --label, 0 to {self.n_classes - 1} (label=... in Python)"
+
+    @property
     def _conditions(self) -> Mapping[str, Any]:
         if "label" in self._given:
             return self._given

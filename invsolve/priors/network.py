@@ -148,6 +148,13 @@ class NetworkPrior(Prior):
         return bound
 
     @property
+    def unbound(self) -> str | None:
+        missing = [name for name in getattr(self.module, "needed", ()) if name not in self._given]
+        if not missing:
+            return None
+        return f"needs embeddings of a text ({', '.join(missing)}): give --prompt, or bind them by prior.given(...)"
+
+    @property
     def image_channels(self) -> int | None:
         return self.channels
 

@@ -104,6 +104,7 @@ class TiledPrior(Prior):
         self.prior, self.tile, self.overlap, self.grid = prior, tile, overlap, grid
         self.max_pixels, self.fixed = max_pixels or tile * tile, fixed or prior.shape is not None
         self.schedule, self.value_range, self.bounded = prior.schedule, prior.value_range, prior.bounded
+        self.traits = prior.traits
 
     @property
     def image_channels(self) -> int | None:

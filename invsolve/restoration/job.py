@@ -8,26 +8,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, usable_device
+from invsolve.core.checks import InputError
 from invsolve.core.operator import Operator
 from invsolve.core.options import options_of
 from invsolve.core.prior import Prior
 from invsolve.core.rng import Rng
 from invsolve.core.solver import Solver
+from invsolve.core.traits import Traits
 from invsolve.io import Image, read_header
 from invsolve.io.inputs import Source, as_image, describe
+from invsolve.restoration.choice import PUBLISHED_NOISE, Choice, chosen
+from invsolve.restoration.loading import device_of, traits_for
 from invsolve.restoration.memory import Plan, budget
 from invsolve.restoration.memory import plan as make_plan
 from invsolve.restoration.options import Options
 from invsolve.restoration.pace import quality_within
-from invsolve.restoration.settings import build, choose, offered
+from invsolve.restoration.settings import offered
 from invsolve.tasks.base import Streams, Task
 from invsolve.tasks.noise_level import QUANTISATION, estimate_sigma
 
-__all__ = ["Job", "device_of", "paced", "prepare"]
+__all__ = ["Job", "paced", "prepare"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +39,9 @@ class Job:
     """An image that has been read, and everything decided that can be before the prior is needed.
 
     Attributes:
-        options, task, solver, plan: what is done, and how.
+        options, task, plan: what is done, and how.
+        choice: the solver, with how its settings were chosen.
+        traits: of the prior.
         image: the measurement as an image: degraded, or the clean one of a simulation.
         y: the measurement [C, h, w].
         sigma: standard deviation of its noise.
@@ -49,7 +53,8 @@ class Job:
 
     options: Options
     task: Task
-    solver: Solver
+    choice: Choice
+    traits: Traits
     plan: Plan
     image: Image
     y: Tensor
@@ -58,6 +63,11 @@ class Job:
     operator: Operator
     truth: Tensor | None
     record: Mapping[str, Any]
+
+    @property
+    def solver(self) -> Solver:
+        """With its settings."""
+        return self.choice.solver
 
     @property
     def measured(self) -> tuple[int, int]:
@@ -101,27 +111,41 @@ def paced(job: Job, prior: Prior, spent: float = 0.0) -> Job:
     if limit is None or isinstance(job.options.solver, Solver):
         return job
     names = offered(job.solver.name, job.options.section)
-    solvers = {name: _solver(replace(job.options, quality=name)) for name in names}
+    if job.traits.scope == "global":
+        names = ("fast", "best") if job.task.unknowns is not None else ("balanced",)
+    choices = {
+        name: _choice(replace(job.options, quality=name), job.traits, job.task.noise_inflation * job.channel_sigma)
+        for name in names
+    }
     pixels = job.plan.pixels(job.size) * (job.options.samples or 1)
+    solvers = {name: choice.solver for name, choice in choices.items()}
     quality, seconds = quality_within(limit - spent, solvers, prior, pixels)
     if seconds + spent > limit:
         logger.warning("about %.0f s are needed, more than the limit of %.0f s", seconds + spent, limit)
-    return replace(job, options=replace(job.options, quality=quality), solver=solvers[quality])
+    return replace(job, options=replace(job.options, quality=quality), choice=choices[quality])
 
 
-def prepare(source: Source, options: Options) -> Job:
+def prepare(source: Source, options: Options, traits: Traits | None = None) -> Job:
     """Read and check everything that does not need the prior.
+
+    Args:
+        source: the image.
+        options: what is wanted.
+        traits: of the prior, where they are known; of its card, or of the loaded prior, if None.
 
     Raises:
         InputError: anything that cannot be done.
     """
-    solver = _solver(options)
+    traits = traits or traits_for(options)
+    solver = _choice(options, traits).solver
     if isinstance(source, str | Path):
         header = read_header(source)
         _plan((header.height, header.width), options, solver)
     image = as_image(source)
     streams = _streams(options)
     task = options.kind.from_options(options.about, image, streams)
+    if _joint(options, traits):
+        task = task.joint()
     truth = None
     y = image.pixels
     if streams is not None:
@@ -140,20 +164,11 @@ def prepare(source: Source, options: Options) -> Job:
     record = {"input": describe(source) | {"size": list(image.size), "depth": image.depth, "format": image.format}}
     files = [name for name, option in options_of(type(options.about)).items() if option.is_file]
     record |= {name: describe(v) for name in files if (v := getattr(options.about, name)) is not None}
-    return Job(options, task, solver, plan, image, y, sigma, told, operator, truth, record)
-
-
-def device_of(options: Options) -> torch.device:
-    """The device of the options' prior, or the one they name.
-
-    Raises:
-        InputError: there is no such device.
-    """
-    if isinstance(options.prior, Prior):
-        return options.prior.device
-    if options.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return usable_device(options.device)
+    job = Job(options, task, _choice(options, traits), traits, plan, image, y, sigma, told, operator, truth, record)
+    job = replace(job, choice=_choice(options, traits, job.task.noise_inflation * job.channel_sigma))
+    if not job.choice.own:
+        logger.warning("%s", job.choice.reason)
+    return job
 
 
 def _streams(options: Options) -> Streams | None:
@@ -161,16 +176,33 @@ def _streams(options: Options) -> Streams | None:
     return (lambda what: Rng(options.seed, [(what, 0)])) if options.simulate else None
 
 
-def _solver(options: Options) -> Solver:
-    solver = options.solver if isinstance(options.solver, Solver) else _named_solver(options.solver, options)
-    if solver.deterministic and (options.samples or 1) > 1:
-        raise InputError(f"{solver.name} finds one point estimate: leave --samples away or choose a sampler")
-    return solver
+def _joint(options: Options, traits: Traits) -> bool:
+    """Whether an unknown blur is found by the solver with the image, as is published for priors of whole images."""
+    if not options.kind.estimates_kernel or traits.scope == "local":
+        return False
+    if isinstance(options.solver, Solver):
+        return options.solver.needs.blind
+    from invsolve.solvers import SOLVERS
+
+    return options.solver is None or SOLVERS[options.solver].needs.blind
 
 
-def _named_solver(name: str | None, options: Options) -> Solver:
-    name = name or choose(options.preset, options.section, sampling=options.samples is not None)
-    return build(name, options.preset, options.section, options.settings, options.quality)
+def _choice(options: Options, traits: Traits, noise: float = PUBLISHED_NOISE) -> Choice:
+    """The solver for a noise level; what has to be known earlier is the same at all levels."""
+    found = chosen(
+        options.kind.name if _joint(options, traits) else options.section,
+        traits,
+        solver=options.solver,
+        sampling=options.samples is not None,
+        noise=noise,
+        quality=options.quality,
+        changes=options.settings,
+        preset=options.preset,
+        presets=options.presets,
+    )
+    if found.solver.deterministic and (options.samples or 1) > 1:
+        raise InputError(f"{found.solver.name} finds one point estimate: leave --samples away or choose a sampler")
+    return found
 
 
 def _plan(size: tuple[int, int], options: Options, solver: Solver) -> Plan:

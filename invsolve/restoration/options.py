@@ -33,7 +33,12 @@ class Options:
     quality: str = option("balanced", "fast, balanced or best")
     time_limit: float | None = option(None, "choose the best quality that is done in this time", metavar="SECONDS")
     solver: str | Solver | None = option(None, "method (default: the best for the task)")
-    prior: str | Prior = option("natural", "a prior's name, file or module:function")
+    preset: str | None = option(None, "published settings by name, for example ffhq256/superres4", metavar="NAME")
+    presets: Path | None = option(None, "table of settings that invsolve tune wrote", metavar="FILE")
+    prior: str | Prior = option("natural", "a prior's name, file, folder or module:function")
+    label: int | None = option(None, "class of the image, for priors that know classes", metavar="N")
+    prompt: str | None = option(None, "what the image shows, for priors that know texts", metavar="TEXT")
+    negative_prompt: str | None = option(None, "what it does not show", metavar="TEXT")
     device: str = option("auto", "cpu, cuda, ...")
     precision: str = option("auto", "of the network: auto, float32 or bfloat16")
     memory: float | None = option(None, "memory that may be used (default: half of the machine's)", metavar="GIB")
@@ -43,6 +48,7 @@ class Options:
     )
     checkpoint_seconds: float = 10.0
     settings: Mapping[str, Any] = field(default_factory=dict)
+    prior_options: Mapping[str, Any] = field(default_factory=dict)
     about: Any = None
     """The options of the task: its `option_type`, with the defaults where none are given."""
 
@@ -56,6 +62,10 @@ class Options:
             raise InputError("settings belong to a solver that is named: change the solver object instead")
         if isinstance(self.prior, Prior) and self.device != "auto":
             raise InputError("a Prior object computes on its own device: move it there, and leave device away")
+        if isinstance(self.prior, Prior) and self.prior_options:
+            raise InputError("options of a prior belong to one that is named: make the Prior object with them")
+        if isinstance(self.solver, Solver) and (self.preset or self.presets):
+            raise InputError("presets belong to a solver that is named: a Solver object has its settings")
         if self.samples is not None and self.samples < 1:
             raise InputError(f"samples must be at least 1, got {self.samples}")
 
@@ -85,11 +95,6 @@ class Options:
     def section(self) -> str:
         """The section of the preset tables."""
         return self.kind.section(self.about)
-
-    @property
-    def preset(self) -> str:
-        """The name under which the prior's settings are looked up."""
-        return self.prior if isinstance(self.prior, str) else "natural"
 
 
 def _foreign(name: str, value: Any, task: str, known: list[str]) -> None:

@@ -39,13 +39,23 @@ def make_record(job: Job, prior: Prior, result: Result, misfits: list[float]) ->
         **job.record,
         "task": {"name": job.task.name, "simulated": options.simulate, **job.task.record(prior)},
         "noise": {"sigma": job.sigma, "source": job.sigma_source, "used": used},
-        "prior": {"name": options.prior if isinstance(options.prior, str) else "own", "description": repr(prior)},
-        "solver": {"name": job.solver.name, "settings": _settings(job.solver)},
+        "prior": {
+            "name": "own" if isinstance(options.prior, Prior) else str(options.prior),
+            "description": repr(prior),
+            "options": {name: _plain(value) for name, value in options.prior_options.items()},
+            "traits": dataclasses.asdict(job.traits),
+            **{name: v for name in ("label", "prompt", "negative_prompt") if (v := getattr(options, name)) is not None},
+        },
+        "solver": {
+            "name": job.solver.name,
+            "settings": _settings(job.solver),
+            "chosen": {"source": job.choice.source, "reason": job.choice.reason, "own": job.choice.own},
+        },
         "seed": options.seed,
         "samples": options.samples,
         "quality": options.quality,
         "precision": _precision(prior),
-        "estimate": "point estimate" if options.samples is None else f"mean of {options.samples} samples",
+        "estimate": _estimate(job),
         "device": str(prior.device),
         "plan": dataclasses.asdict(plan),
         "size": list(job.task.restored_size(job.measured)),
@@ -53,6 +63,18 @@ def make_record(job: Job, prior: Prior, result: Result, misfits: list[float]) ->
         "misfit": misfits,
         "stats": dataclasses.asdict(stats),
     }
+
+
+def _estimate(job: Job) -> str:
+    samples = job.options.samples
+    if samples is not None:
+        return f"mean of {samples} samples"
+    # NDTM's results minimise a cost, but start from noise: another seed gives another image.
+    return "point estimate" if job.solver.mode_seeking or job.traits.scope == "local" else "one posterior sample"
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool | list | None) else str(value)
 
 
 def _precision(prior: Prior) -> str:

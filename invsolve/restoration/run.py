@@ -19,9 +19,9 @@ from invsolve.core.result import Result
 from invsolve.io import Image
 from invsolve.io.inputs import Source
 from invsolve.priors.channelwise import ChannelwisePrior
-from invsolve.restoration.job import Job, device_of, paced, prepare
+from invsolve.restoration.job import Job, paced, prepare
+from invsolve.restoration.loading import load_prior
 from invsolve.restoration.options import Options
-from invsolve.restoration.pace import precision_of
 from invsolve.restoration.record import make_record
 from invsolve.restoration.scores import score
 from invsolve.tasks.noise_level import QUANTISATION
@@ -89,9 +89,15 @@ def restore(
             blur_sigma: or the blur is a Gaussian of this standard deviation in pixels.
             kernel_size: side in pixels of the kernel that blind deblurring estimates, odd (33, or what fits).
             noise: standard deviation of the noise in [0, 1] units, or "auto": estimated from the image.
-            prior: a name of `invsolve.priors.PRIORS`, or a Prior ("natural").
-            solver: a name of `invsolve.solvers.SOLVERS`, or a Solver; the best of the preset table if not given.
-            settings: hyper-parameters of the solver that replace those of the preset table.
+            prior: what `invsolve.priors.load` takes, or a Prior ("natural").
+            prior_options: of `invsolve.priors.load`, for example {"vae": FOLDER} or {"compile": True}.
+            label: class of the image, for priors that know classes.
+            prompt, negative_prompt: what the image shows, and what not, for priors that know texts.
+            preset: settings as published, by name: "ffhq256/superres4".
+            presets: a table of settings that `invsolve tune` wrote.
+            solver: a name of `invsolve.solvers.SOLVERS`, or a Solver; if not given the best that is known for the prior
+                and the task (`invsolve.restoration.choice`): the record says which, and why.
+            settings: hyper-parameters of the solver that replace those that were chosen.
             samples: draw so many posterior samples and return their mean; a point estimate if not given.
             seed: of everything random (0).
             device: "cpu", "cuda", ..., or "auto".
@@ -133,13 +139,14 @@ def _run(job: Job, prior: Prior | None, callbacks: Sequence[Callable[[Progress],
 
     job, prior = matched(job, load_prior(job.options) if prior is None else prior)
     began = time.perf_counter()
-    job = job.identified(prior)
+    if job.task.unknowns is None:
+        job = job.identified(prior)
     job = paced(job, prior, time.perf_counter() - began)
     prior = job.plan.apply(prior, job.size)
     sigma = job.task.noise_inflation * job.channel_sigma
     cost = GaussianLikelihood(job.operator, job.y.expand(job.channels, -1, -1)[None], sigma)
     result = solve(
-        Problem(prior, cost),
+        Problem(prior, cost, job.task.unknowns),
         job.solver,
         samples=job.options.samples or 1,
         seed=job.options.seed,
@@ -165,27 +172,12 @@ def matched(job: Job, prior: Prior) -> tuple[Job, Prior]:
     return replace(job, operator=job.task.operator(1, job.measured)), prior
 
 
-def load_prior(options: Options) -> Prior:
-    """The prior that the options name, on their device.
-
-    Raises:
-        InputError: an unknown prior or device.
-    """
-    if isinstance(options.prior, Prior):
-        return options.prior
-    from invsolve import priors
-
-    device = device_of(options)
-    dtype = precision_of(options.precision, options.prior, device)
-    return priors.load(options.prior, device=device, **({} if dtype is None else {"dtype": dtype}))
-
-
 def _restoration(job: Job, prior: Prior, result: Result) -> Restoration:
     drawn = result.samples[0].float()
     if not bool(torch.isfinite(drawn).all()):
         raise InvsolveError(f"no finite estimate was found ({result.status[0][0]}): choose other settings")
     drawn = drawn if len(job.y) == job.channels else drawn.mean(1, keepdim=True)
-    record = make_record(job, prior, result, _misfits(job, drawn))
+    record = make_record(job, prior, result, _misfits(job, drawn, result))
     drawn = job.task.visible(drawn, job.measured).clamp(0, 1)
     estimate = drawn.mean(0)
     alpha = None if job.image.alpha is None else job.task.opacity(_measured(job.image.alpha, job))
@@ -195,7 +187,10 @@ def _restoration(job: Job, prior: Prior, result: Result) -> Restoration:
         restored = score(*job.task.aligned(estimate, job.truth))
         record["scores"] = {"restored": restored, name: score(*job.task.aligned(baseline, job.truth))}
     samples = None if job.options.samples is None else drawn
-    return Restoration(image, samples, job.task.shown(job.y), job.truth, record, result, job.task.estimated_kernel)
+    kernel = job.task.estimated_kernel
+    if kernel is None and "kernel" in result.theta:
+        kernel = result.theta["kernel"][0].mean(0).cpu()
+    return Restoration(image, samples, job.task.shown(job.y), job.truth, record, result, kernel)
 
 
 def _measured(alpha: Tensor, job: Job) -> Tensor:
@@ -206,9 +201,10 @@ def _measured(alpha: Tensor, job: Job) -> Tensor:
     return shown if tuple(shown.shape[1:]) == job.measured else resized(shown, job.measured).clamp(0, 1)
 
 
-def _misfits(job: Job, drawn: Tensor) -> list[float]:
+def _misfits(job: Job, drawn: Tensor, result: Result) -> list[float]:
     """Root mean square of y - A(x) in units of the noise, for each sample: 1 where the data are explained just so."""
-    residual = job.y - job.task.operator(len(job.y), job.measured)(drawn)
+    theta = {name: value[0].to(drawn) for name, value in result.theta.items()}
+    residual = job.y - job.task.operator(len(job.y), job.measured)(drawn, theta)
     known = job.task.known(job.y)
     kept = residual.flatten(1) if known is None else residual[..., known].flatten(1)
     return (kept.square().mean(1).sqrt() / max(job.sigma, QUANTISATION)).tolist()

@@ -103,6 +103,10 @@ class Task(ABC):
 
     # The degradation
 
+    def joint(self) -> Task:
+        """The task in the form in which the solver finds what is unknown together with the image."""
+        return self
+
     @abstractmethod
     def operator(self, channels: int, size: Size) -> Operator:
         """The degradation whose measurements are of `size`."""

@@ -112,13 +112,14 @@ class BlindDeblur(Deblur):
         return replace(self, kernel=kernel)
 
     def aligned(self, restored: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-        reach = min(MAX_SHIFT, (min(truth.shape[1:]) - 1) // 2)
-        h, w = truth.shape[1] - 2 * reach, truth.shape[2] - 2 * reach
-        middle = truth[:, reach : reach + h, reach : reach + w]
-        places = [(i, j) for i in range(2 * reach + 1) for j in range(2 * reach + 1)]
-        parts = [restored[:, i : i + h, j : j + w] for i, j in places]
-        errors = [float((part - middle).square().mean()) for part in parts]
-        return parts[errors.index(min(errors))], middle
+        return _at_best_shift(restored, truth)
+
+    def joint(self) -> Task:
+        """As published a simulation's scene ends in black; that of a real image goes on as its mirror image."""
+        side = len(self.kernel)
+        if self.true_kernel is None:
+            return JointRestoration(side, torch.full((side, side), 1.0 / side**2), "symmetric")
+        return JointRestoration(side, _on_grid(self.true_kernel.float(), side))
 
     def record(self, prior: Prior) -> dict[str, Any]:
         from invsolve.tasks.blind.joint import TURNS
@@ -134,17 +135,19 @@ class JointDeblur(Task):
     Args:
         side: of the unknown kernel's grid.
         kernel: the true one, [side, side].
+        padding: what lies around the scene, see `BlindBlur`.
     """
 
     side: int
     kernel: Tensor
+    padding: str = "zero"
 
     name = BlindDeblur.name
 
     def operator(self, channels: int, size: Size) -> Operator:
         from invsolve.operators import BlindBlur
 
-        return BlindBlur((channels, *size), (self.side, self.side))
+        return BlindBlur((channels, *size), (self.side, self.side), self.padding)
 
     @property
     def unknowns(self) -> Unknowns:
@@ -157,6 +160,30 @@ class JointDeblur(Task):
 
     def baseline(self, y: Tensor) -> tuple[str, Tensor]:
         return "blurred", y
+
+
+@dataclass(frozen=True, eq=False)
+class JointRestoration(JointDeblur):
+    """`JointDeblur` of a user's image, whose kernel is written beside it and whose position is ambiguous."""
+
+    estimates_kernel = True
+
+    def aligned(self, restored: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+        return _at_best_shift(restored, truth)
+
+    def record(self, prior: Prior) -> dict[str, Any]:
+        return {"kernel_size": self.side, "joint": True}
+
+
+def _at_best_shift(restored: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Both images where they overlap at the shift by whole pixels at which they differ least."""
+    reach = min(MAX_SHIFT, (min(truth.shape[1:]) - 1) // 2)
+    h, w = truth.shape[1] - 2 * reach, truth.shape[2] - 2 * reach
+    middle = truth[:, reach : reach + h, reach : reach + w]
+    places = [(i, j) for i in range(2 * reach + 1) for j in range(2 * reach + 1)]
+    parts = [restored[:, i : i + h, j : j + w] for i, j in places]
+    errors = [float((part - middle).square().mean()) for part in parts]
+    return parts[errors.index(min(errors))], middle
 
 
 def _on_grid(kernel: Tensor, side: int) -> Tensor:

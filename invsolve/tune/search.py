@@ -17,7 +17,8 @@ from invsolve.core.checks import InputError, InvsolveError, nearest
 from invsolve.core.driver import solve
 from invsolve.core.prior import Prior
 from invsolve.metrics import METRICS, Case
-from invsolve.restoration.settings import table
+from invsolve.priors.traits import traits_of
+from invsolve.restoration.choice import row
 from invsolve.solvers import SOLVERS
 from invsolve.tune.spaces import SPACES, inside
 from invsolve.tune.tasks import Sections, sections
@@ -121,7 +122,7 @@ def tune(search: Search, solver: str, section: str, report: Callable[[Trial], No
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
         load_if_exists=True,
     )
-    present = inside(solver, table(search.prior_name).get(section, {}).get(solver, {}))
+    present = inside(solver, row(solver, section, traits_of(search.prior)).settings)
     if present is not None and not study.trials:
         study.enqueue_trial(present)
 

@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from invsolve.core.checks import InputError, nearest
+from invsolve.core.traits import Traits
 
 __all__ = ["Card", "card", "cards"]
 
@@ -28,6 +29,7 @@ class Card:
         source, licence, citation: of the weights.
         architecture, value_range, schedule, parametrisation, sizes: how the network is to be read.
         options: of `priors.load` for this file.
+        traits: what the prior is good at.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Card:
     schedule: str
     parametrisation: str
     sizes: str
+    traits: Traits
     file: str = ""
     url: str = ""
     sha256: str = ""
@@ -48,7 +51,9 @@ class Card:
 
     def __str__(self) -> str:
         rows = [
-            (key, value) for key, value in vars(self).items() if value and key not in ("name", "summary", "options")
+            (key, value)
+            for key, value in vars(self).items()
+            if value and key not in ("name", "summary", "options", "traits")
         ]
         width = max(len(key) for key, _ in rows)
         return "\n".join([f"{self.name}: {self.summary}", *(f"  {key:<{width}}  {value}" for key, value in rows)])
@@ -58,7 +63,14 @@ class Card:
 def cards() -> Mapping[str, Card]:
     """Every card by name."""
     text = (files("invsolve.priors") / "cards.toml").read_text(encoding="utf-8")
-    return {name: Card(name=name, **fields) for name, fields in tomllib.loads(text).items()}
+    return {name: Card(name=name, **_read(fields)) for name, fields in tomllib.loads(text).items()}
+
+
+def _read(fields: dict[str, Any]) -> dict[str, Any]:
+    traits = dict(fields["traits"])
+    if "size" in traits:
+        traits["size"] = tuple(traits["size"])
+    return {**fields, "traits": Traits(**traits)}
 
 
 def card(name: str) -> Card:

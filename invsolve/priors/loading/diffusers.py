@@ -27,6 +27,7 @@ from invsolve.priors.network import NetworkPrior
 from invsolve.priors.networks.diffusers import Autoencoder, DiffusersNetwork, FirstHalf, PackedNetwork
 from invsolve.priors.networks.execution import Speed
 from invsolve.priors.networks.preconditioning import Preconditioned
+from invsolve.priors.traits import network_traits
 
 __all__ = ["assembled", "autoencoder", "load_folder"]
 
@@ -122,12 +123,13 @@ def assembled(
         prior: Prior = ConditionalPrior(module, n_classes, null, **settings)
     else:
         prior = NetworkPrior(module, **settings)
-    if coder is None:
-        return prior
-    both = Autoencoder.of(coder)
-    return LatentPrior(
-        prior, both.decode, both.encode, images, both.factor, coder.config["latent_channels"] if packed else channels
-    )
+    if coder is not None:
+        both = Autoencoder.of(coder)
+        of_latents = coder.config["latent_channels"] if packed else channels
+        prior = LatentPrior(prior, both.decode, both.encode, images, both.factor, of_latents)
+    if read.few_steps:
+        prior.traits = network_traits(prior, few_steps=True)
+    return prior
 
 
 def autoencoder(folder: Path, device: str = "cpu") -> Any:

@@ -10,6 +10,7 @@ import torch
 
 from invsolve.core.schedule import Schedule
 from invsolve.priors.loading.beta_tables import as_schedule
+from invsolve.priors.loading.cards import card
 from invsolve.priors.network import NetworkPrior
 from invsolve.priors.networks.execution import Speed
 from invsolve.priors.networks.unet import load_denoiser
@@ -36,4 +37,6 @@ def natural(
     """
     module = load_denoiser(WEIGHTS).to(device)
     speed = Speed.alone("natural", options)
-    return NetworkPrior(module, "edm", as_schedule(schedule), (-1.0, 1.0), speed=speed, channels=3)
+    prior = NetworkPrior(module, "edm", as_schedule(schedule), (-1.0, 1.0), speed=speed, channels=3)
+    prior.traits = card("natural").traits
+    return prior

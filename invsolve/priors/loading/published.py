@@ -16,7 +16,9 @@ def _published(name: str, *, mirror: str | None = None, offline: bool | None = N
     from invsolve.priors.loading.files import load_path
 
     entry = card(name)
-    return load_path(fetch(entry, mirror=mirror, offline=offline), **{**entry.options, **options})
+    prior = load_path(fetch(entry, mirror=mirror, offline=offline), **{**entry.options, **options})
+    prior.traits = entry.traits
+    return prior
 
 
 ffhq256 = partial(_published, "ffhq256")

@@ -1,0 +1,218 @@
+"""Which solver, with which settings, suits a prior, a task and a noise level; and why.
+
+`chosen` is asked by `invsolve restore`, suites of the leaderboard, `invsolve tune` and Python alike. A local prior has
+the tables of `natural`; a global one (a pretrained network of whole images) is restored with by NDTM, with the settings
+published for it or for the nearest family. Nothing of another prior is used without a word: see `Choice.reason`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from invsolve.core.boundary import read_toml
+from invsolve.core.checks import InputError, nearest
+from invsolve.core.presets import published
+from invsolve.core.settings import made_with
+from invsolve.core.solver import Solver
+from invsolve.core.traits import Traits
+from invsolve.restoration.settings import build, choose, table
+
+__all__ = ["PUBLISHED_NOISE", "Choice", "chosen", "read_presets", "row"]
+
+PUBLISHED_NOISE = 0.005
+"""Of the measurements for which settings were published, in [0, 1] units."""
+
+MARGIN = 2.0
+"""Up to so many times the published noise the published settings are used as they are."""
+
+GLOBAL = "ndtm"
+"""The solver for priors of whole images."""
+
+NEAREST: Mapping[str, tuple[str, ...]] = {
+    "superres2": ("superres4",),
+    "denoise": ("superres4",),
+    "deblur": ("deblur", "superres4"),
+    "nonlinear-deblur": ("deblur-nonlinear",),
+}
+"""For sections of the preset tables, the tasks of the published settings, the nearest first; others are themselves."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A solver, and how it was chosen.
+
+    Attributes:
+        solver: with its settings.
+        source: of the settings: "natural/superres4", "ffhq256/inpaint", a file and its section, "defaults" or "given".
+        reason: a sentence.
+        own: whether the settings were found for this prior and task; if not, the user is told the reason.
+    """
+
+    solver: Solver
+    source: str
+    reason: str
+    own: bool = True
+
+
+@dataclass(frozen=True)
+class Row:
+    """Settings of a solver, before the user's own; see `Choice`."""
+
+    settings: Mapping[str, Any]
+    source: str
+    reason: str
+    own: bool = True
+
+
+def chosen(
+    section: str,
+    traits: Traits,
+    *,
+    solver: str | Solver | None = None,
+    sampling: bool = False,
+    noise: float = PUBLISHED_NOISE,
+    quality: str = "balanced",
+    changes: Mapping[str, Any] | None = None,
+    preset: str | None = None,
+    presets: str | Path | None = None,
+) -> Choice:
+    """The solver for a section of the preset tables.
+
+    Args:
+        section: see `Task.section`.
+        traits: of the prior.
+        solver: its name, or itself; the best that is known if None.
+        sampling: whether posterior samples are asked for.
+        noise: standard deviation in [0, 1] units.
+        quality: "fast", "balanced" or "best".
+        changes: settings of one's own, which replace those that were chosen.
+        preset: published settings by name, "ffhq256/superres4".
+        presets: a table of settings as `invsolve tune` writes it.
+
+    Raises:
+        InputError: a name that is not known, or no settings where there have to be some.
+    """
+    changes = changes or {}
+    if isinstance(solver, Solver):
+        return Choice(solver, "given", "The solver was given with its settings.")
+    if preset is not None and presets is not None:
+        raise InputError("--preset and --presets both name settings: give one of them")
+    if presets is not None:
+        found = read_presets(presets)
+        name = solver or _of_table(found, section, presets, sampling=sampling)
+        if name not in found.get(section, {}):
+            known = nearest(f"{section}.{name}", [f"{s}.{n}" for s, rows in found.items() for n in rows])
+            raise InputError(f"{presets} has no settings of {name} for {section}; {known}")
+        picked = Row(found[section][name], f"{presets}/{section}", f"Settings of {name} for {section} from {presets}.")
+        return _made(name, picked, changes)
+    if preset is not None:
+        name = solver or GLOBAL
+        known = published(name)
+        if preset not in known:
+            raise InputError(f"{name} has no published settings {preset!r}; {nearest(preset, known)}")
+        return _made(name, Row(known[preset].settings, preset, f"Published: {known[preset].source}."), changes)
+    if traits.few_steps and (solver is None or not changes):
+        raise InputError(
+            "this prior was distilled to a few steps, and no settings are known for such: give --solver and --set, or "
+            "find them by invsolve tune and give --presets"
+        )
+    if traits.scope == "local":
+        if solver is None and section not in table(traits.family):
+            raise InputError(
+                f"no solver is known for {section} under this prior: give --solver, or find settings by invsolve tune"
+            )
+        name = solver or choose(traits.family, section, sampling=sampling)
+        picked = row(name, section, traits, noise=noise, quality=quality)
+        if picked.source == "defaults" and quality == "balanced":
+            return _made(name, picked, changes)
+        made = build(name, traits.family, section, changes, quality)
+        return Choice(made, picked.source, picked.reason, picked.own)
+    name = solver or GLOBAL
+    return _made(name, row(name, section, traits, noise=noise, quality=quality), changes)
+
+
+def row(name: str, section: str, traits: Traits, *, noise: float = PUBLISHED_NOISE, quality: str = "balanced") -> Row:
+    """The settings of the solver `name` for a section, and where they come from; see `chosen`.
+
+    Raises:
+        InputError: no settings of this quality.
+    """
+    if traits.scope == "local":
+        return _local(name, section, traits)
+    tasks = NEAREST.get(section, (section, "superres4"))
+    if section == "blind-deblur":
+        tasks = ("blind-deblur" if quality == "best" else "blind-deblur-fast", "blind-deblur")
+    elif quality != "balanced":
+        raise InputError(
+            f"{name} has no settings of quality {quality!r} for this prior: leave it away, or give --set n_steps=..."
+        )
+    known = published(name)
+    families = [traits.family, *sorted({key.split("/")[0] for key in known} - {traits.family})]
+    key = next((f"{f}/{task}" for f in families for task in tasks if f"{f}/{task}" in known), None)
+    if key is None:
+        return _defaults(name, section, traits)
+    family, task = key.split("/")
+    same_task = task.startswith(section) or (section, task) == ("nonlinear-deblur", "deblur-nonlinear")
+    own = traits.own and family == traits.family and same_task
+    settings = dict(known[key].settings)
+    reason = f"{name} with the settings published as {key}"
+    if not own:
+        what = [] if traits.own and family == traits.family else ["this prior"]
+        what += [] if same_task else [f"the task {section}"]
+        reason += f", the nearest: none are known for {' and '.join(what)} (invsolve tune finds them)"
+    if name == GLOBAL and noise > MARGIN * PUBLISHED_NOISE:
+        settings["stop"] = 1.0
+        reason += (
+            f"; published for noise of {PUBLISHED_NOISE:g}, so that here updates stop when the data are explained to "
+            f"{noise:.3g}"
+        )
+    return Row(settings, key, f"{reason}.", own)
+
+
+def _local(name: str, section: str, traits: Traits) -> Row:
+    settings = table(traits.family).get(section, {}).get(name)
+    if settings is None:
+        return _defaults(name, section, traits)
+    source = f"{traits.family}/{section}"
+    reason = f"{name} with the settings of {traits.family} for {section}"
+    if not traits.own:
+        reason += ", the nearest: this prior has none of its own (invsolve tune finds them)"
+    return Row(settings, source, f"{reason}.", traits.own)
+
+
+def _defaults(name: str, section: str, traits: Traits) -> Row:
+    reason = f"{name} with its own defaults: no settings are known for {section} under this prior or its family"
+    return Row({}, "defaults", f"{reason} {traits.family} (invsolve tune finds them).", False)
+
+
+def _made(name: str, picked: Row, changes: Mapping[str, Any]) -> Choice:
+    from invsolve.solvers import SOLVERS
+
+    kind = SOLVERS[name]
+    if not kind.needs.cost:
+        raise InputError(f"{name} does not look at the degraded image: choose another solver")
+    return Choice(made_with(kind, {**picked.settings, **changes}, name), picked.source, picked.reason, picked.own)
+
+
+def read_presets(path: str | Path) -> Mapping[str, Any]:
+    """A table of settings as `invsolve tune` writes it: {section: {"point": name, "samples": name, solver: settings}}.
+
+    Raises:
+        InputError: no such file, or not such a table.
+    """
+    found = read_toml(path, "table of settings")
+    if not all(isinstance(rows, dict) for rows in found.values()):
+        raise InputError(f"{path} is no table of settings: invsolve tune writes one")
+    return found
+
+
+def _of_table(found: Mapping[str, Any], section: str, path: str | Path, *, sampling: bool) -> str:
+    if section not in found:
+        raise InputError(f"{path} has no settings for {section}; {nearest(section, found)}")
+    name = found[section].get("samples" if sampling else "point")
+    if not isinstance(name, str):
+        raise InputError(f"{path} does not say which solver is for {section}: give --solver")
+    return name
