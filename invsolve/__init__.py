@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     )
     from invsolve.core.solver import Info, Needs, Solver, State
     from invsolve.core.unknowns import Unknown, Unknowns
+    from invsolve.noise.estimate import NoiseEstimate, estimate_noise
     from invsolve.restoration import restore
     from invsolve.restoration.reconstructor import as_reconstructor
 
@@ -64,6 +65,7 @@ _HOMES = {
     ),
     "invsolve.core.solver": ("Info", "Needs", "Solver", "State"),
     "invsolve.core.unknowns": ("Unknown", "Unknowns"),
+    "invsolve.noise.estimate": ("NoiseEstimate", "estimate_noise"),
     "invsolve.restoration.reconstructor": ("as_reconstructor",),
     "invsolve.restoration": ("restore",),
 }
@@ -81,6 +83,7 @@ __all__ = [
     "Likelihood",
     "LinearOperator",
     "Needs",
+    "NoiseEstimate",
     "NoiseSource",
     "Operator",
     "Prediction",
@@ -104,6 +107,7 @@ __all__ = [
     "cite",
     "costs",
     "diagnostics",
+    "estimate_noise",
     "io",
     "metrics",
     "operators",

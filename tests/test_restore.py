@@ -20,12 +20,12 @@ from invsolve.core.checks import InputError, InvsolveError
 from invsolve.core.prior import Prior
 from invsolve.core.registry import Registry
 from invsolve.io import Image, read_image, write_image
+from invsolve.noise.white import estimate_sigma
 from invsolve.operators.transforms import dct2, idct2
 from invsolve.restoration import Restoration, restore
 from invsolve.restoration.memory import plan
 from invsolve.restoration.settings import build, table
 from invsolve.tasks import TASKS
-from invsolve.tasks.noise_level import estimate_sigma
 from invsolve.tasks.observed_blur import ObservedBlur
 
 CHROMA = 0.1

@@ -126,6 +126,8 @@ def _report(restoration: Restoration, path: Path) -> None:
         f"{round(stats['network_forwards'])} network calls a sample, {stats['seconds']:.1f} s",
         f"  {record['solver']['chosen']['reason']}",
     ]
+    if noise["source"] == "estimated":
+        lines.append(f"  found {noise['found']}")
     for name, score in record.get("scores", {}).items():
         ssim = "" if score["ssim"] is None else f", SSIM {score['ssim']:.4f}"
         lines.append(f"  {name}: PSNR {score['psnr']:.2f} dB{ssim}")

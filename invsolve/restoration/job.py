@@ -19,6 +19,8 @@ from invsolve.core.solver import Solver
 from invsolve.core.traits import Traits
 from invsolve.io import Image, read_header
 from invsolve.io.inputs import Source, as_image, describe
+from invsolve.noise.estimate import NoiseEstimate, given_noise, noise_of
+from invsolve.noise.white import QUANTISATION
 from invsolve.restoration.choice import PUBLISHED_NOISE, Choice, chosen
 from invsolve.restoration.loading import device_of, traits_for
 from invsolve.restoration.memory import Plan, budget
@@ -27,7 +29,6 @@ from invsolve.restoration.options import Options
 from invsolve.restoration.pace import quality_within
 from invsolve.restoration.settings import offered
 from invsolve.tasks.base import Streams, Task
-from invsolve.tasks.noise_level import QUANTISATION, estimate_sigma
 
 __all__ = ["Job", "paced", "prepare"]
 
@@ -44,8 +45,7 @@ class Job:
         traits: of the prior.
         image: the measurement as an image: degraded, or the clean one of a simulation.
         y: the measurement [C, h, w].
-        sigma: standard deviation of its noise.
-        sigma_source: "given", "estimated".
+        noise: what is known about its noise, given or estimated.
         operator: from the solver's image to y: of three channels, or of one under a grey prior.
         truth: the clean image [C, H, W] of a simulation.
         record: what is known about the inputs.
@@ -58,8 +58,7 @@ class Job:
     plan: Plan
     image: Image
     y: Tensor
-    sigma: float
-    sigma_source: str
+    noise: NoiseEstimate
     operator: Operator
     truth: Tensor | None
     record: Mapping[str, Any]
@@ -83,10 +82,9 @@ class Job:
     def channel_sigma(self) -> float:
         """Noise level in the likelihood of the solver's channels, at least that of rounding to 8 bits.
 
-        A grey image that is repeated in three channels would have its data misfit counted three times: the level is
-        multiplied by the square root of three.
+        It is known for three channels; in one the noise is that of their mean.
         """
-        return max(self.sigma, QUANTISATION) * (self.channels / len(self.y)) ** 0.5
+        return max(self.noise.effective * (self.channels / 3) ** 0.5, QUANTISATION)
 
     @property
     def channels(self) -> int:
@@ -155,16 +153,11 @@ def prepare(source: Source, options: Options, traits: Traits | None = None) -> J
     _plan(task.restored_size(measured), options, solver)
     operator = task.operator(3, measured)
     plan = _plan((operator.in_shape[1], operator.in_shape[2]), options, solver)
-    if options.noise == "auto":
-        # Three digits are more than an estimate has, and what differs between runs in the last place does not show.
-        sigma = float(f"{max(estimate_sigma(y, task.known(y)), QUANTISATION):.3g}")
-        told = "estimated"
-    else:
-        sigma, told = float(options.noise), "given"
+    noise = noise_of(y, task.known(y)) if options.noise == "auto" else given_noise(float(options.noise), y)
     record = {"input": describe(source) | {"size": list(image.size), "depth": image.depth, "format": image.format}}
     files = [name for name, option in options_of(type(options.about)).items() if option.is_file]
     record |= {name: describe(v) for name in files if (v := getattr(options.about, name)) is not None}
-    job = Job(options, task, _choice(options, traits), traits, plan, image, y, sigma, told, operator, truth, record)
+    job = Job(options, task, _choice(options, traits), traits, plan, image, y, noise, operator, truth, record)
     job = replace(job, choice=_choice(options, traits, job.task.noise_inflation * job.channel_sigma))
     if not job.choice.own:
         logger.warning("%s", job.choice.reason)

@@ -13,7 +13,6 @@ from invsolve.core.prior import Prior
 from invsolve.core.result import Result
 from invsolve.core.solver import Solver
 from invsolve.restoration.job import Job
-from invsolve.tasks.noise_level import QUANTISATION
 
 __all__ = ["make_record"]
 
@@ -28,7 +27,6 @@ def make_record(job: Job, prior: Prior, result: Result, misfits: list[float]) ->
         misfits: rms of y - A(x) in units of the noise, for each sample.
     """
     options, plan, stats = job.options, job.plan, result.stats
-    used = job.task.noise_inflation * max(job.sigma, QUANTISATION)
     return {
         "versions": {
             "invsolve": version("invsolve"),
@@ -38,7 +36,7 @@ def make_record(job: Job, prior: Prior, result: Result, misfits: list[float]) ->
         },
         **job.record,
         "task": {"name": job.task.name, "simulated": options.simulate, **job.task.record(prior)},
-        "noise": {"sigma": job.sigma, "source": job.sigma_source, "used": used},
+        "noise": _noise(job),
         "prior": {
             "name": "own" if isinstance(options.prior, Prior) else str(options.prior),
             "description": repr(prior),
@@ -75,6 +73,20 @@ def _estimate(job: Job) -> str:
 
 def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | list | None) else str(value)
+
+
+def _noise(job: Job) -> dict[str, Any]:
+    noise = job.noise
+    given = job.options.noise != "auto"
+    return {
+        "sigma": float(job.options.noise) if given else noise.sigma,
+        "source": "given" if given else "estimated",
+        "method": noise.method,
+        "used": job.task.noise_inflation * job.channel_sigma,
+        "found": noise.description,
+        "sure": noise.sure,
+        "unbiased": noise.lifts_black,
+    }
 
 
 def _precision(prior: Prior) -> str:

@@ -24,7 +24,6 @@ from invsolve.restoration.loading import load_prior
 from invsolve.restoration.options import Options
 from invsolve.restoration.record import make_record
 from invsolve.restoration.scores import score
-from invsolve.tasks.noise_level import QUANTISATION
 from invsolve.tasks.resizing import resized
 
 __all__ = ["Restoration", "load_prior", "restore", "run"]
@@ -178,7 +177,7 @@ def _restoration(job: Job, prior: Prior, result: Result) -> Restoration:
         raise InvsolveError(f"no finite estimate was found ({result.status[0][0]}): choose other settings")
     drawn = drawn if len(job.y) == job.channels else drawn.mean(1, keepdim=True)
     record = make_record(job, prior, result, _misfits(job, drawn, result))
-    drawn = job.task.visible(drawn, job.measured).clamp(0, 1)
+    drawn = job.noise.unbiased(job.task.visible(drawn, job.measured)).clamp(0, 1)
     estimate = drawn.mean(0)
     alpha = None if job.image.alpha is None else job.task.opacity(_measured(job.image.alpha, job))
     image = replace(job.image, pixels=estimate, alpha=alpha)
@@ -207,4 +206,4 @@ def _misfits(job: Job, drawn: Tensor, result: Result) -> list[float]:
     residual = job.y - job.task.operator(len(job.y), job.measured)(drawn, theta)
     known = job.task.known(job.y)
     kept = residual.flatten(1) if known is None else residual[..., known].flatten(1)
-    return (kept.square().mean(1).sqrt() / max(job.sigma, QUANTISATION)).tolist()
+    return (kept.square().mean(1).sqrt() / job.noise.sigma).tolist()

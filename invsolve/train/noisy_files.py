@@ -139,8 +139,11 @@ def degraded(clean: Floats, rng: np.random.Generator) -> tuple[Floats, Floats, F
         rng: the only source of randomness.
     """
     sigma = math.exp(rng.uniform(math.log(_SIGMA[0]), math.log(_SIGMA[1])))
+    toned = rng.random() < 0.07
+    if toned:
+        clean = _mean(clean)[..., None].repeat(3, 2)
     noise = np.float32(sigma if rng.random() >= 0.08 else 0.0) * _noise(clean, rng)
-    if rng.random() < 0.1:
+    if toned or rng.random() < 0.05:
         tint = np.array([1, rng.uniform(0.75, 1), rng.uniform(0.5, 1)], np.float32)[rng.permutation(3)]
         clean, noise = clean * tint, noise * tint
     form = rng.random()

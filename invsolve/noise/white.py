@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from invsolve.core.checks import InputError
 
@@ -13,6 +14,7 @@ PATCH = 8
 MAX_PATCHES = 40_000
 MIN_PATCHES = 8 * PATCH * PATCH
 BLOCK = 32
+CHUNK = 2048
 
 QUANTISATION = 1 / 255 / 12**0.5
 """Standard deviation of rounding to 8 bits: no 8 bit image has less noise."""
@@ -36,28 +38,32 @@ def estimate_sigma(image: Tensor, known: Tensor | None = None) -> float:
     """
     if known is None:
         known = torch.ones(image.shape[-2:], dtype=torch.bool)
-    patches = _patches(image.double(), known)
-    if len(patches) >= MIN_PATCHES:
+    patches = _patches(image.float(), known)
+    if patches.shape[1] >= MIN_PATCHES:
         return _smallest_eigenvalues(patches)
     return _second_differences(image.double(), known)
 
 
 def _patches(image: Tensor, known: Tensor) -> Tensor:
-    """Whole, unclipped patches [n, C * 64], on a regular grid if there are very many."""
+    """Whole, unclipped patches [C * 64, n], on a regular grid if there are very many."""
     channels, height, width = image.shape
     if min(height, width) < PATCH:
-        return image.new_zeros(0, channels * PATCH * PATCH)
+        return image.new_zeros(channels * PATCH * PATCH, 0)
     stride = max(1, int((height * width / MAX_PATCHES) ** 0.5))
     clipped = ((image <= 0) | (image >= 1)).any(0)
-    views = image.unfold(1, PATCH, stride).unfold(2, PATCH, stride).permute(1, 2, 0, 3, 4)
-    masks = torch.stack([known, known & ~clipped]).unfold(1, PATCH, stride).unfold(2, PATCH, stride)
-    whole, unclipped = masks.flatten(3).all(3)
+    bad = torch.stack([~known, ~known | clipped]).float()
+    whole, unclipped = (F.max_pool2d(bad[:, None], PATCH, stride) == 0).flatten(1)
     use = unclipped if int(unclipped.sum()) >= MIN_PATCHES * channels else whole
-    return views[use].flatten(1)
+    patches = F.unfold(image[None], PATCH, stride=stride)[0]
+    return patches if bool(use.all()) else patches[:, use]
 
 
 def _smallest_eigenvalues(patches: Tensor) -> float:
-    values = torch.linalg.eigvalsh(torch.cov(patches.T)).clamp_min(0)
+    centred = patches - patches.mean(1, keepdim=True)
+    covariance = torch.zeros(len(centred), len(centred), dtype=torch.float64)
+    for part in centred.split(CHUNK, dim=1):
+        covariance += part @ part.T
+    values = torch.linalg.eigvalsh(covariance / (patches.shape[1] - 1)).clamp_min(0)
     for n in range(len(values), 1, -1):
         rest = values[:n]
         mean = rest.mean()

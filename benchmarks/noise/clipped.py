@@ -1,0 +1,45 @@
+"""What it costs that a file clips its noise: PSNR of denoising with the level known, and as it is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import invsolve as iv
+from benchmarks.noise.levels import standard_images
+from invsolve import priors
+from invsolve.tune.images import crops
+
+
+def run(images: Path | None, count: int, side: int, sigmas: list[float], quality: str) -> None:
+    """Print PSNR with noise that nothing clipped, and clipped, with the level given and read.
+
+    Args:
+        images: a folder of photographs, or None for test images.
+        count: of crops of the photographs.
+        side: of the crops in pixels.
+        sigmas: noise levels.
+        quality: of the restoration.
+    """
+    if images is None:
+        clean = [image[:side, :side] for image in standard_images().values()]
+    else:
+        clean = list(crops(images, count, side).permute(0, 2, 3, 1).double().numpy())
+    prior = priors.load("natural")
+    print("noise: PSNR unclipped, clipped with the level given, clipped in an 8 bit file with the level read")
+    for sigma in sigmas:
+        scores: list[list[float]] = []
+        for i, truth in enumerate(clean):
+            noisy = truth + sigma * np.random.default_rng(i).standard_normal(truth.shape)
+            file = (np.clip(noisy, 0, 1) * 255).round().astype(np.uint8)
+            cases: list[tuple[Any, float | str]] = [
+                (np.clip(noisy, -0.5, 1.5), sigma),
+                (np.clip(noisy, 0, 1), sigma),
+                (file, "auto"),
+            ]
+            done = [iv.restore(y, "denoise", noise=level, prior=prior, quality=quality) for y, level in cases]
+            errors = [d.image.pixels.permute(1, 2, 0).numpy() - truth for d in done]
+            scores.append([-10 * float(np.log10((error**2).mean())) for error in errors])
+        print(f"{sigma:g}: " + " ".join(f"{v:.2f}" for v in np.mean(scores, 0)), flush=True)
