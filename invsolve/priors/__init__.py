@@ -14,11 +14,13 @@ from invsolve.core.checks import InputError, nearest, usable_device
 from invsolve.core.prior import Prediction, Prior
 from invsolve.core.registry import Registry
 from invsolve.priors.exact import GaussianPrior, MixturePosterior, MixturePrior
+from invsolve.priors.loading.azula import AzulaPrior
 from invsolve.priors.network import NetworkPrior
 from invsolve.priors.networks.execution import Speed
 
 __all__ = [
     "PRIORS",
+    "AzulaPrior",
     "GaussianPrior",
     "MixturePosterior",
     "MixturePrior",
