@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import os
 import shutil
@@ -15,6 +14,8 @@ from pathlib import Path
 import pytest
 from benchtoy import TOML, final_table, toy, write_suite
 
+from benchmarks.reliability.bundles import FORGED, forged
+from benchmarks.reliability.stores import DAMAGE, flipped, flipped_behind_its_back, stored
 from invsolve import InputError
 from invsolve.bench import outcomes
 from invsolve.bench import store as store_module
@@ -48,10 +49,6 @@ def whole(tmp_path_factory) -> Path:
 def folder(whole, tmp_path) -> Path:
     shutil.copytree(whole, tmp_path / "store")
     return tmp_path / "store"
-
-
-def stored(folder: Path, part: str = "outputs") -> list[Path]:
-    return sorted((folder / part).glob("??/*.safetensors"))
 
 
 TWINS = """
@@ -107,35 +104,6 @@ def test_equal_seeds_are_refused(tmp_path):
         toy(tmp_path, TOML.replace("samples = 4", "samples = 4\nseeds = [1, 1]"))
 
 
-def flipped(path: Path, at: int = -100) -> None:
-    content = bytearray(path.read_bytes())
-    content[at] ^= 1
-    path.write_bytes(content)
-
-
-def flipped_behind_its_back(path: Path) -> None:
-    status = path.stat()
-    flipped(path)
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
-def swapped(path: Path) -> None:
-    shutil.copy(next(other for other in stored(path.parents[2]) if other != path), path)
-
-
-DAMAGE = {
-    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-50]),
-    "empty": lambda path: path.write_bytes(b""),
-    "a flipped bit": flipped,
-    "a flipped bit of the header": lambda path: flipped(path, 40),
-    "a huge header": lambda path: path.write_bytes(b"\xff" * 7 + b"\x7f" + path.read_bytes()[8:]),
-    "gone": Path.unlink,
-    "another unit's": swapped,
-    "text": lambda path: path.write_text("hello"),
-    "a folder": lambda path: (path.unlink(), path.mkdir()),
-}
-
-
 @pytest.mark.parametrize("what", DAMAGE)
 @pytest.mark.parametrize("indexed", [True, False])
 def test_a_damaged_outcome_is_named_set_aside_and_run_again(what, indexed, folder, whole, tmp_path, caplog):
@@ -176,7 +144,7 @@ def test_a_damaged_outcome_is_not_shown_as_if_nothing_were(folder, caplog):
     assert "is not shown" in caplog.text
 
 
-@pytest.mark.parametrize("what", ["truncated", "empty", "a flipped bit", "text", "gone"])
+@pytest.mark.parametrize("what", ["truncated", "empty", "a flipped bit", "text", "gone", "a folder"])
 def test_a_damaged_measurement_is_drawn_again(what, folder, whole, tmp_path):
     path = stored(folder, "measurements")[1]
     before = path.read_bytes()
@@ -358,81 +326,6 @@ def test_names_break_no_page_no_table_and_no_terminal(tmp_path, capsys):
 @pytest.fixture(scope="module")
 def bundle(whole, tmp_path_factory) -> Path:
     return submit(whole, tmp_path_factory.mktemp("bundle") / "bundle.zip")
-
-
-def forged(bundle: Path, out: Path, change) -> Path:
-    """The bundle after a change of its files, with a manifest that fits them."""
-    with zipfile.ZipFile(bundle) as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
-    parts = {name: json.loads(files[name]) for name in ("index.json", "about.json")}
-    change(files, parts)
-    for name, before in {name: json.loads(files[name]) for name in parts}.items():
-        if parts[name] != before:
-            files[name] = json.dumps(parts[name], indent=1).encode()
-    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items() if name != "manifest.json"}
-    files["manifest.json"] = json.dumps(sums, indent=1).encode()
-    with zipfile.ZipFile(out, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return out
-
-
-def index_of(change):
-    return lambda files, parts: change(parts["index.json"])
-
-
-def text_of(name: str, old: str, new: str):
-    def change(files, parts):
-        assert old.encode() in files[name], name
-        files[name] = files[name].replace(old.encode(), new.encode(), 1)
-
-    return change
-
-
-def content_of(part: str, key: str, value):
-    def change(index):
-        hash, content = next((h, c) for h, c in index["contents"].items() if "ddnm" in c)
-        spec = json.loads(content)
-        spec[part] = {**spec[part], key: value} if part != key else value
-        index["contents"][hash] = json.dumps(spec, sort_keys=True, separators=(",", ":"))
-
-    return index_of(change)
-
-
-FORGED = {
-    "a better score": index_of(lambda index: index["scores"][0].__setitem__(2, 99.0)),
-    "a better score in the rows": text_of("rows.csv", ",ok,", ",OK,"),
-    "a better table": text_of("tables.md", "| 1 | ", "| 2 | "),
-    "a row less": index_of(lambda index: index["units"].pop()),
-    "a row twice": index_of(lambda index: index["units"].append(index["units"][0])),
-    "another item": index_of(lambda index: index["units"][0].__setitem__(2, "draw 7")),
-    "another solver": index_of(lambda index: index["units"][0].__setitem__(4, "ddnm")),
-    "another task": index_of(lambda index: index["units"][0].__setitem__(3, "inpaint")),
-    "another seed": index_of(lambda index: index["units"][0].__setitem__(5, 3)),
-    "another measurement": index_of(lambda index: index["units"][0].__setitem__(1, "0" * 32)),
-    "another setting": content_of("solver", "settings", {"n_steps": 100}),
-    "more samples": content_of("solver", "samples", 8),
-    "less noise": content_of("task", "noise", 0.01),
-    "another prior": content_of("prior", "digest", "0" * 32),
-    "a failure made whole": index_of(lambda i: next(iter(i["outcomes"].values())).update(status="great")),
-    "no digest": index_of(lambda i: next(iter(i["outcomes"].values())).update(digest="")),
-    "faster": index_of(lambda i: next(iter(i["outcomes"].values())).update(seconds=0.001)),
-    "an environment less": index_of(lambda index: index["environments"].clear()),
-    "another environment": index_of(lambda i: i["environments"].update(dict.fromkeys(i["environments"], "{}"))),
-    "an outcome more": index_of(lambda i: i["outcomes"].update({"0" * 32: next(iter(i["outcomes"].values()))})),
-    "a score of nothing": index_of(lambda index: index["scores"].append(["0" * 32, "psnr", 40.0, None, "x"])),
-    "a score less": index_of(lambda index: index["scores"].pop()),
-    "fewer images described": lambda files, parts: parts["about.json"]["description"].update(items=2),
-    "another solver described": lambda f, p: p["about.json"]["description"]["solvers"][0].update(name="x"),
-    "another task described": lambda f, p: p["about.json"]["description"]["tasks"].pop(),
-    "another metric described": lambda f, p: p["about.json"]["description"].update(metrics=["ssim"]),
-    "another noise in the suite": text_of("suite.toml", "noise = 0.05", "noise = 0.04"),
-    "another setting in the suite": text_of("suite.toml", '"n_steps" = 5', '"n_steps" = 50'),
-    "a solver more in the suite": text_of("suite.toml", "[[solvers]]", '[[solvers]]\nname = "ddrm"\n[[solvers]]'),
-    "another prior in the suite": text_of("suite.toml", '"side" = 8', '"side" = 9'),
-    "another number of seeds": text_of("suite.toml", "samples = 4", "samples = 4\nseeds = [0, 1]"),
-    "no suite": text_of("suite.toml", "[data]", "]["),
-}
 
 
 @pytest.mark.parametrize("what", FORGED)

@@ -210,7 +210,7 @@ class StoredFiles(ABC):
             self.measurement(measurement)
             return path.read_bytes()
         except Damaged as error:
-            if path.is_file():
+            if os.path.lexists(path):
                 logger.warning("a measurement is set aside and drawn again: %s", error)
                 self.move_aside(path)
             return None

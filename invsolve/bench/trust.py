@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from invsolve.core.boundary import is_there
 from invsolve.core.checks import InputError
 
 __all__ = ["check_trusted", "code_in"]
@@ -20,7 +21,7 @@ def code_in(table: Mapping[str, Any]) -> list[str]:
     prior = table.get("prior", {})
     tasks, solvers = (rows if isinstance(rows := table.get(part), list) else [] for part in ("tasks", "solvers"))
     name = str(prior.get("name", "")) if isinstance(prior, Mapping) else ""
-    of_prior = [] if name.startswith(("hf:", "deepinv:")) or Path(name).expanduser().exists() else [name]
+    of_prior = [] if name.startswith(("hf:", "deepinv:")) or is_there(Path(name).expanduser()) else [name]
     degraded, solved = ([row for row in part if isinstance(row, Mapping)] for part in (tasks, solvers))
     own = [row for row in solved if "peer" not in row and not row.get("baseline", False)]
     named = [*of_prior, *(str(row.get("operator", "")) for row in degraded)]

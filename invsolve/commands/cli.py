@@ -67,6 +67,9 @@ def _run(words: list[str]) -> int:
     except InvsolveError as error:
         print(one_line(f"invsolve: {error}"), file=sys.stderr)
         return 2
+    except OSError as error:  # a name that no file can have, a disk that is full, a folder that is not readable
+        print(one_line(f"invsolve: {str(error.filename or '')[:200]}: {error.strerror or error}"), file=sys.stderr)
+        return 2
 
 
 def _parser(command: str | None) -> argparse.ArgumentParser:

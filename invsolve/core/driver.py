@@ -136,7 +136,7 @@ def solve(
 
         outputs.append(_run_chunk(part, solver, len(rows), noise, calls, store, report))
         store.finish_chunk(outputs)
-    return _collect(problem, solver, outputs, (n_items, samples), seed if rng is None else None)
+    return _collect(problem, solver, outputs, (n_items, samples), seed if rng is None else None, mark)
 
 
 @torch.no_grad()
@@ -230,7 +230,12 @@ def _check_sizes(n_items: int, samples: int, items: Sequence[Hashable], microbat
 
 
 def _collect(
-    problem: Problem, solver: Solver, outputs: list[dict[str, Tensor]], shape: tuple[int, int], seed: int | None
+    problem: Problem,
+    solver: Solver,
+    outputs: list[dict[str, Tensor]],
+    shape: tuple[int, int],
+    seed: int | None,
+    mark: str,
 ) -> Result:
     """Put the chunks together as [B, S, ...]."""
 
@@ -245,6 +250,7 @@ def _collect(
         "prior": repr(problem.prior),
         "cost": type(problem.cost).__name__,
         "schedule": repr(problem.prior.schedule),
+        **({"identity": mark} if mark else {}),
     }
     return Result(
         samples=joined("samples"),

@@ -40,7 +40,8 @@ class Result:
         theta: constrained operator parameters, [B, S, ...] each; empty unless the problem was blind.
         stats: network calls, seconds, memory.
         seed: the seed of the run.
-        config: what would be needed to run it again, as plain text values.
+        config: what would be needed to run it again, as plain text values; of a run with a checkpoint also its
+            "identity", the hash of all that decided it.
     """
 
     samples: Tensor

@@ -49,6 +49,7 @@ def make_record(job: Job, prior: Prior, result: Result, misfits: list[float]) ->
             "settings": _settings(job.solver),
             "chosen": {"source": job.choice.source, "reason": job.choice.reason, "own": job.choice.own},
         },
+        "identity": result.config.get("identity"),
         "seed": options.seed,
         "samples": options.samples,
         "quality": options.quality,

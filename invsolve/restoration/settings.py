@@ -28,7 +28,7 @@ def table(prior: str) -> Mapping[str, Any]:
     """
     folder = files("invsolve") / "presets"
     path = folder / f"{prior}.toml"
-    if not prior.isidentifier() or not path.is_file():
+    if not prior.isidentifier() or prior not in {entry.name.removesuffix(".toml") for entry in folder.iterdir()}:
         path = folder / f"{DEFAULT}.toml"
     return tomllib.loads(path.read_text(encoding="utf-8"))
 

@@ -1,0 +1,1 @@
+"""What happens when runs are killed, and files are damaged or forged."""
