@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from invsolve.core.solver import Info, Needs, Solver, State
     from invsolve.core.unknowns import Unknown, Unknowns
     from invsolve.noise.estimate import NoiseEstimate, estimate_noise
-    from invsolve.restoration import restore
+    from invsolve.restoration import restore, restore_many
     from invsolve.restoration.reconstructor import as_reconstructor
 
 __version__ = "0.1.0"
@@ -67,7 +67,7 @@ _HOMES = {
     "invsolve.core.unknowns": ("Unknown", "Unknowns"),
     "invsolve.noise.estimate": ("NoiseEstimate", "estimate_noise"),
     "invsolve.restoration.reconstructor": ("as_reconstructor",),
-    "invsolve.restoration": ("restore",),
+    "invsolve.restoration": ("restore", "restore_many"),
 }
 _MODULES = ("costs", "diagnostics", "io", "metrics", "operators", "priors", "solvers", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -113,6 +113,7 @@ __all__ = [
     "operators",
     "priors",
     "restore",
+    "restore_many",
     "solve",
     "solvers",
     "testing",

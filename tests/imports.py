@@ -12,7 +12,7 @@ import invsolve
 PACKAGE = Path(invsolve.__file__).parent
 
 PARTS = frozenset({"core", "operators", "costs", "priors", "solvers"})
-JOB = PARTS | {"io", "noise", "metrics", "diagnostics", "tasks", "restoration"}
+JOB = PARTS | {"execution", "io", "noise", "metrics", "diagnostics", "tasks", "restoration"}
 
 BELOW: Mapping[str, frozenset[str]] = {
     "core": frozenset(),
@@ -23,6 +23,7 @@ BELOW: Mapping[str, frozenset[str]] = {
     "noise": frozenset({"core", "io"}),
     "train": PARTS | {"io", "noise"},
     "tasks": PARTS | {"io", "noise"},
+    "execution": frozenset({"core"}),
     "restoration": JOB - {"restoration"},
     "bench": JOB,
     "tune": JOB | {"bench"},

@@ -22,12 +22,13 @@ from benchtoy import final_table, toy, write_suite
 
 from benchmarks.leaderboard.simulated import simulated
 from invsolve.bench import store as store_module
+from invsolve.bench.execute import execute
 from invsolve.bench.report import write_report
 from invsolve.bench.runner import Progress, run
 from invsolve.bench.scoring import score
 from invsolve.bench.store import Store
 from invsolve.bench.text import status_text
-from invsolve.bench.workers import Workers
+from invsolve.execution.workers import Workers
 
 # Completions are noted in a file before the store's link is made, by the process that makes it.
 CHILD = """
@@ -98,7 +99,7 @@ def _forked_run(folder: Path, workers: int) -> None:
         return new
 
     store_module.write_whole = noted
-    executor = Workers(workers, method="fork") if workers > 1 else None
+    executor = Workers(execute, workers, method="fork") if workers > 1 else None
     with Store.writing(folder / "store") as store:
         run(toy(folder), store, executor)
         score(store)
@@ -171,9 +172,9 @@ def test_twenty_kills_of_the_driver_of_a_ray_cluster(reference, tmp_path, cluste
 @pytest.mark.slow
 def test_a_ray_worker_killed_in_the_middle_is_replaced(reference, tmp_path, caplog):
     pytest.importorskip("ray")
-    from invsolve.bench.ray import RayExecutor
+    from invsolve.execution.ray import RayExecutor
 
-    executor = RayExecutor("local", 2)
+    executor = RayExecutor(execute, "local", 2)
     pids = executor.pids()
 
     def kill(progress: Progress) -> None:

@@ -17,16 +17,17 @@ from benchtoy import TOML, final_table, toy
 from benchmarks.leaderboard.simulated import simulated
 from invsolve import Rng, solve, solvers
 from invsolve.bench import store as store_module
-from invsolve.bench.execute import load_spec_prior
-from invsolve.bench.outcomes import StoreFull, record_of
+from invsolve.bench.execute import execute, load_spec_prior
+from invsolve.bench.outcomes import StoreFull
 from invsolve.bench.reading import load_suite
-from invsolve.bench.runner import Here, run
+from invsolve.bench.runner import run
 from invsolve.bench.scoring import load_measurement, restored, score
 from invsolve.bench.store import Store
 from invsolve.bench.suite import canonical
 from invsolve.bench.table import tables
-from invsolve.bench.workers import Workers
 from invsolve.core.checks import InputError
+from invsolve.execution.executor import Event, Here
+from invsolve.execution.workers import Workers
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +259,7 @@ def test_peers_are_rows(tmp_path):
 
 
 def test_killed_workers_are_replaced_and_the_table_is_the_same(reference, tmp_path, caplog):
-    suite, workers = toy(tmp_path), Workers(2)
+    suite, workers = toy(tmp_path), Workers(execute, 2)
     first, second = workers.pids()
     os.kill(first, signal.SIGKILL)  # dies before, or over, its first unit
     kill = lambda progress: progress.done == 3 and os.kill(second, signal.SIGKILL)  # noqa: E731
@@ -273,17 +274,16 @@ class Mortal(Here):
     """An executor all of whose workers die over one unit."""
 
     def wait(self):
-        job = self._job
         events = super().wait()
-        if record_of(events[0].content)["unit"] == self.victim:
-            return [type(events[0])(job, None, "killed by SIGKILL")]
+        if events[0].job.hash == self.victim:
+            return [Event(events[0].job, None, "killed by SIGKILL")]
         return events
 
     victim = ""
 
 
 def test_a_unit_that_kills_every_worker_is_a_failure_in_the_end(reference, tmp_path):
-    executor = Mortal()
+    executor = Mortal(execute)
     with Store.reading(reference) as store:
         executor.victim = store.units()[3]["hash"]
     with Store.writing(tmp_path / "store") as store:

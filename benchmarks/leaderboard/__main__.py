@@ -25,10 +25,11 @@ import torch
 from benchmarks.common import markdown
 from benchmarks.leaderboard.simulated import simulated
 from invsolve.bench.environment import environment
+from invsolve.bench.execute import execute
 from invsolve.bench.reading import load_suite
 from invsolve.bench.runner import run
 from invsolve.bench.store import Store
-from invsolve.bench.workers import Workers
+from invsolve.execution.workers import Workers
 
 RESULTS = Path(__file__).parent / "results"
 SOLVER = "pnp-hqs"
@@ -53,7 +54,7 @@ def timed(folder: Path, workers: int) -> dict[str, float]:
     """
     began = time.perf_counter()
     with Timed.writing(folder) as store:
-        done = run(load_suite("quick"), store, Workers(workers), only=[f"solver={SOLVER}"])
+        done = run(load_suite("quick"), store, Workers(execute, workers), only=[f"solver={SOLVER}"])
         whole = time.perf_counter() - began
         seconds = [unit["seconds"] for unit in store.units() if unit["status"] == "ok"]
         storing = store.spent / done

@@ -2,7 +2,7 @@
 
     suite = load_suite("quick")
     with Store.writing(folder) as store:              # a folder; survives kill -9
-        run(suite, store, Workers(2))
+        run(suite, store, Workers(execute, 2))
         score(store)
     write_report(folder)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,59 +18,14 @@ from invsolve.bench.tasks import measure
 from invsolve.bench.unit import Unit, enumerate_units, prior_digest
 from invsolve.core.checks import InputError, InvsolveError, nearest
 from invsolve.core.prior import Prior
+from invsolve.execution.executor import Executor, Here
 
-__all__ = ["Event", "Executor", "Here", "Progress", "matches", "run"]
+__all__ = ["Progress", "matches", "run"]
 
 logger = logging.getLogger(__name__)
 
 DEATHS = 3
 """Workers that may die over a unit before it counts as failed."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """A unit came back with its outcome, or its worker died (`content` None, `reason` says how)."""
-
-    job: Job
-    content: bytes | None
-    reason: str = ""
-
-
-class Executor(ABC):
-    """Where units run. `room` says how many more can be given; `wait` returns when something has come back."""
-
-    @abstractmethod
-    def room(self) -> int: ...
-
-    @abstractmethod
-    def submit(self, job: Job) -> None: ...
-
-    @abstractmethod
-    def wait(self) -> list[Event]: ...
-
-    @abstractmethod
-    def close(self) -> None: ...
-
-
-class Here(Executor):
-    """In this process, one after the other."""
-
-    def __init__(self) -> None:
-        self._job: Job | None = None
-
-    def room(self) -> int:
-        return int(self._job is None)
-
-    def submit(self, job: Job) -> None:
-        self._job = job
-
-    def wait(self) -> list[Event]:
-        job, self._job = self._job, None
-        assert job is not None
-        return [Event(job, execute(job))]
-
-    def close(self) -> None:
-        self._job = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +73,7 @@ def run(
     store.define(suite.name, suite.source, units, {"description": describe(suite, items, prior)})
     if retry:
         store.retry([unit.hash for unit in chosen])
-    executor = executor or Here()
+    executor = executor or Here(execute)
     try:
         loop = _Loop(suite, store, executor, {item.name: item for item in items}, prior, report)
         loop.draw_again(chosen)

@@ -117,16 +117,18 @@ def _executor(args: argparse.Namespace, threads: int) -> Any:
     import torch
 
     if args.ray is not None:
-        from invsolve.bench.ray import RayExecutor
+        from invsolve.bench.execute import execute
+        from invsolve.execution.ray import RayExecutor
 
-        return RayExecutor(args.ray, args.workers or 0, threads, args.gpus)
+        return RayExecutor(execute, args.ray, args.workers or 0, threads, args.gpus)
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = args.workers or (1 if torch.cuda.is_available() else max(1, processors // threads))
     if count == 1:
         return None
-    from invsolve.bench.workers import Workers
+    from invsolve.bench.execute import execute
+    from invsolve.execution.workers import Workers
 
-    return Workers(count, threads)
+    return Workers(execute, count, threads)
 
 
 def _scored(store: Any, metrics: Sequence[str] | None, bar: _Bar, *, trust: bool) -> None:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import os
+import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from invsolve.commands.options import add_options, add_set, add_task_options, read_settings
+from invsolve.commands.progress import Shown
 from invsolve.commands.terminal import one_line
 from invsolve.core.checks import InputError
-from invsolve.core.driver import Progress
+from invsolve.execution.executor import Executor
+from invsolve.io import SUFFIXES, encode_image
+from invsolve.restoration.batch import Batch, Item, Outcome, check_items, local, restore_batch, restore_item
 from invsolve.restoration.job import prepare
-from invsolve.restoration.loading import load_prior
 from invsolve.restoration.options import Options
-from invsolve.restoration.outputs import check_targets, output_paths
-from invsolve.restoration.run import Restoration, run
+from invsolve.restoration.run import run
+from invsolve.restoration.sources import STDIN, TEMPLATE, Entry, entries, find, output_path
 from invsolve.tasks import TASKS
 
 __all__ = ["add_parser"]
@@ -31,6 +38,7 @@ EXAMPLES = """examples:
   invsolve restore noisy.jpg --task denoise
   invsolve restore old.png --task inpaint --mask scratches.png --samples 4 -o out/
   invsolve restore shaken.jpg --task blind-deblur --kernel-size 33
+  invsolve restore holidays/ --task denoise --recursive -o restored/ --skip-existing
   invsolve restore clean.png --task deblur --blur-sigma 2 --noise 0.01 --simulate
 """
 
@@ -45,83 +53,202 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("images", nargs="+", type=Path, metavar="IMAGE", help="degraded image: PNG, JPEG, WebP or TIFF")
+    add(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="image, folder, pattern, @LIST, address (s3://, https://) or - (stdin)",
+    )
     add("--task", required=True, help=f"what is wrong with it: {', '.join(TASKS)}, or module:attribute")
     add_options(parser, Options, ("noise", "samples", "seed"))
-    add("-o", "--out", type=Path, help="output file or folder (default: beside the image)")
-    add("--overwrite", action="store_true", help="replace outputs that exist")
+    _add_outputs(parser)
     add_options(parser, Options, ("simulate", "quality", "time_limit", "solver"))
     add_set(parser, "a setting of the solver")
     add_options(parser, Options, ("preset", "presets", "prior", "label", "prompt", "negative_prompt"))
     help = "of the prior: vae, size, null, dtype, compile, ... (docs/priors.md)"
     add("--prior-option", action="append", default=[], dest="prior_options", metavar="NAME=VALUE", help=help)
     add_options(parser, Options, ("device", "precision", "memory", "tile", "checkpoint"))
+    _add_many(parser)
     add_task_options(parser, lambda task: task.option_type())
     parser.set_defaults(run=run_command)
     return parser
 
 
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("output").add_argument
+    add("-o", "--out", help="output file or folder, or - for stdout (default: beside the image)")
+    add(
+        "--template",
+        default=TEMPLATE,
+        help=f"names in the output folder, with {{stem}}, {{ext}}, {{name}} (default {TEMPLATE})",
+    )
+    add("--format", dest="ending", metavar="EXT", help="write .png, .jpg, .tif, ... (default: as the image)")
+    add(
+        "--output-quality",
+        type=int,
+        metavar="N",
+        help="of JPEG, WebP and AVIF files, 1 to 100 (default: 95, lossless, 90)",
+    )
+    add("--overwrite", action="store_true", help="replace outputs that exist")
+    add("--skip-existing", action="store_true", help="leave images alone that have been restored before")
+    add("--no-comparison", dest="comparison", action="store_false", help="write no comparison figure")
+    add("--no-record", dest="record", action="store_false", help="write no JSON record")
+    add("--json", action="store_true", help="one line of JSON for each image on stdout")
+    add("-q", "--quiet", action="store_true", help="no progress and no report")
+
+
+def _add_many(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("many images").add_argument
+    add("--recursive", action="store_true", help="search folders of folders")
+    add("--workers", type=int, metavar="N", help="processes that restore images side by side")
+    add("--devices", type=int, metavar="N", help="GPUs, one for each worker")
+    add("--shard", metavar="I/N", help="restore the I-th of N parts alone, for job arrays")
+    add("--ray", metavar="ADDRESS", help="restore on a Ray cluster: auto, HOST:PORT, or local")
+
+
 def run_command(args: argparse.Namespace) -> int:
-    """Restore every image; all of them are checked before the first is begun."""
+    """Restore every image. 0: all were, or had been; 1: some failed; 2: nothing could start."""
     told = {name: value for name, value in vars(args).items() if name not in _OWN}
     options = Options.of(
         **told,
         settings=read_settings(args.settings, "n_steps=20"),
         prior_options=read_settings(args.prior_options, "size=256", flag="--prior-option"),
     )
-    _check_checkpoint(options, args.images)
-    paths = output_paths(args.images, args.out)
-    for path in paths:
-        check_targets(path, options.samples, overwrite=args.overwrite, kernel=options.kind.estimates_kernel)
-    jobs = [prepare(image, options) for image in args.images[:1]]
-    for image in args.images[1:]:
-        prepare(image, options)  # only to find out now what would stop the run later
-    prior = load_prior(options)
-    for i, (image, path) in enumerate(zip(args.images, paths, strict=True)):
-        job = jobs[0] if i == 0 else prepare(image, options)
-        with _progress(image.name) as callback:
-            restoration = run(job, prior, callbacks=[callback])
-        restoration.record["command"] = shlex.join(["invsolve", *args.words])
-        _report(restoration, restoration.save(path, overwrite=args.overwrite)[0])
+    found = find(args.images, recursive=args.recursive)
+    chosen = entries(found, _shard(args.shard))
+    if args.out == STDIN:
+        return _to_stdout(chosen, options, args)
+    single = len(chosen) == 1 and len(found.entries) == 1 and not args.skip_existing
+    batch = Batch(
+        options, args.overwrite, args.skip_existing, args.comparison, args.record, args.output_quality,
+        shlex.join(["invsolve", *args.words]), _threads(args), failures=not single,
+    )  # fmt: skip
+    items = _items(chosen, batch, args)
+    _check(options, items, args)
+    executor = None if single else _executor(args)
+    counts: Counter[str] = Counter()
+    began, scores, started = time.perf_counter(), [], False
+    with Shown(len(items), quiet=args.quiet or args.json) as shown:
+        for outcome in restore_batch(items, executor, lambda item: [shown.step(item.entry.name)]):
+            if single and outcome.status == "failed":
+                raise InputError(outcome.error)
+            counts[outcome.status] += 1
+            started = started or outcome.started
+            scores += [(outcome.record or {}).get("scores", {}).get("restored", {}).get("psnr")]
+            shown.done(outcome.status)
+            _tell(outcome, args)
+    if not single:
+        _summary(counts, time.perf_counter() - began, [s for s in scores if s is not None], found.others, args)
+    return 0 if not counts["failed"] else 1 if started else 2
+
+
+def _items(chosen: Sequence[Entry], batch: Batch, args: argparse.Namespace) -> list[Item]:
+    """Where everything goes; nothing is begun if a file cannot be written."""
+    ending = None if args.ending is None else f".{args.ending.lower().lstrip('.')}"
+    if ending is not None and ending not in SUFFIXES:
+        raise InputError(f"--format is one of {', '.join(sorted(SUFFIXES))}, got {args.ending}")
+    out = None if args.out is None else Path(args.out)
+    if out is not None and out.suffix.lower() in SUFFIXES and not out.is_dir():
+        if len(chosen) != 1:
+            raise InputError(f"{out} is one file for {len(chosen)} images: name a folder with -o")
+        paths = [out]
+    else:
+        if out is not None and out.exists() and not out.is_dir():
+            raise InputError(
+                f"{out} is neither a folder nor a file with the ending of an image ({', '.join(SUFFIXES)})"
+            )
+        if out is not None and not out.exists() and not out.absolute().parent.is_dir():
+            raise InputError(f"the folder {out.parent} does not exist: make it first")
+        paths = [output_path(entry, out, args.template, ending) for entry in chosen]
+    folders = out is not None and out not in paths
+    items = [Item(entry, path, batch, deep=folders) for entry, path in zip(chosen, paths, strict=True)]
+    check_items(items)
+    return items
+
+
+def _check(options: Options, items: Sequence[Item], args: argparse.Namespace) -> None:
+    if args.output_quality is not None and not 1 <= args.output_quality <= 100:
+        raise InputError(f"--output-quality is from 1 to 100, got {args.output_quality}")
+    if args.workers is not None and args.workers < 1:
+        raise InputError(f"--workers is at least 1, got {args.workers}")
+    if options.checkpoint is not None:
+        if len(items) > 1:
+            raise InputError("a checkpoint belongs to one image: restore them one by one")
+        folder = Path(options.checkpoint).parent
+        if not folder.is_dir():
+            raise InputError(f"the folder {folder} does not exist: make it first")
+
+
+def _shard(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    i, n = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= i <= n:
+        raise InputError(f"--shard is I/N with I from 1 to N, for example 2/8, got {text!r}")
+    return i, n
+
+
+def _executor(args: argparse.Namespace) -> Executor | None:
+    """Where images are restored; None for this process."""
+    count = args.workers or args.devices or 1
+    if args.ray is not None:
+        from invsolve.execution.ray import RayExecutor
+
+        return RayExecutor(restore_item, args.ray, args.workers or 0, _threads(args) or 1, 1.0 if args.devices else 0.0)
+    if count == 1:
+        return None
+    from invsolve.execution.workers import Workers
+
+    return Workers(restore_item, count, _threads(args) or 1, devices=args.devices)
+
+
+def _threads(args: argparse.Namespace) -> int | None:
+    """Of each worker: the processors of this machine, shared out; None without workers."""
+    count = args.workers or args.devices or 1
+    if count == 1:
+        return None if args.ray is None else 1
+    return max(1, (os.cpu_count() or 1) // count)
+
+
+def _to_stdout(chosen: Sequence[Entry], options: Options, args: argparse.Namespace) -> int:
+    if len(chosen) != 1:
+        raise InputError(f"standard output takes one image, got {len(chosen)}: name a folder with -o")
+    ending = f".{(args.ending or chosen[0].ending or 'png').lower().lstrip('.')}"
+    with local(chosen[0]) as path:
+        job = prepare(path, options)
+    content = encode_image(run(job).image, f"a{ending if ending in SUFFIXES else '.png'}", quality=args.output_quality)
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
     return 0
 
 
-def _check_checkpoint(options: Options, images: list[Path]) -> None:
-    if options.checkpoint is None:
+def _tell(outcome: Outcome, args: argparse.Namespace) -> None:
+    """What became of an image: a line of JSON, or the path of the result and how it was made."""
+    record = outcome.record or {}
+    if args.json:
+        line = {
+            "source": outcome.source, "status": outcome.status, "output": str(outcome.path or ""),
+            "seconds": round(outcome.seconds, 3), "error": outcome.error,
+            **{name: record[name] for name in ("noise", "scores", "warnings") if name in record},
+        }  # fmt: skip
+        sys.stdout.write(json.dumps(line, default=str) + "\n")
+        sys.stdout.flush()
         return
-    if len(images) > 1:
-        raise InputError("a checkpoint belongs to one image: restore them one by one")
-    folder = Path(options.checkpoint).parent
-    if not folder.is_dir():
-        raise InputError(f"the folder {folder} does not exist: make it first")
+    if outcome.status == "failed":
+        told = outcome.error if outcome.source in outcome.error else f"{outcome.source}: {outcome.error}"
+        sys.stderr.write(f"invsolve: {one_line(told)}\n")
+    if outcome.status == "restored" and not args.quiet:
+        sys.stdout.write("\n".join([*_report(outcome.path, record), ""]))
+        sys.stdout.flush()
+    for sentence in sorted({s for s in record.get("status", []) if s != "ok"}):
+        logger.warning("%s: %s", outcome.path, sentence)
 
 
-@contextmanager
-def _progress(name: str) -> Iterator[Callable[[Progress], None]]:
-    """A progress bar with the time left on standard error, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    bar = Bar(*columns, TextColumn("left"), TimeRemainingColumn(), console=console, disable=not console.is_terminal)
-    with bar:
-        task = bar.add_task(one_line(name), total=None)
-
-        def callback(progress: Progress) -> None:
-            done = progress.chunk * progress.n_steps + progress.step
-            bar.update(task, completed=done, total=progress.n_chunks * progress.n_steps)
-
-        yield callback
-
-
-def _report(restoration: Restoration, path: Path) -> None:
-    """The path of the result, then what was done and how well it went."""
-    record = restoration.record
+def _report(path: Path | None, record: Any) -> list[str]:
     noise, stats = record["noise"], record["stats"]
     lines = [
-        str(path),
+        one_line(path),
         f"  {record['estimate']} by {record['solver']['name']}, noise {noise['sigma']:.4f} ({noise['source']}), "
         f"{round(stats['network_forwards'])} network calls a sample, {stats['seconds']:.1f} s",
         f"  {record['solver']['chosen']['reason']}",
@@ -131,10 +258,27 @@ def _report(restoration: Restoration, path: Path) -> None:
     for name, score in record.get("scores", {}).items():
         ssim = "" if score["ssim"] is None else f", SSIM {score['ssim']:.4f}"
         lines.append(f"  {name}: PSNR {score['psnr']:.2f} dB{ssim}")
-    sys.stdout.write("\n".join([*lines, ""]))
-    for sentence in sorted({s for s in record["status"] if s != "ok"}):
-        logger.warning("%s: %s", path, sentence)
+    return lines
 
 
-_OWN = ("images", "out", "overwrite", "settings", "prior_options", "run", "command", "words")
+def _summary(
+    counts: Counter[str], seconds: float, scores: Sequence[float], others: Sequence[str], args: argparse.Namespace
+) -> None:
+    """How a batch ended, on standard error."""
+    if args.quiet:
+        return
+    parts = [f"{counts[status]} {status}" for status in ("restored", "skipped", "failed") if counts[status]]
+    lines = [f"invsolve: {', '.join(parts) or 'no images'} in {seconds:.0f} s"]
+    if scores:
+        lines[0] += f", median PSNR {median(scores):.2f} dB"
+    if others:
+        names = ", ".join(one_line(Path(name).name) for name in others[:5]) + (", ..." if len(others) > 5 else "")
+        lines.append(f"invsolve: left out as no images: {names}")
+    sys.stderr.write("\n".join([*lines, ""]))
+
+
+_OWN = (
+    "images", "out", "overwrite", "settings", "prior_options", "run", "command", "words", "template", "ending", "output_quality",
+    "skip_existing", "comparison", "record", "json", "quiet", "recursive", "workers", "devices", "shard", "ray",
+)  # fmt: skip
 """Arguments that are none of `Options`."""

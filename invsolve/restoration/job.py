@@ -30,7 +30,7 @@ from invsolve.restoration.pace import quality_within
 from invsolve.restoration.settings import offered
 from invsolve.tasks.base import Streams, Task
 
-__all__ = ["Job", "paced", "prepare"]
+__all__ = ["Job", "check_options", "paced", "prepare"]
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +121,16 @@ def paced(job: Job, prior: Prior, spent: float = 0.0) -> Job:
     if seconds + spent > limit:
         logger.warning("about %.0f s are needed, more than the limit of %.0f s", seconds + spent, limit)
     return replace(job, options=replace(job.options, quality=quality), choice=choices[quality])
+
+
+def check_options(options: Options) -> None:
+    """Check what can be checked before there is an image.
+
+    Raises:
+        InputError: a solver, settings, a device or a memory budget that cannot be used.
+    """
+    budget(options.memory, device_of(options))
+    _choice(options, traits_for(options))
 
 
 def prepare(source: Source, options: Options, traits: Traits | None = None) -> Job:

@@ -56,19 +56,31 @@ class Restoration:
         """Standard deviation of the samples at each pixel, [C, H, W]; None without two samples."""
         return None if self.samples is None or len(self.samples) < 2 else self.samples.std(0)
 
-    def save(self, path: str | Path, *, overwrite: bool = False) -> list[Path]:
+    def save(
+        self,
+        path: str | Path,
+        *,
+        overwrite: bool = False,
+        comparison: bool = True,
+        record: bool = True,
+        quality: int | None = None,
+    ) -> list[Path]:
         """Write the image and, beside it, the comparison, the record, and samples with their deviation.
 
         Args:
             path: of the image; its ending decides the format. The other files take its name and add to it.
             overwrite: whether files that exist may be replaced.
+            comparison, record: whether these two files are written.
+            quality: of JPEG, WebP and AVIF files, 1 to 100; see `invsolve.io.write_image` for what it is by default.
 
         Raises:
             InputError: a file exists, the folder does not, or the format cannot hold the image; nothing is written.
         """
         from invsolve.restoration.outputs import save
 
-        return save(self, Path(path), overwrite=overwrite)
+        return save(
+            self, Path(path), overwrite=overwrite, comparison_too=comparison, record_too=record, quality=quality
+        )
 
 
 def restore(

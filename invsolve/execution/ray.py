@@ -1,4 +1,4 @@
-"""Units on a Ray cluster: actors hold the prior, outcomes come back to the one writer."""
+"""Jobs on a Ray cluster: actors keep what they have loaded, outcomes come back to the driver."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import importlib
 import os
 from typing import Any
 
-from invsolve.bench.execute import Job, execute
-from invsolve.bench.runner import Event, Executor
 from invsolve.core.checks import InputError
+from invsolve.execution.executor import Event, Executor, Run
 
 __all__ = ["RayExecutor"]
 
 
 class _Holder:
-    """What runs on the cluster: a process of its own, which keeps the prior between units."""
+    """What runs on the cluster: a process of its own, which keeps what it has loaded between jobs."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, run: Run, threads: int) -> None:
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
+        self._run = run
 
-    def run(self, hash: str, content: str, measurement: bytes) -> bytes:
-        return execute(Job(hash, content, measurement))
+    def run(self, job: Any) -> bytes:
+        return self._run(job)
 
     def pid(self) -> int:
         return os.getpid()
@@ -32,16 +32,17 @@ class RayExecutor(Executor):
     Actors belong to this driver: they end with it, so that a run that is started again computes nothing twice.
 
     Args:
+        run: what turns a job into its outcome; a function of a module.
         address: of the cluster ("auto", "HOST:PORT"), or "local" to start one on this machine.
         count: of actors; as many as the cluster has room for if 0.
-        threads: of a unit.
+        threads: of a job.
         gpus: of an actor, a fraction allowed.
 
     Raises:
         InputError: Ray is not installed, or there is no such cluster.
     """
 
-    def __init__(self, address: str, count: int = 0, threads: int = 1, gpus: float = 0.0) -> None:
+    def __init__(self, run: Run, address: str, count: int = 0, threads: int = 1, gpus: float = 0.0) -> None:
         try:
             ray: Any = importlib.import_module("ray")
         except ImportError as error:
@@ -58,16 +59,16 @@ class RayExecutor(Executor):
             raise InputError(f"no Ray cluster answers at {address!r}: {reason}{hint}") from error
         room = int(ray.cluster_resources().get("CPU", 1) // threads)
         self._remote: Any = ray.remote(num_cpus=threads, num_gpus=gpus)(_Holder)
-        self._threads = threads
-        self._idle = [self._remote.remote(threads) for _ in range(max(1, min(count or room, room)))]
-        self._busy: dict[Any, tuple[Any, Job]] = {}
+        self._make = lambda: self._remote.remote(run, threads)
+        self._idle = [self._make() for _ in range(max(1, min(count or room, room)))]
+        self._busy: dict[Any, tuple[Any, Any]] = {}
 
     def room(self) -> int:
         return len(self._idle)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Any) -> None:
         actor = self._idle.pop()
-        self._busy[actor.run.remote(job.hash, job.content, job.measurement)] = (actor, job)
+        self._busy[actor.run.remote(job)] = (actor, job)
 
     def wait(self) -> list[Event]:
         ready, _ = self._ray.wait(list(self._busy), num_returns=1)
@@ -79,7 +80,7 @@ class RayExecutor(Executor):
             except self._ray.exceptions.RayError as error:
                 events.append(Event(job, None, type(error).__name__))
                 self._ray.kill(actor)
-                actor = self._remote.remote(self._threads)
+                actor = self._make()
             self._idle.append(actor)
         return events
 

@@ -1,4 +1,4 @@
-"""Units in worker processes of this machine: one prior and a fixed number of threads each."""
+"""Jobs in worker processes of this machine, each with a fixed number of threads."""
 
 from __future__ import annotations
 
@@ -8,38 +8,44 @@ import threading
 from multiprocessing import connection, get_all_start_methods, get_context, parent_process
 from typing import Any
 
-from invsolve.bench.execute import Job, execute
-from invsolve.bench.runner import Event, Executor
+from invsolve.execution.executor import Event, Executor, Run
 
 __all__ = ["Workers"]
 
 
 class Workers(Executor):
-    """`count` processes. One that dies is replaced, and its unit comes back as an `Event` without content.
+    """`count` processes. One that dies is replaced, and its job comes back as an `Event` without content.
 
-    Each is told the number of its threads before it imports anything (OMP_NUM_THREADS) and once more by every unit. It
+    Each is told the number of its threads before it imports anything (OMP_NUM_THREADS) and by what they run. It
     ends with its parent, at once, however that died, so that a run that is started again meets no worker of the last.
 
     Args:
+        run: what turns a job into its outcome; a function of a module.
         count: of processes.
         threads: of each.
+        devices: GPUs that they share, each worker seeing one; all of them see every GPU if None.
         method: how `multiprocessing` starts them; "forkserver" where there is one, else "spawn", if None.
     """
 
-    def __init__(self, count: int, threads: int = 1, method: str | None = None) -> None:
-        self._threads = threads
+    def __init__(
+        self, run: Run, count: int, threads: int = 1, method: str | None = None, devices: int | None = None
+    ) -> None:
+        self._run, self._threads, self._devices = run, threads, devices
         # A server that has imported the library forks the workers: they start in milliseconds.
         method = method or ("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
         self._context = get_context(method)
         if method == "forkserver":
-            self._context.set_forkserver_preload(["invsolve.bench.execute"])
-        self._workers = [self._start() for _ in range(count)]
+            self._context.set_forkserver_preload([run.__module__])
+        self._workers = [self._start(place) for place in range(count)]
 
-    def _start(self) -> _Worker:
-        before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-        os.environ.update({name: str(self._threads) for name in before})
+    def _start(self, place: int) -> _Worker:
+        own: dict[str, str] = {name: str(self._threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        if self._devices is not None:
+            own["CUDA_VISIBLE_DEVICES"] = str(place % self._devices)
+        before = {name: os.environ.get(name) for name in own}
+        os.environ.update(own)
         try:
-            return _Worker(self._context)
+            return _Worker(self._context, self._run)
         finally:
             for name, value in before.items():
                 if value is None:
@@ -50,7 +56,7 @@ class Workers(Executor):
     def room(self) -> int:
         return sum(worker.job is None for worker in self._workers)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Any) -> None:
         next(worker for worker in self._workers if worker.job is None).give(job)
 
     def wait(self) -> list[Event]:
@@ -60,7 +66,7 @@ class Workers(Executor):
         for worker in busy:
             if worker.pipe in ready or worker.process.sentinel in ready:
                 events.append(worker.take())
-        self._workers = [self._start() if worker.dead else worker for worker in self._workers]
+        self._workers = [self._start(place) if worker.dead else worker for place, worker in enumerate(self._workers)]
         return events
 
     def pids(self) -> list[int]:
@@ -75,15 +81,15 @@ class Workers(Executor):
 class _Worker:
     """A process and the pipe to it."""
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Any, run: Run) -> None:
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, run), daemon=True)
         self.process.start()
         theirs.close()
-        self.job: Job | None = None
+        self.job: Any = None
         self.dead = False
 
-    def give(self, job: Job) -> None:
+    def give(self, job: Any) -> None:
         self.job = job
         try:
             self.pipe.send(job)
@@ -116,8 +122,8 @@ def _ending(code: int | None) -> str:
     return f"exit code {code}"
 
 
-def _serve(pipe: Any) -> None:
-    """A worker's life: units in, outcomes out, until the parent is gone."""
+def _serve(pipe: Any, run: Run) -> None:
+    """A worker's life: jobs in, outcomes out, until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
@@ -125,7 +131,7 @@ def _serve(pipe: Any) -> None:
             job = pipe.recv()
         except EOFError:
             return
-        pipe.send_bytes(execute(job))
+        pipe.send_bytes(run(job))
 
 
 def _end_with_parent() -> None:

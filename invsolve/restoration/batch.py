@@ -1,0 +1,387 @@
+"""Many images: the same options for all, every image once, and no failure that stops the others."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from invsolve.core.boundary import MAX_IMAGE_BYTES
+from invsolve.core.checks import InputError, InvsolveError
+from invsolve.core.driver import Progress
+from invsolve.core.prior import Prior
+from invsolve.execution.executor import Executor, outcomes
+from invsolve.io.inputs import Source
+from invsolve.restoration.job import Job, check_options, prepare
+from invsolve.restoration.loading import load_prior
+from invsolve.restoration.options import Options
+from invsolve.restoration.outputs import check_targets, is_finished, save, targets, write_record
+from invsolve.restoration.run import Restoration, run
+from invsolve.restoration.sources import STDIN, TEMPLATE, Entry, entries, find, output_path
+
+__all__ = ["Batch", "Item", "Outcome", "check_items", "restore_batch", "restore_item", "restore_many"]
+
+WAITING = 2
+"""Restorations that may wait to be written while the next image is computed."""
+
+Callback = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one image of a batch.
+
+    Attributes:
+        source: the file or address, or "image N" for one that was given as an array.
+        status: "restored", "skipped" (it had been restored before) or "failed".
+        path: of the restoration; None where nothing is written.
+        error: a sentence, where it failed.
+        seconds: that it took.
+        record: what `Restoration.record` holds; empty where it was skipped or failed.
+        restoration: itself, where nothing is written.
+    """
+
+    source: str
+    status: Literal["restored", "skipped", "failed"]
+    path: Path | None = None
+    error: str = ""
+    seconds: float = 0.0
+    record: Mapping[str, Any] | None = None
+    restoration: Restoration | None = None
+    started: bool = True
+    """Whether it was read and fitted the options, so that computing began."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is done with every image of a batch.
+
+    Args:
+        options: of the restorations.
+        overwrite: replace files that exist.
+        skip_existing: leave images alone that an earlier run has restored.
+        comparison, record: whether these files are written beside a restoration.
+        output_quality: of JPEG, WebP and AVIF files.
+        command: for the record.
+        threads: of a worker process; as torch has it if None.
+        failures: whether a failure is written down where the record would be.
+    """
+
+    options: Options
+    overwrite: bool = False
+    skip_existing: bool = False
+    comparison: bool = True
+    record: bool = True
+    output_quality: int | None = None
+    command: str | None = None
+    threads: int | None = None
+    failures: bool = True
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image and where its restoration goes, as it is sent to workers."""
+
+    entry: Entry
+    path: Path
+    batch: Batch
+    deep: bool = True
+    """Whether folders above `path` are made where they are missing."""
+
+
+def restore_many(
+    sources: Sequence[Source] | str | Path,
+    task: str = "superres",
+    *,
+    out: str | Path | None = None,
+    recursive: bool = False,
+    template: str = TEMPLATE,
+    overwrite: bool = False,
+    skip_existing: bool = False,
+    comparison: bool = False,
+    record: bool = True,
+    executor: Executor | None = None,
+    **options: Any,
+) -> Iterator[Outcome]:
+    """Restore many images with the same options, one `Outcome` after the other, in order.
+
+    A failure is an outcome, never the end. The prior is loaded once; the next image is read and the last one written
+    while one is computed.
+
+    Args:
+        sources: files, folders, patterns or addresses (see `invsolve restore`), or images as `restore` takes them.
+        task: as in `restore`.
+        out: the folder that restorations are written to; where it is None the outcomes hold them instead.
+        recursive: search folders of folders.
+        template: of the files' names, with {stem}, {ext} and {name}.
+        overwrite: replace files that exist.
+        skip_existing: leave images alone that an earlier call has restored into `out`.
+        comparison, record: whether a comparison figure and a JSON record are written beside each restoration.
+        executor: where images are restored, for example `invsolve.execution.workers.Workers(restore_item, 4)`; in this
+            process if not given. It is closed at the end. It needs `out`, and a prior by name.
+        options: see `restore`.
+
+    Raises:
+        InputError: options that cannot be used, files that exist, no such file.
+    """
+    told = Options.of(task, **options)
+    words = [sources] if isinstance(sources, str | Path) else list(sources)
+    if all(isinstance(word, str | Path) for word in words):
+        chosen = entries(find([str(word) for word in words], recursive=recursive))
+        check_options(told)
+        if out is None:
+            return _in_memory([(entry.source, Path(entry.source)) for entry in chosen], told)
+        batch = Batch(told, overwrite, skip_existing, comparison, record)
+        return restore_batch(_items(chosen, batch, Path(out), template), executor)
+    if out is not None or executor is not None:
+        raise InputError("arrays have no names: leave out and executor away, or give files")
+    return _in_memory([(f"image {i}", word) for i, word in enumerate(words)], told)
+
+
+def _in_memory(sources: Sequence[tuple[str, Source]], options: Options) -> Iterator[Outcome]:
+    for name, source in sources:
+        began = time.perf_counter()
+        try:
+            done = run(prepare(source, options), _prior(options))
+        except Exception as error:
+            yield Outcome(name, "failed", error=_sentence(error), seconds=time.perf_counter() - began)
+            continue
+        yield Outcome(name, "restored", None, seconds=time.perf_counter() - began, record=done.record, restoration=done)
+
+
+def _items(chosen: Sequence[Entry], batch: Batch, out: Path | None, template: str) -> list[Item]:
+    """Every image with its path; files that exist stop all before anything is begun, unless that was asked for."""
+    items = [Item(entry, output_path(entry, out, template), batch) for entry in chosen]
+    check_items(items)
+    return items
+
+
+def check_items(items: Sequence[Item]) -> None:
+    """Raise `InputError` unless the files of every item can be written, and no two of them have one name."""
+    seen: dict[Path, str] = {}
+    for item in items:
+        if item.path in seen:
+            raise InputError(
+                f"{seen[item.path]} and {item.entry.source} would both be written to {item.path}: "
+                "give a --template with {stem}, or a folder for each"
+            )
+        seen[item.path] = item.entry.source
+        batch = item.batch
+        kinds = {"comparison": batch.comparison, "record": batch.record, "kernel": batch.options.kind.estimates_kernel}
+        replaced = batch.overwrite or batch.skip_existing
+        check_targets(item.path, batch.options.samples, overwrite=replaced, deep=item.deep, **kinds)
+
+
+def restore_batch(
+    items: Sequence[Item],
+    executor: Executor | None = None,
+    callbacks: Callable[[Item], Sequence[Callback]] | None = None,
+) -> Iterator[Outcome]:
+    """Restore the items, in this process or by an executor that runs `restore_item`; outcomes come in order.
+
+    Args:
+        items: see `Item`.
+        executor: it is closed at the end.
+        callbacks: of the solver, for an item that is restored in this process.
+
+    Raises:
+        InputError: options that no image can be restored with; nothing was begun.
+    """
+    if items:
+        check_options(items[0].batch.options)
+        if len(items) > 1:  # what is wrong with the prior is wrong for every image
+            _prior(items[0].batch.options)
+    if executor is None:
+        return _here(items, callbacks or (lambda item: ()))
+    return _by_executor(items, executor)
+
+
+def _by_executor(items: Sequence[Item], executor: Executor) -> Iterator[Outcome]:
+    """The outcomes of workers, put into the order of the items."""
+    done: dict[int, Outcome] = {}
+    following = 0
+    try:
+        for index, content, reason in outcomes(executor, items):
+            item = items[index]
+            done[index] = (
+                _outcome(content) if content is not None else _failed(item, InvsolveError(reason), 0.0, started=True)
+            )
+            while following in done:
+                yield done.pop(following)
+                following += 1
+    finally:
+        executor.close()
+
+
+def restore_item(item: Item) -> bytes:
+    """One item in a worker: its outcome as JSON. Nothing is raised."""
+    if item.batch.threads is not None:
+        torch.set_num_threads(item.batch.threads)
+    (outcome,) = _here([item], lambda item: ())
+    plain = {
+        "source": outcome.source, "status": outcome.status, "path": os.fspath(outcome.path or ""),
+        "error": outcome.error, "seconds": outcome.seconds, "record": outcome.record, "started": outcome.started,
+    }  # fmt: skip
+    return json.dumps(plain, default=str).encode()
+
+
+def _outcome(content: bytes) -> Outcome:
+    plain = json.loads(content)
+    return Outcome(**{**plain, "path": Path(plain["path"]) if plain["path"] else None})
+
+
+def _here(items: Sequence[Item], callbacks: Callable[[Item], Sequence[Callback]]) -> Iterator[Outcome]:
+    """One after the other; the next is read and the last written meanwhile."""
+    waiting: deque[Future[Outcome] | Outcome] = deque()
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        ahead = reader.submit(_prepared, items[0]) if items else None
+        for i, item in enumerate(items):
+            assert ahead is not None
+            began, job = time.perf_counter(), ahead.result()
+            ahead = reader.submit(_prepared, items[i + 1]) if i + 1 < len(items) else None
+            if isinstance(job, Outcome):
+                waiting.append(job)
+            else:
+                waiting.append(_computed(item, job, began, callbacks(item), writer))
+            while waiting and (len(waiting) > WAITING or isinstance(waiting[0], Outcome) or waiting[0].done()):
+                yield _result(waiting.popleft())
+        while waiting:
+            yield _result(waiting.popleft())
+
+
+def _result(outcome: Future[Outcome] | Outcome) -> Outcome:
+    return outcome if isinstance(outcome, Outcome) else outcome.result()
+
+
+def _prepared(item: Item) -> Job | Outcome:
+    """The image read and everything decided; or what became of it at once."""
+    batch = item.batch
+    began = time.perf_counter()
+    try:
+        if batch.skip_existing and is_finished(item.path, record=batch.record):
+            return Outcome(item.entry.source, "skipped", item.path)
+        with local(item.entry) as path:
+            job = prepare(path, batch.options)
+    except Exception as error:
+        return _failed(item, error, time.perf_counter() - began, started=False)
+    told = {**job.record["input"], "path": item.entry.source} if not _is_file(item.entry) else job.record["input"]
+    return replace(job, record={**job.record, "input": told})
+
+
+def _computed(
+    item: Item, job: Job, began: float, callbacks: Sequence[Callback], writer: ThreadPoolExecutor
+) -> Future[Outcome] | Outcome:
+    try:
+        restoration = run(job, _prior(item.batch.options), callbacks=callbacks)
+    except Exception as error:
+        return _failed(item, error, time.perf_counter() - began, started=True)
+    return writer.submit(_written, item, restoration, began)
+
+
+def _written(item: Item, restoration: Restoration, began: float) -> Outcome:
+    batch = item.batch
+    if batch.command is not None:
+        restoration.record["command"] = batch.command
+    try:
+        save(
+            restoration, item.path, overwrite=batch.overwrite or batch.skip_existing, comparison_too=batch.comparison,
+            record_too=batch.record, quality=batch.output_quality, deep=item.deep,
+        )  # fmt: skip
+    except Exception as error:
+        return _failed(item, error, time.perf_counter() - began, started=True)
+    seconds = time.perf_counter() - began
+    return Outcome(item.entry.source, "restored", item.path, "", seconds, restoration.record)
+
+
+def _failed(item: Item, error: Exception, seconds: float, *, started: bool) -> Outcome:
+    """The outcome of a failure, which is a record where restorations have one."""
+    sentence = _sentence(error)
+    if item.batch.record and item.batch.failures:
+        record: dict[str, Any] = {"input": {"path": item.entry.source}, "status": ["failed"], "error": sentence}
+        if not isinstance(error, InvsolveError):
+            record["traceback"] = "".join(traceback.format_exception(error))
+        write_record(targets(item.path, None)["record"], record)
+    return Outcome(item.entry.source, "failed", item.path, sentence, seconds, started=started)
+
+
+def _sentence(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, InvsolveError) else f"unexpected {type(error).__name__}: {text}"
+
+
+def _is_file(entry: Entry) -> bool:
+    return not entry.remote and entry.source != STDIN
+
+
+@contextmanager
+def local(entry: Entry) -> Iterator[Path]:
+    """The image as a file of this machine; what had to be fetched is gone when the block ends.
+
+    Raises:
+        InputError: it cannot be fetched, or is larger than any image that is read.
+    """
+    if _is_file(entry):
+        yield Path(entry.source)
+        return
+    content = _standard_input() if entry.source == STDIN else _fetched(entry.source)
+    with tempfile.TemporaryDirectory(prefix="invsolve-") as folder:
+        path = Path(folder) / f"image{entry.ending}"
+        path.write_bytes(content)
+        yield path
+
+
+def _standard_input() -> bytes:
+    buffer = io.BytesIO(sys.stdin.buffer.read(MAX_IMAGE_BYTES + 1))
+    if not buffer.getbuffer().nbytes:
+        raise InputError("standard input is empty: pipe an image into the command, as in: cat a.png | invsolve ... -")
+    return buffer.getvalue()
+
+
+def _fetched(address: str) -> bytes:
+    try:
+        import fsspec
+
+        with fsspec.open(address, "rb") as file:
+            content = file.read(MAX_IMAGE_BYTES + 1)  # pyright: ignore[reportAttributeAccessIssue]
+    except ImportError as error:
+        raise InputError(f"{address} needs a package: {error}") from error
+    except Exception as error:  # every kind of store has errors of its own
+        raise InputError(f"{address} cannot be read: {type(error).__name__}: {error}") from error
+    if len(content) > MAX_IMAGE_BYTES:
+        raise InputError(f"{address} has more than the {MAX_IMAGE_BYTES >> 30} GiB that are read")
+    return content
+
+
+@dataclass(frozen=True)
+class _PriorKey:
+    """What decides which prior is loaded; the options themselves do not count."""
+
+    key: str
+    options: Options = field(compare=False)
+
+
+def _prior(options: Options) -> Prior:
+    """The prior, kept for the next image."""
+    if isinstance(options.prior, Prior):
+        return load_prior(options)
+    names = ("prior", "device", "precision", "prior_options", "label", "prompt", "negative_prompt")
+    return _kept(_PriorKey(repr([getattr(options, name) for name in names]), options))
+
+
+@lru_cache(maxsize=1)
+def _kept(key: _PriorKey) -> Prior:
+    return load_prior(key.options)

@@ -1,0 +1,184 @@
+"""The images of a batch: from files, folders, patterns, lists and addresses to what is read and where it goes."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import string
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from invsolve.core.boundary import read_text
+from invsolve.core.checks import InputError
+from invsolve.io import LONGEST, READABLE, SUFFIXES
+
+__all__ = ["TEMPLATE", "Entry", "Found", "entries", "find", "output_path"]
+
+TEMPLATE = "{stem}-restored{ext}"
+"""The name of a restoration: the image's name without its ending, and the ending of the file that is written."""
+
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of a batch.
+
+    Attributes:
+        source: a path, an address such as s3://bucket/name.png, or "-" for standard input.
+        folder: the folders between what was named and the image, which the output keeps.
+        stem, ending: of its name.
+    """
+
+    source: str
+    folder: PurePosixPath
+    stem: str
+    ending: str
+
+    @property
+    def remote(self) -> bool:
+        """Whether it has to be fetched."""
+        return "://" in self.source
+
+    @property
+    def name(self) -> str:
+        """The file's name with its folders."""
+        return str(self.folder / f"{self.stem}{self.ending}")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The images that were named, in order, and the files of folders that are no images."""
+
+    entries: tuple[Entry, ...]
+    others: tuple[str, ...] = ()
+
+
+def find(words: Sequence[str | os.PathLike[str]], *, recursive: bool = False) -> Found:
+    """The images that the words of a command line name.
+
+    A word is a file, a folder (its images in the order of their names; with `recursive` those of its folders, too), a
+    pattern with `*`, `?` or `[...]`, "@FILE" for a list with one word a line, an address that fsspec opens (s3://, gs://,
+    https://), or "-" for standard input. A file that is named twice is taken once.
+
+    Raises:
+        InputError: there is no such file or folder, or nothing that fits a pattern.
+    """
+    found: dict[str, Entry] = {}
+    others: list[str] = []
+    for word in words:
+        for entry in _of_word(os.fspath(word), recursive, others):
+            key = entry.source if entry.remote or entry.source == STDIN else os.path.realpath(entry.source)
+            found.setdefault(key, entry)
+    if not found:
+        told = ", ".join(map(os.fspath, words)) or "nothing"
+        raise InputError(f"there are no images in {told}: name files, or search folders of folders with --recursive")
+    return Found(tuple(found.values()), tuple(others))
+
+
+def _of_word(word: str, recursive: bool, others: list[str]) -> list[Entry]:
+    if word == STDIN:
+        return [Entry(STDIN, PurePosixPath(), "stdin", "")]
+    if "://" in word:
+        path = PurePosixPath(unquote(urlsplit(word).path))
+        return [Entry(word, PurePosixPath(), path.stem or "image", path.suffix)]
+    path = Path(word)
+    if path.is_dir():
+        return _of_folder(path, recursive, others)
+    if word.startswith("@") and not os.path.lexists(word):
+        lines = read_text(Path(word[1:]), "list of images").splitlines()
+        return [entry for line in lines if line.strip() for entry in _of_word(line.strip(), recursive, others)]
+    if glob.has_magic(word) and not os.path.lexists(word):
+        matched = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 (a pattern may begin anywhere)
+        if not matched:
+            raise InputError(f"nothing fits the pattern {word}")
+        return [entry for name in matched for entry in _of_word(name, recursive, others)]
+    if not os.path.lexists(word):
+        raise InputError(f"there is no file {word}")
+    return [_of_file(path, PurePosixPath())]
+
+
+def _of_file(path: Path, folder: PurePosixPath) -> Entry:
+    return Entry(str(path), folder, path.stem, path.suffix)
+
+
+def _of_folder(folder: Path, recursive: bool, others: list[str]) -> list[Entry]:
+    found = []
+    for path in sorted(folder.rglob("*") if recursive else folder.iterdir()):
+        if not path.is_file() or path.name.startswith("."):
+            continue
+        if path.suffix.lower() in READABLE:
+            found.append(_of_file(path, PurePosixPath(path.parent.relative_to(folder).as_posix())))
+        else:
+            others.append(str(path))
+    return found
+
+
+def entries(found: Found, shard: tuple[int, int] | None = None) -> tuple[Entry, ...]:
+    """The images of a batch, those of one name told apart by their endings, and of a shard alone.
+
+    Args:
+        found: what was named.
+        shard: (i, n): the i-th (from 1) of n parts, by a hash of the names, so that the jobs of an array need not
+            agree on anything.
+    """
+    names = Counter((entry.folder, entry.stem) for entry in found.entries)
+    told = [
+        replace(entry, stem=f"{entry.stem}-{entry.ending.lstrip('.')}")
+        if names[entry.folder, entry.stem] > 1
+        else entry
+        for entry in found.entries
+    ]
+    if shard is None:
+        return tuple(told)
+    i, n = shard
+    return tuple(entry for entry in told if _digest(entry.name) % n == i - 1)
+
+
+def _digest(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8])
+
+
+def output_path(entry: Entry, out: Path | None, template: str = TEMPLATE, ending: str | None = None) -> Path:
+    """Where the restoration of an image goes: in the folder `out`, or beside the image.
+
+    Args:
+        entry: the image.
+        out: the folder; None where the image is a file.
+        template: of the name, with {stem}, {ext} (with its dot) and {name} (both).
+        ending: of the file that is written; that of the image where such files are written, else .png.
+
+    Raises:
+        InputError: a template with other names, or one that names a folder.
+    """
+    own = entry.ending if entry.ending.lower() in SUFFIXES else ".png"
+    ext = own if ending is None else ending
+    known = {"stem": "", "ext": ext, "name": f"{entry.stem}{ext}"}
+    try:
+        fields = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
+        if fields - known.keys():
+            raise ValueError
+        rest = template.format(**known)
+        stem = cut(entry.stem, LONGEST - len(os.fsencode(rest)) - len("-comparison.png"))
+        name = template.format(**{**known, "stem": stem})
+    except (ValueError, IndexError, KeyError) as error:
+        raise InputError(f"a template holds {{stem}}, {{ext}} and {{name}}, got {template!r}") from error
+    if os.sep in name or "/" in name or not name:
+        raise InputError(f"a template makes the name of a file, not of a folder, got {template!r}")
+    if out is not None:
+        return out / entry.folder / name
+    if entry.remote or entry.source == STDIN:
+        return Path(name)
+    return Path(entry.source).parent / name
+
+
+def cut(stem: str, size: int) -> str:
+    """A stem of at most `size` bytes; one that is longer ends with "~" and a hash of the whole."""
+    content = os.fsencode(stem)
+    if len(content) <= size:
+        return stem
+    return content[: size - 9].decode(errors="ignore") + "~" + hashlib.sha256(content).hexdigest()[:8]

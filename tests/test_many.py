@@ -1,0 +1,248 @@
+"""Many images: every image once, whatever is broken, killed or run again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as pillow
+
+import invsolve as iv
+from invsolve import InputError
+from invsolve.commands.cli import main
+from invsolve.execution.executor import Here
+from invsolve.execution.workers import Workers
+from invsolve.restoration import batch
+from invsolve.restoration.batch import restore_item
+from invsolve.restoration.sources import Entry, entries, find, output_path
+
+QUICK = {"task": "denoise", "noise": 0.05, "quality": "fast", "precision": "float32"}
+WORDS = ["--task", "denoise", "--noise", "0.05", "--quality", "fast", "--precision", "float32"]
+
+
+def images(folder: Path, names: list[str], side: int = 24) -> Path:
+    for i, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        values = np.random.default_rng(i).integers(0, 256, (side, side + 8 * (i % 3), 3), dtype=np.uint8)
+        pillow.fromarray(values).save(path)
+    return folder
+
+
+def broken(folder: Path, name: str = "broken.png") -> None:
+    (folder / name).write_bytes(b"\x89PNG\r\n\x1a\nnonsense")
+
+
+def restored(folder: Path) -> dict[str, str]:
+    """The hash of every restoration below a folder, by its name in there."""
+    paths = [p for p in folder.rglob("*-restored.*") if p.suffix != ".json"]
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
+
+
+def test_words_name_files_folders_patterns_and_lists(tmp_path, monkeypatch):
+    images(tmp_path, ["a.png", "sub/b.jpg", "sub/c.PNG", ".hidden.png"])
+    (tmp_path / "clip.mp4").write_bytes(b"no image")
+    (tmp_path / "list.txt").write_text("a.png\n\nsub/b.jpg\n")
+    monkeypatch.chdir(tmp_path)
+
+    def names(*words: str, recursive: bool = False) -> list[str]:
+        return [entry.name for entry in find(words, recursive=recursive).entries]
+
+    assert names(".") == ["a.png"]
+    assert names(".", recursive=True) == ["a.png", "sub/b.jpg", "sub/c.PNG"]
+    assert names("sub/*.jpg", "a.png", "./a.png") == ["b.jpg", "a.png"]
+    assert names("@list.txt") == ["a.png", "b.jpg"]
+    assert names("https://example.org/x/photo%20one.png?size=2") == ["photo one.png"]
+    assert find(["."]).others == ("clip.mp4", "list.txt")
+    for word, message in (("nothing.png", "there is no file"), ("*.webp", "nothing fits")):
+        with pytest.raises(InputError, match=message):
+            find([word])
+
+
+def test_images_of_one_name_are_told_apart_by_their_endings(tmp_path):
+    images(tmp_path, ["grey.jpg", "grey.png", "other.png", "sub/grey.png"])
+    chosen = entries(find([tmp_path], recursive=True))
+    names = {str(output_path(entry, Path("out"))) for entry in chosen}
+    assert names == {
+        "out/grey-jpg-restored.jpg", "out/grey-png-restored.png", "out/other-restored.png", "out/sub/grey-restored.png"
+    }  # fmt: skip
+
+
+def test_a_template_names_files_and_nothing_else():
+    entry = Entry("in/a.heic", Path("sub"), "a", ".heic")  # pyright: ignore[reportArgumentType]
+    assert output_path(entry, Path("out"), "{stem}_new{ext}") == Path("out/sub/a_new.png")
+    assert output_path(entry, None, "{name}", ".jpg") == Path("in/a.jpg")
+    for wrong in ("{stem", "{size}", "../{stem}.png", "{}", "{stem.__class__}", ""):
+        with pytest.raises(InputError, match="template"):
+            output_path(entry, Path("out"), wrong)
+
+
+def test_shards_are_a_partition(tmp_path):
+    found = find([images(tmp_path, [f"{i}.png" for i in range(30)], side=8)])
+    parts = [entries(found, (i, 4)) for i in range(1, 5)]
+    assert sorted(entry.name for part in parts for entry in part) == sorted(entry.name for entry in found.entries)
+    assert all(parts)
+
+
+def test_a_broken_image_is_a_record_and_a_line_never_the_end(tmp_path, capsys):
+    images(tmp_path / "in", ["a.png", "c.png", "sub/d.jpg"])
+    broken(tmp_path / "in", "b.png")
+    (tmp_path / "in" / "clip.mp4").write_bytes(b"no image")
+    code = main(["restore", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--recursive", *WORDS])
+    told = capsys.readouterr()
+    assert code == 1
+    assert set(restored(tmp_path / "out")) == {"a-restored.png", "c-restored.png", "sub/d-restored.jpg"}
+    assert "3 restored, 1 failed" in told.err
+    assert "clip.mp4" in told.err
+    assert told.err.count("b.png") == 1
+    record = json.loads((tmp_path / "out" / "b-restored.json").read_text())
+    assert record["status"] == ["failed"]
+    assert "damaged" in record["error"]
+
+
+def test_a_second_run_does_nothing_again_and_retries_what_failed(tmp_path, capsys):
+    images(tmp_path / "in", ["a.png", "b.png"])
+    broken(tmp_path / "in", "c.png")
+    words = ["restore", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--json", "--skip-existing", *WORDS]
+
+    def run() -> dict[str, str]:
+        main(words)
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        return {Path(line["source"]).name: line["status"] for line in lines}
+
+    assert run() == {"a.png": "restored", "b.png": "restored", "c.png": "failed"}
+    before = (tmp_path / "out" / "a-restored.png").stat().st_mtime_ns
+    (tmp_path / "out" / "b-restored.json").unlink()  # as a run leaves it that was killed between the two files
+    images(tmp_path / "in", ["c.png"])
+    assert run() == {"a.png": "skipped", "b.png": "restored", "c.png": "restored"}
+    assert (tmp_path / "out" / "a-restored.png").stat().st_mtime_ns == before
+
+
+def test_files_that_exist_stop_a_batch_before_it_begins(tmp_path, capsys):
+    images(tmp_path / "in", ["a.png", "b.png"])
+    words = ["restore", str(tmp_path / "in"), "-o", str(tmp_path / "out"), *WORDS]
+    assert main(words) == 0
+    assert main(words) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main([*words, "--overwrite", "-q"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_exit_code_2_if_nothing_could_start(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    broken(tmp_path / "in")
+    assert main(["restore", str(tmp_path / "in"), "-o", str(tmp_path / "out"), *WORDS]) == 2
+    assert main(["restore", str(tmp_path / "in" / "broken.png"), *WORDS]) == 2
+    assert main(["restore", str(tmp_path / "in"), "--shard", "3/2", *WORDS]) == 2
+    assert "--shard is I/N" in capsys.readouterr().err
+
+
+def test_an_image_goes_through_standard_streams(tmp_path):
+    images(tmp_path, ["a.jpg"])
+    env = {**os.environ, "PYTHONPATH": str(Path(iv.__file__).parent.parent)}
+    command = [sys.executable, "-m", "invsolve", "restore", "-", "-o", "-", "--format", "png", *WORDS]
+    content = (tmp_path / "a.jpg").read_bytes()
+    done = subprocess.run(command, input=content, capture_output=True, env=env, cwd=tmp_path, check=True)
+    assert done.stdout.startswith(b"\x89PNG")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.jpg"]
+
+
+def test_an_address_is_fetched_and_its_file_is_gone_afterwards(tmp_path):
+    import fsspec
+
+    images(tmp_path, ["a.png"])
+    with fsspec.open("memory://bucket/a.png", "wb") as file:
+        file.write((tmp_path / "a.png").read_bytes())  # pyright: ignore[reportAttributeAccessIssue]
+    (outcome,) = iv.restore_many("memory://bucket/a.png", out=tmp_path / "out", **QUICK)
+    assert outcome.status == "restored"
+    assert outcome.record is not None
+    assert outcome.record["input"]["path"] == "memory://bucket/a.png"
+    (missing,) = iv.restore_many("memory://bucket/none.png", out=tmp_path / "out", **QUICK)
+    assert (missing.status, missing.started) == ("failed", False)
+    assert "cannot be read" in missing.error
+
+
+def test_arrays_come_back_in_order_with_their_failures():
+    rng = np.random.default_rng(0)
+    arrays = [
+        rng.random((16, 16, 3), np.float32),
+        np.full((4, 4, 9), 0.5, np.float32),
+        rng.random((24, 16), np.float32),
+    ]
+    found = list(iv.restore_many(arrays, **QUICK))
+    assert [outcome.status for outcome in found] == ["restored", "failed", "restored"]
+    assert found[0].restoration is not None
+    alone = iv.restore(arrays[0], **QUICK)
+    assert (found[0].restoration.image.pixels == alone.image.pixels).all()
+    assert "channels" in found[1].error
+
+
+def test_the_prior_is_loaded_once(tmp_path, monkeypatch):
+    images(tmp_path / "in", ["a.png", "b.png", "c.png"])
+    loaded = []
+    load = batch.load_prior
+    monkeypatch.setattr(batch, "load_prior", lambda options: loaded.append(options.prior) or load(options))
+    batch._kept.cache_clear()
+    assert len(list(iv.restore_many(tmp_path / "in", out=tmp_path / "out", **QUICK))) == 3
+    assert loaded == ["natural"]
+
+
+def test_an_executor_gives_the_same_files_in_the_same_order(tmp_path):
+    images(tmp_path / "in", [f"{i}.png" for i in range(5)])
+    broken(tmp_path / "in", "3b.png")
+    alone = [o.source for o in iv.restore_many(tmp_path / "in", out=tmp_path / "alone", **QUICK)]
+    here = [
+        o.source for o in iv.restore_many(tmp_path / "in", out=tmp_path / "here", executor=Here(restore_item), **QUICK)
+    ]
+    assert here == alone
+    assert restored(tmp_path / "here") == restored(tmp_path / "alone")
+    assert len(restored(tmp_path / "here")) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_at_random_moments_every_image_is_restored_once(tmp_path, workers):
+    """A batch that is killed again and again ends as one that was not disturbed."""
+    names = [f"{i:02}.{'jpg' if i % 3 else 'png'}" for i in range(40)]
+    images(tmp_path / "in", names, side=40)
+    for i in range(3):
+        broken(tmp_path / "in", f"broken{i}.png")
+    env = {**os.environ, "PYTHONPATH": str(Path(iv.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+
+    def command(out: str) -> list[str]:
+        own = ["-o", str(tmp_path / out), "--skip-existing", "--workers", str(workers), "-q", *WORDS]
+        return [sys.executable, "-m", "invsolve", "restore", str(tmp_path / "in"), *own]
+
+    assert subprocess.run(command("reference"), env=env, capture_output=True).returncode == 1
+    rng = random.Random(workers)
+    for _ in range(8):
+        run = subprocess.Popen(command("out"), env=env, stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(1.5, 6))
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+    assert subprocess.run(command("out"), env=env, capture_output=True).returncode == 1
+    assert restored(tmp_path / "out") == restored(tmp_path / "reference")
+    assert len(restored(tmp_path / "out")) == 40
+    assert not [
+        p for p in (tmp_path / "out").iterdir() if p.name.startswith(".") and p.stat().st_mtime > time.time() + 1
+    ]
+    assert len(list((tmp_path / "out").glob("broken*.json"))) == 3
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_no_image(tmp_path):
+    images(tmp_path / "in", [f"{i}.png" for i in range(6)])
+    workers = Workers(restore_item, 2)
+    outcomes = iv.restore_many(tmp_path / "in", out=tmp_path / "out", executor=workers, **QUICK)
+    first = next(outcomes)
+    os.kill(workers.pids()[0], signal.SIGKILL)
+    assert [first.status, *(o.status for o in outcomes)] == ["restored"] * 6
