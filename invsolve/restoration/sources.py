@@ -75,7 +75,7 @@ def find(words: Sequence[str | os.PathLike[str]], *, recursive: bool = False) ->
             key = entry.source if entry.remote or entry.source == STDIN else os.path.realpath(entry.source)
             found.setdefault(key, entry)
     if not found:
-        told = ", ".join(map(os.fspath, words)) or "nothing"
+        told = ", ".join(os.fspath(word) for word in words) or "nothing"
         raise InputError(f"there are no images in {told}: name files, or search folders of folders with --recursive")
     return Found(tuple(found.values()), tuple(others))
 

@@ -11,7 +11,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError
 from invsolve.core.linalg import per_sample
 from invsolve.core.prior import Prior
 from invsolve.core.problem import Problem
@@ -44,8 +43,8 @@ class PnPHQS(Solver):
             after it: evens out what a network prefers in one direction. Images [C, H, W] only.
         start: the first z, "smooth" (argmin |y - A x|^2 + (sigma / 0.1)^2 |grad x|^2 in [0, 1] units: what was not
             measured is filled from its surroundings) or "guided" (A^+ y where the pseudo-inverse is well conditioned).
-        average: the result is the mean of the last so many denoisings instead of the last one; with `turns`, over the
-            ways the image was turned.
+        average: the result is the mean of the last so many denoisings (of all, where there are fewer) instead of the
+            last one; with `turns`, over the ways the image was turned.
     """
 
     n_steps: Count = 16
@@ -65,11 +64,6 @@ class PnPHQS(Solver):
     differentiates = False
     mode_seeking = True
     deterministic = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.average > self.n_steps:
-            raise InputError(f"average is from 1 to n_steps = {self.n_steps}, got {self.average}")
 
     def steps(self, problem: Problem) -> int:
         return self.n_steps
@@ -98,10 +92,11 @@ class PnPHQS(Solver):
         z = problem.prior.clamp(self._denoise(problem.prior, x, levels, state.k))
         memory = state.memory
         left = self.n_steps - state.k  # denoisings from here on, this one included
-        if self.average > 1 and left <= self.average:
-            total = z if left == self.average else memory["sum"] + z
+        averaged = min(self.average, self.n_steps)
+        if averaged > 1 and left <= averaged:
+            total = z if left == averaged else memory["sum"] + z
             memory = {**memory, "sum": total}
-            z = total / self.average if left == 1 else z
+            z = total / averaged if left == 1 else z
         return State(z, state.k + 1, memory=memory), Info(z)
 
     def _denoise(self, prior: Prior, x: Tensor, levels: list[float], k: int) -> Tensor:
