@@ -9,9 +9,11 @@ TASKS = Registry(
     "task",
     {
         "blind-deblur": "invsolve.tasks.blind_deblur:BlindDeblur",
+        "custom": "invsolve.tasks.custom:Custom",
         "deblur": "invsolve.tasks.deblur:Deblur",
         "denoise": "invsolve.tasks.denoise:Denoise",
         "inpaint": "invsolve.tasks.inpaint:Inpaint",
+        "nonlinear-deblur": "invsolve.tasks.nonlinear_deblur:NonlinearDeblur",
         "superres": "invsolve.tasks.superres:Superres",
     },
     Task,
