@@ -23,6 +23,7 @@ CLIPPED = 0.002
 _CLIPPED_WHITE = 0.01
 _UNCORRELATED = 0.2
 _HIDDEN = 0.004
+_SIDE = 512
 _AGREEMENT_ROUNDED, _AGREEMENT = 1.25, 1.6
 _MIN_CELLS, _MIN_RANGE = 40, 0.05
 _CLEAR, _FITS, _GROWS = 1.0, 0.4, 2.0
@@ -136,9 +137,9 @@ def noise_of(pixels: Tensor, known: Tensor | None = None) -> NoiseEstimate:
     if not len(tiles):
         return _white(estimate_sigma(pixels, known), len(pixels), clipped, "differences")
     found = _read(read_file(packaged_noise_network(), tiles.expand(-1, 3, -1, -1).float()), clipped)
-    rounded = _rounded(pixels)
+    rounded = _rounded(tiles)
     if _may_be_white(found, len(pixels), lossless=not rounded or found.history == "none"):
-        sigma = max(estimate_sigma(pixels, known), QUANTISATION)
+        sigma = max(estimate_sigma(_middle(pixels) if known is None else pixels, known), QUANTISATION)
         allowed = _AGREEMENT_ROUNDED if rounded else _AGREEMENT
         if 1 / allowed < sigma / found.sigma < allowed:
             return _white(sigma, len(pixels), clipped, "eigenvalues")
@@ -244,6 +245,12 @@ def _may_be_white(found: NoiseEstimate, channels: int, *, lossless: bool) -> boo
 
 def _digits(value: float) -> float:
     return float(f"{value:.3g}")
+
+
+def _middle(image: Tensor) -> Tensor:
+    """Enough of a large image for its patches."""
+    top, left = (max(side - _SIDE, 0) // 2 for side in image.shape[1:])
+    return image[:, top : top + _SIDE, left : left + _SIDE]
 
 
 def _rounded(image: Tensor) -> bool:
