@@ -21,7 +21,7 @@ from invsolve.bench.reading import load_suite
 from invsolve.bench.runner import Progress, run
 from invsolve.bench.scoring import score
 from invsolve.bench.store import Store
-from invsolve.bench.workers import Workers
+from invsolve.execution.workers import Workers
 from invsolve.io import read_image
 
 __all__ = ["SUITE", "finish", "of_restorations", "of_runners", "of_solves", "of_workers", "outcome"]

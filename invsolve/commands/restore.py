@@ -279,6 +279,7 @@ def _summary(
 
 _OWN = (
     "images", "out", "overwrite", "settings", "prior_options", "run", "command", "words", "template", "ending",
-    "output_quality", "skip_existing", "comparison", "record", "json", "quiet", "recursive", "workers", "devices", "shard", "ray",
+    "output_quality", "skip_existing", "comparison", "record", "json", "quiet", "recursive", "workers", "devices",
+    "shard", "ray",
 )  # fmt: skip
 """Arguments that are none of `Options`."""
