@@ -30,7 +30,9 @@ from invsolve.diagnostics.discrepancy import (
     noised,
     score_discrepancy,
 )
+from invsolve.diagnostics.endtoend import GuidanceBudget, guidance_budget
 from invsolve.diagnostics.figures import calibration_figure
+from invsolve.diagnostics.laws import fisher_bound, fisher_identity, harnack_margin, kl_bound, law_gap
 from invsolve.diagnostics.reliability import Reliability, classifier_report, reliability_figure
 from invsolve.diagnostics.twosample import c2st, sliced_wasserstein
 
@@ -41,6 +43,7 @@ __all__ = [
     "Coordinates",
     "Discrepancy",
     "EntropyDeficit",
+    "GuidanceBudget",
     "PosteriorReference",
     "Reliability",
     "Trajectory",
@@ -57,6 +60,12 @@ __all__ = [
     "discrepancy_bound",
     "discrepancy_figure",
     "entropy_deficit",
+    "fisher_bound",
+    "fisher_identity",
+    "guidance_budget",
+    "harnack_margin",
+    "kl_bound",
+    "law_gap",
     "log_ratio_figure",
     "mode_entropy",
     "noised",
