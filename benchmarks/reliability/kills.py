@@ -17,6 +17,7 @@ from torch import Tensor
 
 import invsolve as iv
 from invsolve import costs, operators, solvers
+from invsolve.bench.execute import execute
 from invsolve.bench.reading import load_suite
 from invsolve.bench.runner import Progress, run
 from invsolve.bench.scoring import score
@@ -60,7 +61,7 @@ def outcome(folder: Path) -> list[Any]:
 def finish(folder: Path, workers: int = 1, report: Callable[[Progress], None] = lambda progress: None) -> None:
     """Run and score the suite."""
     with Store.writing(folder) as store:
-        run(load_suite(SUITE), store, Workers(workers, method="fork") if workers > 1 else None, report=report)
+        run(load_suite(SUITE), store, Workers(execute, workers, method="fork") if workers > 1 else None, report=report)
         score(store)
 
 
@@ -99,7 +100,7 @@ def of_workers(folder: Path, reference: Path, rng: random.Random, kills: int) ->
     for number in range(kills):
         store, at = folder / f"workers{number}", rng.randrange(1, 6)
         with Store.writing(store) as opened:
-            workers = Workers(2, method="fork")
+            workers = Workers(execute, 2, method="fork")
             pid = rng.choice(workers.pids())
 
             def kill(progress: Progress, at: int = at, pid: int = pid) -> None:

@@ -8,7 +8,7 @@ import importlib
 import logging
 import sys
 from collections.abc import Sequence
-from typing import NoReturn, TextIO, cast
+from typing import Any, NoReturn, TextIO, cast
 
 from invsolve.commands.terminal import Formatter, Printable, one_line, printable
 
@@ -87,11 +87,23 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+class _ToStderr(logging.StreamHandler[Any]):
+    """Writes to what standard error is at the moment, not to what it was when the first command began."""
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: Any) -> None:
+        pass
+
+
 def _log_to_stderr() -> None:
     """Show the library's warnings as the command's own."""
     logger = logging.getLogger("invsolve")
     if not logger.handlers:
-        handler = logging.StreamHandler()
+        handler = _ToStderr()
         handler.setFormatter(Formatter("invsolve: warning: %(message)s"))
         handler.setLevel(logging.WARNING)
         logger.addHandler(handler)

@@ -168,10 +168,7 @@ def prepare(source: Source, options: Options, traits: Traits | None = None) -> J
     files = [name for name, option in options_of(type(options.about)).items() if option.is_file]
     record |= {name: describe(v) for name in files if (v := getattr(options.about, name)) is not None}
     job = Job(options, task, _choice(options, traits), traits, plan, image, y, noise, operator, truth, record)
-    job = replace(job, choice=_choice(options, traits, job.task.noise_inflation * job.channel_sigma))
-    if not job.choice.own:
-        logger.warning("%s", job.choice.reason)
-    return job
+    return replace(job, choice=_choice(options, traits, job.task.noise_inflation * job.channel_sigma))
 
 
 def _streams(options: Options) -> Streams | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,9 @@ from invsolve.restoration.scores import score
 from invsolve.tasks.resizing import resized
 
 __all__ = ["Restoration", "load_prior", "restore", "run"]
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +170,8 @@ def _run(job: Job, prior: Prior | None, callbacks: Sequence[Callable[[Progress],
         checkpoint=job.options.checkpoint,
         checkpoint_seconds=job.options.checkpoint_seconds,
     )
+    if not job.choice.own:
+        logger.warning("%s", job.choice.reason)
     return _restoration(job, prior, result)
 
 
