@@ -340,7 +340,7 @@ def test_every_preset_makes_a_solver() -> None:
     from invsolve.solvers import SOLVERS
 
     assert isinstance(SOLVERS, Registry)
-    for task in ("denoise", "superres2", "superres4", "inpaint", "deblur"):
+    for task in ("denoise", "superres2", "superres4", "inpaint", "deblur", "jpeg"):
         rows = table("natural")[task]
         for name in {rows["point"], rows["samples"], *(key for key in rows if isinstance(rows[key], dict))}:
             assert isinstance(build(name, "natural", task, {}), iv.Solver)

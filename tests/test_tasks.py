@@ -92,17 +92,18 @@ def test_python_and_the_command_line_take_the_option(extend, capsys):
 
 def test_suites_and_their_overrides_take_the_option(extend, capsys):
     (extend / "own.toml").write_text(SUITE)
-    suite = load_suite("own.toml")
+    suite = load_suite("own.toml", trust=True)
     assert suite.tasks[0].options == {"margin": 3}
     assert suite.solvers[0].settings["wider"]["lam"] == 0.112  # from the section "inpaint" of the presets
-    assert load_suite("own.toml", [("task.margin", 5)]).tasks[0].options == {"margin": 5}
-    assert load_suite("own.toml", [("wider.noise", 0.1)]).tasks[0].noise == 0.1
+    assert load_suite("own.toml", [("task.margin", 5)], trust=True).tasks[0].options == {"margin": 5}
+    assert load_suite("own.toml", [("wider.noise", 0.1)], trust=True).tasks[0].noise == 0.1
     with pytest.raises(InputError, match="did you mean 'margin'"):
-        load_suite("own.toml", [("task.margn", 5)])
+        load_suite("own.toml", [("task.margn", 5)], trust=True)
     made = measure(suite.tasks[0], torch.rand(3, 24, 24), "item", 0)
     assert made.y.shape == (3, 18, 18)
     assert Measurement.from_tensors(suite.tasks[0], made.tensors()).operator.in_shape == (3, 24, 24)
     run = ["bench", "run", "own.toml", "--store", "runs", "--items", "1", "--workers", "1", "--set", "task.margin=2"]
+    run.append("--trust")
     assert main(run) == 0, capsys.readouterr().err
 
 
@@ -118,7 +119,7 @@ def test_tuning_draws_the_task_with_its_option(extend):
     assert list(sections(["superres"])) == ["superres2", "superres4"]
     assert [spec.kind for spec in sections()["inpaint"]] == ["extend", "inpaint"]
     assert [spec.kind for spec in sections(["inpaint"])["inpaint"]] == ["inpaint"]
-    assert list(sections()) == ["deblur", "denoise", "inpaint", "superres2", "superres4"]
+    assert list(sections()) == ["deblur", "denoise", "inpaint", "jpeg", "superres2", "superres4"]
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))

@@ -102,6 +102,17 @@ class Measurement:
         return _operator(self.spec, (3, *self.truth.shape[1:]))
 
     @property
+    def noise(self) -> float:
+        """Standard deviation of the noise in the likelihood."""
+        own = None if self.task is None else self.task.noise_level
+        return self.spec.noise if own is None else own
+
+    @property
+    def _measured(self) -> Tensor:
+        """What the operator's output is compared with."""
+        return self.y if self.task is None else self.task.measurement(self.y, 3)
+
+    @property
     def unknowns(self) -> Unknowns | None:
         """Parameters of the operator that a solver finds with the image."""
         return None if self.task is None else self.task.unknowns
@@ -110,7 +121,7 @@ class Measurement:
         """What a solver is given."""
         from invsolve.costs import GaussianLikelihood
 
-        return Problem(prior, GaussianLikelihood(self.operator, self.y[None], self.spec.noise), self.unknowns)
+        return Problem(prior, GaussianLikelihood(self.operator, self._measured[None], self.noise), self.unknowns)
 
     def visible(self, samples: Tensor) -> Tensor:
         """The restored images [..., 3, H, W] in the solver's ones."""
@@ -121,7 +132,7 @@ class Measurement:
         """(y - A(x)) / sigma of solver's images [S, ...], at measured entries alone."""
         operator = self.operator
         image = operator(samples, theta) if theta else operator(samples)
-        residual = (self.y - image) / self.spec.noise
+        residual = (self._measured - image) / self.noise
         known = None if self.task is None else self.task.known(self.y)
         return residual.flatten(1) if known is None else residual[..., known].flatten(1)
 

@@ -39,6 +39,7 @@ EXAMPLES = """examples:
   invsolve restore old.png --task inpaint --mask scratches.png --samples 4 -o out/
   invsolve restore shaken.jpg --task blind-deblur --kernel-size 33
   invsolve restore holidays/ --task denoise --recursive -o restored/ --skip-existing
+  invsolve restore blocky.jpg --task jpeg
   invsolve restore clean.png --task deblur --blur-sigma 2 --noise 0.01 --simulate
 """
 

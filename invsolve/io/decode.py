@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from invsolve.core.checks import InputError
 from invsolve.io import png, tiff
 from invsolve.io.header import Header, heif_open, pillow_open, read_header
 from invsolve.io.image import Image
+from invsolve.io.jpeg import JPEGTables
 from invsolve.io.metadata import Metadata, read_metadata, upright
 
 __all__ = ["FLOAT_RANGE", "read_image"]
@@ -80,9 +82,10 @@ def _by_pillow(path: Path, content: bytes, header: Header) -> Image:
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
             logger.warning("%s holds several images: the first is read", path)
         icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
-        metadata = read_metadata(path, image)
+        metadata, jpeg = read_metadata(path, image), JPEGTables.read(image)
         image.load()
-        return _image(path, _converted(ImageOps.exif_transpose(image)), header, icc, metadata)
+        found = _image(path, _converted(ImageOps.exif_transpose(image)), header, icc, metadata)
+        return dataclasses.replace(found, jpeg=jpeg)
 
 
 def _of_tiff(path: Path, content: bytes) -> Metadata:

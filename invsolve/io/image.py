@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from invsolve.core.checks import InputError, ShapeError
+from invsolve.io.jpeg import JPEGTables
 from invsolve.io.metadata import Metadata
 
 __all__ = ["Image"]
@@ -25,6 +26,7 @@ class Image:
         format: of the file: "png", "jpeg", "webp", "tiff", "avif", ...
         icc: the embedded colour profile.
         metadata: EXIF, XMP and resolution, which a restoration keeps.
+        jpeg: how the file was compressed, where the pixels are just those of a JPEG file.
     """
 
     pixels: Tensor
@@ -33,6 +35,7 @@ class Image:
     format: str = "png"
     icc: bytes | None = None
     metadata: Metadata = field(default_factory=Metadata)
+    jpeg: JPEGTables | None = None
 
     def __post_init__(self) -> None:
         shape = list(self.pixels.shape)

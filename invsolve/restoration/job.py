@@ -163,12 +163,21 @@ def prepare(source: Source, options: Options, traits: Traits | None = None) -> J
     _plan(task.restored_size(measured), options, solver)
     operator = task.operator(3, measured)
     plan = _plan((operator.in_shape[1], operator.in_shape[2]), options, solver)
-    noise = noise_of(y, task.known(y)) if options.noise == "auto" else given_noise(float(options.noise), y)
+    noise = _noise(y, task, options)
     record = {"input": describe(source) | {"size": list(image.size), "depth": image.depth, "format": image.format}}
     files = [name for name, option in options_of(type(options.about)).items() if option.is_file]
     record |= {name: describe(v) for name in files if (v := getattr(options.about, name)) is not None}
     job = Job(options, task, _choice(options, traits), traits, plan, image, y, noise, operator, truth, record)
     return replace(job, choice=_choice(options, traits, job.task.noise_inflation * job.channel_sigma))
+
+
+def _noise(y: Tensor, task: Task, options: Options) -> NoiseEstimate:
+    """The noise of the measurement: given, told by the task, or estimated."""
+    if options.noise != "auto":
+        return given_noise(float(options.noise), y)
+    if task.noise_level is not None:
+        return replace(given_noise(task.noise_level, y), method="task", clipped=0.0)
+    return noise_of(y, task.known(y))
 
 
 def _streams(options: Options) -> Streams | None:

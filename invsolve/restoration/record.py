@@ -81,7 +81,7 @@ def _noise(job: Job) -> dict[str, Any]:
     given = job.options.noise != "auto"
     return {
         "sigma": float(job.options.noise) if given else noise.sigma,
-        "source": "given" if given else "estimated",
+        "source": "given" if given else "task" if job.task.noise_level is not None else "estimated",
         "method": noise.method,
         "used": job.task.noise_inflation * job.channel_sigma,
         "found": noise.description,

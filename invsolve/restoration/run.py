@@ -95,7 +95,8 @@ def restore(
     Args:
         image: the degraded image: a file, an `Image`, a tensor [C, H, W] in [0, 1] or an array [H, W, C]
             (with `simulate`: a clean one, which is degraded first).
-        task: a name of `invsolve.tasks.TASKS`: "denoise", "superres", "inpaint", "deblur" or "blind-deblur".
+        task: a name of `invsolve.tasks.TASKS`: "denoise", "superres", "inpaint", "deblur", "blind-deblur" or
+            "jpeg".
         callbacks: called after every step of the solver.
         options: any of the following, and those of tasks that are installed besides; each belongs to its task.
             factor: of super-resolution, an integer of at least 2 (4).
@@ -103,6 +104,7 @@ def restore(
             kernel: the blur kernel (point spread function): an image, a .npy or text file, or an array.
             blur_sigma: or the blur is a Gaussian of this standard deviation in pixels.
             kernel_size: side in pixels of the kernel that blind deblurring estimates, odd (33, or what fits).
+            compression: JPEG quality where the file does not tell it, and that of a simulation (30).
             noise: standard deviation of the noise in [0, 1] units, or "auto": estimated from the image.
             prior: what `invsolve.priors.load` takes, or a Prior ("natural").
             prior_options: of `invsolve.priors.load`, for example {"vae": FOLDER} or {"compile": True}.
@@ -159,7 +161,7 @@ def _run(job: Job, prior: Prior | None, callbacks: Sequence[Callable[[Progress],
     job = paced(job, prior, time.perf_counter() - began)
     prior = job.plan.apply(prior, job.size)
     sigma = job.task.noise_inflation * job.channel_sigma
-    cost = GaussianLikelihood(job.operator, job.y.expand(job.channels, -1, -1)[None], sigma)
+    cost = GaussianLikelihood(job.operator, job.task.measurement(job.y, job.channels)[None], sigma)
     result = solve(
         Problem(prior, cost, job.task.unknowns),
         job.solver,
@@ -198,7 +200,7 @@ def _restoration(job: Job, prior: Prior, result: Result) -> Restoration:
     drawn = job.noise.unbiased(job.task.visible(drawn, job.measured)).clamp(0, 1)
     estimate = drawn.mean(0)
     alpha = None if job.image.alpha is None else job.task.opacity(_measured(job.image.alpha, job))
-    image = replace(job.image, pixels=estimate, alpha=alpha)
+    image = replace(job.image, pixels=estimate, alpha=alpha, jpeg=None)
     if job.truth is not None:
         name, baseline = job.task.baseline(job.y)
         restored = score(*job.task.aligned(estimate, job.truth))
@@ -221,7 +223,8 @@ def _measured(alpha: Tensor, job: Job) -> Tensor:
 def _misfits(job: Job, drawn: Tensor, result: Result) -> list[float]:
     """Root mean square of y - A(x) in units of the noise, for each sample: 1 where the data are explained just so."""
     theta = {name: value[0].to(drawn) for name, value in result.theta.items()}
-    residual = job.y - job.task.operator(len(job.y), job.measured)(drawn, theta)
+    measured = job.task.measurement(job.y, len(job.y))
+    residual = measured - job.task.operator(len(job.y), job.measured)(drawn, theta)
     known = job.task.known(job.y)
     kept = residual.flatten(1) if known is None else residual[..., known].flatten(1)
     return (kept.square().mean(1).sqrt() / job.noise.sigma).tolist()

@@ -13,6 +13,7 @@ TASKS = Registry(
         "deblur": "invsolve.tasks.deblur:Deblur",
         "denoise": "invsolve.tasks.denoise:Denoise",
         "inpaint": "invsolve.tasks.inpaint:Inpaint",
+        "jpeg": "invsolve.tasks.jpeg:JPEG",
         "nonlinear-deblur": "invsolve.tasks.nonlinear_deblur:NonlinearDeblur",
         "superres": "invsolve.tasks.superres:Superres",
     },

@@ -116,6 +116,15 @@ class Task(ABC):
         """Parameters of the operator that a solver estimates with the image."""
         return None
 
+    @property
+    def noise_level(self) -> float | None:
+        """Standard deviation of the noise where the task itself tells it; None where it is estimated or given."""
+        return None
+
+    def measurement(self, y: Tensor, channels: int) -> Tensor:
+        """What the operator's output for `channels` is compared with: y itself unless overridden."""
+        return y.expand(channels, -1, -1)
+
     @abstractmethod
     def baseline(self, y: Tensor) -> tuple[str, Tensor]:
         """Name and result [C, *restored size] of a classical method without a prior, to compare with."""

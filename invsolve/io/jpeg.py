@@ -1,0 +1,102 @@
+"""How a JPEG file was compressed: its quantisation tables and the resolution of its colours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["JPEGTables", "turned", "unturned"]
+
+_LUMA = (
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51,
+    87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101,
+    72, 92, 95, 98, 112, 100, 103, 99,
+)  # fmt: skip
+_CHROMA = (
+    17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99, 47, 66, 99, 99, 99,
+    99, 99, 99, *([99] * 32),
+)  # fmt: skip
+"""ITU-T T.81, annex K."""
+
+_SAMPLINGS = {(1, 1), (1, 2), (2, 1), (2, 2)}
+
+
+@dataclass(frozen=True)
+class JPEGTables:
+    """What decides which images a JPEG file may stand for.
+
+    Attributes:
+        luma: 64 quantisation steps of the brightness, row by row, in units of 1 / 255.
+        chroma: those of the colours; None for a grey file.
+        sampling: (rows, columns) of pixels that share one value of the colours: (2, 2) is 4:2:0, (1, 2) 4:2:2.
+        orientation: the mark (1 to 8) by which the stored image was turned upright.
+    """
+
+    luma: tuple[int, ...]
+    chroma: tuple[int, ...] | None = None
+    sampling: tuple[int, int] = (2, 2)
+    orientation: int = 1
+
+    @classmethod
+    def of_quality(cls, quality: int, *, colour: bool = True, sampling: tuple[int, int] = (2, 2)) -> JPEGTables:
+        """The standard tables, scaled as libjpeg does for a quality of 1 to 100."""
+        scale = 5000 // quality if quality < 50 else 200 - 2 * quality
+        luma, chroma = (
+            tuple(min(max((step * scale + 50) // 100, 1), 255) for step in table) for table in (_LUMA, _CHROMA)
+        )
+        return cls(luma, chroma if colour else None, sampling if colour else (1, 1))
+
+    @classmethod
+    def read(cls, image: Any) -> JPEGTables | None:
+        """Those of an image that Pillow has opened; None where it is no JPEG of grey or YCbCr."""
+        if image.format not in ("JPEG", "MPO") or image.mode not in ("L", "RGB"):
+            return None
+        tables, layers = image.quantization, image.layer
+        orientation = int(image.getexif().get(0x0112, 1))
+        if image.mode == "L":
+            return cls(tuple(tables[layers[0][3]]), None, (1, 1), orientation)
+        # without a JFIF mark, an Adobe mark of 0 or the names R, G, B say that no colours were transformed
+        if image.info.get("adobe_transform") == 0 or [layer[0] for layer in layers] == [82, 71, 66]:
+            return None
+        sampling = (layers[0][2], layers[0][1])
+        plain = all((layer[1], layer[2]) == (1, 1) for layer in layers[1:]) and layers[1][3] == layers[2][3]
+        if not plain or sampling not in _SAMPLINGS:
+            return None
+        return cls(tuple(tables[layers[0][3]]), tuple(tables[layers[1][3]]), sampling, orientation)
+
+    @cached_property
+    def quality(self) -> int:
+        """The quality, 1 to 100, whose standard table is nearest."""
+
+        def distance(quality: int) -> float:
+            table = JPEGTables.of_quality(quality).luma
+            return sum(abs(a - b) / (a + b) for a, b in zip(table, self.luma, strict=True))
+
+        return min(range(1, 101), key=distance)
+
+    def steps(self, plane: int) -> Tensor:
+        """The quantisation steps [8, 8] of the brightness (0) or a colour (1, 2)."""
+        table = self.luma if plane == 0 or self.chroma is None else self.chroma
+        return torch.tensor(table, dtype=torch.float64).view(8, 8)
+
+
+def turned(x: Tensor, orientation: int) -> Tensor:
+    """A stored image [..., H, W] turned upright by its orientation mark."""
+    if orientation in (5, 6, 7, 8):
+        x = x.transpose(-1, -2)
+    if orientation in (2, 3, 6, 7):
+        x = x.flip(-1)
+    return x.flip(-2) if orientation in (3, 4, 7, 8) else x
+
+
+def unturned(x: Tensor, orientation: int) -> Tensor:
+    """An upright image [..., H, W] as it is stored."""
+    if orientation in (3, 4, 7, 8):
+        x = x.flip(-2)
+    if orientation in (2, 3, 6, 7):
+        x = x.flip(-1)
+    return x.transpose(-1, -2) if orientation in (5, 6, 7, 8) else x

@@ -1,0 +1,144 @@
+"""Removing the artefacts of JPEG compression."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from invsolve.core.checks import InputError
+from invsolve.core.operator import LinearOperator
+from invsolve.core.options import option
+from invsolve.core.rng import Rng
+from invsolve.core.settings import Range, check_settings
+from invsolve.io import Image
+from invsolve.io.jpeg import JPEGTables, turned, unturned
+from invsolve.tasks.base import Size, Streams, Task
+from invsolve.tasks.jpeg_codec import (
+    CELL,
+    JPEGCoefficients,
+    coefficients,
+    expected_error,
+    find_tables,
+    padded_size,
+    typical_error,
+)
+
+__all__ = ["JPEG", "JPEGOptions", "encoded"]
+
+DEFAULT = 30
+"""Quality of a simulation."""
+
+
+@dataclass(frozen=True)
+class JPEGOptions:
+    """What a user says: nothing, unless the file does not tell how it was compressed."""
+
+    compression: Annotated[int, Range(1, 100)] | None = option(
+        None, "JPEG quality where the file does not tell it, and of a simulation (default 30)", metavar="QUALITY"
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclass(frozen=True)
+class JPEG(Task):
+    """y = decode(encode(x)): see `JPEGCoefficients`. Noise is what the compression took, not noise of the image.
+
+    Args:
+        tables: how the file was compressed.
+        level: root mean square of what the compression took, in [0, 1] units.
+        source: what tells so: "file", "pixels" (an image that was a JPEG before), "given".
+    """
+
+    tables: JPEGTables
+    level: float
+    source: Literal["file", "pixels", "given"] = "file"
+
+    name = "jpeg"
+    options = JPEGOptions
+    tuning = {"jpeg": ((1e-4, {"compression": 10}), (1e-4, {"compression": 40}))}
+
+    @classmethod
+    def from_options(cls, options: JPEGOptions, image: Image, simulation: Streams | None) -> Self:
+        if simulation is not None:
+            return cls.simulated(options, image.pixels)
+        found = image.jpeg or find_tables(image.pixels)
+        source: Literal["file", "pixels", "given"] = "file" if image.jpeg else "pixels"
+        if found is None and options.compression is not None:
+            found, source = JPEGTables.of_quality(options.compression, colour=len(image.pixels) == 3), "given"
+        if found is None:
+            raise InputError(
+                "this image is no JPEG file, and its pixels show no trace of JPEG compression: give the file as it was "
+                "before it was edited, or --compression QUALITY"
+            )
+        return cls.of_tables(found, image.pixels, source)
+
+    @classmethod
+    def of_tables(cls, tables: JPEGTables, y: Tensor, source: Literal["file", "pixels", "given"] = "file") -> Self:
+        """The task for a decoded image [C, H, W], upright."""
+        return cls(tables, expected_error(unturned(y, tables.orientation), tables), source)
+
+    @classmethod
+    def simulated(cls, options: JPEGOptions, clean: Tensor) -> Self:
+        """The task for a clean image that is compressed."""
+        tables = JPEGTables.of_quality(options.compression or DEFAULT, colour=len(clean) == 3)
+        return cls.of_tables(tables, encoded(clean, tables), "given")
+
+    @classmethod
+    def from_draw(cls, options: JPEGOptions, drawn: Mapping[str, Tensor]) -> Task:
+        tables = JPEGTables.of_quality(options.compression or DEFAULT)
+        return cls(tables, typical_error(tables), "given")
+
+    @property
+    def noise_level(self) -> float:
+        return self.level
+
+    def operator(self, channels: int, size: Size) -> LinearOperator:
+        height, width = size[::-1] if self.tables.orientation > 4 else size
+        return JPEGCoefficients((channels, *padded_size((height, width), self.tables)), self.tables, self.level / CELL)
+
+    def measurement(self, y: Tensor, channels: int) -> Tensor:
+        found = coefficients(unturned(y, self.tables.orientation), self.tables)
+        planes = found if len(y) == channels else found * channels
+        middle = torch.zeros(8, 8, dtype=torch.float64)
+        middle[0, 0] = 8 * 128  # of the brightness: colours have theirs at 0
+        level = [self.tables.chroma is None or k == 0 for k in range(len(planes))]
+        whole = [plane + middle / self.tables.steps(k) if level[k] else plane for k, plane in enumerate(planes)]
+        return self.level / CELL * torch.cat([plane.flatten() for plane in whole]).float()
+
+    def degrade(self, clean: Tensor) -> tuple[Tensor, Tensor]:
+        return encoded(clean, self.tables), clean
+
+    def noisy(self, clean: Tensor, level: float, rng: Rng) -> Tensor:
+        return clean
+
+    def visible(self, x: Tensor, size: Size) -> Tensor:
+        height, width = size[::-1] if self.tables.orientation > 4 else size
+        return turned(x[..., :height, :width], self.tables.orientation)
+
+    def baseline(self, y: Tensor) -> tuple[str, Tensor]:
+        return "JPEG", y
+
+    def record(self, prior: Any) -> dict[str, Any]:
+        return {"quality": self.tables.quality, "sampling": list(self.tables.sampling), "tables": self.source}
+
+
+def encoded(clean: Tensor, tables: JPEGTables) -> Tensor:
+    """What a JPEG file with these tables holds of an image [C, H, W]."""
+    import numpy
+    from PIL import Image as pillow
+
+    values = (clean.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    qtables = [list(table) for table in (tables.luma, tables.chroma) if table is not None]
+    file = io.BytesIO()
+    picture = pillow.fromarray(values[..., 0] if len(clean) == 1 else values)
+    how = {} if len(clean) == 1 else {"subsampling": {(1, 1): "4:4:4", (1, 2): "4:2:2"}.get(tables.sampling, "4:2:0")}
+    picture.save(file, "JPEG", qtables=qtables, **how)
+    decoded = torch.from_numpy(numpy.array(pillow.open(file))).float() / 255
+    return decoded[None] if decoded.ndim == 2 else decoded.permute(2, 0, 1)

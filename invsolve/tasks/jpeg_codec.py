@@ -1,0 +1,280 @@
+"""JPEG as a linear measurement: block cosine coefficients, each known to about a quantisation step.
+
+A decoded file tells its quantised coefficients: colours are transformed back, the decoder's interpolation of subsampled
+colours is undone, and the cosine coefficients of each block are then whole multiples of the quantisation steps. The
+image that was compressed has its coefficients in the cells about them, which are told to the solver by their first two
+moments: the middle, and 1 / sqrt(12) of the step as standard deviation.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from invsolve.core.checks import check_shape
+from invsolve.core.linalg import conjugate_gradient, laplacian, per_sample
+from invsolve.core.operator import EMPTY, Constants, LinearOperator, Params
+from invsolve.io.jpeg import JPEGTables
+
+__all__ = ["JPEGCoefficients", "coefficients", "expected_error", "find_tables", "typical_error"]
+
+CELL = 12**-0.5
+"""Standard deviation of a uniform law of width 1."""
+
+PHOTOGRAPH = 60.0
+"""Standard deviation of a photograph's lowest block cosine coefficients, in units of 1 / 255."""
+
+NEAR, LIKELY, MIN_COUNT = 0.75, 0.7, 60
+"""Rounding of pixels moves coefficients by less than the first (in units of 1 / 255); which share of them, beyond
+chance, and how many tell that an image was a JPEG."""
+
+RELIABLE = 4
+"""Coefficients beside zero that tell the width of a frequency's law."""
+
+EXACT = 0.25
+"""How near a decoded coefficient must be to a multiple of its step to be taken for it."""
+
+_YCC = torch.tensor(
+    [[0.299, 0.587, 0.114], [-0.168735892, -0.331264108, 0.5], [0.5, -0.418687589, -0.081312411]], dtype=torch.float64
+)
+_ROWS, _COLUMNS = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
+_DCT = torch.where(_ROWS == 0, 8**-0.5, 0.5).double() * torch.cos((2 * _COLUMNS + 1) * _ROWS * math.pi / 16).double()
+
+
+def _blocks(x: Tensor) -> Tensor:
+    """[..., H, W] -> [..., H / 8, W / 8, 8, 8]."""
+    return x.unflatten(-1, (-1, 8)).unflatten(-3, (-1, 8)).transpose(-2, -3)
+
+
+def _image(blocks: Tensor) -> Tensor:
+    return blocks.transpose(-2, -3).flatten(-4, -3).flatten(-2, -1)
+
+
+def _shrunk(x: Tensor, sampling: tuple[int, int]) -> Tensor:
+    """The mean over the pixels that share a colour."""
+    return x if sampling == (1, 1) else F.avg_pool2d(x[None], sampling)[0]
+
+
+def _interpolated(x: Tensor, sampling: tuple[int, int]) -> Tensor:
+    """As libjpeg enlarges subsampled colours: 3/4 of the nearer value and 1/4 of the next along each axis."""
+    for dim, factor in ((-2, sampling[0]), (-1, sampling[1])):
+        if factor == 2:
+            n = x.shape[dim]
+            places = torch.arange(n, device=x.device)
+            before = x.index_select(dim, (places - 1).clamp_min(0))
+            after = x.index_select(dim, (places + 1).clamp_max(n - 1))
+            pair = torch.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], dim)
+            x = pair.flatten(dim - 1, dim)
+    return x
+
+
+def _subsampled(x: Tensor, sampling: tuple[int, int]) -> Tensor:
+    """The colours that `_interpolated` makes x of."""
+    small = mean = _shrunk(x, sampling)
+    if sampling == (1, 1):
+        return small
+    for _ in range(40):
+        small = small + 1.3 * (mean - _shrunk(_interpolated(small, sampling), sampling))
+    return small
+
+
+def padded_size(size: tuple[int, int], tables: JPEGTables) -> tuple[int, int]:
+    """Height and width in whole blocks."""
+    rows, columns = (8 * factor for factor in tables.sampling)
+    return -(-size[0] // rows) * rows, -(-size[1] // columns) * columns
+
+
+def coefficients(y: Tensor, tables: JPEGTables) -> list[Tensor]:
+    """The coefficients of a decoded image in units of their steps, for each plane [rows, columns, 8, 8] in float64.
+
+    Whole numbers, but for blocks that the image's border cuts or whose pixels were clipped.
+
+    Args:
+        y: [C, H, W] in [0, 1] as stored, before any orientation mark is applied.
+        tables: of the file.
+    """
+    height, width = padded_size((y.shape[1], y.shape[2]), tables)
+    x = F.pad(y[None].double(), (0, width - y.shape[2], 0, height - y.shape[1]), mode="replicate")[0]
+    found = []
+    for k, plane in enumerate(_planes(255 * x, tables)):
+        level = 128.0 if k == 0 or tables.chroma is None else 0.0
+        small = _subsampled(plane[None] - level, tables.sampling if k and tables.chroma is not None else (1, 1))[0]
+        raw = _DCT @ _blocks(small) @ _DCT.T / tables.steps(k)
+        found.append(torch.where((raw - raw.round()).abs() <= EXACT, raw.round(), raw))
+    return found
+
+
+def _planes(x: Tensor, tables: JPEGTables) -> Tensor:
+    return x if tables.chroma is None else torch.einsum("ij,...jhw->...ihw", _YCC.to(x), x)
+
+
+def expected_error(y: Tensor, tables: JPEGTables) -> float:
+    """Root mean square of what the compression took, in [0, 1] units, from the decoded image alone.
+
+    Coefficients of one frequency follow a Laplacian law, whose width is told by how many of them are zero. Where nearly
+    all are, it follows from the lower frequencies, as a power of the frequency. What zeroes hide is the law's variance
+    within their cell, other cells hide step^2 / 12.
+    """
+    errors = []
+    for k, found in enumerate(coefficients(y, tables)):
+        steps, values = tables.steps(k).flatten(), found.flatten(0, 1).flatten(1).round()
+        zero = (values == 0).double().mean(0)
+        half = 0.5 * steps / _laplacian_widths(zero, steps, len(values))
+        inside = 0.25 * steps**2 * (2 / half**2 - torch.exp(-half) * (1 + 2 / half + 2 / half**2))
+        hidden = inside / -torch.expm1(-half)
+        variance = zero * hidden.clamp_max(steps**2 / 12) + (1 - zero) * steps**2 / 12
+        errors.append(float(variance.mean()))
+    if tables.chroma is None:
+        return (sum(errors) / len(errors)) ** 0.5 / 255
+    gains = torch.linalg.inv(_YCC).square().sum(0) / 3
+    return sum(float(gain) * error for gain, error in zip(gains, errors, strict=True)) ** 0.5 / 255
+
+
+def _laplacian_widths(zero: Tensor, steps: Tensor, n: int) -> Tensor:
+    """Scales b of the laws exp(-|c| / b) of 64 frequencies, in units of 1 / 255; n blocks, shares of zeroes [64]."""
+    told = (zero <= 1 - RELIABLE / n) & (zero < 1)
+    widths = -0.5 * steps / torch.log1p(-zero.clamp(0.5 / n, 1 - 0.5 / n))
+    radius = torch.hypot(_ROWS, _COLUMNS).flatten().clamp_min(1).double()
+    told[0] = False
+    slope, anchor = -2.0, float((widths * radius**2)[1:].min().log())
+    if bool(told.any()):
+        x, z = radius[told].log(), widths[told].log()
+        spread = float((x - x.mean()).square().sum())
+        if spread > 0.5:
+            slope = min(max(float(((x - x.mean()) * (z - z.mean())).sum()) / spread, -4.0), -1.0)
+        anchor = float((z - slope * x).mean())
+    fitted = torch.exp(anchor + slope * radius.log())
+    return torch.where(told, widths, torch.minimum(fitted, widths))
+
+
+def typical_error(tables: JPEGTables) -> float:
+    """`expected_error` of a usual photograph: standard deviations of coefficients fall as 1 / frequency."""
+    spread = PHOTOGRAPH / torch.hypot(_ROWS, _COLUMNS).clamp_min(1)
+    return float(torch.minimum(tables.steps(0) / 12**0.5, spread).square().mean().sqrt()) / 255
+
+
+def find_tables(y: Tensor) -> JPEGTables | None:
+    """The standard tables by which an image was compressed before it was stored otherwise; None where none fit.
+
+    The image has to be as it was decoded, not cropped, resized or edited. A quality near 100 leaves no trace.
+
+    Args:
+        y: [C, H, W] in [0, 1].
+    """
+    rows, columns = y.shape[1] // 16 * 16, y.shape[2] // 16 * 16
+    if min(rows, columns) < 32:
+        return None
+    x = 255 * y[:, : min(rows, 512), : min(columns, 512)].double()
+    grey = JPEGTables(tuple([1] * 64))
+    colour = len(y) == 3
+    luma = (_planes(x, JPEGTables(grey.luma, grey.luma)) if colour else x)[0] - 128
+    raw = _DCT @ _blocks(luma) @ _DCT.T
+    raw = raw.flatten(0, 1).flatten(1)
+    fits = {q: _fit(raw, JPEGTables.of_quality(q).steps(0).flatten()) for q in range(1, 96)}
+    best = max(share for share, _ in fits.values())
+    if best < LIKELY:
+        return None
+    quality = min((q for q in fits if fits[q][0] > best - 0.2), key=lambda q: fits[q][1])
+    tables = JPEGTables.of_quality(quality, colour=colour)
+    return _with_sampling(x, tables) if colour else tables
+
+
+def _fit(raw: Tensor, steps: Tensor) -> tuple[float, float]:
+    """How many of the coefficients [n, 64] that are not zero lie at multiples of the steps: 0 as by chance, 1 all; and
+    their mean squared distance from them."""
+    coarse = (raw.abs() > 0.5 * steps) & (steps >= 3)
+    coarse[:, 0] = False
+    if int(coarse.sum()) < MIN_COUNT:
+        return 0.0, math.inf
+    off = ((raw / steps - (raw / steps).round()).abs() * steps)[coarse]
+    chance = float((2 * NEAR / steps.expand_as(raw)[coarse]).clamp_max(1).mean())
+    share = (float((off < NEAR).double().mean()) - chance) / max(1 - chance, 0.1)
+    return share, float(off.square().clamp_max(2.25).mean())
+
+
+def _with_sampling(x: Tensor, tables: JPEGTables) -> JPEGTables:
+    """The tables with the resolution of the colours that fits best."""
+    best, least = tables, math.inf
+    for sampling in ((2, 2), (1, 2), (1, 1)):
+        tried = JPEGTables(tables.luma, tables.chroma, sampling)
+        raw = _DCT @ _blocks(_subsampled(_planes(x, tables)[1:], sampling)) @ _DCT.T
+        steps = tables.steps(1)
+        large = raw.abs() > 0.5 * steps
+        off = ((raw / steps - (raw / steps).round()).abs())[large]
+        misfit = float(off.mean()) if len(off) else 0.25
+        if misfit < 0.8 * least:
+            best, least = tried, misfit
+    return best
+
+
+class JPEGCoefficients(LinearOperator):
+    """y = the block cosine coefficients of an image in units of quantisation steps times `scale`, without a mean.
+
+    Args:
+        in_shape: (C, H, W) in whole blocks; images in [0, 1].
+        tables: of the file.
+        scale: noise level at which a step's uniform law counts as that level.
+    """
+
+    def __init__(self, in_shape: tuple[int, int, int], tables: JPEGTables, scale: float) -> None:
+        channels, height, width = self.in_shape = in_shape
+        self.tables, self.scale = tables, scale
+        self._coloured = tables.chroma is not None and channels == 3
+        self._sampling = [tables.sampling if self._coloured and k else (1, 1) for k in range(channels)]
+        self._sizes = [(height // v // 8, width // h // 8) for v, h in self._sampling]
+        self.out_shape = (sum(64 * rows * columns for rows, columns in self._sizes),)
+        weights = torch.stack([255 * scale / tables.steps(k if self._coloured else 0) for k in range(channels)])
+        self.constants = Constants(dct=_DCT, ycc=_YCC, weights=weights)
+
+    def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
+        dct, weights = self.constants.get("dct", x), self.constants.get("weights", x)
+        planes = torch.einsum("ij,njhw->nihw", self.constants.get("ycc", x), x) if self._coloured else x
+        parts = []
+        for k, sampling in enumerate(self._sampling):
+            small = _shrunk(planes[:, k], sampling)
+            parts.append((weights[k] * (dct @ _blocks(small) @ dct.mT)).flatten(1))
+        return torch.cat(parts, 1)
+
+    def adjoint(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
+        check_shape(y, self.out_shape, "JPEGCoefficients.adjoint")
+        dct, weights = self.constants.get("dct", y), self.constants.get("weights", y)
+        planes = []
+        for k, part in enumerate(y.split([64 * rows * columns for rows, columns in self._sizes], 1)):
+            (rows, columns), (v, h) = self._sizes[k], self._sampling[k]
+            small = _image(dct.mT @ (weights[k] * part.view(-1, rows, columns, 8, 8)) @ dct)
+            planes.append(small.repeat_interleave(v, -2).repeat_interleave(h, -1) / (v * h))
+        x = torch.stack(planes, 1)
+        return torch.einsum("ji,njhw->nihw", self.constants.get("ycc", y), x) if self._coloured else x
+
+    def ridge(self, residual: Tensor, lam: float | Tensor) -> Tensor:
+        """A^T (A A^T + lam I)^-1 r, by conjugate gradients: brightness and colours are coupled weakly."""
+        weight = per_sample(lam, residual)
+        diagonal = self._diagonal(residual) + weight
+        solved = conjugate_gradient(
+            lambda v: self.forward(self.adjoint(v)) + weight * v, residual, precondition=lambda v: v / diagonal,
+            tol=1e-4, max_iter=40, check_every=4,
+        )  # fmt: skip
+        return self.adjoint(solved.x)
+
+    def solve_normal(self, b: Tensor, lam: float | Tensor, theta: Params = EMPTY) -> Tensor:
+        return (b - self.ridge(self.forward(b), lam)) / per_sample(lam, b)
+
+    def solve_smooth(self, b: Tensor, lam: float | Tensor) -> Tensor:
+        weight = per_sample(lam, b)
+        return conjugate_gradient(lambda v: self.normal(v) + weight * laplacian(v), b, tol=1e-3, max_iter=60).x
+
+    def _diagonal(self, like: Tensor) -> Tensor:
+        """Of A A^T, [K]."""
+        weights = self.constants.get("weights", like)
+        power = self.constants.get("ycc", like).square().sum(1) if self._coloured else weights.new_ones(len(weights))
+        parts: list[Any] = []
+        for k, ((rows, columns), (v, h)) in enumerate(zip(self._sizes, self._sampling, strict=True)):
+            parts.append((power[k] / (v * h) * weights[k] ** 2).expand(rows, columns, 8, 8).flatten())
+        return torch.cat(parts)
+
+    def __repr__(self) -> str:
+        return f"JPEGCoefficients({list(self.in_shape)}, quality {self.tables.quality}, {self.tables.sampling})"
