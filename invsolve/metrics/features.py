@@ -8,9 +8,19 @@ import torch
 from torch import Tensor
 
 from invsolve.metrics.base import WeightsMissing
-from invsolve.metrics.weights import offline_hub
+from invsolve.metrics.weights import find_weights, offline_hub
 
-__all__ = ["EfficientNetLite0", "efflite0_features", "frechet_distance", "inception_features", "kernel_distance"]
+__all__ = [
+    "EfficientNetLite0",
+    "efflite0_features",
+    "frechet_distance",
+    "inception_features",
+    "inception_probabilities",
+    "inception_score",
+    "kernel_distance",
+    "precision",
+    "recall",
+]
 
 Features = Callable[[Sequence[Tensor]], Tensor]
 """From images [3, H, W] in [0, 1] to features [n, d] in float64."""
@@ -82,6 +92,47 @@ def inception_features() -> Features:
         return torch.stack([network(image[None].float())[0].flatten() for image in images]).double()
 
     return features
+
+
+def inception_probabilities() -> Features:
+    """Class probabilities of the same network, 1008 numbers an image, from its last layer without bias as published."""
+    features, path = inception_features(), find_weights(INCEPTION)
+    last = torch.load(path, map_location="cpu", weights_only=True)["fc.weight"].double()
+    return lambda images: (features(images) @ last.T).softmax(1)
+
+
+def inception_score(restored: Tensor, truth: Tensor) -> float:
+    """exp of the mean of KL(p(y | x) | p(y)) over restored images (Salimans et al. 2016, arXiv 1606.03498).
+
+    Args:
+        restored: class probabilities [n, d], in one group: published scores are means over groups of 5000.
+        truth: not looked at.
+    """
+    tiny = torch.finfo(restored.dtype).tiny
+    marginal = restored.mean(0, keepdim=True)
+    divergence = (restored * (restored.clamp_min(tiny).log() - marginal.clamp_min(tiny).log())).sum(1)
+    return float(divergence.mean().exp())
+
+
+def precision(restored: Tensor, truth: Tensor) -> float:
+    """Share of restored images whose features lie on the manifold of the true ones (Kynkaanniemi et al. 2019).
+
+    arXiv 1904.06991. The manifold is the union of the balls about its points that reach to the third nearest other one.
+
+    Args:
+        restored, truth: features [n, d] and [m, d], m at least 4.
+    """
+    return _share_inside(restored, truth)
+
+
+def recall(restored: Tensor, truth: Tensor) -> float:
+    """Share of true images whose features lie on the manifold of the restored ones, see `precision`; n at least 4."""
+    return _share_inside(truth, restored)
+
+
+def _share_inside(points: Tensor, manifold: Tensor, neighbours: int = 3) -> float:
+    radius = torch.cdist(manifold, manifold).kthvalue(neighbours + 1, dim=1).values  # the first one is the point itself
+    return float((torch.cdist(points, manifold) <= radius).any(1).double().mean())
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:

