@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 from pathlib import Path
@@ -154,3 +155,12 @@ def test_a_machine_without_memory_is_one_sentence(error, monkeypatch, tmp_path, 
 def test_another_error_is_not_taken_for_a_lack_of_memory():
     with pytest.raises(RuntimeError, match="sizes differ"), enough_memory():
         raise RuntimeError("sizes differ")
+
+
+def test_nothing_is_imported_at_the_top_of_a_module_that_only_unix_has():
+    unix = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+    for path in (Path(iv.__file__).parent).rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            named += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            assert not unix & set(named), path
