@@ -232,6 +232,21 @@ def test_what_only_reads_a_store_changes_nothing_in_it(folder, tmp_path):
         place.chmod(place.stat().st_mode | 0o700)
 
 
+@pytest.mark.parametrize("name", ["writer", "suite.toml", "report/index.html", "report/tables.md", "lock"])
+def test_a_link_that_was_planted_in_a_store_is_not_written_through(name, folder, tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(victim)
+    try:
+        finish(folder, toy(tmp_path))
+        write_report(folder)
+    except InputError:
+        assert name == "lock"
+    assert victim.read_text() == "precious"
+
+
 SUITE_CODE = """
 from pathlib import Path
 Path("ran").touch()

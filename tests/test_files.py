@@ -13,7 +13,7 @@ import torch
 import invsolve as iv
 from invsolve.commands.cli import main
 from invsolve.core.checks import enough_memory
-from invsolve.core.files import write_whole, written_whole
+from invsolve.core.files import destination, write_whole, written_whole
 from invsolve.io import Image, write_image
 
 
@@ -38,7 +38,9 @@ def test_a_temporary_file_has_a_random_name_and_what_was_planted_is_not_written_
     assert victim.read_text() == "precious"
 
 
-@pytest.mark.parametrize("write", [lambda path: write_whole(path, b"new"), lambda path: _text(path, "new")])
+@pytest.mark.parametrize(
+    "write", [lambda path: write_whole(destination(path), b"new"), lambda path: _text(path, "new")]
+)
 def test_a_link_stays_and_its_target_is_written(write, tmp_path):
     (tmp_path / "folder").mkdir()
     target, link = tmp_path / "folder" / "target", tmp_path / "link"

@@ -16,7 +16,7 @@ from invsolve.bench.store import Store
 from invsolve.bench.table import tables
 from invsolve.bench.text import markdown, number, sheet_text
 from invsolve.core.checks import InputError
-from invsolve.core.files import write_whole, written_whole
+from invsolve.core.files import destination, write_whole, written_whole
 from invsolve.metrics import METRICS
 
 __all__ = ["RESULT", "UNIT", "compare", "export", "index", "rows_csv", "submit"]
@@ -67,7 +67,7 @@ def export(folder: Path, out: Path) -> int:
     with Store.reading(folder) as store:
         columns, rows = _flat(store)
     if out.suffix == ".csv":
-        write_whole(out, _csv(columns, rows))
+        write_whole(destination(out), _csv(columns, rows))
         return len(rows)
     try:
         import pyarrow
@@ -110,7 +110,7 @@ def submit(folder: Path, out: Path) -> Path:
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
             archive.writestr(zipfile.ZipInfo(name), content)
-    write_whole(out, packed.getvalue())
+    write_whole(destination(out), packed.getvalue())
     return out
 
 

@@ -55,7 +55,7 @@ def run_command(args: argparse.Namespace) -> int:
     for name in ("trials", "crops", "size"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} must be at least 1, got {getattr(args, name)}")
-    from invsolve.core.files import write_whole
+    from invsolve.core.files import destination, write_whole
     from invsolve.priors.traits import traits_of
     from invsolve.restoration.settings import table
     from invsolve.tune.images import crops
@@ -87,7 +87,7 @@ def run_command(args: argparse.Namespace) -> int:
     ]
     traits = traits_of(prior)
     present = table(traits.family) if traits.own and traits.scope == "local" else {}
-    write_whole(args.out, preset_text(head, tuned, present).encode())
+    write_whole(destination(args.out), preset_text(head, tuned, present).encode())
     sys.stdout.write(f"{args.out}\n")
     return 0
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError
-from invsolve.core.files import write_whole
+from invsolve.core.files import destination, write_whole
 from invsolve.core.identity import identify
 
 __all__ = ["Checkpoint", "atomic_save", "peak_memory"]
@@ -30,7 +30,7 @@ def atomic_save(content: Any, path: Path) -> None:
     """Write `content` so that `path` holds either the old file or the whole new one."""
     packed = io.BytesIO()
     torch.save(content, packed)
-    write_whole(path, packed.getvalue())
+    write_whole(destination(path), packed.getvalue())
 
 
 class Checkpoint:

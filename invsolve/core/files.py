@@ -52,19 +52,21 @@ def written_whole(path: Path) -> Generator[Path]:
 
 
 def write_whole(path: Path, content: bytes, *, replace: bool = True) -> bool:
-    """Write a file and flush it to the disk; without `replace`, False where it exists, which then stays."""
-    target = destination(path) if replace else path
-    part = new_file(target)
+    """Write a file and flush it to the disk; without `replace`, False where it exists, which then stays.
+
+    A link at `path` is replaced: what a user names is given as `destination(path)`.
+    """
+    part = new_file(path)
     try:
         with part.open("r+b") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         if replace:
-            part.replace(target)
+            part.replace(path)
             return True
         try:
-            target.hardlink_to(part)
+            path.hardlink_to(part)
         except FileExistsError:
             return False
         return True
