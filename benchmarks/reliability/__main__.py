@@ -7,7 +7,8 @@
     options        50 odd command lines
 
 What holds: nothing lost, nothing doubled, nothing silently different, no code run, one sentence for each error, and no
-more than 20 seconds. `--share 0.1` tries a tenth of each. Results are written as JSON and Markdown beside this file.
+more than 20 seconds. `--share 0.1` tries a tenth of each and writes nothing down. Results are written as JSON and
+Markdown beside this file; parts that are run alone take the place of their rows.
 """
 
 from __future__ import annotations
@@ -142,15 +143,20 @@ def main() -> None:
             rows.append(tried(name, make(max(1, round(count * args.share)))))
             print(rows[-1], flush=True)
     shutil.rmtree(folder, ignore_errors=True)
+    if args.share == 1:
+        _write(rows, args.seed)
+
+
+def _write(rows: list[tuple[str, int, int, float]], seed: int) -> None:
+    """Put these rows in place of those of the same names."""
     results = Path(__file__).parent / "results"
-    words = "python -m benchmarks.reliability" + "".join(f" {part}" for part in args.parts)
-    words += f" --share {args.share:g}" if args.share != 1 else ""
-    content = {"command": words, "seed": args.seed, "processors": os.cpu_count(), "rows": rows}
-    if args.share == 1 and not args.parts:
-        (results / "reliability.json").write_text(json.dumps(content, indent=1) + "\n")
-        head = ["what", "tried", "held", "longest, s"]
-        table = markdown(head, [[name, count, held, f"{longest:.1f}"] for name, count, held, longest in rows])
-        (results / "reliability.md").write_text(table)
+    path = results / "reliability.json"
+    known = {row[0]: row for row in json.loads(path.read_text())["rows"]} if path.is_file() else {}
+    found = list({**known, **{row[0]: row for row in rows}}.values())
+    path.write_text(json.dumps({"seed": seed, "processors": os.cpu_count(), "rows": found}, indent=1) + "\n")
+    head = ["what", "tried", "held", "longest, s"]
+    table = markdown(head, [[name, count, held, f"{longest:.1f}"] for name, count, held, longest in found])
+    (results / "reliability.md").write_text(table)
 
 
 def _parts(folder: Path, rng: random.Random) -> list[tuple[str, str, int, Callable[[int], Iterator[bool]]]]:
