@@ -11,6 +11,7 @@ from invsolve import InvsolveError, Rng
 from invsolve.core.checks import InputError
 from invsolve.metrics import METRICS, SET_METRICS, Case, WeightsMissing, metric_named
 from invsolve.metrics.features import (
+    INCEPTION,
     EfficientNetLite0,
     frechet_distance,
     inception_score,
@@ -90,7 +91,7 @@ def test_calibration_needs_samples():
     assert METRICS["psnr"].values(METRICS["psnr"].load(), [case, case], torch.zeros(0))[0] > 0
 
 
-@pytest.mark.parametrize("name", ["lpips-vgg", "dists", "niqe", "fid", "inception-score", "precision"])
+@pytest.mark.parametrize("name", ["lpips-vgg", "dists", "niqe", "fid", "inception-score", "precision", "sfid"])
 def test_missing_weights_are_named_and_nothing_is_fetched(name, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(WeightsMissing, match=r"weights missing: put .*INVSOLVE_WEIGHTS"):
@@ -222,3 +223,32 @@ def test_precision_and_recall_work_offline_on_efflite0():
         features = metric.load()(images)
         assert metric.between(features, features) == 1.0
         assert metric.loss(1.0) < metric.loss(0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # piq calls torchvision in old ways
+def test_inception_metrics_share_one_weight_file(tmp_path, monkeypatch):
+    """With random weights in its place: shapes, sums and places."""
+    models = pytest.importorskip("torchvision.models")
+    torch.manual_seed(0)
+    network = models.inception_v3(num_classes=1008, aux_logits=False, init_weights=False)
+    torch.save(network.state_dict(), tmp_path / INCEPTION)
+    monkeypatch.setenv("INVSOLVE_WEIGHTS", str(tmp_path))
+    images = [torch.rand(3, 48, 48), torch.rand(3, 64, 40)]
+    spatial, probabilities = (SET_METRICS[name].load()(images) for name in ("sfid", "inception-score"))
+    assert tuple(spatial.shape) == (2, 7 * 17 * 17)
+    assert tuple(probabilities.shape) == (2, 1008)
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(2).double())
+
+
+def test_dinov2_features_come_from_a_folder_of_the_users(tmp_path, monkeypatch):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=224)
+    transformers.Dinov2Model(config).save_pretrained(tmp_path / "dinov2-large")
+    monkeypatch.setenv("INVSOLVE_WEIGHTS", str(tmp_path))
+    images = [torch.rand(3, 64, 48), torch.zeros(3, 30, 30)]
+    found = SET_METRICS["fd-dinov2"].load()(images)
+    assert tuple(found.shape) == (2, 16)
+    assert SET_METRICS["fd-dinov2"].between(found, found) == pytest.approx(0.0, abs=1e-9)
+    assert (found[0] - found[1]).abs().max() > 1e-3

@@ -12,11 +12,13 @@ from invsolve.metrics.weights import find_weights, offline_hub
 
 __all__ = [
     "EfficientNetLite0",
+    "dinov2_features",
     "efflite0_features",
     "frechet_distance",
     "inception_features",
     "inception_probabilities",
     "inception_score",
+    "inception_spatial_features",
     "kernel_distance",
     "precision",
     "recall",
@@ -90,6 +92,52 @@ def inception_features() -> Features:
     @torch.no_grad()
     def features(images: Sequence[Tensor]) -> Tensor:
         return torch.stack([network(image[None].float())[0].flatten() for image in images]).double()
+
+    return features
+
+
+def inception_spatial_features() -> Features:
+    """Features of the same network with their places: 7 channels of 17x17 of its block "mixed_6/conv", 2023 numbers.
+
+    Nash et al. 2021, arXiv 2103.03841; the channels are those of the evaluation of guided-diffusion.
+    """
+    from piq.feature_extractors import InceptionV3
+
+    with offline_hub(INCEPTION):
+        network = InceptionV3([2]).eval()
+    seen: list[Tensor] = []
+    network.blocks[2][6].branch1x1.register_forward_hook(lambda module, args, out: seen.append(out[:, :7].flatten(1)))  # pyright: ignore
+
+    @torch.no_grad()
+    def features(images: Sequence[Tensor]) -> Tensor:
+        seen.clear()
+        for image in images:
+            network(image[None].float())
+        return torch.cat(seen).double()
+
+    return features
+
+
+def dinov2_features() -> Features:
+    """Class token of DINOv2 ViT-L/14, 1024 numbers an image of 224x224 (Stein et al. 2023, arXiv 2306.04675).
+
+    The weights are the folder dinov2-large of the Hugging Face hub (config.json, model.safetensors).
+    """
+    from torch.nn import functional
+    from transformers import Dinov2Model
+
+    folder = find_weights("dinov2-large/config.json").parent
+    network = Dinov2Model.from_pretrained(folder, local_files_only=True).eval()
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+
+    def token(image: Tensor) -> Tensor:
+        x = functional.interpolate(image[None].float(), (224, 224), mode="bicubic", antialias=True).clamp(0, 1)
+        return network((x - mean) / std).last_hidden_state[0, 0]
+
+    @torch.no_grad()
+    def features(images: Sequence[Tensor]) -> Tensor:
+        return torch.stack([token(image) for image in images]).double()
 
     return features
 

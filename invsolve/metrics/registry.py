@@ -124,6 +124,14 @@ SET_METRICS: Mapping[str, SetMetric] = {
             "efflite0_features", "kernel_distance",
         ),
         _set(
+            "sfid", "sFID", "piq", "InceptionV3 mixed_6, 7 channels of 17x17, exact", "inception_spatial_features",
+            "frechet_distance",
+        ),
+        _set(
+            "fd-dinov2", "FD-DINOv2", "transformers", "ViT-L/14 class token at 224x224, exact", "dinov2_features",
+            "frechet_distance",
+        ),
+        _set(
             "inception-score", "IS", "piq", "InceptionV3 (pytorch-fid weights), one group", "inception_probabilities",
             "inception_score", "high",
         ),
