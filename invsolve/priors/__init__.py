@@ -28,6 +28,7 @@ __all__ = [
     "Prediction",
     "Prior",
     "Speed",
+    "from_pipeline",
     "load",
     "load_classifier",
 ]
@@ -117,3 +118,13 @@ def load_classifier(path: str | Path, *, device: torch.device | str = "cpu", **k
     from invsolve.priors.loading import files as loading
 
     return loading.load_classifier(Path(path), str(usable_device(device)), **known)
+
+
+def from_pipeline(pipe: Any, **options: Any) -> Prior:
+    """The prior in a pipeline of diffusers that is in memory, see `invsolve.priors.loading.pipelines.from_pipeline`.
+
+    Where the pipeline has text encoders, `prior.given(prompt=..., negative_prompt=..., guidance_scale=...)` uses them.
+    """
+    from invsolve.priors.loading import pipelines
+
+    return pipelines.from_pipeline(pipe, **options)

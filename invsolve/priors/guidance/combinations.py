@@ -103,6 +103,10 @@ class GuidedPrior(WrappedPrior):
     def items(self) -> int | None:
         return self.pair.items
 
+    @property
+    def unbound(self) -> str | None:
+        return None
+
     def __repr__(self) -> str:
         return f"GuidedPrior({self.prior!r}, {self.how})"
 

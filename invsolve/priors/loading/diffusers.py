@@ -22,11 +22,13 @@ from invsolve.core.schedule import DDPMSchedule, FlowSchedule, Schedule
 from invsolve.priors.conditional import ConditionalPrior
 from invsolve.priors.latent import LatentPrior
 from invsolve.priors.loading.beta_tables import as_schedule
+from invsolve.priors.loading.pipelines import folder_prompts
 from invsolve.priors.loading.schedulers import Reading, reading
 from invsolve.priors.network import NetworkPrior
 from invsolve.priors.networks.diffusers import Autoencoder, DiffusersNetwork, FirstHalf, PackedNetwork
 from invsolve.priors.networks.execution import Speed
 from invsolve.priors.networks.preconditioning import Preconditioned
+from invsolve.priors.prompts import PromptedPrior, Prompts
 from invsolve.priors.traits import network_traits
 
 __all__ = ["assembled", "autoencoder", "load_folder"]
@@ -72,7 +74,10 @@ def load_folder(
     key = (str(parts["network"].resolve()), _stamp(parts["network"]), device, speed.channels_last, speed.checkpointing)
     network = _part(*key[:3], NETWORKS, key[3:])
     coder = autoencoder(parts["autoencoder"], device) if "autoencoder" in parts else None
-    return assembled(network, read, coder, speed=speed, value_range=value_range, null=null, source=folder)
+    prompts = folder_prompts(folder, coder, network)
+    return assembled(
+        network, read, coder, speed=speed, value_range=value_range, null=null, source=folder, prompts=prompts
+    )
 
 
 def assembled(
@@ -84,6 +89,7 @@ def assembled(
     value_range: tuple[float, float] | None = None,
     null: int | None = None,
     source: object,
+    prompts: Prompts | None = None,
 ) -> Prior:
     """The prior made of a network of diffusers, how it is to be read, and its autoencoder; see `load_folder`.
 
@@ -123,6 +129,8 @@ def assembled(
         prior: Prior = ConditionalPrior(module, n_classes, null, **settings)
     else:
         prior = NetworkPrior(module, **settings)
+    if prompts is not None:
+        prior = PromptedPrior(prior, prompts)
     if coder is not None:
         both = Autoencoder.of(coder)
         of_latents = coder.config["latent_channels"] if packed else channels

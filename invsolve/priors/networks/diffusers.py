@@ -37,9 +37,13 @@ class DiffusersNetwork(nn.Module):
         self.first = "hidden_states" if "Transformer" in kind else "sample"
         self.needed = NEEDED.get(kind, ())
         own = {"self", self.first, "timestep", "return_dict", "class_labels"}
+        # Stable Diffusion XL: a pooled embedding and the image's size, which go in together.
+        self.added = ("text_embeds", "time_ids") if network.config.get("addition_embed_type") == "text_time" else ()
+        self.needed = (*self.needed, *self.added)
         self.conditions = (
             "label",
             *(name for name in inspect.signature(network.forward).parameters if name not in own),
+            *self.added,
         )
 
     def forward(self, x: Tensor, c: Tensor, label: Tensor | int | None = None, **conditions: Any) -> Tensor:
@@ -54,6 +58,8 @@ class DiffusersNetwork(nn.Module):
             raise InputError(f"{type(self.network).__name__} needs embeddings of a prompt: use prior.given({names})")
         if label is not None:
             conditions["class_labels"] = torch.as_tensor(label, device=x.device).expand(len(x))
+        if self.added:
+            conditions["added_cond_kwargs"] = {name: conditions.pop(name) for name in self.added}
         out = self._called(x, c * self.scale if self.scale != 1.0 else c, conditions)
         return x + c.square()[:, None, None, None] * out if self.score else out
 

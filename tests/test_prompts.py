@@ -1,0 +1,208 @@
+"""Pipelines in memory and their texts, with tiny networks and encoders of random weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import invsolve as iv
+from invsolve import priors, solvers
+from invsolve.priors.prompts import Prompts
+
+diffusers = pytest.importorskip("diffusers")
+WORDS = {"": 0.0, "a cat": 0.5, "a dog": -0.7, "blurry": 0.2}
+
+
+@pytest.fixture(autouse=True)
+def same_weights():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+def unet(**changes: Any) -> Any:
+    settings: dict[str, Any] = {
+        "sample_size": 8, "in_channels": 4, "out_channels": 4, "layers_per_block": 1, "block_out_channels": (8, 8),
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "norm_num_groups": 4, "attention_head_dim": 4,
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"), "cross_attention_dim": 12,
+    }  # fmt: skip
+    return diffusers.UNet2DConditionModel(**{**settings, **changes}).eval()
+
+
+def vae() -> Any:
+    return diffusers.AutoencoderKL(
+        block_out_channels=(8, 8), latent_channels=4, norm_num_groups=4, scaling_factor=0.5,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+    ).eval()  # fmt: skip
+
+
+class Stub:
+    """What `from_pipeline` reads of a pipeline, with an encoder that counts its calls."""
+
+    text_encoder = nn.Linear(1, 1)
+
+    def __init__(self, unet: Any = None, scheduler: Any = None, transformer: Any = None, vae: Any = None) -> None:
+        self.unet, self.transformer, self.vae, self.calls = unet, transformer, vae, 0
+        self.scheduler = scheduler or diffusers.DDIMScheduler()
+        self.config: Any = type("Config", (), {})()
+
+    def __call__(self, prompt: str, guidance_scale: float = 7.5) -> None: ...
+
+    def embedded(self, texts: list[str], *shape: int) -> Tensor:
+        self.calls += 1
+        return torch.stack([torch.full(shape, WORDS[text]) + 0.1 * torch.arange(shape[-1]) for text in texts])
+
+
+class StableDiffusionPipeline(Stub):
+    def encode_prompt(
+        self, prompt: Any, device: Any, num_images_per_prompt: int, do_classifier_free_guidance: bool
+    ) -> Any:
+        return self.embedded(prompt, 3, 12), None
+
+
+class StableDiffusionXLPipeline(Stub):
+    def encode_prompt(
+        self, prompt: Any, prompt_2: Any = None, device: Any = None, num_images_per_prompt: int = 1,
+        do_classifier_free_guidance: bool = True,
+    ) -> Any:  # fmt: skip
+        return self.embedded(prompt, 3, 12), None, self.embedded(prompt, 6), None
+
+
+class StableDiffusion3Pipeline(Stub):
+    def encode_prompt(
+        self, prompt: Any, prompt_2: Any, prompt_3: Any, device: Any = None, num_images_per_prompt: int = 1,
+        do_classifier_free_guidance: bool = True,
+    ) -> Any:  # fmt: skip
+        return self.embedded(prompt, 3, 12), None, self.embedded(prompt, 6), None
+
+
+class FluxPipeline(Stub):
+    def __call__(self, prompt: str, guidance_scale: float = 3.5) -> None: ...
+
+    def encode_prompt(
+        self, prompt: Any, prompt_2: Any = None, device: Any = None, num_images_per_prompt: int = 1
+    ) -> Any:
+        return self.embedded(prompt, 3, 12), self.embedded(prompt, 6), torch.zeros(3, 3)
+
+
+def test_a_prompt_is_what_the_pipeline_s_own_encoders_make_of_it():
+    pipe = StableDiffusionPipeline(unet(), vae=vae())
+    prior = priors.from_pipeline(pipe)
+    z = noise(2, 4, 8, 8)
+    with torch.no_grad():
+        words = pipe.embedded(["a cat"] * 2, 3, 12)
+        expected = pipe.unet(z, 299, encoder_hidden_states=words).sample
+    cat = prior.given(prompt="a cat")
+    torch.testing.assert_close(cat.eps(z, 0.3), expected, rtol=1e-4, atol=1e-5)
+    both = prior.given(prompt=["a cat", "a dog"])
+    assert (cat.items, both.items) == (None, 2)
+    torch.testing.assert_close(both.eps(z, 0.3)[:1], expected[:1], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(both.eps(z, 0.3)[1], expected[1], atol=1e-4)
+    calls = pipe.calls
+    prior.given(prompt="a cat").eps(z, 0.3)
+    assert pipe.calls == calls  # kept
+    assert cat.latent
+    assert prior.unbound is not None
+    assert cat.unbound is None
+
+
+def test_guidance_is_classifier_free_against_the_negative_prompt_or_no_text():
+    pipe = StableDiffusionPipeline(unet(), vae=vae())
+    prior, z = priors.from_pipeline(pipe), noise(2, 4, 8, 8)
+    cat, blurry, empty = (prior.given(prompt=text).eps(z, 0.3) for text in ("a cat", "blurry", ""))
+    for condition, null, scale in (
+        ({"negative_prompt": "blurry", "guidance_scale": 3.0}, blurry, 3.0),
+        ({"negative_prompt": "blurry"}, blurry, 7.5),  # the pipeline's own
+        ({"guidance_scale": 2.0}, empty, 2.0),
+    ):
+        guided = prior.given(prompt="a cat", **condition).eps(z, 0.3)
+        torch.testing.assert_close(guided, null + scale * (cat - null), rtol=1e-3, atol=1e-4)
+    with pytest.raises(iv.InputError, match="go with a prompt"):
+        prior.given(negative_prompt="blurry")
+    with pytest.raises(iv.InputError, match="1 prompts and 2 negative"):
+        prior.given(prompt="a cat", negative_prompt=["blurry", ""])
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+def test_stable_diffusion_xl_is_told_pooled_texts_and_sizes(zeros):
+    network = unet(
+        addition_embed_type="text_time", addition_time_embed_dim=4, projection_class_embeddings_input_dim=4 * 6 + 6
+    )
+    pipe = StableDiffusionXLPipeline(network, vae=vae())
+    pipe.config.force_zeros_for_empty_prompt = zeros
+    prior, z = priors.from_pipeline(pipe), noise(1, 4, 8, 8)
+
+    def expected(words: Tensor, pooled: Tensor) -> Tensor:
+        added = {"text_embeds": pooled, "time_ids": torch.tensor([[16.0, 16, 0, 0, 16, 16]])}
+        with torch.no_grad():
+            return network(z, 299, encoder_hidden_states=words, added_cond_kwargs=added).sample
+
+    words, pooled = pipe.embedded(["a dog"], 3, 12), pipe.embedded(["a dog"], 6)
+    dog = expected(words, pooled)
+    torch.testing.assert_close(prior.given(prompt="a dog").eps(z, 0.3), dog, rtol=1e-4, atol=1e-5)
+    empty = (pipe.embedded([""], 3, 12), pipe.embedded([""], 6))
+    null = expected(*(torch.zeros_like(v) if zeros else v for v in empty))
+    guided = prior.given(prompt="a dog", guidance_scale=2.0).eps(z, 0.3)
+    torch.testing.assert_close(guided, null + 2 * (dog - null), rtol=1e-3, atol=1e-4)
+
+
+def test_stable_diffusion_3_and_flux_take_texts():
+    shared: dict[str, Any] = {"num_layers": 1, "joint_attention_dim": 12, "pooled_projection_dim": 6}
+    three = diffusers.SD3Transformer2DModel(
+        sample_size=8, patch_size=2, in_channels=4, out_channels=4, attention_head_dim=8, num_attention_heads=2,
+        caption_projection_dim=16, pos_embed_max_size=8, **shared,
+    ).eval()  # fmt: skip
+    pipe = StableDiffusion3Pipeline(transformer=three, scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), vae=vae())
+    z = noise(1, 4, 8, 8)
+    words, pooled = pipe.embedded(["a cat"], 3, 12), pipe.embedded(["a cat"], 6)
+    with torch.no_grad():
+        out = three(z, timestep=torch.tensor([250.0]), encoder_hidden_states=words, pooled_projections=pooled).sample
+    got = priors.from_pipeline(pipe).given(prompt="a cat").velocity(z, 0.25)
+    torch.testing.assert_close(got, out, rtol=1e-4, atol=1e-5)
+    flux = diffusers.FluxTransformer2DModel(
+        in_channels=16, num_single_layers=1, attention_head_dim=16, num_attention_heads=2, axes_dims_rope=(4, 6, 6),
+        guidance_embeds=True, **shared,
+    ).eval()  # fmt: skip
+    pipe = FluxPipeline(transformer=flux, scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), vae=vae())
+    prior = priors.from_pipeline(pipe)
+    bound = {"encoder_hidden_states": words, "pooled_projections": pooled}
+    for given, guidance in (({}, 3.5), ({"guidance_scale": 2.0}, 2.0)):
+        told = prior.given(**bound, guidance=guidance).velocity(z, 0.25)
+        torch.testing.assert_close(prior.given(prompt="a cat", **given).velocity(z, 0.25), told)
+    with pytest.raises(iv.CapabilityError, match="no negative prompt"):
+        prior.given(prompt="a cat", negative_prompt="blurry")
+
+
+def test_restore_takes_a_prompt_and_guidance_composes_with_a_solver():
+    prior = priors.from_pipeline(StableDiffusionPipeline(unet(), vae=vae()))
+    image = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
+    common: dict[str, Any] = {"noise": 0.1, "prior": prior, "solver": solvers.NDTM(n_steps=2, n_inner=1)}
+    done = restore(image, prompt="a cat", negative_prompt="blurry", **common)
+    assert done.record["prior"]["prompt"] == "a cat"
+    other = restore(image, prompt="a dog", negative_prompt="blurry", **common)
+    assert not torch.equal(done.image.pixels, other.image.pixels)
+    with pytest.raises(iv.InputError, match="give --prompt"):
+        restore(image, **common)
+    samples = iv.restore(image, "denoise", prompt="a cat", samples=3, **common).samples
+    assert samples is not None
+    assert len(samples) == 3
+
+
+def restore(image: Tensor, **options: Any) -> Any:
+    return iv.restore(image, "denoise", **options)
+
+
+def test_pipelines_that_cannot_be_used_are_told():
+    with pytest.raises(iv.InputError, match="a unet or a transformer"):
+        priors.from_pipeline(StableDiffusionPipeline())
+    with pytest.raises(iv.InputError, match="load it in float32"):
+        priors.from_pipeline(StableDiffusionPipeline(unet().half()))
+    with pytest.raises(iv.InputError, match="not known how a object encodes"):
+        Prompts(object).encode(["a cat"], torch.device("cpu"))
