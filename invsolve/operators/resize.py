@@ -31,7 +31,7 @@ from invsolve.operators.transforms import dct2, fft_dtype, idct2
 
 __all__ = ["SuperResolution"]
 
-KERNELS = ("bicubic", "average")
+KERNELS = ("bicubic", "average", "lanczos")
 
 
 def keys_cubic(t: Tensor) -> Tensor:
@@ -42,14 +42,19 @@ def keys_cubic(t: Tensor) -> Tensor:
     return torch.where(t <= 1, inner, torch.where(t < 2, outer, 0.0))
 
 
+def lanczos(t: Tensor) -> Tensor:
+    """sinc(t) sinc(t / 3), zero beyond 3 (Lanczos' window, as Pillow resizes)."""
+    return torch.where(t.abs() < 3, torch.sinc(t) * torch.sinc(t / 3), 0.0)
+
+
 def taps(factor: int, kernel: str) -> tuple[int, Tensor]:
     """(offset, weights): row o is sum_j weights[j] x[factor o + offset + j]; the weights are symmetric and sum to 1."""
-    centre, reach = (factor - 1) / 2, 2 * factor
+    centre, reach = (factor - 1) / 2, (3 if kernel == "lanczos" else 2) * factor
     if kernel == "average" or factor == 1:
         return 0, torch.full((factor,), 1 / factor, dtype=torch.float64)
     first, last = floor(centre - reach) + 1, ceil(centre + reach) - 1
     j = torch.arange(first, last + 1, dtype=torch.float64)
-    weights = keys_cubic((j - centre) / factor)
+    weights = (lanczos if kernel == "lanczos" else keys_cubic)((j - centre) / factor)
     return first, weights / weights.sum()
 
 
@@ -90,7 +95,8 @@ class SuperResolution(SVDOperator):
     Args:
         in_shape: (C, H, W) of the large image; H and W are multiples of `factor`.
         factor: a whole number, at least 1.
-        kernel: "bicubic" (4 factor taps) or "average" (the mean of each factor x factor block).
+        kernel: "bicubic" (4 factor taps), "lanczos" (6 factor taps) or "average" (the mean of each factor x factor
+            block).
 
     Raises:
         InputError: the factor is below 1 or larger than the image, or there is no such kernel.

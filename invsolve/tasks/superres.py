@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from torch import Tensor
 
@@ -19,13 +19,19 @@ __all__ = ["Superres"]
 
 @dataclass(frozen=True)
 class Superres(Task):
-    """y = x downsampled by bicubic interpolation, + noise.
+    """y = x downsampled, + noise.
 
     Args:
         factor: by which the image was made smaller, 2 or more.
+        downsampling: by which filter: "bicubic" and "lanczos" as Pillow does it, "area" (the mean of factor x factor
+            pixels), "nearest" (every so many pixels, beginning with the first).
     """
 
     factor: Annotated[int, Range(2)] = option(4, "how many times larger")
+
+    downsampling: Literal["bicubic", "area", "lanczos", "nearest"] = option(
+        "bicubic", "how it was made smaller: bicubic, area, lanczos or nearest"
+    )
 
     name = "superres"
     tuning = {"superres2": ((0.01, {"factor": 2}),), "superres4": ((0.01, {"factor": 4}),)}
@@ -39,8 +45,13 @@ class Superres(Task):
 
     def operator(self, channels: int, size: Size) -> LinearOperator:
         from invsolve.operators import SuperResolution
+        from invsolve.tasks.decimation import Decimation
 
-        return SuperResolution((channels, *self.restored_size(size)), factor=self.factor)
+        shape = (channels, *self.restored_size(size))
+        if self.downsampling == "nearest":
+            return Decimation(shape, self.factor)
+        kernel = "average" if self.downsampling == "area" else self.downsampling
+        return SuperResolution(shape, self.factor, kernel)
 
     def baseline(self, y: Tensor) -> tuple[str, Tensor]:
         return "bicubic", resized(y, self.restored_size((y.shape[1], y.shape[2])))
@@ -60,7 +71,7 @@ class Superres(Task):
         return resized(alpha, self.restored_size((alpha.shape[1], alpha.shape[2]))).clamp(0, 1)
 
     def record(self, prior: Any) -> dict[str, Any]:
-        return {"factor": self.factor}
+        return {"factor": self.factor, "downsampling": self.downsampling}
 
     def _fits(self, size: Size) -> None:
         if self.factor > min(size):
