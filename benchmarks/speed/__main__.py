@@ -7,7 +7,8 @@ bf16       `natural` in float32 and bfloat16; bf16-quality: what it loses on hel
 memory     peak memory of network calls and solvers, beside bare loops, azula and deepinv; `one-memory` is one of them
 growth     time and memory against image size, samples, steps and tiles; `one` is a run of it
 start      imports and commands in fresh processes
-settings   which numbers of steps become `fast` and `best`, on tuning images
+settings   PSNR against the number of steps of PnP-HQS, on tuning images
+presets    the preset table against noise and against what is missing, beside a grid about it, on tuning images
 quality    quality against network calls on held-out images: published budgets, accelerated variants, presets
 """
 
@@ -17,7 +18,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks.speed import growth, memory, networks, overhead, quality, settings
+from benchmarks.speed import growth, memory, networks, overhead, presets, quality, settings
 from benchmarks.speed.contenders import SOLVERS, WHO
 
 
@@ -80,6 +81,13 @@ def main() -> None:
     part.add_argument("--crops", type=int, default=5)
     part.add_argument("--size", type=int, default=64)
     part.set_defaults(run=lambda a: settings.run(a.images, a.tasks, a.crops, a.size))
+    part = parts.add_parser("presets")
+    part.add_argument("--images", type=Path, required=True, help="folder of tuning images")
+    part.add_argument("--cases", nargs="+", default=list(presets.CASES), choices=list(presets.CASES))
+    part.add_argument("--levels", nargs="+", type=float, default=list(presets.LEVELS), help="of the noise")
+    part.add_argument("--crops", type=int, default=3)
+    part.add_argument("--size", type=int, default=64)
+    part.set_defaults(run=lambda a: presets.run(a.images, a.cases, a.levels, a.crops, a.size))
     args = parser.parse_args()
     args.run(args)
 

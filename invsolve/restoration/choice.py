@@ -18,7 +18,7 @@ from invsolve.core.presets import published
 from invsolve.core.settings import made_with
 from invsolve.core.solver import Solver
 from invsolve.core.traits import Traits
-from invsolve.restoration.settings import build, choose, table
+from invsolve.restoration.settings import USUAL, build, choose, settings, table
 
 __all__ = ["PUBLISHED_NOISE", "Choice", "chosen", "read_presets", "row"]
 
@@ -74,6 +74,7 @@ def chosen(
     solver: str | Solver | None = None,
     sampling: bool = False,
     noise: float = PUBLISHED_NOISE,
+    conditions: Mapping[str, float] = USUAL,
     quality: str = "balanced",
     changes: Mapping[str, Any] | None = None,
     preset: str | None = None,
@@ -87,6 +88,7 @@ def chosen(
         solver: its name, or itself; the best that is known if None.
         sampling: whether posterior samples are asked for.
         noise: standard deviation in [0, 1] units.
+        conditions: what else settings depend on, see `Task.conditions`.
         quality: "fast", "balanced" or "best".
         changes: settings of one's own, which replace those that were chosen.
         preset: published settings by name, "ffhq256/superres4".
@@ -128,7 +130,7 @@ def chosen(
         picked = row(name, section, traits, noise=noise, quality=quality)
         if picked.source == "defaults" and quality == "balanced":
             return _made(name, picked, changes)
-        made = build(name, traits.family, section, changes, quality)
+        made = build(name, traits.family, section, changes, quality, {**conditions, "noise": noise})
         return Choice(made, picked.source, picked.reason, picked.own)
     name = solver or GLOBAL
     return _made(name, row(name, section, traits, noise=noise, quality=quality), changes)
@@ -141,7 +143,7 @@ def row(name: str, section: str, traits: Traits, *, noise: float = PUBLISHED_NOI
         InputError: no settings of this quality.
     """
     if traits.scope == "local":
-        return _local(name, section, traits)
+        return _local(name, section, traits, noise)
     tasks = NEAREST.get(section, (section, "superres4"))
     if section == "blind-deblur":
         tasks = ("blind-deblur" if quality == "best" else "blind-deblur-fast", "blind-deblur")
@@ -157,30 +159,30 @@ def row(name: str, section: str, traits: Traits, *, noise: float = PUBLISHED_NOI
     family, task = key.split("/")
     same_task = task.startswith(section) or (section, task) == ("nonlinear-deblur", "deblur-nonlinear")
     own = traits.own and family == traits.family and same_task
-    settings = dict(known[key].settings)
+    changed = dict(known[key].settings)
     reason = f"{name} with the settings published as {key}"
     if not own:
         what = [] if traits.own and family == traits.family else ["this prior"]
         what += [] if same_task else [f"the task {section}"]
         reason += f", the nearest: none are known for {' and '.join(what)} (invsolve tune finds them)"
     if name == GLOBAL and noise > MARGIN * PUBLISHED_NOISE:
-        settings["stop"] = 1.0
+        changed["stop"] = 1.0
         reason += (
             f"; published for noise of {PUBLISHED_NOISE:g}, so that here updates stop when the data are explained to "
             f"{noise:.3g}"
         )
-    return Row(settings, key, f"{reason}.", own)
+    return Row(changed, key, f"{reason}.", own)
 
 
-def _local(name: str, section: str, traits: Traits) -> Row:
-    settings = table(traits.family).get(section, {}).get(name)
-    if settings is None:
+def _local(name: str, section: str, traits: Traits, noise: float) -> Row:
+    if name not in table(traits.family).get(section, {}):
         return _defaults(name, section, traits)
+    found = settings(name, traits.family, section, {"noise": noise})
     source = f"{traits.family}/{section}"
     reason = f"{name} with the settings of {traits.family} for {section}"
     if not traits.own:
         reason += ", the nearest: this prior has none of its own (invsolve tune finds them)"
-    return Row(settings, source, f"{reason}.", traits.own)
+    return Row(found, source, f"{reason}.", traits.own)
 
 
 def _defaults(name: str, section: str, traits: Traits) -> Row:

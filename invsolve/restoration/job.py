@@ -27,7 +27,7 @@ from invsolve.restoration.memory import Plan, budget
 from invsolve.restoration.memory import plan as make_plan
 from invsolve.restoration.options import Options
 from invsolve.restoration.pace import quality_within
-from invsolve.restoration.settings import offered
+from invsolve.restoration.settings import USUAL, offered
 from invsolve.tasks.base import Streams, Task
 
 __all__ = ["Job", "check_options", "paced", "prepare"]
@@ -91,6 +91,11 @@ class Job:
         """Of the solver's image; a grey image has three equal ones under a prior of colour images."""
         return self.operator.in_shape[0]
 
+    @property
+    def likelihood_sigma(self) -> float:
+        """`channel_sigma` with an allowance for errors of the operator."""
+        return self.task.noise_inflation * self.channel_sigma
+
     def identified(self, prior: Prior) -> Job:
         """The job with what its task estimates from the measurement; itself where nothing is unknown."""
         task = self.task.identified(self.y, self.channel_sigma, prior)
@@ -112,7 +117,7 @@ def paced(job: Job, prior: Prior, spent: float = 0.0) -> Job:
     if job.traits.scope == "global":
         names = ("fast", "best") if job.task.unknowns is not None else ("balanced",)
     choices = {
-        name: _choice(replace(job.options, quality=name), job.traits, job.task.noise_inflation * job.channel_sigma)
+        name: _choice(replace(job.options, quality=name), job.traits, job.likelihood_sigma, job.task.conditions)
         for name in names
     }
     pixels = job.plan.pixels(job.size) * (job.options.samples or 1)
@@ -168,7 +173,7 @@ def prepare(source: Source, options: Options, traits: Traits | None = None) -> J
     files = [name for name, option in options_of(type(options.about)).items() if option.is_file]
     record |= {name: describe(v) for name in files if (v := getattr(options.about, name)) is not None}
     job = Job(options, task, _choice(options, traits), traits, plan, image, y, noise, operator, truth, record)
-    return replace(job, choice=_choice(options, traits, job.task.noise_inflation * job.channel_sigma))
+    return replace(job, choice=_choice(options, traits, job.likelihood_sigma, task.conditions))
 
 
 def _noise(y: Tensor, task: Task, options: Options) -> NoiseEstimate:
@@ -196,7 +201,9 @@ def _joint(options: Options, traits: Traits) -> bool:
     return options.solver is None or SOLVERS[options.solver].needs.blind
 
 
-def _choice(options: Options, traits: Traits, noise: float = PUBLISHED_NOISE) -> Choice:
+def _choice(
+    options: Options, traits: Traits, noise: float = PUBLISHED_NOISE, conditions: Mapping[str, float] = USUAL
+) -> Choice:
     """The solver for a noise level; what has to be known earlier is the same at all levels."""
     found = chosen(
         options.kind.name if _joint(options, traits) else options.section,
@@ -204,6 +211,7 @@ def _choice(options: Options, traits: Traits, noise: float = PUBLISHED_NOISE) ->
         solver=options.solver,
         sampling=options.samples is not None,
         noise=noise,
+        conditions=conditions,
         quality=options.quality,
         changes=options.settings,
         preset=options.preset,

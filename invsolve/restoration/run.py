@@ -160,7 +160,7 @@ def _run(job: Job, prior: Prior | None, callbacks: Sequence[Callable[[Progress],
         job = job.identified(prior)
     job = paced(job, prior, time.perf_counter() - began)
     prior = job.plan.apply(prior, job.size)
-    sigma = job.task.noise_inflation * job.channel_sigma
+    sigma = job.likelihood_sigma
     cost = GaussianLikelihood(job.operator, job.task.measurement(job.y, job.channels)[None], sigma)
     result = solve(
         Problem(prior, cost, job.task.unknowns),

@@ -1,23 +1,33 @@
-"""The tables of solver settings, and solvers made from them."""
+"""The tables of solver settings, and solvers made from them.
+
+A setting's value in a table is a number, a word, or says what it depends on: {noise = [0.01, 0.1], value = [0.2, 0.05]}
+is 0.2 up to a noise level of 0.01 and 0.05 from 0.1 on; between points it is interpolated, linear in both logarithms
+(and rounded where the values are whole numbers).
+"""
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any
 
 from invsolve.core.checks import InputError
 from invsolve.core.settings import made_with
 from invsolve.core.solver import Solver
 
-__all__ = ["QUALITIES", "build", "choose", "offered", "table"]
+__all__ = ["QUALITIES", "USUAL", "build", "choose", "offered", "settings", "table"]
 
 DEFAULT = "natural"
 
 QUALITIES = ("fast", "balanced", "best")
 """From few network calls to many; "balanced" is the table as it is."""
+
+USUAL: Mapping[str, float] = MappingProxyType({"noise": 0.01, "scatter": 0.5})
+"""What settings depend on where nothing is told: little noise, and half of the pixels missing at random."""
 
 
 @cache
@@ -49,8 +59,45 @@ def offered(name: str, task: str) -> tuple[str, ...]:
     return tuple(q for q in QUALITIES if q == "balanced" or name in qualities()[q].get(task, {}))
 
 
-def build(name: str, prior: str, task: str, changes: Mapping[str, Any], quality: str = "balanced") -> Solver:
-    """The solver `name` with the table's settings for `task`, those of the quality, and some of one's own.
+def settings(
+    name: str, prior: str, task: str, conditions: Mapping[str, float], quality: str = "balanced"
+) -> dict[str, Any]:
+    """The tables' settings of the solver `name` for a task; none where there is no row.
+
+    Args:
+        name: of the solver.
+        prior: whose table.
+        task: a section of it.
+        conditions: what settings depend on: "noise", the standard deviation in the likelihood of a colour image in
+            [0, 1], and what the task measures (see `Task.conditions`); what is not told counts as in `USUAL`.
+        quality: one of QUALITIES.
+    """
+    own = qualities().get(quality, {}).get(task, {}).get(name, {})
+    row = {**table(prior).get(task, {}).get(name, {}), **own}
+    return {key: _at(value, {**USUAL, **conditions}) for key, value in row.items()}
+
+
+def _at(value: Any, conditions: Mapping[str, float]) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    (axis,) = set(value) - {"value"}
+    points, values, place = value[axis], value["value"], conditions[axis]
+    place = min(max(place, points[0]), points[-1])
+    high = next(i for i in range(1, len(points)) if place <= points[i])
+    share = math.log(place / points[high - 1]) / math.log(points[high] / points[high - 1])
+    between = values[high - 1] * (values[high] / values[high - 1]) ** share
+    return round(between) if all(isinstance(v, int) for v in values) else float(f"{between:.3g}")
+
+
+def build(
+    name: str,
+    prior: str,
+    task: str,
+    changes: Mapping[str, Any],
+    quality: str = "balanced",
+    conditions: Mapping[str, float] = USUAL,
+) -> Solver:
+    """The solver `name` with `settings` and some of one's own in their place.
 
     Raises:
         InputError: unknown solver or setting (with the nearest names), a value of the wrong type, or a quality without
@@ -63,5 +110,4 @@ def build(name: str, prior: str, task: str, changes: Mapping[str, Any], quality:
         raise InputError(f"{name} does not look at the degraded image: choose another solver")
     if quality not in offered(name, task):
         raise InputError(f"{name} has no settings of the quality {quality!r} for {task}: give --set, or leave it away")
-    own = qualities().get(quality, {}).get(task, {}).get(name, {})
-    return made_with(kind, {**table(prior)[task].get(name, {}), **own, **changes}, name)
+    return made_with(kind, {**settings(name, prior, task, conditions, quality), **changes}, name)

@@ -10,15 +10,19 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from invsolve.core.linalg import per_sample
 from invsolve.core.prior import Prior
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
-from invsolve.core.settings import Count, Positive
+from invsolve.core.settings import Count, Positive, Share
 from invsolve.core.solver import Info, Needs, Solver, State
 
 __all__ = ["PnPHQS"]
+
+SMALLEST = 16
+"""Least side of an image that is made smaller for a coarse denoising."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,15 @@ class PnPHQS(Solver):
             after it: evens out what a network prefers in one direction. Images [C, H, W] only.
         start: the first z, "smooth" (argmin |y - A x|^2 + (sigma / 0.1)^2 |grad x|^2 in [0, 1] units: what was not
             measured is filled from its surroundings) or "guided" (A^+ y where the pseudo-inverse is well conditioned).
-        average: the result is the mean of the last so many denoisings (of all, where there are fewer) instead of the
-            last one; with `turns`, over the ways the image was turned.
+        average: the last so many denoisings (all, where there are fewer) are of the same x at the last level, turned
+            another way each with `turns`, and the result is their mean (self-ensemble; Timofte, Rothe and Van Gool
+            2016, arXiv 1511.02228).
+        scales: the falling levels are shared out over so many scales, from images 2^(scales - 1) times smaller to the
+            full size: D is then that of the image made smaller, at a level divided as often, made larger again. What is
+            missing in a wide hole lies beyond what a network sees at full size. Not below 16 pixels a side, nor with
+            priors of one size.
+        momentum: the data step begins at z + momentum (z - z'), z' the one before: in fewer steps what was not measured
+            is filled from farther away.
     """
 
     n_steps: Count = 16
@@ -54,6 +65,8 @@ class PnPHQS(Solver):
     turns: bool = False
     start: Literal["smooth", "guided"] = "smooth"
     average: Count = 1
+    scales: Count = 1
+    momentum: Share = 0.0
 
     name = "pnp-hqs"
     cite = (
@@ -65,18 +78,23 @@ class PnPHQS(Solver):
     mode_seeking = True
     deterministic = True
 
+    @property
+    def averaged(self) -> int:
+        """The number of denoisings that are averaged."""
+        return min(self.average, self.n_steps)
+
     def steps(self, problem: Problem) -> int:
         return self.n_steps
 
     def levels(self, problem: Problem, n: int) -> Tensor:
-        """sigma_k of each row, [n, n_steps] in float64: what a row gets does not depend on the others."""
+        """The denoising levels of each row, [n, n_steps] in float64: what a row gets does not depend on the others."""
         sigma = torch.as_tensor(problem.linear_data.sigma, dtype=torch.float64).flatten().cpu().expand(n)
         return torch.tensor([self._falling(own) for own in sigma.tolist()], dtype=torch.float64)
 
     def _falling(self, sigma: float) -> list[float]:
         last = self.sigma_end or sigma
-        first = max(self.sigma_start, last)
-        return [first * (last / first) ** (k / max(self.n_steps - 1, 1)) for k in range(self.n_steps)]
+        first, falling = max(self.sigma_start, last), self.n_steps - self.averaged
+        return [first * (last / first) ** (min(k / falling, 1.0) if falling else 1.0) for k in range(self.n_steps)]
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         first = problem.smooth_estimate if self.start == "smooth" else problem.initial_estimate
@@ -84,31 +102,48 @@ class PnPHQS(Solver):
         return State(z, memory={"levels": self.levels(problem, n)})
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
-        operator, y, sigma_y = problem.linear_data
-        levels = state.memory["levels"][:, state.k].tolist()
-        shared = levels[0] if len(set(levels)) == 1 else torch.tensor(levels, dtype=torch.float64)
-        rho = self.lam * sigma_y**2 / per_sample(shared, state.x) ** 2
-        x = state.x + operator.ridge(y - operator(state.x), rho.flatten() if isinstance(rho, Tensor) else rho)
+        levels, memory = state.memory["levels"][:, state.k].tolist(), dict(state.memory)
+        x = memory["x"] if "x" in memory else self._data_step(problem, self._ahead(state), levels)
         z = problem.prior.clamp(self._denoise(problem.prior, x, levels, state.k))
-        memory = state.memory
-        left = self.n_steps - state.k  # denoisings from here on, this one included
-        averaged = min(self.average, self.n_steps)
-        if averaged > 1 and left <= averaged:
-            total = z if left == averaged else memory["sum"] + z
-            memory = {**memory, "sum": total}
-            z = total / averaged if left == 1 else z
+        done = self.averaged - (self.n_steps - state.k)  # of the denoisings that are averaged
+        if self.averaged > 1 and done >= 0:
+            z = z if done == 0 else state.x + (z - state.x) / (done + 1)
+            memory["x"] = x
+        elif self.momentum:
+            memory["before"] = state.x
         return State(z, state.k + 1, memory=memory), Info(z)
+
+    def _ahead(self, state: State) -> Tensor:
+        before = state.memory.get("before")
+        return state.x if before is None else state.x + self.momentum * (state.x - before)
+
+    def _data_step(self, problem: Problem, z: Tensor, levels: list[float]) -> Tensor:
+        operator, y, sigma_y = problem.linear_data
+        shared = levels[0] if len(set(levels)) == 1 else torch.tensor(levels, dtype=torch.float64)
+        rho = self.lam * sigma_y**2 / per_sample(shared, z) ** 2
+        return z + operator.ridge(y - operator(z), rho.flatten() if isinstance(rho, Tensor) else rho)
 
     def _denoise(self, prior: Prior, x: Tensor, levels: list[float], k: int) -> Tensor:
         """D(x, level) for each row; rows of one level are one call."""
         different = sorted(set(levels))
         if len(different) == 1:
-            return self._turned(prior, x, levels[0], k)
+            return self._at_scale(prior, x, levels[0], k)
         z = torch.empty_like(x)
         for level in different:
             rows = torch.tensor([i for i, own in enumerate(levels) if own == level], device=x.device)
-            z[rows] = self._turned(prior.select(rows), x[rows], level, k)
+            z[rows] = self._at_scale(prior.select(rows), x[rows], level, k)
         return z
+
+    def _at_scale(self, prior: Prior, x: Tensor, level: float, k: int) -> Tensor:
+        """D(x, level), of the image made smaller in the first steps where there are several scales."""
+        falling = self.n_steps - self.averaged
+        smaller = 2 ** max(self.scales - 1 - k * self.scales // max(falling, 1), 0)
+        size = x.shape[-2:]
+        if smaller == 1 or prior.shape is not None or min(size) < SMALLEST * smaller:
+            return self._turned(prior, x, level, k)
+        small = F.interpolate(x, size=[side // smaller for side in size], mode="area")
+        z = self._turned(prior, small, level / smaller, k)
+        return F.interpolate(z, size=size, mode="bicubic", align_corners=False)
 
     def _turned(self, prior: Prior, x: Tensor, level: float, k: int) -> Tensor:
         t = prior.schedule.time_of(level)

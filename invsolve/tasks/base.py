@@ -125,6 +125,11 @@ class Task(ABC):
         """What the operator's output for `channels` is compared with: y itself unless overridden."""
         return y.expand(channels, -1, -1)
 
+    @property
+    def conditions(self) -> Mapping[str, float]:
+        """What the best settings of a solver depend on beside the noise, by the names that preset tables use."""
+        return {}
+
     @abstractmethod
     def baseline(self, y: Tensor) -> tuple[str, Tensor]:
         """Name and result [C, *restored size] of a classical method without a prior, to compare with."""

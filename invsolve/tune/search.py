@@ -122,7 +122,8 @@ def tune(search: Search, solver: str, section: str, report: Callable[[Trial], No
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
         load_if_exists=True,
     )
-    present = inside(solver, row(solver, section, traits_of(search.prior)).settings)
+    noise = search.sections[section][0].noise
+    present = inside(solver, row(solver, section, traits_of(search.prior), noise=noise).settings)
     if present is not None and not study.trials:
         study.enqueue_trial(present)
 
