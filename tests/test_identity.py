@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import enum
 import functools
+import io
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -68,6 +72,16 @@ class Own(iv.Prior):
 
     def denoise(self, x_t: Tensor, t: float) -> Tensor:
         return 0.5 * x_t + self.level
+
+
+class Pair(NamedTuple):
+    first: int
+    second: float = 2.0
+
+
+class Kind(enum.Enum):
+    ONE = 1
+    TWO = 2
 
 
 class Other(Own):
@@ -317,7 +331,8 @@ def test_a_key_stands_for_a_function_and_lets_a_run_go_on(tmp_path):
 
 
 def test_objects_without_state_and_addresses_are_never_guessed():
-    for thing in (object(), iter([1]), (i for i in range(3)), torch.empty(2, device="meta")):
+    file = io.StringIO("text")
+    for thing in (object(), iter([1]), (i for i in range(3)), torch.empty(2, device="meta"), threading.Lock(), file):
         with pytest.raises(Unidentified):
             identify(thing)
     assert identify(Own(0.1)) == identify(Own(0.1))
@@ -331,7 +346,7 @@ def test_values_of_every_kind_have_the_identity_of_their_content():
         (torch.zeros(2), torch.zeros(2, dtype=torch.float64)), (torch.zeros(2), torch.zeros(1, 2)),
         (torch.zeros(0), torch.zeros(0, 1)), (torch.bfloat16, torch.float16), (Path("a"), "a"), (torch.sin, torch.cos),
         (torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)), (Net, Own), (mean, scaled),
-        (torch.tensor([1 + 2j]), torch.tensor([1 - 2j])),
+        (torch.tensor([1 + 2j]), torch.tensor([1 - 2j])), (Pair(1), Pair(2)), (Pair(1), (1, 2.0)), (Kind.ONE, Kind.TWO),
     ]  # fmt: skip
     for one, two in pairs:
         assert identify(one) != identify(two), (one, two)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 import functools
 import hashlib
+import inspect
+import io
 import logging
 import struct
 import sys
@@ -30,6 +32,7 @@ __all__ = ["Unidentified", "Walk", "join"]
 
 _SIZE = 16
 _PLAIN = (bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, range, slice, PurePath)
+_FIELDS = (types.MemberDescriptorType, types.GetSetDescriptorType, type(inspect.FullArgSpec.args))  # of named tuples
 _NAMES_ALONE = (types.ModuleType, logging.Logger)
 _MODULE_PARTS = ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks", "training")
 
@@ -140,7 +143,7 @@ class Walk:
             if self._installed(one.__module__):
                 continue
             for name, entry in sorted(vars(one).items()):
-                if name in OF_NO_RESULT or isinstance(entry, types.MemberDescriptorType | types.GetSetDescriptorType):
+                if name in OF_NO_RESULT or isinstance(entry, _FIELDS):
                     continue
                 parts += [name.encode(), self._member(entry, f"{one.__qualname__}.{name}")]
         return join(b"class", *parts)
@@ -235,7 +238,7 @@ class Walk:
         if kind.__module__ == "torch" and not hasattr(value, "__dict__"):
             return join(b"torch", repr(value).encode())  # torch.memory_format, torch.layout and their like
         state = state_of(value)
-        if state is None and not parts:
+        if (state is None and not parts) or isinstance(value, io.IOBase):
             raise Unidentified(where, f"{kind.__qualname__} shows no state of its own")
         return join(b"object", self.digest(kind, where), *parts, self._named(state or {}, where))
 
