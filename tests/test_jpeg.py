@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 import pytest
@@ -165,3 +166,17 @@ def test_simulations_and_suites_compress():
     solved = iv.solve(again.problem(SmoothPrior()), iv.solvers.PnPHQS(n_steps=4))
     assert (again.visible(solved.samples[0])[0] - made.truth).square().mean() < (made.y - made.truth).square().mean()
     assert again.residual(solved.samples[0], {}).square().mean() < 2
+
+
+@pytest.mark.parametrize("quality", [10, 40, 75])
+def test_photographs_gain_with_the_packaged_prior(tmp_path, quality):
+    """Crops of the photographs in the package at their own sharpness, default settings: floors in dB."""
+    from invsolve.bench.data import packaged
+
+    gains = []
+    for path in packaged()[1:3]:
+        x = read_image(path).pixels[:, 96:176, 96:176]
+        done = iv.restore(write_jpeg(tmp_path / path.with_suffix(".jpg").name, x, quality=quality), "jpeg")
+        before, after = (float((image - x).square().mean()) for image in (done.degraded, done.image.pixels))
+        gains.append(10 * math.log10(before / after))
+    assert min(gains) > 0.25, gains
