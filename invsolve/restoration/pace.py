@@ -14,7 +14,15 @@ from invsolve.core.problem import Problem
 from invsolve.core.schedule import Schedule
 from invsolve.core.solver import Solver
 
-__all__ = ["check_pace", "multiplies_bfloat16", "network_calls", "precision_of", "quality_within"]
+__all__ = [
+    "call_seconds",
+    "check_pace",
+    "multiplies_bfloat16",
+    "network_calls",
+    "precision_of",
+    "quality_within",
+    "timed_shape",
+]
 
 SIDE, MARGIN = 128, 1.2
 """Side of the image on which a call is timed, and what is allowed for everything but the network."""
@@ -66,11 +74,20 @@ def network_calls(solver: Solver, schedule: Schedule) -> tuple[float, float]:
 def seconds_of(solver: Solver, prior: Prior, pixels: float) -> float:
     """About how long one sample of an image takes: its calls, each timed on a small one and taken to grow linearly."""
     forwards, backwards = network_calls(solver, prior.schedule)
-    shape = prior.shape or (prior.image_channels or 3, SIDE, SIDE)
-    x = torch.zeros(1, *shape, dtype=prior.dtype, device=prior.device)
-    plain = _timed(prior, x, gradient=False)
-    guided = _timed(prior, x, gradient=True) if backwards else 0.0
-    return MARGIN * pixels / (shape[1] * shape[2]) * ((forwards - backwards) * plain + backwards * guided)
+    plain, guided = call_seconds(prior, gradient=backwards > 0)
+    _, height, width = timed_shape(prior)
+    return MARGIN * pixels / (height * width) * ((forwards - backwards) * plain + backwards * guided)
+
+
+def timed_shape(prior: Prior) -> tuple[int, ...]:
+    """The shape of the state on which calls are timed: the prior's own, or that of a small image."""
+    return prior.shape or (prior.image_channels or 3, SIDE, SIDE)
+
+
+def call_seconds(prior: Prior, *, gradient: bool = True) -> tuple[float, float]:
+    """Seconds of a network call without and with its input-gradient (0 where that is not asked for)."""
+    x = torch.zeros(1, *timed_shape(prior), dtype=prior.dtype, device=prior.device)
+    return _timed(prior, x, gradient=False), _timed(prior, x, gradient=True) if gradient else 0.0
 
 
 def _timed(prior: Prior, x: Tensor, *, gradient: bool) -> float:
