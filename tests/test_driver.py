@@ -256,7 +256,7 @@ def test_a_grid_that_does_not_fall_to_zero_is_refused(times):
     [
         (lambda: costs.GaussianLikelihood(lambda x: x, torch.rand(1, 2), 0.1), "as_operator"),
         (
-            lambda: costs.GaussianLikelihood(operators.Denoising((2,)), torch.rand(3, 2).numpy(), 0.1),
+            lambda: costs.GaussianLikelihood(operators.Denoising((2,)), torch.rand(3, 2).tolist(), 0.1),
             "must be a tensor",
         ),
         (

@@ -6,7 +6,8 @@ import difflib
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import SupportsFloat
+from operator import index
+from typing import SupportsFloat, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ __all__ = [
     "InputError",
     "InvsolveError",
     "ShapeError",
+    "as_values",
     "check_options",
     "check_positive",
     "check_shape",
@@ -23,7 +25,9 @@ __all__ = [
     "enough_memory",
     "nearest",
     "require",
+    "usable",
     "usable_device",
+    "whole_seed",
 ]
 
 MAX_MESSAGE = 1600
@@ -111,6 +115,50 @@ def require(package: str, what: str) -> None:
         importlib.import_module(package)
     except ImportError as error:
         raise InputError(f"{what} needs the package {package}, pip install {package}: {error}") from error
+
+
+def as_values(value: object, what: str) -> Tensor:
+    """What a user calls a tensor, as one that a run can use: of floating point or complex values, outside of any graph.
+
+    An array becomes a tensor, half precision becomes single. Integers are refused: they are counts, or images that have
+    not been divided by 255, and only the caller knows which.
+
+    Raises:
+        InputError: it is neither a tensor nor an array, or holds integers.
+    """
+    if not isinstance(value, Tensor):
+        if getattr(value, "__array_interface__", None) is None:
+            raise InputError(f"{what} must be a tensor, got {type(value).__name__}: torch.as_tensor(...) makes one")
+        value = torch.tensor(value)
+    if not value.is_floating_point() and not value.is_complex():
+        kind = str(value.dtype).removeprefix("torch.")
+        raise InputError(f"{what} holds {kind}: divide 8 bit values by 255, counts by the peak")
+    value = value.detach()
+    if value.dtype in (torch.float16, torch.bfloat16, torch.complex32):
+        value = value.to(torch.complex64 if value.is_complex() else torch.float32)
+    return usable(value)
+
+
+def usable(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy where it was made in `torch.inference_mode` and could not be differentiated through."""
+    if not tensor.is_inference():
+        return tensor
+    with torch.inference_mode(False):
+        return tensor.clone()
+
+
+def whole_seed(seed: object) -> int:
+    """A seed as an integer of Python: those of NumPy and tensors of one integer are taken, too.
+
+    Raises:
+        InputError: it is something else, a random generator for example.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, SupportsIndex):
+        raise InputError(f"seed must be an integer, got {seed!r}: draw one from a generator, rng.integers(2**32)")
+    try:
+        return index(seed)
+    except TypeError as error:
+        raise InputError(f"seed must be an integer, got {seed!r}") from error
 
 
 def check_shape(x: Tensor, expected: Sequence[int], what: str) -> None:

@@ -106,6 +106,9 @@ class _Product(_Combined):
         outer, inner = self.parts
         return outer(inner(x, self._theta(inner, theta)), self._theta(outer, theta))
 
+    def observed(self, y: Tensor) -> Tensor:
+        return self.parts[0].observed(y)
+
 
 class _LinearProduct(_Product, LinearOperator):
     def adjoint(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
@@ -141,6 +144,9 @@ class _Multiple(_Combined):
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         return self.weight * self.parts[0](x, self._theta(self.parts[0], theta))
+
+    def observed(self, y: Tensor) -> Tensor:
+        return self.parts[0].observed(y)
 
     def _rebuilt(self, parts: tuple[Operator, ...]) -> Self:
         return type(self)(self.weight, *parts)
@@ -183,6 +189,11 @@ class _Spectral(_Combined, SVDOperator):
         if not rest:
             return self.weight * first
         return first * rest[0] if self.sign == "@" else first + rest[0]
+
+    def observed(self, y: Tensor) -> Tensor:
+        for part in () if self.sign == "+" else self.parts:
+            y = part.observed(y)
+        return y
 
     def spectrum(self, like: Tensor) -> Tensor:
         return self.response(like).abs()
@@ -234,6 +245,10 @@ class Stack(_Combined):
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         return torch.cat([part(x, self._theta(part, theta)).flatten(1) for part in self.parts], 1)
+
+    def observed(self, y: Tensor) -> Tensor:
+        pieces = zip(self.split(y), self.parts, strict=True)
+        return torch.cat([part.observed(piece).flatten(1) for piece, part in pieces], 1)
 
     def split(self, y: Tensor) -> list[Tensor]:
         """A measurement [N, m] as those of the parts, [N, *out_shape] each."""

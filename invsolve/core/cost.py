@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import CapabilityError, InputError, check_shape
+from invsolve.core.checks import CapabilityError, InputError, as_values, check_shape
 from invsolve.core.linalg import per_sample, real_dtype
 from invsolve.core.operator import EMPTY, LinearOperator, Operator, Params
 from invsolve.core.rng import NoiseSource
@@ -204,6 +204,11 @@ class Likelihood(TerminalCost):
     per_item: ClassVar[tuple[str, ...] | None] = None
 
     def __post_init__(self) -> None:
+        if self.y is not None and isinstance(self.operator, Operator):
+            # What an operator does not measure has no place in a misfit, whatever stands there.
+            values = as_values(self.y, "the measurement y")
+            check_shape(values, self.operator.out_shape, f"the measurement of {type(self.operator).__name__}")
+            object.__setattr__(self, "y", self.operator.observed(values))
         super().__post_init__()
         y = self.y
         if y is not None and not bool(torch.isfinite(torch.view_as_real(y) if y.is_complex() else y).all()):
@@ -254,6 +259,8 @@ class Likelihood(TerminalCost):
             )
         if y is not None and not isinstance(y, Tensor):
             raise InputError(f"the measurement y must be a tensor, got {type(y).__name__}")
+        if y is not None:
+            as_values(y, "the measurement y")
         for name, value in self._rows().items():
             if y is not None and len(value) != len(y):
                 told = f"{name} must be one number or one for each of {len(y)} items, got {list(value.shape)}"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checkpoint import Checkpoint, peak_memory
-from invsolve.core.checks import InputError
+from invsolve.core.checks import InputError, whole_seed
 from invsolve.core.identity import run_identity
 from invsolve.core.prior import Calls
 from invsolve.core.problem import Problem
@@ -106,6 +106,34 @@ def solve(
         InputError: sizes that make no run; a checkpoint of another run, or of one whose parts cannot be identified:
             lambdas, closures and objects without state of their own take a `key`, see `invsolve.core.identity`.
     """
+    with torch.inference_mode(False):  # under which no gradient could be taken
+        return _solve(
+            problem,
+            solver,
+            samples,
+            whole_seed(seed),
+            items,
+            callbacks,
+            microbatch,
+            checkpoint,
+            checkpoint_seconds,
+            rng,
+        )
+
+
+def _solve(
+    problem: Problem,
+    solver: Solver,
+    samples: int,
+    seed: int,
+    items: Sequence[Hashable] | None,
+    callbacks: Sequence[Callback],
+    microbatch: int | None,
+    checkpoint: str | Path | None,
+    checkpoint_seconds: float,
+    rng: NoiseSource | None,
+) -> Result:
+    """`solve`, with every argument given."""
     if not isinstance(solver, Solver):
         raise InputError(f"solve takes a solver such as solvers.NDTM(), got {solver!r}")
     solver.needs.check(problem, type(solver).__name__)

@@ -20,7 +20,7 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import CapabilityError, check_shape
+from invsolve.core.checks import CapabilityError, InputError, check_shape, usable
 from invsolve.core.linalg import conjugate_gradient, laplacian, per_sample, real_dtype, row_norm
 
 __all__ = ["EMPTY", "Constants", "LinearOperator", "Operator", "Params", "SVDOperator", "Shape"]
@@ -54,8 +54,8 @@ class Constants:
         tensor = self._tensors[name]
         dtype = like.dtype.to_complex() if tensor.is_complex() else real_dtype(like)
         key = (name, dtype, like.device)
-        if key not in self._cache:
-            self._cache[key] = tensor.to(device=like.device, dtype=dtype)
+        if key not in self._cache or self._cache[key].is_inference():
+            self._cache[key] = usable(tensor).to(device=like.device, dtype=dtype)
         return self._cache[key]
 
 
@@ -87,13 +87,26 @@ class Operator(ABC):
             ShapeError: `x` is not a batch of `in_shape`.
         """
         check_shape(x, self.in_shape, type(self).__name__)
+        if not x.is_floating_point() and not x.is_complex():
+            kind = str(x.dtype).removeprefix("torch.")
+            raise InputError(f"{type(self).__name__} takes floating point values, got {kind}: divide 8 bit ones by 255")
         return self.forward(x, theta)
+
+    def observed(self, y: Tensor) -> Tensor:
+        """A measurement [N, *out_shape] with zeros where the operator measures nothing, NaN there included."""
+        return y
 
     def vjp(self, x: Tensor, v: Tensor, theta: Params = EMPTY) -> Tensor:
         """J(x)^T v, the vector-Jacobian product: [N, *in_shape], [N, *out_shape] -> [N, *in_shape]."""
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            (grad,) = torch.autograd.grad(self(x, theta), x, v)
+        with torch.inference_mode(False), torch.enable_grad():
+            x = usable(x.detach()).requires_grad_()
+            y = self(x, theta)
+            if not y.requires_grad:
+                raise CapabilityError(
+                    f"{self!r} gives no gradient, for it leaves torch (through NumPy, or by detach): write it in "
+                    "torch, or derive from LinearOperator and give its adjoint"
+                )
+            (grad,) = torch.autograd.grad(y, x, usable(v))
         return grad
 
     def select(self, rows: Tensor) -> Self:

@@ -14,7 +14,7 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError
+from invsolve.core.checks import InputError, whole_seed
 
 __all__ = ["NoiseSource", "Rng"]
 
@@ -54,9 +54,7 @@ class Rng(NoiseSource):
     """
 
     def __init__(self, seed: int = 0, keys: Sequence[Key] | None = None) -> None:
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise InputError(f"seed must be an integer, got {seed!r}")
-        self.seed = seed
+        self.seed = whole_seed(seed)
         self._fixed = keys is not None
         self._generators = [self._generator(key) for key in keys or ()]
 

@@ -50,7 +50,7 @@ class GaussianLikelihood(Likelihood):
         return gaussian_energy(self.residual(x, theta), self.sigma)
 
     def simulate(self, x: Tensor, rng: NoiseSource, theta: Params = EMPTY) -> Tensor:
-        return _noised(self.operator(x, theta), self.sigma, rng)
+        return self.operator.observed(_noised(self.operator(x, theta), self.sigma, rng))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ class UnknownGaussianLikelihood(Likelihood):
         return self.measurement - self.operator(x, self._others(theta))
 
     def simulate(self, x: Tensor, rng: NoiseSource, theta: Params = EMPTY) -> Tensor:
-        return _noised(self.operator(x, self._others(theta)), self._sigma(theta), rng)
+        return self.operator.observed(_noised(self.operator(x, self._others(theta)), self._sigma(theta), rng))
 
     def _others(self, theta: Params) -> Params:
         return {key: value for key, value in theta.items() if key != self.name}

@@ -51,7 +51,7 @@ class LaplaceLikelihood(Likelihood):
         clean = self.operator(x, theta)
         u = rng.uniform(clean) - 0.5
         noise = -u.sign() * torch.log1p(-(2 * u.abs()).clamp_max(1 - 2**-24))
-        return clean + broadcast_sigma(self.scale, clean) * noise
+        return self.operator.observed(clean + broadcast_sigma(self.scale, clean) * noise)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +98,7 @@ class ImpulseLikelihood(Likelihood):
         clean = self.operator(x, theta)
         noisy = clean + self.sigma * rng.normal(clean)
         hit, value = rng.uniform(clean) < self.probability, rng.uniform(clean)
-        return torch.where(hit, self.low + (self.high - self.low) * value, noisy)
+        return self.operator.observed(torch.where(hit, self.low + (self.high - self.low) * value, noisy))
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,21 +122,24 @@ class SpeckleLikelihood(Likelihood):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_settings(self)
-        if self.y is not None and bool((self.y <= 0).any()):
-            raise InputError("measurements with speckle are above 0: mask the others, or add a small offset")
+        if self.y is not None:
+            measured = self.operator.observed(torch.ones_like(self.y)) > 0
+            if bool((self.y[measured] <= 0).any()):
+                raise InputError("measurements with speckle are above 0: mask the others, or add a small offset")
 
     def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         y, looks = self.measurement, self.looks
         rate = self.operator(x, theta).clamp_min(TINY)
-        terms = looks * y / rate - (looks - 1) * y.log() + looks * (rate / looks).log() + math.lgamma(looks)
-        return terms.flatten(1).sum(1)
+        logs = torch.where(y > 0, y, 1.0).log()
+        terms = looks * y / rate - (looks - 1) * logs + looks * (rate / looks).log() + math.lgamma(looks)
+        return torch.where(y > 0, terms, 0.0).flatten(1).sum(1)
 
     def simulate(self, x: Tensor, rng: NoiseSource, theta: Params = EMPTY) -> Tensor:
         from scipy.special import gammaincinv
 
         clean = self.operator(x, theta).clamp_min(TINY)
         u = rng.uniform(clean.double()).clamp_min(2**-25).cpu().numpy()
-        return clean * torch.from_numpy(gammaincinv(self.looks, u) / self.looks).to(clean)
+        return self.operator.observed(clean * torch.from_numpy(gammaincinv(self.looks, u) / self.looks).to(clean))
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +184,9 @@ class QuantisedLikelihood(Likelihood):
     def simulate(self, x: Tensor, rng: NoiseSource, theta: Params = EMPTY) -> Tensor:
         clean = self.operator(x, theta)
         steps = self.levels - 1
-        return (steps * (clean + self.sigma * rng.normal(clean))).round().clamp(0, steps) / steps
+        return self.operator.observed(
+            (steps * (clean + self.sigma * rng.normal(clean))).round().clamp(0, steps) / steps
+        )
 
 
 def _log_interval(lower: Tensor, upper: Tensor) -> Tensor:

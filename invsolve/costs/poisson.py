@@ -55,7 +55,7 @@ class PoissonLikelihood(Likelihood):
 
     def simulate(self, x: Tensor, rng: NoiseSource, theta: Params = EMPTY) -> Tensor:
         rate = (self.peak * self.operator(x, theta) + self.background).clamp_min(0.0)
-        return rng.poisson(rate) / self.peak
+        return self.operator.observed(rng.poisson(rate) / self.peak)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,7 @@ class PoissonGaussianLikelihood(Likelihood):
 
     def simulate(self, x: Tensor, rng: NoiseSource, theta: Params = EMPTY) -> Tensor:
         rate = (self.peak * self.operator(x, theta) + self.background).clamp_min(0.0)
-        return rng.poisson(rate) / self.peak + self.sigma * rng.normal(rate)
+        return self.operator.observed(rng.poisson(rate) / self.peak + self.sigma * rng.normal(rate))
 
 
 def _likeliest(rate: Tensor, counts: Tensor, noise: float) -> Tensor:

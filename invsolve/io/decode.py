@@ -18,23 +18,24 @@ from invsolve.io.image import Image
 from invsolve.io.jpeg import JPEGTables
 from invsolve.io.metadata import Metadata, read_metadata, upright
 
-__all__ = ["FLOAT_RANGE", "read_image"]
+__all__ = ["check_values", "read_image"]
 
 logger = logging.getLogger(__name__)
-
-FLOAT_RANGE = (-1.5, 2.5)
-"""Floating point values of an image: [0, 1] and room for noise, which a sensor or a simulation does not clip."""
 
 _GREY_MODES = {"1", "L", "LA", "I;16"}
 
 
-def read_image(path: str | Path) -> Image:
+def read_image(path: str | Path, *, holes: bool = False) -> Image:
     """Read an image file: 8 or 16 bit or floating point; grey, colour or palette; opacity.
 
     PNG, JPEG, WebP and TIFF, and what Pillow decodes besides (AVIF, JPEG 2000, GIF, BMP, PPM, TGA); HEIC with the extra
     `invsolve[heif]`. EXIF, XMP and the resolution are kept as `Image.metadata`. An orientation mark is applied, a
     colour profile is kept (pixels are not converted), colours in CMYK become RGB. Of a file with several images the
     first is read, with a warning in the log.
+
+    Args:
+        path: of the file.
+        holes: whether floating point pixels may be NaN, because they are missing.
 
     Raises:
         InputError: the file cannot be read, is no image, is truncated or damaged, is too large (see `read_header`),
@@ -49,7 +50,7 @@ def read_image(path: str | Path) -> Image:
         )
     if header.format == "tiff" and not tiff.by_pillow(path, content):
         found = tiff.read(path, content)
-        return _image(path, _turned(found.values, found.orientation), header, found.icc, _of_tiff(path, content))
+        return _image(path, _turned(found.values, found.orientation), header, found.icc, _of_tiff(path, content), holes)
     if header.format != "png":
         return _by_pillow(path, content, header)
     picked = png.pick(path, content)
@@ -129,21 +130,36 @@ def _turned(values: Any, orientation: int) -> Any:
     return values
 
 
-def _image(path: Path, values: Any, header: Header, icc: bytes | None, metadata: Metadata) -> Image:
+def _image(
+    path: Path, values: Any, header: Header, icc: bytes | None, metadata: Metadata, holes: bool = False
+) -> Image:
     """The image of [H, W, C] float32 values, C = 1 to 4."""
     import numpy
 
     planes = torch.from_numpy(numpy.ascontiguousarray(values.transpose(2, 0, 1), dtype=numpy.float32))
-    if header.depth == 32:
-        _check_floats(path, planes)
     channels = 1 if len(planes) < 3 else 3
+    if header.depth == 32:
+        check_values(planes[:channels], path, holes=holes)
     alpha = planes[channels:].clone() if len(planes) > channels else None
     return Image(planes[:channels], alpha, header.depth, header.format, icc, metadata)
 
 
-def _check_floats(path: Path, planes: Tensor) -> None:
-    if not bool(torch.isfinite(planes).all()):
-        raise InputError(f"{path} has pixels that are NaN or infinite: replace them, or mask them for inpainting")
-    low, high = planes.min().item(), planes.max().item()
-    if low < FLOAT_RANGE[0] or high > FLOAT_RANGE[1]:
-        raise InputError(f"{path} has values from {low:.4g} to {high:.4g}: scale floating point images to [0, 1]")
+def check_values(pixels: Tensor, what: object, *, holes: bool = False) -> None:
+    """Raise `InputError` unless pixels [C, H, W] lie in [0, 1], with room for noise that nobody has clipped.
+
+    Noise leaves the mean where it is, and few values go far out. Values in [-1, 1] or up to 255 are told apart by that.
+
+    Args:
+        pixels: of an image.
+        what: it is called in the message.
+        holes: whether pixels may be NaN.
+    """
+    values = pixels[~torch.isnan(pixels)] if holes else pixels
+    if not values.numel() or not bool(torch.isfinite(values).all()):
+        raise InputError(f"{what} has pixels that are NaN or infinite: replace them, or mask them for inpainting")
+    low, high = values.min().item(), values.max().item()
+    far = ((values < -1) | (values > 2)).float().mean().item()
+    if low < -3 or high > 4 or far > 0.05:
+        raise InputError(f"{what} has values from {low:.4g} to {high:.4g}: scale it to [0, 1]")
+    if low >= -1 and high <= 1 and (values < -0.5).float().mean().item() > 0.03:
+        raise InputError(f"{what} has values from {low:.4g} to {high:.4g}, as in [-1, 1]: scale it to [0, 1]")

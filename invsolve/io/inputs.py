@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -10,84 +11,141 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from invsolve.core.boundary import MAX_TEXT_BYTES, foreign, open_file, read_bytes
 from invsolve.core.checks import InputError, ShapeError
-from invsolve.io.decode import read_image
+from invsolve.io.decode import check_values, read_image
 from invsolve.io.image import Image
 
-__all__ = ["Source", "as_image", "describe", "read_kernel", "read_mask"]
+__all__ = ["Source", "as_image", "describe", "read_kernel", "read_mask", "without_hidden_colours"]
 
 logger = logging.getLogger(__name__)
 
 Source: TypeAlias = str | Path | Image | Tensor | Any
-"""A file, an `Image`, a tensor [C, H, W] in [0, 1], or an array [H, W] or [H, W, C]: uint8, uint16 or in [0, 1]."""
+"""A file, an `Image`, a Pillow image, a tensor [C, H, W] or [H, W], or an array [H, W] or [H, W, C]: 8 or 16 bit
+integers of the full scale, or floating point values in [0, 1]."""
 
-_INTEGER_SCALES = {"uint8": (255.0, 8), "uint16": (65535.0, 16)}
+_INTEGER_SCALES = {"uint8": (255.0, 8), "uint16": (65535.0, 16), "bool": (1.0, 8)}
 
 
-def as_image(source: Source) -> Image:
+def as_image(source: Source, *, holes: bool = False) -> Image:
     """An image from whatever stands for one; see `Source`.
+
+    Args:
+        source: the image.
+        holes: leave pixels that are NaN as they are: they are missing.
 
     Raises:
         InputError: a file that cannot be read, or values or shapes that are no image.
     """
-    if isinstance(source, Image):
-        return source
     if isinstance(source, str | Path):
-        return read_image(source)
+        return read_image(source, holes=holes)
+    if isinstance(source, Image):
+        check_values(source.pixels, "the image", holes=holes)
+        return source
     planes, depth = _planes(source)
     if len(planes) not in (1, 2, 3, 4):
-        raise ShapeError(f"an image has 1 to 4 channels (grey or colour, with opacity or not), got {len(planes)}")
-    if not bool(torch.isfinite(planes).all()):
-        raise InputError("the image has pixels that are NaN or infinite: replace them, or mask them for inpainting")
-    low, high = planes.min().item(), planes.max().item()
-    if low < -0.5 or high > 1.5:
-        raise InputError(f"the image has values from {low:.4g} to {high:.4g}: scale it to [0, 1]")
+        raise ShapeError(
+            f"an image has 1 to 4 channels (grey or colour, with opacity or not), got {len(planes)}: tensors are "
+            "[C, H, W], arrays [H, W, C]"
+        )
     channels = 1 if len(planes) < 3 else 3
-    alpha = planes[channels:] if len(planes) > channels else None
+    check_values(planes[:channels], "the image", holes=holes)
+    alpha = planes[channels:].clone() if len(planes) > channels else None
+    if alpha is not None and not bool(((alpha >= 0) & (alpha <= 1)).all()):
+        raise InputError("the image's opacity, its last channel, lies outside [0, 1]: 0 is transparent, 1 opaque")
     return Image(planes[:channels], alpha, depth)
 
 
 def _planes(source: Any) -> tuple[Tensor, int]:
     """[C, H, W] float32 on the CPU and the bits of a value."""
+    values, depth = _array(source)
     if isinstance(source, Tensor):
-        tensor = source.detach().cpu()
-        if tensor.ndim == 4 and len(tensor) == 1:
-            tensor = tensor[0]
-        if tensor.ndim == 2:
-            tensor = tensor[None]
-        if tensor.ndim != 3 or not tensor.numel():
+        values = values[0] if values.ndim == 4 and len(values) == 1 else values
+        values = values[None] if values.ndim == 2 else values
+        if values.ndim != 3 or not values.numel():
             raise ShapeError(f"an image is a tensor of shape [C, H, W], got {list(source.shape)}")
-        if not tensor.is_floating_point():
-            raise InputError(f"an image is a tensor of floating point values in [0, 1], got {tensor.dtype}")
-        return tensor.float().clone(), 16
+        return values, depth
+    values = values[..., None] if values.ndim == 2 else values
+    if values.ndim != 3 or not values.numel():
+        raise ShapeError(f"an image is an array of shape [H, W] or [H, W, C], got {list(values.shape)}")
+    return values.permute(2, 0, 1).contiguous(), depth
+
+
+def _array(source: Any) -> tuple[Tensor, int]:
+    """The values as they lie, float32 on the CPU and integers divided by their full scale, and the bits of a value."""
     import numpy
 
-    values = numpy.asarray(source)
-    if values.ndim == 2:
-        values = values[..., None]
-    if values.ndim != 3 or not values.size:
-        raise ShapeError(f"an image is an array of shape [H, W] or [H, W, C], got {list(values.shape)}")
-    scale, depth = _INTEGER_SCALES.get(values.dtype.name, (1.0, 16))
-    if scale == 1.0 and values.dtype.kind != "f":
-        raise InputError(f"an image holds uint8, uint16 or floating point values, got {values.dtype}")
-    planes = numpy.ascontiguousarray(values.transpose(2, 0, 1).astype(numpy.float32))
-    return torch.from_numpy(planes) / scale, depth
+    if isinstance(source, Tensor):
+        kind, values = str(source.dtype).removeprefix("torch."), source.detach().cpu()
+    else:
+        source = _of_pillow(source)
+        try:
+            array = numpy.asarray(source)
+        except ValueError as error:  # lists of different lengths
+            raise InputError(
+                f"an image is a file, an array or a tensor, got {type(source).__name__}: {error}"
+            ) from error
+        kind = array.dtype.name
+        if array.dtype.kind not in "fuib":
+            raise InputError(f"an image holds 8 or 16 bit integers or floating point values, got {kind}")
+        values = torch.from_numpy(array.astype(numpy.float32))
+    if kind in _INTEGER_SCALES:
+        scale, depth = _INTEGER_SCALES[kind]
+        return values.to(torch.float32) / scale, depth
+    if not kind.startswith(("float", "bfloat")):
+        raise InputError(f"an image holds 8 or 16 bit integers (uint8, uint16) or floating point values, got {kind}")
+    return values.to(torch.float32, copy=True), 16
+
+
+def _of_pillow(source: Any) -> Any:
+    """A Pillow image as it is read from a file: upright, without palette, grey or RGB; anything else as it is."""
+    if type(source).__module__.split(".", 1)[0] != "PIL":
+        return source
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(source)
+    if image.mode in ("F", "I;16", "I;16B", "I;16L", "L", "LA", "RGB", "RGBA"):
+        return image
+    if image.mode == "I":
+        raise InputError("a Pillow image of the mode I has integers of 32 bits: divide them by what is white")
+    return image.convert("L" if image.mode == "1" else "RGBA" if image.has_transparency_data else "RGB")
+
+
+def without_hidden_colours(image: Image) -> Tensor:
+    """The pixels [C, H, W], where they are wholly transparent with the colours of the nearest pixel that is seen.
+
+    Colours under an opacity of 0 are whatever a program left there; what blurs, enlarges or smooths an image must not
+    carry them to where they are seen.
+    """
+    if image.alpha is None:
+        return image.pixels
+    hidden = image.alpha[0] <= 0
+    if not bool(hidden.any()) or bool(hidden.all()):
+        return image.pixels
+    from scipy.ndimage import distance_transform_edt
+
+    places: Any = distance_transform_edt(hidden.numpy(), return_distances=False, return_indices=True)
+    rows, columns = torch.from_numpy(places).long()
+    return image.pixels[:, rows, columns]
 
 
 def read_mask(source: Source, size: tuple[int, int]) -> Tensor:
-    """Where an image is missing, bool [H, W]: white in a mask file (0.5 and above), True or non-zero in an array.
+    """Where an image is missing, bool [H, W]: white in a file or an array alike, from half of the full scale on.
+
+    Integers of which none is above 1 are taken as 0 and 1. What is transparent in a mask is black.
 
     Raises:
         InputError: the mask cannot be read, has another size, or marks nothing or everything.
     """
-    if isinstance(source, Tensor) and source.dtype == torch.bool:
-        source = source.float()
-    elif not isinstance(source, str | Path | Image | Tensor):
-        import numpy
-
-        source = numpy.asarray(source).astype(bool).astype(numpy.float32)
+    if not isinstance(source, str | Path | Image):
+        source = _of_pillow(source)
+        kind = str(getattr(source, "dtype", ""))
+        if isinstance(source, list | tuple) or "int" in kind:
+            source = _of_integers(source)
     image = as_image(source)
-    missing = image.pixels.mean(0) >= 0.5
+    level = image.pixels.mean(0) * (1.0 if image.alpha is None else image.alpha[0])
+    step = 1 / (255 if image.depth == 8 else 65535)
+    missing = level >= (0.5 * step if image.depth < 32 and 0 < float(level.max()) < 1.5 * step else 0.5)
     if tuple(missing.shape) != size:
         raise InputError(
             f"the mask is {missing.shape[1]} x {missing.shape[0]} pixels, the image {size[1]} x {size[0]}: "
@@ -100,10 +158,23 @@ def read_mask(source: Source, size: tuple[int, int]) -> Tensor:
     return missing
 
 
+def _of_integers(source: Any) -> Any:
+    """Integers of any size as 8 bit ones: 0 and 1, or 0 to 255, or as they are where they are 16 bit."""
+    values = source if isinstance(source, Tensor) else torch.tensor(source)
+    if values.is_floating_point() or values.dtype in (torch.bool, torch.uint8, torch.uint16) or not values.numel():
+        return source
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 255:
+        raise InputError(f"a mask of integers holds 0 and 1, or 0 to 255, got {low} to {high}")
+    eight = values.to(torch.uint8)
+    return eight if isinstance(source, Tensor) else eight.numpy()
+
+
 def read_kernel(source: Source) -> Tensor:
     """A blur kernel [h, w] that sums to one: a grey image, a .npy or text file of numbers, or an array.
 
-    Numbers that do not sum to about 1 are divided by their sum, with a warning.
+    Numbers that do not sum to about 1 are divided by their sum, with a warning. The entry [h // 2, w // 2] stands for
+    no shift; of an even side that is one of the two middle ones, as in scipy.ndimage, and a warning says so.
 
     Raises:
         InputError: it cannot be read, or is no kernel.
@@ -114,7 +185,13 @@ def read_kernel(source: Source) -> Tensor:
         values = _kernel_file(Path(source))
     else:
         values = source.pixels.mean(0) if isinstance(source, Image) else source
-    kernel = torch.as_tensor(numpy.asarray(values), dtype=torch.float64)
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = values.double() if not values.is_complex() else values
+    values = numpy.asarray(_of_pillow(values))
+    if values.dtype.kind not in "fuib":
+        raise InputError(f"a blur kernel holds real numbers, got {values.dtype}")
+    kernel = torch.from_numpy(values.astype(numpy.float64))
     if kernel.ndim != 2 or not kernel.numel():
         raise ShapeError(f"a blur kernel has two dimensions, got the shape {list(kernel.shape)}")
     total = float(kernel.sum())
@@ -122,6 +199,14 @@ def read_kernel(source: Source) -> Tensor:
         raise InputError(f"a blur kernel holds finite numbers with a sum above 0, got the sum {total:.4g}")
     if abs(total - 1) > 0.01:
         logger.warning("the blur kernel sums to %.4g and is divided by that", total)
+    if any(side % 2 == 0 for side in kernel.shape):
+        logger.warning(
+            "the blur kernel has an even side, %d x %d: its entry [%d, %d] is taken as the middle (pad it to odd sides "
+            "to say where it is)",
+            *kernel.shape,
+            kernel.shape[0] // 2,
+            kernel.shape[1] // 2,
+        )
     return kernel / total
 
 
@@ -130,22 +215,29 @@ def _kernel_file(path: Path) -> Any:
 
     if path.suffix.lower() not in (".npy", ".txt", ".csv"):
         return read_image(path).pixels.mean(0)
-    if not path.is_file():
-        raise InputError(f"there is no file {path}")
-    try:
+    content = read_bytes(path, "blur kernel", MAX_TEXT_BYTES)
+    with foreign(f"{path}, which should hold a table of numbers,"):
         if path.suffix.lower() == ".npy":
-            return numpy.load(path, allow_pickle=False)
-        return numpy.loadtxt(path, delimiter="," if path.suffix.lower() == ".csv" else None, ndmin=2)
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path} holds no table of numbers: {error}") from error
+            return numpy.load(io.BytesIO(content), allow_pickle=False)
+        lines = io.StringIO(content.decode("utf-8"))
+        return numpy.loadtxt(lines, delimiter="," if path.suffix.lower() == ".csv" else None, ndmin=2)
 
 
 def describe(source: Source) -> dict[str, Any]:
     """What a record says about an input: its path and SHA-256, or that it came from memory."""
     if isinstance(source, str | Path):
-        path = Path(source)
-        return {"path": str(path.resolve()), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        digest = hashlib.sha256()
+        with open_file(source, "file") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return {"path": str(Path(source).resolve()), "sha256": digest.hexdigest()}
     if isinstance(source, Image):
         source = source.pixels
-    values = torch.as_tensor(source).detach().cpu().contiguous()
-    return {"shape": list(values.shape), "sha256": hashlib.sha256(values.numpy().tobytes()).hexdigest()}
+    if not isinstance(source, Tensor):
+        import numpy
+
+        array = numpy.array(source)
+        source = torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
+    values = source.detach().cpu().contiguous()
+    content = values.view(torch.uint8) if values.ndim else values[None].view(torch.uint8)
+    return {"shape": list(values.shape), "sha256": hashlib.sha256(content.numpy().tobytes()).hexdigest()}

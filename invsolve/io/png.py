@@ -103,8 +103,9 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 def encode(values: Any, icc: bytes | None) -> bytes:
     """A PNG file of [H, W, C] values of 8 or 16 bits, C = 1 to 4."""
     import imagecodecs
+    import numpy
 
-    data = bytes(imagecodecs.png_encode(values, level=6))
+    data = bytes(imagecodecs.png_encode(numpy.ascontiguousarray(values), level=6))
     profile = chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)) if icc else b""
     return with_chunks(data, profile)
 

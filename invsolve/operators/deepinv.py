@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from math import prod
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import deepinv
 import torch
@@ -60,6 +60,14 @@ class _Frozen:
             raise CapabilityError(f"{type(physics).__name__} of deepinv has no parameter {', '.join(missing)}")
         return _copy(physics) if theta else physics
 
+    def chosen(self, rows: Tensor, size: int) -> _Frozen:
+        """The physics of the samples `rows`, where its buffers have one entry for each of `size` samples."""
+        physics = _copy(self.original)
+        for tensor in (*physics.parameters(), *physics.buffers()):
+            if tensor.ndim and len(tensor) == size:
+                tensor.data = tensor.data[rows.to(tensor.device)]
+        return _Frozen(physics)
+
     def __repr__(self) -> str:
         state = [v.detach().flatten().double().cpu() for v in self.original.state_dict().values() if not v.is_complex()]
         name = type(self.original).__name__
@@ -79,8 +87,14 @@ class DeepinvOperator(Operator):
     def __reduce__(self) -> Any:
         return super().__reduce__() if self.recipe is None else self.recipe
 
-    def __init__(self, physics: _Frozen, in_shape: Shape, out_shape: Shape) -> None:
-        self.physics, self.in_shape, self.out_shape = physics, in_shape, out_shape
+    def __init__(self, physics: _Frozen, in_shape: Shape, out_shape: Shape, rows: int = 1) -> None:
+        self.physics, self.in_shape, self.out_shape, self.rows = physics, in_shape, out_shape, rows
+
+    def select(self, rows: Tensor) -> Self:
+        return _chosen(self, rows)
+
+    def observed(self, y: Tensor) -> Tensor:
+        return _observed(self.physics, y)
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         return self.physics.get(x, theta).A(x, **theta)
@@ -92,8 +106,8 @@ class DeepinvOperator(Operator):
 class DeepinvLinearOperator(DeepinvOperator, LinearOperator):
     """A linear physics; its own adjoint where that is the transpose of its map, a derived one otherwise."""
 
-    def __init__(self, physics: _Frozen, in_shape: Shape, out_shape: Shape) -> None:
-        super().__init__(physics, in_shape, out_shape)
+    def __init__(self, physics: _Frozen, in_shape: Shape, out_shape: Shape, rows: int = 1) -> None:
+        super().__init__(physics, in_shape, out_shape, rows)
         self._own_adjoint = self._adjoint_is_right()
 
     def adjoint(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
@@ -115,7 +129,7 @@ class DeepinvLinearOperator(DeepinvOperator, LinearOperator):
 
     def _transposes(self, dtype: torch.dtype) -> bool:
         generator = torch.Generator().manual_seed(0)
-        x = torch.randn(1, *self.in_shape, generator=generator).to(_device(self.physics.original), dtype)
+        x = torch.randn(self.rows, *self.in_shape, generator=generator).to(_device(self.physics.original), dtype)
         with torch.no_grad():
             ax = self.physics.get(x).A(x)
             y = torch.randn(ax.shape, generator=generator, dtype=ax.dtype).to(x.device)
@@ -129,13 +143,20 @@ class DeepinvLinearOperator(DeepinvOperator, LinearOperator):
 class DeepinvSVDOperator(SVDOperator):
     """A decomposable physics, A = U diag(mask) V^T, whose coefficients are as many as the pixels."""
 
-    def __init__(self, physics: _Frozen, in_shape: Shape, out_shape: Shape, coefficients: Shape) -> None:
-        self.physics, self.in_shape, self.out_shape = physics, in_shape, out_shape
+    def __init__(self, physics: _Frozen, in_shape: Shape, out_shape: Shape, coefficients: Shape, rows: int = 1) -> None:
+        self.physics, self.in_shape, self.out_shape, self.rows = physics, in_shape, out_shape, rows
         self._coefficients = coefficients
+
+    def select(self, rows: Tensor) -> Self:
+        return _chosen(self, rows)
+
+    def observed(self, y: Tensor) -> Tensor:
+        return _observed(self.physics, y)
 
     def spectrum(self, like: Tensor) -> Tensor:
         mask = self.physics.get(like).mask  # may be one of bools
-        return mask.to(real_dtype(like)).expand(1, *self._coefficients).flatten()
+        values = mask.to(real_dtype(like)).expand(self.rows, *self._coefficients).flatten(1)
+        return values[0] if self.rows == 1 else values
 
     def V(self, c: Tensor) -> Tensor:
         return self.physics.get(c).V(c.reshape(-1, *self._coefficients))
@@ -153,23 +174,53 @@ class DeepinvSVDOperator(SVDOperator):
     __repr__ = DeepinvOperator.__repr__
 
 
+OperatorType = TypeVar("OperatorType", DeepinvOperator, DeepinvSVDOperator)
+
+
+def _chosen(operator: OperatorType, rows: Tensor) -> OperatorType:
+    """The operator of some samples, where its physics has parameters of its own for each."""
+    if operator.rows == 1:
+        return operator
+    clone = copy.copy(operator)
+    clone.physics, clone.rows = operator.physics.chosen(rows, operator.rows), len(rows)
+    return clone
+
+
+def _observed(physics: _Frozen, y: Tensor) -> Tensor:
+    """The measurement without what a mask of deepinv leaves out."""
+    if not isinstance(physics.original, deepinv.physics.Inpainting):
+        return y
+    return torch.where(physics.get(y).mask != 0, y, 0.0)
+
+
+def _rows(physics: Any, shape: Shape, dtype: torch.dtype) -> int:
+    """For how many samples a physics has parameters, as deepinv's generators make them; 1 where they are for all."""
+    like = torch.zeros(1, *shape, dtype=dtype, device=_device(physics))
+    try:
+        with torch.no_grad():
+            n = len(physics.A(like))
+            return n if n > 1 and len(physics.A(like.expand(n, *shape))) == n else 1
+    except Exception:  # what it says is told by the dry run that follows
+        return 1
+
+
 def _device(physics: Physics) -> torch.device:
     return next((t.device for t in (*physics.parameters(), *physics.buffers())), torch.device("cpu"))
 
 
-def _decomposition(physics: _Frozen, in_shape: Shape, out_shape: Shape) -> DeepinvSVDOperator | None:
+def _decomposition(physics: _Frozen, in_shape: Shape, out_shape: Shape, rows: int) -> DeepinvSVDOperator | None:
     """The singular value decomposition, where the physics has one that keeps to the rules of `SVDOperator`."""
     original: Any = physics.original
     if not isinstance(original, DecomposablePhysics):
         return None
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(1, *in_shape, generator=generator).to(_device(original))
+    x = torch.randn(rows, *in_shape, generator=generator).to(_device(original))
     with torch.no_grad():
         c, mask = original.V_adjoint(x), torch.as_tensor(original.mask)
         real = not (c.is_complex() or mask.is_complex())
         if not real or c[0].numel() != prod(in_shape) or mask.numel() > c.numel() or bool((mask < 0).any()):
             return None
-        operator = DeepinvSVDOperator(physics, in_shape, out_shape, tuple(c.shape[1:]))
+        operator = DeepinvSVDOperator(physics, in_shape, out_shape, tuple(c.shape[1:]), rows)
         s, y = operator.spectrum(x), original.A(x)
         pairs = [
             (operator.V(operator.Vt(x)), x),
@@ -193,7 +244,9 @@ def from_deepinv(physics: Physics, *, in_shape: Shape | None, linear: bool) -> O
     frozen, shape = _Frozen(physics), positive_shape(shape)
     linear = linear or isinstance(physics, LinearPhysics)
     dtype = next((t.dtype for t in frozen.original.buffers() if t.is_floating_point()), torch.float32)
-    out_shape = measured_shape(frozen.original.A, shape, name, dtype=dtype, device=_device(physics), linear=linear)
+    rows = _rows(frozen.original, shape, dtype)
+    one = frozen if rows == 1 else frozen.chosen(torch.zeros(1, dtype=torch.long), rows)
+    out_shape = measured_shape(one.original.A, shape, name, dtype=dtype, device=_device(physics), linear=linear)
     if not linear:
-        return DeepinvOperator(frozen, shape, out_shape)
-    return _decomposition(frozen, shape, out_shape) or DeepinvLinearOperator(frozen, shape, out_shape)
+        return DeepinvOperator(frozen, shape, out_shape, rows)
+    return _decomposition(frozen, shape, out_shape, rows) or DeepinvLinearOperator(frozen, shape, out_shape, rows)

@@ -37,12 +37,13 @@ class MRI(LinearOperator):
         self.in_shape = c, h, w = image_shape(in_shape)
         if c not in (1, 2):
             raise ShapeError(f"an MRI image has one channel (real) or two (real, imaginary), got {list(in_shape)}")
+        mask = torch.as_tensor(mask)
         if mask.ndim not in (2, 3) or tuple(mask.shape[-2:]) != (h, w):
             raise ShapeError(f"the mask must be [{h}, {w}] or [B, {h}, {w}], got {list(mask.shape)}")
         if not bool(((mask == 0) | (mask == 1)).all()) or not bool(mask.flatten(-2).any(-1).all()):
             raise InputError("the mask must hold 0 and 1, and measure at least one frequency: 1 marks measured ones")
         self.single = coils is None
-        coils = torch.ones(1, h, w, dtype=torch.complex128) if coils is None else coils
+        coils = torch.ones(1, h, w, dtype=torch.complex128) if coils is None else torch.as_tensor(coils)
         if coils.ndim != 3 or tuple(coils.shape[1:]) != (h, w):
             raise ShapeError(f"coil sensitivities must be [K, {h}, {w}], got {list(coils.shape)}")
         self.out_shape = (len(coils), h, w)
@@ -51,9 +52,17 @@ class MRI(LinearOperator):
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         self._no_parameters(theta)
+        if x.is_complex():
+            raise InputError(
+                "MRI takes real images: give real and imaginary part as two channels, "
+                "torch.view_as_real(z).movedim(-1, 1) of z [N, H, W]"
+            )
         z = x.to(fft_dtype(x))
         u = torch.complex(z[:, :1], z[:, 1:] if z.shape[1] == 2 else torch.zeros_like(z))
         return self._mask(z, len(x)) * _transform(self.constants.get("coils", z) * u, inverse=False)
+
+    def observed(self, y: Tensor) -> Tensor:
+        return torch.where(self._mask(y.real, len(y)) != 0, y, 0.0)
 
     def adjoint(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
         check_shape(y, self.out_shape, "MRI.adjoint")

@@ -76,7 +76,7 @@ class Denoising(_Diagonal):
 class Inpainting(_Diagonal):
     """y = m * x with a mask m of zeros and ones; `y` has the image's shape.
 
-    A^T = A^+ = A. What `y` holds where m = 0 (noise, say) is never used.
+    A^T = A^+ = A. What `y` holds where m = 0 (noise, or NaN) is never used.
 
     Args:
         in_shape: (C, H, W).
@@ -148,6 +148,9 @@ class Inpainting(_Diagonal):
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         self._no_parameters(theta)
         return self._mask(x) * x
+
+    def observed(self, y: Tensor) -> Tensor:
+        return torch.where(self._mask(y) != 0, y, 0.0)
 
     def adjoint(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
         check_shape(y, self.out_shape, "Inpainting.adjoint")

@@ -62,6 +62,11 @@ def load(name: str | Path, **options: Any) -> Prior:
     Raises:
         InputError: no such prior, or a file that cannot be used; nothing in a file is ever executed.
     """
+    with torch.inference_mode(False):  # under which networks would be made that nothing can be differentiated through
+        return _load(name, options)
+
+
+def _load(name: str | Path, options: dict[str, Any]) -> Prior:
     text = str(name)
     if "device" in options:
         options["device"] = str(usable_device(options["device"]))

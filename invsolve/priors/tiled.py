@@ -156,7 +156,7 @@ class TiledPrior(Prior):
         """The tiles along an axis."""
         ends = extents(length, self.tile, self.overlap, fixed=self.fixed, grid=self.grid)
         if len(ends) == 1:
-            return [_Span(0, length, torch.ones(length))]
+            return [_Span(0, length, torch.ones(length, dtype=torch.float64))]
         total = torch.zeros(length, dtype=torch.float64)
         weights = []
         for start, stop in ends:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError
@@ -18,7 +19,7 @@ from invsolve.core.rng import Rng
 from invsolve.core.solver import Solver
 from invsolve.core.traits import Traits
 from invsolve.io import Image, read_header
-from invsolve.io.inputs import Source, as_image, describe
+from invsolve.io.inputs import Source, as_image, describe, without_hidden_colours
 from invsolve.noise.estimate import NoiseEstimate, given_noise, noise_of
 from invsolve.noise.white import QUANTISATION
 from invsolve.restoration.choice import PUBLISHED_NOISE, Choice, chosen
@@ -154,21 +155,26 @@ def prepare(source: Source, options: Options, traits: Traits | None = None) -> J
     if isinstance(source, str | Path):
         header = read_header(source)
         _plan((header.height, header.width), options, solver)
-    image = as_image(source)
+    image = as_image(source, holes=options.kind.fills_holes and not options.simulate)
     streams = _streams(options)
     task = options.kind.from_options(options.about, image, streams)
     if _joint(options, traits):
         task = task.joint()
     truth = None
-    y = image.pixels
+    y = without_hidden_colours(image)
+    seen = None if image.alpha is None else image.alpha[0] > 0
+    known = task.known(y)
+    if streams is None and known is not None:
+        y = torch.where(known, y, 0.0)  # whatever stands in the holes, NaN included
     if streams is not None:
+        seen = None
         y, truth = task.degrade(y)
         y = task.noisy(y, task.simulated_noise if options.noise == "auto" else float(options.noise), streams("noise"))
     measured = (y.shape[1], y.shape[2])
     _plan(task.restored_size(measured), options, solver)
     operator = task.operator(3, measured)
     plan = _plan((operator.in_shape[1], operator.in_shape[2]), options, solver)
-    noise = _noise(y, task, options)
+    noise = _noise(y, task, seen, options)
     record = {"input": describe(source) | {"size": list(image.size), "depth": image.depth, "format": image.format}}
     files = [name for name, option in options_of(type(options.about)).items() if option.is_file]
     record |= {name: describe(v) for name in files if (v := getattr(options.about, name)) is not None}
@@ -176,13 +182,20 @@ def prepare(source: Source, options: Options, traits: Traits | None = None) -> J
     return replace(job, choice=_choice(options, traits, job.likelihood_sigma, task.conditions))
 
 
-def _noise(y: Tensor, task: Task, options: Options) -> NoiseEstimate:
+def _noise(y: Tensor, task: Task, seen: Tensor | None, options: Options) -> NoiseEstimate:
     """The noise of the measurement: given, told by the task, or estimated."""
     if options.noise != "auto":
         return given_noise(float(options.noise), y)
     if task.noise_level is not None:
         return replace(given_noise(task.noise_level, y), method="task", clipped=0.0)
-    return noise_of(y, task.known(y))
+    return noise_of(y, _both(task.known(y), seen))
+
+
+def _both(known: Tensor | None, seen: Tensor | None) -> Tensor | None:
+    """Where pixels are measured and seen; None where all are."""
+    if known is None or seen is None:
+        return seen if known is None else known
+    return known & seen
 
 
 def _streams(options: Options) -> Streams | None:

@@ -131,7 +131,7 @@ def restore(
     Raises:
         InputError: anything that cannot be done, before work starts.
     """
-    with enough_memory():
+    with enough_memory(), torch.inference_mode(False):
         job = prepare(image, Options.of(task, **options))
     return run(job, callbacks=callbacks)
 
@@ -147,7 +147,7 @@ def run(job: Job, prior: Prior | None = None, *, callbacks: Sequence[Callable[[P
     Raises:
         InvsolveError: no sample has a finite estimate, or the memory ran out.
     """
-    with enough_memory():
+    with enough_memory(), torch.inference_mode(False):
         return _run(job, prior, callbacks)
 
 

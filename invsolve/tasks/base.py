@@ -49,6 +49,8 @@ class Task(ABC):
     """Factor on the noise level in the likelihood that allows for errors of the operator itself."""
     estimates_kernel: ClassVar[bool] = False
     """Whether a blur kernel is estimated from the image: it is then written beside the restoration."""
+    fills_holes: ClassVar[bool] = False
+    """Whether pixels of the image may be NaN: they are missing, and its `from_options` looks for them."""
     tuning: ClassVar[Mapping[str, Sequence[tuple[float, Mapping[str, Any]]]]] = {}
     """What `invsolve tune` draws for each section of the preset tables: noise levels and options of a suite."""
 

@@ -27,7 +27,11 @@ MAX_BLUR = 50
 class DeblurOptions:
     """What a user says: one of the two."""
 
-    kernel: Source | None = option(None, "blur kernel (PSF): an image, .npy, .txt or .csv", metavar="FILE")
+    kernel: Source | None = option(
+        None,
+        "blur kernel (PSF): an image, .npy, .txt or .csv; the middle of an even side is entry side // 2",
+        metavar="FILE",
+    )
     blur_sigma: float | None = option(None, "or the standard deviation of a Gaussian blur", metavar="PIXELS")
 
     def __post_init__(self) -> None:

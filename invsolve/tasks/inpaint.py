@@ -29,7 +29,7 @@ KEEP = 0.5
 class InpaintOptions:
     """What a user says: where the image is missing."""
 
-    mask: Source | None = option(None, "white is missing; by default what is transparent", metavar="FILE")
+    mask: Source | None = option(None, "white is missing; by default what is transparent, or NaN", metavar="FILE")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,13 @@ class InpaintDraw:
             raise InputError("give missing (a share of the pixels) or box (a side in pixels)")
 
 
+def _partly(missing: Tensor) -> Tensor:
+    """The mask, if it leaves a pixel."""
+    if bool(missing.all()):
+        raise InputError("every pixel of the image is missing or NaN, so that nothing is known")
+    return missing
+
+
 @dataclass(frozen=True, eq=False)
 class Inpaint(Task):
     """y = x where it is known, + noise.
@@ -58,16 +65,21 @@ class Inpaint(Task):
     source: Literal["mask", "random", "transparency"] = "mask"
 
     name = "inpaint"
+    fills_holes = True
     options, suite_options = InpaintOptions, InpaintDraw
     tuning = {"inpaint": ((0.01, {"missing": 0.5}),)}
 
     @classmethod
     def from_options(cls, options: InpaintOptions, image: Image, simulation: Streams | None) -> Self:
+        holes = torch.isnan(image.pixels).any(0)
         if options.mask is not None:
-            return cls(read_mask(options.mask, image.size))
+            return cls(_partly(read_mask(options.mask, image.size) | holes))
         if simulation is not None:
             return cls(simulation("mask").uniform(torch.empty(1, *image.size))[0] >= KEEP, "random")
         missing = torch.zeros(image.size, dtype=torch.bool) if image.alpha is None else image.alpha[0] < 1
+        if bool(holes.any()) and not bool(missing.any()):
+            return cls(_partly(holes))
+        missing = missing | holes
         if not bool(missing.any()):
             raise InputError(
                 "inpainting needs to know what is missing: give --mask FILE (white is missing), or erase it"

@@ -21,7 +21,7 @@ from invsolve.core.prior import Prior
 from invsolve.core.schedule import Schedule, VESchedule, VPSchedule
 from invsolve.priors.conditional import ConditionalPrior
 from invsolve.priors.loading.beta_tables import as_schedule
-from invsolve.priors.loading.weights import Weights, fill, read_header, read_weights
+from invsolve.priors.loading.weights import Weights, blank, fill, read_header, read_weights
 from invsolve.priors.network import NetworkPrior
 from invsolve.priors.networks.edm2 import EDM2, EDM2Config
 from invsolve.priors.networks.execution import Speed
@@ -173,7 +173,7 @@ def _of_latents(prior: NetworkPrior, vae: str | Path, coder: Mapping[str, Any], 
 @lru_cache(maxsize=2)
 def _network(path: str, stamp: tuple[int, int], device: str, *layout: bool) -> Preconditioned:
     weights, config = read_weights(path), _config(Path(path))
-    with foreign(f"the configuration in {path}, which makes no network,"), torch.device("meta"):
+    with foreign(f"the configuration in {path}, which makes no network,"), blank():
         network = _build(str(config.get("class")), config["inner"], weights)
     scaling = PRECONDITIONERS[_outer_class(config)].scaling(config["outer"])
     fill(network, weights.tensors, path, device=device)

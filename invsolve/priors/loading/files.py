@@ -13,7 +13,6 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from invsolve.core.boundary import foreign
@@ -23,7 +22,7 @@ from invsolve.core.schedule import Schedule
 from invsolve.priors.conditional import ConditionalPrior
 from invsolve.priors.labelled import LabelledDenoiser
 from invsolve.priors.loading.beta_tables import as_schedule
-from invsolve.priors.loading.weights import Weights, fill, read_header, read_weights
+from invsolve.priors.loading.weights import Weights, blank, fill, read_header, read_weights
 from invsolve.priors.network import NetworkPrior
 from invsolve.priors.networks.adm import ADMClassifier, ADMUNet
 from invsolve.priors.networks.adm_config import ADMConfig, infer, is_adm, is_classifier
@@ -146,7 +145,7 @@ def _adm_network(
     """The network of a file, kept for the process; what a `Speed` changes in it makes another one."""
     weights = read_weights(path)
     config = infer(weights.shapes, **dict(known))
-    with foreign(f"{path}, whose shapes make no network,"), torch.device("meta"):
+    with foreign(f"{path}, whose shapes make no network,"), blank():
         module = ADMClassifier(config) if is_classifier(weights.shapes) else ADMUNet(config)
     fill(module, weights.tensors, path, device=device)
     return module

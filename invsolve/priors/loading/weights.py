@@ -7,7 +7,8 @@ nothing in it is executed. Tensors stay on the disk until they are used.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from invsolve.core.checks import InputError
 from invsolve.core.files import written_whole
 from invsolve.priors.loading.wrappers import bare, named_weights
 
-__all__ = ["Weights", "fill", "read_header", "read_weights", "save_weights"]
+__all__ = ["Weights", "blank", "fill", "read_header", "read_weights", "save_weights"]
 
 
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
@@ -135,6 +136,18 @@ def _refusal(path: Path, reason: str) -> str:
         f"{path} is a pickle that wants to run code, and is not loaded ({reason}): take a state dict or safetensors, "
         "or for an EDM network: invsolve priors convert"
     )
+
+
+@contextmanager
+def blank() -> Iterator[None]:
+    """Build networks without weights, in single precision whatever torch's default is."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.device("meta"):
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def fill(

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from invsolve.core.boundary import foreign, parse_json
 from invsolve.core.checks import InputError
 from invsolve.core.settings import Range, check_settings, made_with
-from invsolve.priors.loading.weights import fill, read_weights, save_weights
+from invsolve.priors.loading.weights import blank, fill, read_weights, save_weights
 from invsolve.priors.networks.unet import NoiseEmbedding
 
 __all__ = ["ClassifierConfig", "NoisyClassifier", "load_classifier", "save_classifier"]
@@ -123,7 +123,7 @@ def load_classifier(path: str | Path, device: torch.device | str = "cpu") -> Noi
         raise InputError(f"{path} holds no {_FORMAT} weights: write them with `invsolve train classifier`")
     what = f"the configuration in {path}"
     config = made_with(ClassifierConfig, parse_json(weights.metadata.get("config", ""), what), what)
-    with foreign(what), torch.device("meta"):
+    with foreign(what), blank():
         classifier = NoisyClassifier(config)
     fill(classifier, weights.tensors, path, device=device)
     return classifier.to(device)

@@ -25,7 +25,7 @@ from invsolve.core.boundary import foreign, parse_json
 from invsolve.core.checks import InputError
 from invsolve.core.options import option
 from invsolve.core.settings import Range, check_settings, made_with
-from invsolve.priors.loading.weights import fill, read_weights, save_weights
+from invsolve.priors.loading.weights import blank, fill, read_weights, save_weights
 
 __all__ = ["Denoiser", "DenoiserConfig", "load_denoiser", "save_denoiser", "self_ensemble"]
 
@@ -266,7 +266,7 @@ def load_denoiser(
             "save_denoiser"
         )
     config = DenoiserConfig.from_json(weights.metadata["config"])
-    with foreign(f"the configuration in {path}"), torch.device("meta"):
+    with foreign(f"the configuration in {path}"), blank():
         denoiser = (build or Denoiser)(config)
     fill(denoiser, {name: value.float() for name, value in weights.tensors.items()}, path, device=device)
     return denoiser.to(device)
