@@ -17,6 +17,7 @@ from invsolve.commands.cli import main
 from invsolve.core.checks import InputError
 from invsolve.core.options import filled, options_of
 from invsolve.io import Image, read_image, write_image
+from invsolve.restoration.settings import table
 from invsolve.tasks import TASKS
 from invsolve.tune.tasks import sections
 
@@ -94,7 +95,7 @@ def test_suites_and_their_overrides_take_the_option(extend, capsys):
     (extend / "own.toml").write_text(SUITE)
     suite = load_suite("own.toml", trust=True)
     assert suite.tasks[0].options == {"margin": 3}
-    assert suite.solvers[0].settings["wider"]["lam"] == 0.112  # from the section "inpaint" of the presets
+    assert suite.solvers[0].settings["wider"]["lam"] == table("natural")["inpaint"]["pnp-hqs"]["lam"]
     assert load_suite("own.toml", [("task.margin", 5)], trust=True).tasks[0].options == {"margin": 5}
     assert load_suite("own.toml", [("wider.noise", 0.1)], trust=True).tasks[0].noise == 0.1
     with pytest.raises(InputError, match="did you mean 'margin'"):
