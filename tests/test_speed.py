@@ -210,6 +210,7 @@ def test_a_time_limit_picks_the_best_quality_that_it_allows(limit, quality, capl
 def test_time_that_has_gone_by_counts_against_the_limit(monkeypatch):
     monkeypatch.setattr(pace, "_timed", lambda prior, x, *, gradient: 0.01)
     prior = iv.priors.GaussianPrior(torch.zeros(3, 8, 8), 0.1)
+    prior.shape = None  # a local prior, as natural is
     job = prepare(torch.rand(3, 8, 8), Options(task="denoise", noise=0.1, prior=prior, time_limit=10.0))
     assert paced(job, prior).options.quality == "best"
     assert paced(job, prior, spent=10.0).options.quality == "fast"
