@@ -15,9 +15,9 @@ import invsolve as iv
 from invsolve.commands.cli import main
 from invsolve.io import read_image, write_image
 from invsolve.io.image import Image
-from invsolve.io.inputs import read_kernel
 from invsolve.operators import camera_shake_kernel, gaussian_kernel, motion_kernel
 from invsolve.tasks.blind.edges import centre_of_mass, estimate_kernel
+from invsolve.tasks.inputs import read_kernel
 
 
 def cartoon(side: int = 120, seed: int = 0) -> Tensor:

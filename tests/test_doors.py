@@ -15,7 +15,8 @@ from PIL import Image as pillow
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
 from invsolve.io import Image, write_image
-from invsolve.io.inputs import as_image, describe, read_kernel, read_mask, without_hidden_colours
+from invsolve.io.inputs import as_image, describe, without_hidden_colours
+from invsolve.tasks.inputs import read_kernel, read_mask
 
 EIGHT = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
 EXACT = EIGHT.astype(np.float32) / 255

@@ -28,7 +28,7 @@ class Seed(NamedTuple):
 def make_seeds(folder: Path) -> list[Seed]:
     """The seeds; `folder` is used to write them."""
     from invsolve.io import read_image
-    from invsolve.io.inputs import read_kernel
+    from invsolve.tasks.inputs import read_kernel
 
     images = [Seed(name, content, read_image) for name, content in _images().items()]
     table = np.random.default_rng(0).random((7, 9))

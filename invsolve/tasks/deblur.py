@@ -12,8 +12,9 @@ from invsolve.core.checks import InputError
 from invsolve.core.options import option
 from invsolve.core.settings import Positive, check_settings
 from invsolve.io import Image
-from invsolve.io.inputs import Source, read_kernel
+from invsolve.io.inputs import Source
 from invsolve.tasks.base import Size, Streams, Task
+from invsolve.tasks.inputs import read_kernel
 
 if TYPE_CHECKING:
     from invsolve.tasks.observed_blur import ObservedBlur

@@ -14,8 +14,9 @@ from invsolve.core.operator import LinearOperator
 from invsolve.core.options import option
 from invsolve.core.settings import Count, Range, check_settings
 from invsolve.io import Image
-from invsolve.io.inputs import Source, read_mask
+from invsolve.io.inputs import Source
 from invsolve.tasks.base import Size, Streams, Task
+from invsolve.tasks.inputs import read_mask
 
 __all__ = ["Inpaint", "InpaintDraw", "InpaintOptions"]
 

@@ -1,0 +1,114 @@
+"""What tasks are given besides the image: masks and blur kernels, from files, arrays or tensors."""
+
+from __future__ import annotations
+
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invsolve.core.boundary import MAX_TEXT_BYTES, foreign, read_bytes
+from invsolve.core.checks import InputError, ShapeError
+from invsolve.io import Image, read_image
+from invsolve.io.inputs import Source, as_image, from_pillow
+
+__all__ = ["read_kernel", "read_mask"]
+
+logger = logging.getLogger(__name__)
+
+
+def read_mask(source: Source, size: tuple[int, int]) -> Tensor:
+    """Where an image is missing, bool [H, W]: white in a file or an array alike, from half of the full scale on.
+
+    Integers of which none is above 1 are taken as 0 and 1. What is transparent in a mask is black.
+
+    Raises:
+        InputError: the mask cannot be read, has another size, or marks nothing or everything.
+    """
+    if not isinstance(source, str | Path | Image):
+        source = from_pillow(source)
+        kind = str(getattr(source, "dtype", ""))
+        if isinstance(source, list | tuple) or "int" in kind:
+            source = _of_integers(source)
+    image = as_image(source)
+    level = image.pixels.mean(0) * (1.0 if image.alpha is None else image.alpha[0])
+    step = 1 / (255 if image.depth == 8 else 65535)
+    missing = level >= (0.5 * step if image.depth < 32 and 0 < float(level.max()) < 1.5 * step else 0.5)
+    if tuple(missing.shape) != size:
+        raise InputError(
+            f"the mask is {missing.shape[1]} x {missing.shape[0]} pixels, the image {size[1]} x {size[0]}: "
+            "they must have the same size"
+        )
+    if not bool(missing.any()):
+        raise InputError("the mask marks nothing: missing pixels are white (0.5 and above), known ones black")
+    if bool(missing.all()):
+        raise InputError("the mask marks everything as missing: known pixels must be black (below 0.5)")
+    return missing
+
+
+def _of_integers(source: Any) -> Any:
+    """Integers of any size as 8 bit ones: 0 and 1, or 0 to 255, or as they are where they are 16 bit."""
+    values = source if isinstance(source, Tensor) else torch.tensor(source)
+    if values.is_floating_point() or values.dtype in (torch.bool, torch.uint8, torch.uint16) or not values.numel():
+        return source
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 255:
+        raise InputError(f"a mask of integers holds 0 and 1, or 0 to 255, got {low} to {high}")
+    eight = values.to(torch.uint8)
+    return eight if isinstance(source, Tensor) else eight.numpy()
+
+
+def read_kernel(source: Source) -> Tensor:
+    """A blur kernel [h, w] that sums to one: a grey image, a .npy or text file of numbers, or an array.
+
+    Numbers that do not sum to about 1 are divided by their sum, with a warning. The entry [h // 2, w // 2] stands for
+    no shift; of an even side that is one of the two middle ones, as in scipy.ndimage, and a warning says so.
+
+    Raises:
+        InputError: it cannot be read, or is no kernel.
+    """
+    import numpy
+
+    if isinstance(source, str | Path):
+        values = _kernel_file(Path(source))
+    else:
+        values = source.pixels.mean(0) if isinstance(source, Image) else source
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = values.double() if not values.is_complex() else values
+    values = numpy.asarray(from_pillow(values))
+    if values.dtype.kind not in "fuib":
+        raise InputError(f"a blur kernel holds real numbers, got {values.dtype}")
+    kernel = torch.from_numpy(values.astype(numpy.float64))
+    if kernel.ndim != 2 or not kernel.numel():
+        raise ShapeError(f"a blur kernel has two dimensions, got the shape {list(kernel.shape)}")
+    total = float(kernel.sum())
+    if not bool(torch.isfinite(kernel).all()) or total <= 1e-8:
+        raise InputError(f"a blur kernel holds finite numbers with a sum above 0, got the sum {total:.4g}")
+    if abs(total - 1) > 0.01:
+        logger.warning("the blur kernel sums to %.4g and is divided by that", total)
+    if any(side % 2 == 0 for side in kernel.shape):
+        logger.warning(
+            "the blur kernel has an even side, %d x %d: its entry [%d, %d] is taken as the middle (pad it to odd sides "
+            "to say where it is)",
+            *kernel.shape,
+            kernel.shape[0] // 2,
+            kernel.shape[1] // 2,
+        )
+    return kernel / total
+
+
+def _kernel_file(path: Path) -> Any:
+    import numpy
+
+    if path.suffix.lower() not in (".npy", ".txt", ".csv"):
+        return read_image(path).pixels.mean(0)
+    content = read_bytes(path, "blur kernel", MAX_TEXT_BYTES)
+    with foreign(f"{path}, which should hold a table of numbers,"):
+        if path.suffix.lower() == ".npy":
+            return numpy.load(io.BytesIO(content), allow_pickle=False)
+        lines = io.StringIO(content.decode("utf-8"))
+        return numpy.loadtxt(lines, delimiter="," if path.suffix.lower() == ".csv" else None, ndmin=2)
