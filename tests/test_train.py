@@ -253,5 +253,5 @@ def test_a_run_from_trained_weights_keeps_their_network_and_resumes_without_them
     assert load_denoiser(config.out).config == TINY
     first.out.unlink()
     train_denoiser(dataclasses.replace(config, steps=8, resume=True))
-    with pytest.raises(ValueError, match="--init: no weight file"):
+    with pytest.raises(ValueError, match="--init: there is no weight file"):
         train_denoiser(dataclasses.replace(config, overwrite=True))

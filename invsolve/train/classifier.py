@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from invsolve.core.checks import InputError, check_positive
+from invsolve.core.checks import InputError, InvsolveError, check_positive
 from invsolve.core.options import option
 from invsolve.priors.labelled import LabelledDenoiser
 from invsolve.priors.networks.classifier import ClassifierConfig, NoisyClassifier, save_classifier
@@ -105,7 +105,7 @@ def train_classifier(config: ClassifierTraining) -> NoisyClassifier:
     """Train, and write the weights once the run has ended.
 
     Raises:
-        ValueError: unusable images, or `out` exists and is not to be overwritten.
+        InputError: unusable images, or `out` exists and is not to be overwritten.
     """
     if config.out.exists() and not config.overwrite:
         raise InputError(f"{config.out} exists: name another file or use --overwrite")
@@ -128,7 +128,7 @@ def train_classifier(config: ClassifierTraining) -> NoisyClassifier:
         optimizer.step()
         average = float(entropy) if math.isnan(average) else 0.99 * average + 0.01 * float(entropy)
         if not math.isfinite(average):
-            raise FloatingPointError(f"the loss became {average} at step {step}: use a lower --learning-rate")
+            raise InvsolveError(f"the loss became {average} at step {step}: use a lower --learning-rate")
         if (step + 1) % 250 == 0 or step + 1 == config.steps:
             logger.info("step %d, %.0f s, cross-entropy %.4f", step + 1, time.monotonic() - began, average)
     accuracy = _accuracy(classifier, held, config)

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from invsolve.core.boundary import MAX_IMAGE_BYTES, foreign, open_file
+from invsolve import io
+from invsolve.core.checks import InputError
 
 __all__ = ["IMAGE_SUFFIXES", "SCALES", "PhotoSet", "find_images", "read_image", "reduce_image", "split_images"]
 
@@ -28,13 +29,13 @@ def find_images(directory: Path) -> list[Path]:
     """Return the image files below `directory`, sorted by name.
 
     Raises:
-        ValueError: there is no such directory, or no image in it.
+        InputError: there is no such directory, or no image in it.
     """
     if not directory.is_dir():
-        raise ValueError(f"no directory {directory}: --images wants a folder of images")
+        raise InputError(f"no directory {directory}: --images wants a folder of images")
     paths = sorted(p for p in directory.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
     if not paths:
-        raise ValueError(f"no images in {directory} (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
+        raise InputError(f"no images in {directory} (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
     return paths
 
 
@@ -46,18 +47,18 @@ def split_images(paths: list[Path], validation: tuple[str, ...]) -> tuple[list[P
         validation: beginnings of the names of the images to hold out; where empty, every tenth image is held out.
 
     Raises:
-        ValueError: a name fits no image, or one of the two sets would be empty.
+        InputError: a name fits no image, or one of the two sets would be empty.
     """
     if validation:
         unknown = [v for v in validation if not any(p.name.startswith(v) for p in paths)]
         if unknown:
-            raise ValueError(f"no image's name starts with {unknown}; check --validation")
+            raise InputError(f"no image's name starts with {unknown}; check --validation")
         held = [p for p in paths if p.name.startswith(validation)]
     else:
         held = paths[4::10] or paths[-1:]
     train = [p for p in paths if p not in held]
     if not train:
-        raise ValueError(
+        raise InputError(
             f"{len(paths)} images are too few: at least one for training and one for validation are needed"
         )
     return train, held
@@ -69,11 +70,8 @@ def read_image(path: Path, longest: int) -> NDArray[np.uint8]:
     Raises:
         InputError: the file cannot be read as an image.
     """
-    from PIL import Image, ImageOps
-
-    with open_file(path, "image", MAX_IMAGE_BYTES) as content, foreign(path), Image.open(content) as file:
-        image = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
-    return reduce_image(image, longest)
+    pixels = io.read_image(path).pixels.expand(3, -1, -1)
+    return reduce_image((255 * pixels).round().clamp(0, 255).byte().permute(1, 2, 0).numpy(), longest)
 
 
 def reduce_image(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
@@ -138,7 +136,7 @@ class PhotoSet:
                 previous = image.shape
         levels = [_make_level(images) for images in by_scale.values() if images]
         if not levels:
-            raise ValueError(
+            raise InputError(
                 f"every image is smaller than {self.min_side} pixels; choose a smaller --crop or larger images"
             )
         object.__setattr__(self, "levels", levels)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from invsolve.core.boundary import load_torch
 from invsolve.core.checkpoint import atomic_save
-from invsolve.core.checks import InputError
+from invsolve.core.checks import InputError, InvsolveError
 from invsolve.priors.labelled import LabelledDenoiser
 from invsolve.priors.networks.unet import Denoiser, DenoiserConfig, load_denoiser, save_denoiser
 from invsolve.train.average import PowerAverage
@@ -172,7 +172,7 @@ def train_denoiser(config: DenoiserTraining) -> None:
     """Run a training to its planned end, or until SIGINT or SIGTERM, writing checkpoints on the way.
 
     Raises:
-        ValueError: no or unreadable images, or `out` exists and neither `resume` nor `overwrite` is set,
+        InputError: no or unreadable images, or `out` exists and neither `resume` nor `overwrite` is set,
             or there is nothing to resume.
     """
     state = _starting_state(config)
@@ -228,7 +228,7 @@ def _loop(trainer: Trainer, validation: Validation, log: RunLog, stopped: list[i
         now = time.perf_counter()
         trainer.seconds, since, last = trainer.seconds + now - last, since + now - last, now
         if not math.isfinite(losses[-1]):
-            raise FloatingPointError(
+            raise InvsolveError(
                 f"the loss became {losses[-1]} at step {trainer.step}; resume with a lower --learning-rate"
             )
         due = (
@@ -268,10 +268,10 @@ def _checkpoint(trainer: Trainer, validation: Validation, log: RunLog, losses: l
 def _starting_state(config: DenoiserTraining) -> dict[str, Any] | None:
     if config.resume:
         if not config.state_path.is_file():
-            raise ValueError(f"nothing to resume: no {config.state_path}; start without --resume")
+            raise InputError(f"nothing to resume: no {config.state_path}; start without --resume")
         return load_torch(config.state_path, "training state")
     if config.out.exists() and not config.overwrite:
-        raise ValueError(f"{config.out} exists; continue it with --resume or start anew with --overwrite")
+        raise InputError(f"{config.out} exists; continue it with --resume or start anew with --overwrite")
     return None
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invsolve.core.boundary import MAX_IMAGE_BYTES, foreign, open_file
+from invsolve import io
+from invsolve.core.checks import InputError
 from invsolve.train.data import find_images
 
 __all__ = ["LabelledSet", "read_labelled"]
@@ -41,13 +42,13 @@ class LabelledSet:
         """The set without, and with only, a share of every class; at least one image a class in each.
 
         Raises:
-            ValueError: a class has a single image.
+            InputError: a class has a single image.
         """
         rng, held = np.random.default_rng(seed), torch.zeros(len(self.labels), dtype=torch.bool)
         for label, name in enumerate(self.classes):
             own = torch.nonzero(self.labels == label)[:, 0]
             if len(own) < 2:
-                raise ValueError(f"class {name} has a single image: one for training and one to hold out are needed")
+                raise InputError(f"class {name} has a single image: one for training and one to hold out are needed")
             count = min(max(1, round(share * len(own))), len(own) - 1)
             held[own[torch.from_numpy(rng.permutation(len(own))[:count])]] = True
         return self._part(~held), self._part(held)
@@ -62,26 +63,21 @@ def read_labelled(directory: Path) -> LabelledSet:
     Grey images have one channel, a set with any colour has three.
 
     Raises:
-        ValueError: no sub-folders, images outside them, of different sizes, or unreadable.
+        InputError: no sub-folders, images outside them, of different sizes, or unreadable.
     """
-    from PIL import Image
-
     paths = find_images(directory)
     names = {path.relative_to(directory).parts[0] for path in paths if path.parent != directory}
     if len(names) < 2 or any(path.parent == directory for path in paths):
-        raise ValueError(f"--labels wants one sub-folder of images a class, and two classes at least, in {directory}")
+        raise InputError(f"--labels wants one sub-folder of images a class, and two classes at least, in {directory}")
     classes = tuple(sorted(names, key=lambda name: (0, int(name), name) if name.isdigit() else (1, 0, name)))
     index = {name: label for label, name in enumerate(classes)}
     arrays, labels = [], []
     for path in paths:
-        with open_file(path, "image", MAX_IMAGE_BYTES) as content, foreign(path), Image.open(content) as file:
-            arrays.append(np.asarray(file.convert("L" if file.mode in ("1", "L", "I;16", "LA") else "RGB")))
+        arrays.append(io.read_image(path).pixels)
         labels.append(index[path.relative_to(directory).parts[0]])
-    colour = any(a.ndim == 3 for a in arrays)
-    arrays = [np.stack([a] * 3, 2) if colour and a.ndim == 2 else a for a in arrays]
+    channels = max(len(pixels) for pixels in arrays)
+    arrays = [pixels.expand(channels, -1, -1) for pixels in arrays]
     odd = next((p for p, a in zip(paths, arrays, strict=True) if a.shape != arrays[0].shape), None)
     if odd is not None:
-        raise ValueError(f"labelled images must have one size: {paths[0]} and {odd} differ")
-    stacked = torch.from_numpy(np.stack(arrays)).float() / 127.5 - 1
-    images = stacked.permute(0, 3, 1, 2) if colour else stacked[:, None]
-    return LabelledSet(images.contiguous(), torch.tensor(labels), classes)
+        raise InputError(f"labelled images must have one size: {paths[0]} and {odd} differ")
+    return LabelledSet(2 * torch.stack(arrays) - 1, torch.tensor(labels), classes)

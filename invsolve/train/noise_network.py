@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from invsolve.core.checks import InputError
+from invsolve.core.checks import InputError, InvsolveError
 from invsolve.core.files import written_whole
 from invsolve.core.options import option
 from invsolve.noise.network import QUANTILES, NoiseNetwork, NoiseReading, save_noise_network
@@ -126,7 +126,7 @@ def train_noise_network(config: NoiseTraining) -> NoiseNetwork:
     A batch depends on (seed, step) alone.
 
     Raises:
-        ValueError: unusable images, `out` exists and is not to be overwritten, or there is nothing to resume.
+        InputError: unusable images, `out` exists and is not to be overwritten, or there is nothing to resume.
     """
     if config.out.exists() and not (config.overwrite or config.resume):
         raise InputError(f"{config.out} exists: name another file or use --overwrite")
@@ -176,7 +176,7 @@ def _train(
         value = float(loss.detach())
         average = value if math.isnan(average) else 0.98 * average + 0.02 * value
         if not math.isfinite(average):
-            raise FloatingPointError(f"the loss became {average} at step {step}: use a lower --learning-rate")
+            raise InvsolveError(f"the loss became {average} at step {step}: use a lower --learning-rate")
         if step % 100 == 0:
             logger.info("step %d, %.0f s, loss %.4f", step, elapsed, average)
         if step % 500 == 0:

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from invsolve.core.checks import InputError
 from invsolve.noise.network import CELL, TILE
 from invsolve.train.data import read_image
 
@@ -82,7 +83,7 @@ class NoisyFiles:
             if min(levels[0].shape[:2]) >= 2 * (TILE + _MARGIN):
                 pyramids.append(levels)
         if not pyramids:
-            raise ValueError(f"every image is smaller than {2 * (TILE + _MARGIN)} pixels; choose larger images")
+            raise InputError(f"every image is smaller than {2 * (TILE + _MARGIN)} pixels; choose larger images")
         object.__setattr__(self, "pyramids", pyramids)
 
     def draw(self, n: int, rng: np.random.Generator) -> NoisyTiles:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from invsolve.core.checks import InputError
 from invsolve.core.options import option
 from invsolve.priors.networks.unet import DenoiserConfig
 from invsolve.train.noise import NoiseLaw
@@ -78,7 +79,7 @@ class DenoiserTraining:
 
     def __post_init__(self) -> None:
         if self.optimizer not in ("muon", "adamw") or self.precision not in ("auto", "bf16", "fp32"):
-            raise ValueError(
+            raise InputError(
                 f"optimizer is muon or adamw, precision auto, bf16 or fp32; got {self.optimizer}, {self.precision}"
             )
         sizes = (
@@ -91,9 +92,9 @@ class DenoiserTraining:
             self.clip,
         )
         if min(sizes) <= 0 or self.hours <= 0 or (self.steps is not None and self.steps < 1):
-            raise ValueError("batch, crop, final_crop, warmup, hours, steps, learning_rate and clip must be positive")
+            raise InputError("batch, crop, final_crop, warmup, hours, steps, learning_rate and clip must be positive")
         if not 0 < self.decay <= 1:
-            raise ValueError(f"decay is a share of the run in (0, 1], got {self.decay}")
+            raise InputError(f"decay is a share of the run in (0, 1], got {self.decay}")
 
     @property
     def last_crop(self) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from invsolve.core.checks import InputError
 from invsolve.priors.networks.unet import Denoiser
 from invsolve.train.data import PhotoSet
 from invsolve.train.runtime import Runtime
@@ -41,7 +42,7 @@ class Validation:
         scales = (600, 360)
         try:
             photos = PhotoSet(paths, size, scales)
-        except ValueError:
+        except InputError:
             photos, size = PhotoSet(paths, 16, scales), 16
         rng = np.random.default_rng(20240501)
         return cls.of(photos.crops(n, size, rng, augment=False), runtime, rng)

@@ -1,9 +1,9 @@
 """Gaussian denoising by the embedded prior beside total variation, wavelets and BM3D.
 
-    python benchmarks/prior/denoise.py
+    python benchmarks/natural/denoise.py
 
 Crops of images that no prior of this package was trained on get white noise of 15, 25 and 50 of 255 grey levels, the
-same for every method. The noisy image is not clipped. Written to `benchmarks/prior/results/`: `denoise.json`,
+same for every method. The noisy image is not clipped. Written to `benchmarks/natural/results/`: `denoise.json`,
 `denoise.md`, `denoise.png`. With `--reuse-peers` the other methods' figures are taken from the last `denoise.json`.
 """
 
@@ -158,7 +158,7 @@ def main() -> None:
         "# Gaussian denoising",
         "",
         f"PSNR in dB, mean and standard error over central {args.size}x{args.size} crops;",
-        "made by `python benchmarks/prior/denoise.py`.",
+        "made by `python benchmarks/natural/denoise.py`.",
         "",
         f"scikit-image's {', '.join(FOUR)}:",
         "",

@@ -1,9 +1,9 @@
 """Equal minutes of training for several designs of the embedded prior.
 
-    python benchmarks/prior/compare.py --images DIR [--minutes 3]
+    python benchmarks/natural/compare.py --images DIR [--minutes 3]
 
 Each design is trained with one thread for the same time, one after the other, on the same images with the same ones
-held out. Written to `benchmarks/prior/results/compare.md`: steps and validation PSNR of the best average.
+held out. Written to `benchmarks/natural/results/compare.md`: steps and validation PSNR of the best average.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Write the model card of the embedded prior from its weight file, its training log and the recorded measurements.
 
-    python benchmarks/prior/card.py --log RUN.csv
+    python benchmarks/natural/card.py --log RUN.csv
 
 Run `denoise.py` and `samples.py` first: the card copies their tables where they exist.
 """

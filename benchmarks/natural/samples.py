@@ -1,10 +1,10 @@
 """The embedded prior as a diffusion model: unconditional samples' statistics, and the error over noise levels.
 
-    python benchmarks/prior/samples.py
+    python benchmarks/natural/samples.py
 
 Samples are drawn by the deterministic Heun sampler of Karras et al. 2022 (arXiv:2206.00364, algorithm 1, 40 steps from
 sigma 80 to 0.005) and compared with crops of held-out images in gradient kurtosis and power spectrum. Written to
-`benchmarks/prior/results/`: `samples.json`, `samples.md`, `samples.png`.
+`benchmarks/natural/results/`: `samples.json`, `samples.md`, `samples.png`.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def main() -> None:
         "# The prior as a diffusion model",
         "",
         f"{args.samples} unconditional 64x64 samples beside 64x64 crops of held-out photographs;",
-        "made by `python benchmarks/prior/samples.py`.",
+        "made by `python benchmarks/natural/samples.py`.",
         "",
         "| | samples | photographs |",
         "|---|---|---|",
