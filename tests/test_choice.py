@@ -110,7 +110,7 @@ def test_natural_keeps_its_own_settings():
     for section in ("denoise", "superres2", "superres4", "inpaint", "deblur"):
         choice = chosen(section, NATURAL)
         assert (choice.solver.name, choice.source, choice.own) == ("pnp-hqs", f"natural/{section}", True)
-    assert chosen("superres4", NATURAL, sampling=True).solver.name == "dps"
+    assert chosen("superres4", NATURAL, sampling=True).solver.name == "mmps"
 
 
 @pytest.mark.parametrize(

@@ -80,12 +80,12 @@ def test_several_images_go_to_a_folder_that_is_made(folder: Path) -> None:
     assert read_image(out / "other-restored.jpg").size == (80, 96)
 
 
-def test_samples_are_written_with_their_mean_and_deviation(folder: Path) -> None:
+def test_samples_are_written_with_their_mean_and_intervals(folder: Path) -> None:
     words = ("in.png", "--task", "inpaint", "--mask", "mask.png", "--noise", "0.02", "--samples", "2")
     settings = ("--solver", "dps", "--set", "form=ddim", "--set", "n_steps=3", "--set", "t_start=0.3")
     assert run(folder, *words, *settings, "-o", str(folder / "x.png")) == 0
-    assert {"x.png", "x-std.png", "x-sample1.png", "x-sample2.png", "x.json"} <= set(files(folder))
-    samples = [read_image(folder / f"x-sample{i}.png").pixels for i in (1, 2)]
+    assert {"x.png", "x-interval.png", "x-samples", "x.json"} <= {path.name for path in folder.iterdir()}
+    samples = [read_image(folder / "x-samples" / f"sample{i}.png").pixels for i in (1, 2)]
     assert not torch.equal(*samples)
     assert (torch.stack(samples).mean(0) - read_image(folder / "x.png").pixels).abs().max() < 1.1 / 255
 

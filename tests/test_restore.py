@@ -249,9 +249,11 @@ def test_everything_is_written_and_the_record_says_how(tmp_path: Path) -> None:
     source = write_image(tmp_path / "in.tif", Image(photograph(), None, 16))
     options: dict[str, Any] = {"solver": "dps", "settings": {"form": "ddim", "n_steps": 4, "t_start": 0.3}}
     written = simulated("denoise", source, samples=2, **options).save(tmp_path / "out.tif")
-    names = {"out.tif", "out-comparison.png", "out.json", "out-std.png", "out-sample1.tif", "out-sample2.tif"}
-    assert {path.name for path in written} == names
-    assert {path.name for path in tmp_path.iterdir()} == names | {"in.tif"}
+    names = {"out.tif", "out-comparison.png", "out.json", "out-interval.png"}
+    drawn = {"sample1.tif", "sample2.tif"}
+    assert {path.name for path in written} == names | drawn
+    assert {path.name for path in tmp_path.iterdir()} == names | {"in.tif", "out-samples"}
+    assert {path.name for path in (tmp_path / "out-samples").iterdir()} == drawn
     assert read_image(tmp_path / "out.tif").depth == 16
     record = json.loads((tmp_path / "out.json").read_text())
     assert record["input"]["sha256"]

@@ -105,7 +105,7 @@ def test_numbers_of_numpy_and_lists_make_the_same_solver(name):
     [
         (lambda: solvers.DPS(zeta="x"), "zeta must be a finite number of at least 0, got 'x'"),
         (lambda: solvers.DPS(zeta=math.nan), "zeta must be a finite number of at least 0, got nan"),
-        (lambda: solvers.NDTM(start="nope"), r"start is one of \('random', 'guided'\), got 'nope'"),
+        (lambda: solvers.NDTM(start="nope"), r"start is one of \('random', 'guided', 'smooth'\), got 'nope'"),
         (lambda: solvers.DDRM(t_start=5), r"t_start must be a finite number in \(0, 1\], got 5"),
         (lambda: solvers.NDTM(gamma=torch.tensor([math.inf])), "gamma must be .*got tensor"),
         (lambda: solvers.NDTM(gamma="x"), "gamma must be a finite number or .* function, got 'x'"),

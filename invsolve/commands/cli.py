@@ -24,6 +24,7 @@ COMMANDS = {
     "guide": ("invsolve.commands.guide", "draw samples steered by a class or a reward"),
     "train": ("invsolve.commands.train", "train a small prior from your own images"),
     "tune": ("invsolve.commands.tune", "find a solver's settings on tuning images"),
+    "calibrate": ("invsolve.commands.calibrate", "measure how wide intervals have to be"),
 }
 """Subcommands: the module whose `add_parser(subparsers)` adds it and sets `run(args) -> int`, and a line of help."""
 

@@ -61,7 +61,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
         help="image, folder, pattern, @LIST, address (s3://, https://) or - (stdin)",
     )
     add("--task", required=True, help=f"what is wrong with it: {', '.join(TASKS)}, or module:attribute")
-    add_options(parser, Options, ("noise", "samples", "seed"))
+    add_options(parser, Options, ("noise", "samples", "calibration", "seed"))
     _add_outputs(parser)
     add_options(parser, Options, ("simulate", "quality", "time_limit", "solver"))
     add_set(parser, "a setting of the solver")

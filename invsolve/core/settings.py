@@ -26,6 +26,7 @@ __all__ = [
     "FirstTime",
     "Positive",
     "Range",
+    "Ratios",
     "Share",
     "Times",
     "check_settings",
@@ -76,6 +77,8 @@ FirstTime: TypeAlias = Annotated[float, Range(0, 1, above=True)]
 """Time of the first step: 1 is noise, 0 is clean."""
 Times: TypeAlias = tuple[Share, ...]
 """A falling grid of times."""
+Ratios: TypeAlias = tuple[Positive, ...]
+"""Falling noise-to-signal ratios."""
 Count: TypeAlias = Annotated[int, Range(1)]
 CountFromZero: TypeAlias = Annotated[int, Range(0)]
 

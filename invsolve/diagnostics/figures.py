@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from invsolve.diagnostics.calibration import Band, Calibration
 
-__all__ = ["calibration_figure"]
+__all__ = ["calibration_figure", "coverage_figure"]
 
 _PANELS = (
     ("z-spread", {"observed": "z_observed", "unobserved": "z_unobserved"}, 1.0, (0.0, 2.0)),
@@ -73,3 +73,31 @@ def _dot(axis, value: float, place: int, limits: tuple[float, float], colour: st
     low, high = limits
     marker = "<" if value < low else ">" if value > high else "o"
     axis.plot(min(max(value, low), high), place, marker, color=colour, markersize=5, clip_on=False)
+
+
+def coverage_figure(rows: Mapping[str, Sequence[float]], path: str | Path, *, level: float) -> None:
+    """Write a dot plot of the coverage of intervals: one line a degradation, a dot an image, a bar their mean.
+
+    Args:
+        rows: coverage of each image, by what was done with them.
+        path: of the image; its ending picks the format.
+        level: that was promised: a vertical line.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 1.2 + 0.24 * len(rows)))
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    axis.axvline(level, color="black", linewidth=0.8)
+    for place, values in enumerate(rows.values()):
+        axis.plot(values, [place] * len(values), "o", color="C0", alpha=0.35, markersize=4)
+        axis.plot([sum(values) / len(values)], [place], "|", color="C1", markersize=12, markeredgewidth=2)
+    axis.set_yticks(range(len(rows)), list(rows), fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlim(min(0.5, *(min(values) for values in rows.values())), 1)
+    axis.set_xlabel(f"share of pixels inside the intervals of {level:.0%}", fontsize=8)
+    axis.tick_params(labelsize=8)
+    axis.grid(axis="y", linewidth=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)

@@ -41,6 +41,11 @@ def _own(name: str, title: str, target: float, least_samples: int) -> Metric:
     return Metric(name, title, better, "invsolve", "calibrate_truth", loader, target, "samples", least_samples)
 
 
+def _interval(name: str, title: str, detail: str, function: str, least_samples: int) -> Metric:
+    loader = f"invsolve.metrics.intervals:{function}"
+    return Metric(name, title, "low", "invsolve", detail, loader, 0.0, "samples", least_samples)
+
+
 _LEARNED = "invsolve.metrics.learned"
 _FEATURES = "invsolve.metrics.features"
 
@@ -77,6 +82,9 @@ METRICS: Mapping[str, Metric] = {
         _own("coverage90", "coverage 90 %", 0.9, 4),
         _own("crps", "CRPS", 0.0, 4),
         _own("z-spread", "z-spread", 1.0, 6),  # the square of a pixel's z, F(1, S - 1), has a variance from S = 6 on
+        _interval("width90", "width 90 %", "2 t sd sqrt(1 + 1/S)", "width90", 2),
+        _interval("energy-score", "energy score", "calibrate_truth", "energy_score", 4),
+        _interval("ause", "AUSE", "deviation smoothed by 1 pixel, 100 shares", "ause_of_samples", 2),
     )
 }
 """Metrics of one image, or of the samples of one."""

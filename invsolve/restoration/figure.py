@@ -1,7 +1,8 @@
-"""The comparison figure: labelled panels side by side, and the map of standard deviations."""
+"""The comparison figure: labelled panels side by side, and the map of interval widths."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +11,11 @@ from torch import Tensor
 
 from invsolve.io import Image
 
-__all__ = ["comparison", "deviation_map"]
+__all__ = ["comparison", "interval_map", "interval_width"]
 
 MIN_SIDE, MAX_SIDE = 256, 1024
 GAP, LINE = 8, 26
+BAR, LABELS = 20, 56
 
 
 def comparison(panels: Sequence[tuple[str, Tensor]]) -> Image:
@@ -38,11 +40,36 @@ def comparison(panels: Sequence[tuple[str, Tensor]]) -> Image:
     return _from_pillow(sheet)
 
 
-def deviation_map(std: Tensor) -> tuple[Image, float]:
-    """The standard deviation [C, H, W] as a grey image (its mean over the channels) and the value of white."""
-    level = std.mean(0, keepdim=True)
-    white = float(level.max()) or 1.0
-    return Image(level / white), white
+def interval_width(low: Tensor, high: Tensor) -> tuple[Tensor, float]:
+    """The width of intervals (the mean over the channels of [C, H, W]) over the value of white, [1, H, W], and that.
+
+    White is the width that 1 of 200 pixels reach, rounded up to two digits.
+    """
+    width = (high - low).mean(0, keepdim=True)
+    reached = float(width.flatten().kthvalue(max(1, round(0.995 * width.numel()))).values)
+    unit = 10.0 ** (math.floor(math.log10(max(reached, 1e-3))) - 1)
+    white = math.ceil(reached / unit - 1e-6) * unit or unit
+    return (width / white).clamp(0, 1), white
+
+
+def interval_map(low: Tensor, high: Tensor) -> tuple[Image, float]:
+    """The width of intervals as grey levels beside a bar that explains them, and the width that is white."""
+    from PIL import Image as pillow
+    from PIL import ImageDraw, ImageFont
+
+    levels, white = interval_width(low, high)
+    picture = _fitted(_to_pillow(levels))
+    width, height = picture.size
+    sheet = pillow.new("RGB", (width + GAP + BAR + LABELS, height), "white")
+    sheet.paste(picture, (0, 0))
+    steps = torch.linspace(1, 0, height)[None, :, None].expand(1, height, BAR)
+    sheet.paste(_to_pillow(steps), (width + GAP, 0))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=14)
+    draw.rectangle((width + GAP, 0, width + GAP + BAR - 1, height - 1), outline="black")
+    for share in (1.0, 0.75, 0.5, 0.25, 0.0):
+        top = round((1 - share) * (height - 16))
+        draw.text((width + GAP + BAR + 5, top), f"{share * white:.3f}", fill="black", font=font)
+    return _from_pillow(sheet), white
 
 
 def _to_pillow(pixels: Tensor) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from invsolve.io import Image, read_header
 from invsolve.io.inputs import Source, as_image, describe, without_hidden_colours
 from invsolve.noise.estimate import NoiseEstimate, given_noise, noise_of
 from invsolve.noise.white import QUANTISATION
+from invsolve.restoration.calibration import Calibration, packaged_calibration
 from invsolve.restoration.choice import PUBLISHED_NOISE, Choice, chosen
 from invsolve.restoration.loading import device_of, traits_for
 from invsolve.restoration.memory import Plan, budget
@@ -68,6 +70,41 @@ class Job:
     def solver(self) -> Solver:
         """With its settings."""
         return self.choice.solver
+
+    @cached_property
+    def point(self) -> Solver | None:
+        """The solver of the restored image beside that of the samples; None where their mean is the image.
+
+        It is the prior's best for point estimates, where the choice of both is left to the library.
+        """
+        own = self.options
+        left = own.solver is None and own.preset is None and own.presets is None
+        if (own.samples or 1) < 2 or not left or self.traits.scope != "local":
+            return None
+        told = {"noise": self.likelihood_sigma, "conditions": self.task.conditions, "quality": own.quality}
+        return chosen(own.section, self.traits, **told).solver
+
+    @cached_property
+    def calibration(self) -> tuple[Calibration | None, str]:
+        """The table that makes intervals of samples, and where it is from; see `restoration.calibration`."""
+        own = self.options
+        name = own.prior if isinstance(own.prior, str) else "own"
+        solver = own.solver if isinstance(own.solver, str) else "" if own.solver is None else own.solver.name
+        if own.calibration is not None:
+            table = Calibration.read(own.calibration)
+            if not table.matches(name, solver, own.settings):
+                logger.warning(
+                    "%s was measured with the prior %s%s: its intervals may not hold here",
+                    own.calibration,
+                    table.prior,
+                    f" and the solver {table.solver}" if table.solver else "",
+                )
+            return table, str(own.calibration)
+        table = packaged_calibration(name)
+        fits = table is not None and own.preset is None and own.presets is None and own.quality == "balanced"
+        if not fits or table is None or not table.matches(name, solver, own.settings):
+            return None, ""
+        return table, "packaged"
 
     @property
     def measured(self) -> tuple[int, int]:
@@ -136,6 +173,8 @@ def check_options(options: Options) -> None:
         InputError: a solver, settings, a device or a memory budget that cannot be used.
     """
     budget(options.memory, device_of(options))
+    if options.calibration is not None:
+        Calibration.read(options.calibration)
     _choice(options, traits_for(options))
 
 
@@ -151,6 +190,8 @@ def prepare(source: Source, options: Options, traits: Traits | None = None) -> J
         InputError: anything that cannot be done.
     """
     traits = traits or traits_for(options)
+    if options.calibration is not None:
+        Calibration.read(options.calibration)
     solver = _choice(options, traits).solver
     if isinstance(source, str | Path):
         header = read_header(source)

@@ -26,7 +26,7 @@ class Options:
         "auto", "standard deviation of the noise, 1 is the step from black to white (default auto: estimated)"
     )
     samples: int | None = option(
-        None, "draw N posterior samples; write them, their mean and standard deviation", metavar="N"
+        None, "draw N posterior samples; write them, and a map of how wide the interval of each pixel is", metavar="N"
     )
     seed: int = option(0, "of everything random")
     simulate: bool = option(False, "IMAGE is clean: degrade it first, and report PSNR and SSIM")
@@ -35,6 +35,9 @@ class Options:
     solver: str | Solver | None = option(None, "method (default: the best for the task)")
     preset: str | None = option(None, "published settings by name, for example ffhq256/superres4", metavar="NAME")
     presets: Path | None = option(None, "table of settings that invsolve tune wrote", metavar="FILE")
+    calibration: Path | None = option(
+        None, "intervals as invsolve calibrate measured them (default: those in the package)", metavar="FILE"
+    )
     prior: str | Prior = option("natural", "a prior's name, file, folder or module:function")
     label: int | None = option(None, "class of the image, for priors that know classes", metavar="N")
     prompt: str | None = option(None, "what the image shows, for priors that know texts", metavar="TEXT")
@@ -68,6 +71,8 @@ class Options:
             raise InputError("presets belong to a solver that is named: a Solver object has its settings")
         if self.samples is not None and self.samples < 1:
             raise InputError(f"samples must be at least 1, got {self.samples}")
+        if self.calibration is not None and (self.samples or 1) < 2:
+            raise InputError("a calibration belongs to posterior samples: give --samples 6, or leave it away")
 
     @classmethod
     def of(cls, task: str = "superres", **keywords: Any) -> Options:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from invsolve.core.boundary import read_json
 from invsolve.core.checks import InputError
 from invsolve.io import LONGEST, SUFFIXES, Image, check_target, encode_image, write_files
-from invsolve.restoration.figure import comparison, deviation_map
+from invsolve.restoration.figure import comparison, interval_map, interval_width
 from invsolve.restoration.sources import cut
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ def targets(
     if kernel:
         paths["kernel"] = path.with_name(f"{stem}-kernel.png")
     if samples is not None and samples > 1:
-        paths["deviation"] = path.with_name(f"{stem}-std.png")
+        paths["interval"] = path.with_name(f"{stem}-interval.png")
         for i in range(samples):
-            paths[f"sample {i + 1}"] = path.with_name(f"{stem}-sample{i + 1}{path.suffix}")
+            paths[f"sample {i + 1}"] = path.with_name(f"{stem}-samples") / f"sample{i + 1}{path.suffix}"
     return paths
 
 
@@ -59,7 +59,10 @@ def check_targets(path: Path, samples: int | None, *, overwrite: bool, deep: boo
         raise InputError(f"{path} does not end like an image: {', '.join(SUFFIXES)}")
     if path.parent.is_dir() or not (deep or path.parent.parent.is_dir()):
         for target in targets(path, samples, **kinds).values():
-            check_target(target, overwrite=overwrite)
+            if target.parent == path.parent or target.parent.is_dir():
+                check_target(target, overwrite=overwrite)
+            elif target.parent.exists():
+                raise InputError(f"{target.parent} is no folder, but samples are to be written there: move it away")
     elif path.parent.exists():
         raise InputError(f"{path.parent} is no folder: name another output")
 
@@ -99,14 +102,15 @@ def save(
         contents[paths["kernel"]] = encode_image(
             Image((kernel / kernel.max()).float()[None], None, 16), paths["kernel"]
         )
-    if restoration.samples is not None and restoration.std is not None:
-        level, record["std_white"] = deviation_map(restoration.std)
-        contents[paths["deviation"]] = encode_image(level, paths["deviation"])
+    if restoration.samples is not None and restoration.uncertainty is not None:
+        level, record["interval_white"] = interval_map(*restoration.interval())
+        contents[paths["interval"]] = encode_image(level, paths["interval"])
         for i, pixels in enumerate(restoration.samples):
             target = paths[f"sample {i + 1}"]
             contents[target] = encode_image(replace(image, pixels=pixels), target, quality=quality)
     record["outputs"] = {what: target.name for what, target in paths.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    for folder in {target.parent for target in contents}:
+        folder.mkdir(parents=True, exist_ok=True)
     write_files(contents, overwrite=overwrite)
     if comparison_too:
         _write_secondary(paths["comparison"], encode_image(comparison(_panels(restoration)), paths["comparison"]))
@@ -135,6 +139,9 @@ def _panels(restoration: Restoration) -> list[tuple[str, Any]]:
     baseline = next((f" ({name}:{text})" for name, text in words.items() if name != "restored"), "")
     panels = [(f"degraded{baseline}", restoration.degraded)]
     panels.append((f"restored{words.get('restored', '')}", restoration.image.pixels))
+    if restoration.uncertainty is not None:
+        width, white = interval_width(*restoration.interval())
+        panels.append((f"width of the 90 % interval, white {white:.2f}", width))
     if restoration.truth is not None:
         panels.append(("original", restoration.truth))
     return panels

@@ -66,6 +66,8 @@ def make_record(job: Job, prior: Prior, result: Result, misfits: list[float]) ->
 
 def _estimate(job: Job) -> str:
     samples = job.options.samples
+    if job.point is not None:
+        return f"point estimate by {job.point.name}, intervals from {samples} samples"
     if samples is not None:
         return f"mean of {samples} samples"
     # NDTM's results minimise a cost, but start from noise: another seed gives another image.

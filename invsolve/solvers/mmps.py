@@ -16,9 +16,9 @@ from invsolve.core.linalg import per_sample, row_dot
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
-from invsolve.core.settings import Count, FirstTime, Positive, Share, Times
+from invsolve.core.settings import Count, FirstTime, Positive, Ratios, Share, Times
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.steps.linear_gaussian import Tangent, flat_variance, isotropic_variance
+from invsolve.solvers.steps.linear_gaussian import Tangent, flat_variance, isotropic_variance, signal_path
 from invsolve.solvers.steps.time_path import PathSolver
 from invsolve.solvers.steps.updates import Start, guided_ddim, multistep
 
@@ -56,8 +56,10 @@ class MMPS(PathSolver):
         prior_std: tau, the standard deviation of clean pixels about their mean, in the prior's units.
         order: of the step, 1 or 2; 2 is deterministic and needs eta 0.
         t_start: time of the first call.
-        start: "random" or "guided" (from the noised A^+ y).
+        start: "random", or from a noised estimate: "guided" (A^+ y) or "smooth" (`Problem.smooth_estimate`).
         times: explicit times, falling to 0, in place of n_steps and t_start.
+        noise_ratios: sigma_t / alpha_t of the first and the last call, in place of t_start and times: n_steps calls
+            between which the ratio falls by equal factors. It means the same on every schedule.
     """
 
     n_steps: Count = 100
@@ -69,6 +71,7 @@ class MMPS(PathSolver):
     t_start: FirstTime = 1.0
     start: Start = "random"
     times: Times | None = None
+    noise_ratios: Ratios | None = None
 
     name = "mmps"
     cite = (
@@ -82,6 +85,15 @@ class MMPS(PathSolver):
         super().__post_init__()
         if self.order == 2 and self.eta != 0.0:
             raise InputError(f"order 2 needs eta=0, got eta {self.eta}")
+        if self.noise_ratios is not None and (len(self.noise_ratios) != 2 or self.times is not None):
+            raise InputError(f"noise_ratios are two, in place of times, got {self.noise_ratios} and times {self.times}")
+
+    def path(self, problem: Problem) -> tuple[Step, ...]:
+        if self.noise_ratios is None:
+            return super().path(problem)
+        schedule = problem.prior.schedule
+        first, last = self.noise_ratios
+        return signal_path(schedule, self.n_steps, 1.0, schedule.log_grid(self.n_steps, first, last))
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         steps = self.path(problem)

@@ -105,6 +105,11 @@ class Task(ABC):
 
     # The degradation
 
+    @property
+    def severity(self) -> tuple[str, float]:
+        """The kind of degradation and how strong it is within its kind, above 0: calibrations interpolate in it."""
+        return self.name, 1.0
+
     def joint(self) -> Task:
         """The task in the form in which the solver finds what is unknown together with the image."""
         return self

@@ -66,6 +66,10 @@ class BlindDeblur(Deblur):
     estimates_kernel = True
     tuning = {}
 
+    @property
+    def severity(self) -> tuple[str, float]:
+        return self.name, 1.0
+
     @classmethod
     def section(cls, options: Any) -> str:
         return "" if isinstance(options, BlindDraw) else Deblur.name  # solvers' own defaults in suites

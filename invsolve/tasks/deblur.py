@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Deblur", "DeblurDraw", "DeblurOptions", "drawn_kernel"]
 
 MAX_BLUR = 50
+
+ALIKE = 0.1
+"""Largest total variation between a kernel and the Gaussian of its covariance that still makes it one."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,24 @@ class Deblur(Task):
     @classmethod
     def from_draw(cls, options: Any, drawn: Mapping[str, Tensor]) -> Task:
         return cls(drawn["kernel"])
+
+    @property
+    def severity(self) -> tuple[str, float]:
+        """("deblur-gaussian" or "deblur-motion", standard deviation of the kernel along an axis in pixels).
+
+        Motion is everything that is not nearly the Gaussian of its own covariance.
+        """
+        kernel = self.kernel.double() / self.kernel.double().sum()
+        rows, columns = (torch.arange(n, dtype=torch.float64) for n in kernel.shape)
+        dy = rows[:, None] - (kernel.sum(1) * rows).sum()
+        dx = columns[None, :] - (kernel.sum(0) * columns).sum()
+        yy, xx, xy = ((kernel * a).sum() for a in (dy * dy, dx * dx, dx * dy))
+        spread = float(((xx + yy) / 2).sqrt())
+        xx, yy = xx + 1e-3, yy + 1e-3  # a line along a row has no extent across it
+        determinant = xx * yy - xy * xy
+        gaussian = torch.exp(-0.5 * (yy * dx * dx - 2 * xy * dx * dy + xx * dy * dy) / determinant)
+        difference = float((kernel - gaussian / gaussian.sum()).abs().sum()) / 2
+        return "deblur-gaussian" if difference < ALIKE else "deblur-motion", max(spread, 0.1)
 
     def operator(self, channels: int, size: Size) -> ObservedBlur:
         from invsolve.tasks.observed_blur import ObservedBlur

@@ -22,6 +22,9 @@ __all__ = ["Inpaint", "InpaintDraw", "InpaintOptions"]
 
 PartOf: TypeAlias = Annotated[float, Range(0, 1, above=True, below=True)]
 
+SCATTERED = 1.2
+"""Missing pixels that are so many times deeper than random ones of their share make holes."""
+
 KEEP = 0.5
 """Share of the pixels that a simulation's random mask keeps."""
 
@@ -104,6 +107,24 @@ class Inpaint(Task):
     @classmethod
     def from_draw(cls, options: InpaintDraw, drawn: Mapping[str, Tensor]) -> Self:
         return cls(drawn["mask"])
+
+    @property
+    def severity(self) -> tuple[str, float]:
+        """("inpaint-random", share that is missing), or ("inpaint-hole", side in pixels of squares as wide).
+
+        The mean distance of missing pixels from the nearest known one decides: in a square of side b it is about
+        (b + 3) / 6, and among random pixels of a share p, of which (1 - p) are known, about 1 / (2 sqrt(1 - p)).
+        """
+        from scipy.ndimage import distance_transform_edt
+
+        share = float(self.missing.float().mean())
+        if not 0 < share < 1:
+            return "inpaint-random", min(max(share, 1e-3), 1.0)
+        distance = torch.as_tensor(distance_transform_edt(self.missing.numpy()))
+        depth = float(distance[self.missing].mean())
+        if depth > SCATTERED * max(1.0, 0.5 / (1 - share) ** 0.5):
+            return "inpaint-hole", max(1.0, 6 * depth - 3)
+        return "inpaint-random", share
 
     def operator(self, channels: int, size: Size) -> LinearOperator:
         from invsolve.operators import Inpainting

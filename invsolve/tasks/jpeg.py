@@ -96,6 +96,10 @@ class JPEG(Task):
         return cls(tables, typical_error(tables), "given")
 
     @property
+    def severity(self) -> tuple[str, float]:
+        return self.name, float(self.tables.quality)
+
+    @property
     def noise_level(self) -> float:
         return self.level
 

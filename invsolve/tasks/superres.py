@@ -43,6 +43,10 @@ class Superres(Task):
     def section(cls, options: Any) -> str:
         return "superres2" if options.factor < 3 else "superres4"
 
+    @property
+    def severity(self) -> tuple[str, float]:
+        return self.name if self.downsampling == "bicubic" else f"{self.name}-{self.downsampling}", float(self.factor)
+
     def operator(self, channels: int, size: Size) -> LinearOperator:
         from invsolve.operators import SuperResolution
         from invsolve.tasks.decimation import Decimation

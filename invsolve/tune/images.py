@@ -1,4 +1,4 @@
-"""Tuning images: the most detailed crop of each, so that blurred backgrounds do not decide."""
+"""Tuning images: the most detailed crop of each, so that blurred backgrounds do not decide; or crops of all kinds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from invsolve.core.checks import InputError
 from invsolve.io import SUFFIXES, read_image
 from invsolve.tasks.resizing import resized
 
-__all__ = ["crops"]
+__all__ = ["crops", "mixed_crops"]
 
 LONGEST = 700
 
@@ -23,6 +23,27 @@ def crops(folder: Path, count: int, size: int) -> Tensor:
     Raises:
         InputError: there is no such folder, it holds fewer images, or one of the images that the suites report on.
     """
+    chosen = _spread(folder, count)
+    return torch.stack([_detailed(read_image(path).pixels.expand(3, -1, -1), size) for path in chosen])
+
+
+def mixed_crops(folder: Path, count: int, size: int) -> Tensor:
+    """A crop of each of `count` images, [n, 3, s, s]: of a middling one, a flat one of another, the most detailed ...
+
+    The rank of a crop's detail among those of its image runs from 1/4 to 1 over the images.
+
+    Raises:
+        InputError: see `crops`.
+    """
+    chosen = _spread(folder, count)
+    # a step of 7 / 16 of the ranks, so that neighbours in the order of names are not alike
+    ranks = [0.25 + 0.75 * (i * 7 % 16) / 15 for i in range(count)]
+    images = zip(chosen, ranks, strict=True)
+    return torch.stack([_detailed(read_image(path).pixels.expand(3, -1, -1), size, rank) for path, rank in images])
+
+
+def _spread(folder: Path, count: int) -> list[Path]:
+    """`count` image files, spread over the folder in the order of their names."""
     if not folder.is_dir():
         raise InputError(f"there is no folder of tuning images {folder}")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
@@ -32,16 +53,17 @@ def crops(folder: Path, count: int, size: int) -> Tensor:
     for path in files:
         if (name := reported.get(path.read_bytes())) is not None:
             raise InputError(f"{path} is the image {name}, on which the suites report: tune on others")
-    chosen = [files[i * len(files) // count] for i in range(count)]
-    return torch.stack([_detailed(read_image(path).pixels.expand(3, -1, -1), size) for path in chosen])
+    return [files[i * len(files) // count] for i in range(count)]
 
 
-def _detailed(image: Tensor, size: int) -> Tensor:
+def _detailed(image: Tensor, size: int, rank: float = 1.0) -> Tensor:
+    """The crop whose detail has this rank among all of them: 0 is the flattest, 1 the most detailed."""
     height, width = image.shape[1:]
     scale = max(min(1.0, LONGEST / max(height, width)), size / min(height, width))
     height, width = max(size, round(height * scale)), max(size, round(width * scale))
     image = resized(image, (height, width)).clamp(0, 1)
     places = [(t, x) for t in range(0, height - size + 1, 16) for x in range(0, width - size + 1, 16)]
     detail = (image[:, 1:, 1:] - image[:, :-1, 1:]).abs() + (image[:, 1:, 1:] - image[:, 1:, :-1]).abs()
-    top, left = max(places, key=lambda p: float(detail[:, p[0] : p[0] + size - 1, p[1] : p[1] + size - 1].mean()))
+    order = sorted(places, key=lambda p: float(detail[:, p[0] : p[0] + size - 1, p[1] : p[1] + size - 1].mean()))
+    top, left = order[round(rank * (len(order) - 1))]
     return image[:, top : top + size, left : left + size]

@@ -29,7 +29,7 @@ class PathSolver(Solver):
 
     Attributes:
         n_steps: number of steps.
-        t_start: time of the first; where None 1 for random starts and GUIDED_TIME for guided ones.
+        t_start: time of the first; where None 1 for random starts and GUIDED_TIME for those from an estimate.
         times: explicit times, falling, the last one 0, in place of n_steps and t_start.
         start: where the path begins, see `start_state`.
         eta: share of fresh noise in a step, from 0 to 1; for solvers that have this setting.
@@ -55,7 +55,7 @@ class PathSolver(Solver):
         """The steps of the descent on the problem's schedule."""
         schedule, t_start = problem.prior.schedule, self.t_start
         if t_start is None:
-            t_start = GUIDED_TIME if self.start == "guided" else 1.0
+            t_start = 1.0 if self.start == "random" else GUIDED_TIME
         if self._divides_by_alpha:
             return signal_path(schedule, self.n_steps, t_start, self.times)
         return path(schedule, self.n_steps, t_start, self.times, self.noisy_end)

@@ -1,0 +1,135 @@
+"""The command `invsolve calibrate`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invsolve.commands.options import add_options, add_set, add_task_options, given, read_settings
+from invsolve.core.checks import InputError
+from invsolve.core.options import options_of
+from invsolve.restoration.options import Options
+from invsolve.tasks import TASKS
+
+if TYPE_CHECKING:
+    from invsolve.bench.suite import TaskSpec
+    from invsolve.restoration.calibration import Cell
+
+__all__ = ["add_parser"]
+
+EXAMPLES = """examples:
+  invsolve calibrate --images PHOTOS --task superres --factor 4 --noise 0.01 -o x4.json
+  invsolve calibrate --images PHOTOS --prior mine.pt --solver diffpir --task deblur --std 2 --noise 0.02 -o mine.json
+  invsolve restore small.png --task superres --samples 6 --calibration x4.json
+"""
+
+COMMON = {"prior": "natural", "device": "auto", "precision": "auto", "seed": 0}
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
+    """Add `calibrate` to a command line; the parser's default `run` takes the parsed arguments."""
+    parser = subparsers.add_parser(
+        "calibrate",
+        help="measure how wide intervals have to be",
+        description="Degrade and restore photographs that are known, and measure how wide the intervals of a prior and "
+        "a solver have to be: restore --calibration takes the file.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--images", type=Path, required=True, metavar="DIR", help="photographs, never those of a benchmark")
+    add("--task", nargs="+", default=[], metavar="NAME", help="what is wrong with them (default: a table of all)")
+    add("--noise", nargs="+", type=float, metavar="LEVEL", help="standard deviations (default: those of the table)")
+    add("--samples", type=int, default=6, metavar="N", help="drawn for each image (default 6)")
+    add("--solver", metavar="NAME", help="sampler (default: the best for the task)")
+    add_set(parser, "a setting of the solver")
+    add("--crops", type=int, default=24, help="images, one crop each (default 24)")
+    add("--size", type=int, default=64, help="side of a crop in pixels (default 64)")
+    add_options(parser, Options, ("prior", "device", "precision", "seed"), **COMMON)
+    add("-o", "--out", type=Path, required=True, metavar="FILE", help="calibration to write, or to go on with (.json)")
+    add("--figure", type=Path, metavar="FILE", help="figure of the coverage to write (.png, .svg or .pdf)")
+    add_task_options(parser, lambda task: task.suite_type())
+    parser.set_defaults(run=run_command)
+    return parser
+
+
+def run_command(args: argparse.Namespace) -> int:
+    """Measure every degradation, write the table, report."""
+    for file, endings in ((args.out, (".json",)), (args.figure, (".png", ".svg", ".pdf"))):
+        if file is not None and (file.suffix not in endings or not file.absolute().parent.is_dir()):
+            raise InputError(f"{file} does not end in {' or '.join(endings)}, or its folder does not exist")
+    for name, least in (("samples", 2), ("crops", 2), ("size", 16)):
+        if getattr(args, name) < least:
+            raise InputError(f"--{name} must be at least {least}, got {getattr(args, name)}")
+    for level in args.noise or ():
+        if not 0 < level <= 1:
+            raise InputError(f"--noise is a standard deviation above 0 and at most 1, got {level}")
+    if args.solver is None and args.settings:
+        raise InputError("--set belongs to a solver that is named: give --solver")
+    from invsolve.restoration.loading import load_prior
+    from invsolve.tune.calibrate import Setup, calibrate
+    from invsolve.tune.images import mixed_crops
+
+    specs = _specs(args)
+    images = mixed_crops(args.images, args.crops, args.size)
+    prior = load_prior(Options(prior=args.prior, device=args.device, precision=args.precision))
+    settings = read_settings(args.settings, "n_steps=20")
+    setup = Setup(prior, args.prior, args.solver, settings, args.samples, args.seed)
+
+    def report(cell: Cell) -> None:
+        sys.stderr.write(f"{line_of(cell)}\n")
+
+    table = calibrate(setup, specs, images, args.out, report)
+    sys.stdout.write("\n".join([str(args.out), HEAD, *map(line_of, table.cells), ""]))
+    if args.figure is not None:
+        from invsolve.diagnostics.figures import coverage_figure
+
+        coverage_figure({_label(cell): cell.measured["coverages"] for cell in table.cells}, args.figure, level=0.9)
+        sys.stdout.write(f"{args.figure}\n")
+    return 0
+
+
+HEAD = "90 % intervals, each image with q of the others: coverage (worst image), width, interval score, CRPS, AUSE"
+
+
+def line_of(cell: Cell) -> str:
+    """What was measured for a degradation."""
+    m = cell.measured
+    return (
+        f"{_label(cell)}: {m['coverage']:.3f} ({m['worst']:.2f}), {m['width']:.4f}, {m['interval_score']:.4f}, "
+        f"{m['crps']:.5f}, {m['ause']:.3f}; promise for images kept on {m['images_kept']:.0%} of {cell.images}"
+    )
+
+
+def _label(cell: Cell) -> str:
+    return f"{cell.measured.get('task', cell.kind)}, noise {cell.noise:g}"
+
+
+def _specs(args: argparse.Namespace) -> Sequence[TaskSpec]:
+    """The degradations: of the tasks that are named, with the options that are given, else the standard ones.
+
+    Raises:
+        InputError: a task or an option that there is not.
+    """
+    from invsolve.bench.suite import TaskSpec
+    from invsolve.core.options import filled
+    from invsolve.tune.calibrate import STANDARD
+
+    told = given(args, [name for task in TASKS for name in options_of(TASKS[task].suite_type())])
+    specs, used = [], set()
+    for task in args.task or STANDARD:
+        kind = TASKS[task].suite_type()
+        own = {name: value for name, value in told.items() if name in options_of(kind)}
+        used |= set(own)
+        levels, options = STANDARD.get(task, ((TASKS[task].simulated_noise,), ({},)))
+        for each in [own] if own else options:
+            filled(kind, each, task)
+            specs += [TaskSpec(task, task, level, dict(each)) for level in args.noise or levels]
+    for name in told:
+        if name not in used:
+            raise InputError(f"--{name.replace('_', '-')} is an option of none of the tasks to calibrate")
+    return [dataclasses.replace(spec, name=f"{spec.kind}{i}") for i, spec in enumerate(specs)]

@@ -1,0 +1,122 @@
+"""Intervals of pixels and how good they are: scale of the uncertainty, coverage, width, interval score, AUSE."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from invsolve.core.checks import InputError, ShapeError
+from invsolve.metrics.base import SampleScore
+
+__all__ = ["FLOOR", "ause", "ause_of_samples", "energy_score", "interval_score", "pixel_scale", "student", "width90"]
+
+FLOOR = 0.005
+"""Added to the standard deviation of a pixel, in [0, 1] units, so that no interval has width 0."""
+
+RADIUS = 3
+"""Of the Gaussian window of `pixel_scale`, in pixels; its standard deviation is 1."""
+
+
+def pixel_scale(samples: Tensor) -> Tensor:
+    """s = G * sd + 0.005: how uncertain each pixel is, [C, H, W].
+
+    sd is the standard deviation of the samples at a pixel and channel, G a Gaussian window of standard deviation 1
+    pixel: of a few samples alone sd is itself noisy.
+
+    Args:
+        samples: [S, C, H, W] in [0, 1], S at least 2.
+
+    Raises:
+        ShapeError: another shape, or a single sample.
+    """
+    if samples.ndim != 4 or len(samples) < 2:
+        raise ShapeError(f"samples [S, C, H, W] with S of at least 2 expected, got {list(samples.shape)}")
+    std = samples.std(0)
+    weights = torch.exp(-0.5 * torch.arange(-RADIUS, RADIUS + 1, dtype=std.dtype, device=std.device) ** 2)
+    weights = weights / weights.sum()
+    channels = std.shape[0]
+    padded = F.pad(std[None], (RADIUS,) * 4, mode="replicate")
+    rows = F.conv2d(padded, weights.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+    return F.conv2d(rows, weights.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)[0] + FLOOR
+
+
+def student(level: float, samples: int) -> float:
+    """Half the width of the interval of probability `level` for one more draw, in units of the samples' deviation.
+
+    t sqrt(1 + 1 / S) with the quantile t of Student's distribution of S - 1 degrees of freedom: exact where the draws
+    are Gaussian.
+
+    Raises:
+        InputError: fewer than two samples, or a level outside (0, 1).
+    """
+    from scipy.special import stdtrit
+
+    if samples < 2:
+        raise InputError(f"an interval needs at least 2 samples, got {samples}")
+    if not 0 < level < 1:
+        raise InputError(f"a level is a probability between 0 and 1, got {level}")
+    return float(stdtrit(samples - 1, (1 + level) / 2)) * (1 + 1 / samples) ** 0.5
+
+
+def interval_score(low: Tensor, high: Tensor, truth: Tensor, level: float) -> float:
+    """mean of (high - low) + 2 / (1 - level) (distance by which the truth lies outside); the smaller, the better.
+
+    Gneiting and Raftery 2007, "Strictly proper scoring rules, prediction, and estimation", equation 43.
+    """
+    outside = (low - truth).clamp_min(0) + (truth - high).clamp_min(0)
+    return float(((high - low) + 2 / (1 - level) * outside).double().mean())
+
+
+def ause(error: Tensor, scale: Tensor, steps: int = 100) -> float:
+    """Area between two sparsification curves: how well `scale` ranks the errors; 0 is the order of the errors.
+
+    The curve is the mean error of what remains after the most uncertain share f of the entries is removed, divided by
+    the mean error of all, for f = 0, 1 / steps, ..., 1 - 1 / steps; the other curve removes the largest errors. The
+    area is the mean difference. Ilg et al. 2018, arXiv 1802.07095.
+
+    Args:
+        error: absolute errors, any shape.
+        scale: uncertainties of the same shape.
+        steps: points of the curves.
+    """
+    error, scale = error.double().flatten(), scale.double().flatten()
+    total = error.mean().clamp_min(torch.finfo(error.dtype).tiny)
+    count = len(error)
+    kept = [max(1, count - k * count // steps) for k in range(steps)]
+    index = torch.tensor(kept, device=error.device) - 1
+
+    def curve(order: Tensor) -> Tensor:
+        means = error[order].cumsum(0) / torch.arange(1, count + 1, dtype=error.dtype, device=error.device)
+        return means[index] / total
+
+    return float((curve(scale.argsort()) - curve(error.argsort())).mean())
+
+
+def width90() -> SampleScore:
+    """Mean width of the samples' Student intervals of 90 %, 2 t sd sqrt(1 + 1 / S), in units of the image."""
+
+    def score(samples: Tensor, truth: Tensor) -> float:
+        return 2 * student(0.9, len(samples)) * float(samples.double().std(0).mean())
+
+    return score
+
+
+def energy_score() -> SampleScore:
+    """The fair energy score over sqrt(entries), for whole images what the CRPS is for pixels."""
+
+    def score(samples: Tensor, truth: Tensor) -> float:
+        from invsolve.diagnostics import calibrate_truth
+
+        return calibrate_truth(samples[None], truth[None]).energy_score[0]
+
+    return score
+
+
+def ause_of_samples() -> SampleScore:
+    """`ause` of the mean's errors ranked by the samples' deviation smoothed by one pixel."""
+
+    def score(samples: Tensor, truth: Tensor) -> float:
+        return ause((samples.mean(0) - truth).abs(), pixel_scale(samples))
+
+    return score

@@ -1,0 +1,246 @@
+"""Calibration tables: how wide an interval has to be, measured on photographs, for each degradation and noise level.
+
+A pixel's interval is centre +- q s, with the centre a point estimate (or the mean of the samples), s the scale of
+`pixel_scale`, and q from such a table: of |truth - centre| / s, the quantiles on calibration photographs (split
+conformal prediction, Papadopoulos et al. 2002; Angelopoulos and Bates 2021, arXiv 2107.07511).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invsolve.core.checks import InputError
+from invsolve.core.files import write_whole
+
+__all__ = ["LEVELS", "PROMISES", "UNRELATED", "Calibration", "Cell", "Factor", "packaged_calibration", "quantiles"]
+
+LEVELS = (0.5, 0.8, 0.9, 0.95)
+"""Of the intervals in a table; others between them are interpolated."""
+
+PROMISES = ("average", "image")
+"""average: of all pixels of many photographs a share `level` lies inside; image: 90 % of photographs reach it."""
+
+SHARE_OF_IMAGES = 0.9
+"""Of photographs that keep the promise "image"."""
+
+FORMAT = 1
+
+WIDER = 1.5
+"""Factor on intervals outside of what was calibrated."""
+
+UNRELATED = 0.01
+"""The noise level in tables of tasks that tell their noise themselves."""
+
+REACH = 1.05
+"""A noise level or strength counts as calibrated up to this factor beyond the ends of the table."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What was measured for one degradation at one noise level.
+
+    Attributes:
+        kind, severity: see `Task.severity`; the mean over the images.
+        noise: standard deviation in [0, 1] units.
+        images: how many.
+        average, image: q at LEVELS for each group of pixels ("all", or "known" and "missing"), for either promise.
+        functional: q at LEVELS for means of boxes and differences of pixels, in units of the samples' deviation.
+        measured: coverage and scores, for reports.
+    """
+
+    kind: str
+    severity: float
+    noise: float
+    images: int
+    average: Mapping[str, Sequence[float]]
+    image: Mapping[str, Sequence[float]]
+    functional: Sequence[float]
+    measured: Mapping[str, Any] = field(default_factory=dict)
+
+    def q(self, promise: str, group: str) -> Sequence[float]:
+        """At LEVELS, for a promise or "functional"."""
+        if promise == "functional":
+            return self.functional
+        table = self.average if promise == "average" else self.image
+        return table[group] if group in table else table[max(table)]
+
+
+@dataclass(frozen=True)
+class Factor:
+    """q for one degradation, noise level, promise and level.
+
+    Attributes:
+        q: half the interval in units of the scale.
+        outside: what lies outside of the calibrated range, as words; "" where nothing does.
+    """
+
+    q: float
+    outside: str = ""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A table of `Cell`s and what they were measured with.
+
+    Attributes:
+        prior: its name.
+        solver: the sampler's name, "" for the one that is chosen where none is named.
+        settings: of the sampler, where some were given.
+        samples: that were drawn for each image.
+        centre: "point" (the point estimate) or "mean" (of the samples).
+        photographs: how many, their size in pixels and a digest.
+        cells: the measurements.
+    """
+
+    prior: str
+    solver: str
+    settings: Mapping[str, Any]
+    samples: int
+    centre: str
+    photographs: Mapping[str, Any]
+    cells: tuple[Cell, ...]
+
+    def factor(
+        self, kind: str, severity: float, noise: float, level: float, promise: str, group: str = "all"
+    ) -> Factor:
+        """q, interpolated in the logarithms of noise and severity; wider, with the reason, outside of the table.
+
+        Raises:
+            InputError: a level or promise that there is not.
+        """
+        if promise not in (*PROMISES, "functional"):
+            raise InputError(f"a promise is one of {', '.join(PROMISES)}, got {promise!r}")
+        if not LEVELS[0] <= level <= LEVELS[-1]:
+            raise InputError(f"calibrated levels are from {LEVELS[0]} to {LEVELS[-1]}, got {level}")
+        known = [cell for cell in self.cells if cell.kind == kind]
+        if not known:
+            widest = max((_at(cell.q(promise, group), level) for cell in self.cells), default=math.inf)
+            return Factor(WIDER * widest, f"{kind} was not calibrated")
+        rows: dict[float, list[Cell]] = {}
+        for cell in known:
+            rows.setdefault(cell.severity, []).append(cell)
+        at_noise = {
+            strength: _interpolated(noise, {cell.noise: _at(cell.q(promise, group), level) for cell in cells})
+            for strength, cells in rows.items()
+        }
+        outside = _beyond("noise", noise, [cell.noise for cell in known])
+        outside = outside or _beyond("strength", severity, list(rows))
+        q = _interpolated(severity, at_noise)
+        return Factor(WIDER * q if outside else q, outside)
+
+    def write(self, path: Path) -> None:
+        """As JSON, whole or not at all."""
+        content = {"format": FORMAT, "levels": LEVELS, **asdict(self)}
+        write_whole(path, (json.dumps(content, indent=1, default=list) + "\n").encode())
+
+    @classmethod
+    def read(cls, path: str | Path) -> Calibration:
+        """The table that `write` wrote.
+
+        Raises:
+            InputError: there is no such file, or it is no calibration table.
+        """
+        file = Path(path)
+        if not file.is_file():
+            raise InputError(f"there is no calibration file {path}: invsolve calibrate writes one")
+        return _parsed(file.read_text(encoding="utf-8"), str(path))
+
+    def matches(self, prior: str, solver: str, settings: Mapping[str, Any]) -> bool:
+        """Whether a restoration with these options is what was calibrated."""
+        return (prior, solver, dict(settings)) == (self.prior, self.solver, dict(self.settings))
+
+    @property
+    def described(self) -> str:
+        """The set of photographs in words."""
+        own = self.photographs
+        return f"{own['count']} photographs, crops of {own['size']} pixels (SHA-256 {own['digest']}...)"
+
+
+@cache
+def packaged_calibration(prior: str) -> Calibration | None:
+    """The table in the package for the prior of this name; None where there is none."""
+    path = files("invsolve") / "presets" / f"calibration-{prior}.json"
+    if not prior.isidentifier() or not path.is_file():
+        return None
+    return _parsed(path.read_text(encoding="utf-8"), path.name)
+
+
+def quantiles(scores: Sequence[Tensor]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """q at LEVELS of the scores |truth - centre| / s of each image, for the promises "average" and "image".
+
+    For "average" it is the quantile over all images, each with the same weight. For "image" every image has a q of its
+    own, at which a share `level` of its pixels lies inside; of these the ceil(0.9 (n + 1))-th smallest of n is taken
+    (the largest of up to eighteen), which holds on a further image with probability 0.9 at least, the largest of fewer
+    than nine with n / (n + 1).
+    """
+    flat = [score.double().flatten() for score in scores if score.numel()]
+    if not flat:
+        raise InputError("a calibration needs images")
+    pooled = torch.cat(flat)
+    weight = torch.cat([torch.full_like(row, 1 / (len(flat) * len(row))) for row in flat])
+    order = pooled.argsort()
+    mass = weight[order].cumsum(0)
+    average, image = [], []
+    rank = min(math.ceil(SHARE_OF_IMAGES * (len(flat) + 1)), len(flat))
+    for level in LEVELS:
+        place = int(torch.searchsorted(mass, level - 1e-12).clamp_max(len(pooled) - 1))
+        average.append(float(pooled[order[place]]))
+        own = sorted(_quantile(row, level) for row in flat)
+        image.append(own[rank - 1])
+    return tuple(average), tuple(image)
+
+
+def _quantile(row: Tensor, level: float) -> float:
+    return float(row.kthvalue(min(len(row), math.ceil(level * len(row)))).values)
+
+
+def _at(values: Sequence[float], level: float) -> float:
+    """Of q at LEVELS, linear between them."""
+    return float(_linear(level, LEVELS, values))
+
+
+def _interpolated(x: float, table: Mapping[float, float]) -> float:
+    """exp of the linear interpolation of log values in log x; the end values beyond the ends."""
+    places = sorted(table)
+    logs = [math.log(max(table[place], 1e-12)) for place in places]
+    return math.exp(_linear(math.log(max(x, 1e-12)), [math.log(max(p, 1e-12)) for p in places], logs))
+
+
+def _linear(x: float, places: Sequence[float], values: Sequence[float]) -> float:
+    if x <= places[0]:
+        return values[0]
+    for i in range(1, len(places)):
+        if x <= places[i]:
+            way = (x - places[i - 1]) / (places[i] - places[i - 1])
+            return values[i - 1] + way * (values[i] - values[i - 1])
+    return values[-1]
+
+
+def _beyond(what: str, x: float, places: Sequence[float]) -> str:
+    low, high = min(places), max(places)
+    if low / REACH <= x <= high * REACH:
+        return ""
+    return f"{what} {x:.3g} is outside of the calibrated {low:.3g} to {high:.3g}"
+
+
+def _parsed(text: str, name: str) -> Calibration:
+    try:
+        content = json.loads(text)
+        version, levels = content.pop("format"), tuple(content.pop("levels"))
+        cells = tuple(Cell(**cell) for cell in content.pop("cells"))
+        table = Calibration(cells=cells, **content)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{name} is no calibration file: invsolve calibrate writes one") from None
+    if version != FORMAT or levels != LEVELS:
+        raise InputError(f"{name} is a calibration file of another version: make it again by invsolve calibrate")
+    return table

@@ -1,0 +1,133 @@
+"""What is known about the error of a restoration: intervals of pixels and of functions of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from invsolve.core.checks import InputError
+from invsolve.metrics.intervals import pixel_scale, student
+from invsolve.restoration.calibration import PROMISES, SHARE_OF_IMAGES, UNRELATED, Calibration, Factor
+from invsolve.restoration.job import Job
+
+__all__ = ["Promise", "Uncertainty", "uncertainty_of"]
+
+Promise = Literal["average", "image"]
+
+UNCALIBRATED = 2.0
+"""Factor on the Student intervals of samples that nobody has calibrated."""
+
+TINY = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Uncertainty:
+    """The samples of a restoration with what their spread was found to mean.
+
+    Attributes:
+        centre: of the intervals, [C, H, W]: the restored image.
+        samples: [S, C, H, W], S at least 2.
+        kind, severity, noise: of the degradation, see `Task.severity`; the noise in [0, 1] units.
+        known: bool [H, W], true where pixels were measured; None where the task does not tell them apart.
+        calibration: the table; None where there is none for this prior and solver.
+        source: of the table: "packaged", a file, or "".
+    """
+
+    centre: Tensor
+    samples: Tensor
+    kind: str
+    severity: float
+    noise: float
+    known: Tensor | None
+    calibration: Calibration | None
+    source: str
+
+    def interval(self, level: float = 0.9, promise: Promise = "average") -> tuple[Tensor, Tensor]:
+        """(low, high) images [C, H, W]: centre -+ q s, cut to [0, 1]; see `Restoration.interval`."""
+        scale = pixel_scale(self.samples)
+        q = torch.empty(scale.shape[1:]).to(scale)
+        for group, where in self._groups():
+            q[where] = self.factor(level, promise, group).q
+        half = q * scale
+        return (self.centre - half).clamp(0, 1), (self.centre + half).clamp(0, 1)
+
+    def interval_of(self, function: Callable[[Tensor], Any], level: float = 0.9) -> tuple[float, float]:
+        """(low, high) of a function of the image; see `Restoration.interval_of`."""
+        middle = _number(function, self.centre)
+        values = torch.tensor([_number(function, sample) for sample in self.samples], dtype=torch.float64)
+        half = self.factor(level, "functional").q * float(values.std())
+        return middle - half, middle + half
+
+    def factor(self, level: float, promise: str, group: str = "all") -> Factor:
+        """q for a level and promise, and what lies outside of the calibration."""
+        count = len(self.samples)
+        if self.calibration is None:
+            if promise not in (*PROMISES, "functional"):
+                raise InputError(f"a promise is one of {', '.join(PROMISES)}, got {promise!r}")
+            return Factor(UNCALIBRATED * student(level, count), "this prior and solver were not calibrated")
+        found = self.calibration.factor(self.kind, self.severity, self.noise, level, promise, group)
+        fewer = student(level, count) / student(level, self.calibration.samples)
+        return Factor(found.q * max(1.0, fewer), found.outside)
+
+    def record(self) -> dict[str, Any]:
+        """Method, calibration and promise, as plain values."""
+        outside = self.factor(0.9, "average").outside
+        table = self.calibration
+        return {
+            "method": "centre -+ q (standard deviation of the samples, smoothed by 1 pixel, + 0.005)",
+            "centre": "restored image",
+            "samples": len(self.samples),
+            "kind": self.kind,
+            "severity": self.severity,
+            "calibration": self.source or "none",
+            "photographs": "none" if table is None else table.described,
+            "q": {
+                promise: {group: self.factor(0.9, promise, group).q for group, _ in self._groups()}
+                for promise in PROMISES
+            },
+            "level": 0.9,
+            "promise": self.promise,
+            "outside": outside,
+        }
+
+    @property
+    def promise(self) -> str:
+        """What the 90 % intervals promise, in words."""
+        if self.calibration is None:
+            return (
+                "none: intervals of this prior and solver were never compared with the truth, and are twice as wide as "
+                "the samples say; invsolve calibrate measures them"
+            )
+        if outside := self.factor(0.9, "average").outside:
+            return f"none: {outside}; intervals are half as wide again as the nearest that were measured"
+        return (
+            "average: 90 % of the pixels of photographs like those of the calibration set lie inside; image: on "
+            f"{SHARE_OF_IMAGES:.0%} of such photographs at least 90 % of the pixels do"
+        )
+
+    def _groups(self) -> list[tuple[str, Tensor]]:
+        if self.known is None:
+            return [("all", torch.ones(self.centre.shape, dtype=torch.bool)[0])]
+        return [("known", self.known), ("missing", ~self.known)]
+
+
+def _number(function: Callable[[Tensor], Any], image: Tensor) -> float:
+    value = torch.as_tensor(function(image))
+    if value.numel() != 1:
+        raise InputError(f"the function returns one number for an image [C, H, W], got {list(value.shape)}")
+    return float(value)
+
+
+def uncertainty_of(job: Job, centre: Tensor, samples: Tensor) -> Uncertainty:
+    """What is known about the error of the restored image `centre`, from its samples and the calibration."""
+    table, source = job.calibration
+    kind, severity = job.task.severity
+    known = job.task.known(job.y)
+    if known is not None and tuple(known.shape) != tuple(centre.shape[1:]):
+        known = None
+    noise = UNRELATED if job.task.noise_level is not None else job.noise.effective
+    return Uncertainty(centre, samples, kind, severity, noise, known, table, source)

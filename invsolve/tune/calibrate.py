@@ -1,0 +1,261 @@
+"""Measure how wide intervals have to be: restorations of photographs that are known, and their errors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invsolve.bench.suite import TaskSpec
+from invsolve.bench.tasks import Measurement, measure, section
+from invsolve.core.checks import CapabilityError, InvsolveError
+from invsolve.core.driver import solve
+from invsolve.core.prior import Prior
+from invsolve.core.solver import Solver
+from invsolve.diagnostics import calibrate_truth
+from invsolve.metrics.intervals import ause, interval_score, pixel_scale
+from invsolve.priors.traits import traits_of
+from invsolve.restoration.calibration import LEVELS, PROMISES, UNRELATED, Calibration, Cell, quantiles
+from invsolve.restoration.choice import chosen
+
+__all__ = ["STANDARD", "Case", "Setup", "calibrate", "cell_of", "drawn_cases", "groups"]
+
+NOISE = (0.005, 0.03, 0.2)
+
+STANDARD: Mapping[str, tuple[tuple[float, ...], tuple[Mapping[str, Any], ...]]] = {
+    "denoise": ((0.005, 0.02, 0.05, 0.1, 0.2), ({},)),
+    "superres": (NOISE, ({"factor": 2}, {"factor": 4})),
+    "inpaint": (NOISE, (*({"missing": p} for p in (0.2, 0.5, 0.8, 0.95)), *({"box": b} for b in (8, 32)))),
+    "deblur": (NOISE, ({"std": 1.0}, {"std": 3.0}, {"length": 9.0}, {"length": 25.0})),
+    "jpeg": ((UNRELATED,), ({"compression": 10}, {"compression": 30}, {"compression": 75})),
+}
+"""What is calibrated where nothing is named: for each task the noise levels and its options in a suite."""
+
+LEVEL = 0.9
+"""Of the intervals that are reported."""
+
+FUNCTIONALS = 48
+"""Means of boxes and differences of pixels on each image."""
+
+BOXES = (2, 4, 8, 16, 32)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is calibrated.
+
+    Args:
+        prior: it.
+        name: its name.
+        solver: the sampler's; the one that is chosen where None, and the centre is then the point estimate.
+        settings: of it.
+        samples: drawn for each image.
+        seed: of measurements and samples.
+    """
+
+    prior: Prior
+    name: str
+    solver: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    samples: int = 6
+    seed: int = 0
+
+    def solvers(self, spec: TaskSpec, measured: Measurement | None = None) -> tuple[Solver, Solver | None]:
+        """The sampler and the solver of the point estimate, chosen as `restore` does."""
+        part, traits = section(spec), traits_of(self.prior)
+        common: dict[str, Any] = {"noise": spec.noise}
+        if measured is not None and measured.task is not None:
+            common = {"noise": measured.noise, "conditions": measured.task.conditions}
+        sampler = chosen(part, traits, solver=self.solver, sampling=True, changes=self.settings, **common).solver
+        if sampler.deterministic:
+            raise CapabilityError(f"{sampler.name} draws no samples: name a sampler, or leave --solver away")
+        point = self.solver is None and traits.scope == "local"
+        return sampler, chosen(part, traits, **common).solver if point else None
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One restoration of a known image.
+
+    Attributes:
+        centre, truth: [C, H, W] in [0, 1].
+        samples: [S, C, H, W] in [0, 1].
+        kind, severity: see `Task.severity`.
+        known: bool [H, W] of measured pixels, where the task tells them apart.
+        seconds: of the samples, and of the point estimate.
+    """
+
+    centre: Tensor
+    samples: Tensor
+    truth: Tensor
+    kind: str
+    severity: float
+    known: Tensor | None
+    seconds: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def error(self) -> Tensor:
+        """|truth - centre|."""
+        return (self.truth - self.centre).abs()
+
+
+def groups(known: Tensor | None, shape: Sequence[int]) -> dict[str, Tensor]:
+    """The groups of pixels with a q of their own, bool [H, W] by name."""
+    if known is None:
+        return {"all": torch.ones(tuple(shape[-2:]), dtype=torch.bool)}
+    return {"known": known, "missing": ~known}
+
+
+def drawn_cases(setup: Setup, spec: TaskSpec, images: Tensor) -> Iterator[Case]:
+    """Each image [n, 3, H, W] degraded and restored.
+
+    Raises:
+        CapabilityError: a degradation that is not known, or a solver without samples.
+        InvsolveError: a restoration that is not finite.
+    """
+    for image in images:
+        digest = hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()[:16]
+        yield _case(setup, spec, measure(spec, image, digest, setup.seed))
+
+
+def _case(setup: Setup, spec: TaskSpec, measured: Measurement) -> Case:
+    task = measured.task
+    sampler, point = setup.solvers(spec, measured)
+    if task is None or task.unknowns is not None or task.estimates_kernel:
+        raise CapabilityError("intervals are calibrated for restoration tasks whose degradation is known")
+    problem = measured.problem(setup.prior)
+    found = solve(problem, sampler, samples=setup.samples, seed=setup.seed)
+    samples = measured.visible(found.samples[0]).float().clamp(0, 1)
+    centre, seconds = samples.mean(0), 0.0
+    if point is not None:
+        estimate = solve(problem, point, seed=setup.seed)
+        centre, seconds = measured.visible(estimate.samples[0])[0].float().clamp(0, 1), estimate.stats.seconds
+    if not bool(torch.isfinite(samples).all() and torch.isfinite(centre).all()):
+        raise InvsolveError(f"a restoration by {sampler.name} is not finite: choose other settings")
+    known = task.known(measured.y)
+    if known is not None and known.shape != centre.shape[1:]:
+        known = None
+    return Case(centre, samples, measured.truth, *task.severity, known, (found.stats.seconds, seconds))
+
+
+def cell_of(cases: Sequence[Case], noise: float, seed: int = 0) -> Cell:
+    """The table's entry for cases of one degradation."""
+    severity = sum(case.severity for case in cases) / len(cases)
+    scores: dict[str, list[Tensor]] = {}
+    for case in cases:
+        score = case.error / pixel_scale(case.samples)
+        for name, where in groups(case.known, case.truth.shape).items():
+            scores.setdefault(name, []).append(score[:, where])
+    found = {name: quantiles(rows) for name, rows in scores.items()}
+    functional, _ = quantiles([_functional(case, seed) for case in cases])
+    return Cell(
+        kind=max({case.kind for case in cases}, key=[case.kind for case in cases].count),
+        severity=float(f"{severity:.3g}"),
+        noise=noise,
+        images=len(cases),
+        average={name: _short(average) for name, (average, _) in found.items()},
+        image={name: _short(image) for name, (_, image) in found.items()},
+        functional=_short(functional),
+        measured=_measured(cases, scores),
+    )
+
+
+def _functional(case: Case, seed: int) -> Tensor:
+    """|f(truth) - f(centre)| / sd of f over the samples, for means of boxes and differences of pixels."""
+    draw = torch.Generator().manual_seed(seed)
+    _, height, width = case.truth.shape
+    scores = []
+
+    def below(n: int) -> int:
+        return int(torch.randint(0, max(1, n), (1,), generator=draw))
+
+    def add(function: Callable[[Tensor], Tensor]) -> None:
+        values = torch.stack([function(sample) for sample in case.samples]).double()
+        error = (function(case.truth) - function(case.centre)).abs().double()
+        scores.append(error / values.std().clamp_min(1e-9))
+
+    for k in range(FUNCTIONALS // 2):
+        side = min(BOXES[k % len(BOXES)], height, width)
+        top, left = below(height - side + 1), below(width - side + 1)
+        add(lambda x, t=top, s=left, n=side: x[:, t : t + n, s : s + n].mean())
+        a, b, c, d = below(height), below(width), below(height), below(width)
+        channel = below(len(case.truth))
+        add(lambda x, i=channel, a=a, b=b, c=c, d=d: x[i, a, b] - x[i, c, d])
+    return torch.stack(scores)
+
+
+def _measured(cases: Sequence[Case], scores: Mapping[str, Sequence[Tensor]]) -> dict[str, Any]:
+    """What the intervals of each image are like with q of the other images (leave one out)."""
+    place = LEVELS.index(LEVEL)
+    rows: dict[str, list[float]] = {}
+    count = len(cases)
+    for i, case in enumerate(cases):
+        scale = pixel_scale(case.samples)
+        spread = {"average": torch.zeros_like(scale), "image": torch.zeros_like(scale)}
+        for name, where in groups(case.known, scale.shape).items():
+            others = [row for j, row in enumerate(scores[name]) if j != i or count == 1]
+            for promise, q in zip(PROMISES, quantiles(others), strict=True):
+                spread[promise][:, where] = q[place] * scale[:, where]
+        low, high = case.centre - spread["average"], case.centre + spread["average"]
+        truth = calibrate_truth(case.samples[None], case.truth[None]) if len(case.samples) >= 4 else None
+        values = {
+            "coverage": float((case.error <= spread["average"]).double().mean()),
+            "image_coverage": float((case.error <= spread["image"]).double().mean()),
+            "width": float((high.clamp(0, 1) - low.clamp(0, 1)).mean()),
+            "interval_score": interval_score(low.clamp(0, 1), high.clamp(0, 1), case.truth, LEVEL),
+            "crps": float("nan") if truth is None else truth.crps[0],
+            "ause": ause(case.error, scale),
+        }
+        for name, value in values.items():
+            rows.setdefault(name, []).append(value)
+    means = {name: float(f"{sum(values) / count:.4g}") for name, values in rows.items()}
+    kept = sum(value >= LEVEL for value in rows.pop("image_coverage")) / count
+    del means["image_coverage"]
+    per_image = [float(f"{value:.3f}") for value in rows["coverage"]]
+    return {**means, "worst": min(per_image), "images_kept": float(f"{kept:.3g}"), "coverages": per_image}
+
+
+def calibrate(
+    setup: Setup, specs: Sequence[TaskSpec], images: Tensor, path: Path, report: Callable[[Cell], None]
+) -> Calibration:
+    """Measure every degradation and write the table after each; those that `path` has already are kept.
+
+    Args:
+        setup: what is calibrated.
+        specs: degradations.
+        images: photographs [n, 3, H, W] in [0, 1].
+        path: of the table, JSON.
+        report: told about every entry.
+    """
+    digest = hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()[:16]
+    photographs = {"count": len(images), "size": images.shape[-1], "digest": digest}
+    sampled = next(iter(specs))
+    centre = "point" if setup.solvers(sampled)[1] is not None else "mean"
+    empty = Calibration(setup.name, setup.solver or "", setup.settings, setup.samples, centre, photographs, ())
+    table = Calibration.read(path) if path.is_file() else empty
+    if replace(table, cells=()) != empty:
+        raise InvsolveError(f"{path} holds a calibration of something else: name another file")
+    for spec in specs:
+        done = {(cell.measured.get("task"), cell.noise) for cell in table.cells}
+        words = _words(spec)
+        if (words, spec.noise) in done:
+            continue
+        cell = cell_of(list(drawn_cases(setup, spec, images)), spec.noise, setup.seed)
+        cell = replace(cell, measured={"task": words, **cell.measured})
+        table = replace(table, cells=(*table.cells, cell))
+        table.write(path)
+        report(cell)
+    return table
+
+
+def _words(spec: TaskSpec) -> str:
+    return " ".join([spec.kind, *(f"{name}={value}" for name, value in spec.options.items())])
+
+
+def _short(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(float(f"{value:.4g}") for value in values)

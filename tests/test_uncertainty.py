@@ -1,0 +1,397 @@
+"""Intervals: scores with known values, calibration that covers what it promises, and words where it does not."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+import invsolve as iv
+from invsolve import costs, operators, priors, restore, solvers
+from invsolve.bench.suite import TaskSpec
+from invsolve.commands.cli import main
+from invsolve.core.checks import InputError, ShapeError
+from invsolve.core.schedule import Step
+from invsolve.io import Image, write_image
+from invsolve.metrics import METRICS, Case
+from invsolve.metrics.intervals import FLOOR, ause, interval_score, pixel_scale, student
+from invsolve.priors.traits import traits_named
+from invsolve.restoration.calibration import LEVELS, WIDER, Calibration, Cell, quantiles
+from invsolve.restoration.uncertainty import Uncertainty
+from invsolve.solvers import MMPS
+from invsolve.solvers.steps.updates import multistep
+from invsolve.tasks.deblur import Deblur
+from invsolve.tasks.inpaint import Inpaint
+from invsolve.testing.toy import textures
+from invsolve.tune.calibrate import STANDARD, Setup, calibrate, cell_of
+from invsolve.tune.calibrate import Case as Known
+
+G = torch.Generator().manual_seed(0)
+
+
+def cell(kind="denoise", severity=1.0, noise=0.1, q=(0.5, 1.0, 2.0, 3.0), **groups):
+    table = groups or {"all": q}
+    return Cell(kind, severity, noise, 16, table, {k: [2 * x for x in v] for k, v in table.items()}, q, {"task": "t"})
+
+
+def table(*cells, samples=6, **changes):
+    content = {"prior": "natural", "solver": "", "settings": {}, "samples": samples, "centre": "point"}
+    return Calibration(**{**content, **changes}, photographs={"count": 16, "size": 64, "digest": "ab"}, cells=cells)
+
+
+# Scores
+
+
+def test_the_scale_is_the_deviation_under_a_gaussian_window_of_one_pixel():
+    from scipy.ndimage import gaussian_filter
+
+    samples = torch.rand(5, 2, 12, 10, generator=G, dtype=torch.float64)
+    want = [gaussian_filter(plane, 1.0, mode="nearest", truncate=3.0) for plane in samples.std(0).numpy()]
+    torch.testing.assert_close(pixel_scale(samples), torch.stack([torch.as_tensor(p) for p in want]) + FLOOR)
+    with pytest.raises(ShapeError, match="at least 2"):
+        pixel_scale(samples[:1])
+
+
+def test_the_interval_score_is_least_at_the_true_quantiles():
+    truth = torch.randn(200_000, generator=G)
+    right = 1.6449
+    scores = {
+        half: interval_score(torch.full_like(truth, -half), torch.full_like(truth, half), truth, 0.9)
+        for half in (0.8 * right, right, 1.2 * right)
+    }
+    assert min(scores, key=lambda half: scores[half]) == right
+    inside = interval_score(torch.tensor([0.0]), torch.tensor([1.0]), torch.tensor([0.5]), 0.9)
+    outside = interval_score(torch.tensor([0.0]), torch.tensor([1.0]), torch.tensor([1.1]), 0.9)
+    assert (inside, outside) == (1.0, pytest.approx(3.0))
+
+
+def test_ause_is_nothing_for_the_order_of_the_errors_and_largest_for_its_reverse():
+    error = torch.rand(5000, generator=G)
+    assert ause(error, error) == pytest.approx(0.0, abs=1e-12)
+    assert ause(error, torch.rand(5000, generator=G)) == pytest.approx(0.5, abs=0.03)  # uniform: 1 against 1 - f
+    assert ause(error, -error) == pytest.approx(1.0, abs=0.03)
+
+
+def test_student_intervals_of_gaussian_samples_hold_one_more_draw():
+    """4 standard errors of 40 000 draws: off by more once in 10 000 seeds."""
+    for count in (2, 6):
+        draws = torch.randn(count + 1, 40_000, generator=G, dtype=torch.float64)
+        half = student(0.9, count) * draws[:-1].std(0)
+        inside = ((draws[-1] - draws[:-1].mean(0)).abs() <= half).double().mean()
+        assert abs(float(inside) - 0.9) < 4 * 0.3 / 200
+
+
+def test_the_leaderboard_has_metrics_of_intervals():
+    truth = torch.zeros(3, 32, 32)
+    samples = 0.1 * torch.randn(8, 3, 32, 32, generator=G)
+    of = {
+        n: METRICS[n].values(METRICS[n].load(), [Case(samples[0], truth)], samples)[0]
+        for n in ("width90", "energy-score", "ause")
+    }
+    assert of["width90"] == pytest.approx(2 * student(0.9, 8) * 0.1, rel=0.05)
+    assert 0 < of["energy-score"] < 0.1
+    assert 0 <= of["ause"] <= 1
+    assert METRICS["width90"].values(METRICS["width90"].load(), [], samples[:1]) == []
+
+
+# Calibration
+
+
+def test_q_covers_the_level_over_images_of_any_size_and_for_most_images():
+    rows = [torch.arange(1.0, 101.0), 10 * torch.arange(1.0, 11.0)]  # equal weights though one has ten times the pixels
+    average, _ = quantiles(rows)
+    for level, q in zip(LEVELS, average, strict=True):
+        covered = sum(float((row <= q).double().mean()) for row in rows) / 2
+        assert level <= covered < level + 0.06
+    many = [torch.full((10,), float(i)) for i in range(1, 31)]
+    _, image = quantiles(many)
+    assert image[LEVELS.index(0.9)] == math.ceil(0.9 * 31)
+    assert quantiles(many[:12])[1][0] == 12.0
+
+
+def cases(count, narrow=0.5, seed=0):
+    """Images whose truth is one more draw of the law that the samples' deviation is `narrow` times too small for."""
+    draw = torch.Generator().manual_seed(seed)
+    for _ in range(count):
+        deviation = 0.02 + 0.1 * torch.rand(1, 20, 20, generator=draw).expand(3, -1, -1)
+        centre = torch.full((3, 20, 20), 0.5)
+        error = deviation * torch.randn(3, 20, 20, generator=draw)
+        samples = centre + narrow * deviation * torch.randn(6, 3, 20, 20, generator=draw)
+        yield Known(centre, samples, centre + error, "denoise", 1.0, None)
+
+
+def test_calibrated_intervals_cover_new_images_however_wrong_the_samples_are():
+    """20 new images of 400 pixels: 0.9 within 0.015, twelve standard errors with dependent channels left aside."""
+    for narrow in (0.2, 1.0, 3.0):
+        calibration = table(cell_of(list(cases(20, narrow)), 0.1))
+        for level in (0.5, 0.9):
+            inside, kept = [], 0
+            for known in cases(20, narrow, seed=1):
+                told = Uncertainty(known.centre, known.samples, "denoise", 1.0, 0.1, None, calibration, "packaged")
+                low, high = told.interval(level)
+                inside.append(float(((known.truth >= low) & (known.truth <= high)).double().mean()))
+                low, high = told.interval(level, "image")
+                kept += float(((known.truth >= low) & (known.truth <= high)).double().mean()) >= level
+            assert abs(sum(inside) / 20 - level) < 0.015
+            assert kept >= 14  # 0.9 each: less with probability below 2e-4
+
+
+def test_known_and_missing_pixels_have_their_own_q():
+    known = torch.zeros(20, 20, dtype=torch.bool)
+    known[:, :10] = True
+    made = []
+    for case in cases(4):
+        error = torch.where(known, 0.001 * torch.randn(3, 20, 20, generator=G), case.truth - case.centre)
+        made.append(Known(case.centre, case.samples, case.centre + error, "inpaint-hole", 9.0, known))
+    found = cell_of(made, 0.1)
+    assert set(found.average) == {"known", "missing"}
+    assert found.average["known"][2] < 0.2 * found.average["missing"][2]
+    told = Uncertainty(made[0].centre, made[0].samples, "inpaint-hole", 9.0, 0.1, known, table(found), "packaged")
+    low, high = told.interval()
+    assert (high - low)[:, known].mean() < 0.2 * (high - low)[:, ~known].mean()
+
+
+def test_q_is_interpolated_in_logarithms_and_wider_outside_of_what_was_measured():
+    calibration = table(
+        cell("superres", 2.0, 0.01, (1.0, 1.0, 1.0, 1.0)),
+        cell("superres", 2.0, 0.1, (4.0, 4.0, 4.0, 4.0)),
+        cell("superres", 4.0, 0.01, (9.0, 9.0, 9.0, 9.0)),
+        cell("superres", 4.0, 0.1, (9.0, 9.0, 9.0, 9.0)),
+    )
+    middle = calibration.factor("superres", 2.0, 0.1**1.5, 0.9, "average")
+    assert (middle.q, middle.outside) == (pytest.approx(2.0), "")
+    assert calibration.factor("superres", 8**0.5, 0.01, 0.9, "average").q == pytest.approx(3.0)
+    assert calibration.factor("superres", 4.0, 0.01, 0.9, "image").q == pytest.approx(18.0)
+    beyond = calibration.factor("superres", 8.0, 0.01, 0.9, "average")
+    assert beyond.q == pytest.approx(WIDER * 9.0)
+    assert "strength 8 is outside of the calibrated 2 to 4" in beyond.outside
+    assert "noise 0.3 is outside" in calibration.factor("superres", 2.0, 0.3, 0.9, "average").outside
+    other = calibration.factor("jpeg", 2.0, 0.01, 0.9, "average")
+    assert other.q == pytest.approx(WIDER * 9.0)
+    assert other.outside == "jpeg was not calibrated"
+    with pytest.raises(InputError, match=r"from 0\.5 to 0\.95, got 0\.99"):
+        calibration.factor("superres", 2.0, 0.01, 0.99, "average")
+    with pytest.raises(InputError, match="average, image, got 'none'"):
+        calibration.factor("superres", 2.0, 0.01, 0.9, "none")
+
+
+def test_levels_between_those_of_the_table_are_between_their_q():
+    assert table(cell()).factor("denoise", 1.0, 0.1, 0.85, "average").q == pytest.approx(1.5)
+
+
+def test_a_calibration_comes_back_from_its_file_and_other_files_are_refused(tmp_path):
+    path = tmp_path / "c.json"
+    made = table(cell(known=(1.0, 2.0, 3.0, 4.0), missing=(2.0, 3.0, 4.0, 5.0)))
+    made.write(path)
+    again = Calibration.read(path)
+    assert again.factor("denoise", 1.0, 0.1, 0.9, "image", "missing") == made.factor(
+        "denoise", 1.0, 0.1, 0.9, "image", "missing"
+    )
+    content = json.loads(path.read_text())
+    for text in ("{", "[1]", "{}", json.dumps({**content, "cells": [{"kind": 1}]}), json.dumps({**content, "more": 1})):
+        path.write_text(text)
+        with pytest.raises(InputError, match="is no calibration file"):
+            Calibration.read(path)
+    path.write_text(json.dumps({**content, "levels": [0.5]}))
+    with pytest.raises(InputError, match="of another version"):
+        Calibration.read(path)
+    with pytest.raises(InputError, match="there is no calibration file"):
+        Calibration.read(tmp_path / "none.json")
+
+
+def test_fewer_samples_than_were_calibrated_make_wider_intervals():
+    centre, samples = torch.full((1, 16, 16), 0.5), 0.5 + 0.01 * torch.randn(12, 1, 16, 16, generator=G)
+    q = {
+        n: Uncertainty(centre, samples[:n], "denoise", 1.0, 0.1, None, table(cell()), "").factor(0.9, "average").q
+        for n in (2, 6, 12)
+    }
+    assert q[6] == q[12] == 2.0
+    assert q[2] == pytest.approx(2.0 * student(0.9, 2) / student(0.9, 6))
+
+
+def test_without_a_calibration_intervals_are_wide_and_promise_nothing():
+    centre, samples = torch.full((1, 16, 16), 0.5), 0.5 + 0.01 * torch.randn(6, 1, 16, 16, generator=G)
+    told = Uncertainty(centre, samples, "denoise", 1.0, 0.1, None, None, "")
+    assert told.factor(0.9, "average").q == pytest.approx(2 * student(0.9, 6))
+    assert told.record()["promise"].startswith("none")
+    assert told.record()["calibration"] == "none"
+
+
+def test_a_function_of_the_image_has_an_interval_of_its_own():
+    centre = torch.full((1, 16, 16), 0.5)
+    samples = 0.5 + torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0, 0.0]).view(6, 1, 1, 1) * 0.01 * torch.ones(1, 16, 16)
+    told = Uncertainty(centre, samples, "denoise", 1.0, 0.1, None, table(cell()), "packaged")
+    low, high = told.interval_of(lambda x: x[0, :4, :4].mean())
+    half = 2.0 * float(samples[:, 0, 0, 0].double().std())
+    assert (low, high) == (pytest.approx(0.5 - half), pytest.approx(0.5 + half))
+    total = told.interval_of(lambda x: x.sum())
+    assert total[1] - total[0] == pytest.approx(256 * 2 * half, rel=1e-4)
+    with pytest.raises(InputError, match="returns one number"):
+        told.interval_of(lambda x: x[0, 0])
+
+
+# Degradations
+
+
+def test_the_severity_of_masks_and_kernels_is_what_was_drawn():
+    for share in (0.2, 0.5, 0.8, 0.95):
+        mask = torch.rand(64, 64, generator=G) < share
+        assert Inpaint(mask).severity == ("inpaint-random", float(mask.float().mean()))
+    for side in (6, 8, 16, 32):
+        mask = torch.zeros(64, 64, dtype=torch.bool)
+        mask[8 : 8 + side, 20 : 20 + side] = True
+        kind, found = Inpaint(mask).severity
+        assert kind == "inpaint-hole"
+        assert found == pytest.approx(side, rel=0.06)
+    for std in (1.0, 2.0, 4.0):
+        assert Deblur.gaussian(std).severity == ("deblur-gaussian", pytest.approx(std, rel=0.01))
+    line = torch.zeros(9, 9)
+    line[4] = 1 / 9
+    assert Deblur(line).severity == ("deblur-motion", pytest.approx(((81 - 1) / 12 / 2) ** 0.5, rel=1e-5))
+
+
+# Sampling
+
+
+def test_a_smooth_start_is_the_noised_smooth_estimate():
+    a = operators.GaussianBlur((1, 12, 12), 1.2, "symmetric")
+    y = torch.rand(1, *a.out_shape, generator=G, dtype=torch.float64)
+    prior = priors.GaussianPrior(torch.zeros(1, 12, 12, dtype=torch.float64), 0.04)
+    problem = iv.Problem(prior, costs.GaussianLikelihood(a, y, 0.05))
+    draw = torch.randn(1, 1, 12, 12, generator=G, dtype=torch.float64)
+    solver = MMPS(start="smooth", noise_ratios=(1.0, 0.01), n_steps=5)
+    step = solver.path(problem)[0]
+    state = solver.init(problem, 1, iv.testing.ReplayRng([draw]))
+    torch.testing.assert_close(state.x, step.alpha_t * problem.smooth_estimate + step.sigma_t * draw)
+
+
+@pytest.mark.parametrize("schedule", [iv.DDPMSchedule(), iv.FlowSchedule(), iv.VESchedule()])
+def test_noise_ratios_mean_the_same_on_every_schedule(schedule):
+    prior = priors.GaussianPrior(torch.zeros(1, 4, 4, dtype=torch.float64), 0.04, schedule)
+    problem = iv.Problem(prior, costs.GaussianLikelihood(operators.Denoising((1, 4, 4)), torch.zeros(1, 1, 4, 4), 0.05))
+    ratios = [s.sigma_t / s.alpha_t for s in MMPS(n_steps=4, noise_ratios=(1.0, 0.008)).path(problem)]
+    assert ratios == pytest.approx([1.0, 0.2, 0.04, 0.008], rel=1e-6)
+
+
+def test_second_order_steps_stay_bounded_where_a_grid_grows_fast():
+    """With h / h' of 4 the extrapolation is that of h / h' = 1; smaller ratios are DPM-Solver++(2M) itself."""
+
+    def step(*ratios):
+        (a, b) = ((1 / math.hypot(1, r), r / math.hypot(1, r)) for r in ratios)
+        return Step(1.0, 0.5, *a, *b)
+
+    x, x0, before = (torch.rand(1, 1, 2, 2, generator=G, dtype=torch.float64) for _ in range(3))
+    fast, slow, same = step(1.0, math.exp(-4.0)), step(1.0, math.exp(-0.5)), step(math.e, 1.0)
+    for now, weight in ((fast, 0.5), (slow, 0.25)):
+        h = 4.0 if now is fast else 0.5
+        want = (now.sigma_s / now.sigma_t) * x + now.alpha_s * (1 - math.exp(-h)) * (x0 + weight * (x0 - before))
+        torch.testing.assert_close(multistep(now, x, x0, (same, before)), want)
+
+
+def test_noise_ratios_that_make_no_path_are_refused():
+    for ratios in ((1.0,), (1.0, 0.5, 0.1)):
+        with pytest.raises(InputError, match="noise_ratios are two"):
+            MMPS(noise_ratios=ratios)
+    with pytest.raises(InputError, match="in place of times"):
+        MMPS(noise_ratios=(1.0, 0.1), times=(1.0, 0.0))
+
+
+# Restorations
+
+
+def photographs(folder, count=3, side=16):
+    """Images of a prior of small patches, and the prior as if it were one of natural images."""
+    prior = textures(side=side)
+    prior.traits = traits_named("natural")
+    images = ((prior.sample(count, iv.Rng(0)) + 1) / 2).float().clamp(0, 1)
+    for i, image in enumerate(images):
+        write_image(folder / f"{i}.png", Image(image))
+    return prior, images
+
+
+def test_samples_give_a_point_estimate_with_intervals_and_the_record_says_what_they_promise(tmp_path):
+    prior, images = photographs(tmp_path)
+    done = restore(images[0], "denoise", noise=0.1, simulate=True, prior=prior, samples=4)
+    assert done.samples is not None
+    point = restore(images[0], "denoise", noise=0.1, simulate=True, prior=prior)
+    torch.testing.assert_close(done.image.pixels, point.image.pixels, atol=1e-4, rtol=0)
+    assert "intervals from 4 samples" in done.record["estimate"]
+    low, high = done.interval(0.9)
+    assert bool((low <= done.image.pixels).all() and (done.image.pixels <= high).all())
+    assert low.min() >= 0
+    assert high.max() <= 1
+    assert done.record["uncertainty"]["calibration"] == "none"
+    names = {path.name for path in done.save(tmp_path / "out.png")}
+    assert {"out-interval.png", "sample1.png", "sample4.png"} <= names
+    assert (tmp_path / "out-samples" / "sample2.png").is_file()
+    with pytest.raises(InputError, match="needs posterior samples"):
+        point.interval()
+
+
+def test_calibrate_measures_and_restore_takes_what_it_wrote(tmp_path, capsys, monkeypatch):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    prior, images = photographs(photos, side=16)
+    monkeypatch.setattr("invsolve.priors.load", lambda name, **options: prior)
+    out = tmp_path / "c.json"
+    words = ["calibrate", "--images", str(photos), "--crops", "3", "--size", "16", "--samples", "4", "--noise", "0.1"]
+    words += ["--prior", "mine", "--solver", "mmps", "--set", "n_steps=4", "-o", str(out)]
+    assert main([*words, "--task", "denoise", "--figure", str(tmp_path / "c.png")]) == 0
+    assert "denoise, noise 0.1: " in capsys.readouterr().out
+    assert (tmp_path / "c.png").stat().st_size > 1000
+    made = Calibration.read(out)
+    assert (made.prior, made.solver, made.settings, made.samples) == ("mine", "mmps", {"n_steps": 4}, 4)
+    assert main([*words, "--task", "denoise", "superres", "--factor", "2"]) == 0
+    assert [c.kind for c in Calibration.read(out).cells] == ["denoise", "superres"]
+    done = restore(
+        images[0], "denoise", noise=0.1, simulate=True, prior=prior, samples=4, calibration=out, solver="mmps",
+        settings={"n_steps": 4},
+    )  # fmt: skip
+    told = done.record["uncertainty"]
+    assert told["calibration"] == str(out)
+    assert told["q"]["average"]["all"] == made.factor("denoise", 1.0, 0.1, 0.9, "average").q
+    assert main([*words[:-4], "-o", str(out), "--task", "denoise"]) == 2
+    assert "holds a calibration of something else" in capsys.readouterr().err
+
+
+def test_what_cannot_be_calibrated_is_said_before_work(tmp_path, capsys):
+    prior, images = photographs(tmp_path)
+    base = ["calibrate", "--images", str(tmp_path), "-o", str(tmp_path / "c.json")]
+    for more, words in (
+        (["--samples", "1"], "--samples must be at least 2"),
+        (["--noise", "2"], "at most 1, got 2"),
+        (["--set", "n_steps=3"], "--set belongs to a solver"),
+        (["--task", "denoise", "--factor", "2"], "--factor is an option of none of the tasks"),
+        (["--crops", "9"], "holds 3 images, 9 are needed"),
+        (["--figure", "x.txt"], "does not end in .png"),
+    ):
+        assert main([*base, *more]) == 2
+        assert words in capsys.readouterr().err
+    with pytest.raises(InputError, match="there is no calibration file"):
+        restore(images[0], "denoise", noise=0.1, prior=prior, samples=4, calibration=tmp_path / "none.json")
+    with pytest.raises(InputError, match="belongs to posterior samples"):
+        restore(images[0], "denoise", noise=0.1, prior=prior, calibration=tmp_path / "none.json")
+
+
+def test_every_standard_degradation_can_be_drawn():
+    prior = textures(side=8)
+    prior.traits = traits_named("natural")
+    setup = Setup(prior, "toy", samples=4)
+    for kind, (noises, options) in STANDARD.items():
+        for each in options:
+            sampler, point = setup.solvers(TaskSpec("x", kind, noises[0], dict(each)))
+            assert sampler.name == "mmps"
+            assert isinstance(point, solvers.PnPHQS)
+
+
+def test_calibrating_goes_on_where_it_stopped(tmp_path):
+    prior = textures(side=8)
+    images = ((prior.sample(2, iv.Rng(0)) + 1) / 2).float().clamp(0, 1)
+    setup = Setup(prior, "toy", "mmps", {"n_steps": 2}, samples=4)
+    first, both = TaskSpec("a", "denoise", 0.1), TaskSpec("b", "denoise", 0.2)
+    told = []
+    calibrate(setup, [first], images, tmp_path / "c.json", told.append)
+    made = calibrate(setup, [first, both], images, tmp_path / "c.json", told.append)
+    assert [c.noise for c in told] == [c.noise for c in made.cells] == [0.1, 0.2]
