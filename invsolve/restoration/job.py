@@ -213,7 +213,7 @@ def prepare(source: Source, options: Options, traits: Traits | None = None) -> J
         y = task.noisy(y, task.simulated_noise if options.noise == "auto" else float(options.noise), streams("noise"))
     measured = (y.shape[1], y.shape[2])
     _plan(task.restored_size(measured), options, solver)
-    operator = task.operator(3, measured)
+    operator = task.operator(1 if traits.channels == len(y) == 1 else 3, measured)
     plan = _plan((operator.in_shape[1], operator.in_shape[2]), options, solver)
     noise = _noise(y, task, seen, options)
     record = {"input": describe(source) | {"size": list(image.size), "depth": image.depth, "format": image.format}}
