@@ -50,7 +50,10 @@ def _curve(name: str, images: Tensor, prior: iv.Prior) -> list[dict[str, Any]]:
         found = []
         for weight in WEIGHTS:
             for first in LEVELS:
-                settings = {"lam": float(f"{weight * table.lam:.3g}"), "sigma_start": first * table.sigma_start}
+                settings: dict[str, Any] = {
+                    "lam": float(f"{weight * table.lam:.3g}"),
+                    "sigma_start": first * table.sigma_start,
+                }
                 settings["sigma_start"] = float(f"{max(settings['sigma_start'], 2 * level):.3g}")
                 solver = PnPHQS(n_steps=n, turns=True, **settings)
                 scores = measured(task_of(section, images.shape[-1]), level, images, solver, prior)
