@@ -218,7 +218,9 @@ def _to_stdout(chosen: Sequence[Entry], options: Options, args: argparse.Namespa
     ending = f".{(args.ending or chosen[0].ending or 'png').lower().lstrip('.')}"
     with local(chosen[0]) as path:
         job = prepare(path, options)
-    content = encode_image(run(job).image, f"a{ending if ending in SUFFIXES else '.png'}", quality=args.output_quality)
+    done = run(job)
+    _warn(chosen[0].source, done.record)
+    content = encode_image(done.image, f"a{ending if ending in SUFFIXES else '.png'}", quality=args.output_quality)
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
     return 0
@@ -242,8 +244,15 @@ def _tell(outcome: Outcome, args: argparse.Namespace) -> None:
     if outcome.status == "restored" and not args.quiet:
         sys.stdout.write("\n".join([*_report(outcome.path, record), ""]))
         sys.stdout.flush()
-    for sentence in sorted({s for s in record.get("status", []) if s != "ok"}):
-        logger.warning("%s: %s", outcome.path, sentence)
+    if outcome.status == "restored":
+        _warn(str(outcome.path), record)
+
+
+def _warn(name: str, record: Any) -> None:
+    """A line for everything that speaks against a restoration."""
+    ended = {s for s in record["status"] if s != "ok" and s not in record["warnings"]}
+    for sentence in (*sorted(ended), *record["warnings"]):
+        logger.warning("%s: %s", name, sentence)
 
 
 def _report(path: Path | None, record: Any) -> list[str]:

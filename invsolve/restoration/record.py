@@ -12,12 +12,13 @@ import torch
 from invsolve.core.prior import Prior
 from invsolve.core.result import Result
 from invsolve.core.solver import Solver
+from invsolve.restoration.doubts import Doubts
 from invsolve.restoration.job import Job
 
 __all__ = ["make_record"]
 
 
-def make_record(job: Job, prior: Prior, result: Result, misfits: list[float]) -> dict[str, Any]:
+def make_record(job: Job, prior: Prior, result: Result, misfits: list[float], doubts: Doubts) -> dict[str, Any]:
     """A dictionary of plain values; the command line adds its own words and the files written.
 
     Args:
@@ -25,6 +26,7 @@ def make_record(job: Job, prior: Prior, result: Result, misfits: list[float]) ->
         prior: as it was used, tiles included.
         result: the solver's.
         misfits: rms of y - A(x) in units of the noise, for each sample.
+        doubts: about the result.
     """
     options, plan, stats = job.options, job.plan, result.stats
     return {
@@ -58,7 +60,9 @@ def make_record(job: Job, prior: Prior, result: Result, misfits: list[float]) ->
         "device": str(prior.device),
         "plan": dataclasses.asdict(plan),
         "size": list(job.task.restored_size(job.measured)),
-        "status": list(result.status[0]),
+        "status": [_status(sentence, doubts) for sentence in result.status[0]],
+        "warnings": [*doubts.failures, *doubts.warnings],
+        "checks": dict(doubts.checks),
         "misfit": misfits,
         "stats": dataclasses.asdict(stats),
     }
@@ -101,3 +105,8 @@ def _precision(prior: Prior) -> str:
 
 def _settings(solver: Solver) -> dict[str, Any]:
     return {f.name: getattr(solver, f.name) for f in dataclasses.fields(solver)}  # pyright: ignore[reportArgumentType]
+
+
+def _status(sentence: str, doubts: Doubts) -> str:
+    """The solver's sentence, or what speaks against the result."""
+    return doubts.failures[0] if sentence == "ok" and doubts.failures else sentence

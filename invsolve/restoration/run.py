@@ -14,12 +14,14 @@ from torch import Tensor
 
 from invsolve.core.checks import InputError, InvsolveError, enough_memory
 from invsolve.core.driver import Progress, solve
-from invsolve.core.prior import Prior
+from invsolve.core.operator import Params
+from invsolve.core.prior import Calls, Prior
 from invsolve.core.problem import Problem
 from invsolve.core.result import Result
 from invsolve.io import Image
 from invsolve.io.inputs import Source
 from invsolve.priors.channelwise import ChannelwisePrior
+from invsolve.restoration.doubts import doubts_of
 from invsolve.restoration.job import Job, paced, prepare
 from invsolve.restoration.loading import load_prior
 from invsolve.restoration.options import Options
@@ -197,10 +199,11 @@ def _run(job: Job, prior: Prior | None, callbacks: Sequence[Callable[[Progress],
     from invsolve.costs import GaussianLikelihood
 
     job, prior = matched(job, load_prior(job.options) if prior is None else prior)
-    began = time.perf_counter()
+    calls, began = Calls(), time.perf_counter()
     if job.task.unknowns is None:
-        job = job.identified(prior)
-    job = paced(job, prior, time.perf_counter() - began)
+        job = job.identified(prior.counted(calls))
+    spent = time.perf_counter() - began
+    job = paced(job, prior, spent)
     prior = job.plan.apply(prior, job.size)
     sigma = job.likelihood_sigma
     cost = GaussianLikelihood(job.operator, job.task.measurement(job.y, job.channels)[None], sigma)
@@ -218,7 +221,22 @@ def _run(job: Job, prior: Prior | None, callbacks: Sequence[Callable[[Progress],
     if not job.choice.own:
         logger.warning("%s", job.choice.reason)
     point = None if job.point is None else solve(problem, job.point, seed=job.options.seed)
-    return _restoration(job, prior, result, point)
+    searched = spent if job.task.estimates_kernel else 0.0
+    return _restoration(job, prior, _with_search(result, calls, searched), point)
+
+
+def _with_search(result: Result, calls: Calls, seconds: float) -> Result:
+    """The result with the cost of what was estimated before the solver ran."""
+    stats = result.stats
+    return replace(
+        result,
+        stats=replace(
+            stats,
+            network_forwards=stats.network_forwards + calls.forward_rows,
+            network_backwards=stats.network_backwards + calls.backward_rows,
+            seconds=stats.seconds + seconds,
+        ),
+    )
 
 
 def matched(job: Job, prior: Prior) -> tuple[Job, Prior]:
@@ -237,7 +255,8 @@ def matched(job: Job, prior: Prior) -> tuple[Job, Prior]:
 
 def _restoration(job: Job, prior: Prior, result: Result, point: Result | None) -> Restoration:
     drawn = _finite(job, result)
-    record = make_record(job, prior, result, _misfits(job, drawn, result))
+    theta = {name: value[0].to(drawn) for name, value in result.theta.items()}
+    record = make_record(job, prior, result, _misfits(job, drawn, theta), doubts_of(job, drawn, theta))
     drawn = _seen(job, drawn)
     estimate = drawn.mean(0) if point is None else _seen(job, _finite(job, point))[0]
     uncertainty = None if len(drawn) < 2 else uncertainty_of(job, estimate, drawn)
@@ -282,9 +301,8 @@ def _measured(alpha: Tensor, job: Job) -> Tensor:
     return shown if tuple(shown.shape[1:]) == job.measured else resized(shown, job.measured).clamp(0, 1)
 
 
-def _misfits(job: Job, drawn: Tensor, result: Result) -> list[float]:
+def _misfits(job: Job, drawn: Tensor, theta: Params) -> list[float]:
     """Root mean square of y - A(x) in units of the noise, for each sample: 1 where the data are explained just so."""
-    theta = {name: value[0].to(drawn) for name, value in result.theta.items()}
     measured = job.task.measurement(job.y, len(job.y))
     residual = measured - job.task.operator(len(job.y), job.measured)(drawn, theta)
     known = job.task.known(job.y)

@@ -128,7 +128,7 @@ class BlindDeblur(Deblur):
     def record(self, prior: Prior) -> dict[str, Any]:
         from invsolve.tasks.blind.joint import TURNS
 
-        # the statistics of the run count the restoration's calls alone
+        # counted in the statistics of the run, too
         return {"kernel_size": len(self.kernel), "kernel_network_calls": 0 if prior.latent else TURNS}
 
 

@@ -1,0 +1,1 @@
+"""How often a restoration warns: rightly, and without reason."""

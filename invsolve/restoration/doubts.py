@@ -1,0 +1,244 @@
+"""Whether a restoration can be trusted: what was told is compared with the image, and the result with both.
+
+Thresholds were set on training photographs, for fewer than 1 warning in 20 right runs: `python -m benchmarks.doubts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from invsolve.io.jpeg import unturned
+from invsolve.noise.estimate import noise_of
+from invsolve.noise.white import QUANTISATION
+from invsolve.restoration.job import Job
+from invsolve.restoration.spectrum import read_blur
+from invsolve.tasks.deblur import Deblur
+from invsolve.tasks.jpeg_codec import expected_error, find_tables
+
+__all__ = ["Doubts", "doubts_of"]
+
+HOLE = 36
+"""Width in pixels from which the middle of a hole is out of reach of a prior of local detail."""
+
+NOISE_RATIO, NOISE_FLOOR = 2.0, 0.006
+"""By what factor the noise that was told may differ from what the image shows; levels below the second are one."""
+
+CODEC = 2.0
+"""How many times the noise may be exceeded by what the file's compression took."""
+
+OUTSIDE, FAR_OUTSIDE = 0.005, 0.25
+"""Which share of the values lies how far outside [0, 1] in a result that failed."""
+
+MISFIT, STRUCTURED, MISFIT_FAILED = 1.2, 0.2, 3.0
+"""Residual in units of the noise, and the correlation of its neighbours, of a wrong operator; and of a failure."""
+
+SHARE, CLEARLY = 0.78, 2.2
+"""Share of a Gaussian blur that an image shows where it was told too wide, and by how many standard errors below 1."""
+
+NOISIER = 1.4
+"""Residual in units of the estimated noise where that is too small, if neighbours do not resemble each other."""
+
+_SMALLEST = 32
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """What was found.
+
+    Attributes:
+        warnings: sentences that say what does not hold, and what to do.
+        failures: sentences for the status of a result that is no restoration.
+        checks: the numbers behind them.
+    """
+
+    warnings: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    checks: dict[str, float] = field(default_factory=dict)
+
+
+def doubts_of(job: Job, drawn: Tensor, theta: Mapping[str, Tensor]) -> Doubts:
+    """The doubts about a finished restoration.
+
+    Args:
+        job: what was done.
+        drawn: estimates [S, C, H, W] of the solver's image, as many channels as the measurement, not clipped.
+        theta: parameters of the operator for each of them.
+    """
+    found = Doubts()
+    _told_noise(job, found)
+    _compression(job, found)
+    _wide_hole(job, found)
+    _told_blur(job, found)
+    _residual(job, drawn, theta, found)
+    _range(drawn, found)
+    return found
+
+
+def _told_noise(job: Job, found: Doubts) -> None:
+    """The noise that was told against what the image shows."""
+    if job.noise.method != "given" or job.options.simulate:
+        return
+    read = noise_of(job.y, job.task.known(job.y))
+    told, seen = max(job.noise.sigma, NOISE_FLOOR), max(read.sigma, NOISE_FLOOR)
+    found.checks["noise_seen"] = read.sigma
+    if not read.sure:
+        return
+    if told > NOISE_RATIO * max(read.high, NOISE_FLOOR):
+        found.warnings.append(
+            f"the noise told, {job.noise.sigma:.3g}, is {told / seen:.1f} times what the image shows, "
+            f"{read.sigma:.3g}: fine detail is taken for noise; leave --noise away to have it estimated"
+        )
+    if told * NOISE_RATIO < read.low:
+        found.warnings.append(
+            f"the noise told, {job.noise.sigma:.3g}, is less than the image shows, {read.sigma:.3g}: noise is taken "
+            "for detail and kept or amplified; leave --noise away to have it estimated"
+        )
+
+
+def _compression(job: Job, found: Doubts) -> None:
+    """What the file's compression took against the noise that the solver was told."""
+    if job.task.name == "jpeg" or job.options.simulate or min(job.measured) < _SMALLEST:
+        return
+    tables = job.image.jpeg or find_tables(job.y)
+    if tables is None or (tables.chroma is not None and len(job.y) != 3):
+        return
+    taken = expected_error(unturned(job.y, tables.orientation), tables)
+    found.checks["compression"] = taken
+    if taken <= CODEC * job.noise.sigma:
+        return
+    remedy = "--task jpeg removes them" if job.task.name == "denoise" else "run --task jpeg first, or give --noise"
+    remedy += "" if job.task.name == "denoise" else f" {taken:.2g}"
+    found.warnings.append(
+        f"JPEG compression (quality {tables.quality}) took about {taken:.2g} from this image, more than the noise of "
+        f"{job.noise.sigma:.2g} that was assumed, so that its blocks are taken for detail: {remedy}"
+    )
+
+
+def _wide_hole(job: Job, found: Doubts) -> None:
+    """The widest hole against what a prior of local detail can fill."""
+    known = job.task.known(job.y)
+    if known is None or bool(known.all()):
+        return
+    width = _widest(~known)
+    found.checks["hole"] = width
+    if job.traits.scope == "local" and width >= HOLE:
+        found.warnings.append(
+            f"a hole is {width:.0f} pixels wide; this prior knows detail, not objects, so that the middle of a hole of "
+            f"more than {HOLE} is a smooth guess: give a prior of whole images (--prior), or make the image smaller"
+        )
+
+
+def _widest(missing: Tensor) -> float:
+    """Diameter in pixels of the largest disc within what is missing."""
+    import cv2
+
+    framed = F.pad(missing.byte(), (1, 1, 1, 1)).numpy()
+    return 2.0 * float(cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max()) - 1
+
+
+def _told_blur(job: Job, found: Doubts) -> None:
+    """The width of a Gaussian blur as told against the image's spectrum."""
+    sigma = job.task.blur_sigma if isinstance(job.task, Deblur) else None
+    if sigma is None or job.options.simulate or min(job.measured) < _SMALLEST:
+        return
+    noise = max(job.noise.luma, QUANTISATION / len(job.y) ** 0.5)
+    reading = read_blur(job.y.mean(0), sigma, noise)
+    found.checks.update(blur_share=reading.share, blur_share_error=reading.error)
+    if reading.share < SHARE and (1 - reading.share) > CLEARLY * max(reading.error, 0.05):
+        width = sigma * max(reading.share, 0.0) ** 0.5
+        found.warnings.append(
+            f"the blur told, {sigma:.3g} pixels, is wider than the image shows, about {width:.2g}: undoing it "
+            "amplifies detail and makes rings along edges; try a smaller --blur-sigma"
+        )
+
+
+def _residual(job: Job, drawn: Tensor, theta: Mapping[str, Tensor], found: Doubts) -> None:
+    """What the result leaves unexplained: how much, whether it has structure, and against the input itself."""
+    task, y = job.task, job.y
+    operator, measured = task.operator(len(y), job.measured), task.measurement(y, len(y))
+    known = task.known(y)
+    estimate = drawn.mean(0, keepdim=True)
+    left = measured - operator(estimate, {name: value.mean(0, keepdim=True) for name, value in theta.items()})[0]
+    misfit = _rms(left, known) / job.noise.sigma
+    found.checks["misfit"] = misfit
+    images = left.ndim == 3 and known is None
+    structure = _structure(left.mean(0)) if images else 0.0
+    if images:
+        found.checks["structure"] = structure
+    before = _misfit_of_input(job, theta)
+    if before is not None:
+        found.checks["misfit_of_input"] = before
+    if before is not None and misfit > max(MISFIT_FAILED, before):
+        found.failures.append(
+            f"failed: the result explains the image worse than the image itself does ({misfit:.3g} times the noise, "
+            f"{before:.3g} without restoration): use the default solver, or other settings"
+        )
+    elif misfit > MISFIT and structure > STRUCTURED:
+        found.warnings.append(_unexplained(job, misfit))
+    elif misfit > NOISIER and job.noise.method not in ("given", "task"):
+        found.warnings.append(
+            f"what the result leaves unexplained is {misfit:.2g} times the noise that was estimated: there is more "
+            f"of it; try --noise {misfit * job.noise.sigma:.2g}"
+        )
+
+
+def _unexplained(job: Job, misfit: float) -> str:
+    left = f"what the result leaves unexplained is {misfit:.2g} times the noise and has structure"
+    if job.task.name == "deblur":
+        return (
+            f"{left}: the blur is probably not the one that was told; try a smaller --blur-sigma, or another --kernel"
+        )
+    if job.task.estimates_kernel:
+        return f"{left}: the blur that was found is probably wrong; try another --kernel-size, or a part of the image"
+    return f"{left}: the image was probably not degraded as this task assumes"
+
+
+def _misfit_of_input(job: Job, theta: Mapping[str, Tensor]) -> float | None:
+    """Residual of the image as it came, in units of the noise; None where it is no image of the solver's size."""
+    task, y = job.task, job.y
+    if task.name == "jpeg":
+        return None
+    operator = task.operator(len(y), job.measured)
+    _, height, width = operator.in_shape
+    image = task.baseline(y)[1]
+    places = torch.arange(height * width).view(1, height, width)
+    shown = task.visible(places, job.measured)[0]
+    if tuple(shown.shape) != tuple(image.shape[1:]):
+        return None
+    top, left = divmod(int(shown[0, 0]), width)
+    frame = (left, width - left - shown.shape[1], top, height - top - shown.shape[0])
+    scene = F.pad(image[None].float(), frame, mode="replicate")
+    rest = task.measurement(y, len(y)) - operator(scene, {k: v.mean(0, keepdim=True) for k, v in theta.items()})[0]
+    return _rms(rest, task.known(y)) / job.noise.sigma
+
+
+def _range(drawn: Tensor, found: Doubts) -> None:
+    """Values that no image has."""
+    beyond = (drawn - drawn.clamp(0, 1)).abs()
+    share = float((beyond > FAR_OUTSIDE).float().mean())
+    found.checks["outside"] = share
+    if share > OUTSIDE:
+        low, high = float(drawn.min()), float(drawn.max())
+        found.failures.append(
+            f"failed: {100 * share:.2g} % of the values lie far outside [0, 1] (from {low:.3g} to {high:.3g}): use the "
+            "default solver, or other settings"
+        )
+
+
+def _rms(rest: Tensor, known: Tensor | None) -> float:
+    kept = rest if known is None else rest[..., known]
+    return float(kept.double().abs().square().mean().sqrt())
+
+
+def _structure(rest: Tensor) -> float:
+    """Correlation of neighbours [H, W]: 0 of white noise."""
+    rest = rest.double() - rest.double().mean()
+    power = float(rest.square().mean())
+    if power == 0 or min(rest.shape) < 2:
+        return 0.0
+    return float((rest[1:] * rest[:-1]).mean() + (rest[:, 1:] * rest[:, :-1]).mean()) / 2 / power

@@ -1,0 +1,180 @@
+"""A restoration says when the task was told wrongly, when it failed, and nothing where all is well."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as pillow
+from test_restore import SmoothPrior, photograph, smooth
+from torch import Tensor
+from torch.nn import functional as F
+
+from invsolve.commands.cli import main
+from invsolve.io import Image, write_image
+from invsolve.operators import gaussian_kernel
+from invsolve.restoration import restore
+from invsolve.restoration.doubts import Doubts, doubts_of
+from invsolve.restoration.job import Job, prepare
+from invsolve.restoration.options import Options
+from invsolve.restoration.spectrum import read_blur
+
+SIDE = 64
+
+
+def scene(height: int = SIDE, width: int = SIDE) -> Tensor:
+    """An image [3, H, W] with edges, fine stripes and flat parts."""
+    x = photograph(height, width)
+    x[:, 10:30, 12:40] = 0.8
+    x[:, 35:55, ::3] = 0.15
+    return x.clamp(0, 1)
+
+
+def noisy(x: Tensor, sigma: float) -> Tensor:
+    return x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+
+
+def blur(x: Tensor, sigma: float) -> Tensor:
+    kernel = gaussian_kernel(sigma).float()
+    radius = len(kernel) // 2
+    framed = F.pad(x[None], (radius,) * 4, mode="reflect")
+    return F.conv2d(framed.transpose(0, 1), kernel[None, None])[:, 0]
+
+
+def job(y: Tensor, task: str, **options: Any) -> Job:
+    return prepare(y, Options.of(task, **options))
+
+
+def doubts(which: Job, result: Tensor) -> Doubts:
+    return doubts_of(which, result[None], {})
+
+
+def test_nothing_is_said_of_a_right_restoration():
+    clean = scene()
+    assert doubts(job(noisy(clean, 0.05), "denoise"), clean).warnings == []
+    assert doubts(job(noisy(clean, 0.05), "denoise", noise=0.05), clean).warnings == []
+    hole = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    hole[20:44, 20:44] = True
+    assert doubts(job(noisy(clean, 0.01), "inpaint", mask=hole.numpy()), clean).warnings == []
+
+
+@pytest.mark.parametrize(("told", "word"), [(0.01, "less than the image shows"), (0.3, "times what the image shows")])
+def test_a_noise_level_that_the_image_does_not_show(told: float, word: str):
+    found = doubts(job(noisy(scene(), 0.05), "denoise", noise=told), scene())
+    assert any(word in sentence for sentence in found.warnings)
+    assert found.checks["noise_seen"] == pytest.approx(0.05, rel=0.35)
+
+
+def test_a_hole_is_as_wide_as_the_largest_disc_in_it():
+    holes = torch.zeros(96, 96, dtype=torch.bool)
+    holes[20:68, 20:68] = True
+    holes[:, 80] = True  # a long scratch is none
+    found = doubts(job(scene(96, 96), "inpaint", mask=holes.numpy()), scene(96, 96))
+    assert found.checks["hole"] == pytest.approx(47, abs=1.5)
+    assert any("pixels wide" in sentence for sentence in found.warnings)
+    scratch = doubts(job(scene(96, 96), "inpaint", mask=(holes & (torch.arange(96) == 80)).numpy()), scene(96, 96))
+    assert scratch.checks["hole"] <= 2
+    assert scratch.warnings == []
+
+
+def test_a_jpeg_that_was_stored_as_something_else():
+    with io.BytesIO() as file:
+        pillow.fromarray((scene(96, 96).permute(1, 2, 0) * 255).byte().numpy()).save(file, "JPEG", quality=30)
+        y = torch.from_numpy(np.array(pillow.open(file))).permute(2, 0, 1) / 255
+    found = doubts(job(y, "denoise", noise=0.002), y)
+    assert any("--task jpeg" in sentence and "quality 30" in sentence for sentence in found.warnings)
+    assert not any("JPEG" in sentence for sentence in doubts(job(scene(96, 96), "denoise", noise=0.002), y).warnings)
+
+
+def speckle(side: int) -> Tensor:
+    """Grey noise [3, side, side] with the spectrum of photographs, f^-2.4 in power."""
+    rows, columns = torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)[None]
+    law = torch.hypot(rows, columns).clamp_min(1 / side) ** -1.2
+    x = torch.randn(side, side, generator=torch.Generator().manual_seed(1))
+    x = torch.fft.irfft2(torch.fft.rfft2(x) * law, s=(side, side))
+    return (0.5 + 0.12 * x / x.std()).expand(3, -1, -1).clamp(0, 1)
+
+
+@pytest.mark.parametrize("true", [1.5, 2.0, 3.0])
+@pytest.mark.parametrize("excess", [1.0, 1.25])
+def test_the_share_of_a_blur_that_the_spectrum_shows(true: float, excess: float):
+    """The law of the fit is that of the image: the share is (true / told)^2, to three standard errors (0.3 %)."""
+    blurred = noisy(blur(speckle(128), true), 0.004)
+    told = excess * true
+    reading = read_blur(blurred.mean(0), told, 0.004 / 3**0.5)
+    assert abs(reading.share - (true / told) ** 2) < 3 * reading.error
+    assert reading.error < 0.15
+    found = doubts(
+        job(blurred, "deblur", blur_sigma=told), torch.zeros(3, *job(blurred, "deblur", blur_sigma=told).size)
+    )
+    assert any("wider than the image shows" in sentence for sentence in found.warnings) == (excess > 1)
+
+
+def test_a_residual_with_structure_and_one_of_more_noise():
+    squares = (torch.arange(SIDE) // 8 % 2).float()
+    clean = (0.3 + 0.4 * (squares[:, None] - squares).abs()).expand(3, -1, -1)
+    y = noisy(clean, 0.05)
+    soft = doubts(job(y, "denoise"), blur(clean, 1.0))
+    assert any("has structure" in sentence for sentence in soft.warnings)
+    assert soft.checks["structure"] > 0.2
+    little = replace(job(y, "denoise"), noise=replace(job(y, "denoise").noise, sigma=0.025))
+    (told,) = doubts(little, clean).warnings
+    assert float(told.split("--noise ")[1]) == pytest.approx(0.05, rel=0.05)
+
+
+@pytest.mark.parametrize("value", [5.0, 1e30, 3e38])
+def test_results_far_outside_are_failures(value: float):
+    y = noisy(scene(), 0.05)
+    found = doubts(job(y, "denoise"), scene() + value * (torch.rand(3, SIDE, SIDE) < 0.1))
+    assert any("far outside [0, 1]" in sentence for sentence in found.failures)
+
+
+def test_a_result_that_explains_the_image_worse_than_the_image_itself():
+    y = noisy(scene(), 0.02)
+    found = doubts(job(y, "deblur", blur_sigma=1.0), torch.zeros(3, *job(y, "deblur", blur_sigma=1.0).size))
+    assert any("explains the image worse" in sentence for sentence in found.failures)
+    assert found.checks["misfit"] > found.checks["misfit_of_input"]
+
+
+class BlackPrior(SmoothPrior):
+    """Makes black images of everything."""
+
+    def denoise(self, x_t: Tensor, t: float) -> Tensor:
+        return torch.full_like(x_t, -1.0)
+
+
+def test_the_record_and_its_status_say_so():
+    y = noisy(scene(), 0.02)
+    done = restore(y, "denoise", prior=BlackPrior(), noise=0.5)
+    assert any("times what the image shows" in sentence for sentence in done.record["warnings"])
+    assert done.record["status"] == ["ok"]
+    black = restore(y, "deblur", blur_sigma=1.0, prior=BlackPrior(), solver="pnp-hqs")
+    assert black.record["status"][0].startswith("failed: the result explains the image worse")
+    assert black.record["status"][0] in black.record["warnings"]
+
+
+def test_the_search_for_a_blur_is_counted():
+    y = noisy(blur(scene()[:, :28, :28], 1.0), 0.01)
+    options: dict[str, Any] = {"prior": smooth(), "solver": "pnp-hqs", "settings": {"n_steps": 3}, "noise": 0.01}
+    known = restore(y, "deblur", blur_sigma=1.0, **options).record["stats"]
+    blind = restore(y, "blind-deblur", kernel_size=5, **options).record
+    assert blind["stats"]["network_forwards"] == known["network_forwards"] + 70
+    assert blind["task"]["kernel_network_calls"] == 70
+    assert blind["stats"]["seconds"] > known["seconds"]
+
+
+def test_warnings_are_lines_of_the_terminal_and_of_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_image(tmp_path / "in.png", Image(noisy(scene(), 0.05).clamp(0, 1)))
+    words = ["restore", str(tmp_path / "in.png"), "--task", "denoise", "--prior", "test_restore:smooth", "--noise"]
+    assert main([*words, "0.003"]) == 0
+    assert "invsolve: warning:" in (told := capsys.readouterr().err)
+    assert "less than the image shows" in told
+    assert main([*words, "0.003", "--json", "--overwrite"]) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert any("less than the image shows" in sentence for sentence in line["warnings"])
