@@ -13,7 +13,7 @@ from invsolve.bench.trust import check_trusted, code_in
 from invsolve.core.boundary import parse_toml, read_text
 from invsolve.core.checks import InputError, nearest
 
-__all__ = ["load_suite", "shipped", "toml_text", "toml_value"]
+__all__ = ["load_suite", "shipped", "suite_of", "toml_text", "toml_value"]
 
 _TOP = ("title", "note", "published", "data", "prior", "run", "tasks", "solvers")
 _RUN = {"seeds": [0], "samples": 1, "threads": 1, "microbatch": 0, "seconds": 0.0, "metrics": ["psnr", "ssim"]}
@@ -50,7 +50,7 @@ def load_suite(name: str | Path, overrides: Sequence[tuple[str, Any]] = (), *, t
         raise InputError(f"unknown suite {str(name)!r}; {nearest(str(name), shipped())}; or name a .toml file")
     table = parse_toml(text, f"the suite {label}")
     check_trusted(f"the suite {label}", code_in(table), trust=trust)
-    return _suite(label, _overridden(table, overrides))
+    return suite_of(label, _overridden(table, overrides))
 
 
 def _overridden(table: dict[str, Any], overrides: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -125,7 +125,12 @@ def _typed(where: str, key: str, value: Any, kind: type | tuple[type, ...]) -> A
     return value
 
 
-def _suite(name: str, table: dict[str, Any]) -> Suite:
+def suite_of(name: str, table: dict[str, Any]) -> Suite:
+    """The suite of this name that a table says, as it is read from TOML.
+
+    Raises:
+        InputError: anything in it that cannot be run.
+    """
     from invsolve.metrics import metric_named
 
     _keys("the top level", table, _TOP)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from invsolve.commands.options import add_set, read_settings
-from invsolve.commands.terminal import one_line
+from invsolve.commands.sweep import add_sweep
+from invsolve.commands.units import HOME, Bar, add_workers, executor_of
 from invsolve.core.checks import InputError
 
 __all__ = ["add_parser"]
@@ -29,7 +29,6 @@ ACTIONS = {
     "list": "the suites in the package",
 }
 FORM = "PART.NAME=VALUE"
-HOME = Path("runs") / "bench"
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
@@ -47,10 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add("--data", metavar="PATH", help="folder or list of images instead of the suite's")
     add("--prior", metavar="NAME", help="prior instead of the suite's")
     add("--items", type=int, metavar="N", help="the first N images alone")
-    add("--workers", type=int, metavar="N", help="worker processes (default: one a processor)")
-    add("--ray", metavar="ADDRESS", help="run on a Ray cluster: auto, HOST:PORT, or local")
-    add("--gpus", type=float, default=0.0, metavar="N", help="with --ray: GPUs of each worker (default 0)")
-    add("--retry", action="store_true", help="run failed units again")
+    add_workers(added["run"])
     add("--no-score", action="store_true", help="do not score at the end")
     for name in ("run", "score", "report"):
         added[name].add_argument("--trust", action="store_true", help="run the code that the suite or store names")
@@ -64,6 +60,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     added["check"].add_argument("bundle", type=Path, metavar="FILE", help="what `submit` has written")
     added["check"].add_argument("--store", type=Path, metavar="DIR", help="compare the outputs in there, too")
     parser.set_defaults(run=run_command)
+    add_sweep(actions)
     return parser
 
 
@@ -100,11 +97,9 @@ def _run(args: argparse.Namespace) -> int:
 
     changes = _settings(args)
     suite = load_suite(args.suite, changes, trust=args.trust)
-    if args.workers is not None and args.workers < 1:
-        raise InputError(f"--workers must be at least 1, got {args.workers}")
     folder, began = _store(args, changes), time.monotonic()
-    with Store.writing(folder) as store, _Bar() as bar:
-        executor = _executor(args, suite.threads)
+    with Store.writing(folder) as store, Bar() as bar:
+        executor = executor_of(args, suite.threads)
         count = run(suite, store, executor, only=args.only, retry=args.retry, report=bar.unit)
         if not args.no_score:
             _scored(store, None, bar, trust=args.trust)
@@ -113,25 +108,7 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _executor(args: argparse.Namespace, threads: int) -> Any:
-    import torch
-
-    if args.ray is not None:
-        from invsolve.bench.execute import execute
-        from invsolve.execution.ray import RayExecutor
-
-        return RayExecutor(execute, args.ray, args.workers or 0, threads, args.gpus)
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = args.workers or (1 if torch.cuda.is_available() else max(1, processors // threads))
-    if count == 1:
-        return None
-    from invsolve.bench.execute import execute
-    from invsolve.execution.workers import Workers
-
-    return Workers(execute, count, threads)
-
-
-def _scored(store: Any, metrics: Sequence[str] | None, bar: _Bar, *, trust: bool) -> None:
+def _scored(store: Any, metrics: Sequence[str] | None, bar: Bar, *, trust: bool) -> None:
     from invsolve.bench.scoring import score
 
     score(store, metrics, bar.score, trust=trust)
@@ -143,7 +120,7 @@ def _score(args: argparse.Namespace) -> int:
 
     for name in args.metrics or ():
         metric_named(name)
-    with Store.writing(_existing(_store(args))) as store, _Bar() as bar:
+    with Store.writing(_existing(_store(args))) as store, Bar() as bar:
         if args.metrics:
             store.add_metrics(args.metrics)
         _scored(store, args.metrics, bar, trust=args.trust)
@@ -220,43 +197,3 @@ def _list(args: argparse.Namespace) -> int:
         count = sum(len(solver.settings) for solver in suite.solvers)
         sys.stdout.write(f"{name:12} {suite.title}; {len(suite.tasks)} tasks, {count} rows\n")
     return 0
-
-
-class _Bar:
-    """Progress on standard error: a bar on a terminal, else a line a minute."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    def __enter__(self) -> _Bar:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-        from rich.progress import TimeRemainingColumn as Remaining
-
-        console = Console(stderr=True)
-        self._terminal = console.is_terminal
-        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), Remaining())
-        self._bar = Progress(
-            *columns, TextColumn("{task.description}", markup=False), console=console, disable=not self._terminal
-        )
-        self._bar.__enter__()
-        self._task = self._bar.add_task("", total=None)
-        return self
-
-    def __exit__(self, *parts: Any) -> None:
-        self._bar.__exit__(*parts)
-
-    def unit(self, progress: Any) -> None:
-        unit = progress.unit
-        words = f"{unit.task} / {unit.solver} / {unit.item}: {progress.status}"
-        self._tell(progress.done, progress.total, words)
-
-    def score(self, done: int, total: int) -> None:
-        self._tell(done, total, "scored")
-
-    def _tell(self, done: int, total: int, words: str) -> None:
-        words = one_line(words)
-        self._bar.update(self._task, completed=done, total=total, description=words)
-        if not self._terminal and (done == total or time.monotonic() - self._last > 60):
-            self._last = time.monotonic()
-            sys.stderr.write(f"invsolve: {done} of {total} units; {words}\n")

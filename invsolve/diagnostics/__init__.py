@@ -12,6 +12,7 @@ from invsolve.diagnostics.calibration import (
 )
 from invsolve.diagnostics.control import (
     ControlEnergy,
+    ControlImages,
     EntropyDeficit,
     collapse_figure,
     collapse_label,
@@ -40,6 +41,7 @@ __all__ = [
     "Band",
     "Calibration",
     "ControlEnergy",
+    "ControlImages",
     "Coordinates",
     "Discrepancy",
     "EntropyDeficit",

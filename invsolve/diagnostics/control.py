@@ -13,11 +13,13 @@ from torch import Tensor
 from invsolve.core.checks import InputError
 from invsolve.core.driver import Progress
 from invsolve.core.linalg import row_norm
+from invsolve.core.problem import Problem
 from invsolve.core.schedule import Schedule, Step, VPSchedule
 from invsolve.diagnostics.lines import Panel, line_figure
 
 __all__ = [
     "ControlEnergy",
+    "ControlImages",
     "EntropyDeficit",
     "collapse_figure",
     "collapse_label",
@@ -88,6 +90,48 @@ class ControlEnergy:
             Panel("energy of the mean guidance", "t", r"$\sum \|\lambda g\|^2 \Delta t\, /\, d$", energy, "y"),
         ]
         line_figure(panels, path)
+
+
+class ControlImages:
+    """A callback of `solve` that keeps the control of trajectory matching and the clean estimate of the first sample.
+
+    Args:
+        problem: which the solver is given.
+        shown: steps that are drawn at most.
+    """
+
+    def __init__(self, problem: Problem, shown: int = 8) -> None:
+        self.problem, self.shown = problem, shown
+        self.estimates: list[Tensor] = []
+        self.controls: list[Tensor] = []
+
+    def __call__(self, progress: Progress) -> None:
+        control = progress.info.extra.get("control")
+        if control is None:
+            raise InputError("control images need a solver that reports its control: use NDTM")
+        self.controls.append(control[0].detach().cpu())
+        self.estimates.append(self.problem.to_image(progress.info.x0[:1])[0].detach().cpu())
+
+    def figure(self, path: str | Path) -> None:
+        """Draw estimates above controls; a control is its mean over channels, blue below 0, with its largest value."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        count = len(self.controls)
+        steps = sorted({round(i * (count - 1) / max(self.shown - 1, 1)) for i in range(self.shown)})
+        figure = Figure(figsize=(1.6 * len(steps), 3.8), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(2, len(steps), squeeze=False)
+        for column, k in enumerate(steps):
+            estimate, control = self.estimates[k].clamp(0, 1), self.controls[k].mean(0)
+            top = float(control.abs().max()) or 1.0
+            axes[0, column].imshow(estimate.expand(3, -1, -1).movedim(0, -1).numpy())
+            axes[1, column].imshow(control.numpy(), cmap="RdBu_r", vmin=-top, vmax=top)
+            axes[0, column].set_title(f"step {k + 1}", fontsize=8)
+            axes[1, column].set_title(f"|u| to {top:.2g}", fontsize=8)
+        for axis in axes.flat:
+            axis.set_axis_off()
+        figure.savefig(path, dpi=100)
 
 
 def mode_entropy(samples: Tensor, modes: Tensor) -> float:

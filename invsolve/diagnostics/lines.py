@@ -17,6 +17,7 @@ class Panel:
         title, x, y: texts.
         lines: (x values, y values) by label; labels that start with "_" stay out of the legend.
         log: axes on a logarithmic scale: "", "x", "y" or "xy".
+        ticks: words for x = 0, 1, ... in place of numbers.
     """
 
     title: str
@@ -24,6 +25,7 @@ class Panel:
     y: str
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
     log: str = ""
+    ticks: Sequence[str] = ()
 
 
 def line_figure(panels: Sequence[Panel], path: str | Path) -> None:
@@ -44,6 +46,8 @@ def line_figure(panels: Sequence[Panel], path: str | Path) -> None:
             axis.plot(list(xs), list(ys), marker=marker, linestyle=stroke, label=label)
         axis.set_xscale("log" if "x" in panel.log else "linear")
         axis.set_yscale("log" if "y" in panel.log else "linear")
+        if panel.ticks:
+            axis.set_xticks(range(len(panel.ticks)), list(panel.ticks))
         axis.set_title(panel.title, fontsize=10)
         axis.set_xlabel(panel.x, fontsize=9)
         axis.set_ylabel(panel.y, fontsize=9)

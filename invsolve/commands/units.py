@@ -1,0 +1,98 @@
+"""What commands that compute units of a suite share: workers, and progress."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from invsolve.commands.terminal import one_line
+from invsolve.core.checks import InputError
+
+__all__ = ["HOME", "Bar", "add_workers", "executor_of"]
+
+HOME = Path("runs") / "bench"
+"""The folder of all results."""
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where units are computed."""
+    add = parser.add_argument
+    add("--workers", type=int, metavar="N", help="worker processes (default: one a processor)")
+    add("--ray", metavar="ADDRESS", help="run on a Ray cluster: auto, HOST:PORT, or local")
+    add("--gpus", type=float, default=0.0, metavar="N", help="with --ray: GPUs of each worker (default 0)")
+    add("--retry", action="store_true", help="run failed units again")
+
+
+def executor_of(args: argparse.Namespace, threads: int) -> Any:
+    """Where units are computed, as the options of `add_workers` say; None is this process.
+
+    Args:
+        args: parsed.
+        threads: of a unit.
+
+    Raises:
+        InputError: fewer than one worker.
+    """
+    import torch
+
+    if args.workers is not None and args.workers < 1:
+        raise InputError(f"--workers must be at least 1, got {args.workers}")
+    if args.ray is not None:
+        from invsolve.bench.execute import execute
+        from invsolve.execution.ray import RayExecutor
+
+        return RayExecutor(execute, args.ray, args.workers or 0, threads, args.gpus)
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = args.workers or (1 if torch.cuda.is_available() else max(1, processors // threads))
+    if count == 1:
+        return None
+    from invsolve.bench.execute import execute
+    from invsolve.execution.workers import Workers
+
+    return Workers(execute, count, threads)
+
+
+class Bar:
+    """Progress on standard error: a bar on a terminal, else a line a minute."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __enter__(self) -> Bar:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import TimeRemainingColumn as Remaining
+
+        console = Console(stderr=True)
+        self._terminal = console.is_terminal
+        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), Remaining())
+        self._bar = Progress(
+            *columns, TextColumn("{task.description}", markup=False), console=console, disable=not self._terminal
+        )
+        self._bar.__enter__()
+        self._task = self._bar.add_task("", total=None)
+        return self
+
+    def __exit__(self, *parts: Any) -> None:
+        self._bar.__exit__(*parts)
+
+    def unit(self, progress: Any) -> None:
+        """After a unit."""
+        unit = progress.unit
+        words = f"{unit.task} / {unit.solver} / {unit.item}: {progress.status}"
+        self._tell(progress.done, progress.total, words)
+
+    def score(self, done: int, total: int) -> None:
+        """After a unit's scores."""
+        self._tell(done, total, "scored")
+
+    def _tell(self, done: int, total: int, words: str) -> None:
+        words = one_line(words)
+        self._bar.update(self._task, completed=done, total=total, description=words)
+        if not self._terminal and (done == total or time.monotonic() - self._last > 60):
+            self._last = time.monotonic()
+            sys.stderr.write(f"invsolve: {done} of {total} units; {words}\n")
