@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import math
+import tempfile
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +13,11 @@ from PIL import Image as Pil
 from test_restore import SmoothPrior, photograph
 
 import invsolve as iv
+from invsolve.bench.data import packaged
 from invsolve.core.checks import InputError
+from invsolve.core.linalg import conjugate_gradient
+from invsolve.io import Image, read_image
+from invsolve.io.jpeg import turned
 from invsolve.tasks.decimation import Decimation
 from invsolve.tasks.superres import Superres
 from invsolve.testing import check_operator
@@ -54,6 +62,80 @@ def test_the_right_filter_restores_best(how):
     assert scores[how] < 1.02 * min(scores.values())
     assert scores["nearest"] == max(scores.values()) or how == "nearest"
     assert done.record["task"]["downsampling"] == "nearest"
+
+
+def small_jpeg(x: torch.Tensor, quality: int, **how) -> Image:
+    """The image made half as large by Pillow, through a real file."""
+    whole = Pil.fromarray((x * 255).round().byte().permute(1, 2, 0).numpy().squeeze())
+    file = io.BytesIO()
+    half = whole.resize((whole.width // 2, whole.height // 2), Pil.Resampling.BICUBIC)
+    half.save(file, "JPEG", quality=quality, **how)
+    return file_image(file)
+
+
+def file_image(file: io.BytesIO) -> Image:
+    with tempfile.NamedTemporaryFile(suffix=".jpg") as named:
+        named.write(file.getvalue())
+        named.flush()
+        return read_image(named.name)
+
+
+@pytest.mark.parametrize("colour", [True, False])
+@pytest.mark.parametrize("how", ["bicubic", "nearest"])
+def test_the_compressed_small_image_keeps_its_contract(colour, how):
+    image = small_jpeg(photograph(30, 32, 3 if colour else 1), 60)
+    task = Superres.from_options(Superres(2, how), image, None)
+    assert task.codec is not None
+    operator = task.operator(3, image.size)
+    assert operator.in_shape == (3, 32, 32)
+    check_operator(operator).raise_if_failed()
+    y = torch.rand(1, *operator.out_shape, dtype=torch.float64)
+    exact = conjugate_gradient(lambda v: operator(operator.adjoint(v)) + 0.3 * v, y, max_iter=4000).x
+    found, right = operator.ridge(y, 0.3), operator.adjoint(exact)
+    assert (found - right).norm() < 0.01 * right.norm()
+
+
+def test_what_a_file_holds_is_compared_in_its_cells():
+    x = (photograph(64, 64) * 255).round() / 255
+    image = small_jpeg(x, 50, subsampling=0)
+    task = Superres.from_options(Superres(2), image, None)
+    assert task.noise_level is not None
+    off = (task.operator(3, image.size)(x[None])[0] - task.measurement(image.pixels, 3)) / task.noise_level
+    assert 0.2 < off.square().mean().sqrt() < 1.3  # what was taken was foretold
+
+
+@pytest.mark.parametrize("orientation", [1, 6, 8])
+def test_a_turned_file_is_enlarged_upright(orientation):
+    exif = Pil.Exif()
+    exif[0x0112] = orientation
+    options = {"factor": 2, "prior": SmoothPrior(), "settings": {"n_steps": 2, "turns": False}}
+    done = iv.restore(small_jpeg(photograph(52, 68), 60, exif=exif), "superres", **options)
+    plain = iv.restore(small_jpeg(photograph(52, 68), 60), "superres", **options)
+    assert done.image.size == ((52, 68) if orientation == 1 else (68, 52))
+    assert (done.image.pixels - turned(plain.image.pixels, orientation)).abs().max() < 2e-3
+    assert done.record["task"]["compression"]["quality"] == 60
+    assert done.record["noise"]["source"] == "task"
+
+
+def test_a_noisy_file_counts_as_noisy():
+    noise = 0.2 * torch.randn(3, 128, 128, generator=torch.Generator().manual_seed(0))
+    image = small_jpeg((photograph(128, 128) + noise).clamp(0, 1), 92)
+    assert Superres.from_options(Superres(2), image, None).codec is None
+
+
+@pytest.mark.parametrize("quality", [75, 90])
+def test_an_enlarged_jpeg_is_above_bicubic(quality):
+    """Crops of photographs in the package: floors in dB."""
+    gains = []
+    for path in packaged()[1:3]:
+        x = read_image(path).pixels[:, 96:192, 96:192]
+        image = small_jpeg(x, quality)
+        done = iv.restore(image, "superres", factor=2, quality="fast").image.pixels
+        before, after = (
+            float((y.clamp(0, 1) - x).square().mean()) for y in (Superres(2).baseline(image.pixels)[1], done)
+        )
+        gains.append(10 * math.log10(before / after))
+    assert min(gains) > 0.1, gains
 
 
 def test_an_unknown_filter_is_refused():

@@ -208,7 +208,8 @@ def _misfit_of_input(job: Job, theta: Mapping[str, Tensor]) -> float | None:
     image = task.baseline(y)[1]
     places = torch.arange(height * width).view(1, height, width)
     shown = task.visible(places, job.measured)[0]
-    if tuple(shown.shape) != tuple(image.shape[1:]):
+    upright = torch.equal(shown, shown[0, 0] + places[0, : shown.shape[0], : shown.shape[1]])
+    if tuple(shown.shape) != tuple(image.shape[1:]) or not upright:
         return None
     top, left = divmod(int(shown[0, 0]), width)
     frame = (left, width - left - shown.shape[1], top, height - top - shown.shape[0])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self
 
 import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError
-from invsolve.core.operator import LinearOperator
 from invsolve.core.options import option
 from invsolve.core.rng import Rng
 from invsolve.core.settings import Range, check_settings
@@ -23,7 +22,9 @@ from invsolve.tasks.jpeg_codec import (
     JPEGCoefficients,
     coefficients,
     expected_error,
+    expected_variances,
     find_tables,
+    noise_bound,
     padded_size,
     typical_error,
 )
@@ -54,11 +55,14 @@ class JPEG(Task):
         tables: how the file was compressed.
         level: root mean square of what the compression took, in [0, 1] units.
         source: what tells so: "file", "pixels" (an image that was a JPEG before), "given".
+        spread: standard deviations [planes, 8, 8] of coefficients about the middle of their cells, in units of that of
+            a uniform law on the cell; 1 if None.
     """
 
     tables: JPEGTables
     level: float
     source: Literal["file", "pixels", "given"] = "file"
+    spread: Tensor | None = None
 
     name = "jpeg"
     options = JPEGOptions
@@ -84,6 +88,23 @@ class JPEG(Task):
         """The task for a decoded image [C, H, W], upright."""
         return cls(tables, expected_error(unturned(y, tables.orientation), tables), source)
 
+    def by_frequency(self, y: Tensor) -> Self:
+        """The task with what the compression took of each frequency: less than a cell where most values are zero.
+
+        At least what rounding to 8 bits takes.
+
+        Args:
+            y: the decoded image [C, H, W], upright.
+        """
+        variances = expected_variances(unturned(y, self.tables.orientation), self.tables)
+        steps = [self.tables.steps(k) for k in range(len(variances))]
+        spread = [v.clamp_min(CELL**2).sqrt() / (CELL * step) for v, step in zip(variances, steps, strict=True)]
+        return replace(self, spread=torch.stack(spread))
+
+    def noise_bound(self, y: Tensor) -> float:
+        """The most noise that the image can have had before it was compressed; y is the decoded image, upright."""
+        return noise_bound(unturned(y, self.tables.orientation), self.tables)
+
     @classmethod
     def simulated(cls, options: JPEGOptions, clean: Tensor) -> Self:
         """The task for a clean image that is compressed."""
@@ -103,9 +124,11 @@ class JPEG(Task):
     def noise_level(self) -> float:
         return self.level
 
-    def operator(self, channels: int, size: Size) -> LinearOperator:
+    def operator(self, channels: int, size: Size) -> JPEGCoefficients:
         height, width = size[::-1] if self.tables.orientation > 4 else size
-        return JPEGCoefficients((channels, *padded_size((height, width), self.tables)), self.tables, self.level / CELL)
+        return JPEGCoefficients(
+            (channels, *padded_size((height, width), self.tables)), self.tables, self.level / CELL, self.spread
+        )
 
     def measurement(self, y: Tensor, channels: int) -> Tensor:
         found = coefficients(unturned(y, self.tables.orientation), self.tables)
@@ -114,6 +137,8 @@ class JPEG(Task):
         middle[0, 0] = 8 * 128  # of the brightness: colours have theirs at 0
         level = [self.tables.chroma is None or k == 0 for k in range(len(planes))]
         whole = [plane + middle / self.tables.steps(k) if level[k] else plane for k, plane in enumerate(planes)]
+        if self.spread is not None:
+            whole = [plane / self.spread[k % len(self.spread)] for k, plane in enumerate(whole)]
         return self.level / CELL * torch.cat([plane.flatten() for plane in whole]).float()
 
     def degrade(self, clean: Tensor) -> tuple[Tensor, Tensor]:

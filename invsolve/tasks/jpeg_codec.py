@@ -20,7 +20,15 @@ from invsolve.core.linalg import conjugate_gradient, laplacian, per_sample
 from invsolve.core.operator import EMPTY, Constants, LinearOperator, Params
 from invsolve.io.jpeg import JPEGTables
 
-__all__ = ["JPEGCoefficients", "coefficients", "expected_error", "find_tables", "typical_error"]
+__all__ = [
+    "JPEGCoefficients",
+    "coefficients",
+    "expected_error",
+    "expected_variances",
+    "find_tables",
+    "noise_bound",
+    "typical_error",
+]
 
 CELL = 12**-0.5
 """Standard deviation of a uniform law of width 1."""
@@ -115,11 +123,23 @@ def _planes(x: Tensor, tables: JPEGTables) -> Tensor:
 def expected_error(y: Tensor, tables: JPEGTables) -> float:
     """Root mean square of what the compression took, in [0, 1] units, from the decoded image alone.
 
+    See `expected_variances`.
+    """
+    errors = [float(each.mean()) for each in expected_variances(y, tables)]
+    if tables.chroma is None:
+        return (sum(errors) / len(errors)) ** 0.5 / 255
+    gains = torch.linalg.inv(_YCC).square().sum(0) / 3
+    return sum(float(gain) * error for gain, error in zip(gains, errors, strict=True)) ** 0.5 / 255
+
+
+def expected_variances(y: Tensor, tables: JPEGTables) -> list[Tensor]:
+    """Variance [8, 8] of what the compression took of each frequency of each plane, in units of 1 / 255^2.
+
     Coefficients of one frequency follow a Laplacian law, whose width is told by how many of them are zero. Where nearly
     all are, it follows from the lower frequencies, as a power of the frequency. What zeroes hide is the law's variance
     within their cell, other cells hide step^2 / 12.
     """
-    errors = []
+    variances = []
     for k, found in enumerate(coefficients(y, tables)):
         steps, values = tables.steps(k).flatten(), found.flatten(0, 1).flatten(1).round()
         zero = (values == 0).double().mean(0)
@@ -127,11 +147,18 @@ def expected_error(y: Tensor, tables: JPEGTables) -> float:
         inside = 0.25 * steps**2 * (2 / half**2 - torch.exp(-half) * (1 + 2 / half + 2 / half**2))
         hidden = inside / -torch.expm1(-half)
         variance = zero * hidden.clamp_max(steps**2 / 12) + (1 - zero) * steps**2 / 12
-        errors.append(float(variance.mean()))
-    if tables.chroma is None:
-        return (sum(errors) / len(errors)) ** 0.5 / 255
-    gains = torch.linalg.inv(_YCC).square().sum(0) / 3
-    return sum(float(gain) * error for gain, error in zip(gains, errors, strict=True)) ** 0.5 / 255
+        variances.append(variance.view(8, 8))
+    return variances
+
+
+def noise_bound(y: Tensor, tables: JPEGTables) -> float:
+    """The most noise that an image can have had before it was compressed, in [0, 1] units.
+
+    White noise is in every frequency of the brightness, so that it has no more than the weakest of them.
+    """
+    found = coefficients(y, tables)[0].flatten(0, 1).flatten(1).round()
+    zero = (found == 0).double().mean(0)
+    return 2**0.5 * float(_laplacian_widths(zero, tables.steps(0).flatten(), len(found))[1:].min()) / 255
 
 
 def _laplacian_widths(zero: Tensor, steps: Tensor, n: int) -> Tensor:
@@ -218,9 +245,12 @@ class JPEGCoefficients(LinearOperator):
         in_shape: (C, H, W) in whole blocks; images in [0, 1].
         tables: of the file.
         scale: noise level at which a step's uniform law counts as that level.
+        spread: [planes, 8, 8], see `JPEG`.
     """
 
-    def __init__(self, in_shape: tuple[int, int, int], tables: JPEGTables, scale: float) -> None:
+    def __init__(
+        self, in_shape: tuple[int, int, int], tables: JPEGTables, scale: float, spread: Tensor | None = None
+    ) -> None:
         channels, height, width = self.in_shape = in_shape
         self.tables, self.scale = tables, scale
         self._coloured = tables.chroma is not None and channels == 3
@@ -228,6 +258,7 @@ class JPEGCoefficients(LinearOperator):
         self._sizes = [(height // v // 8, width // h // 8) for v, h in self._sampling]
         self.out_shape = (sum(64 * rows * columns for rows, columns in self._sizes),)
         weights = torch.stack([255 * scale / tables.steps(k if self._coloured else 0) for k in range(channels)])
+        weights = weights if spread is None else weights / spread[: len(weights)]
         self.constants = Constants(dct=_DCT, ycc=_YCC, weights=weights)
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
@@ -253,7 +284,7 @@ class JPEGCoefficients(LinearOperator):
     def ridge(self, residual: Tensor, lam: float | Tensor) -> Tensor:
         """A^T (A A^T + lam I)^-1 r, by conjugate gradients: brightness and colours are coupled weakly."""
         weight = per_sample(lam, residual)
-        diagonal = self._diagonal(residual) + weight
+        diagonal = self.diagonal(residual) + weight
         solved = conjugate_gradient(
             lambda v: self.forward(self.adjoint(v)) + weight * v, residual, precondition=lambda v: v / diagonal,
             tol=1e-4, max_iter=40, check_every=4,
@@ -267,7 +298,7 @@ class JPEGCoefficients(LinearOperator):
         weight = per_sample(lam, b)
         return conjugate_gradient(lambda v: self.normal(v) + weight * laplacian(v), b, tol=1e-3, max_iter=60).x
 
-    def _diagonal(self, like: Tensor) -> Tensor:
+    def diagonal(self, like: Tensor) -> Tensor:
         """Of A A^T, [K]."""
         weights = self.constants.get("weights", like)
         power = self.constants.get("ycc", like).square().sum(1) if self._coloured else weights.new_ones(len(weights))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, Self
 
 from torch import Tensor
 
@@ -11,10 +11,17 @@ from invsolve.core.checks import InputError
 from invsolve.core.operator import LinearOperator
 from invsolve.core.options import option
 from invsolve.core.settings import Range, check_settings
-from invsolve.tasks.base import Size, Task
+from invsolve.io import Image
+from invsolve.io.jpeg import turned
+from invsolve.noise.estimate import noise_of
+from invsolve.tasks.base import Size, Streams, Task
+from invsolve.tasks.jpeg import JPEG
 from invsolve.tasks.resizing import resized
 
 __all__ = ["Superres"]
+
+NOISY = 0.75
+"""A JPEG file with this much noise, in units of what the compression took, was noisy before."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,7 @@ class Superres(Task):
         factor: by which the image was made smaller, 2 or more.
         downsampling: by which filter: "bicubic" and "lanczos" as Pillow does it, "area" (the mean of factor x factor
             pixels), "nearest" (every so many pixels, beginning with the first).
+        codec: how the small image was compressed, where it is a JPEG file: what is compared is then its coefficients.
     """
 
     factor: Annotated[int, Range(2)] = option(4, "how many times larger")
@@ -32,6 +40,8 @@ class Superres(Task):
     downsampling: Literal["bicubic", "area", "lanczos", "nearest"] = option(
         "bicubic", "how it was made smaller: bicubic, area, lanczos or nearest"
     )
+
+    codec: JPEG | None = None
 
     name = "superres"
     tuning = {"superres2": ((0.01, {"factor": 2}),), "superres4": ((0.01, {"factor": 4}),)}
@@ -45,17 +55,55 @@ class Superres(Task):
 
     @property
     def severity(self) -> tuple[str, float]:
-        return self.name if self.downsampling == "bicubic" else f"{self.name}-{self.downsampling}", float(self.factor)
+        kind = self.name if self.downsampling == "bicubic" else f"{self.name}-{self.downsampling}"
+        return kind if self.codec is None else f"{kind}-jpeg", float(self.factor)
+
+    @classmethod
+    def from_options(cls, options: Self, image: Image, simulation: Streams | None) -> Self:
+        if simulation is not None or image.jpeg is None:
+            return options
+        codec = JPEG.of_tables(image.jpeg, image.pixels)
+        if min(noise_of(image.pixels).low, codec.noise_bound(image.pixels)) > NOISY * codec.level:
+            return options  # what the estimate of the noise says allows for the compression
+        return replace(options, codec=codec.by_frequency(image.pixels))
+
+    @property
+    def noise_level(self) -> float | None:
+        return None if self.codec is None else self.codec.level
 
     def operator(self, channels: int, size: Size) -> LinearOperator:
+        self._fits(size)
+        if self.codec is None:
+            return self._smaller(channels, size)
+        from invsolve.tasks.compressed import CompressedSmall
+
+        codec = self.codec.operator(channels, size)
+        blocks = (codec.in_shape[1], codec.in_shape[2])
+        return CompressedSmall(codec, self._smaller(channels, blocks), 1.0 if self._decimated else self.factor**-2)
+
+    def _smaller(self, channels: int, size: Size) -> LinearOperator:
         from invsolve.operators import SuperResolution
         from invsolve.tasks.decimation import Decimation
 
-        shape = (channels, *self.restored_size(size))
-        if self.downsampling == "nearest":
+        shape = (channels, self.factor * size[0], self.factor * size[1])
+        if self._decimated:
             return Decimation(shape, self.factor)
         kernel = "average" if self.downsampling == "area" else self.downsampling
         return SuperResolution(shape, self.factor, kernel)
+
+    @property
+    def _decimated(self) -> bool:
+        return self.downsampling == "nearest"
+
+    def measurement(self, y: Tensor, channels: int) -> Tensor:
+        return super().measurement(y, channels) if self.codec is None else self.codec.measurement(y, channels)
+
+    def visible(self, x: Tensor, size: Size) -> Tensor:
+        if self.codec is None:
+            return x
+        mark = self.codec.tables.orientation
+        height, width = size[::-1] if mark > 4 else size
+        return turned(x[..., : self.factor * height, : self.factor * width], mark)
 
     def baseline(self, y: Tensor) -> tuple[str, Tensor]:
         return "bicubic", resized(y, self.restored_size((y.shape[1], y.shape[2])))
@@ -75,7 +123,8 @@ class Superres(Task):
         return resized(alpha, self.restored_size((alpha.shape[1], alpha.shape[2]))).clamp(0, 1)
 
     def record(self, prior: Any) -> dict[str, Any]:
-        return {"factor": self.factor, "downsampling": self.downsampling}
+        codec = {} if self.codec is None else {"compression": self.codec.record(prior)}
+        return {"factor": self.factor, "downsampling": self.downsampling, **codec}
 
     def _fits(self, size: Size) -> None:
         if self.factor > min(size):
