@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 from invsolve import DDPMSchedule, Solver
+from invsolve.core.presets import published
 from invsolve.solvers import SOLVERS
 
 __all__ = ["Row", "fine_grid", "rows"]
@@ -58,6 +59,11 @@ def fine_grid(n: int, last: float = 0.002, rho: float = 7.0) -> tuple[float, ...
     return (1.0, *(schedule.time_of(level) for level in levels), 0.0)
 
 
+def calibrated(solver: str) -> dict[str, object]:
+    """The settings of `Solver.preset("calibrated/linear")`."""
+    return dict(published(solver)["calibrated/linear"].settings)
+
+
 _SETTINGS: dict[str, dict[str, dict[str, object]]] = {
     "ddim": {"prior only": {"n_steps": 100, "eta": 1.0}},
     "dps": {
@@ -81,13 +87,11 @@ _SETTINGS: dict[str, dict[str, dict[str, object]]] = {
     "mmps": {
         "published": {},
         "fine": {"times": fine_grid(100, 0.003, 15.0), "eta": 0.0, "order": 2, "n_inner": 20},
+        "preset": calibrated("mmps"),
     },
     "tmpd": {"published": {}, "fine": {"times": fine_grid(250), "eta": 0.0}},
-    "pnp-dm": {
-        "published": {},
-        "fine": {"n_steps": 150, "n_inner": 20, "rho_start": 3.0, "rho_end": 0.04, "decay": 0.95},
-    },
-    "daps": {"published": {}, "exact": {"sampler": "exact", "n_ode": 1, "n_steps": 200, "spread": 0.25}},
+    "pnp-dm": {"published": {}, "fine": calibrated("pnp-dm")},
+    "daps": {"published": {}, "exact": calibrated("daps")},
     "lgd-mc": {"published": {}},
     "mpgd": {"published": {}},
     "freedom": {"published": {}},

@@ -265,6 +265,8 @@ def _report(path: Path | None, record: Any) -> list[str]:
     ]
     if noise["source"] == "estimated":
         lines.append(f"  found {noise['found']}")
+    if "uncertainty" in record:
+        lines.append(f"  90 % intervals promise {record['uncertainty']['promise']}")
     for name, score in record.get("scores", {}).items():
         ssim = "" if score["ssim"] is None else f", SSIM {score['ssim']:.4f}"
         lines.append(f"  {name}: PSNR {score['psnr']:.2f} dB{ssim}")

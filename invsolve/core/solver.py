@@ -127,7 +127,8 @@ class Solver(ABC):
         """The solver with settings as published, some of them changed; `presets.published` tells their source.
 
         Args:
-            name: "data set and size/task", for example "ffhq256/superres4".
+            name: "data set and size/task", for example "ffhq256/superres4", or "calibrated/linear": settings whose
+                samples pass exact linear problems (benchmarks/calibration).
             changes: settings that replace published ones.
 
         Raises:

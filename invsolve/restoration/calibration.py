@@ -74,6 +74,19 @@ class Cell:
         table = self.average if promise == "average" else self.image
         return table[group] if group in table else table[max(table)]
 
+    def at(self, level: float, promise: str, group: str) -> float:
+        """q for a level, with the correction for few images.
+
+        Of n images a further one may be as bad as can be: for the promise "average" q is that of a miss of
+        ((1 - level) (n + 1) - 1) / n on the calibration, so that the expected miss on a further image is at most
+        1 - level (conformal risk control, Angelopoulos et al. 2022, arXiv 2208.02814); at most that of the table's
+        highest level.
+        """
+        if promise == "image":
+            return _at(self.image[group] if group in self.image else self.image[max(self.image)], level)
+        miss = ((1 - level) * (self.images + 1) - 1) / self.images
+        return _at(self.q(promise, group), min(1 - miss, LEVELS[-1]))
+
 
 @dataclass(frozen=True)
 class Factor:
@@ -99,6 +112,7 @@ class Calibration:
         samples: that were drawn for each image.
         centre: "point" (the point estimate) or "mean" (of the samples).
         photographs: how many, their size in pixels and a digest.
+        weights: digest of the prior's weights, "" where it has none: other weights are another prior.
         cells: the measurements.
     """
 
@@ -109,6 +123,7 @@ class Calibration:
     centre: str
     photographs: Mapping[str, Any]
     cells: tuple[Cell, ...]
+    weights: str = ""
 
     def factor(
         self, kind: str, severity: float, noise: float, level: float, promise: str, group: str = "all"
@@ -124,13 +139,13 @@ class Calibration:
             raise InputError(f"calibrated levels are from {LEVELS[0]} to {LEVELS[-1]}, got {level}")
         known = [cell for cell in self.cells if cell.kind == kind]
         if not known:
-            widest = max((_at(cell.q(promise, group), level) for cell in self.cells), default=math.inf)
+            widest = max((cell.at(level, promise, group) for cell in self.cells), default=math.inf)
             return Factor(WIDER * widest, f"{kind} was not calibrated")
         rows: dict[float, list[Cell]] = {}
         for cell in known:
             rows.setdefault(cell.severity, []).append(cell)
         at_noise = {
-            strength: _interpolated(noise, {cell.noise: _at(cell.q(promise, group), level) for cell in cells})
+            strength: _interpolated(noise, {cell.noise: cell.at(level, promise, group) for cell in cells})
             for strength, cells in rows.items()
         }
         outside = _beyond("noise", noise, [cell.noise for cell in known])

@@ -93,6 +93,8 @@ class MMPS(PathSolver):
             return super().path(problem)
         schedule = problem.prior.schedule
         first, last = self.noise_ratios
+        alpha, sigma = schedule(1.0)
+        first = min(first, sigma / alpha) if alpha > 0 else first  # the noisiest that the schedule has
         return signal_path(schedule, self.n_steps, 1.0, schedule.log_grid(self.n_steps, first, last))
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:

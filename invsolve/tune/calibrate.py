@@ -19,11 +19,12 @@ from invsolve.core.prior import Prior
 from invsolve.core.solver import Solver
 from invsolve.diagnostics import calibrate_truth
 from invsolve.metrics.intervals import ause, interval_score, pixel_scale
+from invsolve.priors.network import NetworkPrior
 from invsolve.priors.traits import traits_of
 from invsolve.restoration.calibration import LEVELS, PROMISES, UNRELATED, Calibration, Cell, quantiles
 from invsolve.restoration.choice import chosen
 
-__all__ = ["STANDARD", "Case", "Setup", "calibrate", "cell_of", "drawn_cases", "groups"]
+__all__ = ["STANDARD", "Case", "Setup", "calibrate", "cell_of", "drawn_cases", "groups", "weights_of"]
 
 NOISE = (0.005, 0.03, 0.2)
 
@@ -236,7 +237,9 @@ def calibrate(
     photographs = {"count": len(images), "size": images.shape[-1], "digest": digest}
     sampled = next(iter(specs))
     centre = "point" if setup.solvers(sampled)[1] is not None else "mean"
-    empty = Calibration(setup.name, setup.solver or "", setup.settings, setup.samples, centre, photographs, ())
+    empty = Calibration(
+        setup.name, setup.solver or "", setup.settings, setup.samples, centre, photographs, (), weights_of(setup.prior)
+    )  # fmt: skip
     table = Calibration.read(path) if path.is_file() else empty
     if replace(table, cells=()) != empty:
         raise InvsolveError(f"{path} holds a calibration of something else: name another file")
@@ -251,6 +254,16 @@ def calibrate(
         table.write(path)
         report(cell)
     return table
+
+
+def weights_of(prior: Prior) -> str:
+    """A digest of a network's weights; "" for other priors."""
+    if not isinstance(prior, NetworkPrior):
+        return ""
+    found = hashlib.sha256()
+    for name, value in sorted(prior.module.state_dict().items()):
+        found.update(name.encode() + value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 def _words(spec: TaskSpec) -> str:

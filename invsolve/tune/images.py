@@ -12,7 +12,7 @@ from invsolve.core.checks import InputError
 from invsolve.io import SUFFIXES, read_image
 from invsolve.tasks.resizing import resized
 
-__all__ = ["crops", "mixed_crops"]
+__all__ = ["crop_of_rank", "crops", "mixed_crops"]
 
 LONGEST = 700
 
@@ -24,7 +24,7 @@ def crops(folder: Path, count: int, size: int) -> Tensor:
         InputError: there is no such folder, it holds fewer images, or one of the images that the suites report on.
     """
     chosen = _spread(folder, count)
-    return torch.stack([_detailed(read_image(path).pixels.expand(3, -1, -1), size) for path in chosen])
+    return torch.stack([crop_of_rank(read_image(path).pixels.expand(3, -1, -1), size) for path in chosen])
 
 
 def mixed_crops(folder: Path, count: int, size: int) -> Tensor:
@@ -39,7 +39,7 @@ def mixed_crops(folder: Path, count: int, size: int) -> Tensor:
     # a step of 7 / 16 of the ranks, so that neighbours in the order of names are not alike
     ranks = [0.25 + 0.75 * (i * 7 % 16) / 15 for i in range(count)]
     images = zip(chosen, ranks, strict=True)
-    return torch.stack([_detailed(read_image(path).pixels.expand(3, -1, -1), size, rank) for path, rank in images])
+    return torch.stack([crop_of_rank(read_image(path).pixels.expand(3, -1, -1), size, rank) for path, rank in images])
 
 
 def _spread(folder: Path, count: int) -> list[Path]:
@@ -56,7 +56,7 @@ def _spread(folder: Path, count: int) -> list[Path]:
     return [files[i * len(files) // count] for i in range(count)]
 
 
-def _detailed(image: Tensor, size: int, rank: float = 1.0) -> Tensor:
+def crop_of_rank(image: Tensor, size: int, rank: float = 1.0) -> Tensor:
     """The crop whose detail has this rank among all of them: 0 is the flattest, 1 the most detailed."""
     height, width = image.shape[1:]
     scale = max(min(1.0, LONGEST / max(height, width)), size / min(height, width))

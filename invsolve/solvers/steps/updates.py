@@ -33,6 +33,9 @@ __all__ = [
     "start_state",
 ]
 
+REACH = 2.0
+"""So many times the last step's growth a second-order step extrapolates at most."""
+
 Start: TypeAlias = Literal["random", "guided", "smooth"]
 
 
@@ -110,11 +113,11 @@ def multistep(step: Step, x_t: Tensor, x0: Tensor, before: tuple[Step, Tensor] |
 
     With h the growth of log(alpha / sigma) over the step and h' over the one before,
 
-        D = x0 + min(h / h', 1) (x0 - x0') / 2,    x_s = (sigma_s / sigma_t) x_t + alpha_s (1 - exp(-h)) D
+        D = x0 + min(h / h', 2) (x0 - x0') / 2,    x_s = (sigma_s / sigma_t) x_t + alpha_s (1 - exp(-h)) D
 
-    and D = x0 without a step before. At sigma_s = 0 it is alpha_s x0. The paper has h / h' alone, which is the same to
-    second order on grids that change smoothly. On a uniform grid of few times h / h' passes four at the end, and the
-    difference of two estimates was then amplified until samples of learned priors diverged.
+    and D = x0 without a step before. At sigma_s = 0 it is alpha_s x0. The paper has h / h' alone, which is the same on
+    grids that change smoothly. On a uniform grid of few times h / h' passes four at the end, and the difference of two
+    estimates was then amplified until samples of learned priors diverged.
 
     Args:
         step: the step; both its alphas above 0.
@@ -124,7 +127,7 @@ def multistep(step: Step, x_t: Tensor, x0: Tensor, before: tuple[Step, Tensor] |
     if step.sigma_s == 0.0:
         return step.alpha_s * x0
     h = _growth(step)
-    slope = 0.0 if before is None else 0.5 * min(h / _growth(before[0]), 1.0)
+    slope = 0.0 if before is None else 0.5 * min(h / _growth(before[0]), REACH)
     mixed = x0 if before is None else x0 + slope * (x0 - before[1])
     return (step.sigma_s / step.sigma_t) * x_t - step.alpha_s * math.expm1(-h) * mixed
 

@@ -1,0 +1,158 @@
+"""Intervals on photographs that calibrated nothing: python -m benchmarks.uncertainty PART
+
+draw      restore 24 crops of each task, and keep the samples (goes on where it stopped)
+report    coverage by task and stratum, scores against widths without samples, the mean of the samples, the cost
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks.common import markdown
+from benchmarks.uncertainty.images import held_out
+from benchmarks.uncertainty.scales import LEVEL, constant, left_out_score, strata, without_samples
+from invsolve.bench.suite import TaskSpec
+from invsolve.metrics.intervals import ause, interval_score, pixel_scale
+from invsolve.restoration.calibration import UNRELATED, Calibration, packaged_calibration
+from invsolve.restoration.loading import load_prior
+from invsolve.restoration.options import Options
+from invsolve.restoration.uncertainty import Promise, Uncertainty
+from invsolve.tune.calibrate import Case, Setup, drawn_cases
+
+TASKS = (
+    TaskSpec("superres x4", "superres", 0.01, {"factor": 4}),
+    TaskSpec("80 % missing", "inpaint", 0.01, {"missing": 0.8}),
+    TaskSpec("hole of 16", "inpaint", 0.01, {"box": 16}),
+    TaskSpec("Gaussian blur 2", "deblur", 0.01, {"std": 2.0}),
+    TaskSpec("denoise 0.1", "denoise", 0.1),
+    TaskSpec("JPEG 30", "jpeg", UNRELATED, {"compression": 30}),
+    TaskSpec("superres x2", "superres", 0.01, {"factor": 2}),
+    TaskSpec("motion blur 15", "deblur", 0.01, {"length": 15.0}),
+    TaskSpec("50 % missing", "inpaint", 0.01, {"missing": 0.5}),
+    TaskSpec("90 % missing", "inpaint", 0.01, {"missing": 0.9}),
+    TaskSpec("denoise 0.05", "denoise", 0.05),
+)
+
+
+def draw(folder: Path, side: int, names: Sequence[str]) -> None:
+    """Restore every crop of the tasks and write the cases, a file a task."""
+    setup = Setup(load_prior(Options()), "natural")
+    images = torch.stack([image for _, image in held_out(side)])
+    for spec in TASKS:
+        path = folder / f"{spec.name}.pt"
+        if names and spec.name not in names:
+            continue
+        cases = [vars(case) for case in _cases(path)] if path.is_file() else []
+        for case in drawn_cases(setup, spec, images[len(cases) :]):
+            cases.append(vars(case))
+            torch.save(cases, path)
+            sys.stderr.write(f"{spec.name}: {len(cases)} of {len(images)}\n")
+
+
+def _cases(path: Path) -> list[Case]:
+    return [Case(**fields) for fields in torch.load(path, weights_only=True)]
+
+
+def _uncertain(case: Case, spec: TaskSpec, table: Calibration) -> Uncertainty:
+    return Uncertainty(case.centre, case.samples, case.kind, case.severity, spec.noise, case.known, table, "table")
+
+
+def _inside(case: Case, told: Uncertainty, promise: Promise = "average") -> torch.Tensor:
+    low, high = told.interval(LEVEL, promise)
+    return (low <= case.truth) & (case.truth <= high)
+
+
+def _psnr(x: torch.Tensor, truth: torch.Tensor) -> float:
+    return -10 * math.log10(float((x - truth).square().mean()))
+
+
+def _mean(values: Iterable[float]) -> float:
+    rows = list(values)
+    return sum(rows) / len(rows)
+
+
+def report(folder: Path, calibration: Path | None) -> str:
+    """Both tables as Markdown."""
+    table = packaged_calibration("natural") if calibration is None else Calibration.read(calibration)
+    if table is None:
+        raise SystemExit("there is no packaged calibration: give --calibration")
+    rows, parts, conditional = [], [], []
+    for spec in TASKS:
+        path = folder / f"{spec.name}.pt"
+        if not path.is_file():
+            continue
+        cases = _cases(path)
+        told = [_uncertain(case, spec, table) for case in cases]
+        inside = [_inside(*pair).double().mean() for pair in zip(cases, told, strict=True)]
+        kept = [float(_inside(c, u, "image").double().mean()) >= LEVEL for c, u in zip(cases, told, strict=True)]
+        spread = torch.stack(inside).std() / len(inside) ** 0.5
+        ours = _mean(interval_score(*u.interval(LEVEL), c.truth, LEVEL) for c, u in zip(cases, told, strict=True))
+        width = _mean(float((u.interval()[1] - u.interval()[0]).mean()) for u in told)
+        other = {n: left_out_score(cases, [without_samples(c)[n] for c in cases]) for n in without_samples(cases[0])}
+        best = min(other, key=lambda name: other[name])
+        point, mean = (_mean(_psnr(x(c), c.truth) for c in cases) for x in (_centre, _average))
+        outside = {u.factor(LEVEL, "average").outside for u in told} - {""}
+        rows.append([
+            spec.name + (" (outside)" if outside else ""), f"{_mean(map(float, inside)):.3f} +- {spread:.3f}",
+            f"{min(inside):.2f}", f"{_mean(kept):.0%}", f"{width:.3f}", f"{ours:.4f}",
+            f"{left_out_score(cases, [constant(c) for c in cases]):.4f}", f"{other[best]:.4f} ({best})",
+            f"{_mean(ause(c.error, pixel_scale(c.samples)) for c in cases):.2f}", f"{point:.2f}", f"{mean:.2f}",
+            f"{_mean(c.seconds[0] for c in cases) / _mean(c.seconds[1] for c in cases):.1f}",
+        ])  # fmt: skip
+        parts.append(_strata(spec, cases, told))
+        conditional.append(spec.name)
+    head = [
+        "task", "coverage of 90 %", "worst image", "images kept", "width", "interval score", "constant width",
+        "best without samples", "AUSE", "point dB", "mean dB", "cost",
+    ]  # fmt: skip
+    columns = ["edges", "texture", "flat", "dark", "bright", "known", "missing"]
+    second = [
+        [name, *(part.get(column, "") for column in columns)] for name, part in zip(conditional, parts, strict=True)
+    ]
+    return f"{markdown(head, rows)}\n\n{markdown(['task', *columns], second)}\n"
+
+
+def _centre(case: Case) -> torch.Tensor:
+    return case.centre
+
+
+def _average(case: Case) -> torch.Tensor:
+    return case.samples.mean(0)
+
+
+def _strata(spec: TaskSpec, cases: Sequence[Case], told: Sequence[Uncertainty]) -> dict[str, str]:
+    """Coverage in each stratum, over all of its pixels."""
+    counts: dict[str, list[float]] = {}
+    for case, own in zip(cases, told, strict=True):
+        inside = _inside(case, own)
+        for name, where in strata(case).items():
+            held, all_of = counts.setdefault(name, [0.0, 0.0])
+            counts[name] = [held + float(inside[:, where].sum()), all_of + 3 * float(where.sum())]
+    return {name: f"{held / all_of:.2f}" for name, (held, all_of) in counts.items() if all_of}
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = parser.add_subparsers(dest="part", required=True)
+    part = parts.add_parser("draw")
+    part.add_argument("folder", type=Path, help="where the samples are kept")
+    part.add_argument("--side", type=int, default=64)
+    part.add_argument("--tasks", nargs="*", default=[])
+    part.set_defaults(run=lambda a: draw(a.folder, a.side, a.tasks))
+    part = parts.add_parser("report")
+    part.add_argument("folder", type=Path, help="of draw")
+    part.add_argument("--calibration", type=Path, help="table in place of the packaged one")
+    part.set_defaults(run=lambda a: sys.stdout.write(report(a.folder, a.calibration)))
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()
