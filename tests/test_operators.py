@@ -351,7 +351,7 @@ SHAPE = (3, 8, 8)
         (lambda: SuperResolution(SHAPE, 9), "got 9"),
         (lambda: SuperResolution(SHAPE, 2.5), "whole number"),
         (lambda: SuperResolution((3, 9, 8), 4), "multiples of the factor 4, got 9 x 8: crop the image to 8 x 8"),
-        (lambda: SuperResolution(SHAPE, 2, "lanczos"), "bicubic, average; got 'lanczos'"),
+        (lambda: SuperResolution(SHAPE, 2, "cubic"), "; got 'cubic'"),
         (lambda: Inpainting(SHAPE, torch.ones(8, 7)), r"got \[1, 8, 7\]"),
         (lambda: Inpainting(SHAPE, torch.ones(2, 8, 8)), r"got \[2, 8, 8\]"),
         (lambda: Inpainting(SHAPE, torch.full((8, 8), 0.5)), "threshold"),

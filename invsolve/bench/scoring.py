@@ -17,6 +17,7 @@ from invsolve.bench.store import Store
 from invsolve.bench.suite import TaskSpec
 from invsolve.bench.tasks import Measurement
 from invsolve.bench.trust import check_trusted
+from invsolve.core.checks import InputError
 from invsolve.metrics import METRICS, SET_METRICS, Case, WeightsMissing, metric_named
 
 __all__ = ["load_measurement", "operators_in", "restored", "score"]
@@ -50,10 +51,10 @@ def score(
     names = list(metrics) if metrics is not None else store.meta("description")["metrics"]
     loaded: dict[str, Callable[..., Any]] = {}
     for name in names:
-        note = ""
+        note, metric = "", metric_named(name)
         try:
-            loaded[name] = metric_named(name).load()
-        except WeightsMissing as error:
+            loaded[name] = metric.load()
+        except (WeightsMissing, InputError) as error:  # a file or a package that is not here stops no other metric
             note = str(error)
         store.note("notes", (name, note))
     waiting = _waiting(store, [name for name in loaded if name in METRICS])

@@ -205,10 +205,9 @@ class Likelihood(TerminalCost):
 
     def __post_init__(self) -> None:
         if self.y is not None and isinstance(self.operator, Operator):
-            # What an operator does not measure has no place in a misfit, whatever stands there.
             values = as_values(self.y, "the measurement y")
             check_shape(values, self.operator.out_shape, f"the measurement of {type(self.operator).__name__}")
-            object.__setattr__(self, "y", self.operator.observed(values))
+            object.__setattr__(self, "y", _without_placeholders(self.operator, values, self.gaussian_sigma))
         super().__post_init__()
         y = self.y
         if y is not None and not bool(torch.isfinite(torch.view_as_real(y) if y.is_complex() else y).all()):
@@ -296,6 +295,27 @@ def linear_gaussian(cost: TerminalCost | None) -> tuple[LinearOperator, Tensor, 
     if not isinstance(cost, Likelihood) or cost.gaussian_sigma is None or not isinstance(cost.operator, LinearOperator):
         return None
     return cost.operator, cost.measurement, cost.gaussian_sigma
+
+
+NOISE_LIKE = 3.0
+"""Times the noise level: what stands where an operator measures nothing is noise up to this, and else a placeholder."""
+
+
+def _without_placeholders(operator: Operator, y: Tensor, sigma: float | Tensor | None) -> Tensor:
+    """A measurement with zeros where the operator measures nothing, whatever stands there: white, NaN, another image.
+
+    Published simulations of inpainting add noise to the missing pixels, too, and the norms of their residuals count it.
+    Such noise about zero, of the likelihood's own level, is kept, so that those runs come out as published.
+    """
+    observed = operator.observed(y)
+    if observed is y or sigma is None:
+        return observed
+    missing = operator.observed(torch.ones_like(y)) == 0
+    rest = torch.where(missing, y, 0.0).abs().flatten(1).double()
+    count = missing.flatten(1).sum(1).clamp_min(1)
+    level = torch.as_tensor(sigma, dtype=torch.float64, device=y.device).flatten()
+    noise = rest.square().sum(1) <= count * (NOISE_LIKE * level) ** 2  # False where there is a NaN
+    return torch.where(noise.view(-1, *[1] * (y.ndim - 1)), y, observed)
 
 
 def broadcast_sigma(sigma: float | Tensor, like: Tensor) -> Tensor | float:
