@@ -244,7 +244,7 @@ def test_the_last_denoisings_are_of_one_image_turned_in_different_ways():
     assert torch.equal(short, whole)
 
 
-@pytest.mark.parametrize("level", [0.01, 0.1, 0.4])
+@pytest.mark.parametrize("level", [0.01, 0.1, 0.2, 0.4])
 @pytest.mark.parametrize("section", ["denoise", "superres2", "superres4", "inpaint", "deblur"])
 def test_more_calls_are_never_worse_at_any_noise_level(section, level):
     """fast <= balanced <= best, but for 0.1 dB on one small crop."""
