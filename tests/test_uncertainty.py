@@ -171,6 +171,9 @@ def test_q_is_interpolated_in_logarithms_and_wider_outside_of_what_was_measured(
     assert beyond.q == pytest.approx(WIDER * 9.0)
     assert "strength 8 is outside of the calibrated 2 to 4" in beyond.outside
     assert "noise 0.3 is outside" in calibration.factor("superres", 2.0, 0.3, 0.9, "average").outside
+    partly = table(cell("superres", 2.0, 0.01), cell("superres", 4.0, 0.01), cell("superres", 4.0, 0.1))
+    assert partly.factor("superres", 4.0, 0.1, 0.9, "average").outside == ""
+    assert "noise 0.1 is outside" in partly.factor("superres", 3.0, 0.1, 0.9, "average").outside
     other = calibration.factor("jpeg", 2.0, 0.01, 0.9, "average")
     assert other.q == pytest.approx(WIDER * 9.0)
     assert other.outside == "jpeg was not calibrated"

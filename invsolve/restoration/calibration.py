@@ -148,8 +148,9 @@ class Calibration:
             strength: _interpolated(noise, {cell.noise: cell.at(level, promise, group) for cell in cells})
             for strength, cells in rows.items()
         }
-        outside = _beyond("noise", noise, [cell.noise for cell in known])
-        outside = outside or _beyond("strength", severity, list(rows))
+        outside = _beyond("strength", severity, list(rows))
+        for strength in _beside(severity, list(rows)):
+            outside = outside or _beyond("noise", noise, [cell.noise for cell in rows[strength]])
         q = _interpolated(severity, at_noise)
         return Factor(WIDER * q if outside else q, outside)
 
@@ -239,6 +240,12 @@ def _linear(x: float, places: Sequence[float], values: Sequence[float]) -> float
             way = (x - places[i - 1]) / (places[i] - places[i - 1])
             return values[i - 1] + way * (values[i] - values[i - 1])
     return values[-1]
+
+
+def _beside(x: float, places: Sequence[float]) -> tuple[float, float]:
+    """The places between which x lies; the first or last one twice beyond the ends."""
+    below, above = [p for p in places if p <= x], [p for p in places if p >= x]
+    return max(below, default=min(places)), min(above, default=max(places))
 
 
 def _beyond(what: str, x: float, places: Sequence[float]) -> str:
