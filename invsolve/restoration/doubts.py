@@ -6,7 +6,7 @@ Thresholds were set on training photographs, for fewer than 1 warning in 20 righ
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ from invsolve.io.jpeg import unturned
 from invsolve.noise.estimate import noise_of
 from invsolve.noise.white import QUANTISATION
 from invsolve.restoration.job import Job
-from invsolve.restoration.spectrum import read_blur
+from invsolve.restoration.spectrum import read_blur, read_kernel
+from invsolve.tasks.blind_deblur import BlindDeblur
 from invsolve.tasks.deblur import Deblur
 from invsolve.tasks.jpeg_codec import expected_error, find_tables
 
@@ -37,8 +38,14 @@ OUTSIDE, FAR_OUTSIDE = 0.005, 0.25
 MISFIT, STRUCTURED, MISFIT_FAILED = 1.2, 0.2, 3.0
 """Residual in units of the noise, and the correlation of its neighbours, of a wrong operator; and of a failure."""
 
-SHARE, CLEARLY = 0.78, 2.2
-"""Share of a Gaussian blur that an image shows where it was told too wide, and by how many standard errors below 1."""
+SHARE, CLEARLY, SUSPECT = 0.78, 2.2, 0.9
+"""Share of a Gaussian blur that an image shows where it was told too wide, and by how many standard errors below 1;
+and the share below which that is so if the residual's neighbours resemble each other.
+"""
+
+FOUND, AGREEMENT = (0.4, 1.5), 0.92
+"""Share of a found blur that the spectrum shows, and the correlation of the kernel from edges with that of the prior:
+a blur was not found where neither holds, or where the residual is structured."""
 
 NOISIER = 1.4
 """Residual in units of the estimated noise where that is too small, if neighbours do not resemble each other."""
@@ -54,11 +61,13 @@ class Doubts:
         warnings: sentences that say what does not hold, and what to do.
         failures: sentences for the status of a result that is no restoration.
         checks: the numbers behind them.
+        nothing_found: whether a blur was looked for and not found, so that the image is returned as it came.
     """
 
     warnings: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     checks: dict[str, float] = field(default_factory=dict)
+    nothing_found: bool = False
 
 
 def doubts_of(job: Job, drawn: Tensor, theta: Mapping[str, Tensor]) -> Doubts:
@@ -73,8 +82,9 @@ def doubts_of(job: Job, drawn: Tensor, theta: Mapping[str, Tensor]) -> Doubts:
     _told_noise(job, found)
     _compression(job, found)
     _wide_hole(job, found)
-    _told_blur(job, found)
     _residual(job, drawn, theta, found)
+    _told_blur(job, found)
+    found = _found_blur(job, found)
     _range(drawn, found)
     return found
 
@@ -149,12 +159,41 @@ def _told_blur(job: Job, found: Doubts) -> None:
     noise = max(job.noise.luma, QUANTISATION / len(job.y) ** 0.5)
     reading = read_blur(job.y.mean(0), sigma, noise)
     found.checks.update(blur_share=reading.share, blur_share_error=reading.error)
-    if reading.share < SHARE and (1 - reading.share) > CLEARLY * max(reading.error, 0.05):
+    clearly = reading.share < SHARE and 1 - reading.share > CLEARLY * max(reading.error, 0.05)
+    if clearly or (reading.share < SUSPECT and found.checks["structure"] > 0):
         width = sigma * max(reading.share, 0.0) ** 0.5
         found.warnings.append(
             f"the blur told, {sigma:.3g} pixels, is wider than the image shows, about {width:.2g}: undoing it "
             "amplifies detail and makes rings along edges; try a smaller --blur-sigma"
         )
+
+
+def _found_blur(job: Job, found: Doubts) -> Doubts:
+    """A blur that was looked for: two estimates of it against each other, and the last against the spectrum."""
+    task = job.task
+    if not isinstance(task, BlindDeblur) or task.first_kernel is None or min(job.measured) < _SMALLEST:
+        return found
+    noise = max(job.noise.luma, QUANTISATION / len(job.y) ** 0.5)
+    share = read_kernel(job.y.mean(0), task.kernel, noise).share
+    agreement = _agreement(task.first_kernel, task.kernel)
+    found.checks.update(blur_share=share, kernel_agreement=agreement)
+    shown, agreed = FOUND[0] <= share <= FOUND[1], agreement > AGREEMENT
+    if (shown or agreed) and found.checks["structure"] <= STRUCTURED:
+        return found
+    found.warnings.append(
+        "the blur was not found (two estimates of it disagree and the spectrum does not show it, or the residual has "
+        "structure), and the image is returned as it came: try another --kernel-size, a little larger than the blur, a "
+        "larger image, or measure the blur and use --task deblur --kernel"
+    )
+    return replace(found, nothing_found=True)
+
+
+def _agreement(a: Tensor, b: Tensor) -> float:
+    """Normalised correlation of two kernels of one size at the best shift."""
+    side = 2 * max(a.shape) - 1
+    spectra = [torch.fft.rfft2(kernel.double(), (side, side)) for kernel in (a, b)]
+    products = torch.fft.irfft2(spectra[0] * spectra[1].conj(), (side, side))
+    return float(products.max() / (a.double().norm() * b.double().norm()))
 
 
 def _residual(job: Job, drawn: Tensor, theta: Mapping[str, Tensor], found: Doubts) -> None:

@@ -56,7 +56,7 @@ def make_record(job: Job, prior: Prior, result: Result, misfits: list[float], do
         "samples": options.samples,
         "quality": options.quality,
         "precision": _precision(prior),
-        "estimate": _estimate(job),
+        "estimate": "the image as it came" if doubts.nothing_found else _estimate(job),
         "device": str(prior.device),
         "plan": dataclasses.asdict(plan),
         "size": list(job.task.restored_size(job.measured)),

@@ -256,12 +256,15 @@ def matched(job: Job, prior: Prior) -> tuple[Job, Prior]:
 def _restoration(job: Job, prior: Prior, result: Result, point: Result | None) -> Restoration:
     drawn = _finite(job, result)
     theta = {name: value[0].to(drawn) for name, value in result.theta.items()}
-    record = make_record(job, prior, result, _misfits(job, drawn, theta), doubts_of(job, drawn, theta))
+    doubts = doubts_of(job, drawn, theta)
+    record = make_record(job, prior, result, _misfits(job, drawn, theta), doubts)
     drawn = _seen(job, drawn)
     estimate = drawn.mean(0) if point is None else _seen(job, _finite(job, point))[0]
     uncertainty = None if len(drawn) < 2 else uncertainty_of(job, estimate, drawn)
     if uncertainty is not None:
         record["uncertainty"] = uncertainty.record()
+    if doubts.nothing_found:
+        estimate = job.y.clamp(0, 1)
     alpha = None if job.image.alpha is None else job.task.opacity(_measured(job.image.alpha, job))
     image = replace(job.image, pixels=estimate, alpha=alpha, jpeg=None)
     if job.truth is not None:

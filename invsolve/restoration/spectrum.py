@@ -1,4 +1,4 @@
-"""How much of a Gaussian blur an image's spectrum shows."""
+"""How much of a blur an image's spectrum shows."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["BlurReading", "read_blur"]
+__all__ = ["BlurReading", "read_blur", "read_kernel"]
 
 SLOPE, SLOPE_SPREAD = 2.4, 0.4
 """Of photographs, whose power falls as a power of the frequency: the exponent, and how much it differs among them."""
 
-NOISE_SPREAD, MODEL_ERROR, WINDOWED = 0.5, 0.3, 4.5
-"""Of the logarithm of the noise's power, of a ring's power about the law, and the variance of a windowed value's."""
+NOISE_SPREAD, RING_SPREAD, PART_SPREAD, WINDOWED = 0.5, 0.3, 0.4, 4.5
+"""Of the logarithm of the noise's power, of the power of rings and of their parts about the law, and the variance of a
+windowed value's."""
 
 RINGS, STEPS, LARGEST_SIDE = 40, 100, 512
 
@@ -43,10 +44,23 @@ def read_blur(grey: Tensor, sigma: float, noise: float) -> BlurReading:
         sigma: of the Gaussian in pixels, as told.
         noise: standard deviation of the noise of `grey`.
     """
-    frequency, power, count = _rings(_middle(grey.double()))
-    steep = -((2 * math.pi * frequency * sigma) ** 2)
-    logarithm = frequency.log()
-    weight = 1 / (MODEL_ERROR**2 + WINDOWED / count)
+    frequency, power, count, _ = _binned(_middle(grey.double()), None, RINGS, 1)
+    return _fit(frequency.log(), power, count, -((2 * math.pi * frequency * sigma) ** 2), noise, RING_SPREAD)
+
+
+def read_kernel(grey: Tensor, kernel: Tensor, noise: float) -> BlurReading:
+    """`read_blur` for any kernel [h, w]: rings are divided by how much it lets through.
+
+    The share of a shake that was found too short lies above 1. Photographs have directions of their own, so that for
+    crooked kernels it is less exact than its error says: between 0.4 and 1.5 for five right ones of six.
+    """
+    frequency, power, count, through = _binned(_middle(grey.double()), kernel.double(), RINGS // 2, 4)
+    return _fit(frequency.log(), power, count, through.log(), noise, PART_SPREAD)
+
+
+def _fit(logarithm: Tensor, power: Tensor, count: Tensor, steep: Tensor, noise: float, spread: float) -> BlurReading:
+    """The fit: logarithms of frequency and power, number of values and logarithm of |K|^2 in each bin."""
+    weight = 1 / (spread**2 + WINDOWED / count)
     usual = torch.tensor([0.0, SLOPE, 1.0, 2 * math.log(noise)], dtype=torch.float64)
     precision = torch.tensor([0.0, SLOPE_SPREAD**-2, 0.0, NOISE_SPREAD**-2], dtype=torch.float64)
 
@@ -83,8 +97,9 @@ def read_blur(grey: Tensor, sigma: float, noise: float) -> BlurReading:
     return BlurReading(share, error)
 
 
-def _rings(grey: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean frequency (cycles a pixel), logarithm of the mean windowed power, and number of values, on rings."""
+def _binned(grey: Tensor, kernel: Tensor | None, rings: int, parts: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of rings of one frequency, each in `parts` by |K|^2: mean frequency (cycles a pixel), logarithm of the mean
+    windowed power, number of values, mean |K|^2 (1 without a kernel)."""
     height, width = grey.shape
     down, across = (torch.hann_window(side, dtype=grey.dtype) for side in (height, width))
     window = down[:, None] * across
@@ -92,16 +107,26 @@ def _rings(grey: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     power = torch.fft.fft2((grey - mean) * window).abs().square() / window.square().sum()
     axes = (torch.fft.fftfreq(side, dtype=grey.dtype) for side in (height, width))
     frequency = torch.hypot(*torch.meshgrid(*axes, indexing="ij"))
-    edges = torch.linspace(2.5 / min(height, width), 0.5, RINGS + 1, dtype=grey.dtype)
+    through = torch.ones_like(power) if kernel is None else _windowed(torch.fft.fft2(kernel, grey.shape).abs().square())
+    edges = torch.linspace(2.5 / min(height, width), 0.5, rings + 1, dtype=grey.dtype)
     ring = torch.bucketize(frequency, edges) - 1
-    inside = (ring >= 0) & (ring < RINGS)
-    count, sums, places = (torch.zeros(RINGS, dtype=grey.dtype) for _ in range(3))
-    count.index_add_(0, ring[inside], torch.ones_like(power[inside]))
-    sums.index_add_(0, ring[inside], power[inside])
-    places.index_add_(0, ring[inside], frequency[inside])
-    used = count > 0
-    count = count[used]
-    return places[used] / count, (sums[used] / count).clamp_min(1e-20).log(), count
+    rows = []
+    for i in range(rings):
+        inside = ring == i
+        order = through[inside].argsort(stable=True)
+        for chosen in order.tensor_split(parts if len(order) >= 8 * parts else 1):
+            if len(chosen):
+                means = [values[inside][chosen].mean() for values in (frequency, power, through)]
+                rows.append(torch.stack([*means, means[0].new_tensor(len(chosen))]))
+    places, powers, lets, count = torch.stack(rows).T
+    return places, powers.clamp_min(1e-20).log(), count, lets.clamp_min(1e-12)
+
+
+def _windowed(power: Tensor) -> Tensor:
+    """What a Hann window makes of a power spectrum: each value leaks to its neighbours."""
+    for dim in (0, 1):
+        power = (4 * power + power.roll(1, dim) + power.roll(-1, dim)) / 6
+    return power
 
 
 def _middle(grey: Tensor) -> Tensor:

@@ -56,9 +56,12 @@ class BlindDeblur(Deblur):
         kernel: [size, size].
         blur_sigma: see `Deblur`.
         true_kernel: what a simulation blurs with.
+        first_kernel: the estimate from edges alone, [size, size], with which the search with the prior began; None
+            before it and where there was none.
     """
 
     true_kernel: Tensor | None = None
+    first_kernel: Tensor | None = None
 
     name = "blind-deblur"
     options, suite_options = BlindOptions, BlindDraw
@@ -110,10 +113,10 @@ class BlindDeblur(Deblur):
         from invsolve.tasks.blind.edges import estimate_kernel
         from invsolve.tasks.blind.joint import refine_kernel
 
-        kernel = estimate_kernel(y, self.kernel.shape[0])
-        if prior is not None and not prior.latent:
-            kernel = refine_kernel(y, kernel, sigma, prior)
-        return replace(self, kernel=kernel)
+        first = estimate_kernel(y, self.kernel.shape[0])
+        if prior is None or prior.latent:
+            return replace(self, kernel=first)
+        return replace(self, kernel=refine_kernel(y, first, sigma, prior), first_kernel=first)
 
     def aligned(self, restored: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         return _at_best_shift(restored, truth)
