@@ -142,7 +142,7 @@ def _inpaint(missing: float = 0.0, hole: int = 0) -> Callable[..., Degraded]:
         y = np.where(mask[..., None], 0.0, _noisy(clean, 0.005, rng))
         values = (255 * y).round().astype(np.uint8)
         simple = cv2.inpaint(values, mask.astype(np.uint8), 3, cv2.INPAINT_TELEA) / 255.0
-        return Degraded(y, {"task": "inpaint", "mask": mask}, simple, clean)
+        return Degraded(y, {"task": "inpaint", "mask": mask, "noise": 0.005}, simple, clean)
 
     return make
 
