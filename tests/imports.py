@@ -27,7 +27,8 @@ BELOW: Mapping[str, frozenset[str]] = {
     "restoration": JOB - {"restoration"},
     "bench": JOB,
     "tune": JOB | {"bench"},
-    "commands": JOB | {"bench", "tune", "testing", "train"},
+    "app": JOB,
+    "commands": JOB | {"app", "bench", "tune", "testing", "train"},
     "__main__": frozenset({"commands"}),
 }
 """The rooms that each room may import from, besides itself; the package's own `__init__` looks names up lazily."""

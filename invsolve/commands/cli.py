@@ -25,6 +25,7 @@ COMMANDS = {
     "train": ("invsolve.commands.train", "train a small prior from your own images"),
     "tune": ("invsolve.commands.tune", "find a solver's settings on tuning images"),
     "calibrate": ("invsolve.commands.calibrate", "measure how wide intervals have to be"),
+    "app": ("invsolve.commands.app", "restore photographs on a page in the browser"),
 }
 """Subcommands: the module whose `add_parser(subparsers)` adds it and sets `run(args) -> int`, and a line of help."""
 

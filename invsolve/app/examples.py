@@ -1,0 +1,99 @@
+"""Examples of the page: photographs of the package, degraded as the tasks say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from invsolve.core.rng import Rng
+from invsolve.io import Image, read_image, write_image
+from invsolve.operators.kernels import camera_shake_kernel
+from invsolve.restoration.job import prepare
+from invsolve.restoration.options import Options
+
+__all__ = ["EXAMPLES", "Example", "make_examples"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A degraded photograph.
+
+    Args:
+        name: of the button.
+        task: that restores it.
+        photograph: of `invsolve.testing`.
+        top, left, side: of the square that is taken of it, in pixels.
+        degrade: options of the simulation.
+        told: options that a visitor sets to restore it.
+        file: its name.
+    """
+
+    name: str
+    task: str
+    photograph: str
+    top: int
+    left: int
+    side: int
+    degrade: Mapping[str, Any] = field(default_factory=dict)
+    told: Mapping[str, Any] = field(default_factory=dict)
+    file: str = ""
+
+
+EXAMPLES = (
+    Example("Noisy", "denoise", "astronaut", 0, 50, 160, {"noise": 0.1}, file="noisy.png"),
+    Example("Small", "superres", "coffee", 0, 0, 256, {"noise": 0.01, "factor": 4}, {"factor": 4}, "small.png"),
+    Example("Masked", "inpaint", "astronaut", 0, 50, 160, {"noise": 0.01}, file="masked.png"),
+    Example(
+        "Blurred", "deblur", "coffee", 48, 48, 160, {"noise": 0.01, "blur_sigma": 2.0}, {"blur_sigma": 2.0},
+        "blurred.png",
+    ),
+    Example("Shaken", "blind-deblur", "astronaut", 0, 50, 160, {"noise": 0.01}, file="shaken.png"),
+    Example("JPEG", "jpeg", "coffee", 48, 48, 160, file="blocks.jpg"),
+)  # fmt: skip
+"""The examples in the order of their buttons."""
+
+
+def make_examples(folder: Path) -> dict[str, Path]:
+    """Write every example into a folder; their files by name."""
+    return {each.name: _write(each, folder / each.file) for each in EXAMPLES}
+
+
+def _write(each: Example, path: Path) -> Path:
+    with as_file(files("invsolve.testing") / "photographs" / f"{each.photograph}.jpg") as source:
+        pixels = read_image(source).pixels
+    clean = Image(pixels[:, each.top : each.top + each.side, each.left : each.left + each.side].contiguous(), None, 8)
+    if each.task == "jpeg":
+        return _jpeg(clean, path)
+    told: dict[str, Any] = dict(each.degrade)
+    task = each.task
+    if task == "inpaint":
+        told["mask"] = _scratches(each.side)
+    if task == "blind-deblur":
+        task, told["kernel"] = "deblur", camera_shake_kernel(9.0, 0.4, Rng(3))
+    job = prepare(clean, Options.of(task, simulate=True, **told))
+    alpha = None
+    if task == "inpaint":
+        alpha = 1.0 - _scratches(each.side).float()[None]
+    return write_image(path, Image(job.task.shown(job.y).clamp(0, 1), alpha, 8), overwrite=True)
+
+
+def _scratches(side: int) -> Any:
+    """Thin slanted lines and a stain, bool [side, side]."""
+    import torch
+
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    lines = (rows + 3 * columns) % 64 < 5
+    stain = (rows - 0.72 * side).square() + (columns - 0.3 * side).square() < (0.09 * side) ** 2
+    return lines | stain
+
+
+def _jpeg(clean: Image, path: Path) -> Path:
+    import numpy
+    from PIL import Image as Pillow
+
+    values = (255 * clean.pixels.clamp(0, 1)).round().byte().permute(1, 2, 0).numpy()
+    Pillow.fromarray(numpy.ascontiguousarray(values)).save(path, quality=15)
+    return path

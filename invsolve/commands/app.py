@@ -1,0 +1,53 @@
+"""The command `invsolve app`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import threading
+from typing import Any
+
+from invsolve.commands.options import add_options
+from invsolve.core.checks import CapabilityError, InputError
+from invsolve.restoration.job import check_options
+from invsolve.restoration.options import Options
+
+__all__ = ["add_parser"]
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
+    """Add `app` to a command line; the parser's default `run` takes the parsed arguments."""
+    parser = subparsers.add_parser(
+        "app",
+        help="restore photographs on a page in the browser",
+        description="Serve a page on which photographs are restored: for this machine alone; nothing is sent away.",
+    )
+    add = parser.add_argument
+    add("--port", type=int, default=7860, metavar="N", help="of the page (default 7860)")
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0: for all machines (default 127.0.0.1)")
+    add("--max-pixels", type=int, default=4_000_000, metavar="N", help="of a restored image (default 4000000)")
+    add("--max-megabytes", type=int, default=50, metavar="N", help="of a file (default 50)")
+    add_options(parser, Options, ("prior", "device"), prior="natural", device="auto")
+    parser.set_defaults(run=run_command)
+    return parser
+
+
+def run_command(args: argparse.Namespace) -> int:
+    """Serve until interrupted."""
+    if not 1 <= args.port <= 65535:
+        raise InputError(f"--port is from 1 to 65535, got {args.port}")
+    for name in ("max_pixels", "max_megabytes"):
+        if getattr(args, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} is at least 1, got {getattr(args, name)}")
+    if importlib.util.find_spec("gradio") is None:
+        raise CapabilityError("the page needs Gradio: pip install 'invsolve[app]'")
+    check_options(Options(prior=args.prior, device=args.device))
+    from invsolve.app.page import served
+
+    told = {name: getattr(args, name) for name in ("prior", "device", "host", "port", "max_pixels", "max_megabytes")}
+    with served(**told) as address:
+        sys.stdout.write(f"{address}\nCtrl-C stops the page and deletes its files\n")
+        sys.stdout.flush()
+        threading.Event().wait()
+    return 0
