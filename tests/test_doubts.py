@@ -71,6 +71,13 @@ def test_a_noise_level_that_the_image_does_not_show(told: float, word: str):
     assert found.checks["noise_seen"] == pytest.approx(0.05, rel=0.35)
 
 
+def test_nothing_is_read_where_nothing_can_be():
+    """Noise that was told is taken as it is where the image is too small, or has too many holes, to show its own."""
+    few = torch.rand(48, 48, generator=torch.Generator().manual_seed(0)) < 0.9
+    assert "noise_seen" not in doubts(job(scene(48, 48), "inpaint", mask=few.numpy(), noise=0.01), scene(48, 48)).checks
+    assert "noise_seen" not in doubts(job(scene()[:, :9, :9], "denoise", noise=0.01), scene()[:, :9, :9]).checks
+
+
 def test_a_hole_is_as_wide_as_the_largest_disc_in_it():
     holes = torch.zeros(96, 96, dtype=torch.bool)
     holes[20:68, 20:68] = True

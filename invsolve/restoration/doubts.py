@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from invsolve.io.jpeg import unturned
 from invsolve.noise.estimate import noise_of
+from invsolve.noise.tiles import MIN_SIDE, tiles_of
 from invsolve.noise.white import QUANTISATION
 from invsolve.restoration.job import Job
 from invsolve.restoration.spectrum import read_blur, read_kernel
@@ -91,9 +92,12 @@ def doubts_of(job: Job, drawn: Tensor, theta: Mapping[str, Tensor]) -> Doubts:
 
 def _told_noise(job: Job, found: Doubts) -> None:
     """The noise that was told against what the image shows."""
-    if job.noise.method != "given" or job.options.simulate:
+    known = job.task.known(job.y)
+    if job.noise.method != "given" or job.options.simulate or min(job.measured) < MIN_SIDE:
         return
-    read = noise_of(job.y, job.task.known(job.y))
+    if not len(tiles_of(job.y, known)):  # no part is whole enough to be read
+        return
+    read = noise_of(job.y, known)
     told, seen = max(job.noise.sigma, NOISE_FLOOR), max(read.sigma, NOISE_FLOOR)
     found.checks["noise_seen"] = read.sigma
     if not read.sure:
