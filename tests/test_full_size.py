@@ -1,7 +1,7 @@
 """Networks of the published sizes, with random weights in files of the published format, restore 256 x 256 images.
 
-Two steps of each task. A call of the FFHQ network (94 million weights) takes 6 s on one core, with its gradient 12 s; that
-of ImageNet's (553 million) several times as much.
+Two steps of each task. A call of the FFHQ network (94 million weights) takes 6 s on one core, with its gradient 12 s;
+ImageNet's has 553 million.
 """
 
 from __future__ import annotations
