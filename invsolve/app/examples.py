@@ -44,7 +44,7 @@ class Example:
 
 EXAMPLES = (
     Example("Noisy", "denoise", "astronaut", 0, 50, 160, {"noise": 0.1}, file="noisy.png"),
-    Example("Small", "superres", "coffee", 0, 0, 256, {"noise": 0.01, "factor": 4}, {"factor": 4}, "small.png"),
+    Example("Small", "superres", "coffee", 48, 48, 160, {"noise": 0.01, "factor": 4}, {"factor": 4}, "small.png"),
     Example("Masked", "inpaint", "astronaut", 0, 50, 160, {"noise": 0.01}, file="masked.png"),
     Example(
         "Blurred", "deblur", "coffee", 48, 48, 160, {"noise": 0.01, "blur_sigma": 2.0}, {"blur_sigma": 2.0},

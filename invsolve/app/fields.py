@@ -100,7 +100,7 @@ def _component(each: Option) -> Any:
     told = {"label": title(each.name), "interactive": True}
     default = None if each.default is MISSING else each.default
     if each.is_file:
-        return gr.File(type="filepath", height=90, file_count="single", **told)
+        return gr.File(type="filepath", height=150, file_count="single", **told)
     told["info"] = each.help[:1].upper() + each.help[1:]
     if bool in each.kinds:
         return gr.Checkbox(value=bool(default), **told)
