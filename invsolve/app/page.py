@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import gradio as gr
+from gradio.themes import Base, Default
 
 from invsolve.app.examples import make_examples
 from invsolve.app.restore_tab import RestoreTab
@@ -85,9 +86,9 @@ def _page(engine: Engine, folder: Path) -> gr.Blocks:
     return page
 
 
-def _theme() -> gr.themes.Base:
+def _theme() -> Base:
     """Quiet colours and the fonts of the visitor's machine: nothing is fetched from elsewhere."""
-    return gr.themes.Default(
+    return Default(
         primary_hue="teal",
         secondary_hue="teal",
         neutral_hue="slate",
