@@ -153,7 +153,6 @@ def _damage(folder: Path) -> None:
         "in.png --task denoise --checkpoint text.png",
         "in.png --task denoise --unknown",
         "--task denoise",
-        "in.png",
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(folder: Path, capsys: pytest.CaptureFixture[str], words: str) -> None:

@@ -34,6 +34,7 @@ __all__ = ["add_parser"]
 logger = logging.getLogger(__name__)
 
 EXAMPLES = """examples:
+  invsolve restore photo.jpg
   invsolve restore small.png --task superres --factor 4
   invsolve restore noisy.jpg --task denoise
   invsolve restore old.png --task inpaint --mask scratches.png --samples 4 -o out/
@@ -60,7 +61,11 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
         metavar="IMAGE",
         help="image, folder, pattern, @LIST, address (s3://, https://) or - (stdin)",
     )
-    add("--task", required=True, help=f"what is wrong with it: {', '.join(TASKS)}, or module:attribute")
+    add(
+        "--task",
+        default="auto",
+        help=f"what is wrong with it: {', '.join(TASKS)}, or module:attribute (default auto: looks at the file)",
+    )
     add_options(parser, Options, ("noise", "samples", "calibration", "seed"))
     _add_outputs(parser)
     add_options(parser, Options, ("simulate", "quality", "time_limit", "solver"))
@@ -263,7 +268,9 @@ def _report(path: Path | None, record: Any) -> list[str]:
         f"{round(stats['network_forwards'])} network calls a sample, {stats['seconds']:.1f} s",
         f"  {record['solver']['chosen']['reason']}",
     ]
-    if noise["source"] == "estimated":
+    if "auto" in record:
+        lines.append(f"  {'; '.join(record['auto']['found'])}")
+    elif noise["source"] == "estimated":
         lines.append(f"  found {noise['found']}")
     if "uncertainty" in record:
         lines.append(f"  90 % intervals promise {record['uncertainty']['promise']}")

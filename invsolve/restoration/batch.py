@@ -105,7 +105,7 @@ class Item:
 
 def restore_many(
     sources: Sequence[Source] | str | Path,
-    task: str = "superres",
+    task: str = "auto",
     *,
     out: str | Path | None = None,
     recursive: bool = False,

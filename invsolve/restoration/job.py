@@ -31,6 +31,7 @@ from invsolve.restoration.memory import plan as make_plan
 from invsolve.restoration.options import Options
 from invsolve.restoration.pace import quality_within
 from invsolve.restoration.settings import USUAL, offered
+from invsolve.tasks.auto import Auto, Unchanged, look
 from invsolve.tasks.base import Streams, Task
 
 __all__ = ["Job", "check_options", "paced", "prepare"]
@@ -198,7 +199,13 @@ def prepare(source: Source, options: Options, traits: Traits | None = None) -> J
         _plan((header.height, header.width), options, solver)
     image = as_image(source, holes=options.kind.fills_holes and not options.simulate)
     streams = _streams(options)
-    task = options.kind.from_options(options.about, image, streams)
+    findings = None
+    if options.kind is Auto and streams is None:
+        findings = look(image, _noise_of_file(image, options))
+        if findings.task != Unchanged.name:
+            options = replace(options, task=findings.task, about=None)
+    done = findings is not None and findings.task == Unchanged.name
+    task = Unchanged() if done else options.kind.from_options(options.about, image, streams)
     if _joint(options, traits):
         task = task.joint()
     truth = None
@@ -219,6 +226,8 @@ def prepare(source: Source, options: Options, traits: Traits | None = None) -> J
     record = {"input": describe(source) | {"size": list(image.size), "depth": image.depth, "format": image.format}}
     files = [name for name, option in options_of(type(options.about)).items() if option.is_file]
     record |= {name: describe(v) for name in files if (v := getattr(options.about, name)) is not None}
+    if findings is not None:
+        record["auto"] = findings.record()
     job = Job(options, task, _choice(options, traits), traits, plan, image, y, noise, operator, truth, record)
     return replace(job, choice=_choice(options, traits, job.likelihood_sigma, task.conditions))
 
@@ -230,6 +239,16 @@ def _noise(y: Tensor, task: Task, seen: Tensor | None, options: Options) -> Nois
     if task.noise_level is not None:
         return replace(given_noise(task.noise_level, y), method="task", clipped=0.0)
     return noise_of(y, _both(task.known(y), seen))
+
+
+def _noise_of_file(image: Image, options: Options) -> NoiseEstimate:
+    """The noise of an image that may have holes: given, or estimated."""
+    known = ~torch.isnan(image.pixels).any(0)
+    y = torch.where(known, without_hidden_colours(image), 0.0)
+    if options.noise != "auto":
+        return given_noise(float(options.noise), y)
+    seen = None if image.alpha is None else image.alpha[0] > 0
+    return noise_of(y, _both(None if bool(known.all()) else known, seen))
 
 
 def _both(known: Tensor | None, seen: Tensor | None) -> Tensor | None:

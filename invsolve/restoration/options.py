@@ -21,7 +21,7 @@ __all__ = ["Options"]
 class Options:
     """What is wanted; see `restore`. `Options.of` takes the options of the task, too."""
 
-    task: str = option("superres", "what is wrong with the image")
+    task: str = option("auto", "what is wrong with the image; auto looks at it")
     noise: float | Literal["auto"] = option(
         "auto", "standard deviation of the noise, 1 is the step from black to white (default auto: estimated)"
     )
@@ -75,12 +75,15 @@ class Options:
             raise InputError("a calibration belongs to posterior samples: give --samples 6, or leave it away")
 
     @classmethod
-    def of(cls, task: str = "superres", **keywords: Any) -> Options:
+    def of(cls, task: str = "auto", **keywords: Any) -> Options:
         """Options from one set of keywords: those of the dataclass, and those of the task.
+
+        The task auto is the one that the options belong to, where there are any: with a factor, superres.
 
         Raises:
             InputError: an option that there is not, or of another task, or a value that cannot be used.
         """
+        task = _told_by(keywords) if task == "auto" else task
         kind = TASKS[task]
         own = options_of(kind.option_type())
         common = [name for name in cls.__dataclass_fields__ if name not in ("task", "about")]
@@ -100,6 +103,14 @@ class Options:
     def section(self) -> str:
         """The section of the preset tables."""
         return self.kind.section(self.about)
+
+
+def _told_by(keywords: Mapping[str, Any]) -> str:
+    """The task with all the options that are given and belong to tasks, the one with the fewest others; else auto."""
+    options = {name: options_of(TASKS[name].option_type()) for name in TASKS}
+    told = {name for name, value in keywords.items() if value is not None and any(name in o for o in options.values())}
+    fitting = [name for name in options if told <= options[name].keys()]
+    return min(fitting, key=lambda name: len(options[name])) if told and fitting else "auto"
 
 
 def _foreign(name: str, value: Any, task: str, known: list[str]) -> None:

@@ -17,17 +17,18 @@ from invsolve.core.driver import Progress, solve
 from invsolve.core.operator import Params
 from invsolve.core.prior import Calls, Prior
 from invsolve.core.problem import Problem
-from invsolve.core.result import Result
+from invsolve.core.result import Result, Stats
 from invsolve.io import Image
 from invsolve.io.inputs import Source
 from invsolve.priors.channelwise import ChannelwisePrior
-from invsolve.restoration.doubts import doubts_of
+from invsolve.restoration.doubts import Doubts, doubts_of
 from invsolve.restoration.job import Job, paced, prepare
 from invsolve.restoration.loading import load_prior
 from invsolve.restoration.options import Options
 from invsolve.restoration.record import make_record
 from invsolve.restoration.scores import score
 from invsolve.restoration.uncertainty import Promise, Uncertainty, uncertainty_of
+from invsolve.tasks.auto import Unchanged
 from invsolve.tasks.resizing import resized
 
 __all__ = ["Restoration", "load_prior", "restore", "run"]
@@ -130,7 +131,7 @@ class Restoration:
 
 
 def restore(
-    image: Source, task: str = "superres", *, callbacks: Sequence[Callable[[Progress], None]] = (), **options: Any
+    image: Source, task: str = "auto", *, callbacks: Sequence[Callable[[Progress], None]] = (), **options: Any
 ) -> Restoration:
     """Restore a photograph.
 
@@ -138,7 +139,8 @@ def restore(
         image: the degraded image: a file, an `Image`, a tensor [C, H, W] in [0, 1] or an array [H, W, C]
             (with `simulate`: a clean one, which is degraded first).
         task: a name of `invsolve.tasks.TASKS`: "denoise", "superres", "inpaint", "deblur", "blind-deblur" or
-            "jpeg".
+            "jpeg"; "auto" is the task whose options are given, or else looks at the image: see
+            `invsolve.tasks.auto.look`.
         callbacks: called after every step of the solver.
         options: any of the following, and those of tasks that are installed besides; each belongs to its task.
             factor: of super-resolution, an integer of at least 2 (4).
@@ -199,6 +201,8 @@ def _run(job: Job, prior: Prior | None, callbacks: Sequence[Callable[[Progress],
     from invsolve.costs import GaussianLikelihood
 
     job, prior = matched(job, load_prior(job.options) if prior is None else prior)
+    if isinstance(job.task, Unchanged):
+        return _unchanged(job, prior)
     calls, began = Calls(), time.perf_counter()
     if job.task.unknowns is None:
         job = job.identified(prior.counted(calls))
@@ -294,6 +298,15 @@ def _finite(job: Job, result: Result) -> Tensor:
 def _seen(job: Job, drawn: Tensor) -> Tensor:
     """The restored images in [0, 1] within the solver's."""
     return job.noise.unbiased(job.task.visible(drawn, job.measured)).clamp(0, 1)
+
+
+def _unchanged(job: Job, prior: Prior) -> Restoration:
+    """The image as it is, without a call of the network, and without samples."""
+    job = replace(job, options=replace(job.options, samples=None))
+    pixels = job.image.pixels
+    nothing = Stats(network_forwards=0.0, network_backwards=0.0, seconds=0.0, peak_memory=0)
+    result = Result(pixels[None, None], (("ok",),), torch.full((1, 1), torch.nan), {}, nothing, job.options.seed, {})
+    return Restoration(job.image, None, pixels, None, make_record(job, prior, result, [0.0], Doubts()), result)
 
 
 def _measured(alpha: Tensor, job: Job) -> Tensor:

@@ -8,6 +8,7 @@ __all__ = ["TASKS", "Task"]
 TASKS = Registry(
     "task",
     {
+        "auto": "invsolve.tasks.auto:Auto",
         "blind-deblur": "invsolve.tasks.blind_deblur:BlindDeblur",
         "custom": "invsolve.tasks.custom:Custom",
         "deblur": "invsolve.tasks.deblur:Deblur",

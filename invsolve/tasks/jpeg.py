@@ -16,6 +16,7 @@ from invsolve.core.rng import Rng
 from invsolve.core.settings import Range, check_settings
 from invsolve.io import Image
 from invsolve.io.jpeg import JPEGTables, turned, unturned
+from invsolve.noise.estimate import NoiseEstimate
 from invsolve.tasks.base import Size, Streams, Task
 from invsolve.tasks.jpeg_codec import (
     CELL,
@@ -30,6 +31,9 @@ from invsolve.tasks.jpeg_codec import (
 )
 
 __all__ = ["JPEG", "JPEGOptions", "encoded"]
+
+NOISY = 0.75
+"""A JPEG file with this much noise, in units of what the compression took, was noisy before."""
 
 DEFAULT = 30
 """Quality of a simulation."""
@@ -101,9 +105,18 @@ class JPEG(Task):
         spread = [v.clamp_min(CELL**2).sqrt() / (CELL * step) for v, step in zip(variances, steps, strict=True)]
         return replace(self, spread=torch.stack(spread))
 
-    def noise_bound(self, y: Tensor) -> float:
-        """The most noise that the image can have had before it was compressed; y is the decoded image, upright."""
-        return noise_bound(unturned(y, self.tables.orientation), self.tables)
+    def was_noisy(self, y: Tensor, noise: NoiseEstimate) -> bool:
+        """Whether the image was surely noisy before it was compressed.
+
+        Args:
+            y: the decoded image [C, H, W], upright.
+            noise: of it, what the compression took included.
+        """
+        return noise.low > NOISY * self.level and self.may_be_noisy(y)
+
+    def may_be_noisy(self, y: Tensor) -> bool:
+        """Whether every frequency of the decoded image y is strong enough to hold noise, or fine texture."""
+        return noise_bound(unturned(y, self.tables.orientation), self.tables) > NOISY * self.level
 
     @classmethod
     def simulated(cls, options: JPEGOptions, clean: Tensor) -> Self:

@@ -20,9 +20,6 @@ from invsolve.tasks.resizing import resized
 
 __all__ = ["Superres"]
 
-NOISY = 0.75
-"""A JPEG file with this much noise, in units of what the compression took, was noisy before."""
-
 
 @dataclass(frozen=True)
 class Superres(Task):
@@ -63,7 +60,7 @@ class Superres(Task):
         if simulation is not None or image.jpeg is None:
             return options
         codec = JPEG.of_tables(image.jpeg, image.pixels)
-        if min(noise_of(image.pixels).low, codec.noise_bound(image.pixels)) > NOISY * codec.level:
+        if codec.was_noisy(image.pixels, noise_of(image.pixels)):
             return options  # what the estimate of the noise says allows for the compression
         return replace(options, codec=codec.by_frequency(image.pixels))
 

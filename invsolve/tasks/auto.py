@@ -1,0 +1,154 @@
+"""Looking at a file, and choosing the task that fits what is found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from invsolve.core.checks import InputError
+from invsolve.io import Image
+from invsolve.io.jpeg import JPEGTables
+from invsolve.noise.estimate import NoiseEstimate
+from invsolve.tasks.base import Size, Streams
+from invsolve.tasks.denoise import Denoise
+from invsolve.tasks.jpeg import JPEG
+from invsolve.tasks.jpeg_codec import find_tables
+
+__all__ = ["Auto", "Findings", "Unchanged", "holes_of", "look"]
+
+LITTLE = 0.006
+"""Noise surely above this level is removed: less is not seen, and fine texture is taken for as much."""
+
+LARGEST_HOLES = 0.25
+"""The largest share of transparent pixels that are holes; where more is transparent, it is meant to be."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a look at a file finds.
+
+    Attributes:
+        task: what fits: "inpaint", "denoise", "jpeg", or "unchanged".
+        size: (height, width).
+        noise: see `invsolve.estimate_noise`.
+        jpeg: how it was compressed, by the file or by its pixels; None where it shows no trace of JPEG.
+        compression_error: root mean square of what the compression took, in [0, 1] units; 0 without JPEG.
+        missing: share of the pixels that are holes.
+        sentences: what was found, and what is done about it.
+    """
+
+    task: Literal["inpaint", "denoise", "jpeg", "unchanged"]
+    size: Size
+    noise: NoiseEstimate
+    jpeg: JPEGTables | None
+    compression_error: float
+    missing: float
+    sentences: tuple[str, ...]
+
+    def record(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "task": self.task,
+            "found": list(self.sentences),
+            "noise": self.noise.sigma,
+            "jpeg_quality": None if self.jpeg is None else self.jpeg.quality,
+            "compression_error": self.compression_error,
+            "missing": self.missing,
+        }
+
+
+@dataclass(frozen=True)
+class Unchanged(Denoise):
+    """Nothing is done: the image is returned as it is."""
+
+    name = "unchanged"
+
+
+@dataclass(frozen=True)
+class Auto(Denoise):
+    """The task that fits what is found in the file: `look` says which. It cannot be simulated."""
+
+    name = "auto"
+    fills_holes = True
+    tuning = {}
+
+    @classmethod
+    def section(cls, options: Any) -> str:
+        return Denoise.name
+
+    @classmethod
+    def from_options(cls, options: Any, image: Image, simulation: Streams | None) -> Self:
+        raise InputError(
+            "the task auto looks at a file, and cannot be simulated: give --task, or leave --simulate away"
+        )
+
+    @classmethod
+    def draw(cls, options: Any, size: Size, streams: Streams) -> dict[str, Tensor]:
+        raise InputError("the task auto looks at files, which a suite does not have: name a task")
+
+
+def look(image: Image, noise: NoiseEstimate) -> Findings:
+    """What is wrong with an image, and the one task that mends it.
+
+    Holes come first, then noise, then the artefacts of JPEG compression; inpainting and denoising allow for the noise
+    and the artefacts that are there besides. Where nothing is surely wrong, nothing is done: fine texture all over an
+    image cannot be told from noise. Blur and a small size are not looked for: what is soft may be meant so.
+
+    Args:
+        image: as read, NaN where pixels are missing.
+        noise: of it.
+    """
+    missing = float(holes_of(image).float().mean())
+    pixels = image.pixels
+    tables = image.jpeg
+    if tables is None and not bool(torch.isnan(pixels).any()):
+        tables = find_tables(pixels)
+    codec = None if tables is None else JPEG.of_tables(tables, pixels, "pixels" if image.jpeg is None else "file")
+    error = 0.0 if codec is None else codec.level
+    height, width = image.size
+    told = [f"{width} x {height} pixels", _noise_sentence(noise), _jpeg_sentence(image, tables, error, noise.history)]
+    noisy = noise.sure and noise.low > LITTLE and (codec is None or codec.was_noisy(pixels, noise))
+    if missing > 0:
+        task, done = "inpaint", f"{100 * missing:.3g} % of the pixels are missing: they are filled in"
+    elif noisy:
+        task, done = "denoise", "the noise is removed"
+    elif codec is not None and error > LITTLE and not codec.may_be_noisy(pixels):
+        task, done = "jpeg", "the artefacts of the compression are removed"
+    else:
+        task, done = "unchanged", "nothing is surely wrong: the image is returned unchanged"
+    return Findings(task, image.size, noise, tables, error, missing, (*told, done))
+
+
+def holes_of(image: Image) -> Tensor:
+    """Where pixels are missing, bool [H, W]: NaN, or transparent holes inside an image.
+
+    What is transparent is meant to be (a cut-out, a logo, rounded corners) where it reaches the border of the image, is
+    a large part of it, or shades off into what is opaque.
+    """
+    from scipy.ndimage import label
+
+    unknown = torch.isnan(image.pixels).any(0)
+    if image.alpha is None:
+        return unknown
+    clear = image.alpha[0] < 1
+    shaded = clear & (image.alpha[0] > 0)
+    if bool(shaded.any()) or not 0 < float(clear.float().mean()) <= LARGEST_HOLES:
+        return unknown
+    parts: Any = label(clear.numpy())
+    found = torch.from_numpy(parts[0])
+    border = torch.cat([found[0], found[-1], found[:, 0], found[:, -1]])
+    return unknown if bool((border > 0).any()) else unknown | clear
+
+
+def _noise_sentence(noise: NoiseEstimate) -> str:
+    return noise.description if noise.sigma > LITTLE else f"little noise ({noise.sigma:.2g})"
+
+
+def _jpeg_sentence(image: Image, tables: JPEGTables | None, error: float, history: str) -> str:
+    if tables is None:
+        return "no trace of JPEG compression" if history != "jpeg" else "compressed before, how is not known"
+    kind = "a JPEG file" if image.jpeg is not None else "a JPEG before it was saved as this file"
+    return f"{kind} of quality {tables.quality}, which took about {error:.2g} of each pixel"

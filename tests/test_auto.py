@@ -1,0 +1,138 @@
+"""The task auto: what it finds in real files, and what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image as Pil
+from test_restore import SmoothPrior, photograph
+
+import invsolve as iv
+from invsolve.bench.data import packaged
+from invsolve.commands.cli import main
+from invsolve.core.checks import InputError
+from invsolve.io import Image, read_image, write_image
+from invsolve.restoration.options import Options
+from invsolve.tasks.auto import holes_of
+
+QUICK = {"prior": SmoothPrior(), "settings": {"n_steps": 1, "turns": False}}
+
+
+def crop(index: int, side: int = 192) -> torch.Tensor:
+    """A part of a photograph in the package, half as large: without noise of its own."""
+    x = read_image(packaged()[index]).pixels[:, : 2 * side, : 2 * side]
+    return (torch.nn.functional.interpolate(x[None], scale_factor=0.5, mode="area")[0] * 255).round() / 255
+
+
+def noisy(x: torch.Tensor, level: float) -> torch.Tensor:
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    return ((x + level * noise).clamp(0, 1) * 255).round() / 255
+
+
+def file(path: Path, x: torch.Tensor, quality: int) -> Path:
+    Pil.fromarray((x * 255).round().byte().permute(1, 2, 0).numpy()).save(path, "JPEG", quality=quality)
+    return path
+
+
+def found(source) -> tuple[str, iv.Restoration]:
+    done = iv.restore(source, **QUICK)
+    return done.record["auto"]["task"], done
+
+
+@pytest.mark.parametrize("index", [1, 2, 3])
+def test_a_clean_image_is_returned_unchanged(index):
+    x = crop(index)
+    task, done = found(x)
+    assert task == done.record["task"]["name"] == "unchanged"
+    assert torch.equal(done.image.pixels, x)
+    assert done.record["stats"]["network_forwards"] == 0
+    assert "unchanged" in done.record["auto"]["found"][-1]
+
+
+@pytest.mark.parametrize("index", [1, 2, 3])
+@pytest.mark.parametrize("level", [0.03, 0.1])
+def test_noise_is_denoised(index, level):
+    task, done = found(noisy(crop(index), level))
+    assert task == done.record["task"]["name"] == "denoise"
+    assert 0.7 * level < done.record["auto"]["noise"] < 1.35 * level
+
+
+@pytest.mark.parametrize("index", [1, 2, 3])
+@pytest.mark.parametrize("quality", [30, 60])
+def test_a_jpeg_file_is_restored_as_one(tmp_path, index, quality):
+    task, done = found(file(tmp_path / "a.jpg", crop(index), quality))
+    assert task == done.record["task"]["name"] == "jpeg"
+    assert done.record["auto"]["jpeg_quality"] == quality
+
+
+def test_pixels_that_were_a_jpeg_file_are_restored(tmp_path):
+    task, done = found(read_image(file(tmp_path / "a.jpg", crop(1), 30)).pixels)
+    assert task == "jpeg"
+    assert "before it was saved" in done.record["auto"]["found"][2]
+
+
+def test_a_noisy_jpeg_file_is_denoised(tmp_path):
+    task, _ = found(file(tmp_path / "a.jpg", noisy(crop(3), 0.1), 85))
+    assert task == "denoise"
+
+
+def holed(alpha: torch.Tensor) -> Image:
+    return Image(photograph(64, 64), alpha[None].float())
+
+
+def test_holes_are_filled_and_cut_outs_kept():
+    hole, frame = torch.ones(64, 64), torch.ones(64, 64)
+    hole[20:30, 24:40] = 0
+    frame[:, 50:] = 0
+    task, done = found(holed(hole))
+    assert task == "inpaint"
+    assert done.image.alpha is None
+    for alpha in (frame, torch.zeros(64, 64), torch.ones(64, 64), hole.clamp_min(0.5)):
+        image = holed(alpha)
+        assert not holes_of(image).any()
+    task, done = found(holed(frame))
+    assert task != "inpaint"
+    assert torch.equal(done.image.alpha, frame[None])
+    unknown = photograph(64, 64)
+    unknown[:, 5:9, 5:9] = torch.nan
+    assert found(unknown)[0] == "inpaint"
+
+
+def test_options_of_a_task_name_it():
+    assert Options.of(factor=2).task == "superres"
+    assert Options.of(mask=torch.ones(3, 3)).task == "inpaint"
+    assert Options.of(blur_sigma=2.0).task == "deblur"
+    assert Options.of(kernel_size=9).task == "blind-deblur"
+    assert Options.of(compression=40).task == "jpeg"
+    assert Options.of(noise=0.1, factor=None).task == "auto"
+    with pytest.raises(InputError, match="belongs to the task"):
+        Options.of(factor=2, compression=40)
+
+
+def test_auto_cannot_be_simulated():
+    with pytest.raises(InputError, match="cannot be simulated"):
+        iv.restore(photograph(), simulate=True, **QUICK)
+
+
+def test_the_command_line_needs_no_task_and_says_what_was_found(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_image(tmp_path / "a.png", Image(noisy(photograph(96, 96), 0.1)))
+    assert main(["restore", "a.png", "--prior", "test_restore:smooth", "--set", "n_steps=2"]) == 0
+    told = capsys.readouterr().out
+    assert "96 x 96 pixels; noise of 0." in told
+    assert "the noise is removed" in told
+    assert json.loads((tmp_path / "a-restored.json").read_text())["auto"]["task"] == "denoise"
+
+
+@pytest.mark.parametrize("quality", [75, None])
+def test_defaults_gain_on_noisy_photographs(tmp_path, quality):
+    x = crop(3, 96)
+    y = noisy(x, 0.1)
+    source = y if quality is None else file(tmp_path / "a.jpg", y, quality)
+    done = iv.restore(source)
+    before, after = (float((image - x).square().mean()) for image in (done.degraded, done.image.pixels))
+    assert 10 * math.log10(before / after) > 3
