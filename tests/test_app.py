@@ -79,7 +79,10 @@ def address(tmp_path_factory):
             yield f"http://127.0.0.1:{port}/"
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(60)
+            try:
+                process.wait(60)
+            finally:
+                process.kill()  # nothing where it has ended
     assert "Traceback" not in said.read_text()
     assert list((folder / "tmp").glob("invsolve-app-*")) == []
 

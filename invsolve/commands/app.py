@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import signal
 import sys
 import threading
 from typing import Any
@@ -49,5 +50,17 @@ def run_command(args: argparse.Namespace) -> int:
     with served(**told) as address:
         sys.stdout.write(f"{address}\nCtrl-C stops the page and deletes its files\n")
         sys.stdout.flush()
-        threading.Event().wait()
+        _until_stopped()
     return 0
+
+
+def _until_stopped() -> None:
+    """Wait for Ctrl-C or SIGTERM, also where a shell that started the command in the background ignores the first."""
+    stopped = threading.Event()
+    before = {kind: signal.signal(kind, lambda *_: stopped.set()) for kind in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while not stopped.wait(1.0):
+            pass
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
