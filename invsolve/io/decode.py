@@ -48,7 +48,7 @@ def read_image(path: str | Path, *, holes: bool = False) -> Image:
         raise InputError(
             f"{path} is damaged: {len(content)} bytes cannot hold its {header.width} x {header.height} pixels"
         )
-    if header.format == "tiff" and not tiff.by_pillow(path, content):
+    if header.format == "tiff":
         found = tiff.read(path, content)
         return _image(path, _turned(found.values, found.orientation), header, found.icc, _of_tiff(path, content), holes)
     if header.format != "png":

@@ -14,7 +14,7 @@ from invsolve.core.boundary import MAX_PIXELS, MAX_PROFILE_BYTES, foreign
 from invsolve.core.checks import InputError
 from invsolve.io.metadata import Metadata, tiff_tags, with_exif_directories
 
-__all__ = ["MARKS", "Decoded", "by_pillow", "encode", "read", "read_size"]
+__all__ = ["MARKS", "Decoded", "encode", "read", "read_size"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,17 +62,6 @@ def read_size(path: Path, content: bytes) -> tuple[int, int, int]:
         return page.imagelength, page.imagewidth, _depth(path, page)
 
 
-def by_pillow(path: Path, content: bytes) -> bool:
-    """Whether the pixels are of a kind (CMYK, or YCbCr outside JPEG) that Pillow makes RGB of.
-
-    Raises:
-        InputError: it is damaged, or of a kind that is not read.
-    """
-    with _page(path, content) as page:
-        _check(path, page, len(content))
-        return page.photometric == _CMYK or (page.photometric == _YCBCR and page.compression != _JPEG)
-
-
 def read(path: Path, content: bytes) -> Decoded:
     """Decode the first image.
 
@@ -105,6 +94,12 @@ def _scaled(path: Path, page: Any, values: Any) -> Any:
     if page.photometric == _PALETTE:
         table = numpy.asarray(page.colormap, numpy.float32).T
         pixels = (table / (65535.0 if table.max() > 255 else 255.0))[values[..., 0]]
+    elif page.photometric == _CMYK or (page.photometric == _YCBCR and page.compression != _JPEG):
+        from PIL import Image as pillow
+
+        mode = "CMYK" if page.photometric == _CMYK else "YCbCr"
+        made = pillow.frombytes(mode, values.shape[1::-1], numpy.ascontiguousarray(values[..., :colours]).tobytes())
+        pixels = numpy.asarray(made.convert("RGB"), numpy.float32) / numpy.float32(255)
     else:
         pixels = values[..., :colours].astype(numpy.float32) / numpy.float32(top)
     if page.photometric == _GREY_WHITE_IS_ZERO:
@@ -150,6 +145,8 @@ def _check(path: Path, page: Any, size: int) -> None:
         raise InputError(f"{path} holds {kind}, which are not read: save it as RGB or grey")
     if page.photometric in (_CMYK, _YCBCR) and page.bitspersample != 8:
         raise InputError(f"{path} holds {page.bitspersample} bit CMYK or YCbCr colours: save it as RGB")
+    if page.photometric == _YCBCR and page.compression != _JPEG and page.tags.valueof(530, (2, 2)) != (1, 1):
+        raise InputError(f"{path} holds YCbCr colours of reduced resolution outside JPEG: save it as RGB")
     if page.compression not in _PACKED:
         raise InputError(f"{path} is compressed by {page.compression!s:.40}: save it with LZW, deflate or without")
     if prod(page.shaped) == 0 or page.imagedepth != 1 or height * width > MAX_PIXELS:
