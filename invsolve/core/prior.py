@@ -18,7 +18,8 @@ from invsolve.core.traits import Traits
 __all__ = ["LARGEST", "Calls", "CountingPrior", "Prediction", "Prior", "WrappedPrior"]
 
 LARGEST = 1e18
-"""No image has larger values, and their squares are still finite in float32."""
+"""No image has larger values, and their squares are still finite in float32. A sampler beyond its stability limit may
+reach larger states for a while: predictions count as impossible where they are so much larger than the state."""
 
 
 class Prediction:
@@ -231,8 +232,8 @@ class WrappedPrior(Prior):
 class CountingPrior(WrappedPrior):
     """A prior that counts the calls made to another, forward and backward to the input.
 
-    A row in which the other predicts values that are infinite or above `LARGEST` becomes NaN, so that no limit on
-    estimates makes an image of them: the driver ends such a sample.
+    A row in which the other predicts values that are infinite, or above `LARGEST` times those of the state (or 1),
+    becomes NaN, so that no limit on estimates makes an image of them: the driver ends such a sample.
     """
 
     def __init__(self, prior: Prior, calls: Calls | None = None) -> None:
@@ -241,12 +242,12 @@ class CountingPrior(WrappedPrior):
 
     def denoise(self, x_t: Tensor, t: float) -> Tensor:
         x0 = self.prior.denoise(self._counted(x_t), t)
-        bad = _beyond(x0)
+        bad = _beyond(x_t, x0)
         return x0 if bad is None else torch.where(bad, torch.nan, x0)
 
     def predict(self, x_t: Tensor, t: float) -> Prediction:
         out = self.prior.predict(self._counted(x_t), t)
-        bad = _beyond(out.x0, *(() if out.variance is None else (out.variance,)))
+        bad = _beyond(x_t, out.x0, *(() if out.variance is None else (out.variance,)))
         if bad is None:
             return out
         return out.replace(x0=torch.where(bad, torch.nan, out.x0), eps=lambda: torch.where(bad, torch.nan, out.eps))
@@ -273,10 +274,12 @@ class CountingPrior(WrappedPrior):
         return CountingPrior(self.prior.select(rows), self.calls)
 
 
-def _beyond(*values: Tensor) -> Tensor | None:
-    """Rows [N, 1, ...] with values that no image has; None where the CPU sees that there are none."""
+def _beyond(x_t: Tensor, *values: Tensor) -> Tensor | None:
+    """Rows [N, 1, ...] with predictions that cannot be of the state; None where the CPU sees that there are none."""
     rows = torch.stack([v.detach().flatten(1).abs().amax(1) for v in values]).amax(0)
     bad = ~(rows <= LARGEST)
+    if bad.device.type != "cpu" or bool(bad.any()):
+        bad = ~(rows <= LARGEST * x_t.detach().flatten(1).abs().amax(1).clamp_min(1.0)) | rows.isinf()
     if bad.device.type == "cpu" and not bool(bad.any()):
         return None
     return bad.view(-1, *[1] * (values[0].ndim - 1))
