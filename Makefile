@@ -9,9 +9,9 @@ BIN := $(VENV)/bin
 restore: $(VENV)/.installed
 	$(BIN)/invsolve restore examples/chelsea-masked.png --task inpaint --noise 0.01 -o restored --overwrite
 
-# Every test file in one of as many processes as there are cores, one thread each: small tensors do not share threads well.
+# Tests in as many processes as there are cores, one thread each: small tensors do not share threads well.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n auto --dist worksteal
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
