@@ -18,14 +18,11 @@ from invsolve.bench.tasks import measure
 from invsolve.bench.unit import Unit, enumerate_units, prior_digest
 from invsolve.core.checks import InputError, InvsolveError, nearest
 from invsolve.core.prior import Prior
-from invsolve.execution.executor import Executor, Here
+from invsolve.execution.executor import DEATHS, Executor, Here
 
 __all__ = ["Progress", "matches", "run"]
 
 logger = logging.getLogger(__name__)
-
-DEATHS = 3
-"""Workers that may die over a unit before it counts as failed."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Event", "Executor", "Here", "Run", "outcomes"]
+__all__ = ["DEATHS", "Event", "Executor", "Here", "Run", "outcomes"]
 
 logger = logging.getLogger(__name__)
 

@@ -66,8 +66,7 @@ def check_cost(
         if isinstance(probe.cost, Likelihood):
             likelihood = probe.cost
             probe.attempt("simulates", lambda: probe.draws(likelihood))
-    report = probe.report
-    return Report(report.subject, [check for check in report.checks if check.name not in skip], report.notes)
+    return probe.report.without(skip)
 
 
 class _Probe:

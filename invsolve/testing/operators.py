@@ -73,8 +73,7 @@ def check_operator(
             probe.attempt("linear", lambda: check_linear(probe, operator))
         if isinstance(operator, SVDOperator):
             probe.attempt("decomposed", lambda: check_decomposed(probe, operator))
-    report = probe.report
-    return Report(report.subject, [check for check in report.checks if check.name not in skip], report.notes)
+    return probe.report.without(skip)
 
 
 class Probe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 __all__ = ["Check", "ConformanceError", "Report"]
@@ -53,6 +54,10 @@ class Report:
         """Record a property that holds or not; the detail is shown where it does not."""
         self.checks.append(Check(name, holds, detail="" if holds else detail))
         return holds
+
+    def without(self, skip: Collection[str]) -> Report:
+        """The report without the checks of these names."""
+        return Report(self.subject, [check for check in self.checks if check.name not in skip], self.notes)
 
     def raise_if_failed(self) -> None:
         """Raise `ConformanceError` with the list of failures, if there are any."""
