@@ -200,10 +200,47 @@ def test_suite_text_round_trip():
     assert tomllib.loads(toml_text(table)) == table
 
 
-@pytest.mark.parametrize("name", ["ffhq256", "imagenet256"])
-def test_a_published_protocol_runs_on_a_stand_in(name, tmp_path):
-    from invsolve.io import Image, write_image
+def test_a_task_whose_file_is_not_here_is_left_out_and_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("INVSOLVE_WEIGHTS", str(tmp_path))
+    without = load_suite("ffhq256")
+    assert "deblur-nonlinear is left out, weights missing: put GOPRO_wVAE.pth into" in without.note
+    assert "deblur-nonlinear" not in [task.name for task in without.tasks]
+    assert "dmplug non-linear" not in [row.name for row in without.solvers]
+    (tmp_path / "GOPRO_wVAE.pth").write_bytes(b"stands for it")
+    suite = load_suite("ffhq256")
+    assert "left out" not in suite.note
+    assert [task for task in suite.tasks if task.name != "deblur-nonlinear"] == list(without.tasks)
+    ndtm = next(row for row in suite.solvers if row.name == "ndtm").settings["deblur-nonlinear"]
+    assert ndtm["weights"] == "zero"
+    assert ndtm == {name: getattr(SOLVERS["ndtm"].preset("ffhq256/deblur-nonlinear"), name) for name in ndtm}
 
+
+def test_a_suite_of_tasks_that_cannot_run_here_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("INVSOLVE_WEIGHTS", str(tmp_path))
+    text = (
+        '[data]\nkind = "packaged"\n[[tasks]]\nname = "a"\nkind = "nonlinear-deblur"\noperator_weights = "w.pth"\n'
+        'optional = true\n[[solvers]]\nname = "dps"\n'
+    )
+    (tmp_path / "one.toml").write_text(text)
+    with pytest.raises(InputError, match=r"no task of the suite can run here; weights missing: put w\.pth into"):
+        load_suite(tmp_path / "one.toml")
+    (tmp_path / "one.toml").write_text(text.replace("optional = true", "optional = 1"))
+    with pytest.raises(InputError, match="optional is bool, got 1"):
+        load_suite(tmp_path / "one.toml")
+
+
+@pytest.mark.parametrize("name", ["ffhq256", "imagenet256"])
+def test_a_published_protocol_runs_on_a_stand_in(name, tmp_path, monkeypatch):
+    from invsolve.io import Image, write_image
+    from invsolve.operators.kernel_wizard import KernelWizard
+    from invsolve.tasks import nonlinear_deblur
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = KernelWizard(width=4, front=1, back=1)
+    monkeypatch.setattr(nonlinear_deblur, "_network", lambda path: network)
+    monkeypatch.setenv("INVSOLVE_WEIGHTS", str(tmp_path))
+    (tmp_path / "GOPRO_wVAE.pth").write_bytes(b"stands for it")
     (tmp_path / "data").mkdir()
     image = Rng(0).uniform(torch.empty(1, 3, 260, 270))[0]
     write_image(tmp_path / "data" / "face.png", Image(image))
@@ -215,6 +252,7 @@ def test_a_published_protocol_runs_on_a_stand_in(name, tmp_path):
         run(load_suite(name, [*changes, *quick]), store)
         status = {(u["task"], u["solver"]): (u["status"], u["error"]) for u in store.units()}
         assert {key: value for key, value in status.items() if value[0] != "ok"} == {}
+        assert ("deblur-nonlinear", "ndtm") in status
         if name == "ffhq256":
             unit = next(u for u in store.units() if u["task"] == "blind-motion" and u["solver"] == "ndtm fast")
             assert store.output(unit["hash"])["theta.kernel"].shape == (1, 64, 64)

@@ -146,10 +146,13 @@ def suite_of(name: str, table: dict[str, Any]) -> Suite:
     for metric in run["metrics"]:
         metric_named(metric)
     prior = PriorSpec(**_keys("[prior]", table.get("prior", {}), ["name", "options"]))
-    tasks = tuple(_task(row) for row in table["tasks"])
-    _different("tasks", [task.name for task in tasks])
-    solvers = tuple(_solver(row, tasks, prior.name, run["samples"]) for row in table["solvers"])
-    _different("solvers", [solver.name for solver in solvers])
+    named = tuple(_task(row) for row in table["tasks"])
+    _different("tasks", [task.name for task in named])
+    tasks, left_out = _runnable(named, table["tasks"])
+    known = [task.name for task in named]
+    rows = [_solver(row, tasks, known, prior.name, run["samples"]) for row in table["solvers"]]
+    solvers = tuple(row for row in rows if row.settings or not left_out)
+    _different("solvers", [row.name for row in rows])
     return Suite(
         name=name,
         title=str(table.get("title", name)),
@@ -163,7 +166,7 @@ def suite_of(name: str, table: dict[str, Any]) -> Suite:
         seconds=float(run["seconds"]),
         metrics=tuple(run["metrics"]),
         published=str(table.get("published", "")),
-        note=str(table.get("note", "")),
+        note=" ".join([str(table.get("note", "")), *left_out]).strip(),
         source=toml_text(table),
     )
 
@@ -199,23 +202,36 @@ def _task(row: Any) -> TaskSpec:
     where, kind = f"the task {row['name']!r}", row.get("kind", "")
     if kind not in kinds():
         raise InputError(f"{where} of the suite: unknown kind {kind!r}; {nearest(str(kind), kinds())}")
-    options = _keys(where, row, ["name", "kind", "noise", *option_names(kind)])
+    options = _keys(where, row, ["name", "kind", "noise", "optional", *option_names(kind)])
+    _typed(where, "optional", row.get("optional", False), bool)
     noise = float(_typed(where, "noise", row.get("noise", 0.01), (int, float)))
     if not 0 < noise <= 1:
         raise InputError(f"{where} of the suite: noise is above 0 and at most 1, got {noise}")
-    rest = {key: value for key, value in options.items() if key not in ("name", "kind", "noise")}
+    rest = {key: value for key, value in options.items() if key not in ("name", "kind", "noise", "optional")}
     task = TaskSpec(row["name"], kind, noise, rest)
     check_options(where, task)
     return task
 
 
-def _solver(row: Any, tasks: Sequence[TaskSpec], prior: str, samples: int) -> SolverSpec:
+def _runnable(tasks: Sequence[TaskSpec], rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[TaskSpec, ...], list[str]]:
+    """The tasks without the optional ones that need a file which is not here, and a sentence for each of those."""
+    from invsolve.bench.tasks import missing
+
+    lacking = {
+        t.name: words for t, row in zip(tasks, rows, strict=True) if row.get("optional") and (words := missing(t))
+    }
+    if len(lacking) == len(tasks):
+        raise InputError(f"no task of the suite can run here; {' '.join(lacking.values())}")
+    left_out = [f"The task {name} is left out, {words}." for name, words in lacking.items()]
+    return tuple(task for task in tasks if task.name not in lacking), left_out
+
+
+def _solver(row: Any, tasks: Sequence[TaskSpec], known: Sequence[str], prior: str, samples: int) -> SolverSpec:
     if not isinstance(row, dict) or not isinstance(row.get("name"), str):
         raise InputError("every solver of the suite needs a name, for example name = 'ndtm'")
     name = row["name"]
     where = f"the solver {name!r}"
     _keys(where, row, _SOLVER)
-    known = [task.name for task in tasks]
     for task in row.get("tasks", []):
         if task not in known:
             raise InputError(f"{where} of the suite: unknown task {task!r}; {nearest(task, known)}")

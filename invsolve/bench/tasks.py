@@ -19,7 +19,7 @@ from invsolve.core.rng import Rng
 from invsolve.core.unknowns import Unknowns
 from invsolve.tasks import TASKS, Task
 
-__all__ = ["Measurement", "check_options", "kinds", "measure", "option_names", "section"]
+__all__ = ["Measurement", "check_options", "kinds", "measure", "missing", "option_names", "section"]
 
 OPERATOR = "operator"
 """The kind of a degradation that is no restoration task: a name of `invsolve.operators.OPERATORS` and its options."""
@@ -68,6 +68,11 @@ def check_options(where: str, task: TaskSpec) -> None:
         _options(task)
     except InputError as error:
         raise InputError(f"{where} of the suite: {error}") from error
+
+
+def missing(task: TaskSpec) -> str:
+    """What this machine lacks to run a task, in words; "" where it lacks nothing."""
+    return "" if task.kind == OPERATOR else TASKS[task.kind].needs(_options(task))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from invsolve.core.weight_files import VARIABLE, find_weight_file, weight_folders
 from invsolve.metrics.base import WeightsMissing
 
 __all__ = ["find_weights", "offline_hub"]
-
-VARIABLE = "INVSOLVE_WEIGHTS"
-"""Folders searched first, separated as in PATH."""
-
-
-def _folders() -> list[Path]:
-    import torch
-
-    own = [Path(part) for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
-    return [*own, Path(torch.hub.get_dir()) / "checkpoints"]
 
 
 def find_weights(name: str) -> Path:
@@ -29,13 +19,12 @@ def find_weights(name: str) -> Path:
     Raises:
         WeightsMissing: it is in none of the folders.
     """
-    folders = _folders()
-    for folder in folders:
-        if (folder / name).is_file():
-            return folder / name
-    raise WeightsMissing(
-        f"weights missing: put {name} into {folders[-1]}, or name its folder in the variable {VARIABLE}"
-    )
+    found = find_weight_file(name)
+    if found is None:
+        raise WeightsMissing(
+            f"weights missing: put {name} into {weight_folders()[-1]}, or name its folder in the variable {VARIABLE}"
+        )
+    return found
 
 
 @contextmanager

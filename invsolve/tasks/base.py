@@ -103,6 +103,11 @@ class Task(ABC):
         """The task for a suite's options and what was drawn."""
         return options
 
+    @classmethod
+    def needs(cls, options: Any) -> str:
+        """What is missing on this machine to run a suite's options, in words; "" where everything is there."""
+        return ""
+
     # The degradation
 
     @property

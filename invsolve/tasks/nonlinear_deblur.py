@@ -15,6 +15,7 @@ from invsolve.core.boundary import foreign
 from invsolve.core.checks import InputError
 from invsolve.core.operator import Operator
 from invsolve.core.options import option
+from invsolve.core.weight_files import VARIABLE, find_weight_file, weight_folders
 from invsolve.io import Image
 from invsolve.tasks.base import Size, Streams, Task
 
@@ -80,6 +81,10 @@ class NonlinearDeblur(Task):
     def from_draw(cls, options: NonlinearDraw, drawn: Mapping[str, Tensor]) -> Task:
         return cls(Path(options.operator_weights), drawn["code"])
 
+    @classmethod
+    def needs(cls, options: NonlinearDraw) -> str:
+        return "" if find_weight_file(options.operator_weights) else _missing(options.operator_weights)
+
     @staticmethod
     def _drawn(weights: Path, size: Size, streams: Streams) -> Tensor:
         from invsolve.operators import KernelWizardBlur
@@ -99,10 +104,15 @@ class NonlinearDeblur(Task):
 
 
 def _network(path: Path) -> Any:
-    if not path.is_file():
+    found = find_weight_file(path)
+    if found is None:
         raise InputError(f"there is no file {path}: give the weights of the BKSE network with --operator-weights")
-    status = path.stat()
-    return _loaded(str(path.resolve()), status.st_mtime_ns, status.st_size)
+    status = found.stat()
+    return _loaded(str(found.resolve()), status.st_mtime_ns, status.st_size)
+
+
+def _missing(name: str) -> str:
+    return f"weights missing: put {name} into {weight_folders()[-1]}, or name its folder in the variable {VARIABLE}"
 
 
 @lru_cache(maxsize=1)

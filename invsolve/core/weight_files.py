@@ -1,0 +1,33 @@
+"""Weight files of other people's networks: found by name in the usual folders, never downloaded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+__all__ = ["VARIABLE", "find_weight_file", "weight_folders"]
+
+VARIABLE = "INVSOLVE_WEIGHTS"
+"""Folders searched first, separated as in PATH."""
+
+
+def weight_folders() -> list[Path]:
+    """Where weight files are looked for: the folders of INVSOLVE_WEIGHTS, then torch's cache."""
+    own = [Path(part) for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
+    return [*own, Path(torch.hub.get_dir()) / "checkpoints"]
+
+
+def find_weight_file(name: str | Path) -> Path | None:
+    """The file of this path, or of this name in one of the folders; None where there is none.
+
+    Args:
+        name: a path, or the usual name of a file without a folder.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.parent != Path():
+        return None
+    return next((folder / path for folder in weight_folders() if (folder / path).is_file()), None)
