@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -197,6 +199,40 @@ def test_restore_takes_a_prompt_and_guidance_composes_with_a_solver():
 
 def restore(image: Tensor, **options: Any) -> Any:
     return iv.restore(image, "denoise", **options)
+
+
+def clip(folder: Path) -> tuple[Any, Any]:
+    """A tokenizer of letters and an untrained text network of CLIP."""
+    transformers = pytest.importorskip("transformers")
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["<|startoftext|>", "<|endoftext|>", *letters, *(letter + "</w>" for letter in letters)]
+    (folder / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    files = str(folder / "vocab.json"), str(folder / "merges.txt")
+    config = transformers.CLIPTextConfig(
+        vocab_size=len(words), hidden_size=12, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=16, bos_token_id=0, eos_token_id=1, pad_token_id=1,
+    )  # fmt: skip
+    return transformers.CLIPTokenizer(*files, model_max_length=16), transformers.CLIPTextModel(config).eval()
+
+
+def test_a_real_pipeline_with_the_encoder_of_clip_in_memory_and_from_its_folder(tmp_path):
+    tokenizer, encoder = clip(tmp_path)
+    pipe = diffusers.StableDiffusionPipeline(
+        vae=vae(), text_encoder=encoder, tokenizer=tokenizer, unet=unet(),
+        scheduler=diffusers.DDIMScheduler(steps_offset=1, clip_sample=False),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    z, expected = noise(1, 4, 8, 8), {}
+    for text in ("a cat", "a dog"):
+        ids = tokenizer([text], padding="max_length", max_length=16, truncation=True, return_tensors="pt").input_ids
+        with torch.no_grad():
+            expected[text] = pipe.unet(z, 299, encoder_hidden_states=encoder(ids)[0]).sample
+    assert not torch.allclose(expected["a cat"], expected["a dog"], atol=1e-4)
+    pipe.save_pretrained(tmp_path / "pipeline")
+    for prior in (priors.from_pipeline(pipe), priors.load(str(tmp_path / "pipeline"))):
+        for text, right in expected.items():
+            torch.testing.assert_close(prior.given(prompt=text).eps(z, 0.3), right, rtol=1e-4, atol=1e-5)
 
 
 def test_pipelines_that_cannot_be_used_are_told():
