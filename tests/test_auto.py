@@ -53,6 +53,29 @@ def test_a_clean_image_is_returned_unchanged(index):
     assert "unchanged" in done.record["auto"]["found"][-1]
 
 
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif"])
+def test_a_file_to_which_nothing_was_done_is_copied(tmp_path, capsys, monkeypatch, ending):
+    """Byte for byte where the format stays, and so it is said; else, or where a quality is asked for, written anew."""
+    monkeypatch.chdir(tmp_path)
+    how = {"quality": 98, "subsampling": 0} if ending == "jpg" else {"lossless": True} if ending == "webp" else {}
+    Pil.fromarray((crop(1, 96) * 255).byte().permute(1, 2, 0).numpy()).save(f"a.{ending}", comment="mine", **how)
+    content = Path(f"a.{ending}").read_bytes()
+    assert main(["restore", f"a.{ending}"]) == 0
+    assert Path(f"a-restored.{ending}").read_bytes() == content
+    assert "its file copied byte for byte" in capsys.readouterr().out
+    record = json.loads(Path("a-restored.json").read_text())
+    assert record["copied"]
+    assert record["estimate"] == "the image as it came"
+    other = "png" if ending != "png" else "tif"
+    assert main(["restore", f"a.{ending}", "-o", f"b.{other}"]) == 0
+    assert "copied" not in capsys.readouterr().out
+    assert not json.loads(Path("b.json").read_text())["copied"]
+    assert torch.equal(read_image(f"b.{other}").pixels, read_image(f"a.{ending}").pixels)
+    if ending in ("jpg", "webp"):
+        assert main(["restore", f"a.{ending}", "-o", f"c.{ending}", "--output-quality", "60"]) == 0
+        assert Path(f"c.{ending}").read_bytes() != content
+
+
 @pytest.mark.parametrize("index", [1, 2, 3])
 @pytest.mark.parametrize("level", [0.03, 0.1])
 def test_noise_is_denoised(index, level):

@@ -21,13 +21,15 @@ from invsolve.commands.progress import Shown
 from invsolve.commands.terminal import one_line
 from invsolve.core.checks import InputError
 from invsolve.execution.executor import Executor
-from invsolve.io import SUFFIXES, encode_image
+from invsolve.io import SUFFIXES
 from invsolve.restoration.batch import Batch, Item, Outcome, check_items, local, restore_batch, restore_item
 from invsolve.restoration.job import prepare
 from invsolve.restoration.options import Options
+from invsolve.restoration.outputs import encoded
 from invsolve.restoration.run import run
 from invsolve.restoration.sources import STDIN, TEMPLATE, Entry, entries, find, output_path
 from invsolve.tasks import TASKS
+from invsolve.tasks.auto import Unchanged
 
 __all__ = ["add_parser"]
 
@@ -225,7 +227,7 @@ def _to_stdout(chosen: Sequence[Entry], options: Options, args: argparse.Namespa
         job = prepare(path, options)
     done = run(job)
     _warn(chosen[0].source, done.record)
-    content = encode_image(done.image, f"a{ending if ending in SUFFIXES else '.png'}", quality=args.output_quality)
+    content = encoded(done, f"a{ending if ending in SUFFIXES else '.png'}", args.output_quality)
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
     return 0
@@ -262,6 +264,9 @@ def _warn(name: str, record: Any) -> None:
 
 def _report(path: Path | None, record: Any) -> list[str]:
     noise, stats = record["noise"], record["stats"]
+    if record["task"]["name"] == Unchanged.name:
+        how = ", its file copied byte for byte" if record.get("copied") else ""
+        return [one_line(path), f"  the image as it came{how}", f"  {'; '.join(record['auto']['found'])}"]
     lines = [
         one_line(path),
         f"  {record['estimate']} by {record['solver']['name']}, noise {noise['sigma']:.4f} ({noise['source']}), "

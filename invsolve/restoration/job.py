@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from invsolve.core.boundary import MAX_IMAGE_BYTES, read_bytes
 from invsolve.core.checks import InputError
 from invsolve.core.operator import Operator
 from invsolve.core.options import options_of
@@ -53,6 +54,7 @@ class Job:
         operator: from the solver's image to y: of three channels, or of one under a grey prior.
         truth: the clean image [C, H, W] of a simulation.
         record: what is known about the inputs.
+        content: of the image's file, where nothing is done to it.
     """
 
     options: Options
@@ -66,6 +68,7 @@ class Job:
     operator: Operator
     truth: Tensor | None
     record: Mapping[str, Any]
+    content: bytes | None = None
 
     @property
     def solver(self) -> Solver:
@@ -228,7 +231,8 @@ def prepare(source: Source, options: Options, traits: Traits | None = None) -> J
     record |= {name: describe(v) for name in files if (v := getattr(options.about, name)) is not None}
     if findings is not None:
         record["auto"] = findings.record()
-    job = Job(options, task, _choice(options, traits), traits, plan, image, y, noise, operator, truth, record)
+    content = read_bytes(source, "image", MAX_IMAGE_BYTES) if done and isinstance(source, str | Path) else None
+    job = Job(options, task, _choice(options, traits), traits, plan, image, y, noise, operator, truth, record, content)
     return replace(job, choice=_choice(options, traits, job.likelihood_sigma, task.conditions))
 
 

@@ -19,7 +19,7 @@ from invsolve.restoration.sources import cut
 if TYPE_CHECKING:
     from invsolve.restoration.run import Restoration
 
-__all__ = ["check_targets", "is_finished", "save", "targets", "write_record"]
+__all__ = ["check_targets", "encoded", "is_finished", "save", "targets", "write_record"]
 
 logger = logging.getLogger(__name__)
 
@@ -96,8 +96,11 @@ def save(
     kinds = {"comparison": comparison_too, "record": record_too, "kernel": kernel is not None}
     check_targets(path, count, overwrite=overwrite, deep=deep, **kinds)
     paths = targets(path, count, **kinds)
-    image, record = restoration.image, dict(restoration.record)
-    contents = {paths["restored"]: encode_image(image, path, quality=quality)}
+    image = restoration.image
+    contents = {paths["restored"]: encoded(restoration, path, quality)}
+    if restoration.content is not None:
+        restoration.record["copied"] = contents[path] is restoration.content
+    record = dict(restoration.record)
     if kernel is not None:  # `--kernel` reads it back: sixteen bits, the largest entry is white
         contents[paths["kernel"]] = encode_image(
             Image((kernel / kernel.max()).float()[None], None, 16), paths["kernel"]
@@ -117,6 +120,14 @@ def save(
     if record_too:
         write_record(paths["record"], record)
     return list(paths.values())
+
+
+def encoded(restoration: Restoration, path: str | Path, quality: int | None) -> bytes:
+    """The content of the restored image's file: that of the input where nothing was done to it, and may be kept."""
+    kept = quality is None and SUFFIXES.get(Path(path).suffix.lower()) == restoration.image.format
+    if kept and restoration.content is not None:
+        return restoration.content
+    return encode_image(restoration.image, path, quality=quality)
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:

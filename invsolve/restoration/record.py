@@ -14,6 +14,7 @@ from invsolve.core.result import Result
 from invsolve.core.solver import Solver
 from invsolve.restoration.doubts import Doubts
 from invsolve.restoration.job import Job
+from invsolve.tasks.auto import Unchanged
 
 __all__ = ["make_record"]
 
@@ -56,7 +57,7 @@ def make_record(job: Job, prior: Prior, result: Result, misfits: list[float], do
         "samples": options.samples,
         "quality": options.quality,
         "precision": _precision(prior),
-        "estimate": "the image as it came" if doubts.nothing_found else _estimate(job),
+        "estimate": _estimate(job, doubts),
         "device": str(prior.device),
         "plan": dataclasses.asdict(plan),
         "size": list(job.task.restored_size(job.measured)),
@@ -68,8 +69,10 @@ def make_record(job: Job, prior: Prior, result: Result, misfits: list[float], do
     }
 
 
-def _estimate(job: Job) -> str:
+def _estimate(job: Job, doubts: Doubts) -> str:
     samples = job.options.samples
+    if doubts.nothing_found or isinstance(job.task, Unchanged):
+        return "the image as it came"
     if job.point is not None:
         return f"point estimate by {job.point.name}, intervals from {samples} samples"
     if samples is not None:

@@ -50,6 +50,7 @@ class Restoration:
         result: the solver's own result (three channels, not clipped).
         kernel: the blur that was found, [size, size], where it was looked for.
         uncertainty: what the samples say about the error; None without two of them.
+        content: of the image's file, where nothing was done to it.
     """
 
     image: Image
@@ -60,6 +61,7 @@ class Restoration:
     result: Result
     kernel: Tensor | None = None
     uncertainty: Uncertainty | None = None
+    content: bytes | None = None
 
     def interval(self, level: float = 0.9, promise: Promise = "average") -> tuple[Tensor, Tensor]:
         """(low, high): images [C, H, W] in [0, 1] between which the truth lies with probability `level`.
@@ -113,6 +115,8 @@ class Restoration:
         quality: int | None = None,
     ) -> list[Path]:
         """Write the image and, beside it, the comparison, the record, and samples with their deviation.
+
+        A file to which nothing was done is copied byte for byte where the format stays and no quality is asked for.
 
         Args:
             path: of the image; its ending decides the format. The other files take its name and add to it.
@@ -306,7 +310,8 @@ def _unchanged(job: Job, prior: Prior) -> Restoration:
     pixels = job.image.pixels
     nothing = Stats(network_forwards=0.0, network_backwards=0.0, seconds=0.0, peak_memory=0)
     result = Result(pixels[None, None], (("ok",),), torch.full((1, 1), torch.nan), {}, nothing, job.options.seed, {})
-    return Restoration(job.image, None, pixels, None, make_record(job, prior, result, [0.0], Doubts()), result)
+    record = make_record(job, prior, result, [0.0], Doubts())
+    return Restoration(job.image, None, pixels, None, record, result, content=job.content)
 
 
 def _measured(alpha: Tensor, job: Job) -> Tensor:
