@@ -18,6 +18,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from invsolve.core.lazy import names_of
+
 if TYPE_CHECKING:
     from invsolve import costs, diagnostics, io, metrics, operators, priors, solvers, testing
     from invsolve.core.checks import CapabilityError, InputError, InvsolveError, ShapeError
@@ -71,6 +73,7 @@ _HOMES = {
 }
 _MODULES = ("costs", "diagnostics", "io", "metrics", "operators", "priors", "solvers", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_named = names_of("invsolve", _HOME_OF)
 
 __all__ = [
     "CapabilityError",
@@ -123,9 +126,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"invsolve.{name}")
-    if name in _HOME_OF:
-        return getattr(importlib.import_module(_HOME_OF[name]), name)
-    raise AttributeError(f"module 'invsolve' has no attribute {name!r}")
+    return _named(name)
 
 
 def __dir__() -> list[str]:

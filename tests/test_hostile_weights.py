@@ -23,7 +23,8 @@ from invsolve.priors.loading.convert import convert
 from invsolve.priors.loading.pickles import read_pickle
 from invsolve.priors.loading.schedulers import reading
 from invsolve.priors.loading.weights import read_header, read_weights
-from invsolve.priors.networks.unet import Denoiser, DenoiserConfig, save_denoiser
+from invsolve.priors.networks.unet import Denoiser, save_denoiser
+from invsolve.priors.networks.unet_config import DenoiserConfig
 
 
 def text(word: str) -> bytes:

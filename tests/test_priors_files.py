@@ -17,7 +17,8 @@ import invsolve as iv
 from invsolve import priors
 from invsolve.priors.loading import files as loading
 from invsolve.priors.loading.weights import read_weights
-from invsolve.priors.networks.unet import Denoiser, DenoiserConfig, save_denoiser
+from invsolve.priors.networks.unet import Denoiser, save_denoiser
+from invsolve.priors.networks.unet_config import DenoiserConfig
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ import invsolve as iv
 from invsolve import priors
 from invsolve.priors.conditional import ConditionalPrior
 from invsolve.priors.networks.execution import Speed, cast_once
-from invsolve.priors.networks.unet import Denoiser, DenoiserConfig
+from invsolve.priors.networks.unet import Denoiser
+from invsolve.priors.networks.unet_config import DenoiserConfig
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ import invsolve as iv
 from invsolve import costs, operators, priors, solvers
 from invsolve.core.prior import Prediction, Prior
 from invsolve.priors.loading.packaged import WEIGHTS
-from invsolve.priors.networks.unet import Denoiser, DenoiserConfig
+from invsolve.priors.networks.unet import Denoiser
+from invsolve.priors.networks.unet_config import DenoiserConfig
 from invsolve.priors.tiled import GRID, TiledPrior, extents
 from invsolve.restoration.memory import Plan
 

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from invsolve.commands.cli import main
-from invsolve.priors.networks.unet import DenoiserConfig, load_denoiser
+from invsolve.priors.networks.unet import load_denoiser
+from invsolve.priors.networks.unet_config import DenoiserConfig
 from invsolve.train.average import PowerAverage
 from invsolve.train.data import PhotoSet, find_images, split_images
 from invsolve.train.denoiser import Trainer, train_denoiser

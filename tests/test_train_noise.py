@@ -14,8 +14,9 @@ from PIL import Image
 from invsolve.commands.cli import main
 from invsolve.noise.network import LEVELS, QUANTILES, NoiseReading, load_noise_network
 from invsolve.train import noise_network
-from invsolve.train.noise_network import NoiseTraining, noise_loss, train_noise_network
+from invsolve.train.noise_network import noise_loss, train_noise_network
 from invsolve.train.noisy_files import NoisyFiles, NoisyTiles, degraded
+from invsolve.train.settings import NoiseTraining
 
 
 @pytest.fixture

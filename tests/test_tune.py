@@ -16,9 +16,9 @@ from invsolve.core.checks import InputError
 from invsolve.io import Image, write_image
 from invsolve.solvers import PnPHQS
 from invsolve.testing.toy import textures, white
-from invsolve.tune import Search, tune
 from invsolve.tune import search as search_module
 from invsolve.tune.images import crops
+from invsolve.tune.search import Search, tune
 from invsolve.tune.spaces import SPACES, inside
 from invsolve.tune.tasks import sections
 

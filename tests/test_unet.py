@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from invsolve.core.checks import InputError
-from invsolve.priors.networks.unet import Denoiser, DenoiserConfig, load_denoiser, save_denoiser, self_ensemble
+from invsolve.priors.networks.unet import Denoiser, load_denoiser, save_denoiser, self_ensemble
+from invsolve.priors.networks.unet_config import DenoiserConfig
 
 TINY = DenoiserConfig(channels=(8, 12), blocks=(1, 1), embedding=8)
 

@@ -93,7 +93,8 @@ def _weights(folder: Path) -> list[Seed]:
     from invsolve.core.boundary import load_torch
     from invsolve.priors.loading.convert import convert
     from invsolve.priors.loading.weights import read_weights
-    from invsolve.priors.networks.unet import Denoiser, DenoiserConfig, save_denoiser
+    from invsolve.priors.networks.unet import Denoiser, save_denoiser
+    from invsolve.priors.networks.unet_config import DenoiserConfig
 
     torch.manual_seed(0)
     save_denoiser(Denoiser(DenoiserConfig(channels=(4,), blocks=(1,), embedding=4)), folder / "a.safetensors")

@@ -15,7 +15,7 @@ from pathlib import Path
 from denoise import ROOT, WEIGHTS
 from safetensors import safe_open
 
-from invsolve.priors.networks.unet import DenoiserConfig
+from invsolve.priors.networks.unet_config import DenoiserConfig
 
 INTRODUCTION = """\
 # natural

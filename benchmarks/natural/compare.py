@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from invsolve.priors.networks.unet import DenoiserConfig
+from invsolve.priors.networks.unet_config import DenoiserConfig
 from invsolve.train.denoiser import train_denoiser
 from invsolve.train.settings import DenoiserTraining
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from invsolve.commands.options import add_options
 from invsolve.core.checks import CapabilityError, InputError
-from invsolve.restoration.job import check_options
 from invsolve.restoration.options import Options
 
 __all__ = ["add_parser"]
@@ -41,10 +40,13 @@ def run_command(args: argparse.Namespace) -> int:
     for name in ("max_pixels", "max_megabytes"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} is at least 1, got {getattr(args, name)}")
+    options = Options(prior=args.prior, device=args.device)
     if importlib.util.find_spec("gradio") is None:
         raise CapabilityError("the page needs Gradio: pip install 'invsolve[app]'")
-    check_options(Options(prior=args.prior, device=args.device))
     from invsolve.app.page import served
+    from invsolve.restoration.job import check_options
+
+    check_options(options)
 
     told = {name: getattr(args, name) for name in ("prior", "device", "host", "port", "max_pixels", "max_megabytes")}
     with served(**told) as address:

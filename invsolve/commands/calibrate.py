@@ -13,6 +13,7 @@ from invsolve.commands.options import add_options, add_set, add_task_options, gi
 from invsolve.core.checks import InputError
 from invsolve.core.options import options_of
 from invsolve.restoration.options import Options
+from invsolve.solvers import SOLVERS
 from invsolve.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -70,13 +71,19 @@ def run_command(args: argparse.Namespace) -> int:
             raise InputError(f"--noise is a standard deviation above 0 and at most 1, got {level}")
     if args.solver is None and args.settings:
         raise InputError("--set belongs to a solver that is named: give --solver")
+    if args.solver is not None:
+        SOLVERS.check(args.solver)
+    options = Options(prior=args.prior, device=args.device, precision=args.precision)
+    for task in args.task:
+        TASKS.check(task)
+
     from invsolve.restoration.loading import load_prior
     from invsolve.tune.calibrate import Setup, calibrate
     from invsolve.tune.images import mixed_crops
 
     specs = _specs(args)
     images = mixed_crops(args.images, args.crops, args.size)
-    prior = load_prior(Options(prior=args.prior, device=args.device, precision=args.precision))
+    prior = load_prior(options)
     settings = read_settings(args.settings, "n_steps=20")
     setup = Setup(prior, args.prior, args.solver, settings, args.samples, args.seed)
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TextIO, cast
 
 from invsolve.commands.terminal import Formatter, Printable, one_line, printable
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "main", "parser_with"]
 
 COMMANDS = {
     "restore": ("invsolve.commands.restore", "restore degraded photographs"),
@@ -25,6 +25,7 @@ COMMANDS = {
     "train": ("invsolve.commands.train", "train a small prior from your own images"),
     "tune": ("invsolve.commands.tune", "find a solver's settings on tuning images"),
     "calibrate": ("invsolve.commands.calibrate", "measure how wide intervals have to be"),
+    "completion": ("invsolve.commands.completion", "write the script by which a shell completes these commands"),
     "app": ("invsolve.commands.app", "restore photographs on a page in the browser"),
 }
 """Subcommands: the module whose `add_parser(subparsers)` adds it and sets `run(args) -> int`, and a line of help."""
@@ -56,14 +57,14 @@ def _run(words: list[str]) -> int:
         print(one_line(f"invsolve: unknown command {command!r}; {nearest(command, COMMANDS)}"), file=sys.stderr)
         return 2
     if command is None:
-        _parser(None).parse_args(words)
-        _parser(None).print_help()
+        parser_with().parse_args(words)
+        parser_with().print_help()
         return 0
     from invsolve.core.checks import InvsolveError, enough_memory
 
     try:
         with enough_memory():
-            args = _parser(command).parse_args(words)
+            args = parser_with(command).parse_args(words)
             _log_to_stderr()
             args.words = words
             return args.run(args)
@@ -75,15 +76,15 @@ def _run(words: list[str]) -> int:
         return 2
 
 
-def _parser(command: str | None) -> argparse.ArgumentParser:
-    """The parser of the whole command line, with the options of `command` alone."""
+def parser_with(*commands: str) -> argparse.ArgumentParser:
+    """The parser of the whole command line, with the options of these commands alone."""
     from invsolve import __version__
 
     parser = _Parser(prog="invsolve", description="Imaging inverse problems solved with pretrained diffusion priors.")
     parser.add_argument("--version", action="version", version=f"invsolve {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name, (module, line) in COMMANDS.items():
-        if name == command:
+        if name in commands:
             importlib.import_module(module).add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=line)

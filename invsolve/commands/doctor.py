@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from invsolve.commands.options import add_options
-from invsolve.core.checkpoint import peak_memory
 from invsolve.core.checks import InputError
-from invsolve.core.prior import Prior
-from invsolve.restoration.choice import Choice, chosen
-from invsolve.restoration.loading import device_of, load_prior
+from invsolve.core.lazy import torch
 from invsolve.restoration.options import Options
-from invsolve.restoration.pace import call_seconds, network_calls, timed_shape
+
+if TYPE_CHECKING:
+    from invsolve.core.prior import Prior
+    from invsolve.restoration.choice import Choice
 
 __all__ = ["add_parser"]
 
@@ -40,6 +38,9 @@ def run_command(args: argparse.Namespace) -> int:
     """Report; 1 where something is missing."""
     told = {name: value for name, value in vars(args).items() if name in ("prior", "label", "device", "precision")}
     options = Options(**told)
+
+    from invsolve.restoration.loading import device_of, load_prior
+
     device = device_of(options)
     lines = [f"device      {device}{_device(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads"]
     weights, there = _weights(str(options.prior))
@@ -81,7 +82,9 @@ def _weights(name: str) -> tuple[str, bool]:
 
 
 def _measured(options: Options, prior: Prior) -> list[str]:
+    from invsolve.core.checkpoint import peak_memory
     from invsolve.priors.traits import traits_of
+    from invsolve.restoration.pace import call_seconds, network_calls, timed_shape
 
     traits = traits_of(prior)
     shape = timed_shape(prior)
@@ -109,6 +112,8 @@ def _measured(options: Options, prior: Prior) -> list[str]:
 
 
 def _choice(section: str, traits: Any) -> Choice | None:
+    from invsolve.restoration.choice import chosen
+
     try:
         return chosen(section, traits)
     except InputError:  # a prior for which no settings are known

@@ -11,7 +11,6 @@ from typing import Any
 from invsolve.commands.options import add_options
 from invsolve.core.checks import InputError
 from invsolve.core.files import written_whole
-from invsolve.restoration.loading import load_prior
 from invsolve.restoration.options import Options
 
 __all__ = ["add_parser", "run"]
@@ -49,10 +48,11 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"{path} exists: name another with -o or use --overwrite")
     if args.samples < 1:
         raise InputError(f"--samples must be at least 1, got {args.samples}")
+    options = Options(prior=args.prior, device=args.device)
 
     from invsolve.core.driver import solve
 
-    problem, solver = _task(args)
+    problem, solver = _task(args, options)
     result = solve(problem, solver, samples=args.samples, seed=args.seed, microbatch=256)
     lost = sum(sentence != "ok" for sentence in result.status[0])
     sheet = _sheet(result.samples[0].clamp(0, 1))
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _task(args: argparse.Namespace) -> tuple[Any, Any]:
+def _task(args: argparse.Namespace, options: Options) -> tuple[Any, Any]:
     """The problem and the solver that the arguments ask for."""
     from invsolve import costs, solvers
     from invsolve.core.problem import Problem
@@ -80,9 +80,10 @@ def _task(args: argparse.Namespace) -> tuple[Any, Any]:
     from invsolve.priors.guidance.clocks import step_clock
     from invsolve.priors.guidance.combinations import classifier_free
     from invsolve.priors.guidance.named import parse_weight, published_weights
+    from invsolve.restoration.loading import load_prior
     from invsolve.solvers.steps.scales import parse_scale
 
-    prior = load_prior(Options(prior=args.prior, device=args.device))
+    prior = load_prior(options)
     if prior.shape is None:
         raise InputError(f"the prior {args.prior} has no size of its own: guide one that has, for example digits")
     if args.reward is not None:

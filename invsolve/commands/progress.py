@@ -6,10 +6,12 @@ import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from invsolve.commands.terminal import one_line
-from invsolve.core.driver import Progress
+
+if TYPE_CHECKING:
+    from invsolve.core.driver import Progress
 
 __all__ = ["Shown"]
 

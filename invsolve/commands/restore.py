@@ -13,23 +13,21 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from invsolve.commands.options import add_options, add_set, add_task_options, read_settings
 from invsolve.commands.progress import Shown
 from invsolve.commands.terminal import one_line
 from invsolve.core.checks import InputError
-from invsolve.execution.executor import Executor
 from invsolve.io import SUFFIXES
-from invsolve.restoration.batch import Batch, Item, Outcome, check_items, local, restore_batch, restore_item
-from invsolve.restoration.job import prepare
 from invsolve.restoration.options import Options
-from invsolve.restoration.outputs import encoded
-from invsolve.restoration.run import run
 from invsolve.restoration.sources import STDIN, TEMPLATE, Entry, entries, find, output_path
 from invsolve.tasks import TASKS
 from invsolve.tasks.auto import Unchanged
+
+if TYPE_CHECKING:
+    from invsolve.execution.executor import Executor
+    from invsolve.restoration.batch import Outcome
 
 __all__ = ["add_parser"]
 
@@ -126,13 +124,18 @@ def run_command(args: argparse.Namespace) -> int:
     chosen = entries(found, _shard(args.shard))
     if args.out == STDIN:
         return _to_stdout(chosen, options, args)
+    _check(options, len(chosen), args)
+    paths, folders = _paths(chosen, args)
     single = len(chosen) == 1 and len(found.entries) == 1 and not args.skip_existing
+
+    from invsolve.restoration.batch import Batch, Item, check_items, restore_batch
+
     batch = Batch(
         options, args.overwrite, args.skip_existing, args.comparison, args.record, args.output_quality,
         shlex.join(["invsolve", *args.words]), _threads(args), failures=not single,
     )  # fmt: skip
-    items = _items(chosen, batch, args)
-    _check(options, items, args)
+    items = [Item(entry, path, batch, deep=folders) for entry, path in zip(chosen, paths, strict=True)]
+    check_items(items)
     executor = None if single else _executor(args)
     counts: Counter[str] = Counter()
     began, scores, started = time.perf_counter(), [], False
@@ -150,8 +153,8 @@ def run_command(args: argparse.Namespace) -> int:
     return 0 if not counts["failed"] else 1 if started else 2
 
 
-def _items(chosen: Sequence[Entry], batch: Batch, args: argparse.Namespace) -> list[Item]:
-    """Where everything goes; nothing is begun if a file cannot be written."""
+def _paths(chosen: Sequence[Entry], args: argparse.Namespace) -> tuple[list[Path], bool]:
+    """Where everything goes, and whether folders are made for it."""
     ending = None if args.ending is None else f".{args.ending.lower().lstrip('.')}"
     if ending is not None and ending not in SUFFIXES:
         raise InputError(f"--format is one of {', '.join(sorted(SUFFIXES))}, got {args.ending}")
@@ -168,19 +171,16 @@ def _items(chosen: Sequence[Entry], batch: Batch, args: argparse.Namespace) -> l
         if out is not None and not out.exists() and not out.absolute().parent.is_dir():
             raise InputError(f"the folder {out.parent} does not exist: make it first")
         paths = [output_path(entry, out, args.template, ending) for entry in chosen]
-    folders = out is not None and out not in paths
-    items = [Item(entry, path, batch, deep=folders) for entry, path in zip(chosen, paths, strict=True)]
-    check_items(items)
-    return items
+    return paths, out is not None and out not in paths
 
 
-def _check(options: Options, items: Sequence[Item], args: argparse.Namespace) -> None:
+def _check(options: Options, count: int, args: argparse.Namespace) -> None:
     if args.output_quality is not None and not 1 <= args.output_quality <= 100:
         raise InputError(f"--output-quality is from 1 to 100, got {args.output_quality}")
     if args.workers is not None and args.workers < 1:
         raise InputError(f"--workers is at least 1, got {args.workers}")
     if options.checkpoint is not None:
-        if len(items) > 1:
+        if count > 1:
             raise InputError("a checkpoint belongs to one image: restore them one by one")
         folder = Path(options.checkpoint).parent
         if not folder.is_dir():
@@ -199,6 +199,8 @@ def _shard(text: str | None) -> tuple[int, int] | None:
 
 def _executor(args: argparse.Namespace) -> Executor | None:
     """Where images are restored; None for this process."""
+    from invsolve.restoration.batch import restore_item
+
     count = args.workers or args.devices or 1
     if args.ray is not None:
         from invsolve.execution.ray import RayExecutor
@@ -222,6 +224,11 @@ def _threads(args: argparse.Namespace) -> int | None:
 def _to_stdout(chosen: Sequence[Entry], options: Options, args: argparse.Namespace) -> int:
     if len(chosen) != 1:
         raise InputError(f"standard output takes one image, got {len(chosen)}: name a folder with -o")
+    from invsolve.restoration.batch import local
+    from invsolve.restoration.job import prepare
+    from invsolve.restoration.outputs import encoded
+    from invsolve.restoration.run import run
+
     ending = f".{(args.ending or chosen[0].ending or 'png').lower().lstrip('.')}"
     with local(chosen[0]) as path:
         job = prepare(path, options)
@@ -294,6 +301,8 @@ def _summary(
     parts = [f"{counts[status]} {status}" for status in ("restored", "skipped", "failed") if counts[status]]
     lines = [f"invsolve: {', '.join(parts) or 'no images'} in {seconds:.0f} s"]
     if scores:
+        from statistics import median
+
         lines[0] += f", median PSNR {median(scores):.2f} dB"
     if others:
         names = ", ".join(one_line(Path(name).name) for name in others[:5]) + (", ..." if len(others) > 5 else "")

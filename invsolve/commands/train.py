@@ -9,11 +9,8 @@ from typing import Any
 
 from invsolve.commands.options import add_options, given
 from invsolve.core.options import options_of
-from invsolve.priors.networks.unet import DenoiserConfig
-from invsolve.train.classifier import ClassifierTraining, train_classifier
-from invsolve.train.denoiser import train_denoiser
-from invsolve.train.noise_network import NoiseTraining, train_noise_network
-from invsolve.train.settings import DenoiserTraining
+from invsolve.priors.networks.unet_config import DenoiserConfig
+from invsolve.train.settings import ClassifierTraining, DenoiserTraining, NoiseTraining
 
 __all__ = ["add_parser"]
 
@@ -37,6 +34,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run_denoiser(args: argparse.Namespace) -> int:
     """Train a denoiser with parsed arguments; returns the exit code."""
+    from invsolve.train.denoiser import train_denoiser
+
     told = given(args, options_of(DenoiserTraining))
     return _run(
         lambda: train_denoiser(
@@ -47,11 +46,15 @@ def run_denoiser(args: argparse.Namespace) -> int:
 
 def run_classifier(args: argparse.Namespace) -> int:
     """Train a classifier with parsed arguments; returns the exit code."""
+    from invsolve.train.classifier import train_classifier
+
     return _run(lambda: train_classifier(ClassifierTraining(**given(args, options_of(ClassifierTraining)))))
 
 
 def run_noise(args: argparse.Namespace) -> int:
     """Train a noise network with parsed arguments; returns the exit code."""
+    from invsolve.train.noise_network import train_noise_network
+
     return _run(lambda: train_noise_network(NoiseTraining(**given(args, options_of(NoiseTraining)))))
 
 

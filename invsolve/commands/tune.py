@@ -13,8 +13,8 @@ from typing import Any
 from invsolve.commands.options import add_options, add_task_options, given
 from invsolve.core.checks import InputError
 from invsolve.core.options import options_of
-from invsolve.restoration.loading import load_prior
 from invsolve.restoration.options import Options
+from invsolve.solvers import SOLVERS
 from invsolve.tasks import TASKS
 from invsolve.tune.tasks import sections
 
@@ -55,17 +55,22 @@ def run_command(args: argparse.Namespace) -> int:
     for name in ("trials", "crops", "size"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} must be at least 1, got {getattr(args, name)}")
+    for name in args.solver:
+        SOLVERS.check(name)
+    options = Options(prior=args.prior, device=args.device, precision=args.precision)
+    changes = given(args, [name for task in TASKS for name in options_of(TASKS[task].suite_type())])
+    parts = sections(args.task, changes if args.noise is None else {**changes, "noise": args.noise})
+
     from invsolve.core.files import destination, write_whole
     from invsolve.priors.traits import traits_of
+    from invsolve.restoration.loading import load_prior
     from invsolve.restoration.settings import table
     from invsolve.tune.images import crops
     from invsolve.tune.search import Search, tune
 
-    changes = given(args, [name for task in TASKS for name in options_of(TASKS[task].suite_type())])
-    parts = sections(args.task, changes if args.noise is None else {**changes, "noise": args.noise})
     count = len(args.solver) * len(parts)
     images = crops(args.images, args.crops, args.size)
-    prior = load_prior(Options(prior=args.prior, device=args.device, precision=args.precision))
+    prior = load_prior(options)
     seconds = None if args.budget is None else 60 * args.budget / count
     storage = args.storage or args.out.with_suffix(".db")
     search = Search(prior, args.prior, images, storage, tuple(args.metric), args.trials, seconds, args.seed, parts)

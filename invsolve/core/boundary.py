@@ -18,9 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
-
 from invsolve.core.checks import InputError, InvsolveError
+from invsolve.core.lazy import torch
 
 __all__ = [
     "MAX_IMAGE_BYTES",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import index
-from typing import SupportsFloat, SupportsIndex
+from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex
 
-import torch
-from torch import Tensor
+from invsolve.core.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "CapabilityError",
@@ -126,7 +129,7 @@ def as_values(value: object, what: str) -> Tensor:
     Raises:
         InputError: it is neither a tensor nor an array, or holds integers.
     """
-    if not isinstance(value, Tensor):
+    if not isinstance(value, torch.Tensor):
         if getattr(value, "__array_interface__", None) is None:
             raise InputError(f"{what} must be a tensor, got {type(value).__name__}: torch.as_tensor(...) makes one")
         value = torch.tensor(value)
@@ -163,7 +166,7 @@ def whole_seed(seed: object) -> int:
 
 def check_shape(x: Tensor, expected: Sequence[int], what: str) -> None:
     """Raise `ShapeError` unless `x` is a batch [N, *expected]."""
-    if not isinstance(x, Tensor):
+    if not isinstance(x, torch.Tensor):
         raise InputError(f"{what} expects a tensor, got {type(x).__name__}: torch.as_tensor(...) makes one")
     if tuple(x.shape[1:]) != tuple(expected):
         wanted = ", ".join(["N", *map(str, expected)])
@@ -178,10 +181,13 @@ def check_share(value: float, what: str) -> None:
 
 def check_positive(value: float | Tensor, what: str, *, zero: bool = False) -> None:
     """Raise `InputError` unless every entry is a finite number > 0 (>= 0 with `zero`)."""
-    if not isinstance(value, SupportsFloat) and not isinstance(value, Tensor):
+    if not isinstance(value, SupportsFloat):
         raise InputError(f"{what} must be a number, got {value!r}")
-    tensor = torch.as_tensor(value)
-    good = torch.isfinite(tensor) & ((tensor >= 0) if zero else (tensor > 0))
-    if not bool(good.all()):
+    if isinstance(value, int | float):
+        good = math.isfinite(value) and (value >= 0 if zero else value > 0)
+    else:
+        tensor = torch.as_tensor(value)
+        good = bool((torch.isfinite(tensor) & ((tensor >= 0) if zero else (tensor > 0))).all())
+    if not good:
         bound = "at least 0" if zero else "above 0"
         raise InputError(f"{what} must be finite and {bound}, got {value}")

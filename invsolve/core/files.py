@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -76,6 +75,8 @@ def write_whole(path: Path, content: bytes, *, replace: bool = True) -> bool:
 
 def new_file(target: Path) -> Path:
     """An empty file of a random name in the folder of `target`, with its permissions; to be removed or renamed."""
+    import secrets
+
     part = target.with_name(f".{secrets.token_hex(8)}.part")
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     os.close(os.open(part, flags, 0o666))

@@ -70,7 +70,7 @@ class Option:
 def options_of(kind: type) -> Mapping[str, Option]:
     """The options among the fields of a dataclass, by name."""
     found = {}
-    hints = get_type_hints(kind) if any("option" in f.metadata for f in dataclasses.fields(kind)) else {}
+    hints = _hints(kind) if any("option" in f.metadata for f in dataclasses.fields(kind)) else {}
     for f in dataclasses.fields(kind):
         if "option" in f.metadata:
             hint = hints[f.name]
@@ -78,6 +78,16 @@ def options_of(kind: type) -> Mapping[str, Option]:
             given = tuple(part for part in kinds if part is not type(None))
             found[f.name] = Option(f.name, given, f.default, **f.metadata["option"])
     return found
+
+
+def _hints(kind: type) -> Mapping[str, Any]:
+    """The types of the fields; a class that is imported for type checkers alone counts as `object`."""
+    unseen: dict[str, Any] = {}
+    while True:
+        try:
+            return get_type_hints(kind, localns=unseen)
+        except NameError as error:
+            unseen[str(error.name)] = object
 
 
 def filled(kind: type, values: Mapping[str, Any], what: str) -> Any:

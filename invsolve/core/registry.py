@@ -9,6 +9,7 @@ from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from invsolve.core.checks import InputError, nearest
@@ -54,12 +55,12 @@ class Registry(Mapping[str, Any]):
     Args:
         kind: what the parts are called.
         entries: "module:attribute" by name.
-        base: the class that every part derives from, where they are classes of one kind.
+        base: the class that every part derives from, where they are classes of one kind, as "module:attribute".
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, str], base: type | None = None) -> None:
+    def __init__(self, kind: str, entries: Mapping[str, str], base: str | None = None) -> None:
         self.kind, self.base = kind, base
-        self._builtin = dict(entries)
+        self.builtin: Mapping[str, str] = MappingProxyType(dict(entries))
 
     @property
     def group(self) -> str:
@@ -68,17 +69,23 @@ class Registry(Mapping[str, Any]):
 
     @cached_property
     def _entries(self) -> dict[str, str]:
-        return {**{point.name: point.value for point in entry_points(group=self.group)}, **self._builtin}
+        return {**{point.name: point.value for point in entry_points(group=self.group)}, **self.builtin}
 
     def __getitem__(self, name: str) -> Any:
-        if name in self._builtin:
-            return load_attribute(self._builtin[name])
+        if name in self.builtin:
+            return load_attribute(self.builtin[name])
+        self.check(name)
+        found = load_attribute(self._entries.get(name, name))
+        if self.base is not None:
+            base = load_attribute(self.base)
+            if not (isinstance(found, type) and issubclass(found, base)):
+                raise InputError(f"{name} is no class of {self.kind}s: it has to derive from {base.__name__}")
+        return found
+
+    def check(self, name: str) -> None:
+        """Raise `InputError` if nothing is looked up under this name; nothing is imported."""
         if not self.accepts(name):
             raise InputError(f"unknown {self.kind} {name!r}; {nearest(name, self._entries)}, or module:attribute")
-        found = load_attribute(self._entries.get(name, name))
-        if self.base is not None and not (isinstance(found, type) and issubclass(found, self.base)):
-            raise InputError(f"{name} is no class of {self.kind}s: it has to derive from {self.base.__name__}")
-        return found
 
     def items(self) -> ItemsView[str, Any]:
         found: dict[str, Any] = {}
@@ -86,7 +93,7 @@ class Registry(Mapping[str, Any]):
             try:
                 found[name] = self[name]
             except InputError as error:
-                if name in self._builtin:
+                if name in self.builtin:
                     raise
                 logger.warning("the plug-in %s is left out: %s", name, error)
         return found.items()

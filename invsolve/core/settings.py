@@ -12,12 +12,20 @@ from dataclasses import dataclass
 from functools import cache
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
-
-import torch
-from torch import Tensor
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeAlias,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from invsolve.core.checks import InputError, nearest
+from invsolve.core.lazy import torch
 
 __all__ = [
     "AtLeastZero",
@@ -55,6 +63,9 @@ class Range:
 
     def holds(self, value: Any) -> bool:
         """Whether a number, or every entry of a tensor, lies in the range."""
+        if isinstance(value, int | float):
+            low = value > self.low if self.above else value >= self.low
+            return math.isfinite(value) and low and (value < self.high if self.below else value <= self.high)
         tensor = torch.as_tensor(value)
         low = tensor > self.low if self.above else tensor >= self.low
         high = tensor < self.high if self.below else tensor <= self.high
@@ -157,7 +168,7 @@ def _checked(value: Any, kind: Any, bounds: Range | None = None) -> Any:
         return value if callable(value) else _Wrong("must be a function")
     if isinstance(kind, type) and not isinstance(value, kind):
         return _Wrong("must be None" if kind is NoneType else f"must be a {_described(kind)}")
-    if isinstance(value, Tensor) and bounds is not None and not bounds.holds(value):
+    if bounds is not None and isinstance(value, torch.Tensor) and not bounds.holds(value):
         return _Wrong(f"must be finite numbers{bounds}")
     return value
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import torch
+from invsolve.core.lazy import torch
 
 __all__ = ["VARIABLE", "find_weight_file", "weight_folders"]
 

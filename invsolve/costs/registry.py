@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from invsolve.core.cost import TerminalCost
 from invsolve.core.registry import Registry
 
 __all__ = ["COSTS"]
@@ -22,5 +21,5 @@ COSTS = Registry(
         "speckle": "invsolve.costs.noise:SpeckleLikelihood",
         "unknown-gaussian": "invsolve.costs.gaussian:UnknownGaussianLikelihood",
     },
-    TerminalCost,
+    "invsolve.core.cost:TerminalCost",
 )

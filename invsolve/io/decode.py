@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from invsolve.core.boundary import MAX_IMAGE_BYTES, MAX_PIXELS_A_BYTE, foreign, read_bytes
 from invsolve.core.checks import InputError
+from invsolve.core.lazy import torch
 from invsolve.io import png, tiff
 from invsolve.io.header import Header, heif_open, pillow_open, read_header
 from invsolve.io.image import Image
 from invsolve.io.jpeg import JPEGTables
 from invsolve.io.metadata import Metadata, read_metadata, upright
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["check_values", "read_image"]
 

@@ -6,9 +6,7 @@ import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from invsolve.core.checks import InputError, nearest
 from invsolve.core.files import destination, new_file
@@ -16,6 +14,9 @@ from invsolve.io import png, tiff
 from invsolve.io.header import SUFFIXES
 from invsolve.io.image import Image
 from invsolve.io.metadata import png_chunks
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["LONGEST", "check_target", "encode_image", "write_files", "write_image"]
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from invsolve.core.checks import InputError, ShapeError
 from invsolve.io.jpeg import JPEGTables
 from invsolve.io.metadata import Metadata
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Image"]
 

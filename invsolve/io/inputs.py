@@ -5,21 +5,22 @@ from __future__ import annotations
 import hashlib
 import logging
 from pathlib import Path
-from typing import Any, TypeAlias
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from invsolve.core.boundary import open_file
 from invsolve.core.checks import InputError, ShapeError
+from invsolve.core.lazy import torch
 from invsolve.io.decode import check_values, read_image
 from invsolve.io.image import Image
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Source", "as_image", "describe", "from_pillow", "without_hidden_colours"]
 
 logger = logging.getLogger(__name__)
 
-Source: TypeAlias = str | Path | Image | Tensor | Any
+Source: TypeAlias = str | Path | Image | Any
 """A file, an `Image`, a Pillow image, a tensor [C, H, W] or [H, W], or an array [H, W] or [H, W, C]: 8 or 16 bit
 integers of the full scale, or floating point values in [0, 1]."""
 
@@ -58,7 +59,7 @@ def as_image(source: Source, *, holes: bool = False) -> Image:
 def _planes(source: Any) -> tuple[Tensor, int]:
     """[C, H, W] float32 on the CPU and the bits of a value."""
     values, depth = _array(source)
-    if isinstance(source, Tensor):
+    if isinstance(source, torch.Tensor):
         values = values[0] if values.ndim == 4 and len(values) == 1 else values
         values = values[None] if values.ndim == 2 else values
         if values.ndim != 3 or not values.numel():
@@ -74,7 +75,7 @@ def _array(source: Any) -> tuple[Tensor, int]:
     """The values as they lie, float32 on the CPU and integers divided by their full scale, and the bits of a value."""
     import numpy
 
-    if isinstance(source, Tensor):
+    if isinstance(source, torch.Tensor):
         kind, values = str(source.dtype).removeprefix("torch."), source.detach().cpu()
     else:
         source = from_pillow(source)
@@ -138,7 +139,7 @@ def describe(source: Source) -> dict[str, Any]:
         return {"path": str(Path(source).resolve()), "sha256": digest.hexdigest()}
     if isinstance(source, Image):
         source = source.pixels
-    if not isinstance(source, Tensor):
+    if not isinstance(source, torch.Tensor):
         import numpy
 
         array = numpy.array(source)

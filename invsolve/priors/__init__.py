@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from invsolve.core.boundary import is_there
 from invsolve.core.checks import InputError, nearest, usable_device
-from invsolve.core.prior import Prediction, Prior
+from invsolve.core.lazy import names_of, torch
 from invsolve.core.registry import Registry
-from invsolve.priors.exact import GaussianPrior, MixturePosterior, MixturePrior
-from invsolve.priors.loading.azula import AzulaPrior
-from invsolve.priors.network import NetworkPrior
-from invsolve.priors.networks.execution import Speed
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from invsolve.core.prior import Prediction, Prior
+    from invsolve.priors.exact import GaussianPrior, MixturePosterior, MixturePrior
+    from invsolve.priors.loading.azula import AzulaPrior
+    from invsolve.priors.network import NetworkPrior
+    from invsolve.priors.networks.execution import Speed
 
 __all__ = [
     "PRIORS",
@@ -47,6 +49,20 @@ PRIORS = Registry(
     },
 )
 
+__getattr__ = names_of(
+    __name__,
+    {
+        "AzulaPrior": "invsolve.priors.loading.azula",
+        "GaussianPrior": "invsolve.priors.exact",
+        "MixturePosterior": "invsolve.priors.exact",
+        "MixturePrior": "invsolve.priors.exact",
+        "NetworkPrior": "invsolve.priors.network",
+        "Prediction": "invsolve.core.prior",
+        "Prior": "invsolve.core.prior",
+        "Speed": "invsolve.priors.networks.execution",
+    },
+)
+
 
 def load(name: str | Path, **options: Any) -> Prior:
     """A prior by name, file, folder, or from the Hugging Face hub.
@@ -66,8 +82,20 @@ def load(name: str | Path, **options: Any) -> Prior:
         return _load(name, options)
 
 
+def check_known(name: str | Path) -> None:
+    """Raise `InputError` if `load` would find nothing under this name; nothing is read."""
+    text = str(name)
+    path = Path(text).expanduser()
+    if text in PRIORS or text.startswith(("hf:", "deepinv:")) or is_there(path):
+        return
+    if isinstance(name, Path) or ((path.suffix or len(path.parts) > 1) and ":" not in text):
+        raise InputError(f"there is neither a prior nor a file or folder {text}; {nearest(text, PRIORS)}")
+    PRIORS.check(text)
+
+
 def _load(name: str | Path, options: dict[str, Any]) -> Prior:
     text = str(name)
+    check_known(name)
     if "device" in options:
         options["device"] = str(usable_device(options["device"]))
     if text in PRIORS:
@@ -81,13 +109,13 @@ def _load(name: str | Path, options: dict[str, Any]) -> Prior:
     path = Path(text).expanduser()
     if is_there(path):
         return loading.load_path(path, **options)
-    if isinstance(name, Path) or ((path.suffix or len(path.parts) > 1) and ":" not in text):
-        raise InputError(f"there is neither a prior nor a file or folder {text}; {nearest(text, PRIORS)}")
     return _made(text, options)
 
 
 def _made(name: str, options: dict[str, Any]) -> Prior:
     """The prior behind a registered name or "module:attribute", made with the options that it takes."""
+    from invsolve.core.prior import Prior
+
     found = PRIORS[name]
     if not isinstance(found, Prior) and not callable(found):
         raise InputError(f"{name} is a {type(found).__name__}: a Prior, or what makes one, is needed")

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from invsolve.core.checks import CapabilityError, InputError
 from invsolve.core.schedule import Schedule
 from invsolve.priors.exact import MixturePrior
-from invsolve.priors.networks.unet import Denoiser, DenoiserConfig
+from invsolve.priors.networks.unet import Denoiser
+from invsolve.priors.networks.unet_config import DenoiserConfig
 
 __all__ = ["LabelledDenoiser", "LabelledMixture"]
 

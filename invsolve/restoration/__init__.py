@@ -1,7 +1,18 @@
 """Restoring photographs: what `invsolve restore` does, as functions."""
 
-from invsolve.restoration.batch import Outcome, restore_many
-from invsolve.restoration.run import Restoration, restore
-from invsolve.tasks import TASKS
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from invsolve.core.lazy import names_of
+
+if TYPE_CHECKING:
+    from invsolve.restoration.batch import Outcome, restore_many
+    from invsolve.restoration.run import Restoration, restore
+    from invsolve.tasks import TASKS
 
 __all__ = ["TASKS", "Outcome", "Restoration", "restore", "restore_many"]
+
+_BATCH, _RUN = "invsolve.restoration.batch", "invsolve.restoration.run"
+_HOMES = {"Outcome": _BATCH, "restore_many": _BATCH, "Restoration": _RUN, "restore": _RUN, "TASKS": "invsolve.tasks"}
+__getattr__ = names_of(__name__, _HOMES)

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from invsolve.core.checks import InputError, nearest
 from invsolve.core.options import filled, option, options_of
-from invsolve.core.prior import Prior
-from invsolve.core.solver import Solver
-from invsolve.restoration.pace import check_pace
+from invsolve.priors import check_known
+from invsolve.restoration.settings import QUALITIES
+from invsolve.solvers import SOLVERS
 from invsolve.tasks import TASKS, Task
+
+if TYPE_CHECKING:
+    from invsolve.core.prior import Prior
+    from invsolve.core.solver import Solver
 
 __all__ = ["Options"]
 
@@ -60,14 +64,20 @@ class Options:
             object.__setattr__(self, "about", filled(TASKS[self.task].option_type(), {}, self.task))
         if self.noise != "auto":
             _check_noise(self.noise)
-        check_pace(self.quality, self.time_limit, self.checkpoint)
-        if isinstance(self.solver, Solver) and self.settings:
+        _check_pace(self.quality, self.time_limit, self.checkpoint)
+        named = isinstance(self.prior, str | Path)
+        if isinstance(self.prior, str | Path):
+            check_known(self.prior)
+        own = self.solver is not None and not isinstance(self.solver, str)
+        if isinstance(self.solver, str):
+            SOLVERS.check(self.solver)
+        if own and self.settings:
             raise InputError("settings belong to a solver that is named: change the solver object instead")
-        if isinstance(self.prior, Prior) and self.device != "auto":
+        if not named and self.device != "auto":
             raise InputError("a Prior object computes on its own device: move it there, and leave device away")
-        if isinstance(self.prior, Prior) and self.prior_options:
+        if not named and self.prior_options:
             raise InputError("options of a prior belong to one that is named: make the Prior object with them")
-        if isinstance(self.solver, Solver) and (self.preset or self.presets):
+        if own and (self.preset or self.presets):
             raise InputError("presets belong to a solver that is named: a Solver object has its settings")
         if self.samples is not None and self.samples < 1:
             raise InputError(f"samples must be at least 1, got {self.samples}")
@@ -127,3 +137,12 @@ def _check_noise(noise: Any) -> None:
         raise InputError(
             f"noise is 'auto' or a standard deviation from 0 to 1 (1 is the step from black to white), got {noise!r}"
         )
+
+
+def _check_pace(quality: str, limit: float | None, checkpoint: object) -> None:
+    if quality not in QUALITIES:
+        raise InputError(f"quality is one of {', '.join(QUALITIES)}; got {quality!r}")
+    if limit is not None and not limit > 0:
+        raise InputError(f"the time limit is in seconds and above 0, got {limit}")
+    if limit is not None and checkpoint is not None:
+        raise InputError("a time limit measures the machine anew each time, so that it cannot go on from a checkpoint")

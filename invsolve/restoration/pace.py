@@ -16,7 +16,6 @@ from invsolve.core.solver import Solver
 
 __all__ = [
     "call_seconds",
-    "check_pace",
     "multiplies_bfloat16",
     "network_calls",
     "precision_of",
@@ -115,19 +114,3 @@ def quality_within(limit: float, choices: dict[str, Solver], prior: Prior, pixel
             picked = name, seconds
     assert picked is not None
     return picked
-
-
-def check_pace(quality: str, limit: float | None, checkpoint: object) -> None:
-    """Refuse options that make no sense.
-
-    Raises:
-        InputError: an unknown quality, a limit that is not above 0, or one together with a checkpoint.
-    """
-    from invsolve.restoration.settings import QUALITIES
-
-    if quality not in QUALITIES:
-        raise InputError(f"quality is one of {', '.join(QUALITIES)}; got {quality!r}")
-    if limit is not None and not limit > 0:
-        raise InputError(f"the time limit is in seconds and above 0, got {limit}")
-    if limit is not None and checkpoint is not None:
-        raise InputError("a time limit measures the machine anew each time, so that it cannot go on from a checkpoint")

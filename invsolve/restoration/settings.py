@@ -13,11 +13,13 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from invsolve.core.checks import InputError
 from invsolve.core.settings import made_with
-from invsolve.core.solver import Solver
+
+if TYPE_CHECKING:
+    from invsolve.core.solver import Solver
 
 __all__ = ["QUALITIES", "USUAL", "build", "choose", "offered", "settings", "table"]
 

@@ -1,40 +1,46 @@
 """Solvers: frozen hyper-parameters with one pure step each, by class or by registry name."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from invsolve.core.lazy import names_of
 from invsolve.core.registry import Registry
-from invsolve.core.solver import Solver
-from invsolve.solvers.calibrated import CalibratedGuidance
-from invsolve.solvers.cpigdm import CPiGDM
-from invsolve.solvers.ctdtm import CTDTM
-from invsolve.solvers.daps import DAPS
-from invsolve.solvers.ddim import DDIM
-from invsolve.solvers.ddnm import DDNM
-from invsolve.solvers.ddrm import DDRM
-from invsolve.solvers.diffpir import DiffPIR
-from invsolve.solvers.dmplug import DMPlug
-from invsolve.solvers.dps import DPS
-from invsolve.solvers.freedom import FreeDoM
-from invsolve.solvers.ftm import FTM
-from invsolve.solvers.guidance import Guidance
-from invsolve.solvers.lgdmc import LGDMC
-from invsolve.solvers.mmps import MMPS
-from invsolve.solvers.mpgd import MPGD
-from invsolve.solvers.ndtm import NDTM
-from invsolve.solvers.pigdm import PiGDM
-from invsolve.solvers.pnpdm import PnPDM
-from invsolve.solvers.pnphqs import PnPHQS
-from invsolve.solvers.reddiff import REDdiff
-from invsolve.solvers.scg import SCG
-from invsolve.solvers.steps.scales import (
-    SCALES,
-    AdaptiveScale,
-    ClippedScale,
-    FixedScale,
-    ScaleRule,
-    SoftScale,
-    ThresholdScale,
-)
-from invsolve.solvers.tds import TDS
-from invsolve.solvers.tmpd import TMPD
+
+if TYPE_CHECKING:
+    from invsolve.solvers.calibrated import CalibratedGuidance
+    from invsolve.solvers.cpigdm import CPiGDM
+    from invsolve.solvers.ctdtm import CTDTM
+    from invsolve.solvers.daps import DAPS
+    from invsolve.solvers.ddim import DDIM
+    from invsolve.solvers.ddnm import DDNM
+    from invsolve.solvers.ddrm import DDRM
+    from invsolve.solvers.diffpir import DiffPIR
+    from invsolve.solvers.dmplug import DMPlug
+    from invsolve.solvers.dps import DPS
+    from invsolve.solvers.freedom import FreeDoM
+    from invsolve.solvers.ftm import FTM
+    from invsolve.solvers.guidance import Guidance
+    from invsolve.solvers.lgdmc import LGDMC
+    from invsolve.solvers.mmps import MMPS
+    from invsolve.solvers.mpgd import MPGD
+    from invsolve.solvers.ndtm import NDTM
+    from invsolve.solvers.pigdm import PiGDM
+    from invsolve.solvers.pnpdm import PnPDM
+    from invsolve.solvers.pnphqs import PnPHQS
+    from invsolve.solvers.reddiff import REDdiff
+    from invsolve.solvers.scg import SCG
+    from invsolve.solvers.steps.scales import (
+        SCALES,
+        AdaptiveScale,
+        ClippedScale,
+        FixedScale,
+        ScaleRule,
+        SoftScale,
+        ThresholdScale,
+    )
+    from invsolve.solvers.tds import TDS
+    from invsolve.solvers.tmpd import TMPD
 
 __all__ = [
     "CTDTM",
@@ -99,5 +105,9 @@ SOLVERS = Registry(
         "tds": "invsolve.solvers.tds:TDS",
         "tmpd": "invsolve.solvers.tmpd:TMPD",
     },
-    Solver,
+    "invsolve.core.solver:Solver",
 )
+
+_ENTRIES = {entry.partition(":")[2]: entry.partition(":")[0] for entry in SOLVERS.builtin.values()}
+_SCALES = "invsolve.solvers.steps.scales"
+__getattr__ = names_of(__name__, {name: _ENTRIES.get(name, _SCALES) for name in __all__ if name != "SOLVERS"})

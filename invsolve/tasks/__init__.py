@@ -18,6 +18,6 @@ TASKS = Registry(
         "nonlinear-deblur": "invsolve.tasks.nonlinear_deblur:NonlinearDeblur",
         "superres": "invsolve.tasks.superres:Superres",
     },
-    Task,
+    "invsolve.tasks.base:Task",
 )
 """The tasks by name: what `invsolve restore --task` takes, what suites of the leaderboard and `invsolve tune` draw."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from invsolve.core.checks import InputError
-from invsolve.io import Image
-from invsolve.io.jpeg import JPEGTables
-from invsolve.noise.estimate import NoiseEstimate
+from invsolve.core.lazy import torch
 from invsolve.tasks.base import Size, Streams
 from invsolve.tasks.denoise import Denoise
 from invsolve.tasks.jpeg import JPEG
-from invsolve.tasks.jpeg_codec import find_tables
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from invsolve.io import Image
+    from invsolve.io.jpeg import JPEGTables
+    from invsolve.noise.estimate import NoiseEstimate
 
 __all__ = ["Auto", "Findings", "Unchanged", "holes_of", "look"]
 
@@ -101,6 +102,8 @@ def look(image: Image, noise: NoiseEstimate) -> Findings:
         image: as read, NaN where pixels are missing.
         noise: of it.
     """
+    from invsolve.tasks.jpeg_codec import find_tables
+
     missing = float(holes_of(image).float().mean())
     pixels = image.pixels
     tables = image.jpeg

@@ -6,15 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
-
-from invsolve.core.operator import Operator
-from invsolve.core.rng import Rng
+from invsolve.core.lazy import torch
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from invsolve.core.operator import Operator
     from invsolve.core.prior import Prior
+    from invsolve.core.rng import Rng
     from invsolve.core.unknowns import Unknowns
     from invsolve.io import Image
 
@@ -23,7 +22,7 @@ __all__ = ["Size", "Streams", "Task"]
 Size: TypeAlias = tuple[int, int]
 """(height, width) in pixels."""
 
-Streams: TypeAlias = Callable[[str], Rng]
+Streams: TypeAlias = "Callable[[str], Rng]"
 """Random numbers for each thing that a simulation draws, by its name: "mask", "kernel", ..."""
 
 
@@ -164,7 +163,7 @@ class Task(ABC):
         operator = self.operator(len(clean), size)
         _, height, width = operator.in_shape
         scene = clean[:, :height, :width]
-        scene = F.pad(scene, (0, width - scene.shape[2], 0, height - scene.shape[1]))
+        scene = torch.nn.functional.pad(scene, (0, width - scene.shape[2], 0, height - scene.shape[1]))
         return operator(scene[None])[0], self.visible(scene, size)
 
     def noisy(self, clean: Tensor, level: float, rng: Rng) -> Tensor:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Self
 
 from invsolve.core.checks import InputError
-from invsolve.core.operator import Operator
+from invsolve.core.lazy import torch
 from invsolve.core.options import option
-from invsolve.core.prior import Prior
 from invsolve.core.settings import Count
-from invsolve.core.unknowns import Unknown, Unknowns
-from invsolve.io import Image
 from invsolve.tasks.base import Size, Streams, Task
 from invsolve.tasks.deblur import Deblur, DeblurDraw, DeblurOptions, drawn_kernel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from invsolve.core.operator import Operator
+    from invsolve.core.prior import Prior
+    from invsolve.core.unknowns import Unknowns
+    from invsolve.io import Image
 
 __all__ = ["BlindDeblur", "BlindDraw", "BlindOptions", "JointDeblur"]
 
@@ -159,6 +161,8 @@ class JointDeblur(Task):
     @property
     def unknowns(self) -> Unknowns:
         """The kernel's logits, from N(0, 1), as softmax."""
+        from invsolve.core.unknowns import Unknown, Unknowns
+
         return Unknowns({"kernel": Unknown((self.side, self.side), "softmax", lr=KERNEL_LR)})
 
     def degrade(self, clean: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Self
 
 from invsolve.core.checks import InputError, ShapeError
-from invsolve.core.operator import Operator
+from invsolve.core.lazy import torch
 from invsolve.core.options import option
-from invsolve.io import Image
 from invsolve.tasks.base import Size, Streams, Task
 from invsolve.tasks.resizing import resized
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from invsolve.core.operator import Operator
+    from invsolve.io import Image
 
 __all__ = ["Custom"]
 
@@ -54,6 +56,7 @@ class Custom(Task):
         return made
 
     def _made(self, in_shape: tuple[int, ...]) -> Operator:
+        from invsolve.core.operator import Operator
         from invsolve.operators import OPERATORS, as_operator
 
         found: Any = OPERATORS[self.operator_name]

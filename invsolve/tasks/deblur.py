@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-import torch
-from torch import Tensor
-
 from invsolve.core.checks import InputError
+from invsolve.core.lazy import torch
 from invsolve.core.options import option
 from invsolve.core.settings import Positive, check_settings
-from invsolve.io import Image
 from invsolve.io.inputs import Source
 from invsolve.tasks.base import Size, Streams, Task
 from invsolve.tasks.inputs import read_kernel
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from invsolve.io import Image
     from invsolve.tasks.observed_blur import ObservedBlur
 
 __all__ = ["Deblur", "DeblurDraw", "DeblurOptions", "drawn_kernel"]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from invsolve.core.operator import LinearOperator
 from invsolve.tasks.base import Size, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from invsolve.core.operator import LinearOperator
 
 __all__ = ["Denoise"]
 

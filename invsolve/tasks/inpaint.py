@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self, TypeAlias
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from invsolve.core.checks import InputError
-from invsolve.core.operator import LinearOperator
+from invsolve.core.lazy import torch
 from invsolve.core.options import option
 from invsolve.core.settings import Count, Range, check_settings
-from invsolve.io import Image
 from invsolve.io.inputs import Source
 from invsolve.tasks.base import Size, Streams, Task
 from invsolve.tasks.inputs import read_mask
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from invsolve.core.operator import LinearOperator
+    from invsolve.io import Image
 
 __all__ = ["Inpaint", "InpaintDraw", "InpaintOptions"]
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 import logging
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from invsolve.core.boundary import MAX_TEXT_BYTES, foreign, read_bytes
 from invsolve.core.checks import InputError, ShapeError
+from invsolve.core.lazy import torch
 from invsolve.io import Image, read_image
 from invsolve.io.inputs import Source, as_image, from_pillow
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["read_kernel", "read_mask"]
 
@@ -51,14 +52,14 @@ def read_mask(source: Source, size: tuple[int, int]) -> Tensor:
 
 def _of_integers(source: Any) -> Any:
     """Integers of any size as 8 bit ones: 0 and 1, or 0 to 255, or as they are where they are 16 bit."""
-    values = source if isinstance(source, Tensor) else torch.tensor(source)
+    values = source if isinstance(source, torch.Tensor) else torch.tensor(source)
     if values.is_floating_point() or values.dtype in (torch.bool, torch.uint8, torch.uint16) or not values.numel():
         return source
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 255:
         raise InputError(f"a mask of integers holds 0 and 1, or 0 to 255, got {low} to {high}")
     eight = values.to(torch.uint8)
-    return eight if isinstance(source, Tensor) else eight.numpy()
+    return eight if isinstance(source, torch.Tensor) else eight.numpy()
 
 
 def read_kernel(source: Source) -> Tensor:
@@ -76,7 +77,7 @@ def read_kernel(source: Source) -> Tensor:
         values = _kernel_file(Path(source))
     else:
         values = source.pixels.mean(0) if isinstance(source, Image) else source
-    if isinstance(values, Tensor):
+    if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         values = values.double() if not values.is_complex() else values
     values = numpy.asarray(from_pillow(values))

@@ -5,30 +5,24 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, Self
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from invsolve.core.checks import InputError
+from invsolve.core.lazy import lazy, torch
 from invsolve.core.options import option
-from invsolve.core.rng import Rng
 from invsolve.core.settings import Range, check_settings
-from invsolve.io import Image
 from invsolve.io.jpeg import JPEGTables, turned, unturned
-from invsolve.noise.estimate import NoiseEstimate
 from invsolve.tasks.base import Size, Streams, Task
-from invsolve.tasks.jpeg_codec import (
-    CELL,
-    JPEGCoefficients,
-    coefficients,
-    expected_error,
-    expected_variances,
-    find_tables,
-    noise_bound,
-    padded_size,
-    typical_error,
-)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from invsolve.core.rng import Rng
+    from invsolve.io import Image
+    from invsolve.noise.estimate import NoiseEstimate
+    from invsolve.tasks import jpeg_codec as codec
+else:
+    codec = lazy("invsolve.tasks.jpeg_codec")
 
 __all__ = ["JPEG", "JPEGOptions", "encoded"]
 
@@ -76,7 +70,7 @@ class JPEG(Task):
     def from_options(cls, options: JPEGOptions, image: Image, simulation: Streams | None) -> Self:
         if simulation is not None:
             return cls.simulated(options, image.pixels)
-        found = image.jpeg or find_tables(image.pixels)
+        found = image.jpeg or codec.find_tables(image.pixels)
         source: Literal["file", "pixels", "given"] = "file" if image.jpeg else "pixels"
         if found is None and options.compression is not None:
             found, source = JPEGTables.of_quality(options.compression, colour=len(image.pixels) == 3), "given"
@@ -90,7 +84,7 @@ class JPEG(Task):
     @classmethod
     def of_tables(cls, tables: JPEGTables, y: Tensor, source: Literal["file", "pixels", "given"] = "file") -> Self:
         """The task for a decoded image [C, H, W], upright."""
-        return cls(tables, expected_error(unturned(y, tables.orientation), tables), source)
+        return cls(tables, codec.expected_error(unturned(y, tables.orientation), tables), source)
 
     def by_frequency(self, y: Tensor) -> Self:
         """The task with what the compression took of each frequency: less than a cell where most values are zero.
@@ -100,9 +94,11 @@ class JPEG(Task):
         Args:
             y: the decoded image [C, H, W], upright.
         """
-        variances = expected_variances(unturned(y, self.tables.orientation), self.tables)
+        variances = codec.expected_variances(unturned(y, self.tables.orientation), self.tables)
         steps = [self.tables.steps(k) for k in range(len(variances))]
-        spread = [v.clamp_min(CELL**2).sqrt() / (CELL * step) for v, step in zip(variances, steps, strict=True)]
+        spread = [
+            v.clamp_min(codec.CELL**2).sqrt() / (codec.CELL * step) for v, step in zip(variances, steps, strict=True)
+        ]
         return replace(self, spread=torch.stack(spread))
 
     def was_noisy(self, y: Tensor, noise: NoiseEstimate) -> bool:
@@ -116,7 +112,7 @@ class JPEG(Task):
 
     def may_be_noisy(self, y: Tensor) -> bool:
         """Whether every frequency of the decoded image y is strong enough to hold noise, or fine texture."""
-        return noise_bound(unturned(y, self.tables.orientation), self.tables) > NOISY * self.level
+        return codec.noise_bound(unturned(y, self.tables.orientation), self.tables) > NOISY * self.level
 
     @classmethod
     def simulated(cls, options: JPEGOptions, clean: Tensor) -> Self:
@@ -127,7 +123,7 @@ class JPEG(Task):
     @classmethod
     def from_draw(cls, options: JPEGOptions, drawn: Mapping[str, Tensor]) -> Task:
         tables = JPEGTables.of_quality(options.compression or DEFAULT)
-        return cls(tables, typical_error(tables), "given")
+        return cls(tables, codec.typical_error(tables), "given")
 
     @property
     def severity(self) -> tuple[str, float]:
@@ -137,14 +133,17 @@ class JPEG(Task):
     def noise_level(self) -> float:
         return self.level
 
-    def operator(self, channels: int, size: Size) -> JPEGCoefficients:
+    def operator(self, channels: int, size: Size) -> codec.JPEGCoefficients:
         height, width = size[::-1] if self.tables.orientation > 4 else size
-        return JPEGCoefficients(
-            (channels, *padded_size((height, width), self.tables)), self.tables, self.level / CELL, self.spread
+        return codec.JPEGCoefficients(
+            (channels, *codec.padded_size((height, width), self.tables)),
+            self.tables,
+            self.level / codec.CELL,
+            self.spread,
         )
 
     def measurement(self, y: Tensor, channels: int) -> Tensor:
-        found = coefficients(unturned(y, self.tables.orientation), self.tables)
+        found = codec.coefficients(unturned(y, self.tables.orientation), self.tables)
         planes = found if len(y) == channels else found * channels
         middle = torch.zeros(8, 8, dtype=torch.float64)
         middle[0, 0] = 8 * 128  # of the brightness: colours have theirs at 0
@@ -152,7 +151,7 @@ class JPEG(Task):
         whole = [plane + middle / self.tables.steps(k) if level[k] else plane for k, plane in enumerate(planes)]
         if self.spread is not None:
             whole = [plane / self.spread[k % len(self.spread)] for k, plane in enumerate(whole)]
-        return self.level / CELL * torch.cat([plane.flatten() for plane in whole]).float()
+        return self.level / codec.CELL * torch.cat([plane.flatten() for plane in whole]).float()
 
     def degrade(self, clean: Tensor) -> tuple[Tensor, Tensor]:
         return encoded(clean, self.tables), clean

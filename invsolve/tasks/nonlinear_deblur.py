@@ -6,18 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Self
 
 from invsolve.core.boundary import foreign
 from invsolve.core.checks import InputError
-from invsolve.core.operator import Operator
+from invsolve.core.lazy import torch
 from invsolve.core.options import option
 from invsolve.core.weight_files import VARIABLE, find_weight_file, weight_folders
-from invsolve.io import Image
 from invsolve.tasks.base import Size, Streams, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from invsolve.core.operator import Operator
+    from invsolve.io import Image
 
 __all__ = ["NonlinearDeblur", "NonlinearOptions"]
 

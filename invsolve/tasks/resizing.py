@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING
+
+from invsolve.core.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["resized"]
 
 
 def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
     """[C, H, W] interpolated to (height, width): bicubic (Keys, a = -0.5), antialiased where smaller."""
-    return F.interpolate(image[None], size=size, mode="bicubic", align_corners=False, antialias=True)[0]
+    resize = torch.nn.functional.interpolate
+    return resize(image[None], size=size, mode="bicubic", align_corners=False, antialias=True)[0]

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, Self
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from invsolve.core.checks import InputError
-from invsolve.core.operator import LinearOperator
 from invsolve.core.options import option
 from invsolve.core.settings import Range, check_settings
-from invsolve.io import Image
 from invsolve.io.jpeg import turned
-from invsolve.noise.estimate import noise_of
 from invsolve.tasks.base import Size, Streams, Task
 from invsolve.tasks.jpeg import JPEG
 from invsolve.tasks.resizing import resized
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from invsolve.core.operator import LinearOperator
+    from invsolve.io import Image
 
 __all__ = ["Superres"]
 
@@ -59,6 +60,8 @@ class Superres(Task):
     def from_options(cls, options: Self, image: Image, simulation: Streams | None) -> Self:
         if simulation is not None or image.jpeg is None:
             return options
+        from invsolve.noise.estimate import noise_of
+
         codec = JPEG.of_tables(image.jpeg, image.pixels)
         if codec.was_noisy(image.pixels, noise_of(image.pixels)):
             return options  # what the estimate of the noise says allows for the compression

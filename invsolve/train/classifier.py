@@ -14,69 +14,22 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from invsolve.core.checks import InputError, InvsolveError, check_positive
-from invsolve.core.options import option
+from invsolve.core.checks import InputError, InvsolveError
 from invsolve.priors.labelled import LabelledDenoiser
 from invsolve.priors.networks.classifier import ClassifierConfig, NoisyClassifier, save_classifier
 from invsolve.priors.networks.unet import Denoiser, load_denoiser
 from invsolve.train.labelled import LabelledSet, read_labelled
+from invsolve.train.settings import ClassifierTraining
 
-__all__ = ["ClassifierTraining", "classifier_loss", "train_classifier"]
+__all__ = ["classifier_loss", "train_classifier"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ClassifierTraining:
-    """Settings of a run.
-
-    Args:
-        images: a folder with one sub-folder a class.
-        out: weight file to write.
-        steps, batch, learning_rate: of AdamW; the rate falls to zero along a half cosine.
-        gradient_penalty: w_grad.
-        score_matching: w_dlsm; needs `prior`.
-        prior: a weight file of `train denoiser --labels` on the same images.
-        label_smoothing: share of the label spread over all classes, in [0, 1).
-        weight_decay: decoupled.
-        sigma: smallest and largest noise level, in [-1, 1] units.
-        width: features of the network.
-        overwrite: replace an existing `out`.
-        seed: of everything.
-    """
-
-    images: Path = option(help="a folder with a sub-folder a class", metavar="DIR")
-    out: Path = option(help="weight file to write (.safetensors)", metavar="FILE")
-    steps: int = option(1500, "length of the run")
-    batch: int = option(128, "images a step")
-    learning_rate: float = option(2e-3, "peak learning rate")
-    gradient_penalty: float = option(0.01, "smoothness of the guidance")
-    score_matching: float = option(0.0, "weight of score matching; needs --prior")
-    prior: Path | None = option(None, "weight file of train denoiser --labels on the same images", metavar="FILE")
-    label_smoothing: float = option(0.0, "share of the label spread over all classes")
-    weight_decay: float = 0.01
-    sigma: tuple[float, float] = (0.02, 40.0)
-    width: int = option(24, "features of the network")
-    overwrite: bool = option(False, "start anew although FILE exists")
-    seed: int = option(0, "of everything random")
-
-    def __post_init__(self) -> None:
-        check_positive(self.gradient_penalty, "the gradient penalty", zero=True)
-        check_positive(self.score_matching, "the weight of score matching", zero=True)
-        if min(self.steps, self.batch, self.width) < 1 or self.learning_rate <= 0:
-            raise InputError("steps, batch, width and learning rate must be positive")
-        if not 0 <= self.label_smoothing < 1 or not 0 < self.sigma[0] < self.sigma[1]:
-            raise InputError("label smoothing lies in [0, 1) and 0 < sigma low < sigma high")
-        if self.score_matching > 0 and self.prior is None:
-            raise InputError("score matching needs the score: give --prior, a weight file of train denoiser --labels")
 
 
 def classifier_loss(

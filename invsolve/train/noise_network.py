@@ -10,8 +10,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,13 +18,13 @@ from torch.nn import functional as F
 
 from invsolve.core.checks import InputError, InvsolveError
 from invsolve.core.files import written_whole
-from invsolve.core.options import option
 from invsolve.noise.network import QUANTILES, NoiseNetwork, NoiseReading, save_noise_network
 from invsolve.train.data import find_images, split_images
 from invsolve.train.noisy_files import NoisyFiles, NoisyTiles
 from invsolve.train.runtime import has_fast_bfloat16, without_denormals
+from invsolve.train.settings import NoiseTraining
 
-__all__ = ["NoiseTraining", "noise_loss", "train_noise_network", "validate"]
+__all__ = ["noise_loss", "train_noise_network", "validate"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,44 +33,6 @@ _WARM_UP = 100
 _SHARES, _MEMORY = 4, 200
 _HELD_TILES = 384
 _SAVE_SECONDS = 120.0
-
-
-@dataclass(frozen=True)
-class NoiseTraining:
-    """Settings of a run.
-
-    Args:
-        images: a folder of photographs, searched recursively.
-        out: weight file to write.
-        minutes: length of the run over all its parts, where `steps` is not given.
-        steps: length of the run, for a reproducible one.
-        batch: tiles a step.
-        learning_rate: of AdamW at its highest; it falls along a half cosine.
-        validation: images to hold out, by first letters; every tenth if empty.
-        resume: continue the run whose state lies beside `out`.
-        overwrite: replace an existing `out`.
-        seed: of everything.
-    """
-
-    images: Path = option(help="folder of photographs, searched recursively", metavar="DIR")
-    out: Path = option(help="weight file to write (.safetensors)", metavar="FILE")
-    minutes: float = option(30.0, "length of the run", exclusive="length")
-    steps: int | None = option(None, "length of the run in steps, for a reproducible run", exclusive="length")
-    batch: int = option(32, "tiles a step")
-    learning_rate: float = option(2e-3, "peak learning rate")
-    validation: tuple[str, ...] = option((), "images to hold out, by first letters", metavar="NAME")
-    resume: bool = option(False, "continue the run whose state lies beside FILE", exclusive="start")
-    overwrite: bool = option(False, "start anew although FILE exists", exclusive="start")
-    seed: int = option(0, "of everything random")
-
-    def __post_init__(self) -> None:
-        if self.batch < 1 or self.learning_rate <= 0 or self.minutes <= 0 or (self.steps or 1) < 1:
-            raise InputError("batch, learning rate, minutes and steps must be positive")
-
-    @property
-    def state(self) -> Path:
-        """The file from which an interrupted run goes on."""
-        return self.out.with_suffix(".state")
 
 
 class _Draws:

@@ -1,4 +1,4 @@
-"""Settings of a training run, and its learning rate."""
+"""Settings of training runs, and their learning rate."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from invsolve.core.checks import InputError
+from invsolve.core.checks import InputError, check_positive
 from invsolve.core.options import option
-from invsolve.priors.networks.unet import DenoiserConfig
+from invsolve.priors.networks.unet_config import DenoiserConfig
 from invsolve.train.noise import NoiseLaw
 
-__all__ = ["DenoiserTraining", "learning_rate_factor"]
+__all__ = ["ClassifierTraining", "DenoiserTraining", "NoiseTraining", "learning_rate_factor"]
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,89 @@ class DenoiserTraining:
     def progress(self, step: int, seconds: float) -> float:
         """Share of the run that is done, in [0, 1]: by steps where they are given, else by the time trained."""
         return min(1.0, step / self.steps if self.steps is not None else seconds / (3600 * self.hours))
+
+
+@dataclass(frozen=True)
+class ClassifierTraining:
+    """Settings of `train classifier`.
+
+    Args:
+        images: a folder with one sub-folder a class.
+        out: weight file to write.
+        steps, batch, learning_rate: of AdamW; the rate falls to zero along a half cosine.
+        gradient_penalty: w_grad.
+        score_matching: w_dlsm; needs `prior`.
+        prior: a weight file of `train denoiser --labels` on the same images.
+        label_smoothing: share of the label spread over all classes, in [0, 1).
+        weight_decay: decoupled.
+        sigma: smallest and largest noise level, in [-1, 1] units.
+        width: features of the network.
+        overwrite: replace an existing `out`.
+        seed: of everything.
+    """
+
+    images: Path = option(help="a folder with a sub-folder a class", metavar="DIR")
+    out: Path = option(help="weight file to write (.safetensors)", metavar="FILE")
+    steps: int = option(1500, "length of the run")
+    batch: int = option(128, "images a step")
+    learning_rate: float = option(2e-3, "peak learning rate")
+    gradient_penalty: float = option(0.01, "smoothness of the guidance")
+    score_matching: float = option(0.0, "weight of score matching; needs --prior")
+    prior: Path | None = option(None, "weight file of train denoiser --labels on the same images", metavar="FILE")
+    label_smoothing: float = option(0.0, "share of the label spread over all classes")
+    weight_decay: float = 0.01
+    sigma: tuple[float, float] = (0.02, 40.0)
+    width: int = option(24, "features of the network")
+    overwrite: bool = option(False, "start anew although FILE exists")
+    seed: int = option(0, "of everything random")
+
+    def __post_init__(self) -> None:
+        check_positive(self.gradient_penalty, "the gradient penalty", zero=True)
+        check_positive(self.score_matching, "the weight of score matching", zero=True)
+        if min(self.steps, self.batch, self.width) < 1 or self.learning_rate <= 0:
+            raise InputError("steps, batch, width and learning rate must be positive")
+        if not 0 <= self.label_smoothing < 1 or not 0 < self.sigma[0] < self.sigma[1]:
+            raise InputError("label smoothing lies in [0, 1) and 0 < sigma low < sigma high")
+        if self.score_matching > 0 and self.prior is None:
+            raise InputError("score matching needs the score: give --prior, a weight file of train denoiser --labels")
+
+
+@dataclass(frozen=True)
+class NoiseTraining:
+    """Settings of `train noise`.
+
+    Args:
+        images: a folder of photographs, searched recursively.
+        out: weight file to write.
+        minutes: length of the run over all its parts, where `steps` is not given.
+        steps: length of the run, for a reproducible one.
+        batch: tiles a step.
+        learning_rate: of AdamW at its highest; it falls along a half cosine.
+        validation: images to hold out, by first letters; every tenth if empty.
+        resume: continue the run whose state lies beside `out`.
+        overwrite: replace an existing `out`.
+        seed: of everything.
+    """
+
+    images: Path = option(help="folder of photographs, searched recursively", metavar="DIR")
+    out: Path = option(help="weight file to write (.safetensors)", metavar="FILE")
+    minutes: float = option(30.0, "length of the run", exclusive="length")
+    steps: int | None = option(None, "length of the run in steps, for a reproducible run", exclusive="length")
+    batch: int = option(32, "tiles a step")
+    learning_rate: float = option(2e-3, "peak learning rate")
+    validation: tuple[str, ...] = option((), "images to hold out, by first letters", metavar="NAME")
+    resume: bool = option(False, "continue the run whose state lies beside FILE", exclusive="start")
+    overwrite: bool = option(False, "start anew although FILE exists", exclusive="start")
+    seed: int = option(0, "of everything random")
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.learning_rate <= 0 or self.minutes <= 0 or (self.steps or 1) < 1:
+            raise InputError("batch, learning rate, minutes and steps must be positive")
+
+    @property
+    def state(self) -> Path:
+        """The file from which an interrupted run goes on."""
+        return self.out.with_suffix(".state")
 
 
 def learning_rate_factor(step: int, progress: float, *, warmup: int, decay: float) -> float:

@@ -1,5 +1,1 @@
-"""Settings found on tuning images: what `invsolve tune` does."""
-
-from invsolve.tune.search import Search, Trial, tune
-
-__all__ = ["Search", "Trial", "tune"]
+"""Settings found on tuning images: what `invsolve tune` and `invsolve calibrate` do."""

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from invsolve.bench.suite import TaskSpec
-from invsolve.bench.tasks import section
 from invsolve.core.checks import InputError, nearest
 from invsolve.core.options import options_of
 from invsolve.tasks import TASKS
@@ -52,6 +51,8 @@ def sections(names: Sequence[str] = (), changes: Mapping[str, Any] | None = None
 
 
 def _changed(chosen: Sections, changes: Mapping[str, Any]) -> Sections:
+    from invsolve.bench.tasks import section
+
     options = {name: value for name, value in changes.items() if name != "noise"}
     found: dict[str, tuple[TaskSpec, ...]] = {}
     used: set[str] = set()

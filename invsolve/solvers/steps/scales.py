@@ -239,7 +239,7 @@ SCALES = Registry(
         "soft": "invsolve.solvers.steps.scales:SoftScale",
         "threshold": "invsolve.solvers.steps.scales:ThresholdScale",
     },
-    ScaleRule,
+    "invsolve.solvers.steps.scales:ScaleRule",
 )
 """The scale rules by name. A rule's first setting is lambda; others have defaults."""
 
