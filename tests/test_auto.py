@@ -125,6 +125,40 @@ def test_holes_are_filled_and_cut_outs_kept():
     assert found(unknown)[0] == "inpaint"
 
 
+def scattered(share: float, side: int = 96) -> torch.Tensor:
+    return (torch.rand(side, side, generator=torch.Generator().manual_seed(0)) >= share).float()
+
+
+def test_scratches_letters_and_single_pixels_are_holes_wherever_they_end():
+    """A cut-out reaches the border, too; its transparent part is wide."""
+    scratch, letters, sprite = torch.ones(96, 96), torch.ones(96, 96), torch.zeros(16, 16)
+    scratch[30:33], scratch[:, 70:72] = 0, 0
+    letters[40:48:2, ::3] = 0
+    sprite[4:12, 3:13] = 1
+    corners, edge = torch.ones(96, 96), torch.ones(96, 96)
+    for part in (corners[:4, :4], corners[-4:, :4], corners[:4, -4:], corners[-4:, -4:], edge[0], edge[:, :2]):
+        part[...] = 0
+    disc = (torch.arange(96) - 48).square()
+    cut_out = (disc[:, None] + disc[None] < 40**2).float()
+    for share in (0.05, 0.5, 0.9):
+        assert holes_of(Image(photograph(96, 96), scattered(share)[None])).float().mean() > 0.9 * share
+    for alpha in (scratch, letters):
+        assert torch.equal(holes_of(Image(photograph(96, 96), alpha[None])), alpha == 0)
+    for alpha in (sprite, corners, edge, cut_out, 1 - cut_out):
+        assert not holes_of(Image(photograph(*alpha.shape), alpha[None])).any()
+
+
+def test_where_no_noise_can_be_read_a_level_is_assumed_and_said():
+    image = Image(photograph(96, 96), scattered(0.93)[None])
+    task, done = found(image)
+    assert task == "inpaint"
+    assert done.record["noise"]["method"] == "assumed"
+    assert "cannot be read off so few neighbouring pixels, 0.01 is assumed" in " ".join(done.record["auto"]["found"])
+    assert found(Image(photograph(2, 2)))[0] == "unchanged"
+    with pytest.raises(InputError, match="too small to estimate its noise"):
+        iv.restore(photograph(2, 2), "denoise", **QUICK)
+
+
 def test_options_of_a_task_name_it():
     assert Options.of(factor=2).task == "superres"
     assert Options.of(mask=torch.ones(3, 3)).task == "inpaint"

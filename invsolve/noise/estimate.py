@@ -13,7 +13,7 @@ from invsolve.io.inputs import Source, as_image
 from invsolve.noise.clipping import undo_clipped_mean
 from invsolve.noise.network import HISTORIES, LEVELS, packaged_noise_network
 from invsolve.noise.tiles import MIN_SIDE, Cells, FileReading, read_file, tiles_of
-from invsolve.noise.white import QUANTISATION, estimate_sigma
+from invsolve.noise.white import QUANTISATION, estimate_sigma, sigma_or_none
 
 __all__ = ["NoiseEstimate", "estimate_noise", "given_noise", "noise_of"]
 
@@ -28,7 +28,7 @@ _AGREEMENT_ROUNDED, _AGREEMENT = 1.25, 1.6
 _MIN_CELLS, _MIN_RANGE = 40, 0.05
 _CLEAR, _FITS, _GROWS = 1.0, 0.4, 2.0
 _SURE = 1.4
-_DOUBTS = {"eigenvalues": 1.05, "differences": 1.3, "given": 1.0}
+_DOUBTS = {"eigenvalues": 1.05, "differences": 1.3, "assumed": 3.0, "given": 1.0}
 """By what factor the level may be wrong."""
 
 
@@ -49,7 +49,7 @@ class NoiseEstimate:
         clipped: share of the values that are 0 or 1 in an image that has none beyond.
         history: lossy compression that the image has seen: "none", "jpeg" or "webp".
         method: "network", "eigenvalues" (white noise, stored without loss), "differences" (too few whole patches: a
-            mask, or a very small image) or "given".
+            mask, or a very small image), "assumed" (nothing could be read) or "given".
         sure: whether `low` and `high` are near each other; else `sigma` may be wrong by a factor of two.
         description: all this in a sentence.
     """
@@ -71,6 +71,8 @@ class NoiseEstimate:
     @property
     def description(self) -> str:
         """All this in a sentence."""
+        if self.method == "assumed":
+            return f"noise cannot be read off so few neighbouring pixels, {self.sigma:.2g} is assumed: give it if known"
         parts = [f"noise of {self.sigma:.3g} ({self.low:.2g} to {self.high:.2g})"]
         if self.chroma < 0.25 * self.luma and self.method != "given":
             parts.append("the same in all channels" if self.chroma < 0.1 * self.luma else "weak in colour")
@@ -127,15 +129,22 @@ def estimate_noise(image: Source, known: Tensor | None = None) -> NoiseEstimate:
     return noise_of(pixels, known)
 
 
-def noise_of(pixels: Tensor, known: Tensor | None = None) -> NoiseEstimate:
+def noise_of(pixels: Tensor, known: Tensor | None = None, assumed: float | None = None) -> NoiseEstimate:
     """`estimate_noise` of pixels [C, H, W] that may lie anywhere, with numbers of three digits.
 
     An estimate has no more, and what differs between runs in the last place does not show.
+
+    Args:
+        pixels, known: see `estimate_noise`.
+        assumed: the level where nothing can be read; that is an error if None.
     """
     tiles = tiles_of(pixels, known) if min(pixels.shape[1:]) >= MIN_SIDE else pixels[:0]
     clipped = _clipped(pixels, known)
     if not len(tiles):
-        return _white(estimate_sigma(pixels, known), len(pixels), clipped, "differences")
+        read = estimate_sigma(pixels, known) if assumed is None else sigma_or_none(pixels, known)
+        if read is None:
+            return _white(assumed or QUANTISATION, len(pixels), clipped, "assumed")
+        return _white(read, len(pixels), clipped, "differences")
     found = _read(read_file(packaged_noise_network(), tiles.expand(-1, 3, -1, -1).float()), clipped)
     rounded = _rounded(tiles)
     if _may_be_white(found, len(pixels), lossless=not rounded or found.history == "none"):

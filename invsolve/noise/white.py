@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from invsolve.core.checks import InputError
 
-__all__ = ["QUANTISATION", "estimate_sigma"]
+__all__ = ["QUANTISATION", "estimate_sigma", "sigma_or_none"]
 
 PATCH = 8
 MAX_PATCHES = 40_000
@@ -36,6 +36,14 @@ def estimate_sigma(image: Tensor, known: Tensor | None = None) -> float:
     Raises:
         InputError: the image is too small to tell.
     """
+    found = sigma_or_none(image, known)
+    if found is None:
+        raise InputError("the image is too small to estimate its noise: give it with --noise, for example 0.01")
+    return found
+
+
+def sigma_or_none(image: Tensor, known: Tensor | None = None) -> float | None:
+    """`estimate_sigma`, or None where the image is too small to tell."""
     if known is None:
         known = torch.ones(image.shape[-2:], dtype=torch.bool)
     patches = _patches(image.float(), known)
@@ -72,7 +80,7 @@ def _smallest_eigenvalues(patches: Tensor) -> float:
     return float(values[0].sqrt())
 
 
-def _second_differences(image: Tensor, known: Tensor) -> float:
+def _second_differences(image: Tensor, known: Tensor) -> float | None:
     """The 20 % quantile over blocks of the median absolute second difference, scaled to a standard deviation."""
     levels = []
     for values, mask in ((image, known), (image.mT, known.T)):
@@ -85,5 +93,5 @@ def _second_differences(image: Tensor, known: Tensor) -> float:
                 if chosen.shape[1] >= BLOCK:
                     levels.append(chosen.median())
     if not levels:
-        raise InputError("the image is too small to estimate its noise: give it with --noise, for example 0.01")
+        return None
     return float(torch.stack(levels).quantile(0.2)) / 0.6745 / 6**0.5

@@ -39,6 +39,9 @@ __all__ = ["Job", "check_options", "paced", "prepare"]
 
 logger = logging.getLogger(__name__)
 
+ASSUMED_NOISE = 0.01
+"""Where too few pixels are known to read the noise off them, in images whose holes are filled in."""
+
 
 @dataclass(frozen=True, eq=False)
 class Job:
@@ -242,7 +245,8 @@ def _noise(y: Tensor, task: Task, seen: Tensor | None, options: Options) -> Nois
         return given_noise(float(options.noise), y)
     if task.noise_level is not None:
         return replace(given_noise(task.noise_level, y), method="task", clipped=0.0)
-    return noise_of(y, _both(task.known(y), seen))
+    assumed = ASSUMED_NOISE if task.fills_holes or isinstance(task, Unchanged) else None
+    return noise_of(y, _both(task.known(y), seen), assumed)
 
 
 def _noise_of_file(image: Image, options: Options) -> NoiseEstimate:
@@ -252,7 +256,7 @@ def _noise_of_file(image: Image, options: Options) -> NoiseEstimate:
     if options.noise != "auto":
         return given_noise(float(options.noise), y)
     seen = None if image.alpha is None else image.alpha[0] > 0
-    return noise_of(y, _both(None if bool(known.all()) else known, seen))
+    return noise_of(y, _both(None if bool(known.all()) else known, seen), ASSUMED_NOISE)
 
 
 def _both(known: Tensor | None, seen: Tensor | None) -> Tensor | None:

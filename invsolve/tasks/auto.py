@@ -24,7 +24,13 @@ LITTLE = 0.006
 """Noise surely above this level is removed: less is not seen, and fine texture is taken for as much."""
 
 LARGEST_HOLES = 0.25
-"""The largest share of transparent pixels that are holes; where more is transparent, it is meant to be."""
+"""The largest share of transparent pixels that are wide holes; where more is transparent, it is meant to be."""
+
+NARROW = (3.0, 12.0)
+"""Mean and greatest distance in pixels to an opaque one of what is narrow; less in images below 120 and 130 pixels."""
+
+FRAME = 0.15
+"""Share of the shorter side: what is transparent within it alone is a frame or rounded corners."""
 
 
 @dataclass(frozen=True)
@@ -128,22 +134,35 @@ def look(image: Image, noise: NoiseEstimate) -> Findings:
 def holes_of(image: Image) -> Tensor:
     """Where pixels are missing, bool [H, W]: NaN, or transparent holes inside an image.
 
-    What is transparent is meant to be (a cut-out, a logo, rounded corners) where it reaches the border of the image, is
-    a large part of it, or shades off into what is opaque.
+    What is transparent is meant to be (a cut-out, a logo, rounded corners) where it shades off into what is opaque, or
+    is a wide area that reaches the border of the image or is a large part of it. What is narrow everywhere, and not
+    along the border alone, is missing however much it is: scratches, letters, single pixels.
     """
-    from scipy.ndimage import label
-
     unknown = torch.isnan(image.pixels).any(0)
     if image.alpha is None:
         return unknown
     clear = image.alpha[0] < 1
     shaded = clear & (image.alpha[0] > 0)
-    if bool(shaded.any()) or not 0 < float(clear.float().mean()) <= LARGEST_HOLES:
+    if bool(shaded.any()) or not 0 < float(clear.float().mean()) < 1:
         return unknown
-    parts: Any = label(clear.numpy())
-    found = torch.from_numpy(parts[0])
-    border = torch.cat([found[0], found[-1], found[:, 0], found[:, -1]])
-    return unknown if bool((border > 0).any()) else unknown | clear
+    holes = _narrow(clear) or (float(clear.float().mean()) <= LARGEST_HOLES and not _reaches_the_border(clear))
+    return unknown | clear if holes else unknown
+
+
+def _reaches_the_border(clear: Tensor) -> bool:
+    return bool(torch.cat([clear[0], clear[-1], clear[:, 0], clear[:, -1]]).any())
+
+
+def _narrow(clear: Tensor) -> bool:
+    """Whether transparent pixels lie near opaque ones everywhere, and not along the border of the image alone."""
+    from scipy.ndimage import distance_transform_edt
+
+    depth = torch.from_numpy(distance_transform_edt(clear.numpy()))[clear]
+    short = min(clear.shape)
+    frame = round(FRAME * short)
+    inside = clear[frame : clear.shape[0] - frame, frame : clear.shape[1] - frame]
+    widest = float(depth.max()) <= min(NARROW[1], NARROW[1] * short / 130)
+    return widest and float(depth.mean()) <= min(NARROW[0], NARROW[0] * short / 120) and bool(inside.any())
 
 
 def _noise_sentence(noise: NoiseEstimate) -> str:
