@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from invsolve.io import Image, write_image
 from invsolve.noise.clipping import clipped_mean, undo_clipped_mean
 from invsolve.noise.estimate import given_noise, noise_of
 from invsolve.noise.network import WEIGHTS, NoiseNetwork, packaged_noise_network
+from invsolve.noise.stabilise import Stabiliser
 from invsolve.noise.tiles import MAX_TILES, tiles_of
 from invsolve.noise.white import estimate_sigma
 
@@ -230,6 +233,47 @@ def restored_psnr(y: np.ndarray[Any, Any], truth: np.ndarray[Any, Any], sigma: f
     done = iv.restore(np.clip(y, -0.5, 1.5), "denoise", noise=sigma, quality="fast")
     error = done.image.pixels.permute(1, 2, 0).numpy() - truth
     return -10 * math.log10(float((error**2).mean()))
+
+
+@pytest.mark.parametrize("curve", [(4e-4, 0.007), (2e-3, 0.01)])
+def test_stabilised_noise_has_one_level_and_its_mean_leads_back(curve: tuple[float, float]) -> None:
+    """4e5 draws at each brightness: the standard error of a level is 0.1 %."""
+    a, b = curve
+    f = Stabiliser(a, b)
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(f(ends), ends)
+    for x in (0.15, 0.4, 0.9):
+        drawn = f(x + math.sqrt(a + b * x) * white((400_000,)))
+        assert float(drawn.std()) == pytest.approx(f.level, rel=0.04)
+        assert float(f.inverse(drawn.mean())) == pytest.approx(x, abs=0.1 * b)
+        assert abs(float(f.inverse(drawn.mean())) - b / 4 - x) > 0.15 * b  # what the correction is for
+
+
+def test_a_curve_without_noise_at_black_is_lifted_there() -> None:
+    found = dataclasses.replace(given_noise(0.1, torch.zeros(3, 8, 8)), gain=(0.0, 0.02), unclipped=0.1)
+    lifted = Stabiliser.of(found)
+    assert lifted is not None
+    assert (lifted.a, lifted.b) == pytest.approx((0.003, 0.014))  # the same at the mean brightness, 0.5
+    kept = dataclasses.replace(found, gain=(0.004, 0.012))
+    assert Stabiliser.of(kept) == Stabiliser(0.004, 0.012)
+    assert Stabiliser.of(given_noise(0.1, torch.zeros(3, 8, 8))) is None
+
+
+def test_noise_that_grows_with_brightness_is_removed_by_its_curve() -> None:
+    """0.9 dB more than at its mean level on this photograph."""
+    truth = photograph("astronaut")[40:200, 40:200]
+    noise = np.sqrt(2e-4 + 0.015 * truth) * np.random.default_rng(0).standard_normal(truth.shape)
+    y = (np.clip(truth + noise, 0, 1) * 255).round() / 255
+    pixels = torch.from_numpy(y).permute(2, 0, 1).float()
+    done = iv.restore(pixels, "denoise", quality="fast")
+    with mock.patch.object(Stabiliser, "of", return_value=None):
+        level = iv.restore(pixels, "denoise", quality="fast")
+    clean = torch.from_numpy(truth).permute(2, 0, 1)
+    errors = [float((d.image.pixels - clean).square().mean()) for d in (done, level)]
+    assert errors[0] < 0.9 * errors[1]
+    assert 0.8 < done.record["checks"]["misfit"] < 1.2
+    assert done.record["status"] == ["ok"]
+    assert done.record["warnings"] == []
 
 
 def test_what_nothing_clipped_is_left_alone() -> None:

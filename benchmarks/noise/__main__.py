@@ -3,6 +3,7 @@
 levels      how often the level is right, beside scikit-image and deepinv, on their test images or held-out photographs
 effective   the level at which files are restored best, on a folder of tuning photographs
 clipped     what it costs that a file clips its noise
+brightness  what it gains to restore noise that grows with brightness by its curve
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.noise import clipped, effective, levels
+from benchmarks.noise import brightness, clipped, effective, levels
 
 
 def main() -> None:
@@ -37,6 +38,11 @@ def main() -> None:
     part.add_argument("--sigmas", nargs="+", type=float, default=[0.1, 0.2])
     part.add_argument("--quality", default="balanced", choices=("fast", "balanced", "best"))
     part.set_defaults(run=lambda a: clipped.run(a.images, a.crops, a.side, a.sigmas, a.quality))
+    part = parts.add_parser("brightness")
+    part.add_argument("--images", type=Path, required=True, help="folder of photographs")
+    part.add_argument("--crops", type=int, default=12)
+    part.add_argument("--side", type=int, default=128)
+    part.set_defaults(run=lambda a: brightness.run(a.images, a.crops, a.side))
     args = parser.parse_args()
     args.run(args)
 

@@ -203,11 +203,11 @@ def _agreement(a: Tensor, b: Tensor) -> float:
 def _residual(job: Job, drawn: Tensor, theta: Mapping[str, Tensor], found: Doubts) -> None:
     """What the result leaves unexplained: how much, whether it has structure, and against the input itself."""
     task, y = job.task, job.y
-    operator, measured = task.operator(len(y), job.measured), task.measurement(y, len(y))
+    operator, measured = task.operator(len(y), job.measured), job.measurement(y, len(y))
     known = task.known(y)
     estimate = drawn.mean(0, keepdim=True)
     left = measured - operator(estimate, {name: value.mean(0, keepdim=True) for name, value in theta.items()})[0]
-    misfit = _rms(left, known) / job.noise.sigma
+    misfit = _rms(left, known) / job.sigma
     found.checks["misfit"] = misfit
     images = left.ndim == 3 and known is None
     structure = _structure(left.mean(0)) if images else 0.0
@@ -257,8 +257,9 @@ def _misfit_of_input(job: Job, theta: Mapping[str, Tensor]) -> float | None:
     top, left = divmod(int(shown[0, 0]), width)
     frame = (left, width - left - shown.shape[1], top, height - top - shown.shape[0])
     scene = F.pad(image[None].float(), frame, mode="replicate")
-    rest = task.measurement(y, len(y)) - operator(scene, {k: v.mean(0, keepdim=True) for k, v in theta.items()})[0]
-    return _rms(rest, task.known(y)) / job.noise.sigma
+    scene = scene if job.stabiliser is None else job.stabiliser(scene)
+    rest = job.measurement(y, len(y)) - operator(scene, {k: v.mean(0, keepdim=True) for k, v in theta.items()})[0]
+    return _rms(rest, task.known(y)) / job.sigma
 
 
 def _range(drawn: Tensor, found: Doubts) -> None:

@@ -23,6 +23,7 @@ from invsolve.core.traits import Traits
 from invsolve.io import Image, read_header
 from invsolve.io.inputs import Source, as_image, describe, without_hidden_colours
 from invsolve.noise.estimate import NoiseEstimate, given_noise, noise_of
+from invsolve.noise.stabilise import Stabiliser
 from invsolve.noise.white import QUANTISATION
 from invsolve.restoration.calibration import Calibration, packaged_calibration
 from invsolve.restoration.choice import PUBLISHED_NOISE, Choice, chosen
@@ -123,13 +124,37 @@ class Job:
         """(height, width) of the solver's image."""
         return self.operator.in_shape[1], self.operator.in_shape[2]
 
+    @cached_property
+    def stabiliser(self) -> Stabiliser | None:
+        """What makes the noise of an image that is denoised the same everywhere, where it grows with brightness."""
+        return Stabiliser.of(self.noise) if self.task.name == "denoise" else None
+
+    def measurement(self, image: Tensor, channels: int) -> Tensor:
+        """What the operator's output for `channels` is compared with, of a measured image."""
+        return self.task.measurement(image if self.stabiliser is None else self.stabiliser(image), channels)
+
+    def seen(self, drawn: Tensor) -> Tensor:
+        """The restored images in [0, 1] within the solver's, [..., C, H, W]."""
+        shown = self.task.visible(drawn, self.measured)
+        return self.noise.unbiased(shown if self.stabiliser is None else self.stabiliser.inverse(shown)).clamp(0, 1)
+
+    @property
+    def _stabilised(self) -> float:
+        """The level of stabilised noise in units of the level before."""
+        return 1.0 if self.stabiliser is None else self.stabiliser.level / self.noise.unclipped
+
+    @property
+    def sigma(self) -> float:
+        """Root mean square of the noise in `measurement`."""
+        return self.noise.sigma * self._stabilised
+
     @property
     def channel_sigma(self) -> float:
         """Noise level in the likelihood of the solver's channels, at least that of rounding to 8 bits.
 
         It is known for three channels; in one the noise is that of their mean.
         """
-        return max(self.noise.effective * (self.channels / 3) ** 0.5, QUANTISATION)
+        return max(self.noise.effective * self._stabilised * (self.channels / 3) ** 0.5, QUANTISATION)
 
     @property
     def channels(self) -> int:

@@ -214,7 +214,7 @@ def _run(job: Job, prior: Prior | None, callbacks: Sequence[Callable[[Progress],
     job = paced(job, prior, spent)
     prior = job.plan.apply(prior, job.size)
     sigma = job.likelihood_sigma
-    cost = GaussianLikelihood(job.operator, job.task.measurement(job.y, job.channels)[None], sigma)
+    cost = GaussianLikelihood(job.operator, job.measurement(job.y, job.channels)[None], sigma)
     problem = Problem(prior, cost, job.task.unknowns)
     result = solve(
         problem,
@@ -266,8 +266,8 @@ def _restoration(job: Job, prior: Prior, result: Result, point: Result | None) -
     theta = {name: value[0].to(drawn) for name, value in result.theta.items()}
     doubts = doubts_of(job, drawn, theta)
     record = make_record(job, prior, result, _misfits(job, drawn, theta), doubts)
-    drawn = _seen(job, drawn)
-    estimate = drawn.mean(0) if point is None else _seen(job, _finite(job, point))[0]
+    drawn = job.seen(drawn)
+    estimate = drawn.mean(0) if point is None else job.seen(_finite(job, point))[0]
     uncertainty = None if len(drawn) < 2 else uncertainty_of(job, estimate, drawn)
     if uncertainty is not None:
         record["uncertainty"] = uncertainty.record()
@@ -299,11 +299,6 @@ def _finite(job: Job, result: Result) -> Tensor:
     return drawn if len(job.y) == job.channels else drawn.mean(1, keepdim=True)
 
 
-def _seen(job: Job, drawn: Tensor) -> Tensor:
-    """The restored images in [0, 1] within the solver's."""
-    return job.noise.unbiased(job.task.visible(drawn, job.measured)).clamp(0, 1)
-
-
 def _unchanged(job: Job, prior: Prior) -> Restoration:
     """The image as it is, without a call of the network, and without samples."""
     job = replace(job, options=replace(job.options, samples=None))
@@ -324,8 +319,8 @@ def _measured(alpha: Tensor, job: Job) -> Tensor:
 
 def _misfits(job: Job, drawn: Tensor, theta: Params) -> list[float]:
     """Root mean square of y - A(x) in units of the noise, for each sample: 1 where the data are explained just so."""
-    measured = job.task.measurement(job.y, len(job.y))
+    measured = job.measurement(job.y, len(job.y))
     residual = measured - job.task.operator(len(job.y), job.measured)(drawn, theta)
     known = job.task.known(job.y)
     kept = residual.flatten(1) if known is None else residual[..., known].flatten(1)
-    return (kept.square().mean(1).sqrt() / job.noise.sigma).tolist()
+    return (kept.square().mean(1).sqrt() / job.sigma).tolist()
