@@ -120,7 +120,7 @@ def test_tuning_draws_the_task_with_its_option(extend):
     assert list(sections(["superres"])) == ["superres2", "superres4"]
     assert [spec.kind for spec in sections()["inpaint"]] == ["extend", "inpaint"]
     assert [spec.kind for spec in sections(["inpaint"])["inpaint"]] == ["inpaint"]
-    assert list(sections()) == ["deblur", "denoise", "inpaint", "jpeg", "superres2", "superres4"]
+    assert list(sections()) == ["deblur", "demosaic", "denoise", "inpaint", "jpeg", "superres2", "superres4"]
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))

@@ -20,8 +20,9 @@ __all__ = ["COMMON", "Field", "common_fields", "offered_tasks", "task_fields", "
 COMMON = ("noise", "samples", "time_limit", "seed")
 """Options of every task that the page shows besides the quality."""
 
-LEFT_OUT = ("custom", "nonlinear-deblur")
-"""Tasks for the command line alone: their options name code to be run, or the weights of another network."""
+LEFT_OUT = ("custom", "demosaic", "nonlinear-deblur")
+"""Tasks for the command line alone: their options name code to be run, or the weights of another network, or they are
+of raw files, which browsers do not show."""
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ EXAMPLES = """examples:
   invsolve restore photo.jpg
   invsolve restore small.png --task superres --factor 4
   invsolve restore noisy.jpg --task denoise
+  invsolve restore photo.dng --format jpg
   invsolve restore old.png --task inpaint --mask scratches.png --samples 4 -o out/
   invsolve restore shaken.jpg --task blind-deblur --kernel-size 33
   invsolve restore holidays/ --task denoise --recursive -o restored/ --skip-existing

@@ -1,4 +1,4 @@
-"""Files -> images: tifffile for TIFF, imagecodecs for PNG of 16 bits, Pillow for the others."""
+"""Files -> images: tifffile for TIFF, imagecodecs for PNG of 16 bits, LibRaw for raw files, Pillow for the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from invsolve.core.boundary import MAX_IMAGE_BYTES, MAX_PIXELS_A_BYTE, foreign, read_bytes
 from invsolve.core.checks import InputError
 from invsolve.core.lazy import torch
-from invsolve.io import png, tiff
+from invsolve.io import png, raw, tiff
 from invsolve.io.header import Header, heif_open, pillow_open, read_header
 from invsolve.io.image import Image
 from invsolve.io.jpeg import JPEGTables
@@ -30,9 +30,10 @@ def read_image(path: str | Path, *, holes: bool = False) -> Image:
     """Read an image file: 8 or 16 bit or floating point; grey, colour or palette; opacity.
 
     PNG, JPEG, WebP and TIFF, and what Pillow decodes besides (AVIF, JPEG 2000, GIF, BMP, PPM, TGA); HEIC with the extra
-    `invsolve[heif]`. EXIF, XMP and the resolution are kept as `Image.metadata`. An orientation mark is applied, a
-    colour profile is kept (pixels are not converted), colours in CMYK become RGB. Of a file with several images the
-    first is read, with a warning in the log.
+    `invsolve[heif]`, raw files of cameras with `invsolve[raw]`: as LibRaw develops them, 16 bit sRGB, and what the
+    sensor measured as `Image.mosaic`. EXIF, XMP and the resolution are kept as `Image.metadata`. An orientation mark is
+    applied, a colour profile is kept (pixels are not converted), colours in CMYK become RGB. Of a file with several
+    images the first is read, with a warning in the log.
 
     Args:
         path: of the file.
@@ -49,6 +50,10 @@ def read_image(path: str | Path, *, holes: bool = False) -> Image:
         raise InputError(
             f"{path} is damaged: {len(content)} bytes cannot hold its {header.width} x {header.height} pixels"
         )
+    if header.format == "raw":
+        developed = raw.read(path, content)
+        made = _image(path, developed.values, header, None, developed.metadata)
+        return dataclasses.replace(made, mosaic=developed.mosaic)
     if header.format == "tiff":
         found = tiff.read(path, content)
         return _image(path, _turned(found.values, found.orientation), header, found.icc, _of_tiff(path, content), holes)

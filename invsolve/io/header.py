@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from invsolve.core.boundary import MAX_IMAGE_BYTES, MAX_PIXELS, foreign, open_file
 from invsolve.core.checks import InputError
-from invsolve.io import tiff
+from invsolve.io import raw, tiff
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -25,7 +25,7 @@ SUFFIXES = {
 }  # fmt: skip
 """Endings of files that are written, and the formats they stand for."""
 
-READABLE = {*SUFFIXES, ".gif", ".heic", ".heif", ".hif", ".jfif", ".j2k", ".jpx", ".dib", ".pbm"}
+READABLE = {*SUFFIXES, *raw.SUFFIXES, ".gif", ".heic", ".heif", ".hif", ".jfif", ".j2k", ".jpx", ".dib", ".pbm"}
 """Endings of files that are taken for images where a folder is searched."""
 
 _BY_PILLOW = ("AVIF", "BMP", "DIB", "GIF", "JPEG2000", "PPM")
@@ -41,7 +41,7 @@ class Header:
     """The kind and size of an image file.
 
     Attributes:
-        format: "png", "jpeg", "webp", "tiff", "heif", or one of Pillow in lower case.
+        format: "png", "jpeg", "webp", "tiff", "heif", "raw", or one of Pillow in lower case.
         height, width: as stored, before an orientation mark is applied.
         depth: 8, 16 or 32 (floating point) bits a value.
     """
@@ -82,16 +82,19 @@ def _parse(path: Path, file: BinaryIO, start: bytes) -> Header:
             raise InputError(f"{path} is damaged: a PNG file without its header")
         width, height, bits = struct.unpack(">IIB", start[16:25])
         return Header("png", height, width, max(bits, 8))
-    if start[:4] in tiff.MARKS:
-        return Header("tiff", *tiff.read_size(path, file.read()))
     for name, known in (("jpeg", start[:3] == b"\xff\xd8\xff"), ("webp", start[:4] + start[8:12] == b"RIFFWEBP")):
         if known:
             with pillow_open(path, file.read()) as image:
                 return Header(name, image.height, image.width, 8)
+    content = file.read()
+    if raw.is_raw(path, content):
+        return Header("raw", *raw.read_size(path, content))
+    if start[:4] in tiff.MARKS:
+        return Header("tiff", *tiff.read_size(path, content))
     if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
-        with heif_open(path, file.read()) as image:
+        with heif_open(path, content) as image:
             return Header("heif", image.height, image.width, 8)
-    with pillow_open(path, file.read()) as image:
+    with pillow_open(path, content) as image:
         return Header((image.format or "").lower(), image.height, image.width, 8)
 
 
@@ -108,7 +111,8 @@ def pillow_open(path: Path, content: bytes) -> Iterator[PillowImage]:
             image = pillow.open(io.BytesIO(content), formats=formats)
         except UnidentifiedImageError as error:
             raise InputError(
-                f"{path} is not an image: PNG, JPEG, WebP, TIFF, AVIF, HEIC, JPEG 2000, GIF, BMP, PPM and TGA are read"
+                f"{path} is not an image: PNG, JPEG, WebP, TIFF, AVIF, HEIC, JPEG 2000, GIF, BMP, PPM, TGA and raw "
+                "files of cameras are read"
             ) from error
         except pillow.DecompressionBombError as error:
             raise InputError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from invsolve.core.checks import InputError, ShapeError
 from invsolve.io.jpeg import JPEGTables
 from invsolve.io.metadata import Metadata
+from invsolve.io.raw import Mosaic
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +30,7 @@ class Image:
         icc: the embedded colour profile.
         metadata: EXIF, XMP and resolution, which a restoration keeps.
         jpeg: how the file was compressed, where the pixels are just those of a JPEG file.
+        mosaic: what the sensor measured, where the file is the raw file of a camera; pixels are then LibRaw's.
     """
 
     pixels: Tensor
@@ -38,6 +40,7 @@ class Image:
     icc: bytes | None = None
     metadata: Metadata = field(default_factory=Metadata)
     jpeg: JPEGTables | None = None
+    mosaic: Mosaic | None = None
 
     def __post_init__(self) -> None:
         shape = list(self.pixels.shape)

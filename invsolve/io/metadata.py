@@ -12,7 +12,7 @@ from typing import Any
 from invsolve.core.boundary import foreign
 from invsolve.core.checks import InputError
 
-__all__ = ["Metadata", "png_chunks", "read_metadata", "tiff_tags", "with_exif_directories"]
+__all__ = ["Metadata", "of_tiff", "png_chunks", "read_metadata", "tiff_tags", "with_exif_directories"]
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ _ORIENTATION, _SOFTWARE, _EXIF_IFD, _GPS_IFD = 0x0112, 0x0131, 0x8769, 0x8825
 _DESCRIPTIVE = {0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298, _EXIF_IFD, _GPS_IFD}
 """Of a TIFF file's first directory: description, maker, model, software, date, artist, copyright; EXIF; place."""
 
-_WIDTH, _HEIGHT = 0xA002, 0xA003
+_WIDTH, _HEIGHT, _MAKER_NOTE = 0xA002, 0xA003, 0x927C
 _XMP_KEYWORD = b"XML:com.adobe.xmp"
 
 
@@ -76,6 +76,22 @@ def read_metadata(path: Path, image: Any) -> Metadata:
             return checked(path, exif, xmp, _dpi(image.info.get("dpi")))
     except InputError as error:
         logger.warning("%s; it is left out", error)
+        return Metadata()
+
+
+def of_tiff(path: Path, content: bytes) -> Metadata:
+    """What the TIFF structure of a raw file says about the photograph: camera, lens, exposure, date and place."""
+    from PIL import Image as pillow
+
+    table = pillow.Exif()
+    try:
+        with foreign(f"the metadata of {path}"):
+            table.load(content)
+            for tag in [tag for tag in table if tag not in _DESCRIPTIVE]:
+                del table[tag]
+            table.get_ifd(_EXIF_IFD).pop(_MAKER_NOTE, None)  # points at places of the raw file
+            return checked(path, _bytes(table), None, None)
+    except InputError:  # raw files that are no TIFF structure have their notes elsewhere
         return Metadata()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -18,32 +19,42 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 class Demosaicing(SVDOperator):
-    """y[0, i, j] = x[c(i, j), i, j], c the colour of the filter over a pixel; A A^T = I.
+    """y[0, i, j] = s_c x[c, i, j], c = c(i, j) the colour of the filter over a pixel, s the sensitivity to it.
 
     Args:
         in_shape: (3, H, W).
-        pattern: the colours of a 2 x 2 tile, row by row, such as "RGGB" (Bayer).
+        pattern: the colours of a square tile, row by row: four of a Bayer sensor, such as "RGGB", 36 of an X-Trans one.
+        sensitivity: s, to red, green and blue, above 0.
 
     Raises:
         ShapeError: the image has not three channels.
-        InputError: the pattern is not four of R, G and B.
+        InputError: the pattern is no square of R, G and B, or a sensitivity is not above 0.
     """
 
-    def __init__(self, in_shape: Shape, pattern: str = "RGGB") -> None:
+    def __init__(self, in_shape: Shape, pattern: str = "RGGB", sensitivity: Sequence[float] = (1.0, 1.0, 1.0)) -> None:
         self.in_shape = c, h, w = image_shape(in_shape)
         if c != 3:
             raise ShapeError(f"demosaicing makes images of three channels, got in_shape {list(in_shape)}")
-        self.pattern = pattern.upper()
-        if len(pattern) != 4 or set(self.pattern) - set("RGB"):
-            raise InputError(f"the pattern is four of R, G and B, such as 'RGGB', got {pattern!r}")
+        self.pattern, side = pattern.upper(), math.isqrt(len(pattern))
+        if side < 2 or side**2 != len(pattern) or set(self.pattern) - set("RGB"):
+            raise InputError(f"the pattern is a square of R, G and B, row by row, such as 'RGGB', got {pattern!r}")
+        self.sensitivity = tuple(float(s) for s in sensitivity)
+        if len(self.sensitivity) != 3 or not all(0 < s < math.inf for s in self.sensitivity):
+            raise InputError(f"the sensitivity is three numbers above 0, got {sensitivity}")
         self.out_shape = (1, h, w)
         mask = torch.zeros(3, h, w, dtype=torch.float64)
         for place, colour in enumerate(self.pattern):
-            mask["RGB".index(colour), place // 2 :: 2, place % 2 :: 2] = 1
-        self.constants = Constants(mask=mask)
+            mask["RGB".index(colour), place // side :: side, place % side :: side] = 1
+        strength = torch.tensor(self.sensitivity, dtype=torch.float64)
+        self.constants = Constants(mask=mask, spectrum=(mask * strength[:, None, None]).flatten())
+
+    @property
+    def mask(self) -> Tensor:
+        """1 where a colour is measured, else 0: [3, H, W] in float64."""
+        return self.constants["mask"]
 
     def spectrum(self, like: Tensor) -> Tensor:
-        return self.constants.get("mask", like).flatten()
+        return self.constants.get("spectrum", like)
 
     def V(self, c: Tensor) -> Tensor:
         return c.reshape(-1, *self.in_shape)
@@ -58,7 +69,8 @@ class Demosaicing(SVDOperator):
         return (self.constants.get("mask", y) * y).flatten(1)
 
     def __repr__(self) -> str:
-        return f"Demosaicing({list(self.in_shape)}, pattern={self.pattern!r})"
+        own = "" if set(self.sensitivity) == {1.0} else f", sensitivity={[round(s, 4) for s in self.sensitivity]}"
+        return f"Demosaicing({list(self.in_shape)}, pattern={self.pattern!r}{own})"
 
 
 class Colourisation(SVDOperator):

@@ -35,6 +35,7 @@ NEAREST: Mapping[str, tuple[str, ...]] = {
     "superres2": ("superres4",),
     "denoise": ("superres4",),
     "deblur": ("deblur", "superres4"),
+    "demosaic": ("inpaint", "superres4"),
     "nonlinear-deblur": ("deblur-nonlinear",),
 }
 """For sections of the preset tables, the tasks of the published settings, the nearest first; others are themselves."""

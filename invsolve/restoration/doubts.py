@@ -97,7 +97,7 @@ def _told_noise(job: Job, found: Doubts) -> None:
         return
     if not len(tiles_of(job.y, known)):  # no part is whole enough to be read
         return
-    read = noise_of(job.y, known)
+    read = noise_of(job.y if known is not None else job.task.noise_sample(job.y), known)
     told, seen = max(job.noise.sigma, NOISE_FLOOR), max(read.sigma, NOISE_FLOOR)
     found.checks["noise_seen"] = read.sigma
     if not read.sure:
@@ -244,7 +244,7 @@ def _unexplained(job: Job, misfit: float) -> str:
 def _misfit_of_input(job: Job, theta: Mapping[str, Tensor]) -> float | None:
     """Residual of the image as it came, in units of the noise; None where it is no image of the solver's size."""
     task, y = job.task, job.y
-    if task.name == "jpeg":
+    if task.name in ("jpeg", "demosaic"):
         return None
     operator = task.operator(len(y), job.measured)
     _, height, width = operator.in_shape

@@ -35,6 +35,8 @@ from invsolve.restoration.pace import quality_within
 from invsolve.restoration.settings import USUAL, offered
 from invsolve.tasks.auto import Auto, Unchanged, look
 from invsolve.tasks.base import Streams, Task
+from invsolve.tasks.demosaic import Demosaic
+from invsolve.tasks.denoise import Denoise
 
 __all__ = ["Job", "check_options", "paced", "prepare"]
 
@@ -235,12 +237,14 @@ def prepare(source: Source, options: Options, traits: Traits | None = None) -> J
         findings = look(image, _noise_of_file(image, options))
         if findings.task != Unchanged.name:
             options = replace(options, task=findings.task, about=None)
+    elif options.kind is Denoise and image.mosaic is not None and streams is None:
+        options = replace(options, task=Demosaic.name, about=None)  # noise is white before demosaicing, not after it
     done = findings is not None and findings.task == Unchanged.name
     task = Unchanged() if done else options.kind.from_options(options.about, image, streams)
     if _joint(options, traits):
         task = task.joint()
     truth = None
-    y = without_hidden_colours(image)
+    y = task.observed(image)
     seen = None if image.alpha is None else image.alpha[0] > 0
     known = task.known(y)
     if streams is None and known is not None:
@@ -267,11 +271,13 @@ def prepare(source: Source, options: Options, traits: Traits | None = None) -> J
 def _noise(y: Tensor, task: Task, seen: Tensor | None, options: Options) -> NoiseEstimate:
     """The noise of the measurement: given, told by the task, or estimated."""
     if options.noise != "auto":
-        return given_noise(float(options.noise), y)
+        told = given_noise(float(options.noise), y)
+        return replace(told, clipped=0.0) if isinstance(task, Demosaic) else told  # a sensor's noise goes below black
     if task.noise_level is not None:
         return replace(given_noise(task.noise_level, y), method="task", clipped=0.0)
     assumed = ASSUMED_NOISE if task.fills_holes or isinstance(task, Unchanged) else None
-    return noise_of(y, _both(task.known(y), seen), assumed)
+    known = _both(task.known(y), seen)
+    return noise_of(y if known is not None else task.noise_sample(y), known, assumed)
 
 
 def _noise_of_file(image: Image, options: Options) -> NoiseEstimate:

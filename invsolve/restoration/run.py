@@ -142,8 +142,8 @@ def restore(
     Args:
         image: the degraded image: a file, an `Image`, a tensor [C, H, W] in [0, 1] or an array [H, W, C]
             (with `simulate`: a clean one, which is degraded first).
-        task: a name of `invsolve.tasks.TASKS`: "denoise", "superres", "inpaint", "deblur", "blind-deblur" or
-            "jpeg"; "auto" is the task whose options are given, or else looks at the image: see
+        task: a name of `invsolve.tasks.TASKS`: "denoise", "superres", "inpaint", "deblur", "blind-deblur",
+            "jpeg" or "demosaic"; "auto" is the task whose options are given, or else looks at the image: see
             `invsolve.tasks.auto.look`.
         callbacks: called after every step of the solver.
         options: any of the following, and those of tasks that are installed besides; each belongs to its task.
@@ -274,7 +274,7 @@ def _restoration(job: Job, prior: Prior, result: Result, point: Result | None) -
     if doubts.nothing_found:
         estimate = job.y.clamp(0, 1)
     alpha = None if job.image.alpha is None else job.task.opacity(_measured(job.image.alpha, job))
-    image = replace(job.image, pixels=estimate, alpha=alpha, jpeg=None)
+    image = replace(job.image, pixels=estimate, alpha=alpha, jpeg=None, mosaic=None)
     if job.truth is not None:
         name, baseline = job.task.baseline(job.y)
         restored = score(*job.task.aligned(estimate, job.truth))

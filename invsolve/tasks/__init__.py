@@ -12,6 +12,7 @@ TASKS = Registry(
         "blind-deblur": "invsolve.tasks.blind_deblur:BlindDeblur",
         "custom": "invsolve.tasks.custom:Custom",
         "deblur": "invsolve.tasks.deblur:Deblur",
+        "demosaic": "invsolve.tasks.demosaic:Demosaic",
         "denoise": "invsolve.tasks.denoise:Denoise",
         "inpaint": "invsolve.tasks.inpaint:Inpaint",
         "jpeg": "invsolve.tasks.jpeg:JPEG",

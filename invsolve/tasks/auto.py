@@ -38,7 +38,7 @@ class Findings:
     """What a look at a file finds.
 
     Attributes:
-        task: what fits: "inpaint", "denoise", "jpeg", or "unchanged".
+        task: what fits: "inpaint", "denoise", "jpeg", "demosaic", or "unchanged".
         size: (height, width).
         noise: see `invsolve.estimate_noise`.
         jpeg: how it was compressed, by the file or by its pixels; None where it shows no trace of JPEG.
@@ -47,7 +47,7 @@ class Findings:
         sentences: what was found, and what is done about it.
     """
 
-    task: Literal["inpaint", "denoise", "jpeg", "unchanged"]
+    task: Literal["inpaint", "denoise", "jpeg", "demosaic", "unchanged"]
     size: Size
     noise: NoiseEstimate
     jpeg: JPEGTables | None
@@ -100,9 +100,10 @@ class Auto(Denoise):
 def look(image: Image, noise: NoiseEstimate) -> Findings:
     """What is wrong with an image, and the one task that mends it.
 
-    Holes come first, then noise, then the artefacts of JPEG compression; inpainting and denoising allow for the noise
-    and the artefacts that are there besides. Where nothing is surely wrong, nothing is done: fine texture all over an
-    image cannot be told from noise. Blur and a small size are not looked for: what is soft may be meant so.
+    The raw file of a camera is demosaiced. Else holes come first, then noise, then the artefacts of JPEG compression;
+    inpainting and denoising allow for the noise and the artefacts that are there besides. Where nothing is surely
+    wrong, nothing is done: fine texture all over an image cannot be told from noise. Blur and a small size are not
+    looked for: what is soft may be meant so.
 
     Args:
         image: as read, NaN where pixels are missing.
@@ -110,6 +111,8 @@ def look(image: Image, noise: NoiseEstimate) -> Findings:
     """
     from invsolve.tasks.jpeg_codec import find_tables
 
+    if image.mosaic is not None:
+        return _of_sensor(image, noise)
     missing = float(holes_of(image).float().mean())
     pixels = image.pixels
     tables = image.jpeg
@@ -129,6 +132,16 @@ def look(image: Image, noise: NoiseEstimate) -> Findings:
     else:
         task, done = "unchanged", "nothing is surely wrong: the image is returned unchanged"
     return Findings(task, image.size, noise, tables, error, missing, (*told, done))
+
+
+def _of_sensor(image: Image, noise: NoiseEstimate) -> Findings:
+    """Raw files have no holes and no artefacts of compression, and always the noise of a sensor."""
+    assert image.mosaic is not None
+    height, width = image.size
+    pattern = image.mosaic.pattern if len(image.mosaic.pattern) == 4 else "of an X-Trans sensor"
+    told = (f"{width} x {height} pixels", f"values of a sensor behind colour filters {pattern}")
+    done = "colours are filled in and noise is removed as one estimate"
+    return Findings("demosaic", image.size, noise, None, 0.0, 0.0, (*told, done))
 
 
 def holes_of(image: Image) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 from invsolve.core.lazy import torch
+from invsolve.io.inputs import without_hidden_colours
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,6 +132,14 @@ class Task(ABC):
     def noise_level(self) -> float | None:
         """Standard deviation of the noise where the task itself tells it; None where it is estimated or given."""
         return None
+
+    def observed(self, image: Image) -> Tensor:
+        """The measurement [C, h, w] that an image holds: its pixels, unless overridden."""
+        return without_hidden_colours(image)
+
+    def noise_sample(self, y: Tensor) -> Tensor:
+        """Pixels [C, h, w] with the noise of the measurement, to estimate it from: y itself unless overridden."""
+        return y
 
     def measurement(self, y: Tensor, channels: int) -> Tensor:
         """What the operator's output for `channels` is compared with: y itself unless overridden."""

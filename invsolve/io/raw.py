@@ -1,0 +1,188 @@
+"""Raw files of cameras, through LibRaw: what a sensor measured behind its colour filters, and how to develop it."""
+
+from __future__ import annotations
+
+import io
+import logging
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from invsolve.core.boundary import foreign
+from invsolve.core.checks import InputError
+from invsolve.core.lazy import torch
+from invsolve.io.metadata import Metadata, of_tiff
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["SUFFIXES", "Decoded", "Mosaic", "is_raw", "read", "read_size"]
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = {
+    ".dng", ".nef", ".nrw", ".cr2", ".cr3", ".crw", ".arw", ".sr2", ".srf", ".raf", ".orf", ".rw2", ".pef", ".srw",
+    ".3fr", ".fff", ".iiq", ".erf", ".mef", ".mos", ".mrw", ".dcr", ".kdc", ".rwl", ".gpr",
+}  # fmt: skip
+"""Endings of raw files."""
+
+_DNG_VERSION, _NOISE_PROFILE = 50706, 51041
+
+
+@dataclass(frozen=True, eq=False)
+class Mosaic:
+    """What a sensor measured, one colour a pixel; upright, as the photograph is looked at.
+
+    Attributes:
+        values: [1, H, W] float32 in units of the light: 0 is the black level, 1 where the sensor saturates. Noise goes
+            below 0.
+        pattern: colours of the filters of a square tile, row by row: "RGGB", or 36 of an X-Trans sensor.
+        white_balance: factors for red, green and blue that make grey grey, the smallest 1.
+        matrix: [3, 3], from white-balanced colours of the camera to linear sRGB; its rows sum to 1.
+        noise: (a, b) of the variance a + b x of a value x, where the file tells it (DNG's NoiseProfile).
+    """
+
+    values: Tensor
+    pattern: str
+    white_balance: tuple[float, float, float]
+    matrix: Tensor
+    noise: tuple[float, float] | None = None
+
+    def developed(self, colours: Tensor) -> Tensor:
+        """sRGB [..., 3, H, W] in [0, 1] of the camera's colours [..., 3, H, W] in the units of `values`.
+
+        White balance, clipping at the white of the weakest channel, the matrix, the curve of sRGB: without brightening,
+        local contrast or sharpening.
+        """
+        balance = torch.tensor(self.white_balance).to(colours).view(3, 1, 1)
+        white = (balance * colours).clamp(0, 1)
+        linear = torch.einsum("cd,...dhw->...chw", self.matrix.to(colours), white).clamp(0, 1)
+        return torch.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+class Decoded(NamedTuple):
+    """A raw file: LibRaw's own sRGB image [H, W, 3] in [0, 1], the sensor's values, and what the camera noted."""
+
+    values: Any
+    mosaic: Mosaic
+    metadata: Metadata
+
+
+def is_raw(path: Path, content: bytes) -> bool:
+    """Whether a file is raw by the ending of its name, or a DNG file by its tags."""
+    return path.suffix.lower() in SUFFIXES or _has_tag(content, _DNG_VERSION)
+
+
+def _has_tag(content: bytes, tag: int) -> bool:
+    """Whether the first directory of a TIFF file has a tag."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(content[:4])
+    if order is None or len(content) < 8:
+        return False
+    (start,) = struct.unpack_from(f"{order}I", content, 4)
+    if start + 2 > len(content):
+        return False
+    (count,) = struct.unpack_from(f"{order}H", content, start)
+    count = min(count, (len(content) - start - 2) // 12)
+    return any(struct.unpack_from(f"{order}H", content, start + 2 + 12 * i)[0] == tag for i in range(count))
+
+
+def read_size(path: Path, content: bytes) -> tuple[int, int, int]:
+    """Height, width and depth, as stored.
+
+    Raises:
+        InputError: rawpy is not installed, or LibRaw does not know the file.
+    """
+    with _opened(path, content) as raw:
+        return raw.sizes.height, raw.sizes.width, 16
+
+
+def read(path: Path, content: bytes) -> Decoded:
+    """Decode a raw file.
+
+    Raises:
+        InputError: it is damaged, or holds something else than one colour of red, green and blue a pixel.
+    """
+    import numpy
+    import rawpy
+
+    with _opened(path, content) as raw:
+        mosaic = _mosaic(path, content, raw)
+        with foreign(path):
+            values = raw.postprocess(
+                use_camera_wb=True, no_auto_bright=True, gamma=(2.4, 12.92), output_bps=16,
+                output_color=rawpy.ColorSpace.sRGB,
+            )  # fmt: skip
+    return Decoded(values.astype(numpy.float32) / numpy.float32(65535), mosaic, of_tiff(path, content))
+
+
+def _mosaic(path: Path, content: bytes, raw: Any) -> Mosaic:
+    import numpy
+    import rawpy
+
+    with foreign(path):
+        one_colour = raw.raw_type == rawpy.RawType.Flat and raw.num_colors == 3
+    if not one_colour:
+        raise InputError(
+            f"{path} does not hold one of red, green and blue a pixel (the camera has demosaiced it, or its sensor has "
+            "other filters): develop it to TIFF, and restore that"
+        )
+    with foreign(path):
+        measured, places = numpy.array(raw.raw_image_visible, numpy.float32), numpy.array(raw.raw_colors_visible)
+        black = numpy.asarray(raw.black_level_per_channel, numpy.float32)[places]
+        side = len(raw.raw_pattern)
+        names = numpy.frombuffer(raw.color_desc, "S1")[places]
+        balances = raw.camera_whitebalance, raw.daylight_whitebalance
+        matrix, flip = torch.tensor(raw.color_matrix[:, :3]), raw.sizes.flip
+    if not (black < raw.white_level).all():
+        raise InputError(f"{path} is damaged: its black level lies above its white level, {raw.white_level}")
+    values = _upright((measured - black) / (raw.white_level - black), flip)
+    names = _upright(names, flip)
+    height, width = names.shape
+    tile = names[:side, :side]
+    if (numpy.tile(tile, (height // side + 1, width // side + 1))[:height, :width] != names).any():
+        raise InputError(f"{path} has colour filters in no regular pattern: develop it to TIFF, and restore that")
+    if not torch.allclose(matrix.sum(1), torch.ones(3), atol=0.02):
+        logger.warning("%s: the colours of this camera are not known, they are taken for sRGB", path)
+        matrix = torch.eye(3)
+    balance = next((b[:3] for b in balances if min(b[:3]) > 0), [1.0, 1.0, 1.0])
+    red, green, blue = (float(factor / min(balance)) for factor in balance)
+    planes = torch.from_numpy(numpy.ascontiguousarray(values))[None]
+    return Mosaic(planes, tile.tobytes().decode(), (red, green, blue), matrix, _noise_profile(content))
+
+
+def _upright(values: Any, flip: int) -> Any:
+    """[H, W] turned as LibRaw's mark says: 1 mirrors left and right, 2 top and bottom, then 4 exchanges the two."""
+    values = values[::-1] if flip & 2 else values
+    values = values[:, ::-1] if flip & 1 else values
+    return values.T if flip & 4 else values
+
+
+def _noise_profile(content: bytes) -> tuple[float, float] | None:
+    """(a, b) of a DNG file: the variance of a value x of the sensor is a + b x; the mean over the colours."""
+    import tifffile
+
+    if not _has_tag(content, _DNG_VERSION):
+        return None
+    with foreign("the noise profile of the DNG file"), tifffile.TiffFile(io.BytesIO(content)) as file:
+        first: Any = file.pages.first
+        told = [page.tags.valueof(_NOISE_PROFILE) for page in (first, *(first.pages or ()))]
+    pairs = next((value for value in told if isinstance(value, tuple) and len(value) >= 2), None)
+    if pairs is None:
+        return None
+    b, a = (sum(pairs[i::2]) / (len(pairs) // 2) for i in (0, 1))
+    return (a, b) if a >= 0 and b >= 0 and a + b > 0 else None
+
+
+@contextmanager
+def _opened(path: Path, content: bytes) -> Iterator[Any]:
+    try:
+        import rawpy
+    except ImportError as error:
+        raise InputError(f"{path} is the raw file of a camera: pip install 'invsolve[raw]' reads those") from error
+    with foreign(path):
+        raw = rawpy.imread(io.BytesIO(content))
+    with raw:
+        yield raw

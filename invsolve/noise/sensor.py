@@ -1,0 +1,140 @@
+"""The noise of a sensor, variance a + b x of a value x: estimated from the values, and made white.
+
+Stabilisation: Starck, Murtagh and Bijaoui 1998, "Image Processing and Data Analysis" (generalised Anscombe transform);
+its inverse: Makitalo and Foi 2013, "Optimal inversion of the generalized Anscombe transformation for Poisson-Gaussian
+noise", IEEE Transactions on Image Processing 22.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from invsolve.core.checks import InputError
+
+__all__ = ["SensorNoise", "estimate_sensor_noise"]
+
+SMALLEST = (1e-9, 1e-7)
+"""Least a and b that are told apart from none."""
+
+CELL = 4
+"""Side of the cells whose variance is taken, in differences of 2 x 2 values of one colour."""
+
+FLAT = 0.1
+"""Share of the cells of a brightness that are taken for flat: what varies least shows the noise alone."""
+
+BINS, MIN_CELLS = 64, 40
+"""Of brightness, and the fewest cells that one has."""
+
+SATURATED = 0.95
+
+
+@dataclass(frozen=True)
+class SensorNoise:
+    """Poisson-Gaussian noise: x is measured as b n + sqrt(a) e, n ~ Poisson(x / b), e normal.
+
+    With k = x / b counts and s^2 = a / b^2, t = 2 sqrt(k + 3/8 + s^2) has noise of standard deviation about 1. `encode`
+    is t between black (0) and white (1), much as images are stored; the likelihood of sensor values is that of white
+    Gaussian noise of `level` there.
+
+    Args:
+        a: variance at black, in [0, 1] units of the sensor.
+        b: growth of the variance, that of white less a.
+    """
+
+    a: float
+    b: float
+
+    @property
+    def _counts(self) -> tuple[float, float]:
+        """Counts at white, and the variance of reading out in counts."""
+        a, b = max(self.a, SMALLEST[0]), max(self.b, SMALLEST[1])
+        return 1 / b, a / b**2
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        """t of black and white."""
+        white, read = self._counts
+        return 2 * math.sqrt(3 / 8 + read), 2 * math.sqrt(white + 3 / 8 + read)
+
+    @property
+    def level(self) -> float:
+        """Standard deviation of the noise of encoded values."""
+        black, white = self._ends
+        return 1 / (white - black)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """(t(x) - t(0)) / (t(1) - t(0)), of values of which noise may lie below 0; as precise as x."""
+        counts, read = self._counts
+        black, white = self._ends
+        t = 2 * (counts * x.double() + 3 / 8 + read).clamp_min(0).sqrt()
+        return ((t - black) / (white - black)).to(x)
+
+    def decode(self, mean: Tensor) -> Tensor:
+        """x of which noisy values, encoded, have this mean (exact unbiased inverse, in closed form); at least 0."""
+        counts, read = self._counts
+        black, white = self._ends
+        t = (black + (white - black) * mean.double()).clamp_min(black)
+        k = t**2 / 4 + (1.5**0.5 / 4) / t - 11 / 8 / t**2 + (5 * 1.5**0.5 / 8) / t**3 - 1 / 8 - read
+        return (k.clamp_min(0) / counts).to(mean)
+
+
+def estimate_sensor_noise(planes: Tensor) -> SensorNoise:
+    """The noise of values of a sensor from the values alone.
+
+    In cells of 8 x 8 values of one colour the mean square of second differences along both axes, scaled to norm 1, is
+    the variance of the noise, and more where there is texture. Among the cells of a brightness the flattest tenth show
+    the noise alone: their largest variance is the quantile of a chi-squared law. a + b x is fitted to these by least
+    squares with weights 1 / variance^2, a and b at least 0.
+
+    Args:
+        planes: [P, H, W], each of one place in the tile of colour filters; 0 is black, 1 is where the sensor saturates.
+
+    Raises:
+        InputError: too small, or nothing but black and white.
+    """
+    from scipy.stats import chi2
+
+    side = 2 * CELL
+    height, width = (side * (n // side) for n in planes.shape[-2:])
+    if not height or not width:
+        raise InputError(
+            f"{planes[0].numel()} values of a colour are too few to read the noise off: take a larger file"
+        )
+    x = planes[:, :height, :width].double()
+    second = torch.tensor([1.0, -2.0, 1.0], dtype=x.dtype) / 6**0.5
+    bent = F.conv2d(
+        F.pad(x[:, None], (0, 1, 0, 1), mode="replicate"), torch.outer(second, second)[None, None], stride=2
+    )
+    variance = F.avg_pool2d(bent.square(), CELL).flatten()
+    mean, top = F.avg_pool2d(x, side).flatten(), F.max_pool2d(x, side).flatten()
+    kept = (top < SATURATED) & (variance > 0)
+    mean, variance = mean[kept], variance[kept]
+    if len(mean) < MIN_CELLS:
+        raise InputError(
+            "too little of the raw file lies between black and white to read its noise off: develop it to TIFF"
+        )
+    order = mean.argsort()
+    bins = order.chunk(max(1, min(BINS, len(order) // MIN_CELLS)))
+    freedom = CELL**2
+    low = float(chi2.ppf(FLAT, freedom)) / freedom
+    at = torch.tensor([float(mean[part][variance[part] <= variance[part].quantile(FLAT)].mean()) for part in bins])
+    seen = torch.tensor([float(variance[part].quantile(FLAT)) / low for part in bins])
+    a, b = _line(at.clamp_min(0), seen)
+    return SensorNoise(a, b)
+
+
+def _line(x: Tensor, v: Tensor) -> tuple[float, float]:
+    """(a, b) at least 0 of the line a + b x nearest to v, with weights 1 / (a + b x)^2."""
+    from scipy.optimize import nnls
+
+    weight = 1 / v
+    for _ in range(5):
+        design = torch.stack([weight, weight * x], 1).double()
+        (a, b), _ = nnls(design.numpy(), (weight * v).double().numpy())
+        weight = 1 / (a + b * x).clamp_min(1e-12)
+    return float(a), float(b)
