@@ -1,13 +1,15 @@
 """Batches of images: what kills cost, what one command saves, how far workers and the driver go.
 
     python -m benchmarks.many kills   [--images 200 --kills 20 --workers 1 2] [--ray]
-    python -m benchmarks.many cost    [--images 200 --singles 8]
-    python -m benchmarks.many driver
+    python -m benchmarks.many cost    [--images 200 --singles 10]
+    python -m benchmarks.many workers [--images 40]
+    python -m benchmarks.many driver  [--ray]
 
 `kills` sends SIGKILL to `invsolve restore FOLDER --skip-existing` at random moments until it ends, and compares every
 restoration with those of an undisturbed run. `cost` compares the processor seconds of one command for many small images
-with those of one command each, and the images a minute of one and two workers. `driver` hands out jobs that do nothing:
-its rate is the most images a second that one driver serves, whatever the workers are.
+with those of one command each. `workers` compares the images a minute of one and two worker processes, which needs two
+idle cores. `driver` hands out jobs that do nothing: its rate is the most images a second that one driver serves,
+whatever the workers are. Each writes its numbers into results/.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import argparse
 import hashlib
 import json
 import os
+import pickle
 import random
 import resource
 import signal
@@ -31,12 +34,19 @@ import numpy as np
 from PIL import Image as pillow
 
 import invsolve as iv
+from benchmarks.many.nothing import restore_nothing
 from invsolve.execution.executor import outcomes
+from invsolve.execution.ray import RayExecutor
 from invsolve.execution.workers import Workers
+from invsolve.restoration.batch import Batch, Item, check_items
+from invsolve.restoration.options import Options
+from invsolve.restoration.sources import entries, find, output_path
 
 RESULTS = Path(__file__).parent / "results"
 WORDS = ["--task", "denoise", "--noise", "0.05", "--quality", "fast", "--precision", "float32", "-q"]
+PLAIN = ["--no-comparison", "--no-record"]
 BROKEN = 5
+DRIVEN = 10_000
 
 
 def make(folder: Path, count: int, broken: int = BROKEN, side: int = 32) -> None:
@@ -65,6 +75,15 @@ def hashes(folder: Path) -> dict[str, str]:
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
 
 
+def finished(folder: Path) -> dict[str, int]:
+    """When each image was written whose record says that it is done."""
+    done = {}
+    for note in folder.glob("[0-9]*-restored.json"):
+        (image,) = (path for path in folder.glob(f"{note.stem}.*") if path != note)
+        done[image.name] = image.stat().st_mtime_ns
+    return done
+
+
 def kills(args: argparse.Namespace) -> dict[str, Any]:
     """One row for each number of workers (and a local Ray cluster)."""
     rows = []
@@ -75,75 +94,109 @@ def kills(args: argparse.Namespace) -> dict[str, Any]:
         if args.ray:
             ways.append(("Ray, local, 2 actors", ["--ray", "local", "--workers", "2"]))
         for label, words in ways:
-            out, reference = folder / label, folder / f"{label} reference"
-            began = time.monotonic()
-            subprocess.run(command(folder / "in", reference, *words), check=False, capture_output=True)
-            whole, sent = time.monotonic() - began, 0
-            rng = random.Random(label)
-            while sent < args.kills:
-                run = subprocess.Popen(
-                    command(folder / "in", out, "--skip-existing", *words),
-                    stderr=subprocess.DEVNULL,
-                    start_new_session=True,
-                )
-                try:
-                    run.wait(rng.uniform(1.0, max(2.0, 3 * whole / args.kills + 3)))
-                    if len(hashes(out)) == args.images:
-                        break
-                except subprocess.TimeoutExpired:
-                    run.send_signal(signal.SIGKILL)
-                    run.wait()
-                    sent += 1
-            code = subprocess.run(command(folder / "in", out, "--skip-existing", *words), check=False).returncode
-            same = hashes(out) == hashes(reference)
-            failures = len(list(out.glob("broken*.json")))
-            rows.append(
-                {"way": label, "images": args.images, "kills": sent, "restored": len(hashes(out)), "identical": same,
-                 "failures reported": failures, "exit code": code}
-            )  # fmt: skip
+            rows.append({"way": label, "images": args.images, **_killed(folder, label, words, args.kills)})
             print(rows[-1], flush=True)
     return {"kills": rows}
 
 
+def _killed(folder: Path, label: str, words: list[str], kills: int) -> dict[str, Any]:
+    """What a batch leaves that is killed again and again, from 1 s to 5 s + a tenth of an undisturbed run."""
+    out, reference = folder / label, folder / f"{label} reference"
+    began = time.monotonic()
+    subprocess.run(command(folder / "in", reference, *words), check=False, capture_output=True)
+    whole, rng = time.monotonic() - began, random.Random(label)
+    sent, done, again, progress = 0, {}, 0, []
+    while sent < kills:
+        run = subprocess.Popen(command(folder / "in", out, "--skip-existing", *words), stderr=subprocess.DEVNULL)
+        try:
+            run.wait(rng.uniform(1.0, 5.0 + whole / 10))
+        except subprocess.TimeoutExpired:
+            run.send_signal(signal.SIGKILL)
+            run.wait()
+            sent += 1
+        time.sleep(1.0)  # workers end with their parent, at once
+        now = finished(out)
+        again += sum(now.get(name) != written for name, written in done.items())
+        done = now
+        progress.append(len(done))
+    last = subprocess.run(command(folder / "in", out, "--skip-existing", *words), check=False).returncode
+    now = finished(out)
+    return {
+        "kills": sent, "finished after each": progress, "restored": len(hashes(out)),
+        "identical": hashes(out) == hashes(reference), "finished ones restored again":
+        again + sum(now.get(name) != written for name, written in done.items()),
+        "failures reported": len(list(out.glob("broken*-restored.json"))), "exit code": last,
+        "temporary files left": len(list(out.glob(".*.part"))),
+    }  # fmt: skip
+
+
 def cost(args: argparse.Namespace) -> dict[str, Any]:
-    """Processor seconds of one command against many, and throughput of two workers against one."""
+    """Processor seconds of one command for many images against those of a command for each."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make(folder / "in", args.images, broken=0, side=48)
-        plain = ["--no-comparison", "--no-record"]
-        one = _cpu(lambda: _run(command(folder / "in", folder / "one", *plain)))
+        make(folder / "in", args.images, broken=0)
+        one = _cpu(lambda: _run(command(folder / "in", folder / "one", *PLAIN)))
         chosen = sorted((folder / "in").iterdir())[: args.singles]
         (folder / "singles").mkdir()
-        each = _cpu(lambda: [_run(command(path, folder / "singles", *plain)) for path in chosen]) / args.singles
-        seconds = {}
-        for n in (1, 2):
-            os.environ["OMP_NUM_THREADS"] = "1"
-            began = time.monotonic()
-            _run(command(folder / "in", folder / f"w{n}", "--workers", str(n), *plain))
-            seconds[n] = time.monotonic() - began
+        each = _cpu(lambda: [_run(command(path, folder / "singles", *PLAIN)) for path in chosen]) / args.singles
     row = {
-        "images": args.images, "one command, CPU s": one, "a command each, CPU s": each * args.images,
-        "ratio": one / (each * args.images), "1 worker, s": seconds[1], "2 workers, s": seconds[2],
-        "speed-up": seconds[1] / seconds[2],
+        "images": args.images, "one command, CPU s": one, f"a command each (from {args.singles}), CPU s":
+        each * args.images, "ratio": one / (each * args.images),
     }  # fmt: skip
     print(row)
     return {"cost": row}
 
 
-def nothing(job: int) -> bytes:
-    """A job that takes no time."""
-    return b"{}"
+def workers(args: argparse.Namespace) -> dict[str, Any]:
+    """Images a minute of one and two worker processes with a thread each, start and end left out.
+
+    What counts is the time between the first and the last file that is written: a batch of ten thousand images takes
+    no notice of the seconds before.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make(folder / "in", args.images, broken=0, side=96)
+        for count in (1, 2, 1, 2):
+            out, load = folder / f"{len(rows)}", os.getloadavg()[0]
+            began = time.monotonic()
+            _run(command(folder / "in", out, "--workers", str(count), *PLAIN))
+            whole = time.monotonic() - began
+            written = sorted(path.stat().st_mtime for path in out.glob("*-restored.*"))
+            pace = 60 * (len(written) - 1) / (written[-1] - written[0])
+            rows.append({"workers": count, "images a minute": pace, "whole command, s": whole, "load before": load})
+            print(rows[-1], flush=True)
+    best = {n: max(row["images a minute"] for row in rows if row["workers"] == n) for n in (1, 2)}
+    print(f"two workers: {best[2] / best[1]:.2f} times the images of one")
+    return {"workers": rows, "speed-up": best[2] / best[1]}
 
 
 def driver(args: argparse.Namespace) -> dict[str, Any]:
-    """Jobs a second that one driver hands out and takes back."""
-    workers = Workers(nothing, 2)
-    jobs = [bytes(2000) + str(i).encode() for i in range(5000)]
-    list(outcomes(workers, jobs[:50]))
-    began = time.monotonic()
-    list(outcomes(workers, jobs))
-    row = {"jobs": len(jobs), "jobs a second": len(jobs) / (time.monotonic() - began)}
-    workers.close()
+    """Jobs a second that one driver hands out and takes back, and its seconds before the first."""
+    options = Options.of("denoise")
+    row: dict[str, Any] = {"load before": os.getloadavg()[0], "images": DRIVEN}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for i in range(DRIVEN):
+            (folder / f"{i:06}.png").touch()
+        began = time.monotonic()
+        chosen = entries(find([folder]))
+        items = [Item(entry, output_path(entry, folder / "out"), Batch(options)) for entry in chosen]
+        check_items(items)
+        row["before the first, s"] = time.monotonic() - began
+    row["an item, bytes"] = len(pickle.dumps(items[0]))
+    places = {"2 processes": lambda: Workers(restore_nothing, 2)}
+    if args.ray:
+        places["Ray, 2 actors"] = lambda: RayExecutor(restore_nothing, "local", 2)
+    for place, start in places.items():
+        executor = start()
+        list(outcomes(executor, items[:50]))
+        began, own = time.monotonic(), time.process_time()
+        list(outcomes(executor, items))
+        row[f"{place}, jobs a second"] = DRIVEN / (time.monotonic() - began)
+        row[f"{place}, CPU seconds of the driver a job"] = (time.process_time() - own) / DRIVEN
+        executor.close()
     print(row)
     return {"driver": row}
 
@@ -161,18 +214,18 @@ def _cpu(call: Callable[[], object]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("kills", "cost", "driver"))
+    parser.add_argument("what", choices=("kills", "cost", "workers", "driver"))
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--ray", action="store_true")
-    parser.add_argument("--singles", type=int, default=8)
+    parser.add_argument("--singles", type=int, default=10)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the numbers")
     args = parser.parse_args()
     os.environ["PYTHONPATH"] = str(Path(iv.__file__).parent.parent)
-    found = {"kills": kills, "cost": cost, "driver": driver}[args.what](args)
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{args.what}.json"
-    path.write_text(json.dumps(found, indent=1) + "\n")
+    found = {"kills": kills, "cost": cost, "workers": workers, "driver": driver}[args.what](args)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / f"{args.what}.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
