@@ -35,7 +35,7 @@ from PIL import Image as pillow
 
 import invsolve as iv
 from benchmarks.many.nothing import restore_nothing
-from invsolve.execution.executor import outcomes
+from invsolve.execution.executor import Executor, outcomes
 from invsolve.execution.ray import RayExecutor
 from invsolve.execution.workers import Workers
 from invsolve.restoration.batch import Batch, Item, check_items
@@ -186,7 +186,7 @@ def driver(args: argparse.Namespace) -> dict[str, Any]:
         check_items(items)
         row["before the first, s"] = time.monotonic() - began
     row["an item, bytes"] = len(pickle.dumps(items[0]))
-    places = {"2 processes": lambda: Workers(restore_nothing, 2)}
+    places: dict[str, Callable[[], Executor]] = {"2 processes": lambda: Workers(restore_nothing, 2)}
     if args.ray:
         places["Ray, 2 actors"] = lambda: RayExecutor(restore_nothing, "local", 2)
     for place, start in places.items():

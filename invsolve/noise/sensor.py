@@ -132,7 +132,7 @@ def _line(x: Tensor, v: Tensor) -> tuple[float, float]:
     """(a, b) at least 0 of the line a + b x nearest to v, with weights 1 / (a + b x)^2."""
     from scipy.optimize import nnls
 
-    weight = 1 / v
+    a, b, weight = 0.0, 0.0, 1 / v
     for _ in range(5):
         design = torch.stack([weight, weight * x], 1).double()
         (a, b), _ = nnls(design.numpy(), (weight * v).double().numpy())
