@@ -35,6 +35,7 @@ from invsolve.diagnostics.endtoend import GuidanceBudget, guidance_budget
 from invsolve.diagnostics.figures import calibration_figure
 from invsolve.diagnostics.laws import fisher_bound, fisher_identity, harnack_margin, kl_bound, law_gap
 from invsolve.diagnostics.reliability import Reliability, classifier_report, reliability_figure
+from invsolve.diagnostics.show import show_images
 from invsolve.diagnostics.twosample import c2st, sliced_wasserstein
 
 __all__ = [
@@ -75,5 +76,6 @@ __all__ = [
     "reliability_figure",
     "resolution",
     "score_discrepancy",
+    "show_images",
     "sliced_wasserstein",
 ]

@@ -1,0 +1,138 @@
+"""The default of `invsolve restore` beside classical methods on held-out photographs: the table of the README.
+
+    python -m benchmarks.peers [TASK ...] [--images chelsea ...]
+
+Images are those of benchmarks/restore/table.py: 256 x 256 crops of scikit-image's and scikit-learn's photographs, none
+of which the prior or a setting was trained or tuned on. Every method gets the same measurement (seed 0) and is told the
+noise level, mask and blur kernel. A classical method has the best of several values of its parameter *on these very
+images*, by mean PSNR. Seconds are processor time of one image on one thread. Rows of a task replace those of the last
+run of it in `results/peers.json`; `results/peers.md` is made of all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import invsolve as iv
+from benchmarks.peers.methods import METHODS, Array, Measured
+from benchmarks.restore.table import held_out
+from invsolve.operators import gaussian_kernel
+from invsolve.restoration.scores import score
+
+RESULTS = Path(__file__).parent / "results"
+TASKS: dict[str, dict[str, Any]] = {
+    "denoise 0.1": {"task": "denoise", "noise": 0.1},
+    "superres x4": {"task": "superres", "factor": 4, "noise": 0.01},
+    "inpaint 50%": {"task": "inpaint", "noise": 0.01},
+    "deblur std 2": {"task": "deblur", "blur_sigma": 2.0, "noise": 0.01},
+    "jpeg q20": {"task": "jpeg", "compression": 20},
+}
+Row = dict[str, Any]
+
+
+def options_for(task: str, image: torch.Tensor) -> dict[str, Any]:
+    """The keywords of `iv.restore`, with the mask drawn where there is one."""
+    options = dict(TASKS[task])
+    if options["task"] == "inpaint":
+        lost = torch.rand(image.shape[1:], generator=torch.Generator().manual_seed(0)) < 0.5
+        options["mask"] = lost.float()
+    return options
+
+
+def measured(options: dict[str, Any], done: Any) -> Measured:
+    """What the classical methods are given: the degraded image of a simulation."""
+    shown = done.degraded.permute(1, 2, 0).double().numpy()
+    sigma = options.get("noise", 0.0)
+    if options["task"] == "superres":
+        factor = options["factor"]
+        return Measured(shown[::factor, ::factor], sigma, factor=factor)
+    if options["task"] == "inpaint":
+        return Measured(shown, sigma, missing=options["mask"].bool().numpy())
+    if options["task"] == "deblur":
+        return Measured(shown, sigma, kernel=gaussian_kernel(options["blur_sigma"]).numpy())
+    return Measured(shown, sigma)
+
+
+def scored(image: Array, truth: torch.Tensor) -> dict[str, Any]:
+    """PSNR and SSIM."""
+    return score(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float(), truth)
+
+
+def timed(make: Callable[[], Any]) -> tuple[Any, float]:
+    """A result and the processor time that it took."""
+    began = time.process_time()
+    return make(), time.process_time() - began
+
+
+def rows_of(task: str, images: dict[str, torch.Tensor], prior: iv.Prior) -> list[Row]:
+    """A row for each method: means over the images."""
+    ours: list[Row] = []
+    cases: list[tuple[Measured, torch.Tensor]] = []
+    for image in images.values():
+        options = options_for(task, image)
+        done, seconds = timed(lambda o=options, x=image: iv.restore(x, prior=prior, simulate=True, seed=0, **o))
+        cases.append((measured(options, done), done.truth))
+        ours.append({**scored(done.image.pixels.permute(1, 2, 0).numpy(), done.truth), "seconds": seconds})
+    degraded = [scored(y.image, truth) for y, truth in cases] if TASKS[task]["task"] != "superres" else []
+    found = [_mean("as it came", "", degraded)] if degraded else []
+    for method in METHODS[TASKS[task]["task"]]:
+        tried = []
+        for number in method.numbers:
+            runs = [timed(lambda y=y, n=number, m=method: m.make(y, n)) for y, _ in cases]
+            scores = [scored(x, truth) for (x, _), (_, truth) in zip(runs, cases, strict=True)]
+            merged = [{**s, "seconds": seconds} for s, (_, seconds) in zip(scores, runs, strict=True)]
+            parameter = f"{number:g} of {', '.join(f'{n:g}' for n in method.numbers)}" if method.numbers[1:] else ""
+            tried.append(_mean(method.name, parameter, merged))
+        found.append(max(tried, key=lambda row: row["psnr"]))
+        print(json.dumps(found[-1]), flush=True)
+    found.append(_mean("invsolve restore", "", ours))
+    print(json.dumps(found[-1]), flush=True)
+    return found
+
+
+def _mean(name: str, parameter: str, rows: list[Row]) -> Row:
+    means = {key: statistics.fmean(row[key] for row in rows) for key in rows[0]}
+    return {"method": name, "parameter": parameter, **means, "images": len(rows)}
+
+
+def markdown(results: dict[str, list[Row]]) -> str:
+    """A table for each task."""
+    lines = ["# Classical methods", "", "Made by `python -m benchmarks.peers`.", ""]
+    for task, rows in results.items():
+        lines += [f"## {task}", "", "| method | parameter | PSNR dB | SSIM | s an image |", "|---|---|---|---|---|"]
+        for row in rows:
+            seconds = f"{row['seconds']:.2f}" if "seconds" in row else ""
+            cells = [row["method"], row["parameter"], f"{row['psnr']:.2f}", f"{row['ssim']:.3f}", seconds]
+            lines.append("| " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", default=list(TASKS), help=", ".join(TASKS))
+    parser.add_argument("--images", nargs="+")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    images = {name: x for name, x in held_out() if args.images is None or name in args.images}
+    path = RESULTS / "peers.json"
+    results = json.loads(path.read_text()) if path.is_file() else {}
+    for task in args.tasks:
+        results[task] = rows_of(task, images, iv.priors.load("natural", dtype=torch.bfloat16))
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({name: results[name] for name in TASKS if name in results}, indent=1) + "\n")
+    (RESULTS / "peers.md").write_text(markdown(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Write a network of the shape of `ffhq256` with random weights: what it costs can then be measured without a download.
+
+    python benchmarks/priors/untrained.py FOLDER        # FOLDER/ffhq_10m.pt
+    INVSOLVE_CACHE=FOLDER invsolve doctor ffhq256       # times and memory, with the settings of ffhq256
+
+It restores nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from invsolve.priors.networks.adm import ADMUNet
+from invsolve.priors.networks.adm_config import ADMConfig
+
+FFHQ = ADMConfig(
+    width=128,
+    multipliers=(1, 1, 2, 2, 4, 4),
+    blocks=1,
+    attention=(False, False, False, False, True, False),
+    head_channels=64,
+    size=256,
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    torch.save(ADMUNet(FFHQ).state_dict(), folder / "ffhq_10m.pt")
+
+
+if __name__ == "__main__":
+    main()
