@@ -6,6 +6,7 @@ ndtm       NDTM beside the published loop on the full-size FFHQ architecture wit
 bf16       `natural` in float32 and bfloat16; bf16-quality: what it loses on held-out images
 memory     peak memory of network calls and solvers, beside bare loops, azula and deepinv; `one-memory` is one of them
 growth     time and memory against image size, samples, steps and tiles; `one` is a run of it
+threads    one thread or more, alone and beside busy processes, as torch and as invsolve decides
 start      imports and commands in fresh processes
 settings   PSNR against the number of steps of PnP-HQS, on tuning images
 presets    the preset table against noise and against what is missing, beside a grid about it, on tuning images
@@ -18,7 +19,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks.speed import growth, memory, networks, overhead, presets, quality, settings
+from benchmarks.speed import growth, memory, networks, overhead, presets, quality, settings, threads
 from benchmarks.speed.contenders import SOLVERS, WHO
 
 
@@ -62,6 +63,10 @@ def main() -> None:
     part.add_argument("--memory", type=float, default=6.0, help="GiB that a restoration may use")
     part.add_argument("--set", dest="settings", type=json.loads, default={}, help="settings of the solver as JSON")
     part.set_defaults(run=lambda a: growth.growth(a.sides, a.samples, a.tiles, a.settings, a.memory))
+    part = parts.add_parser("threads")
+    part.add_argument("--rounds", type=int, default=15)
+    part.add_argument("--beside", nargs="+", type=int, default=[0, 4], help="so many busy processes")
+    part.set_defaults(run=lambda a: threads.run(a.rounds, a.beside))
     part = parts.add_parser("one")
     part.add_argument("side", type=int)
     part.add_argument("options", type=json.loads)

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn, TextIO, cast
@@ -29,6 +30,9 @@ COMMANDS = {
     "app": ("invsolve.commands.app", "restore photographs on a page in the browser"),
 }
 """Subcommands: the module whose `add_parser(subparsers)` adds it and sets `run(args) -> int`, and a line of help."""
+
+FOLLOW = ("restore", "guide", "doctor", "app")
+"""Commands whose number of threads follows the machine's load; a run with a checkpoint has to go on as it began."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -61,12 +65,14 @@ def _run(words: list[str]) -> int:
         parser_with().print_help()
         return 0
     from invsolve.core.checks import InvsolveError, enough_memory
+    from invsolve.execution.threads import arrange
 
     try:
         with enough_memory():
             args = parser_with(command).parse_args(words)
             _log_to_stderr()
             args.words = words
+            arrange(os.environ, follow=command in FOLLOW and getattr(args, "checkpoint", None) is None)
             return args.run(args)
     except InvsolveError as error:
         print(one_line(f"invsolve: {error}"), file=sys.stderr)

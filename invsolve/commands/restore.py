@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import re
 import shlex
 import sys
@@ -19,6 +18,7 @@ from invsolve.commands.options import add_options, add_set, add_task_options, re
 from invsolve.commands.progress import Shown
 from invsolve.commands.terminal import one_line
 from invsolve.core.checks import InputError
+from invsolve.execution.threads import each
 from invsolve.io import SUFFIXES
 from invsolve.restoration.options import Options
 from invsolve.restoration.sources import STDIN, TEMPLATE, Entry, entries, find, output_path
@@ -219,7 +219,7 @@ def _threads(args: argparse.Namespace) -> int | None:
     count = args.workers or args.devices or 1
     if count == 1:
         return None if args.ray is None else 1
-    return max(1, (os.cpu_count() or 1) // count)
+    return each(count)
 
 
 def _to_stdout(chosen: Sequence[Entry], options: Options, args: argparse.Namespace) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from invsolve.commands.terminal import one_line
 from invsolve.core.checks import InputError
+from invsolve.execution.threads import usable
 
 __all__ = ["HOME", "Bar", "add_workers", "executor_of"]
 
@@ -46,8 +46,7 @@ def executor_of(args: argparse.Namespace, threads: int) -> Any:
         from invsolve.execution.ray import RayExecutor
 
         return RayExecutor(execute, args.ray, args.workers or 0, threads, args.gpus)
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = args.workers or (1 if torch.cuda.is_available() else max(1, processors // threads))
+    count = args.workers or (1 if torch.cuda.is_available() else max(1, usable() // threads))
     if count == 1:
         return None
     from invsolve.bench.execute import execute

@@ -59,6 +59,7 @@ def make_record(job: Job, prior: Prior, result: Result, misfits: list[float], do
         "precision": _precision(prior),
         "estimate": _estimate(job, doubts),
         "device": str(prior.device),
+        "threads": torch.get_num_threads(),
         "plan": dataclasses.asdict(plan),
         "size": list(job.task.restored_size(job.measured)),
         "status": [_status(sentence, doubts) for sentence in result.status[0]],
