@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from invsolve.commands.cli import COMMANDS, parser_with
+from invsolve.core.lazy import uncollected_imports
 
 ROOT = Path(__file__).parent.parent
 
@@ -121,3 +123,12 @@ def test_bash_completes_what_the_script_says():
         ["bash"], input=script + "".join(lines), capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert [" ".join(sorted(line.split())) for line in found.stdout.splitlines()] == list(asked.values())
+
+
+def test_imports_of_a_command_are_left_out_of_collections():
+    was, enabled = gc.get_freeze_count(), gc.isenabled()
+    with uncollected_imports():
+        assert not gc.isenabled()
+    assert gc.isenabled() == enabled
+    assert gc.get_freeze_count() > was
+    gc.unfreeze()

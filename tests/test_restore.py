@@ -17,6 +17,7 @@ from torch import Tensor
 
 import invsolve as iv
 from invsolve.core.checks import InputError, InvsolveError
+from invsolve.core.linalg import Solution, conjugate_gradient
 from invsolve.core.prior import Prior
 from invsolve.core.registry import Registry
 from invsolve.io import Image, read_image, write_image
@@ -205,6 +206,34 @@ def test_the_data_step_of_deblurring_is_solved(lam: float) -> None:
     assert (operator.solve_normal(b, lam).flatten(1) - exact).norm() < 0.05 * exact.norm()
     y = torch.randn(2, *operator.out_shape, dtype=torch.float64)
     assert torch.allclose((operator(b) * y).sum(), (b * operator.adjoint(y)).sum())
+    exact = torch.linalg.solve(system, matrix.T @ y.flatten(1).T).T
+    assert (operator.ridge(y, lam).flatten(1) - exact).norm() < 0.01 * exact.norm()
+
+
+@pytest.mark.parametrize("lam", [1.0, 1e-2, torch.tensor([1e-3, 0.1])])
+@pytest.mark.parametrize("error", [1e-1, 1e-3, torch.tensor([1e-2, 1e-4])])
+def test_a_data_step_of_deblurring_leaves_no_more_error_than_it_may(lam: Any, error: Any) -> None:
+    """<r, P r> bounds the energy of the error: (M F M^T)^-1 <= M F^-1 M^T for any F that is positive definite."""
+    kernel = torch.rand(5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    operator = ObservedBlur((1, 20, 25), kernel / kernel.sum())
+    y = torch.randn(2, *operator.out_shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    left = operator.ridge_within(y, lam, error) - operator.ridge_within(y, lam, 1e-12)
+    assert (left.flatten(1).square().mean(1).sqrt() <= torch.as_tensor(error)).all()
+
+
+def test_data_steps_of_deblurring_take_few_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def counted(*args: Any, **options: Any) -> Solution:
+        solution = conjugate_gradient(*args, **options)
+        made.append(solution.iterations)
+        return solution
+
+    monkeypatch.setattr("invsolve.tasks.observed_blur.conjugate_gradient", counted)
+    simulated("deblur", photograph(64, 64), noise=0.01)
+    assert len(made) == 5
+    assert made == sorted(made, reverse=True)  # less is left to do as the estimate settles
+    assert sum(made) <= 110
 
 
 def test_a_kernel_that_does_not_sum_to_one_is_normalised_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,6 +7,7 @@ bf16       `natural` in float32 and bfloat16; bf16-quality: what it loses on hel
 memory     peak memory of network calls and solvers, beside bare loops, azula and deepinv; `one-memory` is one of them
 growth     time and memory against image size, samples, steps and tiles; `one` is a run of it
 threads    one thread or more, alone and beside busy processes, as torch and as invsolve decides
+against    restorations beside those of another tree, a worktree of an earlier commit
 start      imports and commands in fresh processes
 settings   PSNR against the number of steps of PnP-HQS, on tuning images
 presets    the preset table against noise and against what is missing, beside a grid about it, on tuning images
@@ -19,7 +20,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks.speed import growth, memory, networks, overhead, presets, quality, settings, threads
+from benchmarks.speed import against, growth, memory, networks, overhead, presets, quality, settings, threads
 from benchmarks.speed.contenders import SOLVERS, WHO
 
 
@@ -67,6 +68,11 @@ def main() -> None:
     part.add_argument("--rounds", type=int, default=15)
     part.add_argument("--beside", nargs="+", type=int, default=[0, 4], help="so many busy processes")
     part.set_defaults(run=lambda a: threads.run(a.rounds, a.beside))
+    part = parts.add_parser("against")
+    part.add_argument("other", type=Path, metavar="TREE", help="git worktree of an earlier commit")
+    part.add_argument("--cases", nargs="+", default=list(against.CASES), choices=list(against.CASES))
+    part.add_argument("--rounds", type=int, default=3)
+    part.set_defaults(run=lambda a: against.run(a.other, a.cases, a.rounds))
     part = parts.add_parser("one")
     part.add_argument("side", type=int)
     part.add_argument("options", type=json.loads)

@@ -18,6 +18,7 @@ from invsolve.commands.options import add_options, add_set, add_task_options, re
 from invsolve.commands.progress import Shown
 from invsolve.commands.terminal import one_line
 from invsolve.core.checks import InputError
+from invsolve.core.lazy import uncollected_imports
 from invsolve.execution.threads import each
 from invsolve.io import SUFFIXES
 from invsolve.restoration.options import Options
@@ -129,7 +130,8 @@ def run_command(args: argparse.Namespace) -> int:
     paths, folders = _paths(chosen, args)
     single = len(chosen) == 1 and len(found.entries) == 1 and not args.skip_existing
 
-    from invsolve.restoration.batch import Batch, Item, check_items, restore_batch
+    with uncollected_imports():
+        from invsolve.restoration.batch import Batch, Item, check_items, restore_batch
 
     batch = Batch(
         options, args.overwrite, args.skip_existing, args.comparison, args.record, args.output_quality,

@@ -54,6 +54,7 @@ def conjugate_gradient(
     x: Tensor | None = None,
     precondition: Callable[[Tensor], Tensor] | None = None,
     tol: float | None = None,
+    error: float | Tensor | None = None,
     max_iter: int = 500,
     check_every: int = 8,
 ) -> Solution:
@@ -71,6 +72,8 @@ def conjugate_gradient(
         precondition: r [N, ...] -> P r, a symmetric positive definite approximation of A^-1; the identity if not given.
             Residuals are then measured as |P (b - A x)| / |P b|, an estimate of the relative error of x.
         tol: relative residual to reach; 1e-12 in float64 and 1e-6 in float32 if not given.
+        error: instead of `tol`, a bound on <r, P r>^(1/2), which with a good P is the error of x in the norm of A,
+            <e, A e>^(1/2); a number or one for each row [N].
         max_iter: maximum number of iterations.
         check_every: iterations between two checks.
     """
@@ -80,7 +83,8 @@ def conjugate_gradient(
     x = torch.zeros_like(b) if x is None else x
     p, slope, size = _direction(r, precondition)
     scale = _direction(b, precondition)[2].clamp_min(torch.finfo(size.dtype).tiny)
-    done, k = size <= tol**2 * scale, 0
+    bound = tol**2 * scale if error is None else torch.as_tensor(error, dtype=size.dtype, device=size.device) ** 2
+    done, k = (size if error is None else slope) <= bound, 0
     best, least = x, torch.where(done, size, torch.inf)
     while k < max_iter and not bool(done.all()):
         for _ in range(min(check_every, max_iter - k)):
@@ -93,7 +97,7 @@ def conjugate_gradient(
             z, slope_new, size = _direction(r, precondition)
             p = z + per_sample(torch.where(done, 0.0, slope_new / torch.where(done, 1.0, slope)), p) * p
             slope = slope_new
-            done = done | (size <= tol**2 * scale)
+            done = done | ((size if error is None else slope) <= bound)
             k += 1
         better = ~(size > least)  # so that what is not a number stays to be seen
         best = torch.where(better.view(-1, *[1] * (x.ndim - 1)), x, best)

@@ -157,7 +157,12 @@ class LinearOperator(Operator):
 
     A^T is the transpose with respect to the inner product Re <., .>, so it maps complex measurements to real images.
     By default `adjoint` is computed by automatic differentiation, `pinv` and `solve_normal` by conjugate gradients.
+
+    Attributes:
+        smooth_tolerance: relative residual to which `solve_smooth` solves in single precision.
     """
+
+    smooth_tolerance: float = 1e-5
 
     def adjoint(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
         """A^T y, [N, *out_shape] -> [N, *in_shape]."""
@@ -183,8 +188,8 @@ class LinearOperator(Operator):
     def solve_smooth(self, b: Tensor, lam: float | Tensor) -> Tensor:
         """(A^T A + lam L)^-1 b with L the negative Laplacian of the last two dimensions, mirrored at the borders.
 
-        Conjugate gradients, preconditioned by `smooth_preconditioner`, to a relative residual of 1e-5 in float32 and
-        1e-8 in float64, or 300 iterations. Operators that the cosine transform diagonalises override this.
+        Conjugate gradients, preconditioned by `smooth_preconditioner`, to a relative residual of `smooth_tolerance` in
+        float32 and 1e-8 in float64, or 300 iterations. Operators that the cosine transform diagonalises override this.
 
         Args:
             b: [N, *in_shape], an image of at least three dimensions.
@@ -193,7 +198,7 @@ class LinearOperator(Operator):
         check_shape(b, self.in_shape, f"{type(self).__name__}.solve_smooth")
         weight, precondition = per_sample(lam, b), self.smooth_preconditioner(b, lam)
         x = None if precondition is None else precondition(b)
-        tol = 1e-8 if b.dtype == torch.float64 else 1e-5
+        tol = 1e-8 if b.dtype == torch.float64 else self.smooth_tolerance
         matvec = lambda v: self.normal(v) + weight * laplacian(v)  # noqa: E731
         return conjugate_gradient(matvec, b, x=x, precondition=precondition, tol=tol, max_iter=300).x
 
@@ -213,6 +218,13 @@ class LinearOperator(Operator):
     def ridge(self, residual: Tensor, lam: float | Tensor) -> Tensor:
         """A^T (A A^T + lam I)^-1 r = (A^T A + lam I)^-1 A^T r, [N, *out_shape] -> [N, *in_shape]; lam as above."""
         return self.solve_normal(self.adjoint(residual), lam)
+
+    def ridge_within(self, residual: Tensor, lam: float | Tensor, error: float | Tensor) -> Tensor:
+        """`ridge` whose root mean square error may be as large as `error`, a number or one for each row.
+
+        For operators that solve by iterations; the others have a closed form, and ignore it.
+        """
+        return self.ridge(residual, lam)
 
     def pinv(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
         """A^+ y, the least-squares solution of smallest norm, [N, *out_shape] -> [N, *in_shape].

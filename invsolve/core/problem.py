@@ -41,6 +41,7 @@ class SpectralData(NamedTuple):
         variance: its noise, sigma^2 / s^2, 0 where s = 0.
         precision: 1 / sigma, [1, 1] or [N, 1].
         largest_variance: the largest entry of `variance`.
+        flat_variance: what all its entries with s > 0 are, where they are the same; else None.
     """
 
     operator: SVDOperator
@@ -51,6 +52,7 @@ class SpectralData(NamedTuple):
     variance: Tensor
     precision: Tensor
     largest_variance: float
+    flat_variance: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,15 +246,19 @@ class Problem:
         measured = s > 0
         inverse = torch.where(measured, 1.0 / torch.where(measured, s, 1.0), 0.0)
         coefficients = torch.where(measured, coefficients, 0.0)
+        variance = (sigma * inverse) ** 2
+        known = variance[measured.expand_as(variance)]
+        flat = len(known) > 0 and bool((known == known[0]).all())
         return SpectralData(
             operator=operator,
             s=s,
             null=(~measured).to(s),
             y=coefficients,
             solution=inverse * coefficients,
-            variance=(sigma * inverse) ** 2,
+            variance=variance,
             precision=1.0 / sigma,
             largest_variance=float((sigma.max() * inverse.max()) ** 2),
+            flat_variance=float(known[0]) if flat else None,
         )
 
     def repeated(self, n: int, size: int) -> Problem:

@@ -103,10 +103,10 @@ class Registry(Mapping[str, Any]):
 
     def accepts(self, name: str) -> bool:
         """Whether something is looked up under this name: one of these, or a "module:attribute"."""
-        return name in self._entries or ":" in name
+        return name in self or ":" in name
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self.builtin or name in self._entries  # what is installed is looked through only if it must be
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._entries))

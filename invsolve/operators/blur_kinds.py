@@ -120,7 +120,11 @@ class _SpectralBlur(_KernelBlur, SVDOperator):
 
     @abstractmethod
     def _filter(self, x: Tensor, response: Tensor) -> Tensor:
-        """F^-1 (response * F x) for a real image and a filter that keeps it real."""
+        """F^-1 (response * F x) for a real image and a filter that keeps it real, as `_kept` leaves it."""
+
+    def _kept(self, table: Tensor) -> Tensor:
+        """The part of a table that tells the rest of it."""
+        return table
 
     def _s(self, like: Tensor) -> Tensor:
         return self.constants.get("s", _precise(like))
@@ -152,21 +156,21 @@ class _SpectralBlur(_KernelBlur, SVDOperator):
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         self._check(x, theta, "forward")
-        return self._filter(x, self._s(x) * self._phase(x))
+        return self._filter(x, self._kept(self._s(x)) * self._kept(self._phase(x)))
 
     def adjoint(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
         self._check(y, theta, "adjoint")
-        return self._filter(y, self._s(y) * self._phase(y).conj())
+        return self._filter(y, self._kept(self._s(y)) * self._kept(self._phase(y)).conj())
 
     def solve_normal(self, b: Tensor, lam: float | Tensor, theta: Params = EMPTY) -> Tensor:
         self._check(b, theta, "solve_normal")
-        return self._filter(b, 1 / (self._s(b) ** 2 + per_sample(lam, b)))
+        return self._filter(b, 1 / (self._kept(self._s(b)) ** 2 + per_sample(lam, b)))
 
     def pinv(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
         self._check(y, theta, "pinv")
-        s = self._s(y)
+        s, phase = self._kept(self._s(y)), self._kept(self._phase(y))
         keep = s > self.cutoff * s.amax((-3, -2, -1), keepdim=True)
-        return self._filter(y, torch.where(keep, self._phase(y).conj() / torch.where(keep, s, 1.0), 0.0))
+        return self._filter(y, torch.where(keep, phase.conj() / torch.where(keep, s, 1.0), 0.0))
 
 
 class CircularBlur(_SpectralBlur):
@@ -187,6 +191,11 @@ class CircularBlur(_SpectralBlur):
             kernel = kernel.new_zeros(shape).index_add(dim, (torch.arange(taps) - taps // 2) % n, kernel)
         return torch.fft.fft2(kernel).conj().resolve_conj()
 
+    @property
+    def half_response(self) -> Tensor:
+        """What the blur multiplies each coefficient of `torch.fft.rfft2` with, in float64."""
+        return self._kept(self.constants["s"]) * self._kept(self.constants["phase"])
+
     def _transform(self, x: Tensor) -> Tensor:
         return torch.fft.fft2(x, norm="ortho")
 
@@ -194,14 +203,17 @@ class CircularBlur(_SpectralBlur):
         return torch.fft.ifft2(c, norm="ortho").real
 
     def _filter(self, x: Tensor, response: Tensor) -> Tensor:
-        half = response[..., : x.shape[-1] // 2 + 1]
-        return torch.fft.irfft2(torch.fft.rfft2(x.to(fft_dtype(x))) * half, x.shape[-2:]).to(x.dtype)
+        return torch.fft.irfft2(torch.fft.rfft2(x.to(fft_dtype(x))) * response, x.shape[-2:]).to(x.dtype)
+
+    def _kept(self, table: Tensor) -> Tensor:
+        """Half of the spectrum: the other is its mirror image."""
+        return table[..., : self.in_shape[2] // 2 + 1]
 
     def smooth_preconditioner(self, like: Tensor, lam: float | Tensor) -> Callable[[Tensor], Tensor]:
         """The same on a torus, where all is diagonal: only the image's border differs."""
         z = _precise(like)
-        laplacian = fourier_laplacian(self.in_shape[1], self.in_shape[2], z)
-        inverse = 1 / (self._s(like) ** 2 + per_sample(lam, like) * laplacian)
+        laplacian = self._kept(fourier_laplacian(self.in_shape[1], self.in_shape[2], z))
+        inverse = 1 / (self._kept(self._s(like)) ** 2 + per_sample(lam, like) * laplacian)
         return lambda r: self._filter(r, inverse)
 
 

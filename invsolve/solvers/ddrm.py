@@ -95,14 +95,19 @@ def spectral_step(
     target = data.solution if eta_b == 1.0 else torch.lerp((1.0 - data.null) * c0, data.solution, eta_b)
     if level**2 >= data.largest_variance:  # every measured direction is strongly measured
         c = torch.add(c0, noise, alpha=rest).mul_(data.null).add_(target)
-        free = (eta**2 - 1.0) * level**2 * data.null
-        variance = torch.sub(free, data.variance, alpha=eta_b**2).add_(level**2)
+        if data.flat_variance is not None:
+            known = math.sqrt(max(level**2 - eta_b**2 * data.flat_variance, 0.0))
+            spread = torch.mul(data.null, eta * level - known).add_(known)
+        else:
+            free = (eta**2 - 1.0) * level**2 * data.null
+            spread = torch.sub(free, data.variance, alpha=eta_b**2).add_(level**2).clamp_min_(0.0).sqrt_()
     else:
         strong = (1.0 - data.null) * (data.variance <= level**2)
         pull = torch.addcmul((data.y - data.s * c0) * data.precision, data.null, noise)
         weak = torch.add(c0, pull, alpha=rest)
         c = torch.addcmul(weak, strong, target - weak)
         variance = torch.lerp(torch.full_like(strong, (eta * level) ** 2), level**2 - eta_b**2 * data.variance, strong)
+        spread = variance.clamp_min_(0.0).sqrt_()
     if level > 0.0:
-        c.addcmul_(variance.clamp_min_(0.0).sqrt_(), operator.Vt(rng.normal(prediction.x0)))
+        c.addcmul_(spread, operator.Vt(rng.normal(prediction.x0)))
     return operator.V(c).mul_(step.alpha_s)

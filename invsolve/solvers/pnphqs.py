@@ -21,6 +21,9 @@ from invsolve.core.solver import Info, Needs, Solver, State
 
 __all__ = ["PnPHQS"]
 
+VISIBLE = 0.02
+"""Error of an iterative data step, in units of the noise that the next denoising removes: less than it can show."""
+
 SMALLEST = 16
 """Least side of an image that is made smaller for a coarse denoising."""
 
@@ -121,7 +124,8 @@ class PnPHQS(Solver):
         operator, y, sigma_y = problem.linear_data
         shared = levels[0] if len(set(levels)) == 1 else torch.tensor(levels, dtype=torch.float64)
         rho = self.lam * sigma_y**2 / per_sample(shared, z) ** 2
-        return z + operator.ridge(y - operator(z), rho.flatten() if isinstance(rho, Tensor) else rho)
+        left = VISIBLE * (shared if isinstance(shared, float) else shared.to(z))
+        return z + operator.ridge_within(y - operator(z), rho.flatten() if isinstance(rho, Tensor) else rho, left)
 
     def _denoise(self, prior: Prior, x: Tensor, levels: list[float], k: int) -> Tensor:
         """D(x, level) for each row; rows of one level are one call."""

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from invsolve.core.checks import check_shape
-from invsolve.core.linalg import conjugate_gradient, per_sample
-from invsolve.core.operator import EMPTY, LinearOperator, Params, Shape
+from invsolve.core.linalg import conjugate_gradient, per_sample, row_dot
+from invsolve.core.operator import EMPTY, Constants, LinearOperator, Params, Shape
 from invsolve.operators.blur_kinds import CircularBlur
-from invsolve.operators.transforms import quick_length
+from invsolve.operators.transforms import fft_dtype, quick_length
 
 __all__ = ["ObservedBlur"]
 
 TOLERANCE, MAX_ITER = 1e-3, 60
+
+CHECK_EVERY = 8
+"""Iterations on a GPU between two looks at what has been reached: each of them waits for the device."""
 
 
 class ObservedBlur(LinearOperator):
@@ -25,6 +30,8 @@ class ObservedBlur(LinearOperator):
     (Almeida and Figueiredo 2013, "Deconvolving images with unknown boundaries using the alternating direction method
     of multipliers", IEEE Trans. Image Process.). C is circular on the scene's grid, whose wrap-around is never seen.
     Solves are by conjugate gradients, preconditioned by the closed form of C alone, to about 0.001 of the solution.
+    `ridge` solves for the measurement's multipliers, (M C C^T M^T + lam I) w = r and x = C^T M^T w: two filters an
+    iteration instead of three, and <r, P r>^(1/2) bounds the error of x.
 
     Args:
         out_shape: (C, H, W) of the image.
@@ -35,6 +42,9 @@ class ObservedBlur(LinearOperator):
         window: rows and columns of the scene that the image shows.
     """
 
+    smooth_tolerance = 1e-2
+    """A first estimate: what more iterations bring out of the noise, the first denoisings take away again."""
+
     def __init__(self, out_shape: Shape, kernel: Tensor) -> None:
         channels, height, width = out_shape
         kernel = F.pad(kernel, (0, 1 - kernel.shape[1] % 2, 0, 1 - kernel.shape[0] % 2))  # odd sides have a middle
@@ -44,15 +54,19 @@ class ObservedBlur(LinearOperator):
         self.window = (slice(rows, rows + height), slice(columns, columns + width))
         # Operators correlate, y[i] = sum_j k[j] x[i + j]; a point spreads as the kernel's mirror image under them.
         self._whole = CircularBlur(self.in_shape, kernel.flip(-2, -1))
+        response = self._whole.half_response
+        self.constants = Constants(response=response, power=response.abs() ** 2)
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
-        return self._whole(x)[..., *self.window]
+        check_shape(x, self.in_shape, "ObservedBlur.forward")
+        z = x.to(fft_dtype(x))
+        spectrum = torch.fft.rfft2(z) * self.constants.get("response", z)
+        return torch.fft.irfft2(spectrum, self.in_shape[-2:])[..., *self.window].to(x.dtype)
 
     def adjoint(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
         check_shape(y, self.out_shape, "ObservedBlur.adjoint")
-        scene = y.new_zeros(len(y), *self.in_shape)
-        scene[..., *self.window] = y
-        return self._whole.adjoint(scene)
+        z = y.to(fft_dtype(y))
+        return self._filtered(z, self.constants.get("response", z).conj()).to(y.dtype)
 
     def solve_normal(self, b: Tensor, lam: float | Tensor, theta: Params = EMPTY) -> Tensor:
         check_shape(b, self.in_shape, "ObservedBlur.solve_normal")
@@ -65,6 +79,36 @@ class ObservedBlur(LinearOperator):
             lambda v: self.normal(v) + weight * v, b, x=precondition(b), precondition=precondition, tol=TOLERANCE,
             max_iter=MAX_ITER, check_every=1,
         ).x  # fmt: skip
+
+    def ridge(self, residual: Tensor, lam: float | Tensor) -> Tensor:
+        return self._ridge(residual, lam, None)
+
+    def ridge_within(self, residual: Tensor, lam: float | Tensor, error: float | Tensor) -> Tensor:
+        total = prod(self.in_shape) ** 0.5
+        return self._ridge(residual, lam, total * error)
+
+    def _ridge(self, residual: Tensor, lam: float | Tensor, error: float | Tensor | None) -> Tensor:
+        check_shape(residual, self.out_shape, "ObservedBlur.ridge")
+        r = residual.to(fft_dtype(residual))
+        power, weight = self.constants.get("power", r), per_sample(lam, r)
+        inverse = 1 / (power + weight)
+
+        def precondition(v: Tensor) -> Tensor:
+            return self._filtered(v, inverse)[..., *self.window]
+
+        first = precondition(r)
+        w = conjugate_gradient(
+            lambda v: self._filtered(v, power)[..., *self.window] + weight * v, r, x=first, precondition=precondition,
+            error=TOLERANCE * row_dot(r, first).clamp_min(0).sqrt() if error is None else error, max_iter=MAX_ITER,
+            check_every=1 if r.device.type == "cpu" else CHECK_EVERY,
+        ).x  # fmt: skip
+        return self._filtered(w, self.constants.get("response", r).conj()).to(residual.dtype)
+
+    def _filtered(self, y: Tensor, response: Tensor) -> Tensor:
+        """The scene that is y in the window and 0 beyond it, through a filter; half of the spectrum is enough."""
+        scene = y.new_zeros(len(y), *self.in_shape)
+        scene[..., *self.window] = y
+        return torch.fft.irfft2(torch.fft.rfft2(scene) * response, self.in_shape[-2:])
 
     def smooth_preconditioner(self, like: Tensor, lam: float | Tensor) -> Callable[[Tensor], Tensor]:
         return self._whole.smooth_preconditioner(like, lam)

@@ -138,12 +138,23 @@ def cast_once(module: nn.Module, dtype: torch.dtype) -> nn.Module:
 
     Autocast would round these weights, which never change, again in every call. The products are the same to the bit.
     """
-    tensors: dict[int, Any] = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d):
-            for own in layer.parameters(recurse=False):
-                tensors[id(own)] = nn.Parameter(own.detach().to(dtype), requires_grad=False)
-    return copy.deepcopy(module, tensors)
+    return _twin(module, dtype, {})
+
+
+def _twin(module: nn.Module, dtype: torch.dtype, known: dict[int, nn.Module]) -> nn.Module:
+    """`cast_once` of a module and its parts; one that stands in several places has one twin."""
+    if id(module) in known:
+        return known[id(module)]
+    known[id(module)] = twin = copy.copy(module)
+    for name, table in vars(module).items():
+        if isinstance(table, dict):  # of parameters, parts, hooks
+            twin.__dict__[name] = copy.copy(table)
+    for name, part in module._modules.items():
+        twin._modules[name] = None if part is None else _twin(part, dtype, known)
+    if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d):
+        for name, own in module.named_parameters(recurse=False):
+            twin._parameters[name] = nn.Parameter(own.detach().to(dtype), requires_grad=False)
+    return twin
 
 
 def _checkpoint_blocks(module: nn.Module) -> None:

@@ -1,0 +1,90 @@
+"""Restorations by this tree and by another one, a worktree of an earlier commit: processor seconds and PSNR in pairs.
+
+Every run is a fresh process on one thread, this tree's and the other's in turns. Seconds are processor time from after
+the imports to the restored image, so that what else the machine does counts little.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import markdown
+from benchmarks.speed.pairs import save
+
+__all__ = ["CASES", "run"]
+
+HERE = Path(__file__).resolve().parents[2]
+
+CASES: dict[str, dict[str, Any]] = {
+    "deblur 256": {"side": 256, "task": "deblur", "blur_sigma": 2.0, "noise": 0.01},
+    "superres x4, 256 to 1024": {"side": 1024, "task": "superres", "factor": 4, "noise": 0.01},
+    "denoise 256": {"side": 256, "task": "denoise", "noise": 0.1},
+    "denoise 12 megapixels": {"side": 3464, "task": "denoise", "noise": 0.1},
+}
+"""Sides of the clean image, whose photograph is enlarged or made smaller to them, and options of `restore`."""
+
+ONE = """
+import json, sys, time
+import torch
+from torch.nn import functional as F
+from torchvision.io import read_image
+from invsolve.restoration import restore
+case = json.loads(sys.argv[1])
+photograph = read_image(sys.argv[2])[None].float() / 255
+side = case.pop("side")
+clean = F.interpolate(photograph, size=(side, side), mode="bicubic", antialias=True)[0].clamp(0, 1)
+began = time.process_time()
+done = restore(clean, case.pop("task"), simulate=True, **case)
+seconds = time.process_time() - began
+print(json.dumps({"seconds": seconds, "psnr": done.record["scores"]["restored"]["psnr"],
+                  "calls": done.record["stats"]["network_forwards"]}))
+"""
+
+
+def run(other: Path, names: Sequence[str], rounds: int) -> None:
+    """Measure the cases in both trees, and write the table."""
+    photograph = HERE / "invsolve" / "testing" / "photographs" / "astronaut.jpg"
+    commits = [_commit(tree) for tree in (HERE, other)]
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        found: dict[str, list[dict[str, float]]] = {"this": [], "other": []}
+        for k in range(rounds):
+            pair = [("this", HERE), ("other", other)]
+            for who, tree in pair if k % 2 == 0 else reversed(pair):
+                found[who].append(_one(tree, CASES[name], photograph))
+        ratios = [a["seconds"] / b["seconds"] for a, b in zip(found["this"], found["other"], strict=True)]
+        rows.append({"case": name, "ratio": statistics.median(ratios), "ratios": ratios, **found})
+        print(name, [f"{ratio:.3f}" for ratio in ratios], flush=True)
+    head = ["case", "CPU seconds before", "now", "ratio", "network calls before", "now", "PSNR before, dB", "now"]
+    save("against", rows, markdown(head, [_cells(row) for row in rows]), commits=commits)
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    def middle(who: str, what: str) -> float:
+        return statistics.median(found[what] for found in row[who])
+
+    pairs = [(middle("other", what), middle("this", what)) for what in ("seconds", "calls", "psnr")]
+    seconds, calls, psnr = pairs
+    return [
+        row["case"], *(f"{s:.2f}" for s in seconds), f"{row['ratio']:.2f}", *(f"{c:.0f}" for c in calls),
+        *(f"{p:.2f}" for p in psnr),
+    ]  # fmt: skip
+
+
+def _one(tree: Path, case: dict[str, Any], photograph: Path) -> dict[str, float]:
+    environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
+    call = [sys.executable, "-c", ONE, json.dumps(case), str(photograph)]
+    done = subprocess.run(call, cwd=tree, env=environment, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _commit(tree: Path) -> str:
+    call = ["git", "-C", str(tree), "log", "-1", "--format=%h of %cs"]
+    return subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip()
