@@ -27,8 +27,9 @@ BELOW: Mapping[str, frozenset[str]] = {
     "restoration": JOB - {"restoration"},
     "bench": JOB,
     "tune": JOB | {"bench"},
-    "app": JOB,
-    "commands": JOB | {"app", "bench", "tune", "testing", "train"},
+    "guiding": PARTS,
+    "app": JOB | {"bench", "guiding"},
+    "commands": JOB | {"app", "bench", "guiding", "tune", "testing", "train"},
     "__main__": frozenset({"commands"}),
 }
 """The rooms that each room may import from, besides itself; the package's own `__init__` looks names up lazily."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from pathlib import Path
-from typing import Any
 
 from invsolve.commands.options import add_options
 from invsolve.core.checks import InputError
@@ -52,11 +50,16 @@ def run(args: argparse.Namespace) -> int:
 
     from invsolve.core.driver import solve
 
-    problem, solver = _task(args, options)
+    from invsolve.guiding import Guide, guided, sheet
+    from invsolve.restoration.loading import load_prior
+
+    names = ("prior", "label", "reward", "temperature", "scale", "weight", "classifier", "steps", "eta")
+    guide = Guide(**{name: getattr(args, name) for name in names})
+    problem, solver = guided(guide, load_prior(options))
     result = solve(problem, solver, samples=args.samples, seed=args.seed, microbatch=256)
     lost = sum(sentence != "ok" for sentence in result.status[0])
-    sheet = _sheet(result.samples[0].clamp(0, 1))
-    _write(sheet, out)
+    with written_whole(out) as part:
+        sheet(result.samples[0].clamp(0, 1)).save(part, "PNG")
     asked = {"class": args.label, "reward": args.reward, "scale": args.scale, "weight": args.weight}
     record = {key: value for key, value in asked.items() if value is not None}
     record |= {**result.config, "seed": args.seed, "samples": args.samples, "diverged": lost}
@@ -69,81 +72,3 @@ def run(args: argparse.Namespace) -> int:
             f"guidance diverged for {lost} of {args.samples} samples: lower --scale, take more --steps, or adaptive:..."
         )
     return 0
-
-
-def _task(args: argparse.Namespace, options: Options) -> tuple[Any, Any]:
-    """The problem and the solver that the arguments ask for."""
-    from invsolve import costs, solvers
-    from invsolve.core.problem import Problem
-    from invsolve.core.registry import load_attribute
-    from invsolve.priors.conditional import ConditionalPrior
-    from invsolve.priors.guidance.clocks import step_clock
-    from invsolve.priors.guidance.combinations import classifier_free
-    from invsolve.priors.guidance.named import parse_weight, published_weights
-    from invsolve.restoration.loading import load_prior
-    from invsolve.solvers.steps.scales import parse_scale
-
-    prior = load_prior(options)
-    if prior.shape is None:
-        raise InputError(f"the prior {args.prior} has no size of its own: guide one that has, for example digits")
-    if args.reward is not None:
-        if args.weight is not None:
-            raise InputError("--weight is of classes: a reward takes --scale")
-        cost = costs.RewardCost(load_attribute(args.reward), args.temperature)
-        rule = parse_scale(args.scale or "fixed:1")
-        return Problem(prior, cost), solvers.Guidance(rule, n_steps=args.steps, eta=args.eta)
-    if args.weight is not None or args.scale is None:
-        if not isinstance(prior, ConditionalPrior) or prior.null is None:
-            prior.given(label=args.label)  # an unconditional prior says so
-            raise InputError("classifier-free guidance needs a prior trained without labels as well: use --scale")
-        prior.given(label=args.label)
-        weight = parse_weight(args.weight or "1")
-        preset = published_weights().get((args.weight or "").removeprefix("c2fg:"))
-        steps = preset is not None and preset.clock == "step"
-        clock = step_clock(tuple(prior.schedule.grid(args.steps))) if steps else None
-        labels = {"condition": {"label": args.label}, "null": {"label": prior.null}}
-        guided = classifier_free(prior, weight, clock=clock, **labels)
-        return Problem(guided), solvers.DDIM(n_steps=args.steps, eta=args.eta)
-    if args.classifier is not None:
-        classifier = load_attribute(args.classifier)
-        logits, count = classifier, int(classifier(*_probe(prior)).shape[1])
-    elif args.prior == "digits":
-        from invsolve.priors.loading.digits import digits_classifier
-
-        logits, count = digits_classifier().of_images, 10
-    else:
-        raise InputError(f"--scale steers by a classifier, and {args.prior} comes with none: give --classifier")
-    cost = costs.ClassifierCost(logits, args.label, count, conditional=True)
-    rule = parse_scale(args.scale)
-    return Problem(prior, cost), solvers.Guidance(rule, at="noisy", n_steps=args.steps, eta=args.eta)
-
-
-def _probe(prior: Any) -> tuple[Any, Any]:
-    """One grey image of the prior's size, and a noise level."""
-    import torch
-
-    return torch.full((1, *prior.shape), 0.5), torch.full((1,), 0.1)
-
-
-def _sheet(images: Any) -> Any:
-    """Images [N, C, H, W] side by side, [H', W', C] uint8."""
-    import torch
-
-    n, channels, height, width = images.shape
-    columns = math.ceil(math.sqrt(n))
-    rows = math.ceil(n / columns)
-    sheet = torch.zeros(rows * columns, channels, height, width)
-    sheet[:n] = images
-    grid = sheet.view(rows, columns, channels, height, width).permute(0, 3, 1, 4, 2)
-    return (grid.reshape(rows * height, columns * width, channels) * 255).round().byte().numpy()
-
-
-def _write(sheet: Any, out: Path) -> None:
-    """Write the PNG whole, small images enlarged without smoothing."""
-    from PIL import Image
-
-    image = Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet)
-    factor = max(1, 512 // max(image.size))
-    image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-    with written_whole(out) as part:
-        image.save(part, "PNG")

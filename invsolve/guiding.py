@@ -1,0 +1,125 @@
+"""Samples steered by a class or a reward: from words to a problem and its solver, and the sheet of what was drawn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invsolve.core.checks import InputError
+from invsolve.core.prior import Prior
+from invsolve.core.problem import Problem
+from invsolve.core.solver import Solver
+
+__all__ = ["Guide", "guided", "sheet"]
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What samples are steered by; see `invsolve guide`.
+
+    Args:
+        prior: its name.
+        label: the class to draw; None where a reward is given.
+        reward: "module:function", images [N, C, H, W] in [0, 1] -> rewards [N].
+        temperature: of the reward.
+        scale: of the gradient, as "adaptive:30".
+        weight: classifier-free instead, as "c2fg:1.5,0.6".
+        classifier: "module:function", a noisy classifier (x, sigma) -> logits.
+        steps: of the solver.
+        eta: 0 deterministic, 1 ancestral.
+    """
+
+    prior: str = "digits"
+    label: int | None = None
+    reward: str | None = None
+    temperature: float = 1.0
+    scale: str | None = None
+    weight: str | None = None
+    classifier: str | None = None
+    steps: int = 100
+    eta: float = 1.0
+
+
+def guided(guide: Guide, prior: Prior) -> tuple[Problem, Solver]:
+    """The problem and the solver that a guide asks for.
+
+    Args:
+        guide: what steers.
+        prior: the loaded prior of that name.
+
+    Raises:
+        InputError: what does not go together, or a prior that cannot be steered so.
+    """
+    from invsolve import costs, solvers
+    from invsolve.core.registry import load_attribute
+    from invsolve.solvers.steps.scales import parse_scale
+
+    if prior.shape is None:
+        raise InputError(f"the prior {guide.prior} has no size of its own: guide one that has, for example digits")
+    told: dict[str, Any] = {"n_steps": guide.steps, "eta": guide.eta}
+    if guide.reward is not None:
+        if guide.weight is not None:
+            raise InputError("--weight is of classes: a reward takes --scale")
+        cost = costs.RewardCost(load_attribute(guide.reward), guide.temperature)
+        return Problem(prior, cost), solvers.Guidance(parse_scale(guide.scale or "fixed:1"), **told)
+    if guide.weight is not None or guide.scale is None:
+        return _classifier_free(guide, prior), solvers.DDIM(**told)
+    if guide.label is None:
+        raise InputError("a class or a reward has to be given")
+    logits, count = _classifier(guide, prior)
+    cost = costs.ClassifierCost(logits, guide.label, count, conditional=True)
+    return Problem(prior, cost), solvers.Guidance(parse_scale(guide.scale), at="noisy", **told)
+
+
+def _classifier_free(guide: Guide, prior: Prior) -> Problem:
+    from invsolve.priors.conditional import ConditionalPrior
+    from invsolve.priors.guidance.clocks import step_clock
+    from invsolve.priors.guidance.combinations import classifier_free
+    from invsolve.priors.guidance.named import parse_weight, published_weights
+
+    if not isinstance(prior, ConditionalPrior) or prior.null is None:
+        prior.given(label=guide.label)  # an unconditional prior says so
+        raise InputError("classifier-free guidance needs a prior trained without labels as well: use --scale")
+    prior.given(label=guide.label)
+    weight = parse_weight(guide.weight or "1")
+    preset = published_weights().get((guide.weight or "").removeprefix("c2fg:"))
+    steps = preset is not None and preset.clock == "step"
+    clock = step_clock(tuple(prior.schedule.grid(guide.steps))) if steps else None
+    labels = {"condition": {"label": guide.label}, "null": {"label": prior.null}}
+    return Problem(classifier_free(prior, weight, clock=clock, **labels))
+
+
+def _classifier(guide: Guide, prior: Prior) -> tuple[Any, int]:
+    """The classifier of noisy images, and how many classes it knows."""
+    from invsolve.core.registry import load_attribute
+
+    if guide.classifier is not None:
+        classifier = load_attribute(guide.classifier)
+        assert prior.shape is not None
+        probe = torch.full((1, *prior.shape), 0.5), torch.full((1,), 0.1)
+        return classifier, int(classifier(*probe).shape[1])
+    if guide.prior == "digits":
+        from invsolve.priors.loading.digits import digits_classifier
+
+        return digits_classifier().of_images, 10
+    raise InputError(f"--scale steers by a classifier, and {guide.prior} comes with none: give --classifier")
+
+
+def sheet(images: Tensor) -> Any:
+    """Images [N, C, H, W] in [0, 1] side by side as a Pillow image, small ones enlarged without smoothing."""
+    from PIL import Image
+
+    n, channels, height, width = images.shape
+    columns = math.ceil(math.sqrt(n))
+    rows = math.ceil(n / columns)
+    cells = torch.zeros(rows * columns, channels, height, width)
+    cells[:n] = images
+    grid = cells.view(rows, columns, channels, height, width).permute(0, 3, 1, 4, 2)
+    pixels = (grid.reshape(rows * height, columns * width, channels) * 255).round().byte().numpy()
+    image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+    factor = max(1, 512 // max(image.size))
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
