@@ -5,6 +5,6 @@ RUN pip install --no-cache-dir "torch>=2.6" torchvision --index-url ${TORCH_INDE
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY invsolve invsolve
-RUN pip install --no-cache-dir ".[ray,heif,raw]"
+RUN pip install --no-cache-dir ".[app,ray,heif,raw]"
 WORKDIR /data
 ENTRYPOINT ["invsolve"]

@@ -22,7 +22,7 @@ check: $(VENV)/.installed-dev
 slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow
 
-# Chromium, for the test of the leaderboard's page in a browser: by root, on Debian and its kin.
+# Chromium, for the tests of the app and of the leaderboard's page in a browser: by root, on Debian and its kin.
 browser:
 	command -v chromium || (apt-get update -q && apt-get install -q -y --no-install-recommends chromium)
 

@@ -14,7 +14,7 @@ from invsolve.operators.kernels import camera_shake_kernel
 from invsolve.restoration.job import prepare
 from invsolve.restoration.options import Options
 
-__all__ = ["EXAMPLES", "Example", "make_examples"]
+__all__ = ["EXAMPLES", "Example", "make_clean", "make_examples"]
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,20 @@ def make_examples(folder: Path) -> dict[str, Path]:
     return {each.name: _write(each, folder / each.file) for each in EXAMPLES}
 
 
-def _write(each: Example, path: Path) -> Path:
+def make_clean(folder: Path) -> Path:
+    """Write an undamaged photograph into a folder."""
+    return write_image(folder / "undamaged.png", _clean(EXAMPLES[0]), overwrite=True)
+
+
+def _clean(each: Example) -> Image:
+    """The part of a photograph that an example is made of."""
     with as_file(files("invsolve.testing") / "photographs" / f"{each.photograph}.jpg") as source:
         pixels = read_image(source).pixels
-    clean = Image(pixels[:, each.top : each.top + each.side, each.left : each.left + each.side].contiguous(), None, 8)
+    return Image(pixels[:, each.top : each.top + each.side, each.left : each.left + each.side].contiguous(), None, 8)
+
+
+def _write(each: Example, path: Path) -> Path:
+    clean = _clean(each)
     if each.task == "jpeg":
         return _jpeg(clean, path)
     told: dict[str, Any] = dict(each.degrade)
@@ -77,7 +87,7 @@ def _write(each: Example, path: Path) -> Path:
     alpha = None
     if task == "inpaint":
         alpha = 1.0 - _scratches(each.side).float()[None]
-    return write_image(path, Image(job.task.shown(job.y).clamp(0, 1), alpha, 8), overwrite=True)
+    return write_image(path, Image(job.y.clamp(0, 1), alpha, 8), overwrite=True)
 
 
 def _scratches(side: int) -> Any:

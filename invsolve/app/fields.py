@@ -9,16 +9,16 @@ from typing import Any
 
 import gradio as gr
 
-from invsolve.app.words import title
+from invsolve.app.words import explained, title
 from invsolve.core.checks import InputError
 from invsolve.core.options import Option, options_of
 from invsolve.restoration.options import Options
 from invsolve.tasks import TASKS
 
-__all__ = ["COMMON", "Field", "common_fields", "offered_tasks", "task_fields", "values_of"]
+__all__ = ["Field", "common_fields", "offered_tasks", "task_fields", "values_of"]
 
-COMMON = ("noise", "samples", "time_limit", "seed")
-"""Options of every task that the page shows besides the quality."""
+FIRST = ("auto", "denoise", "blind-deblur", "deblur", "superres", "inpaint", "jpeg")
+"""The order of the tasks; others that are installed follow."""
 
 LEFT_OUT = ("custom", "demosaic", "nonlinear-deblur")
 """Tasks for the command line alone: their options name code to be run, or the weights of another network, or they are
@@ -44,7 +44,8 @@ class Field:
 
 def offered_tasks() -> list[str]:
     """Names of the tasks of the page."""
-    return [name for name in TASKS if name not in LEFT_OUT]
+    known = [name for name in TASKS if name not in LEFT_OUT]
+    return [*(name for name in FIRST if name in known), *(name for name in known if name not in FIRST)]
 
 
 def task_fields(task: str) -> list[Field]:
@@ -52,10 +53,10 @@ def task_fields(task: str) -> list[Field]:
     return [Field(task, each, _component(each)) for each in options_of(TASKS[task].option_type()).values()]
 
 
-def common_fields() -> list[Field]:
-    """The fields of every task, in the layout that is being made."""
+def common_fields(names: Sequence[str]) -> list[Field]:
+    """The fields of options of every task, in the layout that is being made."""
     known = options_of(Options)
-    return [Field("", known[name], _component(known[name])) for name in COMMON]
+    return [Field("", known[name], _component(known[name])) for name in names]
 
 
 def values_of(fields: Sequence[Field], values: Sequence[Any], task: str) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def _number(each: Option, text: str) -> Any:
         return kind(text)
     except ValueError:
         what = "a number" if kind is float else "a whole number"
-        raise InputError(f"{title(each.name)} is {what}, got {text[:40]!r}") from None
+        raise InputError(f"{title(each.name)}: {what} is expected, got {text[:40]!r}") from None
 
 
 def _component(each: Option) -> Any:
@@ -102,7 +103,7 @@ def _component(each: Option) -> Any:
     default = None if each.default is MISSING else each.default
     if each.is_file:
         return gr.File(type="filepath", height=150, file_count="single", **told)
-    told["info"] = each.help[:1].upper() + each.help[1:]
+    told["info"] = explained(each)
     if bool in each.kinds:
         return gr.Checkbox(value=bool(default), **told)
     if _is_number(each):  # a number of Gradio's shows and sends 0 where nothing was said

@@ -4,31 +4,51 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 import gradio as gr
 from gradio.themes import Base, Default
 
-from invsolve.app.examples import make_examples
+from invsolve.app.api import add_api
+from invsolve.app.batch_tab import BatchTab
+from invsolve.app.compare_tab import CompareTab
+from invsolve.app.examples import make_clean, make_examples
+from invsolve.app.guide_tab import GuideTab
+from invsolve.app.leaderboard_tab import PLACE, LeaderboardTab
 from invsolve.app.restore_tab import RestoreTab
 from invsolve.app.running import Engine
 
-__all__ = ["served"]
-
-QUEUE = 8
-"""Visitors that may wait."""
+__all__ = ["Limits", "served"]
 
 KEPT = 3600
 """Seconds that uploads and results are kept at most."""
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What the page takes.
+
+    Args:
+        max_pixels: of a restored image.
+        max_megabytes: of a file.
+        at_once: restorations that are computed at the same time.
+        queue: visitors that may wait.
+    """
+
+    max_pixels: int = 4_000_000
+    max_megabytes: int = 50
+    at_once: int = 1
+    queue: int = 8
+
+
 @contextmanager
 def served(
     *, prior: str = "natural", device: str = "auto", host: str = "127.0.0.1", port: int | None = 7860,
-    max_pixels: int = 4_000_000, max_megabytes: int = 50,
+    limits: Limits = Limits(), stores: Mapping[str, Path] | None = None,
 ) -> Iterator[str]:  # fmt: skip
     """Serve the page; the context's value is its address, and at its end the server stops and its files are deleted.
 
@@ -36,8 +56,8 @@ def served(
         prior, device: see `restore`.
         host: the address that the page is bound to.
         port: of the server; one that is free if None.
-        max_pixels: of a restored image.
-        max_megabytes: of a file.
+        limits: what it takes.
+        stores: results of the leaderboard that can be opened, folders by name.
 
     Raises:
         InputError: the prior cannot be used.
@@ -45,17 +65,28 @@ def served(
     """
     with tempfile.TemporaryDirectory(prefix="invsolve-app-") as name:
         folder = Path(name)
+        for part in ("examples", "runs", PLACE):
+            (folder / part).mkdir()
         with _environment(GRADIO_TEMP_DIR=str(folder / "cache"), GRADIO_ANALYTICS_ENABLED="False"):
-            page = _page(Engine(prior, device, max_pixels), folder)
-            _, address, _ = page.queue(max_size=QUEUE).launch(
+            page = _page(Engine(prior, device, limits.max_pixels, limits.at_once), folder, stores or {})
+            server, address, _ = page.queue(max_size=limits.queue).launch(
                 server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, share=False, inbrowser=False,
-                max_file_size=f"{max_megabytes}mb", theme=_theme(), css=_css(), footer_links=[], ssr_mode=False,
+                max_file_size=f"{limits.max_megabytes}mb", theme=_theme(), css=_css(), footer_links=[], ssr_mode=False,
                 enable_monitoring=False, mcp_server=False, pwa=False, show_error=False,
             )  # fmt: skip
+            _serve_folder(server, folder / PLACE)
             try:
                 yield address
             finally:
                 page.close(verbose=False)
+
+
+def _serve_folder(server: object, folder: Path) -> None:
+    """Serve the leaderboard's pages below the app's address, before the app's own catch-all."""
+    from starlette.routing import Mount
+    from starlette.staticfiles import StaticFiles
+
+    server.router.routes.insert(0, Mount(f"/{PLACE}", StaticFiles(directory=folder)))  # pyright: ignore
 
 
 @contextmanager
@@ -73,16 +104,26 @@ def _environment(**values: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _page(engine: Engine, folder: Path) -> gr.Blocks:
-    (folder / "examples").mkdir()
-    (folder / "runs").mkdir()
+def _page(engine: Engine, folder: Path, stores: Mapping[str, Path]) -> gr.Blocks:
+    runs = folder / "runs"
+    tabs = {
+        "Restore": RestoreTab(engine, make_examples(folder / "examples"), runs),
+        "Compare": CompareTab(engine, make_clean(folder / "examples"), runs),
+        "Many": BatchTab(engine, runs),
+        "Digits": GuideTab(engine),
+        "Leaderboard": LeaderboardTab(stores, folder / PLACE),
+    }
     with gr.Blocks(analytics_enabled=False, title="invsolve", delete_cache=(KEPT // 4, KEPT)) as page:
+        add_api(engine, runs)  # before the tabs, whose handlers would take its name
         gr.HTML(
             '<header class="iv-head"><h1>invsolve</h1><p>Restore photographs, and see what was changed. Images stay on '
             "the machine that runs this page.</p></header>",
             padding=False,
         )
-        RestoreTab(engine, make_examples(folder / "examples"), folder / "runs").build()
+        with gr.Tabs():
+            for name, tab in tabs.items():
+                with gr.Tab(name):
+                    tab.build()
     return page
 
 
@@ -96,6 +137,10 @@ def _theme() -> Base:
         font=["system-ui", "-apple-system", "Segoe UI", "sans-serif"],
         font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
     ).set(
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_700",

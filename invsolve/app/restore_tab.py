@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
-import html
-import re
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from invsolve.app import viewer
+from invsolve.app.asking import Damage, named, step
 from invsolve.app.examples import EXAMPLES
-from invsolve.app.fields import Field, common_fields, offered_tasks, task_fields, values_of
+from invsolve.app.following import Sessions, sentences, shown, state, without_folders
 from invsolve.app.masks import painted_mask
 from invsolve.app.running import Engine, Run, Stopped
-from invsolve.app.words import bar, command_line, found, note, python_lines, seconds_left, title
-from invsolve.core.checks import InputError, InvsolveError
+from invsolve.app.uncertainty import SAMPLES, certainty, left_open
+from invsolve.app.words import bar, command_line, found, note, python_lines, title
+from invsolve.core.checks import InputError
 from invsolve.io import Image, write_image
 from invsolve.restoration.options import Options
 from invsolve.restoration.run import Restoration
-from invsolve.restoration.settings import QUALITIES
 from invsolve.restoration.sources import cut
 from invsolve.tasks.resizing import resized
 
-__all__ = ["RestoreTab"]
+__all__ = ["RestoreTab", "before_image"]
 
-FIRST = "denoise"
-"""The task that is chosen when the page opens."""
-
-EVERY = 0.2
-"""Seconds between two looks at a run."""
-
+COMMON = ("noise", "samples", "time_limit", "seed")
+"""Options of every task that the tab shows besides the quality."""
 
 EMPTY = '<div class="iv-empty"><p>The restored image appears here,<br>with a slider between before and after.</p></div>'
+
+SHOW_PROGRESS = """() => {
+  const place = document.querySelector("#iv-progress");
+  if (window.matchMedia("(max-width: 800px)").matches) place.scrollIntoView({ behavior: "smooth" });
+}"""
+"""On a phone what comes is below the button."""
 
 
 @dataclass(frozen=True)
@@ -66,220 +66,199 @@ class RestoreTab:
 
     def __init__(self, engine: Engine, examples: Mapping[str, Path], folder: Path) -> None:
         self._engine, self._examples, self._folder = engine, examples, folder
-        self._runs: dict[str, Run] = {}
-        self._fields: list[Field] = []
+        self._sessions = Sessions()
+        self._damage = Damage("iv", painter=True, common=COMMON)
 
     def build(self) -> None:
         """Make the components in the layout that is being made."""
         with gr.Row(elem_classes="iv-columns"):
-            with gr.Column(scale=5, min_width=320):
+            with gr.Column(scale=5, min_width=300):
                 self._inputs()
-            with gr.Column(scale=7, min_width=320):
+            with gr.Column(scale=7, min_width=300):
                 self._outputs()
-        self._wire()
+        self._wire_image()
+        self._wire_run()
 
     def _inputs(self) -> None:
-        gr.HTML(_step(1, "Choose an image"), padding=False)
+        step(1, "Choose an image")
         self.image = gr.Image(
-            type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Image", height=260,
+            type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Image", height=240,
             elem_id="iv-image", buttons=[], format="png",
         )  # fmt: skip
-        gr.HTML('<p class="iv-hint">or try an example</p>', padding=False)
+        gr.HTML('<p class="iv-hint">or try an example:</p>', padding=False)
         with gr.Row(elem_classes="iv-examples"):
             self.buttons = {
                 each.name: gr.Button(
-                    each.name, icon=str(self._examples[each.name]), size="sm", min_width=90, elem_classes="iv-example"
+                    each.name, icon=str(self._examples[each.name]), size="sm", min_width=40, elem_classes="iv-example"
                 )
                 for each in EXAMPLES
             }
-        gr.HTML(_step(2, "What is wrong with it?"), padding=False)
-        names = [(title(name), name) for name in offered_tasks()]
-        self.task = gr.Radio(names, value=FIRST, show_label=False, label="What is wrong with it?", elem_id="iv-task")
-        self.groups: dict[str, Any] = {}
-        for name in offered_tasks():
-            with gr.Column(visible=name == FIRST, elem_classes="iv-options") as self.groups[name]:
-                if name == "inpaint":
-                    self._painter()
-                self._fields += task_fields(name)
-        gr.HTML(_step(3, "Restore"), padding=False)
-        qualities = [(name.capitalize(), name) for name in QUALITIES]
-        self.quality = gr.Radio(qualities, value="balanced", label="Quality", info="Better takes longer")
-        with gr.Accordion("More settings", open=False):
-            self._fields += common_fields()
-        self.go = gr.Button("Restore", variant="primary", size="lg", elem_id="iv-go")
-        self.stop = gr.Button("Stop", variant="stop", size="lg", visible=False, elem_id="iv-stop")
-
-    def _painter(self) -> None:
-        gr.HTML(
-            '<p class="iv-hint">Paint over what is to be filled in. What is transparent in the image is filled in, '
-            "too.</p>",
-            padding=False,
-        )
-        brush = gr.Brush(default_size=14, colors=["#ff2d6f"], default_color="#ff2d6f", color_mode="fixed")
-        self.editor = gr.ImageEditor(
-            type="numpy", label="Mask", sources=(), transforms=(), brush=brush, layers=False, height=360, format="png",
-            elem_id="iv-mask", buttons=[],
+        step(2, "What is wrong with it?")
+        self.looked = gr.HTML(elem_id="iv-looked", padding=False)
+        self._damage.build()
+        self.chosen, self.finding = gr.State(False), gr.State(None)
+        step(3, "Restore it")
+        self.certain = gr.Checkbox(
+            label="Show how certain each pixel is", info="Draws six samples at balanced quality: takes longer",
+            elem_id="iv-certain",
         )  # fmt: skip
+        self._damage.build_common()
+        with gr.Row(elem_classes="iv-action"):
+            self.go = gr.Button("Restore", variant="primary", size="lg", elem_id="iv-go")
+            self.stop = gr.Button("Stop", variant="stop", size="lg", visible=False, elem_id="iv-stop")
 
     def _outputs(self) -> None:
         self.progress = gr.HTML(EMPTY, elem_id="iv-progress", label="Progress", show_label=False, padding=False)
-        self.slider = gr.ImageSlider(
-            label="Before and after", type="filepath", format="png", height=440, interactive=False, elem_id="iv-slider",
-            visible=False, max_height=640,
-        )  # fmt: skip
-        self.words = gr.HTML(elem_id="iv-found", padding=False)
-        self.spread = gr.Image(
-            label="How uncertain each pixel is (brighter is less certain)", format="png", visible=False,
-            interactive=False, elem_id="iv-spread",
-        )  # fmt: skip
-        self.files = gr.File(
-            label="Download", file_count="multiple", visible=False, interactive=False, elem_id="iv-files"
+        self.slider = viewer.viewer("iv-slider")
+        self.download = gr.DownloadButton(
+            "Download the restored image", variant="primary", visible=False, elem_id="iv-download"
         )
+        self.words = gr.HTML(elem_id="iv-found", padding=False)
+        with gr.Column(visible=False, elem_id="iv-certainty") as self.certainty:
+            gr.HTML('<h2 class="iv-step">How certain is it?</h2>', padding=False)
+            self.samples = viewer.viewer("iv-samples")
+            self.open = gr.HTML(elem_id="iv-open", padding=False)
+        with gr.Accordion("All files", open=False, visible=False) as self.more:
+            self.files = gr.File(label="Download", file_count="multiple", interactive=False, elem_id="iv-files")
         with gr.Accordion("Make it again", open=False, visible=False) as self.again:
             self.shell = gr.Code(language="shell", label="On the command line", interactive=False, elem_id="iv-shell")
             self.python = gr.Code(language="python", label="In Python", interactive=False, elem_id="iv-python")
 
-    def _wire(self) -> None:
-        shown = [self.task, *self.groups.values(), self.editor]
-        self.task.change(self._show_task, [self.task, self.image], shown[1:], queue=False, show_progress="hidden")
-        self.image.change(self._show_mask, [self.task, self.image], self.editor, queue=False, show_progress="hidden")
-        by_name = {(field.task, field.option.name): field.component for field in self._fields}
-        for each in EXAMPLES:
-            extra = [by_name[each.task, name] for name in each.told]
-            values = (str(self._examples[each.name]), each.task, *map(str, each.told.values()))
-            self.buttons[each.name].click(
-                lambda values=values: list(values), None, [self.image, self.task, *extra], queue=False,
-                show_progress="hidden", api_visibility="private",
-            )  # fmt: skip
-        inputs = [self.image, self.task, self.editor, self.quality, *(field.component for field in self._fields)]
-        outputs = [
-            self.progress, self.slider, self.words, self.spread, self.files, self.again, self.shell, self.python,
-            self.go, self.stop,
-        ]  # fmt: skip
-        event = self.go.click(
-            self.restore, inputs, outputs, concurrency_limit=1, concurrency_id="computing", api_name="restore",
-            show_progress="minimal", show_progress_on=self.progress,
+    def _wire_image(self) -> None:
+        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        task, editor = self._damage.task, self._damage.editor
+        for trigger in (task.change, self.image.change):
+            trigger(_background, [task, self.image], editor, **quick)
+        task.input(lambda: (True, ""), None, [self.chosen, self.looked], **quick)
+        looking = self.image.upload(
+            self._look, self.image, self.finding, show_progress="minimal", show_progress_on=self.looked,
+            concurrency_id="looking", concurrency_limit=1, api_visibility="private",
         )  # fmt: skip
-        event.failure(self._failed, None, [self.progress, self.go, self.stop], queue=False, show_progress="hidden")
-        self.stop.click(self._stop, None, self.progress, queue=False, show_progress="hidden")
+        looking.success(_suggested, [self.finding, self.chosen], [task, self.looked], **quick)
+        self.image.clear(lambda: (False, "auto", ""), None, [self.chosen, task, self.looked], **quick)
+        for each in EXAMPLES:
+            extra = [self._damage.component(each.task, name) for name in each.told]
+            values = (str(self._examples[each.name]), each.task, False, "", *map(str, each.told.values()))
+            self.buttons[each.name].click(
+                lambda values=values: list(values), None, [self.image, task, self.chosen, self.looked, *extra], **quick
+            )
 
-    def _show_task(self, task: str, image: str | None) -> list[Any]:
-        return [*(gr.update(visible=name == task) for name in self.groups), self._show_mask(task, image)]
+    def _wire_run(self) -> None:
+        inputs = [self.image, self._damage.editor, self.certain, *self._damage.components]
+        self._changed = [
+            self.slider, self.download, self.words, self.certainty, self.samples, self.open, self.more, self.files,
+            self.again, self.shell, self.python,
+        ]  # fmt: skip
+        outputs = [self.progress, self.go, self.stop, *self._changed]
+        self.go.click(None, None, None, js=SHOW_PROGRESS, api_visibility="private")
+        event = self.go.click(
+            self.restore, inputs, outputs, concurrency_limit=self._engine.places, concurrency_id="computing",
+            show_progress="minimal", show_progress_on=self.progress, api_visibility="private",
+        )  # fmt: skip
+        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        event.failure(lambda: [note("Nothing was restored."), shown(True), shown(False)], None, outputs[:3], **quick)
+        self.stop.click(self._sessions.stop, None, self.progress, **quick)
 
-    def _show_mask(self, task: str, image: str | None) -> Any:
-        if task != "inpaint" or image is None:
-            return gr.skip()
-        return {"background": image, "layers": [], "composite": None}
-
-    def _failed(self) -> list[Any]:
-        return [note("Nothing was restored."), gr.update(visible=True), gr.update(visible=False)]
-
-    def _stop(self, request: gr.Request) -> str:
-        if run := self._runs.get(str(request.session_hash)):
-            run.stop()
-        return note("Stopping ...")
+    def _look(self, image: str | None) -> tuple[str, list[str]] | None:
+        """The task that fits what is found in a new image, and what that is."""
+        if image is None:
+            return None
+        with sentences():
+            return self._engine.look(Path(image))
 
     def restore(
-        self, request: gr.Request, image: str | None, task: str, editor: Any, quality: str, *values: Any
+        self, request: gr.Request, image: str | None, editor: Any, certain: bool, *values: Any
     ) -> Iterator[list[Any]]:
         """Restore: values of all outputs now and then, at the end with the files, which are deleted afterwards.
 
         Raises:
             gradio.Error: the library's sentence.
         """
+        kept = [gr.skip()] * len(self._changed)
         with tempfile.TemporaryDirectory(dir=self._folder) as name:
-            folder, session = Path(name), str(request.session_hash)
-            with _sentences():
-                wanted = self._wanted(folder, image, task, editor, quality, values)
-            run = self._runs[session] = Run(lambda own: self._engine.restore(own, wanted.path, wanted.options))
-            run.start()
-            try:
-                yield self._going(note("Preparing ..."))
-                while not run.wait(EVERY):
-                    yield self._going(_state(run))
-            finally:
-                run.stop()  # the visitor may have left
-                if self._runs.get(session) is run:
-                    del self._runs[session]
+            with sentences():
+                wanted = self._wanted(Path(name), image, editor, certain, values)
+            yield [note("Preparing ..."), shown(False), shown(True), *kept]
+            run = None
+            for run in self._sessions.follow(
+                request, lambda own: self._engine.restore(own, wanted.path, wanted.options)
+            ):
+                yield [state(run, "Restoring"), gr.skip(), gr.skip(), *kept]
+            assert run is not None
             if isinstance(run.error, Stopped):
-                yield [note("Stopped. Nothing was restored."), *[gr.skip()] * 7, _seen(True), _seen(False)]
+                yield [note("Stopped. Nothing was restored."), shown(True), shown(False), *kept]
                 return
-            with _sentences():
+            with sentences():
                 if run.error is not None:
                     raise run.error
-                done = self._done(folder, wanted, run)
+                done = self._done(Path(name), wanted, run)
             yield done
 
-    def _wanted(
-        self, folder: Path, image: str | None, task: str, editor: Any, quality: str, values: tuple[Any, ...]
-    ) -> Wanted:
+    def _wanted(self, folder: Path, image: str | None, editor: Any, certain: bool, values: tuple[Any, ...]) -> Wanted:
         if image is None:
             raise InputError("choose an image first: drop a file on the page, or click an example")
         path = Path(image)
-        given = values_of(self._fields, values, task)
+        task, given = self._damage.told(values)
+        if certain:
+            given.setdefault("samples", SAMPLES)
+        if given.get("samples", 1) > 1:  # intervals were measured at this quality
+            given.pop("quality", None)
         mask = None
         if task == "inpaint" and "mask" not in given:
             self._engine.check_size(path)
             mask = painted_mask(editor, path, folder / f"{cut(path.stem, 80)}-mask.png")
             if mask is not None:
                 given["mask"] = mask
-        if quality != "balanced":
-            given["quality"] = quality
-        options = self._engine.options(task, **given)
-        told = {name: value.name if isinstance(value, Path) else value for name, value in given.items()}
-        return Wanted(path, task, options, told | self._engine.told, mask)
-
-    def _going(self, progress: str) -> list[Any]:
-        return [progress, *[gr.skip()] * 7, _seen(False), _seen(True)]
+        return Wanted(path, task, self._engine.options(task, **given), named(given) | self._engine.told, mask)
 
     def _done(self, folder: Path, wanted: Wanted, run: Run) -> list[Any]:
         restoration: Restoration = run.result
         command = command_line(wanted.path.name, wanted.task, wanted.told, wanted.output)
         restoration.record["command"] = command
+        restoration.record.update(without_folders(restoration.record))
         files = [path for path in restoration.save(folder / wanted.output, overwrite=True) if path.parent == folder]
         files += [] if wanted.mask is None else [wanted.mask]
+        before = before_image(restoration, folder / "before.png")
         size = (restoration.image.pixels.shape[1], restoration.image.pixels.shape[2])
-        before = folder / "before.png"
-        seen = restoration.degraded.clamp(0, 1)
-        write_image(before, Image(seen if seen.shape[1:] == size else resized(seen, size).clamp(0, 1), None, 8))
-        spread = next((path for path in files if path.stem.endswith("-interval")), None)
-        seconds = restoration.record["stats"]["seconds"]
+        uncertain = restoration.uncertainty is not None
+        (folder / "view").mkdir()
         return [
-            bar(1, f"Done in {seconds:.1f} s"),
-            gr.update(value=(str(before), str(folder / wanted.output)), visible=True),
+            bar(1, f"Done in {restoration.record['stats']['seconds']:.1f} s"),
+            shown(True),
+            shown(False),
+            viewer.slider(before, folder / wanted.output, size),
+            gr.update(value=str(folder / wanted.output), visible=True),
             found(restoration, run.warnings),
-            gr.update(value=None if spread is None else str(spread), visible=spread is not None),
-            gr.update(value=[str(path) for path in files], visible=True),
-            _seen(True),
+            shown(uncertain),
+            certainty(restoration, folder / "view") if uncertain else None,
+            left_open(restoration) if uncertain else "",
+            shown(True),
+            [str(path) for path in files],
+            shown(True),
             command,
             python_lines(wanted.path.name, wanted.task, wanted.told, wanted.output),
-            _seen(True),
-            _seen(False),
         ]
 
 
-def _step(number: int, text: str) -> str:
-    return f'<h2 class="iv-step"><span>{number}</span>{text}</h2>'
+def before_image(restoration: Restoration, path: Path) -> Path:
+    """Write the degraded image in the size of the restored one."""
+    size = (restoration.image.pixels.shape[1], restoration.image.pixels.shape[2])
+    seen = restoration.degraded.clamp(0, 1)
+    return write_image(path, Image(seen if seen.shape[1:] == size else resized(seen, size).clamp(0, 1), None, 8))
 
 
-def _seen(visible: bool) -> Any:
-    return gr.update(visible=visible)
+def _background(task: str, image: str | None) -> Any:
+    """The image under the brush."""
+    if task != "inpaint" or image is None:
+        return gr.skip()
+    return {"background": image, "layers": [], "composite": None}
 
 
-def _state(run: Run) -> str:
-    """How far a run is."""
-    if run.began is None:
-        return note("Preparing: reading the image, looking at its noise ...")
-    left = seconds_left(time.monotonic() - run.began, run.share) if 0 < run.share < 1 else "almost done"
-    return bar(run.share, f"Restoring, {left}")
-
-
-@contextmanager
-def _sentences() -> Iterator[None]:
-    """Show the library's errors in a toast, with the names of files and without the folders of this machine."""
-    try:
-        yield
-    except InvsolveError as error:
-        text = re.sub(r"(?<![\w.])/(?:[^/\s]+/)+(?=[^/\s])", "", str(error))
-        said = html.escape(text[:1].upper() + text[1:], quote=False)
-        raise gr.Error(said, title="This cannot be done", print_exception=False) from error
+def _suggested(finding: tuple[str, list[str]] | None, chosen: bool) -> tuple[Any, Any]:
+    """The task that was found, and a line about it; nothing where a visitor has chosen meanwhile."""
+    if finding is None or chosen:
+        return gr.skip(), gr.skip()
+    task, said = finding[0], "; ".join(finding[1])
+    if task == "unchanged":
+        return "auto", note(f"Nothing is surely wrong ({said}). Is it blurred, too small or scratched? Say so below.")
+    return task, note(f"Looks like “{title(task)}”: {said}. Choose otherwise if that is not it.")

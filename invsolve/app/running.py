@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,16 @@ from invsolve.core.checks import InputError, enough_memory
 from invsolve.core.driver import Progress
 from invsolve.core.prior import Prior
 from invsolve.io import read_header
+from invsolve.restoration.batch import kept_prior
 from invsolve.restoration.job import prepare
-from invsolve.restoration.loading import load_prior
 from invsolve.restoration.options import Options
 from invsolve.restoration.run import Restoration, run
 
 __all__ = ["Engine", "Run", "Stopped"]
 
 
-class Stopped(Exception):
-    """A visitor has stopped a run."""
+class Stopped(BaseException):
+    """A visitor has stopped a run. Like KeyboardInterrupt it is no failure, and what handles failures lets it pass."""
 
 
 class _Heard(logging.Handler):
@@ -47,6 +48,7 @@ class Run:
 
     Attributes:
         share: of its steps that have been made, from 0 to 1.
+        part, parts: which of how many images or methods is computed, from 0.
         began: when computing began; None while it waits or prepares.
         result, error: what came of it.
         warnings: of the library, in words.
@@ -54,6 +56,8 @@ class Run:
 
     work: Callable[[Run], Any]
     share: float = 0.0
+    part: int = 0
+    parts: int = 1
     began: float | None = None
     result: Any = None
     error: BaseException | None = None
@@ -80,8 +84,13 @@ class Run:
             Stopped: `stop` was called.
         """
         self.check()
+        self.begin()
+        own = (progress.chunk * progress.n_steps + progress.step) / (progress.n_chunks * progress.n_steps)
+        self.share = (self.part + own) / self.parts
+
+    def begin(self) -> None:
+        """Note that computing begins, where it has not."""
         self.began = self.began or time.monotonic()
-        self.share = (progress.chunk * progress.n_steps + progress.step) / (progress.n_chunks * progress.n_steps)
 
     def check(self) -> None:
         """Raise `Stopped` if `stop` was called."""
@@ -102,22 +111,33 @@ class Run:
 
 
 class Engine:
-    """The prior, loaded once, and a lock, so that one run computes while others wait.
+    """The prior, loaded once, and places for runs: what has none waits.
 
     Args:
         prior: its name; see `invsolve.priors.load`.
         device: see `restore`.
         max_pixels: of a restored image.
+        places: runs that compute at the same time.
     """
 
-    def __init__(self, prior: str, device: str, max_pixels: int) -> None:
-        self.prior, self.device, self.max_pixels = prior, device, max_pixels
-        self._busy = threading.Lock()
-        self._loaded: Prior | None = None
+    def __init__(self, prior: str, device: str, max_pixels: int, places: int = 1) -> None:
+        self.prior, self.device, self.max_pixels, self.places = prior, device, max_pixels, places
+        self._place, self._loading = threading.BoundedSemaphore(places), threading.Lock()
 
     def options(self, task: str, **told: Any) -> Options:
         """Options of a restoration with the prior of the page."""
         return Options.of(task, prior=self.prior, device=self.device, **told)
+
+    @contextmanager
+    def computing(self, own: Run) -> Iterator[None]:
+        """A place for a run, which has waited for it.
+
+        Raises:
+            Stopped: the visitor stopped it.
+        """
+        with self._place, enough_memory(), torch.inference_mode(False):
+            own.check()
+            yield
 
     def restore(self, own: Run, path: Path, options: Options) -> Restoration:
         """Restore a file; for a `Run`.
@@ -126,27 +146,43 @@ class Engine:
             InputError: anything that cannot be done.
             Stopped: the visitor stopped it.
         """
-        self.check_size(path)
-        with self._busy, enough_memory(), torch.inference_mode(False):
-            own.check()
+        self.check_size(path, options)
+        with self.computing(own):
             job = prepare(path, options)
-            self._fits(*job.task.restored_size(job.measured))
-            if self._loaded is None:
-                self._loaded = load_prior(options)
+            self.check_pixels(*job.task.restored_size(job.measured))
+            prior = self.loaded(options)
             own.check()
-            return run(job, self._loaded, callbacks=[own.step])
+            own.begin()
+            return run(job, prior, callbacks=[own.step])
+
+    def look(self, path: Path) -> tuple[str, list[str]]:
+        """The task that fits what is found in a file, and what that is; see `invsolve.tasks.auto.look`.
+
+        Raises:
+            InputError: it is no image, or too large.
+        """
+        self.check_size(path)
+        found = prepare(path, self.options("auto")).record["auto"]
+        return found["task"], found["found"][1:-1]
+
+    def loaded(self, options: Options) -> Prior:
+        """The prior of the page."""
+        with self._loading:
+            return kept_prior(options)
 
     @property
     def told(self) -> dict[str, Any]:
         """Options of the page that a command needs, too."""
         return {} if self.prior == "natural" else {"prior": self.prior}
 
-    def check_size(self, path: Path) -> None:
-        """Raise `InputError` if a file is no image or has too many pixels."""
+    def check_size(self, path: Path, options: Options | None = None) -> None:
+        """Raise `InputError` if a file is no image, or has too many pixels, also as it is enlarged by the options."""
         header = read_header(path)
-        self._fits(header.height, header.width)
+        factor = getattr(None if options is None else options.about, "factor", 1)
+        self.check_pixels(factor * header.height, factor * header.width)
 
-    def _fits(self, height: int, width: int) -> None:
+    def check_pixels(self, height: int, width: int) -> None:
+        """Raise `InputError` if a restored image of this size is too large."""
         if height * width > self.max_pixels:
             raise InputError(
                 f"the image has {width} x {height} pixels, and this page takes {self.max_pixels}: cut it, or start the "

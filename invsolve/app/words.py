@@ -7,35 +7,66 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from invsolve.core.options import Option
 from invsolve.restoration.run import Restoration
 
-__all__ = ["bar", "command_line", "found", "note", "python_lines", "seconds_left", "title"]
+__all__ = [
+    "bar", "command_line", "details", "explained", "found", "noise_level", "note", "python_lines", "rows",
+    "seconds_left", "title", "warned",
+]  # fmt: skip
 
 TITLES = {
+    "auto": "I don't know: have a look",
     "denoise": "Noisy or grainy",
     "superres": "Too small",
     "inpaint": "Parts are missing",
-    "deblur": "Blurred, and I know the blur",
-    "blind-deblur": "Shaken or blurred",
-    "jpeg": "JPEG blocks",
+    "deblur": "Blurred, and I know how",
+    "blind-deblur": "Shaken or out of focus",
+    "jpeg": "Blocks from JPEG",
     "nonlinear-deblur": "Blurred in a real camera (non-linear)",
     "factor": "Times larger",
     "downsampling": "How it was made smaller",
-    "mask": "Or a mask as a file",
-    "kernel": "Blur kernel as a file",
-    "blur_sigma": "Or the width of a Gaussian blur",
-    "kernel_size": "Largest blur",
+    "mask": "Or a mask as a file (white is filled in)",
+    "kernel": "How one point is blurred, as a file",
+    "blur_sigma": "Or how wide the blur is, in pixels",
+    "kernel_size": "Largest blur, in pixels",
     "compression": "JPEG quality",
-    "noise": "Noise level",
+    "noise": "How strong the noise is",
     "samples": "Number of samples",
-    "seed": "Seed",
+    "seed": "Random seed",
     "time_limit": "Time limit in seconds",
 }
+
+EXPLAINED = {
+    "factor": "4 makes 100 x 100 pixels 400 x 400",
+    "blur_sigma": "Of a soft, round blur: 1 is a little soft, 2 clearly blurred, 5 very much so",
+    "kernel_size": "Empty: 33",
+    "compression": "1 to 100; empty: read from the file",
+    "downsampling": "Leave it as it is where you do not know",
+    "noise": "From 0 to 1, where 1 is the step from black to white; empty: measured in the image",
+    "samples": "Images that all fit what was measured; empty: none, or 6 where you ask how certain each pixel is",
+    "seed": "Another number draws other samples",
+    "time_limit": "The best quality that is done in this time",
+}
+
+LEVELS = ((0.006, "hardly any"), (0.02, "faint"), (0.06, "visible"), (0.15, "strong"), (1.0, "very strong"))
+"""Noise levels and what they look like."""
 
 
 def title(name: str) -> str:
     """A task or an option in words; its name where the page has none."""
     return TITLES.get(name, name.replace("_", " ").replace("-", " ").capitalize())
+
+
+def explained(option: Option) -> str:
+    """A line about an option."""
+    return EXPLAINED.get(option.name, option.help[:1].upper() + option.help[1:])
+
+
+def noise_level(sigma: float) -> str:
+    """A noise level in a word and a number."""
+    word = next((word for level, word in LEVELS if sigma <= level), LEVELS[-1][1])
+    return f"{word} ({100 * sigma:.2g} % of the step from black to white)"
 
 
 def seconds_left(spent: float, share: float) -> str:
@@ -59,34 +90,59 @@ def note(text: str) -> str:
     return f'<p class="iv-status" role="status">{html.escape(text)}</p>'
 
 
+def rows(pairs: Sequence[tuple[str, str]]) -> str:
+    """Names and what is said about them, as HTML."""
+    lines = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in pairs)
+    return f'<dl class="iv-found">{lines}</dl>'
+
+
+def details(heading: str, pairs: Sequence[tuple[str, str]]) -> str:
+    """The same, folded under a heading."""
+    return f'<details class="iv-details"><summary>{html.escape(heading)}</summary>{rows(pairs)}</details>'
+
+
+def warned(texts: Sequence[str]) -> str:
+    """What to be careful about, as HTML; every sentence once."""
+    told = (text[:1].upper() + text[1:] for text in dict.fromkeys(texts))
+    return "".join(f'<p class="iv-warning">{html.escape(text)}</p>' for text in told)
+
+
 def found(restoration: Restoration, warnings: Sequence[str]) -> str:
-    """What was found, what was chosen and why, and what to be careful about, as HTML."""
+    """What was found and what was done about it, what to be careful about, and how it was computed, as HTML."""
     record = restoration.record
-    noise, stats, solver = record["noise"], record["stats"], record["solver"]
+    noise, stats, solver, task = record["noise"], record["stats"], record["solver"], record["task"]
     height, width = restoration.image.pixels.shape[1:]
-    where = {"given": "as you said", "task": "known from the kind of damage", "estimated": str(noise["found"])}
-    rows = [
-        ("Size", f"{width} x {height} pixels"),
-        ("Noise", f"{100 * noise['sigma']:.2f} % of the step from black to white; {where[noise['source']]}"),
+    plain = [("Size", f"{width} x {height} pixels")]
+    if "auto" in record:
+        plain.append(("Found", "; ".join(record["auto"]["found"][1:])))
+    measured = {"given": "as you said", "task": "what the compression took", "estimated": "measured in your image"}
+    plain.append(("Noise", f"{noise_level(noise['sigma'])}, {measured[noise['source']]}"))
+    if "tables" in task:
+        plain.append(("JPEG", f"quality {task['quality']}, read from the {task['tables']}"))
+    if restoration.kernel is not None:
+        plain.append(("Blur", "found in the image; how it smears a point is among the files"))
+    careful = [*record["warnings"], *warnings, *(text for text in record["status"] if text != "ok")]
+    exact = [
         ("Method", f"{solver['name']}: {solver['chosen']['reason']}"),
         ("Result", f"{record['estimate']}, {round(stats['network_forwards'])} network calls a sample"),
+        ("Noise", noise["found"]),
+        ("Prior", str(record["prior"]["name"])),
     ]
-    if restoration.uncertainty is not None:
-        rows.append(("Certainty", restoration.uncertainty.promise))
-    careful = [*warnings, *sorted({text for text in record["status"] if text != "ok"})]
-    lines = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in rows)
-    told = "".join(f'<p class="iv-warning">{html.escape(text)}</p>' for text in dict.fromkeys(careful))
-    return f'{told}<dl class="iv-found">{lines}</dl>'
+    return warned(careful) + rows(plain) + details("How it was computed", exact)
 
 
-def command_line(name: str, task: str, told: Mapping[str, Any], output: str) -> str:
-    """The command that makes a restoration again, in a folder that holds its files."""
+def command_line(
+    name: str, task: str, told: Mapping[str, Any], output: str, settings: Mapping[str, Any] | None = None
+) -> str:
+    """The command that makes a restoration again, in a folder that holds its files; `settings` are the method's."""
     words = ["invsolve", "restore", f"./{name}" if name.startswith("-") else name, "--task", task]
     for key, value in told.items():
         flag = f"--{key.replace('_', '-')}"
         words += [flag] if value is True else [f"{flag}={value}" if str(value).startswith("-") else flag]
         if value is not True and not str(value).startswith("-"):
             words.append(str(value))
+    for key, value in (settings or {}).items():
+        words += ["--set", f"{key}={str(value).lower() if isinstance(value, bool) else value}"]
     return shlex.join([*words, "-o", output])
 
 

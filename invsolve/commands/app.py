@@ -7,13 +7,17 @@ import importlib.util
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 from invsolve.commands.options import add_options
+from invsolve.commands.units import HOME
 from invsolve.core.checks import CapabilityError, InputError
 from invsolve.restoration.options import Options
 
 __all__ = ["add_parser"]
+
+LIMITS = ("max_pixels", "max_megabytes", "at_once", "queue")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
@@ -28,6 +32,12 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add("--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0: for all machines (default 127.0.0.1)")
     add("--max-pixels", type=int, default=4_000_000, metavar="N", help="of a restored image (default 4000000)")
     add("--max-megabytes", type=int, default=50, metavar="N", help="of a file (default 50)")
+    add("--at-once", type=int, default=1, metavar="N", help="restorations computed at the same time (default 1)")
+    add("--queue", type=int, default=8, metavar="N", help="visitors that may wait (default 8)")
+    add(
+        "--store", type=Path, action="append", default=[], metavar="DIR",
+        help="results that the leaderboard's tab shows (default: all in runs/bench)",
+    )  # fmt: skip
     add_options(parser, Options, ("prior", "device"), prior="natural", device="auto")
     parser.set_defaults(run=run_command)
     return parser
@@ -37,19 +47,21 @@ def run_command(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
     if not 1 <= args.port <= 65535:
         raise InputError(f"--port is from 1 to 65535, got {args.port}")
-    for name in ("max_pixels", "max_megabytes"):
+    for name in LIMITS:
         if getattr(args, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} is at least 1, got {getattr(args, name)}")
     options = Options(prior=args.prior, device=args.device)
     if importlib.util.find_spec("gradio") is None:
         raise CapabilityError("the page needs Gradio: pip install 'invsolve[app]'")
-    from invsolve.app.page import served
+    from invsolve.app.leaderboard_tab import named_stores
+    from invsolve.app.page import Limits, served
     from invsolve.restoration.job import check_options
 
     check_options(options)
 
-    told = {name: getattr(args, name) for name in ("prior", "device", "host", "port", "max_pixels", "max_megabytes")}
-    with served(**told) as address:
+    stores = named_stores(args.store, HOME)
+    told = {name: getattr(args, name) for name in ("prior", "device", "host", "port")}
+    with served(**told, limits=Limits(**{name: getattr(args, name) for name in LIMITS}), stores=stores) as address:
         sys.stdout.write(f"{address}\nCtrl-C stops the page and deletes its files\n")
         sys.stdout.flush()
         _until_stopped()

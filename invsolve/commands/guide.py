@@ -49,7 +49,6 @@ def run(args: argparse.Namespace) -> int:
     options = Options(prior=args.prior, device=args.device)
 
     from invsolve.core.driver import solve
-
     from invsolve.guiding import Guide, guided, sheet
     from invsolve.restoration.loading import load_prior
 

@@ -33,7 +33,7 @@ from invsolve.restoration.outputs import check_targets, is_finished, save, targe
 from invsolve.restoration.run import Restoration, run
 from invsolve.restoration.sources import STDIN, TEMPLATE, Entry, entries, find, output_path
 
-__all__ = ["Batch", "Item", "Outcome", "check_items", "restore_batch", "restore_item", "restore_many"]
+__all__ = ["Batch", "Item", "Outcome", "check_items", "kept_prior", "restore_batch", "restore_item", "restore_many"]
 
 WAITING = 2
 """Restorations that may wait to be written while the next image is computed."""
@@ -156,7 +156,7 @@ def _in_memory(sources: Sequence[tuple[str, Source]], options: Options) -> Itera
     for name, source in sources:
         began = time.perf_counter()
         try:
-            done = run(prepare(source, options), _prior(options))
+            done = run(prepare(source, options), kept_prior(options))
         except Exception as error:
             yield Outcome(name, "failed", error=_sentence(error), seconds=time.perf_counter() - began)
             continue
@@ -204,7 +204,7 @@ def restore_batch(
     if items:
         check_options(items[0].batch.options)
         if len(items) > 1:  # what is wrong with the prior is wrong for every image
-            _prior(items[0].batch.options)
+            kept_prior(items[0].batch.options)
     if executor is None:
         return _here(items, callbacks or (lambda item: ()))
     return _by_executor(items, executor)
@@ -286,7 +286,7 @@ def _computed(
     item: Item, job: Job, began: float, callbacks: Sequence[Callback], writer: ThreadPoolExecutor
 ) -> Future[Outcome] | Outcome:
     try:
-        restoration = run(job, _prior(item.batch.options), callbacks=callbacks)
+        restoration = run(job, kept_prior(item.batch.options), callbacks=callbacks)
     except Exception as error:
         return _failed(item, error, time.perf_counter() - began, started=True)
     return writer.submit(_written, item, restoration, began)
@@ -374,8 +374,8 @@ class _PriorKey:
     options: Options = field(compare=False)
 
 
-def _prior(options: Options) -> Prior:
-    """The prior, kept for the next image."""
+def kept_prior(options: Options) -> Prior:
+    """The prior of the options, loaded once and kept for the next image."""
     if isinstance(options.prior, Prior):
         return load_prior(options)
     names = ("prior", "device", "precision", "prior_options", "label", "prompt", "negative_prompt")

@@ -1,0 +1,75 @@
+"""The page's functions for programs: `gradio_client` and plain HTTP; see docs/app.md."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from invsolve.app.fields import offered_tasks
+from invsolve.app.following import sentences, without_folders
+from invsolve.app.running import Engine, Run
+from invsolve.core.checks import InputError, nearest
+from invsolve.core.options import options_of
+from invsolve.restoration.sources import cut
+from invsolve.tasks import TASKS
+
+__all__ = ["add_api"]
+
+COMMON = ("noise", "samples", "quality", "time_limit", "seed")
+"""Options of every task that a program may give."""
+
+
+def add_api(engine: Engine, folder: Path) -> None:
+    """Add `/restore` to the page that is being made; its components are not seen."""
+
+    def restore(
+        image: str | None, task: str, options: Mapping[str, Any] | None, mask: str | None, kernel: str | None
+    ) -> Iterator[list[str]]:
+        """Restore an image: its file first, then the record, and what else goes with it."""
+        with tempfile.TemporaryDirectory(dir=folder) as name, sentences():
+            if image is None:
+                raise InputError("an image is needed: a file")
+            path, own = Path(image), Run(lambda run: None)
+            told = _told(task, options or {}, {"mask": mask, "kernel": kernel})
+            done = engine.restore(own, path, engine.options(task, **told))
+            done.record.update(without_folders(done.record))
+            saved = done.save(Path(name) / f"{cut(path.stem, 80)}-restored.png", comparison=False)
+            yield [str(each) for each in saved if each.parent == Path(name)]
+
+    inputs = [
+        gr.File(visible=False, label="image", type="filepath"),
+        gr.Textbox("auto", visible=False, label="task"),
+        gr.JSON({}, visible=False, label="options"),
+        gr.File(visible=False, label="mask", type="filepath"),
+        gr.File(visible=False, label="kernel", type="filepath"),
+    ]
+    outputs = gr.File(visible=False, label="files", file_count="multiple")
+    gr.Button(visible=False).click(
+        restore, inputs, outputs, api_name="restore", concurrency_limit=engine.places, concurrency_id="computing"
+    )
+
+
+def _told(task: str, options: Mapping[str, Any], files: Mapping[str, str | None]) -> dict[str, Any]:
+    """The options of the program, of those that the page has; files come as files alone.
+
+    Raises:
+        InputError: another task or option.
+    """
+    if task not in offered_tasks():
+        raise InputError(f"the page has no task {task!r}; {nearest(task, offered_tasks())}")
+    own = options_of(TASKS[task].option_type())
+    known = [*COMMON, *(name for name, each in own.items() if not each.is_file)]
+    for name in options:
+        if name not in known:
+            raise InputError(f"the page has no option {name!r} for {task}; {nearest(str(name), known)}")
+    told: dict[str, Any] = dict(options)
+    for name, value in files.items():
+        if value is not None and name not in own:
+            raise InputError(f"a {name} does not belong to {task}")
+        if value is not None:
+            told[name] = Path(value)
+    return told

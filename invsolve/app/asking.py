@@ -1,0 +1,108 @@
+"""What a visitor is asked about an image: the kind of damage, and the options of that task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from invsolve.app.fields import Field, common_fields, offered_tasks, task_fields, values_of
+from invsolve.app.words import title
+from invsolve.restoration.settings import QUALITIES
+
+__all__ = ["Damage", "step"]
+
+
+def step(number: int, text: str) -> gr.HTML:
+    """A numbered heading."""
+    return gr.HTML(f'<h2 class="iv-step"><span>{number}</span>{text}</h2>', padding=False)
+
+
+class Damage:
+    """Components that ask what is wrong: the task, its options and the options of all tasks.
+
+    Args:
+        name: stands before the ids of the components.
+        first: the task that is chosen at first.
+        painter: whether a mask can be painted.
+        common: options of all tasks that are asked for.
+        qualities: whether the quality is asked for.
+    """
+
+    def __init__(
+        self, name: str, *, first: str = "auto", painter: bool = False, common: Sequence[str], qualities: bool = True
+    ) -> None:
+        self._name, self._painter, self._first = name, painter, first
+        self._common, self._qualities = common, qualities
+        self.fields: list[Field] = []
+        self.groups: dict[str, Any] = {}
+        self.editor: Any = None
+        self.quality: Any = None
+
+    def build(self) -> None:
+        """Make the components that ask for the damage, in the layout that is being made."""
+        names = [(title(name), name) for name in offered_tasks()]
+        self.task = gr.Radio(
+            names, value=self._first, show_label=False, label="What is wrong with it?", elem_id=f"{self._name}-task",
+            elem_classes="iv-task",
+        )  # fmt: skip
+        for name in offered_tasks():
+            with gr.Column(visible=name == self._first, elem_classes="iv-options") as self.groups[name]:
+                if name == "inpaint" and self._painter:
+                    self._paint()
+                self.fields += task_fields(name)
+        self.task.change(
+            lambda task: [gr.update(visible=name == task) for name in self.groups], self.task,
+            list(self.groups.values()), queue=False, show_progress="hidden", api_visibility="private",
+        )  # fmt: skip
+
+    def build_common(self) -> None:
+        """Make the quality, and under a heading the options of all tasks."""
+        if self._qualities:
+            words = [(name.capitalize(), name) for name in QUALITIES]
+            self.quality = gr.Radio(words, value="balanced", label="Quality", info="Better takes longer")
+        with gr.Accordion("More settings", open=False):
+            self.fields += common_fields(self._common)
+
+    def _paint(self) -> None:
+        gr.HTML(
+            '<p class="iv-hint">Paint over what is to be filled in. What is transparent in the image is filled in, '
+            "too.</p>",
+            padding=False,
+        )
+        brush = gr.Brush(default_size=14, colors=["#ff2d6f"], default_color="#ff2d6f", color_mode="fixed")
+        self.editor = gr.ImageEditor(
+            type="numpy", label="Paint here", sources=(), transforms=(), brush=brush, layers=False, height=360,
+            format="png", elem_id=f"{self._name}-mask", buttons=[],
+        )  # fmt: skip
+
+    @property
+    def components(self) -> list[Any]:
+        """The inputs of a handler, as `told` takes their values."""
+        asked = [self.task] if self.quality is None else [self.task, self.quality]
+        return [*asked, *(field.component for field in self.fields)]
+
+    def component(self, task: str, option: str) -> Any:
+        """The component of an option."""
+        return next(f.component for f in self.fields if (f.task, f.option.name) == (task, option))
+
+    def told(self, values: Sequence[Any]) -> tuple[str, dict[str, Any]]:
+        """The task, and the options that a visitor gave, of the values of `components`.
+
+        Raises:
+            InputError: one that has to be given is missing, or is no number.
+        """
+        task, rest = values[0], values[1:]
+        chosen: dict[str, Any] = {}
+        if self.quality is not None:
+            if rest[0] != "balanced":
+                chosen["quality"] = rest[0]
+            rest = rest[1:]
+        return task, values_of(self.fields, rest, task) | chosen
+
+
+def named(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as a visitor repeats them, in a folder that holds the files."""
+    return {name: value.name if isinstance(value, Path) else value for name, value in told.items()}

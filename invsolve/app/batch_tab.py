@@ -1,0 +1,248 @@
+"""The tab that restores many images."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import gradio as gr
+
+from invsolve.app.asking import Damage, step
+from invsolve.app.following import Sessions, sentence, sentences, shown, state, without_folders
+from invsolve.app.running import Engine, Run, Stopped
+from invsolve.app.words import bar, note, warned
+from invsolve.core.checks import InputError, InvsolveError
+from invsolve.io import read_image
+from invsolve.restoration.batch import Batch, Item, Outcome, restore_batch
+from invsolve.restoration.options import Options
+from invsolve.restoration.sources import Entry, output_path
+
+__all__ = ["MAX_FILES", "BatchTab"]
+
+MAX_FILES = 200
+"""Of one batch."""
+
+SIDE = 72
+"""Of a thumbnail, in pixels."""
+
+COMMON = ("noise", "time_limit", "seed")
+EMPTY = '<div class="iv-empty"><p>A line for each image appears here,<br>and at the end one file to download.</p></div>'
+
+
+@dataclass
+class Line:
+    """A line of the table: an image and what became of it."""
+
+    name: str
+    path: Path
+    status: str = "waiting"
+    said: str = ""
+    before: str = ""
+    after: str = ""
+
+
+@dataclass
+class Work:
+    """A batch: its lines, and where restorations go."""
+
+    lines: list[Line]
+    options: Options
+    out: Path
+    ended: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+class BatchTab:
+    """Layout and handlers.
+
+    Args:
+        engine: restores.
+        folder: for files of a run, which are deleted after it.
+    """
+
+    def __init__(self, engine: Engine, folder: Path) -> None:
+        self._engine, self._folder = engine, folder
+        self._sessions = Sessions()
+        self._damage = Damage("iv-batch", common=COMMON)
+
+    def build(self) -> None:
+        """Make the components in the layout that is being made."""
+        with gr.Row(elem_classes="iv-columns"):
+            with gr.Column(scale=5, min_width=300):
+                step(1, "Choose images")
+                self.images = gr.File(
+                    file_count="multiple", type="filepath", label="Images", height=200, elem_id="iv-batch-images"
+                )
+                step(2, "What is wrong with them?")
+                self._damage.build()
+                step(3, "Restore them")
+                self._damage.build_common()
+                with gr.Row(elem_classes="iv-action"):
+                    self.go = gr.Button("Restore all", variant="primary", size="lg", elem_id="iv-batch-go")
+                    self.stop = gr.Button("Stop", variant="stop", size="lg", visible=False, elem_id="iv-batch-stop")
+            with gr.Column(scale=7, min_width=300):
+                self.progress = gr.HTML(EMPTY, padding=False, elem_id="iv-batch-progress")
+                self.zip = gr.DownloadButton(
+                    "Download all as one file (zip)", variant="primary", visible=False, elem_id="iv-zip"
+                )
+                self.table = gr.HTML(padding=False, elem_id="iv-batch-table")
+        self._wire()
+
+    def _wire(self) -> None:
+        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        outputs = [self.progress, self.go, self.stop, self.table, self.zip]
+        event = self.go.click(
+            self.restore, [self.images, *self._damage.components], outputs, concurrency_limit=self._engine.places,
+            concurrency_id="batch", show_progress="minimal", show_progress_on=self.progress, api_visibility="private",
+        )  # fmt: skip
+        event.failure(lambda: [note("Nothing was restored."), shown(True), shown(False)], None, outputs[:3], **quick)
+        self.stop.click(self._sessions.stop, None, self.progress, **quick)
+
+    def restore(self, request: gr.Request, images: list[str] | None, *values: Any) -> Iterator[list[Any]]:
+        """Restore all: values of all outputs now and then, at the end with the zip file.
+
+        Raises:
+            gradio.Error: the library's sentence.
+        """
+        with tempfile.TemporaryDirectory(dir=self._folder) as name:
+            folder = Path(name)
+            with sentences():
+                work = self._wanted(folder, images, values)
+            yield [note("Preparing ..."), shown(False), shown(True), _table(work.lines), shown(False)]
+            run, seen = None, 0
+            for run in self._sessions.follow(request, lambda own: self._computed(own, work)):
+                table = gr.skip() if seen == work.ended else _table(work.lines)
+                seen = work.ended
+                count = f"Restoring {min(work.ended + 1, len(work.lines))} of {len(work.lines)}"
+                yield [state(run, count), gr.skip(), gr.skip(), table, gr.skip()]
+            assert run is not None
+            with sentences():
+                if run.error is not None and not isinstance(run.error, Stopped):
+                    raise run.error
+            packed = _packed(work, folder / "restored.zip")
+            download = gr.update(value=None if packed is None else str(packed), visible=packed is not None)
+            table = _table(work.lines) + warned(run.warnings)
+            yield [_ended(work, stopped=run.error is not None), shown(True), shown(False), table, download]
+
+    def _wanted(self, folder: Path, images: list[str] | None, values: Sequence[Any]) -> Work:
+        if not images:
+            raise InputError("choose images first: drop files on the page")
+        if len(images) > MAX_FILES:
+            raise InputError(f"this page takes {MAX_FILES} files at once, got {len(images)}: use `invsolve restore`")
+        task, told = self._damage.told(values)
+        options = self._engine.options(task, **told)
+        (folder / "out").mkdir()
+        names, lines = Counter(), []
+        for path in map(Path, images):
+            names[path.stem] += 1
+            count = f" ({names[path.stem]})" if names[path.stem] > 1 else ""
+            lines.append(Line(f"{path.stem}{count}{path.suffix}", path))
+        return Work(lines, options, folder / "out")
+
+    def _computed(self, own: Run, work: Work) -> None:
+        """Restore every image that is one and is not too large; the others are lines that say why."""
+        batch = Batch(work.options, overwrite=True, comparison=False, failures=False)
+        items: list[tuple[Line, Item]] = []
+        for line in work.lines:
+            own.check()
+            try:
+                self._engine.check_size(line.path, work.options)
+            except InvsolveError as error:
+                _failed(work, line, sentence(error))
+                continue
+            entry = Entry(str(line.path), PurePosixPath(), Path(line.name).stem, line.path.suffix)
+            items.append((line, Item(entry, output_path(entry, work.out), batch)))
+        places = {id(item): i for i, (_, item) in enumerate(items)}
+        own.parts = max(1, len(items))
+
+        def callbacks(item: Item) -> list[Any]:
+            own.part = places[id(item)]
+            return [own.step]
+
+        outcomes = iter(restore_batch([item for _, item in items], callbacks=callbacks))
+        for line, _ in items:
+            with self._engine.computing(own):
+                outcome = next(outcomes)
+            _filled(line, outcome)
+            work.ended += 1
+
+
+def _failed(work: Work, line: Line, said: str) -> None:
+    line.status, line.said = "failed", said
+    work.ended += 1
+
+
+def _filled(line: Line, outcome: Outcome) -> None:
+    """A line with what became of its image."""
+    if outcome.status == "failed":
+        line.status, line.said = "failed", sentence(InvsolveError(outcome.error))
+        return
+    assert outcome.path is not None
+    record = outcome.record or {}
+    words = record.get("warnings") or record.get("auto", {}).get("found", [""])[-1:]
+    told = "; ".join(map(str, words))
+    line.status, line.said = "restored", f"{outcome.seconds:.1f} s" + (f": {told}" if told else "")
+    line.before, line.after = thumbnail(line.path), thumbnail(outcome.path)
+
+
+def thumbnail(path: Path) -> str:
+    """A small picture of a file as the text of an address."""
+    import numpy
+    from PIL import Image as Pillow
+
+    pixels = read_image(path).pixels[:3].nan_to_num(0).clamp(0, 1)
+    values = (255 * pixels).round().byte().permute(1, 2, 0).contiguous().numpy()
+    picture = Pillow.fromarray(numpy.repeat(values, 3, 2) if values.shape[2] == 1 else values)
+    picture.thumbnail((2 * SIDE, 2 * SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _ended(work: Work, *, stopped: bool) -> str:
+    done = sum(line.status == "restored" for line in work.lines)
+    lost = sum(line.status == "failed" for line in work.lines)
+    failures = f", {lost} could not be" if lost else ""
+    return bar(1, f"{'Stopped: ' if stopped else ''}{done} of {len(work.lines)} restored{failures}")
+
+
+def _packed(work: Work, path: Path) -> Path | None:
+    """Restorations and records as a zip file, with a text of what failed; None where nothing was restored."""
+    files = sorted(each for each in work.out.iterdir() if each.is_file())
+    if not files:
+        return None
+    with zipfile.ZipFile(path, "w") as packed:
+        for each in files:
+            if each.suffix == ".json":
+                record = without_folders(json.loads(each.read_text(encoding="utf-8")))
+                packed.writestr(each.name, json.dumps(record, indent=2) + "\n", zipfile.ZIP_DEFLATED)
+            else:
+                packed.write(each, each.name)
+        lost = "".join(f"{line.name}: {line.said}\n" for line in work.lines if line.status == "failed")
+        if lost:
+            packed.writestr("failed.txt", lost)
+    return path
+
+
+def _table(lines: Sequence[Line]) -> str:
+    body = "".join(
+        f"<tr class='iv-row-{line.status}'>"
+        f"<td>{_picture(line.before, 'Before')}</td><td>{_picture(line.after, 'After')}</td>"
+        f"<th scope=row>{html.escape(line.name)}</th><td>{line.status}</td><td>{html.escape(line.said)}</td></tr>"
+        for line in lines
+    )
+    head = "".join(f"<th scope=col>{name}</th>" for name in ("Before", "After", "File", "State", ""))
+    return f'<div class="iv-scroll"><table class="iv-table iv-batch"><tr>{head}</tr>{body}</table></div>'
+
+
+def _picture(source: str, name: str) -> str:
+    return f'<img src="{source}" alt="{name}" loading="lazy">' if source else ""

@@ -1,0 +1,285 @@
+"""The tab that compares up to four methods or settings on one image."""
+
+from __future__ import annotations
+
+import html
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from invsolve.app import viewer
+from invsolve.app.asking import Damage, named, step
+from invsolve.app.following import Sessions, sentence, sentences, shown, state, without_folders
+from invsolve.app.restore_tab import before_image
+from invsolve.app.running import Engine, Run, Stopped
+from invsolve.app.words import bar, command_line, note, warned
+from invsolve.core.checks import InputError, InvsolveError
+from invsolve.core.settings import read_setting
+from invsolve.io import Image, write_image
+from invsolve.restoration.options import Options
+from invsolve.restoration.run import Restoration
+from invsolve.restoration.settings import QUALITIES, table
+from invsolve.solvers import SOLVERS
+
+__all__ = ["CompareTab"]
+
+ROWS = 4
+BEST, NONE = "best", "none"
+FIRST = ((BEST, "balanced"), (BEST, "fast"), (NONE, "balanced"), (NONE, "balanced"))
+"""What is chosen when the page opens."""
+
+COMMON = ("noise", "seed")
+EMPTY = (
+    '<div class="iv-empty"><p>The images appear here side by side.<br>Zoom into one, and the others follow.</p></div>'
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One of what is compared.
+
+    Attributes:
+        name: in words.
+        told: options that it adds.
+        options: all of them.
+    """
+
+    name: str
+    told: Mapping[str, Any]
+    options: Options
+
+
+class CompareTab:
+    """Layout and handlers.
+
+    Args:
+        engine: restores.
+        clean: an undamaged example.
+        folder: for files of a run, which are deleted after it.
+    """
+
+    def __init__(self, engine: Engine, clean: Path, folder: Path) -> None:
+        self._engine, self._clean, self._folder = engine, clean, folder
+        self._sessions = Sessions()
+        self._damage = Damage("iv-compare", first="denoise", common=COMMON, qualities=False)
+
+    def build(self) -> None:
+        """Make the components in the layout that is being made."""
+        with gr.Row(elem_classes="iv-columns"):
+            with gr.Column(scale=5, min_width=300):
+                self._inputs()
+            with gr.Column(scale=7, min_width=300):
+                self.progress = gr.HTML(EMPTY, padding=False, elem_id="iv-compare-progress")
+                self.grid = viewer.viewer("iv-grid")
+                self.table = gr.HTML(padding=False, elem_id="iv-table")
+                with gr.Accordion("All files", open=False, visible=False) as self.more:
+                    self.files = gr.File(file_count="multiple", interactive=False, elem_id="iv-compare-files")
+        self._wire()
+
+    def _inputs(self) -> None:
+        step(1, "Choose an image")
+        self.image = gr.Image(
+            type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Image", height=200,
+            elem_id="iv-compare-image", buttons=[], format="png",
+        )  # fmt: skip
+        self.simulate = gr.Checkbox(
+            label="My image is undamaged", elem_id="iv-simulate",
+            info="It is damaged first as you say below, so that each result can be measured against it",
+        )  # fmt: skip
+        self.example = gr.Button("Try it with an undamaged example", size="sm", elem_id="iv-compare-example")
+        step(2, "What is wrong with it?")
+        self._damage.build()
+        step(3, "What is compared?")
+        gr.HTML(
+            '<p class="iv-hint">“best” is what the other tabs use; every other name is a method.</p>', padding=False
+        )
+        self.rows: list[Any] = []
+        for i in range(2):
+            self._entry(i)
+        with gr.Accordion("Two more", open=False):
+            for i in range(2, ROWS):
+                self._entry(i)
+        self._damage.build_common()
+        with gr.Row(elem_classes="iv-action"):
+            self.go = gr.Button("Compare", variant="primary", size="lg", elem_id="iv-compare-go")
+            self.stop = gr.Button("Stop", variant="stop", size="lg", visible=False, elem_id="iv-compare-stop")
+
+    def _entry(self, i: int) -> None:
+        method, quality = FIRST[i]
+        choices = [*([] if i == 0 else [NONE]), BEST, *_methods()]
+        with gr.Row(elem_classes="iv-entry"):
+            self.rows += [
+                gr.Dropdown(
+                    choices, value=method, label=f"Method {i + 1}", min_width=290, elem_id=f"iv-method-{i + 1}"
+                ),
+                gr.Dropdown(list(QUALITIES), value=quality, label="Quality", min_width=120),
+                gr.Textbox(label="Settings", placeholder="n_steps=20", min_width=120),
+            ]
+
+    def _wire(self) -> None:
+        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        self.example.click(lambda: (str(self._clean), True), None, [self.image, self.simulate], **quick)
+        outputs = [self.progress, self.go, self.stop, self.grid, self.table, self.more, self.files]
+        event = self.go.click(
+            self.compare, [self.image, self.simulate, *self.rows, *self._damage.components], outputs,
+            concurrency_limit=self._engine.places, concurrency_id="computing", show_progress="minimal",
+            show_progress_on=self.progress, api_visibility="private",
+        )  # fmt: skip
+        event.failure(lambda: [note("Nothing was compared."), shown(True), shown(False)], None, outputs[:3], **quick)
+        self.stop.click(self._sessions.stop, None, self.progress, **quick)
+
+    def compare(self, request: gr.Request, image: str | None, simulate: bool, *values: Any) -> Iterator[list[Any]]:
+        """Restore with every entry: values of all outputs now and then, at the end with the files.
+
+        Raises:
+            gradio.Error: the library's sentence.
+        """
+        kept = [gr.skip()] * 4
+        with tempfile.TemporaryDirectory(dir=self._folder) as name:
+            with sentences():
+                path, task, told, entries = self._wanted(image, simulate, values)
+            yield [note("Preparing ..."), shown(False), shown(True), *kept]
+            run = None
+            for run in self._sessions.follow(request, lambda own: self._computed(own, path, entries)):
+                yield [state(run, "Comparing"), gr.skip(), gr.skip(), *kept]
+            assert run is not None
+            if isinstance(run.error, Stopped):
+                yield [note("Stopped. Nothing was compared."), shown(True), shown(False), *kept]
+                return
+            with sentences():
+                if run.error is not None:
+                    raise run.error
+                outcomes: list[Restoration | str] = run.result
+                if not any(isinstance(each, Restoration) for each in outcomes):
+                    raise InputError(str(outcomes[0]))
+                done = self._done(Path(name), path, task, told, entries, outcomes)
+            yield [done[0], shown(True), shown(False), *done[1:]]
+
+    def _wanted(
+        self, image: str | None, simulate: bool, values: Sequence[Any]
+    ) -> tuple[Path, str, dict[str, Any], list[Entry]]:
+        if image is None:
+            raise InputError("choose an image first: drop a file on the page, or take the undamaged example")
+        task, told = self._damage.told(values[3 * ROWS :])
+        if simulate:
+            if task == "auto":
+                raise InputError("say what is to be wrong with it: your image is undamaged, there is nothing to find")
+            told["simulate"] = True
+        entries: list[Entry] = []
+        for i in range(ROWS):
+            method, quality, text = values[3 * i : 3 * i + 3]
+            if method == NONE:
+                continue
+            own: dict[str, Any] = {} if quality == "balanced" else {"quality": quality}
+            if method != BEST:
+                own["solver"] = method
+            if text and text.strip():
+                if method == BEST:
+                    raise InputError(f"settings belong to a method: choose one for method {i + 1}")
+                own["settings"] = dict(_settings(text))
+            name = " ".join([method, *([quality] if quality != "balanced" else [])])
+            entries.append(Entry(f"{name} {text or ''}".strip(), own, self._engine.options(task, **told, **own)))
+        return Path(image), task, told, entries
+
+    def _computed(self, own: Run, path: Path, entries: Sequence[Entry]) -> list[Restoration | str]:
+        """A restoration for each entry, or why there is none."""
+        done: list[Restoration | str] = []
+        for i, entry in enumerate(entries):
+            own.part, own.parts = i, len(entries)
+            try:
+                done.append(self._engine.restore(own, path, entry.options))
+            except InvsolveError as error:
+                done.append(sentence(error))
+        return done
+
+    def _done(
+        self, folder: Path, path: Path, task: str, told: Mapping[str, Any], entries: Sequence[Entry],
+        outcomes: Sequence[Restoration | str],
+    ) -> list[Any]:  # fmt: skip
+        first = next(each for each in outcomes if isinstance(each, Restoration))
+        size = (first.image.pixels.shape[1], first.image.pixels.shape[2])
+        panels = [viewer.panel("Before", before_image(first, folder / "before.png"), _before_note(first))]
+        files: list[str] = []
+        for i, (entry, each) in enumerate(zip(entries, outcomes, strict=True)):
+            if isinstance(each, str):
+                panels.append({"label": f"{i + 1}. {entry.name}", "failed": each})
+                continue
+            output = f"{i + 1}-restored.png"
+            settings = dict(entry.told.get("settings", {}))
+            plain = {name: value for name, value in entry.told.items() if name != "settings"}
+            line = command_line(path.name, task, {**named(told), **plain, **self._engine.told}, output, settings)
+            each.record["command"] = line
+            each.record.update(without_folders(each.record))
+            files += map(str, each.save(folder / output, comparison=False))
+            panels.append(viewer.panel(f"{i + 1}. {entry.name}", folder / output, _note(each)))
+        if first.truth is not None:
+            truth = write_image(folder / "truth.png", Image(first.truth.clamp(0, 1), None, 8))
+            panels.append(viewer.panel("Undamaged", truth))
+        words = _table(entries, outcomes)
+        return [bar(1, "Done"), viewer.grid(panels, size), words, shown(True), files]
+
+
+def _methods() -> list[str]:
+    """Solvers: those first that have settings for photographs."""
+    tuned = {name for row in table("natural").values() for name in row if name in SOLVERS}
+    return sorted(SOLVERS, key=lambda name: (name not in tuned, name))
+
+
+def _settings(text: str) -> Iterator[tuple[str, Any]]:
+    """Of "n_steps=20, eta=0.5"."""
+    for part in text.split(","):
+        yield read_setting(part.strip(), "n_steps=20", "name=value, name=value", "Settings")
+
+
+def _scores(restoration: Restoration) -> dict[str, float]:
+    return restoration.record.get("scores", {}).get("restored", {})
+
+
+def _note(restoration: Restoration) -> str:
+    scores, stats = _scores(restoration), restoration.record["stats"]
+    measured = f"{scores['psnr']:.2f} dB, SSIM {scores['ssim']:.3f}; " if scores else ""
+    return f"{measured}{stats['seconds']:.1f} s, {round(stats['network_forwards'])} calls"
+
+
+def _before_note(restoration: Restoration) -> str:
+    scores = restoration.record.get("scores", {})
+    name = next((name for name in scores if name != "restored"), None)
+    return "" if name is None else f"{name}: {scores[name]['psnr']:.2f} dB"
+
+
+def _table(entries: Sequence[Entry], outcomes: Sequence[Restoration | str]) -> str:
+    """Scores, calls and seconds; the best of a column is bold."""
+    columns = (
+        ("PSNR in dB", "psnr", max),
+        ("SSIM", "ssim", max),
+        ("Network calls", "calls", min),
+        ("Seconds", "s", min),
+    )
+    rows: list[dict[str, float]] = []
+    for each in outcomes:
+        if isinstance(each, str):
+            rows.append({})
+            continue
+        stats = each.record["stats"]
+        own = {"calls": stats["network_forwards"] + stats["network_backwards"], "s": stats["seconds"]}
+        rows.append({**{k: v for k, v in _scores(each).items() if k in ("psnr", "ssim")}, **own})
+    shown_columns = [column for column in columns if any(column[1] in row for row in rows)]
+    best = {key: pick(row[key] for row in rows if key in row) for _, key, pick in shown_columns}
+    digits = {"psnr": ".2f", "ssim": ".3f", "calls": ".0f", "s": ".1f"}
+    lines = []
+    for i, (entry, row) in enumerate(zip(entries, rows, strict=True)):
+        cells = ""
+        for _, key, _ in shown_columns:
+            text = format(row[key], digits[key]) if key in row else "–"
+            cells += f"<td>{f'<b>{text}</b>' if row.get(key) == best[key] and len(rows) > 1 else text}</td>"
+        lines.append(f"<tr><th scope=row>{i + 1}. {html.escape(entry.name)}</th>{cells}</tr>")
+    head = "".join(f"<th scope=col>{name}</th>" for name, _, _ in shown_columns)
+    known = any("psnr" in row for row in rows)
+    said = "" if known else note("The undamaged image is not known here, so that nothing says which is nearest to it.")
+    careful = warned([w for each in outcomes if isinstance(each, Restoration) for w in each.record["warnings"]])
+    body = "".join(lines)
+    return f'<div class="iv-scroll"><table class="iv-table"><tr><th></th>{head}</tr>{body}</table></div>{said}{careful}'
