@@ -1,0 +1,95 @@
+"""The page in the browser: how soon it is there, how soon the first image is restored, and what memory it keeps.
+
+    python -m benchmarks.app [--restorations 50] [--port 7870]
+
+Starts `invsolve app` as a user does, asks for the page until it is there, restores the packaged noisy photograph (96 of
+its pixels square) through the page's interface for programs, the first time with the prior to load, and then again and
+again. Memory is the resident memory of the server's process. The machine's load is printed beside: other work makes all
+of it slower.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from PIL import Image as pillow
+
+RESULTS = Path(__file__).parent / "results" / "page.json"
+
+
+def memory(process: int) -> float:
+    """Resident memory of a process in MiB."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+
+
+def noisy(folder: Path) -> Path:
+    """The example of the page."""
+    from invsolve.app.examples import make_examples
+
+    path = make_examples(folder)["Noisy"]
+    with pillow.open(path) as image:
+        image.crop((0, 0, 96, 96)).save(folder / "part.png")
+    return folder / "part.png"
+
+
+def measured(restorations: int, port: int) -> dict[str, float]:
+    """Seconds to the page and to the first image, and the memory after some restorations."""
+    from gradio_client import Client, handle_file
+
+    address = f"http://127.0.0.1:{port}/"
+    began = time.monotonic()
+    words = [sys.executable, "-m", "invsolve", "app", "--port", str(port)]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(words, stdout=subprocess.DEVNULL, env=os.environ | {"TMPDIR": folder}) as process,
+    ):
+        try:
+            while True:
+                try:
+                    urllib.request.urlopen(address, timeout=60).read()
+                    break
+                except urllib.error.URLError:
+                    time.sleep(0.05)
+            found = {"page_ready_s": time.monotonic() - began}
+            image = noisy(Path(folder))
+            client = Client(address, verbose=False)
+            asked = time.monotonic()
+            for i in range(1, restorations + 1):
+                asked = time.monotonic()
+                client.predict(handle_file(str(image)), "denoise", {}, None, None, api_name="/restore")
+                if i == 1:
+                    found |= {"first_restored_s": time.monotonic() - asked, "memory_after_1_mib": memory(process.pid)}
+                if i in (5, 10, restorations):
+                    found[f"memory_after_{i}_mib"] = memory(process.pid)
+            found["last_restored_s"] = time.monotonic() - asked
+            runs = next(Path(folder).glob("invsolve-app-*/runs"))
+            found["files_left_by_runs"] = len(list(runs.iterdir()))
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+        found["folders_left_at_the_end"] = len(list(Path(folder).glob("invsolve-app-*")))
+    return found
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--restorations", type=int, default=50)
+    parser.add_argument("--port", type=int, default=7870)
+    args = parser.parse_args()
+    load = os.getloadavg()[0]
+    result = {"load_before": load, **measured(args.restorations, args.port), "load_after": os.getloadavg()[0]}
+    result = {name: round(value, 2) for name, value in result.items()}
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
