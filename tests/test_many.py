@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image as pillow
 
 import invsolve as iv
@@ -21,6 +22,7 @@ from invsolve import InputError
 from invsolve.commands.cli import main
 from invsolve.execution.executor import Here
 from invsolve.execution.workers import Workers
+from invsolve.io import read_image
 from invsolve.restoration import batch
 from invsolve.restoration.batch import restore_item
 from invsolve.restoration.sources import Entry, entries, find, output_path
@@ -246,3 +248,37 @@ def test_a_worker_that_is_killed_costs_no_image(tmp_path):
     first = next(outcomes)
     os.kill(workers.pids()[0], signal.SIGKILL)
     assert [first.status, *(o.status for o in outcomes)] == ["restored"] * 6
+
+
+def test_every_page_of_a_tiff_file_is_restored_into_one_file(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    pages = [rng.integers(0, 65536, shape).astype(np.uint16) for shape in ((24, 32, 3), (32, 24, 3), (24, 24))]
+    with tifffile.TiffWriter(tmp_path / "scan.tif") as writer:
+        for page in pages:
+            writer.write(
+                page, photometric="rgb" if page.ndim == 3 else "minisblack", metadata=None, resolution=(300, 300)
+            )
+        writer.write(pages[0][::2, ::2], photometric="rgb", subfiletype=1, metadata=None)  # a small copy is no page
+    scan = str(tmp_path / "scan.tif")
+    assert main(["restore", scan, "-o", str(tmp_path / "out.tif"), *WORDS]) == 0
+    assert "and 2 pages more" in capsys.readouterr().out
+    with tifffile.TiffFile(tmp_path / "out.tif") as written:
+        assert [page.shape for page in written.pages] == [page.shape for page in pages]
+        assert all(page.dtype == np.uint16 for page in written.pages)
+    for i, page in enumerate(pages):
+        own = read_image(tmp_path / "out.tif", page=i)
+        assert own.metadata.dpi == (300, 300)
+        np.testing.assert_allclose(own.pixels, iv.restore(page, **QUICK).image.pixels, atol=1.01 / 65535)
+    record = json.loads((tmp_path / "out.json").read_text())
+    assert [record["page"], *(page["page"] for page in record["further_pages"])] == [1, 2, 3]
+    (outcome,) = iv.restore_many(scan, **QUICK)
+    assert outcome.restoration is not None
+    assert len(outcome.restoration.further) == 2
+    for words, message in (
+        (["--format", "png"], "has 3 pages, of which a .png file holds one"),
+        (["--checkpoint", str(tmp_path / "run.pt")], "split the file"),
+    ):
+        assert main(["restore", scan, *words, *WORDS]) == 2
+        assert message in capsys.readouterr().err
+    with pytest.raises(InputError, match="there is no page 4"):
+        read_image(scan, page=3)

@@ -100,20 +100,18 @@ def kills(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _killed(folder: Path, label: str, words: list[str], kills: int) -> dict[str, Any]:
-    """What a batch leaves that is killed again and again, from 1 s to 5 s + a tenth of an undisturbed run."""
-    out, reference = folder / label, folder / f"{label} reference"
-    began = time.monotonic()
+    """What is left of a batch that is killed again and again: while it starts, or after a random number of images."""
+    out, reference, count = folder / label, folder / f"{label} reference", len(list((folder / "in").glob("[0-9]*")))
     subprocess.run(command(folder / "in", reference, *words), check=False, capture_output=True)
-    whole, rng = time.monotonic() - began, random.Random(label)
-    sent, done, again, progress = 0, {}, 0, []
-    while sent < kills:
+    rng, done, again, progress = random.Random(label), {}, 0, []
+    for left in range(kills, 0, -1):
         run = subprocess.Popen(command(folder / "in", out, "--skip-existing", *words), stderr=subprocess.DEVNULL)
-        try:
-            run.wait(rng.uniform(1.0, 5.0 + whole / 10))
-        except subprocess.TimeoutExpired:
-            run.send_signal(signal.SIGKILL)
-            run.wait()
-            sent += 1
+        more = rng.randint(0, 2 * (count - len(done)) // (left + 1))
+        while more and run.poll() is None and len(list(out.glob("[0-9]*.json"))) < len(done) + more:
+            time.sleep(0.05)
+        time.sleep(rng.uniform(0, 0.5 if more else 4.0))
+        run.send_signal(signal.SIGKILL)
+        run.wait()
         time.sleep(1.0)  # workers end with their parent, at once
         now = finished(out)
         again += sum(now.get(name) != written for name, written in done.items())
@@ -122,7 +120,7 @@ def _killed(folder: Path, label: str, words: list[str], kills: int) -> dict[str,
     last = subprocess.run(command(folder / "in", out, "--skip-existing", *words), check=False).returncode
     now = finished(out)
     return {
-        "kills": sent, "finished after each": progress, "restored": len(hashes(out)),
+        "kills": kills, "finished after each": progress, "restored": len(hashes(out)),
         "identical": hashes(out) == hashes(reference), "finished ones restored again":
         again + sum(now.get(name) != written for name, written in done.items()),
         "failures reported": len(list(out.glob("broken*-restored.json"))), "exit code": last,

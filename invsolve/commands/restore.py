@@ -227,17 +227,16 @@ def _threads(args: argparse.Namespace) -> int | None:
 def _to_stdout(chosen: Sequence[Entry], options: Options, args: argparse.Namespace) -> int:
     if len(chosen) != 1:
         raise InputError(f"standard output takes one image, got {len(chosen)}: name a folder with -o")
-    from invsolve.restoration.batch import local
-    from invsolve.restoration.job import prepare
+    from invsolve.restoration.fetch import local
     from invsolve.restoration.outputs import encoded
-    from invsolve.restoration.run import run
+    from invsolve.restoration.pages import jobs_of, run_pages
 
     ending = f".{(args.ending or chosen[0].ending or 'png').lower().lstrip('.')}"
+    ending = ending if ending in SUFFIXES else ".png"
     with local(chosen[0]) as path:
-        job = prepare(path, options)
-    done = run(job)
+        done = run_pages(jobs_of(path, options, ending))
     _warn(chosen[0].source, done.record)
-    content = encoded(done, f"a{ending if ending in SUFFIXES else '.png'}", args.output_quality)
+    content = encoded(done, f"a{ending}", args.output_quality)
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
     return 0
@@ -270,6 +269,8 @@ def _warn(name: str, record: Any) -> None:
     ended = {s for s in record["status"] if s != "ok" and s not in record["warnings"]}
     for sentence in (*sorted(ended), *record["warnings"]):
         logger.warning("%s: %s", name, sentence)
+    for number, page in enumerate(record.get("further_pages", ()), 2):
+        _warn(f"{name}, page {number}", page)
 
 
 def _report(path: Path | None, record: Any) -> list[str]:
@@ -287,6 +288,8 @@ def _report(path: Path | None, record: Any) -> list[str]:
         lines.append(f"  {'; '.join(record['auto']['found'])}")
     elif noise["source"] == "estimated":
         lines.append(f"  found {noise['found']}")
+    if "further_pages" in record:
+        lines.append(f"  and {len(record['further_pages'])} pages more")
     if "uncertainty" in record:
         lines.append(f"  90 % intervals promise {record['uncertainty']['promise']}")
     for name, score in record.get("scores", {}).items():

@@ -2,7 +2,7 @@
 
 from invsolve.io.decode import read_image
 from invsolve.io.encode import LONGEST, check_target, encode_image, write_files, write_image
-from invsolve.io.header import MAX_PIXELS, READABLE, SUFFIXES, Header, read_header
+from invsolve.io.header import MAX_PIXELS, READABLE, SUFFIXES, Header, page_count, read_header
 from invsolve.io.image import Image
 from invsolve.io.metadata import Metadata
 
@@ -16,6 +16,7 @@ __all__ = [
     "Metadata",
     "check_target",
     "encode_image",
+    "page_count",
     "read_header",
     "read_image",
     "write_files",

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 _GREY_MODES = {"1", "L", "LA", "I;16"}
 
 
-def read_image(path: str | Path, *, holes: bool = False) -> Image:
+def read_image(path: str | Path, *, holes: bool = False, page: int | None = None) -> Image:
     """Read an image file: 8 or 16 bit or floating point; grey, colour or palette; opacity.
 
     PNG, JPEG, WebP and TIFF, and what Pillow decodes besides (AVIF, JPEG 2000, GIF, BMP, PPM, TGA); HEIC with the extra
@@ -38,13 +38,16 @@ def read_image(path: str | Path, *, holes: bool = False) -> Image:
     Args:
         path: of the file.
         holes: whether floating point pixels may be NaN, because they are missing.
+        page: of a TIFF file, from 0; the first if None, with a warning where there are others.
 
     Raises:
         InputError: the file cannot be read, is no image, is truncated or damaged, is too large (see `read_header`),
             or holds floating point values that are not finite or far outside [0, 1].
     """
     path = Path(path)
-    header = read_header(path)
+    header = read_header(path, page or 0)
+    if page is None and header.pages > 1:
+        logger.warning("%s has %d pages: the first is read", path, header.pages)
     content = read_bytes(path, "image", MAX_IMAGE_BYTES)
     if header.height * header.width > MAX_PIXELS_A_BYTE * len(content):
         raise InputError(
@@ -55,8 +58,9 @@ def read_image(path: str | Path, *, holes: bool = False) -> Image:
         made = _image(path, developed.values, header, None, developed.metadata)
         return dataclasses.replace(made, mosaic=developed.mosaic)
     if header.format == "tiff":
-        found = tiff.read(path, content)
-        return _image(path, _turned(found.values, found.orientation), header, found.icc, _of_tiff(path, content), holes)
+        found = tiff.read(path, content, page or 0)
+        metadata = _of_tiff(path, content, found.directory)
+        return _image(path, _turned(found.values, found.orientation), header, found.icc, metadata, holes)
     if header.format != "png":
         return _by_pillow(path, content, header)
     picked = png.pick(path, content)
@@ -95,9 +99,10 @@ def _by_pillow(path: Path, content: bytes, header: Header) -> Image:
         return dataclasses.replace(found, jpeg=jpeg)
 
 
-def _of_tiff(path: Path, content: bytes) -> Metadata:
+def _of_tiff(path: Path, content: bytes, directory: int) -> Metadata:
     try:
-        with pillow_open(path, content) as image:
+        with pillow_open(path, content) as image, foreign(path):
+            image.seek(directory)
             return read_metadata(path, image)
     except InputError:  # a kind of pixels that Pillow does not know
         return Metadata()

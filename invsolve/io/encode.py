@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,13 +100,14 @@ def write_files(contents: Mapping[Path, bytes], *, overwrite: bool = False) -> N
             part.unlink(missing_ok=True)
 
 
-def encode_image(image: Image, path: str | Path, *, quality: int | None = None) -> bytes:
+def encode_image(image: Image, path: str | Path, *, quality: int | None = None, further: Sequence[Image] = ()) -> bytes:
     """The content of a file named `path`.
 
     Args:
         image: what it holds.
         path: its ending decides the format.
         quality: of JPEG, WebP and AVIF, 1 to 100; see `write_image` for what they are by default.
+        further: pages that follow, in a TIFF file.
 
     Raises:
         InputError: the ending stands for no known format, or the format cannot hold the image.
@@ -119,13 +120,19 @@ def encode_image(image: Image, path: str | Path, *, quality: int | None = None) 
         raise InputError(f"{path}: {suffix} files hold no transparency; choose .png, .webp or .tif")
     if max(image.size) > _MAX_SIDE.get(form, 1 << 30):
         raise InputError(f"{path}: a side of {max(image.size)} pixels is too long for this format; choose .png or .tif")
-    icc = _profile(image)
     if form == "tiff":
-        return tiff.encode(_values(image, image.depth), icc, image.metadata, transparent=image.alpha is not None)
+        return tiff.encode([_page(page) for page in (image, *further)])
+    if further:
+        raise InputError(f"{path}: a {suffix} file holds one of {1 + len(further)} pages; choose .tif")
+    icc = _profile(image)
     if form == "png":
         data = png.encode(_values(image, 8 if image.depth == 8 else 16), icc)
         return png.with_chunks(data, png_chunks(image.metadata, image.size))
     return _by_pillow(image, form, icc, quality)
+
+
+def _page(image: Image) -> tiff.Page:
+    return tiff.Page(_values(image, image.depth), _profile(image), image.metadata, image.alpha is not None)
 
 
 def _profile(image: Image) -> bytes | None:

@@ -17,7 +17,7 @@ from invsolve.io import raw, tiff
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
-__all__ = ["MAX_PIXELS", "READABLE", "SUFFIXES", "Header", "heif_open", "pillow_open", "read_header"]
+__all__ = ["MAX_PIXELS", "READABLE", "SUFFIXES", "Header", "heif_open", "page_count", "pillow_open", "read_header"]
 
 SUFFIXES = {
     ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff",
@@ -44,16 +44,22 @@ class Header:
         format: "png", "jpeg", "webp", "tiff", "heif", "raw", or one of Pillow in lower case.
         height, width: as stored, before an orientation mark is applied.
         depth: 8, 16 or 32 (floating point) bits a value.
+        pages: of a TIFF file; 1 of any other, whatever it holds besides its first image.
     """
 
     format: str
     height: int
     width: int
     depth: int
+    pages: int = 1
 
 
-def read_header(path: str | Path) -> Header:
+def read_header(path: str | Path, page: int = 0) -> Header:
     """Look at a file without decoding it.
+
+    Args:
+        path: of the file.
+        page: of a TIFF file, from 0.
 
     Raises:
         InputError: no such file, a folder, a pipe or a device, an empty file, not an image of a known format, or larger
@@ -65,7 +71,7 @@ def read_header(path: str | Path) -> Header:
         if not start:
             raise InputError(f"{path} is empty (0 bytes)")
         file.seek(0)
-        header = _parse(path, file, start)
+        header = _parse(path, file, start, page)
     if min(header.height, header.width) < 1:
         raise InputError(f"{path} is damaged: its size is given as {header.width} x {header.height}")
     if header.height * header.width > MAX_PIXELS:
@@ -76,7 +82,20 @@ def read_header(path: str | Path) -> Header:
     return header
 
 
-def _parse(path: Path, file: BinaryIO, start: bytes) -> Header:
+def page_count(path: str | Path) -> int:
+    """The pages of a TIFF file; 1 of any other.
+
+    Raises:
+        InputError: see `read_header`.
+    """
+    with open_file(path, "image", MAX_IMAGE_BYTES) as file:
+        several = file.read(4) in tiff.MARKS
+    return read_header(path).pages if several else 1
+
+
+def _parse(path: Path, file: BinaryIO, start: bytes, page: int) -> Header:
+    if page and start[:4] not in tiff.MARKS:
+        raise InputError(f"{path} is no TIFF file, and has one page: there is no page {page + 1}")
     if start.startswith(_PNG):
         if len(start) < 33 or start[12:16] != b"IHDR":
             raise InputError(f"{path} is damaged: a PNG file without its header")
@@ -90,7 +109,7 @@ def _parse(path: Path, file: BinaryIO, start: bytes) -> Header:
     if raw.is_raw(path, content):
         return Header("raw", *raw.read_size(path, content))
     if start[:4] in tiff.MARKS:
-        return Header("tiff", *tiff.read_size(path, content))
+        return Header("tiff", *tiff.read_size(path, content, page))
     if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
         with heif_open(path, content) as image:
             return Header("heif", image.height, image.width, 8)

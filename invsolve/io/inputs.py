@@ -27,18 +27,19 @@ integers of the full scale, or floating point values in [0, 1]."""
 _INTEGER_SCALES = {"uint8": (255.0, 8), "uint16": (65535.0, 16), "bool": (1.0, 8)}
 
 
-def as_image(source: Source, *, holes: bool = False) -> Image:
+def as_image(source: Source, *, holes: bool = False, page: int | None = None) -> Image:
     """An image from whatever stands for one; see `Source`.
 
     Args:
         source: the image.
         holes: leave pixels that are NaN as they are: they are missing.
+        page: of a TIFF file; see `read_image`.
 
     Raises:
         InputError: a file that cannot be read, or values or shapes that are no image.
     """
     if isinstance(source, str | Path):
-        return read_image(source, holes=holes)
+        return read_image(source, holes=holes, page=page)
     if isinstance(source, Image):
         check_values(source.pixels, "the image", holes=holes)
         return source

@@ -155,6 +155,7 @@ def with_exif_directories(content: bytes, metadata: Metadata, size: tuple[int, i
         return content
     (start,) = struct.unpack_from("<I", content, 4)
     (count,) = struct.unpack_from("<H", content, start)
+    following = content[start + 2 + 12 * count :][:4]
     entries = [content[start + 2 + 12 * i : start + 14 + 12 * i] for i in range(count)]
     buffer = io.BytesIO(content)
     for code in (_EXIF_IFD, _GPS_IFD):
@@ -169,7 +170,7 @@ def with_exif_directories(content: bytes, metadata: Metadata, size: tuple[int, i
         entries.append(struct.pack("<HHII", code, 4, 1, place))
     place = _end(buffer)
     entries.sort(key=lambda entry: struct.unpack("<H", entry[:2]))
-    buffer.write(struct.pack("<H", len(entries)) + b"".join(entries) + struct.pack("<I", 0))
+    buffer.write(struct.pack("<H", len(entries)) + b"".join(entries) + following)
     buffer.seek(4)
     buffer.write(struct.pack("<I", place))
     return buffer.getvalue()

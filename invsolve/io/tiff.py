@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
@@ -14,7 +14,7 @@ from invsolve.core.boundary import MAX_PIXELS, MAX_PROFILE_BYTES, foreign
 from invsolve.core.checks import InputError
 from invsolve.io.metadata import Metadata, tiff_tags, with_exif_directories
 
-__all__ = ["MARKS", "Decoded", "encode", "read", "read_size"]
+__all__ = ["MARKS", "Decoded", "Page", "encode", "read", "read_size"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,45 +32,56 @@ _PACKED = {
     1: "none", 2: "CCITT", 3: "CCITT G3", 4: "CCITT G4", 5: "LZW", 7: "JPEG", 8: "deflate", 32773: "PackBits",
     32946: "deflate", 34925: "LZMA", 50000: "Zstandard", 50001: "WebP",
 }  # fmt: skip
-_JPEG = 7
+_JPEG, _ONE_OF_SEVERAL = 7, 2
 _UNUSED = {290: "GrayResponseUnit", 291: "GrayResponseCurve", 301: "TransferFunction", 42113: "GDAL_NODATA"}
 _MAX_CHANNELS, _MAX_SEGMENTS = 16, 1 << 17
 
 
 class Decoded(NamedTuple):
-    """The first image of a TIFF file.
+    """A page of a TIFF file.
 
     Attributes:
         values: [H, W, C] in [0, 1] (floating point files: as they are), C = 1 to 4 as in `Image`, float32; colours are
             not multiplied by the opacity.
         orientation: 1 to 8, not yet applied.
         icc: the colour profile.
+        directory: its place among all images of the file.
     """
 
     values: Any
     orientation: int
     icc: bytes | None
+    directory: int
 
 
-def read_size(path: Path, content: bytes) -> tuple[int, int, int]:
-    """Height, width and depth (8, 16, or 32 for floating point) of the first image.
+class Page(NamedTuple):
+    """What is written: values [H, W, C], the profile, what else is said, and whether the last channel is opacity."""
+
+    values: Any
+    icc: bytes | None
+    metadata: Metadata
+    transparent: bool
+
+
+def read_size(path: Path, content: bytes, page: int = 0) -> tuple[int, int, int, int]:
+    """Height, width and depth (8, 16, or 32 for floating point) of a page, and how many there are.
 
     Raises:
         InputError: it is damaged, or of a kind that is not read.
     """
-    with _page(path, content) as page:
-        return page.imagelength, page.imagewidth, _depth(path, page)
+    with _page(path, content, page) as (found, count):
+        return found.imagelength, found.imagewidth, _depth(path, found), count
 
 
-def read(path: Path, content: bytes) -> Decoded:
-    """Decode the first image.
+def read(path: Path, content: bytes, number: int = 0) -> Decoded:
+    """Decode a page.
 
     Raises:
         InputError: it is damaged, or of a kind that is not read.
     """
     import numpy
 
-    with _page(path, content) as page:
+    with _page(path, content, number) as (page, _):
         _check(path, page, len(content))
         _warn(path, page)
         values = page.asarray(squeeze=False)[:, 0]  # [separate planes, H, W, channels]
@@ -78,9 +89,10 @@ def read(path: Path, content: bytes) -> Decoded:
         values = _scaled(path, page, numpy.asarray(values))
         icc = page.tags.valueof(34675)
         orientation = page.tags.valueof(274, 1)
+        directory = page.index
     if isinstance(icc, bytes) and len(icc) > MAX_PROFILE_BYTES:
         raise InputError(f"{path} has a colour profile larger than any that is used: remove it")
-    return Decoded(values, orientation, icc if isinstance(icc, bytes) else None)
+    return Decoded(values, orientation, icc if isinstance(icc, bytes) else None, directory)
 
 
 def _scaled(path: Path, page: Any, values: Any) -> Any:
@@ -183,13 +195,14 @@ def _warn(path: Path, page: Any) -> None:
     names = [name for tag, name in _UNUSED.items() if tag in page.tags]
     if names:
         logger.warning("%s has tags that are not applied to its pixels: %s", path, ", ".join(names))
-    if page._nextifd():
-        logger.warning("%s holds several images: the first is read", path)
 
 
 @contextmanager
-def _page(path: Path, content: bytes) -> Iterator[Any]:
-    """The first image of a file, not decoded yet; nothing is written to the log or to standard error."""
+def _page(path: Path, content: bytes, index: int = 0) -> Iterator[tuple[Any, int]]:
+    """A page of a file, not decoded yet, and how many there are; nothing is written to the log or to standard error.
+
+    Small copies of a page and masks are no pages.
+    """
     log = logging.getLogger("tifffile")
     before = log.disabled
     log.disabled = True
@@ -197,39 +210,49 @@ def _page(path: Path, content: bytes) -> Iterator[Any]:
         import tifffile
 
         with foreign(path), tifffile.TiffFile(io.BytesIO(content)) as file:
-            page: Any = file.pages.first
+            first: Any = file.pages.first
+            every: Any = file.pages
+            pages = [page for page in every if not (page.is_reduced or page.is_mask)] or [first]
+            if not 0 <= index < len(pages):
+                raise InputError(f"{path} has {len(pages)} pages: there is no page {index + 1}")
+            page: Any = pages[index]
             if not (isinstance(page.imagelength, int) and isinstance(page.imagewidth, int)) or (
                 min(page.imagelength, page.imagewidth) < 1
             ):
                 raise InputError(f"{path} is damaged: a TIFF file without the size of its image")
-            yield page
+            yield page, len(pages)
     finally:
         log.disabled = before
 
 
-def encode(values: Any, icc: bytes | None, metadata: Metadata, *, transparent: bool) -> bytes:
-    """A TIFF file of [H, W, C] values: deflated, opacity marked as not multiplied into the colours.
+def encode(pages: Sequence[Page]) -> bytes:
+    """A TIFF file of one page or more: deflated, opacity marked as not multiplied into the colours.
 
-    Grey with opacity of more than 8 bits is written as colour, which more programs read.
+    Directories of EXIF are written for the first page, the texts in a page's own directory for all.
     """
     import tifffile
 
     buffer = io.BytesIO()
-    grey, size = values.shape[2] < 3, (values.shape[0], values.shape[1])
-    tifffile.imwrite(
-        buffer,
-        values[..., 0] if values.shape[2] == 1 else values,
-        photometric="minisblack" if grey else "rgb",
-        planarconfig="contig" if values.shape[2] > 1 else None,
-        extrasamples=["unassalpha"] if transparent else None,
-        compression="zlib",
-        predictor=True,
-        iccprofile=icc,
-        metadata=None,
-        software=False,
-        byteorder="<",
-        resolution=metadata.dpi,
-        resolutionunit=None if metadata.dpi is None else "INCH",
-        extratags=tiff_tags(metadata, size),
-    )
-    return with_exif_directories(buffer.getvalue(), metadata, size)
+    with tifffile.TiffWriter(buffer, byteorder="<") as writer:
+        for values, icc, metadata, transparent in pages:
+            writer.write(
+                values[..., 0] if values.shape[2] == 1 else values,
+                photometric="minisblack" if values.shape[2] < 3 else "rgb",
+                planarconfig="contig" if values.shape[2] > 1 else None,
+                extrasamples=["unassalpha"] if transparent else None,
+                compression="zlib",
+                predictor=True,
+                iccprofile=icc,
+                metadata=None,
+                software=False,
+                subfiletype=_ONE_OF_SEVERAL if len(pages) > 1 else 0,
+                contiguous=False,
+                resolution=metadata.dpi,
+                resolutionunit=None if metadata.dpi is None else "INCH",
+                extratags=tiff_tags(metadata, _size(values)),
+            )
+    return with_exif_directories(buffer.getvalue(), pages[0].metadata, _size(pages[0].values))
+
+
+def _size(values: Any) -> tuple[int, int]:
+    return values.shape[0], values.shape[1]

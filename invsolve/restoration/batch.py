@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
+import itertools
 import json
 import os
-import sys
-import tempfile
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,18 +17,19 @@ from typing import Any, Literal
 
 import torch
 
-from invsolve.core.boundary import MAX_IMAGE_BYTES
 from invsolve.core.checks import InputError, InvsolveError
 from invsolve.core.driver import Progress
 from invsolve.core.prior import Prior
 from invsolve.execution.executor import Executor, outcomes
 from invsolve.io.inputs import Source
+from invsolve.restoration.fetch import is_file, local
 from invsolve.restoration.job import Job, check_options, prepare
 from invsolve.restoration.loading import load_prior
 from invsolve.restoration.options import Options
 from invsolve.restoration.outputs import check_targets, is_finished, save, targets, write_record
+from invsolve.restoration.pages import jobs_of, run_pages
 from invsolve.restoration.run import Restoration, run
-from invsolve.restoration.sources import STDIN, TEMPLATE, Entry, entries, find, output_path
+from invsolve.restoration.sources import TEMPLATE, Entry, entries, find, output_path
 
 __all__ = ["Batch", "Item", "Outcome", "check_items", "kept_prior", "restore_batch", "restore_item", "restore_many"]
 
@@ -144,7 +142,7 @@ def restore_many(
         chosen = entries(find([str(word) for word in words], recursive=recursive))
         check_options(told)
         if out is None:
-            return _in_memory([(entry.source, Path(entry.source)) for entry in chosen], told)
+            return _in_memory([(entry.source, entry) for entry in chosen], told)
         batch = Batch(told, overwrite, skip_existing, comparison, record)
         return restore_batch(_items(chosen, batch, Path(out), template), executor)
     if out is not None or executor is not None:
@@ -152,11 +150,15 @@ def restore_many(
     return _in_memory([(f"image {i}", word) for i, word in enumerate(words)], told)
 
 
-def _in_memory(sources: Sequence[tuple[str, Source]], options: Options) -> Iterator[Outcome]:
+def _in_memory(sources: Sequence[tuple[str, Entry | Source]], options: Options) -> Iterator[Outcome]:
     for name, source in sources:
         began = time.perf_counter()
         try:
-            done = run(prepare(source, options), kept_prior(options))
+            if isinstance(source, Entry):
+                with local(source) as path:
+                    done = run_pages(jobs_of(path, options, ".tif"), kept_prior(options))
+            else:
+                done = run(prepare(source, options), kept_prior(options))
         except Exception as error:
             yield Outcome(name, "failed", error=_sentence(error), seconds=time.perf_counter() - began)
             continue
@@ -251,12 +253,12 @@ def _here(items: Sequence[Item], callbacks: Callable[[Item], Sequence[Callback]]
         ahead = reader.submit(_prepared, items[0]) if items else None
         for i, item in enumerate(items):
             assert ahead is not None
-            began, job = time.perf_counter(), ahead.result()
+            began, jobs = time.perf_counter(), ahead.result()
             ahead = reader.submit(_prepared, items[i + 1]) if i + 1 < len(items) else None
-            if isinstance(job, Outcome):
-                waiting.append(job)
+            if isinstance(jobs, Outcome):
+                waiting.append(jobs)
             else:
-                waiting.append(_computed(item, job, began, callbacks(item), writer))
+                waiting.append(_computed(item, jobs, began, callbacks(item), writer))
             while waiting and (len(waiting) > WAITING or isinstance(waiting[0], Outcome) or waiting[0].done()):
                 yield _result(waiting.popleft())
         while waiting:
@@ -267,26 +269,31 @@ def _result(outcome: Future[Outcome] | Outcome) -> Outcome:
     return outcome if isinstance(outcome, Outcome) else outcome.result()
 
 
-def _prepared(item: Item) -> Job | Outcome:
-    """The image read and everything decided; or what became of it at once."""
+def _prepared(item: Item) -> Iterator[Job] | Outcome:
+    """The image read and everything decided, further pages when they are asked for; or what became of it at once."""
     batch = item.batch
     began = time.perf_counter()
     try:
         if batch.skip_existing and is_finished(item.path, record=batch.record):
             return Outcome(item.entry.source, "skipped", item.path)
-        with local(item.entry) as path:
-            job = prepare(path, batch.options)
+        jobs = _jobs(item)
+        return itertools.chain([next(jobs)], jobs)
     except Exception as error:
         return _failed(item, error, time.perf_counter() - began, started=False)
-    told = {**job.record["input"], "path": item.entry.source} if not _is_file(item.entry) else job.record["input"]
-    return replace(job, record={**job.record, "input": told})
+
+
+def _jobs(item: Item) -> Iterator[Job]:
+    with local(item.entry) as path:
+        for job in jobs_of(path, item.batch.options, item.path.suffix):
+            told = job.record["input"] if is_file(item.entry) else {**job.record["input"], "path": item.entry.source}
+            yield replace(job, record={**job.record, "input": told})
 
 
 def _computed(
-    item: Item, job: Job, began: float, callbacks: Sequence[Callback], writer: ThreadPoolExecutor
+    item: Item, jobs: Iterator[Job], began: float, callbacks: Sequence[Callback], writer: ThreadPoolExecutor
 ) -> Future[Outcome] | Outcome:
     try:
-        restoration = run(job, kept_prior(item.batch.options), callbacks=callbacks)
+        restoration = run_pages(jobs, kept_prior(item.batch.options), callbacks=callbacks)
     except Exception as error:
         return _failed(item, error, time.perf_counter() - began, started=True)
     return writer.submit(_written, item, restoration, began)
@@ -321,49 +328,6 @@ def _failed(item: Item, error: Exception, seconds: float, *, started: bool) -> O
 def _sentence(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text if isinstance(error, InvsolveError) else f"unexpected {type(error).__name__}: {text}"
-
-
-def _is_file(entry: Entry) -> bool:
-    return not entry.remote and entry.source != STDIN
-
-
-@contextmanager
-def local(entry: Entry) -> Iterator[Path]:
-    """The image as a file of this machine; what had to be fetched is gone when the block ends.
-
-    Raises:
-        InputError: it cannot be fetched, or is larger than any image that is read.
-    """
-    if _is_file(entry):
-        yield Path(entry.source)
-        return
-    content = _standard_input() if entry.source == STDIN else _fetched(entry.source)
-    with tempfile.TemporaryDirectory(prefix="invsolve-") as folder:
-        path = Path(folder) / f"image{entry.ending}"
-        path.write_bytes(content)
-        yield path
-
-
-def _standard_input() -> bytes:
-    buffer = io.BytesIO(sys.stdin.buffer.read(MAX_IMAGE_BYTES + 1))
-    if not buffer.getbuffer().nbytes:
-        raise InputError("standard input is empty: pipe an image into the command, as in: cat a.png | invsolve ... -")
-    return buffer.getvalue()
-
-
-def _fetched(address: str) -> bytes:
-    try:
-        import fsspec
-
-        with fsspec.open(address, "rb") as file:
-            content = file.read(MAX_IMAGE_BYTES + 1)  # pyright: ignore[reportAttributeAccessIssue]
-    except ImportError as error:
-        raise InputError(f"{address} needs a package: {error}") from error
-    except Exception as error:  # every kind of store has errors of its own
-        raise InputError(f"{address} cannot be read: {type(error).__name__}: {error}") from error
-    if len(content) > MAX_IMAGE_BYTES:
-        raise InputError(f"{address} has more than the {MAX_IMAGE_BYTES >> 30} GiB that are read")
-    return content
 
 
 @dataclass(frozen=True)

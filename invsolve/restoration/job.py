@@ -212,13 +212,14 @@ def check_options(options: Options) -> None:
     _choice(options, traits_for(options))
 
 
-def prepare(source: Source, options: Options, traits: Traits | None = None) -> Job:
+def prepare(source: Source, options: Options, traits: Traits | None = None, page: int | None = None) -> Job:
     """Read and check everything that does not need the prior.
 
     Args:
         source: the image.
         options: what is wanted.
         traits: of the prior, where they are known; of its card, or of the loaded prior, if None.
+        page: of a TIFF file, from 0; the first if None, with a warning where there are others.
 
     Raises:
         InputError: anything that cannot be done.
@@ -228,9 +229,9 @@ def prepare(source: Source, options: Options, traits: Traits | None = None) -> J
         Calibration.read(options.calibration)
     solver = _choice(options, traits).solver
     if isinstance(source, str | Path):
-        header = read_header(source)
+        header = read_header(source, page or 0)
         _plan((header.height, header.width), options, solver)
-    image = as_image(source, holes=options.kind.fills_holes and not options.simulate)
+    image = as_image(source, holes=options.kind.fills_holes and not options.simulate, page=page)
     streams = _streams(options)
     findings = None
     if options.kind is Auto and streams is None:
@@ -258,9 +259,13 @@ def prepare(source: Source, options: Options, traits: Traits | None = None) -> J
     operator = task.operator(1 if traits.channels == len(y) == 1 else 3, measured)
     plan = _plan((operator.in_shape[1], operator.in_shape[2]), options, solver)
     noise = _noise(y, task, seen, options)
-    record = {"input": describe(source) | {"size": list(image.size), "depth": image.depth, "format": image.format}}
+    record: dict[str, Any] = {
+        "input": describe(source) | {"size": list(image.size), "depth": image.depth, "format": image.format}
+    }
     files = [name for name, option in options_of(type(options.about)).items() if option.is_file]
     record |= {name: describe(v) for name in files if (v := getattr(options.about, name)) is not None}
+    if page is not None:
+        record["page"] = page + 1
     if findings is not None:
         record["auto"] = findings.record()
     content = read_bytes(source, "image", MAX_IMAGE_BYTES) if done and isinstance(source, str | Path) else None

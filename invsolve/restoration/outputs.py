@@ -125,9 +125,9 @@ def save(
 def encoded(restoration: Restoration, path: str | Path, quality: int | None) -> bytes:
     """The content of the restored image's file: that of the input where nothing was done to it, and may be kept."""
     kept = quality is None and SUFFIXES.get(Path(path).suffix.lower()) == restoration.image.format
-    if kept and restoration.content is not None:
+    if kept and restoration.content is not None and all(page.content is not None for page in restoration.further):
         return restoration.content
-    return encode_image(restoration.image, path, quality=quality)
+    return encode_image(restoration.image, path, quality=quality, further=[page.image for page in restoration.further])
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:

@@ -51,6 +51,7 @@ class Restoration:
         kernel: the blur that was found, [size, size], where it was looked for.
         uncertainty: what the samples say about the error; None without two of them.
         content: of the image's file, where nothing was done to it.
+        further: restorations of the pages that follow in a TIFF file; they are written into one file with this one.
     """
 
     image: Image
@@ -62,6 +63,7 @@ class Restoration:
     kernel: Tensor | None = None
     uncertainty: Uncertainty | None = None
     content: bytes | None = None
+    further: tuple[Restoration, ...] = ()
 
     def interval(self, level: float = 0.9, promise: Promise = "average") -> tuple[Tensor, Tensor]:
         """(low, high): images [C, H, W] in [0, 1] between which the truth lies with probability `level`.

@@ -1,0 +1,60 @@
+"""Images of a batch as files of this machine, wherever they come from."""
+
+from __future__ import annotations
+
+import io
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from invsolve.core.boundary import MAX_IMAGE_BYTES
+from invsolve.core.checks import InputError
+from invsolve.restoration.sources import STDIN, Entry
+
+__all__ = ["is_file", "local"]
+
+
+def is_file(entry: Entry) -> bool:
+    """Whether an image is a file of this machine."""
+    return not entry.remote and entry.source != STDIN
+
+
+@contextmanager
+def local(entry: Entry) -> Iterator[Path]:
+    """The image as a file of this machine; what had to be fetched is gone when the block ends.
+
+    Raises:
+        InputError: it cannot be fetched, or is larger than any image that is read.
+    """
+    if is_file(entry):
+        yield Path(entry.source)
+        return
+    content = _standard_input() if entry.source == STDIN else _fetched(entry.source)
+    with tempfile.TemporaryDirectory(prefix="invsolve-") as folder:
+        path = Path(folder) / f"image{entry.ending}"
+        path.write_bytes(content)
+        yield path
+
+
+def _standard_input() -> bytes:
+    buffer = io.BytesIO(sys.stdin.buffer.read(MAX_IMAGE_BYTES + 1))
+    if not buffer.getbuffer().nbytes:
+        raise InputError("standard input is empty: pipe an image into the command, as in: cat a.png | invsolve ... -")
+    return buffer.getvalue()
+
+
+def _fetched(address: str) -> bytes:
+    try:
+        import fsspec
+
+        with fsspec.open(address, "rb") as file:
+            content = file.read(MAX_IMAGE_BYTES + 1)  # pyright: ignore[reportAttributeAccessIssue]
+    except ImportError as error:
+        raise InputError(f"{address} needs a package: {error}") from error
+    except Exception as error:  # every kind of store has errors of its own
+        raise InputError(f"{address} cannot be read: {type(error).__name__}: {error}") from error
+    if len(content) > MAX_IMAGE_BYTES:
+        raise InputError(f"{address} has more than the {MAX_IMAGE_BYTES >> 30} GiB that are read")
+    return content

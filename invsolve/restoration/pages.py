@@ -1,0 +1,54 @@
+"""The pages of a TIFF file: each is restored by itself, and all are written into one file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from invsolve.core.checks import InputError
+from invsolve.core.driver import Progress
+from invsolve.core.prior import Prior
+from invsolve.io import SUFFIXES, page_count
+from invsolve.restoration.job import Job, prepare
+from invsolve.restoration.options import Options
+from invsolve.restoration.run import Restoration, run
+
+__all__ = ["jobs_of", "run_pages"]
+
+
+def jobs_of(path: Path, options: Options, ending: str) -> Iterator[Job]:
+    """A prepared job for each page of a file, made when it is asked for.
+
+    Args:
+        path: of an image file of any format; but for TIFF it has one page.
+        options: of all pages.
+        ending: of the file that they are written to.
+
+    Raises:
+        InputError: anything that cannot be done; several pages into a format that holds one, and what is written beside
+            one image: samples, a blur kernel, a checkpoint.
+    """
+    count = page_count(path)
+    if count > 1:
+        if SUFFIXES.get(ending.lower()) != "tiff":
+            raise InputError(f"{path} has {count} pages, of which a {ending} file holds one: write a .tif file")
+        for given, what in (
+            (options.samples, "--samples are drawn of one image"),
+            (options.kind.estimates_kernel, "a blur is found for one image"),
+            (options.checkpoint, "a checkpoint belongs to one image"),
+        ):
+            if given:
+                raise InputError(f"{path} has {count} pages, but {what}: split the file")
+    for page in range(count):
+        yield prepare(path, options, page=page if count > 1 else None)
+
+
+def run_pages(
+    jobs: Iterable[Job], prior: Prior | None = None, *, callbacks: Sequence[Callable[[Progress], None]] = ()
+) -> Restoration:
+    """Restore the pages of a file, one after the other; see `invsolve.restoration.run.run`."""
+    first, *further = (run(job, prior, callbacks=callbacks) for job in jobs)
+    if not further:
+        return first
+    return replace(first, further=tuple(further), record={**first.record, "further_pages": [p.record for p in further]})
