@@ -105,7 +105,7 @@ def test_a_broken_image_is_a_record_and_a_line_never_the_end(tmp_path, capsys):
     assert set(restored(tmp_path / "out")) == {"a-restored.png", "c-restored.png", "sub/d-restored.jpg"}
     assert "3 restored, 1 failed" in told.err
     assert "clip.mp4" in told.err
-    assert told.err.count("b.png") == 1
+    assert told.err.count("b.png is damaged") == 1
     record = json.loads((tmp_path / "out" / "b-restored.json").read_text())
     assert record["status"] == ["failed"]
     assert "damaged" in record["error"]
@@ -282,3 +282,37 @@ def test_every_page_of_a_tiff_file_is_restored_into_one_file(tmp_path, capsys):
         assert message in capsys.readouterr().err
     with pytest.raises(InputError, match="there is no page 4"):
         read_image(scan, page=3)
+
+
+def test_what_an_earlier_run_has_made_is_not_restored_again(tmp_path, capsys, monkeypatch):
+    images(tmp_path / "in", ["a.png", "b.png", "more/c.png"])
+    monkeypatch.chdir(tmp_path)
+    assert main(["restore", "in", *WORDS]) == 0
+    told = capsys.readouterr().err
+    assert "2 restored in" in told
+    assert "folders left out (--recursive searches them): more" in told
+    for words in (["in"], ["in/*.png"], ["in", "--recursive"]):
+        assert main(["restore", *words, "--skip-existing", *WORDS]) == 0
+        assert "2 skipped" in capsys.readouterr().err
+    written = sorted(str(p.relative_to("in")) for p in Path("in").rglob("*.png") if "comparison" not in p.name)
+    assert written == ["a-restored.png", "a.png", "b-restored.png", "b.png", "more/c-restored.png", "more/c.png"]
+    again = ["restore", "in/a-restored.png", "in/a.png", "-o", "new", *WORDS]
+    assert main(again) == 0  # what is named is restored, whatever it is
+    assert "2 restored" in capsys.readouterr().err
+    assert main(["restore", "in", "-o", "in/out", *WORDS]) == 0
+    capsys.readouterr()
+    assert main(["restore", "in", "-o", "in/out", "--skip-existing", "--recursive", *WORDS]) == 0
+    assert "2 skipped" in capsys.readouterr().err
+    assert not list(Path("in").rglob("*restored-restored*"))
+
+
+def test_the_summary_names_what_failed_and_counts_what_came_unchanged(tmp_path, capsys):
+    images(tmp_path / "in", ["a.png"])
+    pillow.new("RGB", (64, 64), (200, 30, 30)).save(tmp_path / "in" / "flat.png")
+    for i in range(6):
+        broken(tmp_path / "in", f"broken{i}.png")
+    assert main(["restore", str(tmp_path / "in"), "-o", str(tmp_path / "out"), *WORDS[4:]]) == 1
+    told = capsys.readouterr().err
+    assert "failed: broken0.png, broken1.png, broken2.png, broken3.png, broken4.png and 1 more" in told
+    assert "(1 of them as they came: nothing was surely wrong)" in told
+    assert not (tmp_path / "out" / "flat-restored-comparison.png").exists()

@@ -10,7 +10,8 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from invsolve.core.lazy import uncollected_imports
 from invsolve.execution.threads import each
 from invsolve.io import SUFFIXES
 from invsolve.restoration.options import Options
-from invsolve.restoration.sources import STDIN, TEMPLATE, Entry, entries, find, output_path
+from invsolve.restoration.sources import STDIN, TEMPLATE, Entry, Found, entries, find, output_path, without_outputs
 from invsolve.tasks import TASKS
 from invsolve.tasks.auto import Unchanged
 
@@ -123,11 +124,13 @@ def run_command(args: argparse.Namespace) -> int:
         prior_options=read_settings(args.prior_options, "size=256", flag="--prior-option"),
     )
     found = find(args.images, recursive=args.recursive)
-    chosen = entries(found, _shard(args.shard))
     if args.out == STDIN:
-        return _to_stdout(chosen, options, args)
+        return _to_stdout(entries(found, _shard(args.shard)), options, args)
+    if len(found.entries) > 1:
+        found = without_outputs(found, *(_paths(entries(found), args, out)[0] for out in (args.out, None)))
+    chosen = entries(found, _shard(args.shard))
     _check(options, len(chosen), args)
-    paths, folders = _paths(chosen, args)
+    paths, folders = _paths(chosen, args, args.out)
     single = len(chosen) == 1 and len(found.entries) == 1 and not args.skip_existing
 
     with uncollected_imports():
@@ -140,28 +143,27 @@ def run_command(args: argparse.Namespace) -> int:
     items = [Item(entry, path, batch, deep=folders) for entry, path in zip(chosen, paths, strict=True)]
     check_items(items)
     executor = None if single else _executor(args)
-    counts: Counter[str] = Counter()
-    began, scores, started = time.perf_counter(), [], False
+    ended: list[Outcome] = []
+    began = time.perf_counter()
     with Shown(len(items), quiet=args.quiet or args.json) as shown:
         for outcome in restore_batch(items, executor, lambda item: [shown.step(item.entry.name)]):
             if single and outcome.status == "failed":
                 raise InputError(outcome.error)
-            counts[outcome.status] += 1
-            started = started or outcome.started
-            scores += [(outcome.record or {}).get("scores", {}).get("restored", {}).get("psnr")]
             shown.done(outcome.status)
             _tell(outcome, args)
+            ended.append(replace(outcome, restoration=None, record=_counted(outcome.record or {})))
     if not single:
-        _summary(counts, time.perf_counter() - began, [s for s in scores if s is not None], found.others, args)
-    return 0 if not counts["failed"] else 1 if started else 2
+        _summary(ended, time.perf_counter() - began, found, args)
+    failed = any(outcome.status == "failed" for outcome in ended)
+    return 0 if not failed else 1 if any(outcome.started for outcome in ended) else 2
 
 
-def _paths(chosen: Sequence[Entry], args: argparse.Namespace) -> tuple[list[Path], bool]:
-    """Where everything goes, and whether folders are made for it."""
+def _paths(chosen: Sequence[Entry], args: argparse.Namespace, place: str | None) -> tuple[list[Path], bool]:
+    """Where everything goes, in a folder or beside the images, and whether folders are made for it."""
     ending = None if args.ending is None else f".{args.ending.lower().lstrip('.')}"
     if ending is not None and ending not in SUFFIXES:
         raise InputError(f"--format is one of {', '.join(sorted(SUFFIXES))}, got {args.ending}")
-    out = None if args.out is None else Path(args.out)
+    out = None if place is None else Path(place)
     if out is not None and out.suffix.lower() in SUFFIXES and not out.is_dir():
         if len(chosen) != 1:
             raise InputError(f"{out} is one file for {len(chosen)} images: name a folder with -o")
@@ -298,21 +300,37 @@ def _report(path: Path | None, record: Any) -> list[str]:
     return lines
 
 
-def _summary(
-    counts: Counter[str], seconds: float, scores: Sequence[float], others: Sequence[str], args: argparse.Namespace
-) -> None:
+def _counted(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a summary says of a record."""
+    score = record.get("scores", {}).get("restored", {}).get("psnr")
+    return {"psnr": score, "unchanged": record.get("task", {}).get("name") == Unchanged.name}
+
+
+def _summary(ended: Sequence[Outcome], seconds: float, found: Found, args: argparse.Namespace) -> None:
     """How a batch ended, on standard error."""
     if args.quiet:
         return
+    counts = Counter(outcome.status for outcome in ended)
     parts = [f"{counts[status]} {status}" for status in ("restored", "skipped", "failed") if counts[status]]
+    records = [outcome.record or {} for outcome in ended]
+    unchanged = sum(record.get("unchanged", False) for record in records)
+    if unchanged:
+        parts[0] += f" ({unchanged} of them as they came: nothing was surely wrong)"
     lines = [f"invsolve: {', '.join(parts) or 'no images'} in {seconds:.0f} s"]
+    scores = [record["psnr"] for record in records if record.get("psnr") is not None]
     if scores:
         from statistics import median
 
         lines[0] += f", median PSNR {median(scores):.2f} dB"
-    if others:
-        names = ", ".join(one_line(Path(name).name) for name in others[:5]) + (", ..." if len(others) > 5 else "")
-        lines.append(f"invsolve: left out as no images: {names}")
+    failed = [outcome.source for outcome in ended if outcome.status == "failed"]
+    for what, names in (
+        ("failed", failed),
+        ("left out as no images", found.others),
+        ("folders left out (--recursive searches them)", found.folders),
+    ):
+        if names:
+            shown = ", ".join(one_line(Path(name).name) for name in names[:5])
+            lines.append(f"invsolve: {what}: {shown}{f' and {len(names) - 5} more' if len(names) > 5 else ''}")
     sys.stderr.write("\n".join([*lines, ""]))
 
 

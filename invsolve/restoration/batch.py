@@ -26,10 +26,10 @@ from invsolve.restoration.fetch import is_file, local
 from invsolve.restoration.job import Job, check_options, prepare
 from invsolve.restoration.loading import load_prior
 from invsolve.restoration.options import Options
-from invsolve.restoration.outputs import check_targets, is_finished, save, targets, write_record
+from invsolve.restoration.outputs import check_targets, is_finished, save, write_record
 from invsolve.restoration.pages import jobs_of, run_pages
 from invsolve.restoration.run import Restoration, run
-from invsolve.restoration.sources import TEMPLATE, Entry, entries, find, output_path
+from invsolve.restoration.sources import TEMPLATE, Entry, entries, find, output_path, targets, without_outputs
 
 __all__ = ["Batch", "Item", "Outcome", "check_items", "kept_prior", "restore_batch", "restore_item", "restore_many"]
 
@@ -139,12 +139,15 @@ def restore_many(
     told = Options.of(task, **options)
     words = [sources] if isinstance(sources, str | Path) else list(sources)
     if all(isinstance(word, str | Path) for word in words):
-        chosen = entries(find([str(word) for word in words], recursive=recursive))
+        found = find([str(word) for word in words], recursive=recursive)
         check_options(told)
         if out is None:
-            return _in_memory([(entry.source, entry) for entry in chosen], told)
+            return _in_memory([(entry.source, entry) for entry in entries(found)], told)
+        found = without_outputs(
+            found, *([output_path(entry, place, template) for entry in entries(found)] for place in (Path(out), None))
+        )
         batch = Batch(told, overwrite, skip_existing, comparison, record)
-        return restore_batch(_items(chosen, batch, Path(out), template), executor)
+        return restore_batch(_items(entries(found), batch, Path(out), template), executor)
     if out is not None or executor is not None:
         raise InputError("arrays have no names: leave out and executor away, or give files")
     return _in_memory([(f"image {i}", word) for i, word in enumerate(words)], told)

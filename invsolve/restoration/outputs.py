@@ -12,37 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from invsolve.core.boundary import read_json
 from invsolve.core.checks import InputError
-from invsolve.io import LONGEST, SUFFIXES, Image, check_target, encode_image, write_files
+from invsolve.io import SUFFIXES, Image, check_target, encode_image, write_files
 from invsolve.restoration.figure import comparison, interval_map, interval_width
-from invsolve.restoration.sources import cut
+from invsolve.restoration.sources import targets
 
 if TYPE_CHECKING:
     from invsolve.restoration.run import Restoration
 
-__all__ = ["check_targets", "encoded", "is_finished", "save", "targets", "write_record"]
+__all__ = ["check_targets", "encoded", "is_finished", "save", "write_record"]
 
 logger = logging.getLogger(__name__)
-
-_ADDED = len("-comparison.png")
-
-
-def targets(
-    path: Path, samples: int | None, *, kernel: bool = False, comparison: bool = True, record: bool = True
-) -> dict[str, Path]:
-    """Every file that goes with a restoration at `path`, by what it holds; `kernel` where a blur was looked for."""
-    stem = cut(path.stem, LONGEST - _ADDED)
-    paths = {"restored": path}
-    if comparison:
-        paths["comparison"] = path.with_name(f"{stem}-comparison.png")
-    if record:
-        paths["record"] = path.with_name(f"{stem}.json")
-    if kernel:
-        paths["kernel"] = path.with_name(f"{stem}-kernel.png")
-    if samples is not None and samples > 1:
-        paths["interval"] = path.with_name(f"{stem}-interval.png")
-        for i in range(samples):
-            paths[f"sample {i + 1}"] = path.with_name(f"{stem}-samples") / f"sample{i + 1}{path.suffix}"
-    return paths
 
 
 def check_targets(path: Path, samples: int | None, *, overwrite: bool, deep: bool = False, **kinds: bool) -> None:
@@ -90,7 +69,8 @@ def save(
     quality: int | None = None,
     deep: bool = False,
 ) -> list[Path]:
-    """Write a restoration; see `Restoration.save` and, for `deep`, `check_targets`."""
+    """Write a restoration; see `Restoration.save` and, for `deep`, `check_targets`. Nothing done is not compared."""
+    comparison_too = comparison_too and restoration.content is None
     count = None if restoration.samples is None else len(restoration.samples)
     kernel = restoration.kernel
     kinds = {"comparison": comparison_too, "record": record_too, "kernel": kernel is not None}

@@ -16,12 +16,17 @@ from invsolve.core.boundary import read_text
 from invsolve.core.checks import InputError
 from invsolve.io import LONGEST, READABLE, SUFFIXES
 
-__all__ = ["TEMPLATE", "Entry", "Found", "entries", "find", "output_path"]
+__all__ = ["TEMPLATE", "Entry", "Found", "entries", "find", "output_path", "targets", "without_outputs"]
 
 TEMPLATE = "{stem}-restored{ext}"
 """The name of a restoration: the image's name without its ending, and the ending of the file that is written."""
 
 STDIN = "-"
+
+_ADDED = len("-comparison.png")
+
+_SAMPLED = ("samples", "interval.png")
+"""What is written beside a restoration where samples are drawn: a folder and a map."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,14 @@ class Entry:
         source: a path, an address such as s3://bucket/name.png, or "-" for standard input.
         folder: the folders between what was named and the image, which the output keeps.
         stem, ending: of its name.
+        searched: whether a folder or a pattern was searched for it, so that nobody has named it.
     """
 
     source: str
     folder: PurePosixPath
     stem: str
     ending: str
+    searched: bool = False
 
     @property
     def remote(self) -> bool:
@@ -52,10 +59,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Found:
-    """The images that were named, in order, and the files of folders that are no images."""
+    """The images that were named, in order.
+
+    Attributes:
+        entries: the images.
+        others: files of folders that are no images.
+        folders: of folders, which were not searched.
+    """
 
     entries: tuple[Entry, ...]
     others: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
 
 
 def find(words: Sequence[str | os.PathLike[str]], *, recursive: bool = False) -> Found:
@@ -70,17 +84,18 @@ def find(words: Sequence[str | os.PathLike[str]], *, recursive: bool = False) ->
     """
     found: dict[str, Entry] = {}
     others: list[str] = []
+    folders: list[str] = []
     for word in words:
-        for entry in _of_word(os.fspath(word), recursive, others):
+        for entry in _of_word(os.fspath(word), recursive, others, folders):
             key = entry.source if entry.remote or entry.source == STDIN else os.path.realpath(entry.source)
             found.setdefault(key, entry)
     if not found:
         told = ", ".join(os.fspath(word) for word in words) or "nothing"
         raise InputError(f"there are no images in {told}: name files, or search folders of folders with --recursive")
-    return Found(tuple(found.values()), tuple(others))
+    return Found(tuple(found.values()), tuple(others), tuple(folders))
 
 
-def _of_word(word: str, recursive: bool, others: list[str]) -> list[Entry]:
+def _of_word(word: str, recursive: bool, others: list[str], folders: list[str]) -> list[Entry]:
     if word == STDIN:
         return [Entry(STDIN, PurePosixPath(), "stdin", "")]
     if "://" in word:
@@ -88,31 +103,36 @@ def _of_word(word: str, recursive: bool, others: list[str]) -> list[Entry]:
         return [Entry(word, PurePosixPath(), path.stem or "image", path.suffix)]
     path = Path(word)
     if path.is_dir():
-        return _of_folder(path, recursive, others)
+        return _of_folder(path, recursive, others, folders)
     if word.startswith("@") and not os.path.lexists(word):
         lines = read_text(Path(word[1:]), "list of images").splitlines()
-        return [entry for line in lines if line.strip() for entry in _of_word(line.strip(), recursive, others)]
+        return [entry for line in lines if line.strip() for entry in _of_word(line.strip(), recursive, others, folders)]
     if glob.has_magic(word) and not os.path.lexists(word):
         matched = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 (a pattern may begin anywhere)
         if not matched:
             raise InputError(f"nothing fits the pattern {word}")
-        return [entry for name in matched for entry in _of_word(name, recursive, others)]
+        fitting = [entry for name in matched for entry in _of_word(name, recursive, others, folders)]
+        return [replace(entry, searched=True) for entry in fitting]
     if not os.path.lexists(word):
         raise InputError(f"there is no file {word}")
     return [_of_file(path, PurePosixPath())]
 
 
-def _of_file(path: Path, folder: PurePosixPath) -> Entry:
-    return Entry(str(path), folder, path.stem, path.suffix)
+def _of_file(path: Path, folder: PurePosixPath, searched: bool = False) -> Entry:
+    return Entry(str(path), folder, path.stem, path.suffix, searched)
 
 
-def _of_folder(folder: Path, recursive: bool, others: list[str]) -> list[Entry]:
+def _of_folder(folder: Path, recursive: bool, others: list[str], folders: list[str]) -> list[Entry]:
     found = []
     for path in sorted(folder.rglob("*") if recursive else folder.iterdir()):
-        if not path.is_file() or path.name.startswith("."):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not recursive:
+            folders.append(str(path))
+        if not path.is_file():
             continue
         if path.suffix.lower() in READABLE:
-            found.append(_of_file(path, PurePosixPath(path.parent.relative_to(folder).as_posix())))
+            found.append(_of_file(path, PurePosixPath(path.parent.relative_to(folder).as_posix()), searched=True))
         else:
             others.append(str(path))
     return found
@@ -174,6 +194,47 @@ def output_path(entry: Entry, out: Path | None, template: str = TEMPLATE, ending
     if entry.remote or entry.source == STDIN:
         return Path(name)
     return Path(entry.source).parent / name
+
+
+def targets(
+    path: Path, samples: int | None, *, kernel: bool = False, comparison: bool = True, record: bool = True
+) -> dict[str, Path]:
+    """Every file that goes with a restoration at `path`, by what it holds; `kernel` where a blur was looked for."""
+    stem = cut(path.stem, LONGEST - _ADDED)
+    paths = {"restored": path}
+    if comparison:
+        paths["comparison"] = path.with_name(f"{stem}-comparison.png")
+    if record:
+        paths["record"] = path.with_name(f"{stem}.json")
+    if kernel:
+        paths["kernel"] = path.with_name(f"{stem}-kernel.png")
+    if samples is not None and samples > 1:
+        paths["interval"] = path.with_name(f"{stem}-interval.png")
+        for i in range(samples):
+            paths[f"sample {i + 1}"] = path.with_name(f"{stem}-samples") / f"sample{i + 1}{path.suffix}"
+    return paths
+
+
+def without_outputs(found: Found, *paths: Sequence[Path]) -> Found:
+    """What was found in folders and by patterns, but for what earlier runs have made of the other images.
+
+    Args:
+        found: what was named.
+        paths: where the restoration of each image goes; several times, where it may have gone to other folders.
+    """
+    written: dict[Path, int] = {}
+    for i, places in enumerate(zip(*paths, strict=True)):
+        for path in places:
+            files = targets(path, None, kernel=True)
+            beside = [path.with_name(f"{files['record'].stem}-{what}") for what in _SAMPLED]
+            written |= {file.absolute(): i for file in (*files.values(), *beside)}
+
+    def made(i: int, entry: Entry) -> bool:
+        here = Path(entry.source).absolute()
+        return any(written.get(place, i) != i for place in (here, here.parent))
+
+    kept = tuple(entry for i, entry in enumerate(found.entries) if not (entry.searched and made(i, entry)))
+    return replace(found, entries=kept)
 
 
 def cut(stem: str, size: int) -> str:
