@@ -5,10 +5,11 @@
     python -m benchmarks.many workers [--images 40]
     python -m benchmarks.many driver  [--ray]
 
-`kills` sends SIGKILL to `invsolve restore FOLDER --skip-existing` at random moments until it ends, and compares every
-restoration with those of an undisturbed run. `cost` compares the processor seconds of one command for many small images
-with those of one command each. `workers` compares the images a minute of one and two worker processes, which needs two
-idle cores. `driver` hands out jobs that do nothing: its rate is the most images a second that one driver serves,
+`kills` sends SIGKILL to `invsolve restore FOLDER --skip-existing` again and again, while it starts or after a random
+number of images, and compares every restoration with those of an undisturbed run. `cost` compares the processor seconds
+of one command for many small images with those of one command each. `workers` compares the images a minute of one and
+two worker processes, which needs two idle cores; where others compute, too, the processor seconds of both tell what two
+workers cost more. `driver` hands out jobs that do nothing: its rate is the most images a second that one driver serves,
 whatever the workers are. Each writes its numbers into results/.
 """
 
@@ -159,15 +160,21 @@ def workers(args: argparse.Namespace) -> dict[str, Any]:
         for count in (1, 2, 1, 2):
             out, load = folder / f"{len(rows)}", os.getloadavg()[0]
             began = time.monotonic()
-            _run(command(folder / "in", out, "--workers", str(count), *PLAIN))
+            spent = _cpu(lambda: _run(command(folder / "in", out, "--workers", str(count), *PLAIN)))  # noqa: B023
             whole = time.monotonic() - began
             written = sorted(path.stat().st_mtime for path in out.glob("*-restored.*"))
             pace = 60 * (len(written) - 1) / (written[-1] - written[0])
-            rows.append({"workers": count, "images a minute": pace, "whole command, s": whole, "load before": load})
+            rows.append(
+                {"workers": count, "images a minute": pace, "whole command, s": whole, "CPU s": spent, "load before":
+                 load}
+            )  # fmt: skip
             print(rows[-1], flush=True)
     best = {n: max(row["images a minute"] for row in rows if row["workers"] == n) for n in (1, 2)}
-    print(f"two workers: {best[2] / best[1]:.2f} times the images of one")
-    return {"workers": rows, "speed-up": best[2] / best[1]}
+    spent = {n: min(row["CPU s"] for row in rows if row["workers"] == n) for n in (1, 2)}
+    print(
+        f"two workers: {best[2] / best[1]:.2f} times the images of one, {spent[2] / spent[1]:.2f} times its CPU seconds"
+    )
+    return {"workers": rows, "speed-up": best[2] / best[1], "CPU of two by one": spent[2] / spent[1]}
 
 
 def driver(args: argparse.Namespace) -> dict[str, Any]:
