@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
@@ -19,7 +20,7 @@ from invsolve.core.identity import run_identity
 from invsolve.core.prior import Calls
 from invsolve.core.problem import Problem
 from invsolve.core.result import Result, Stats
-from invsolve.core.rng import NoiseSource, Rng
+from invsolve.core.rng import Ahead, NoiseSource, Rng
 from invsolve.core.solver import Info, Solver, State
 
 __all__ = ["Progress", "solve"]
@@ -156,15 +157,21 @@ def _solve(
         whole = samples == 1 and len(chunks) == 1
         part = problem if whole else problem.select(torch.tensor([row // samples for row in rows]))
         part = _counted(part, calls)
-        noise = rng if rng is not None else Rng(seed, keys[rows.start : rows.stop])
+        noise = rng if rng is not None else _noise(Rng(seed, keys[rows.start : rows.stop]), problem.prior.device)
 
         def report(state: State, info: Info, total: int, c: int = c, rows: range = rows) -> None:
             for callback in callbacks:
                 callback(Progress(state.k, total, c, len(chunks), rows, state, info))
 
-        outputs.append(_run_chunk(part, solver, len(rows), noise, calls, store, report))
+        with noise if isinstance(noise, Ahead) else nullcontext():
+            outputs.append(_run_chunk(part, solver, len(rows), noise, calls, store, report))
         store.finish_chunk(outputs)
     return _collect(problem, solver, outputs, (n_items, samples), seed if rng is None else None, mark)
+
+
+def _noise(rng: Rng, device: torch.device) -> NoiseSource:
+    """The streams; drawn ahead for a GPU, which would otherwise wait for each draw and its copy."""
+    return Ahead(rng) if device.type == "cuda" else rng
 
 
 @torch.no_grad()

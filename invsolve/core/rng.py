@@ -10,13 +10,15 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError, whole_seed
 
-__all__ = ["NoiseSource", "Rng"]
+__all__ = ["Ahead", "NoiseSource", "Rng"]
 
 Key = tuple[Hashable, int]  # (item, sample)
 
@@ -70,11 +72,15 @@ class Rng(NoiseSource):
         return self._generators[:n]
 
     def normal(self, like: Tensor) -> Tensor:
-        out = torch.empty(like.shape, dtype=torch.float32)
-        generators = self._rows(like.shape[0])
+        return self.drawn(like.shape).to(device=like.device, dtype=like.dtype)
+
+    def drawn(self, shape: Sequence[int], *, pinned: bool = False) -> Tensor:
+        """Standard normal draws in float32 on the CPU, in memory that a GPU copies from by itself if `pinned`."""
+        out = torch.empty(tuple(shape), dtype=torch.float32, pin_memory=pinned)
+        generators = self._rows(out.shape[0])
         for row, generator in zip(out.unbind() if len(generators) > 1 else (out,), generators, strict=True):
             row.normal_(generator=generator)
-        return out.to(device=like.device, dtype=like.dtype)
+        return out
 
     def uniform(self, like: Tensor) -> Tensor:
         out = torch.empty(like.shape, dtype=torch.float32)
@@ -95,3 +101,68 @@ class Rng(NoiseSource):
     def restore(self, state: Tensor) -> None:
         for generator, row in zip(self._rows(len(state)), state, strict=True):
             generator.set_state(row.clone())
+
+
+class _Begun(NamedTuple):
+    """A draw that a thread makes: its shape, the streams before it, and the numbers to come."""
+
+    shape: tuple[int, ...]
+    before: Tensor
+    numbers: Future[Tensor]
+
+
+class Ahead(NoiseSource):
+    """The streams of an `Rng`, bit for bit, the next draw made by a thread while a GPU computes.
+
+    A step mostly draws what the last one drew, normal numbers of one shape. Where it draws something else the streams
+    go back to where they were. To be used as a context, which ends the thread.
+
+    Args:
+        rng: the streams; nothing else draws from them meanwhile.
+        pinned: whether numbers lie where a GPU copies them from while Python goes on.
+    """
+
+    def __init__(self, rng: Rng, *, pinned: bool = True) -> None:
+        self._rng, self._pinned = rng, pinned
+        self._thread = ThreadPoolExecutor(1)
+        self._begun: _Begun | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *parts: object) -> None:
+        self._back()
+        self._thread.shutdown()
+
+    def normal(self, like: Tensor) -> Tensor:
+        shape = tuple(like.shape)
+        if self._begun is not None and self._begun.shape == shape:
+            numbers = self._begun.numbers.result()
+        else:
+            self._back()
+            numbers = self._rng.drawn(shape, pinned=self._pinned)
+        before = self._rng.state()
+        self._begun = _Begun(shape, before, self._thread.submit(self._rng.drawn, shape, pinned=self._pinned))
+        return numbers.to(like.device, non_blocking=self._pinned).to(like.dtype)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        self._back()
+        return self._rng.uniform(like)
+
+    def poisson(self, rate: Tensor) -> Tensor:
+        self._back()
+        return self._rng.poisson(rate)
+
+    def state(self) -> Tensor:
+        return self._rng.state() if self._begun is None else self._begun.before
+
+    def restore(self, state: Tensor) -> None:
+        self._back()
+        self._rng.restore(state)
+
+    def _back(self) -> None:
+        """Undo the draw that was begun."""
+        if self._begun is not None:
+            self._begun.numbers.result()
+            self._rng.restore(self._begun.before)
+            self._begun = None
