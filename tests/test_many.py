@@ -23,7 +23,7 @@ from invsolve.commands.cli import main
 from invsolve.execution.executor import Here
 from invsolve.execution.workers import Workers
 from invsolve.io import read_image
-from invsolve.restoration import batch
+from invsolve.restoration import loading
 from invsolve.restoration.batch import restore_item
 from invsolve.restoration.sources import Entry, entries, find, output_path
 
@@ -191,9 +191,9 @@ def test_arrays_come_back_in_order_with_their_failures():
 def test_the_prior_is_loaded_once(tmp_path, monkeypatch):
     images(tmp_path / "in", ["a.png", "b.png", "c.png"])
     loaded = []
-    load = batch.load_prior
-    monkeypatch.setattr(batch, "load_prior", lambda options: loaded.append(options.prior) or load(options))
-    batch._kept.cache_clear()
+    load = loading.load_prior
+    monkeypatch.setattr(loading, "load_prior", lambda options: loaded.append(options.prior) or load(options))
+    loading._kept.cache_clear()
     assert len(list(iv.restore_many(tmp_path / "in", out=tmp_path / "out", **QUICK))) == 3
     assert loaded == ["natural"]
 

@@ -76,7 +76,7 @@ def test_a_measurement_has_its_kernel_code(weights, tmp_path):
     blur = KernelWizardBlur.draw((3, 128, 128), network, iv.Rng(3))
     np.save(tmp_path / "code.npy", blur.code[0].numpy())
     task = nonlinear_deblur.NonlinearDeblur.from_options(
-        nonlinear_deblur.NonlinearOptions(weights, tmp_path / "code.npy"), iv.restoration.run.Image(y), None
+        nonlinear_deblur.NonlinearOptions(weights, tmp_path / "code.npy"), iv.io.Image(y), None
     )
     torch.testing.assert_close(task.operator(3, (128, 128))(y[None]), blur(y[None]))
     options: dict[str, Any] = {"operator_weights": weights, "prior": Pixels((128, 128)), "noise": 0.005}

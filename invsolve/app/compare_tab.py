@@ -21,7 +21,7 @@ from invsolve.core.checks import InputError, InvsolveError
 from invsolve.core.settings import read_setting
 from invsolve.io import Image, write_image
 from invsolve.restoration.options import Options
-from invsolve.restoration.run import Restoration
+from invsolve.restoration.restored import Restoration
 from invsolve.restoration.settings import QUALITIES, table
 from invsolve.solvers import SOLVERS
 

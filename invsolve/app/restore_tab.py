@@ -21,7 +21,7 @@ from invsolve.app.words import bar, command_line, found, note, python_lines, tit
 from invsolve.core.checks import InputError
 from invsolve.io import Image, write_image
 from invsolve.restoration.options import Options
-from invsolve.restoration.run import Restoration
+from invsolve.restoration.restored import Restoration
 from invsolve.restoration.sources import cut
 from invsolve.tasks.resizing import resized
 

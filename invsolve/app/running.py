@@ -17,10 +17,11 @@ from invsolve.core.checks import InputError, enough_memory
 from invsolve.core.driver import Progress
 from invsolve.core.prior import Prior
 from invsolve.io import read_header
-from invsolve.restoration.batch import kept_prior
 from invsolve.restoration.job import prepare
+from invsolve.restoration.loading import kept_prior
 from invsolve.restoration.options import Options
-from invsolve.restoration.run import Restoration, run
+from invsolve.restoration.restored import Restoration
+from invsolve.restoration.run import run
 
 __all__ = ["Engine", "Run", "Stopped"]
 

@@ -12,7 +12,7 @@ from invsolve.app import viewer
 from invsolve.app.words import details, rows
 from invsolve.io import Image, write_image
 from invsolve.restoration.figure import interval_width
-from invsolve.restoration.run import Restoration
+from invsolve.restoration.restored import Restoration
 
 __all__ = ["certainty", "left_open"]
 

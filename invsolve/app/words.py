@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from invsolve.core.options import Option
-from invsolve.restoration.run import Restoration
+from invsolve.restoration.restored import Restoration
 
 __all__ = [
     "bar", "command_line", "details", "explained", "found", "noise_level", "note", "python_lines", "rows",

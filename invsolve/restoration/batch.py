@@ -10,8 +10,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,19 +18,19 @@ import torch
 
 from invsolve.core.checks import InputError, InvsolveError
 from invsolve.core.driver import Progress
-from invsolve.core.prior import Prior
 from invsolve.execution.executor import Executor, outcomes
 from invsolve.io.inputs import Source
 from invsolve.restoration.fetch import is_file, local
 from invsolve.restoration.job import Job, check_options, prepare
-from invsolve.restoration.loading import load_prior
+from invsolve.restoration.loading import kept_prior
 from invsolve.restoration.options import Options
 from invsolve.restoration.outputs import check_targets, is_finished, save, write_record
 from invsolve.restoration.pages import jobs_of, run_pages
-from invsolve.restoration.run import Restoration, run
+from invsolve.restoration.restored import Restoration
+from invsolve.restoration.run import run
 from invsolve.restoration.sources import TEMPLATE, Entry, entries, find, output_path, targets, without_outputs
 
-__all__ = ["Batch", "Item", "Outcome", "check_items", "kept_prior", "restore_batch", "restore_item", "restore_many"]
+__all__ = ["Batch", "Item", "Outcome", "check_items", "restore_batch", "restore_item", "restore_many"]
 
 WAITING = 2
 """Restorations that may wait to be written while the next image is computed."""
@@ -331,24 +330,3 @@ def _failed(item: Item, error: Exception, seconds: float, *, started: bool) -> O
 def _sentence(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text if isinstance(error, InvsolveError) else f"unexpected {type(error).__name__}: {text}"
-
-
-@dataclass(frozen=True)
-class _PriorKey:
-    """What decides which prior is loaded; the options themselves do not count."""
-
-    key: str
-    options: Options = field(compare=False)
-
-
-def kept_prior(options: Options) -> Prior:
-    """The prior of the options, loaded once and kept for the next image."""
-    if isinstance(options.prior, Prior):
-        return load_prior(options)
-    names = ("prior", "device", "precision", "prior_options", "label", "prompt", "negative_prompt")
-    return _kept(_PriorKey(repr([getattr(options, name) for name in names]), options))
-
-
-@lru_cache(maxsize=1)
-def _kept(key: _PriorKey) -> Prior:
-    return load_prior(key.options)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from functools import lru_cache
+
 import torch
 
 from invsolve.core.checks import InputError, usable_device
@@ -10,7 +13,7 @@ from invsolve.core.traits import Traits
 from invsolve.restoration.options import Options
 from invsolve.restoration.pace import precision_of
 
-__all__ = ["device_of", "load_prior", "traits_for"]
+__all__ = ["device_of", "kept_prior", "load_prior", "traits_for"]
 
 
 def device_of(options: Options) -> torch.device:
@@ -47,6 +50,27 @@ def load_prior(options: Options) -> Prior:
     if (needed := bound.unbound) is not None:
         raise InputError(f"this prior {needed}")
     return bound
+
+
+@dataclass(frozen=True)
+class _PriorKey:
+    """What decides which prior is loaded; the options themselves do not count."""
+
+    key: str
+    options: Options = field(compare=False)
+
+
+def kept_prior(options: Options) -> Prior:
+    """The prior of the options, loaded once and kept for the next image."""
+    if isinstance(options.prior, Prior):
+        return load_prior(options)
+    names = ("prior", "device", "precision", "prior_options", "label", "prompt", "negative_prompt")
+    return _kept(_PriorKey(repr([getattr(options, name) for name in names]), options))
+
+
+@lru_cache(maxsize=1)
+def _kept(key: _PriorKey) -> Prior:
+    return load_prior(key.options)
 
 
 def traits_for(options: Options) -> Traits:

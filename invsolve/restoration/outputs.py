@@ -17,7 +17,7 @@ from invsolve.restoration.figure import comparison, interval_map, interval_width
 from invsolve.restoration.sources import targets
 
 if TYPE_CHECKING:
-    from invsolve.restoration.run import Restoration
+    from invsolve.restoration.restored import Restoration
 
 __all__ = ["check_targets", "encoded", "is_finished", "save", "write_record"]
 

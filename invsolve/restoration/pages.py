@@ -12,7 +12,8 @@ from invsolve.core.prior import Prior
 from invsolve.io import SUFFIXES, page_count
 from invsolve.restoration.job import Job, prepare
 from invsolve.restoration.options import Options
-from invsolve.restoration.run import Restoration, run
+from invsolve.restoration.restored import Restoration
+from invsolve.restoration.run import run
 
 __all__ = ["jobs_of", "run_pages"]
 
