@@ -290,6 +290,11 @@ def _report(path: Path | None, record: Any) -> list[str]:
         lines.append(f"  {'; '.join(record['auto']['found'])}")
     elif noise["source"] == "estimated":
         lines.append(f"  found {noise['found']}")
+    if sensor := record["task"].get("sensor_noise"):
+        told = f"variance {sensor['a']:.2g} + {sensor['b']:.2g} x brightness"
+        lines.append(
+            f"  noise of the sensor: {told} ({'told by the file' if sensor['source'] == 'file' else 'estimated'})"
+        )
     if "further_pages" in record:
         lines.append(f"  and {len(record['further_pages'])} pages more")
     if "uncertainty" in record:

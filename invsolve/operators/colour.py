@@ -42,19 +42,20 @@ class Demosaicing(SVDOperator):
         if len(self.sensitivity) != 3 or not all(0 < s < math.inf for s in self.sensitivity):
             raise InputError(f"the sensitivity is three numbers above 0, got {sensitivity}")
         self.out_shape = (1, h, w)
-        mask = torch.zeros(3, h, w, dtype=torch.float64)
+        mask = torch.zeros(3, h, w, dtype=torch.bool)
         for place, colour in enumerate(self.pattern):
-            mask["RGB".index(colour), place // side :: side, place % side :: side] = 1
-        strength = torch.tensor(self.sensitivity, dtype=torch.float64)
-        self.constants = Constants(mask=mask, spectrum=(mask * strength[:, None, None]).flatten())
+            mask["RGB".index(colour), place // side :: side, place % side :: side] = True
+        self.constants = Constants(
+            mask=mask, strength=torch.tensor(self.sensitivity, dtype=torch.float64)[:, None, None]
+        )
 
     @property
     def mask(self) -> Tensor:
-        """1 where a colour is measured, else 0: [3, H, W] in float64."""
+        """Where a colour is measured, bool [3, H, W]."""
         return self.constants["mask"]
 
     def spectrum(self, like: Tensor) -> Tensor:
-        return self.constants.get("spectrum", like)
+        return (self.constants.get("strength", like) * self.constants.get("mask", like)).flatten()
 
     def V(self, c: Tensor) -> Tensor:
         return c.reshape(-1, *self.in_shape)

@@ -62,12 +62,12 @@ class Sensor:
 
     def encoded(self) -> Tensor:
         """The sensor's values, encoded and cut at white, [1, H, W]; what is beyond is white whatever its colour."""
-        from invsolve.operators import Demosaicing
-
-        values = self.noise.encode(self.mosaic.values)
-        shape = (3, values.shape[1], values.shape[2])
-        white = Demosaicing(shape, self.mosaic.pattern, self.sensitivity)(torch.ones(1, *shape))[0]
-        return torch.minimum(values, white)
+        values, pattern = self.noise.encode(self.mosaic.values), self.mosaic.pattern
+        side = round(len(pattern) ** 0.5)
+        for place, colour in enumerate(pattern):
+            same = values[:, place // side :: side, place % side :: side]
+            same.clamp_(max=self.sensitivity["RGB".index(colour)])
+        return values
 
     def developed(self, image: Tensor) -> Tensor:
         """sRGB of a restored image [..., 3, H, W]."""
@@ -145,12 +145,14 @@ class Demosaic(Task):
         mask = operator.mask.to(values)
         measured = operator.pinv(values[None])[0]
         filled, weight = torch.zeros_like(measured), torch.zeros_like(measured)
-        for reach in (1, 2, 3):  # one is enough for a Bayer sensor
+        for reach in (1, 2, 3):
             line = torch.tensor([reach + 1.0 - abs(i) for i in range(-reach, reach + 1)]).to(values)
             kernel = torch.outer(line, line).expand(3, 1, -1, -1)
             parts = torch.stack([measured, mask])
             near, there = torch.nn.functional.conv2d(parts, kernel, padding=reach, groups=3)
             filled, weight = torch.where(weight > 0, filled, near), torch.where(weight > 0, weight, there)
+            if bool((weight > 0).all()):  # at once with a Bayer sensor
+                break
         return torch.where(mask > 0, measured, filled / weight.clamp_min(1e-6))
 
     def visible(self, x: Tensor, size: Size) -> Tensor:
