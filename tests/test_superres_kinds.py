@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import tempfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,11 +16,18 @@ from test_restore import SmoothPrior, photograph
 
 import invsolve as iv
 from invsolve.bench.data import packaged
+from invsolve.commands.cli import main
 from invsolve.core.checks import InputError
 from invsolve.core.linalg import conjugate_gradient
-from invsolve.io import Image, read_image
+from invsolve.io import Image, read_image, write_image
 from invsolve.io.jpeg import turned
+from invsolve.noise.white import QUANTISATION
+from invsolve.operators import SuperResolution
+from invsolve.operators.resize import taps
+from invsolve.restoration.job import prepare
+from invsolve.restoration.options import Options
 from invsolve.tasks.decimation import Decimation
+from invsolve.tasks.sampling import KINDS, Sampling, read_sampling, spectral_bands
 from invsolve.tasks.superres import Superres
 from invsolve.testing import check_operator
 
@@ -141,3 +150,117 @@ def test_an_enlarged_jpeg_is_above_bicubic(quality):
 def test_an_unknown_filter_is_refused():
     with pytest.raises(InputError, match=r"downsampling is one of .*'lanczos'"):
         iv.restore(photograph(), "superres", downsampling="cubic", prior=SmoothPrior())
+
+
+def law(side: int) -> torch.Tensor:
+    """Grey noise [3, side, side] with the spectrum of photographs, f^-2.4 in power."""
+    rows, columns = torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)[None]
+    x = torch.randn(side, side, generator=torch.Generator().manual_seed(2))
+    x = torch.fft.irfft2(torch.fft.rfft2(x) * torch.hypot(rows, columns).clamp_min(1 / side) ** -1.2, s=(side, side))
+    return (0.5 + 0.12 * x / x.std()).expand(3, -1, -1).clamp(0, 1)
+
+
+def made(x: torch.Tensor, how: str, factor: int) -> torch.Tensor:
+    return x[:, ::factor, ::factor] if how == "nearest" else Superres(factor, how).degrade(x)[0]  # pyright: ignore
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_the_spectrum_tells_how_an_image_was_made_smaller(factor):
+    found = {how: read_sampling(made(law(360), how, factor), factor, compressed=False) for how in KINDS}
+    for how, reading in found.items():
+        assert reading is not None
+        assert sum(reading.probabilities.values()) == pytest.approx(1)
+        others = [other.probabilities[how] for name, other in found.items() if name != how and other is not None]
+        assert reading.probabilities[how] > max(others)
+    assert found["nearest"].safest == "nearest"  # pyright: ignore
+    assert found["bicubic"].safest == "bicubic"  # pyright: ignore
+
+
+def test_the_bands_of_a_spectrum():
+    """White noise has as much power in each (standard error of a band: 4 %), a constant none."""
+    white = torch.randn(1, 512, 512, generator=torch.Generator().manual_seed(0))
+    assert spectral_bands(white).abs().max() < 0.2
+    rows = torch.arange(64.0)
+    fine = 0.5 + 0.2 * torch.cos(0.9 * math.pi * rows)[:, None] * torch.cos(0.9 * math.pi * rows)
+    assert int(spectral_bands(fine[None]).argmax()) == 13  # the corner
+
+
+def test_what_is_assumed_when_it_cannot_be_told():
+    def safest(*probabilities: float) -> str:
+        return Sampling(dict(zip(KINDS, probabilities, strict=True))).safest
+
+    assert [safest(*row) for row in ((1, 0, 0), (0, 1, 0), (0, 0, 1))] == list(KINDS)
+    assert safest(0.45, 0.43, 0.12) == "area"  # though bicubic is likelier
+    assert safest(0.1, 0.3, 0.6) == "nearest"
+    assert read_sampling(torch.rand(3, 20, 40), 2, compressed=False) is None
+
+
+def test_the_middle_of_each_block_is_what_is_seen_of_an_aliased_image():
+    x = torch.rand(1, 3, 12, 18, generator=torch.Generator().manual_seed(0))
+    point = SuperResolution((3, 12, 18), 3, "point")
+    torch.testing.assert_close(point(x), x[..., 1::3, 1::3])
+    right = torch.tensor([np.sinc(t) * np.sinc(t / 3) for t in (-2.5, -1.5, -0.5, 0.5, 1.5, 2.5)])
+    assert [taps(factor, "point")[0] for factor in (2, 3, 4)] == [-2, -1, -1]
+    torch.testing.assert_close(taps(2, "point")[1], right / right.sum())
+    check_operator(SuperResolution((3, 12, 16), 4, "point")).raise_if_failed()
+
+
+def test_the_image_is_asked_unless_its_downsampling_is_told():
+    small = Image(made(read_image(packaged()[1]).pixels, "nearest", 2))
+    looked = Superres.from_options(Superres(2), small, None)
+    assert (looked.downsampling, looked.automatic) == ("nearest", True)
+    assert isinstance(looked.operator(3, small.size), SuperResolution)  # at the middles of the pixels
+    told = Superres.from_options(Superres(2, "nearest"), small, None)
+    assert isinstance(told.operator(3, small.size), Decimation)  # the first of every two pixels
+    noisy = replace(
+        small, pixels=small.pixels + 0.05 * torch.randn(small.pixels.shape, generator=torch.Generator().manual_seed(0))
+    )
+    assert Superres.from_options(Superres(2), noisy, None) == Superres(2, "area", automatic=True)
+    assert Superres.from_options(Superres(2), small, lambda what: iv.Rng(0)) == Superres(2)
+    assert torch.equal(Superres(2).degrade(law(64))[0], Superres(2, "bicubic").degrade(law(64))[0])
+
+
+def test_what_was_found_is_said(tmp_path, capsys):
+    write_image(tmp_path / "in.png", Image(made(read_image(packaged()[1]).pixels, "nearest", 2)))
+    words = [
+        "restore",
+        str(tmp_path / "in.png"),
+        "--task",
+        "superres",
+        "--factor",
+        "2",
+        "--prior",
+        "test_restore:smooth",
+    ]
+    assert main([*words, "--set", "n_steps=2"]) == 0
+    told, record = capsys.readouterr().out, json.loads((tmp_path / "in-restored.json").read_text())
+    assert record["task"]["found"] in told
+    assert "close to interpolation" in told
+    assert record["task"]["downsampling"] == "nearest"
+    assert main([*words, "--set", "n_steps=2", "--downsampling", "bicubic", "--overwrite"]) == 0
+    assert "aliased" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", ["bicubic", "area", "lanczos", "nearest"])
+def test_an_image_that_is_enlarged_by_default_is_not_below_bicubic(how):
+    """A crop of a photograph in the package, made smaller in each way: floors in dB."""
+    x = read_image(packaged()[2]).pixels[:, 80:192, 80:192]
+    y = (made(x, how, 2) * 255).round() / 255
+    done = iv.restore(y, "superres", factor=2, quality="fast").image.pixels
+    before, after = (float((z.clamp(0, 1) - x).square().mean()) for z in (Superres(2).baseline(y)[1], done))
+    assert 10 * math.log10(before / after) > (-0.05 if how == "nearest" else 0.3)
+
+
+def test_noise_that_is_not_sure_is_not_taken_from_an_enlarged_image():
+    """Where the level read off the image may be detail, its lower bound counts; in denoising it does not."""
+    small = made(read_image(packaged()[1]).pixels, "area", 2)
+    jobs = {
+        task: prepare(small, Options.of(task, **told)) for task, told in (("superres", {"factor": 2}), ("denoise", {}))
+    }
+    assert not jobs["superres"].noise.sure
+    assert jobs["superres"].channel_sigma == pytest.approx(max(jobs["superres"].noise.low, QUANTISATION))
+    assert jobs["denoise"].channel_sigma == pytest.approx(jobs["denoise"].noise.effective)
+    noisy = small + 0.05 * torch.randn(small.shape, generator=torch.Generator().manual_seed(0))
+    sure = prepare(noisy, Options.of("superres", factor=2))
+    assert sure.noise.sure
+    assert sure.channel_sigma == pytest.approx(sure.noise.effective)

@@ -297,6 +297,8 @@ def _report(path: Path | None, record: Any) -> list[str]:
         )
     if "further_pages" in record:
         lines.append(f"  and {len(record['further_pages'])} pages more")
+    if "found" in record["task"]:
+        lines.append(f"  {record['task']['found']}")
     if "uncertainty" in record:
         lines.append(f"  90 % intervals promise {record['uncertainty']['promise']}")
     for name, score in record.get("scores", {}).items():

@@ -31,7 +31,7 @@ from invsolve.operators.transforms import dct2, fft_dtype, idct2
 
 __all__ = ["SuperResolution"]
 
-KERNELS = ("bicubic", "average", "lanczos")
+KERNELS = ("bicubic", "average", "lanczos", "point")
 
 
 def keys_cubic(t: Tensor) -> Tensor:
@@ -49,12 +49,14 @@ def lanczos(t: Tensor) -> Tensor:
 
 def taps(factor: int, kernel: str) -> tuple[int, Tensor]:
     """(offset, weights): row o is sum_j weights[j] x[factor o + offset + j]; the weights are symmetric and sum to 1."""
-    centre, reach = (factor - 1) / 2, (3 if kernel == "lanczos" else 2) * factor
+    centre = (factor - 1) / 2
     if kernel == "average" or factor == 1:
         return 0, torch.full((factor,), 1 / factor, dtype=torch.float64)
+    width = 1 if kernel == "point" else factor
+    reach = (2 if kernel == "bicubic" else 3) * width
     first, last = floor(centre - reach) + 1, ceil(centre + reach) - 1
     j = torch.arange(first, last + 1, dtype=torch.float64)
-    weights = (lanczos if kernel == "lanczos" else keys_cubic)((j - centre) / factor)
+    weights = (keys_cubic if kernel == "bicubic" else lanczos)((j - centre) / width)
     return first, weights / weights.sum()
 
 
@@ -95,8 +97,9 @@ class SuperResolution(SVDOperator):
     Args:
         in_shape: (C, H, W) of the large image; H and W are multiples of `factor`.
         factor: a whole number, at least 1.
-        kernel: "bicubic" (4 factor taps), "lanczos" (6 factor taps) or "average" (the mean of each factor x factor
-            block).
+        kernel: "bicubic" (4 factor taps), "lanczos" (6 factor taps), "average" (the mean of each factor x factor block)
+            or "point" (nothing is averaged: the image's value at the middle of each block, where that lies between
+            pixels by Lanczos interpolation).
 
     Raises:
         InputError: the factor is below 1 or larger than the image, or there is no such kernel.

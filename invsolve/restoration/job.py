@@ -156,7 +156,9 @@ class Job:
 
         It is known for three channels; in one the noise is that of their mean.
         """
-        return max(self.noise.effective * self._stabilised * (self.channels / 3) ** 0.5, QUANTISATION)
+        spared = self.task.spares_detail and not self.noise.sure
+        level = self.noise.low if spared else self.noise.effective
+        return max(level * self._stabilised * (self.channels / 3) ** 0.5, QUANTISATION)
 
     @property
     def channels(self) -> int:

@@ -47,6 +47,8 @@ class Task(ABC):
     """Standard deviation of the noise that a simulation adds where none is asked for."""
     noise_inflation: ClassVar[float] = 1.0
     """Factor on the noise level in the likelihood that allows for errors of the operator itself."""
+    spares_detail: ClassVar[bool] = False
+    """Whether the lower bound of an estimated noise level counts where it is not sure: fine detail may be the noise."""
     estimates_kernel: ClassVar[bool] = False
     """Whether a blur kernel is estimated from the image: it is then written beside the restoration."""
     fills_holes: ClassVar[bool] = False

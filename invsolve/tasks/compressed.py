@@ -17,17 +17,16 @@ TOLERANCE, MAX_ITER = 1e-4, 60
 class CompressedSmall(LinearOperator):
     """y = J S x: the block cosine coefficients J, in units of the noise, of an image made smaller by S.
 
-    Solves are by conjugate gradients on the coefficients. They are preconditioned by the diagonal of J J^T, times the
-    largest that S S^T is: S passes low frequencies nearly unchanged but for this factor.
+    Solves are by conjugate gradients on the coefficients. They are preconditioned by the diagonal of J J^T, times
+    what S S^T makes of a constant image: S passes low frequencies nearly unchanged but for this factor.
 
     Args:
         codec: J, see `JPEGCoefficients`.
         smaller: S, whose images are whole blocks.
-        gain: S S^T of a constant image: one over the squared factor for filters that keep the mean.
     """
 
-    def __init__(self, codec: JPEGCoefficients, smaller: LinearOperator, gain: float) -> None:
-        self.codec, self.smaller, self.gain = codec, smaller, gain
+    def __init__(self, codec: JPEGCoefficients, smaller: LinearOperator) -> None:
+        self.codec, self.smaller = codec, smaller
         self.in_shape, self.out_shape = smaller.in_shape, codec.out_shape
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
@@ -39,7 +38,9 @@ class CompressedSmall(LinearOperator):
 
     def ridge(self, residual: Tensor, lam: float | Tensor) -> Tensor:
         weight = per_sample(lam, residual)
-        diagonal = self.gain * self.codec.diagonal(residual) + weight
+        one = residual.new_ones(1, *self.smaller.out_shape)
+        gain = self.smaller(self.smaller.adjoint(one)).mean()
+        diagonal = gain * self.codec.diagonal(residual) + weight
         solved = conjugate_gradient(
             lambda v: self.forward(self.adjoint(v)) + weight * v, residual, precondition=lambda v: v / diagonal,
             tol=TOLERANCE, max_iter=MAX_ITER, check_every=4,

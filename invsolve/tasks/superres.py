@@ -12,6 +12,7 @@ from invsolve.io.jpeg import turned
 from invsolve.tasks.base import Size, Streams, Task
 from invsolve.tasks.jpeg import JPEG
 from invsolve.tasks.resizing import resized
+from invsolve.tasks.sampling import Sampling, read_sampling
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Superres"]
 
+AUTO, BICUBIC, AREA, NEAREST = "auto", "bicubic", "area", "nearest"
+
+NOISY = 0.012
+"""Noise level from which the spectrum near the Nyquist frequency shows noise."""
+
 
 @dataclass(frozen=True)
 class Superres(Task):
@@ -29,19 +35,26 @@ class Superres(Task):
     Args:
         factor: by which the image was made smaller, 2 or more.
         downsampling: by which filter: "bicubic" and "lanczos" as Pillow does it, "area" (the mean of factor x factor
-            pixels), "nearest" (every so many pixels, beginning with the first).
+            pixels), "nearest" (every so many pixels, beginning with the first), or "auto": what the image's spectrum
+            shows, see `invsolve.tasks.sampling`; simulations and suites are bicubic then.
         codec: how the small image was compressed, where it is a JPEG file: what is compared is then its coefficients.
+        sampling: what the image's spectrum shows; None where nobody looked or nothing can be told.
+        automatic: whether `downsampling` is what the image shows. "nearest" then takes its values at the middles of its
+            pixels, as interpolation does: which pixels were kept cannot be seen, nor surely that pixels were kept.
     """
 
     factor: Annotated[int, Range(2)] = option(4, "how many times larger")
 
-    downsampling: Literal["bicubic", "area", "lanczos", "nearest"] = option(
-        "bicubic", "how it was made smaller: bicubic, area, lanczos or nearest"
+    downsampling: Literal["auto", "bicubic", "area", "lanczos", "nearest"] = option(
+        AUTO, "how it was made smaller: bicubic, area, lanczos, nearest, or auto: as the image shows"
     )
 
     codec: JPEG | None = None
+    sampling: Sampling | None = None
+    automatic: bool = False
 
     name = "superres"
+    spares_detail = True
     tuning = {"superres2": ((0.01, {"factor": 2}),), "superres4": ((0.01, {"factor": 4}),)}
 
     def __post_init__(self) -> None:
@@ -53,19 +66,28 @@ class Superres(Task):
 
     @property
     def severity(self) -> tuple[str, float]:
-        kind = self.name if self.downsampling == "bicubic" else f"{self.name}-{self.downsampling}"
+        kind = self.name if self._kernel == BICUBIC else f"{self.name}-{self._kernel}"
         return kind if self.codec is None else f"{kind}-jpeg", float(self.factor)
 
     @classmethod
     def from_options(cls, options: Self, image: Image, simulation: Streams | None) -> Self:
-        if simulation is not None or image.jpeg is None:
+        if simulation is not None:
             return options
         from invsolve.noise.estimate import noise_of
 
+        noise, told = noise_of(image.pixels), options
+        if noise.low < NOISY:
+            compressed = image.jpeg is not None
+            told = replace(options, sampling=read_sampling(image.pixels, options.factor, compressed=compressed))
+        if told.downsampling == AUTO:
+            kind = AREA if told.sampling is None else told.sampling.safest
+            told = replace(told, downsampling=kind, automatic=True)
+        if image.jpeg is None:
+            return told
         codec = JPEG.of_tables(image.jpeg, image.pixels)
-        if codec.was_noisy(image.pixels, noise_of(image.pixels)):
-            return options  # what the estimate of the noise says allows for the compression
-        return replace(options, codec=codec.by_frequency(image.pixels))
+        if codec.was_noisy(image.pixels, noise):
+            return told  # what the estimate of the noise says allows for the compression
+        return replace(told, codec=codec.by_frequency(image.pixels))
 
     @property
     def noise_level(self) -> float | None:
@@ -78,22 +100,22 @@ class Superres(Task):
         from invsolve.tasks.compressed import CompressedSmall
 
         codec = self.codec.operator(channels, size)
-        blocks = (codec.in_shape[1], codec.in_shape[2])
-        return CompressedSmall(codec, self._smaller(channels, blocks), 1.0 if self._decimated else self.factor**-2)
+        return CompressedSmall(codec, self._smaller(channels, (codec.in_shape[1], codec.in_shape[2])))
 
     def _smaller(self, channels: int, size: Size) -> LinearOperator:
         from invsolve.operators import SuperResolution
         from invsolve.tasks.decimation import Decimation
 
         shape = (channels, self.factor * size[0], self.factor * size[1])
-        if self._decimated:
+        if self._kernel == NEAREST:
             return Decimation(shape, self.factor)
-        kernel = "average" if self.downsampling == "area" else self.downsampling
-        return SuperResolution(shape, self.factor, kernel)
+        return SuperResolution(shape, self.factor, "average" if self._kernel == AREA else self._kernel)
 
     @property
-    def _decimated(self) -> bool:
-        return self.downsampling == "nearest"
+    def _kernel(self) -> str:
+        if self.downsampling == NEAREST and self.automatic:
+            return "point"
+        return BICUBIC if self.downsampling == AUTO else self.downsampling
 
     def measurement(self, y: Tensor, channels: int) -> Tensor:
         return super().measurement(y, channels) if self.codec is None else self.codec.measurement(y, channels)
@@ -124,7 +146,17 @@ class Superres(Task):
 
     def record(self, prior: Any) -> dict[str, Any]:
         codec = {} if self.codec is None else {"compression": self.codec.record(prior)}
-        return {"factor": self.factor, "downsampling": self.downsampling, **codec}
+        return {"factor": self.factor, "downsampling": self.downsampling, **self._found(), **codec}
+
+    def _found(self) -> dict[str, Any]:
+        """What the spectrum shows and what follows, for the record."""
+        if not self.automatic:
+            return {} if self.sampling is None else {"probabilities": dict(self.sampling.probabilities)}
+        if self.sampling is None:
+            return {
+                "found": "how it was made smaller cannot be told, it is noisy or too small: taken as the mean of blocks"
+            }
+        return {"probabilities": dict(self.sampling.probabilities), "found": self.sampling.description}
 
     def _fits(self, size: Size) -> None:
         if self.factor > min(size):

@@ -1,0 +1,1 @@
+"""How well it is told how an image was made smaller, and what that is worth."""

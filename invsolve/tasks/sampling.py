@@ -1,0 +1,125 @@
+"""How an image was made smaller, told from its spectrum near the Nyquist frequency.
+
+Filters that average leave little power there: bicubic's and Lanczos' a quarter of it, the mean of a block half of it.
+An image of which only every so many pixels were kept has more there than any photograph, as what is finer than its grid
+is folded back (aliasing). The law of photographs varies by as much, so that the answer is a probability for each kind.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from invsolve.core.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["BANDS", "GAINS", "KINDS", "Sampling", "packaged_regressions", "read_sampling", "spectral_bands"]
+
+KINDS = ("bicubic", "area", "nearest")
+"""Smoothed by a filter that ends at the new Nyquist frequency (bicubic, Lanczos), by the mean of blocks, not at all."""
+
+BANDS = 5
+"""Of |frequency| along each axis, from 0 to the Nyquist frequency."""
+
+SMALLEST, LARGEST = 24, 512
+"""Sides in pixels of images of which something can be told, and of the middle that is looked at."""
+
+
+GAINS = {
+    "bicubic": {"bicubic": 3.0, "area": 2.0, "nearest": -1.5},
+    "area": {"bicubic": 2.2, "area": 2.3, "nearest": -0.6},
+    "nearest": {"bicubic": 1.2, "area": 1.4, "nearest": 0.05},
+}
+"""PSNR in dB above bicubic interpolation by what is assumed and was done: `python -m benchmarks.sampling gains`."""
+
+LOSSES_COUNT = 3.0
+"""How many times what is lost against interpolation counts as much as what is gained."""
+
+WORDS = {"bicubic": "a smoothing filter", "area": "averaging blocks", "nearest": "keeping every so many pixels"}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What an image shows of how it was made smaller.
+
+    Attributes:
+        probabilities: of each of `KINDS`; they sum to one.
+    """
+
+    probabilities: Mapping[str, float]
+
+    @property
+    def safest(self) -> str:
+        """The kind to assume: that of the largest expected gain over interpolation, in which losses count more."""
+
+        def expected(assumed: str) -> float:
+            gains = [(GAINS[assumed][kind], p) for kind, p in self.probabilities.items()]
+            return sum(p * (gain if gain > 0 else LOSSES_COUNT * gain) for gain, p in gains)
+
+        return max(KINDS, key=expected)
+
+    @property
+    def description(self) -> str:
+        """What was found and what follows, in words."""
+        told = ", ".join(f"by {WORDS[kind]} {100 * p:.0f} %" for kind, p in self.probabilities.items())
+        follows = {
+            "bicubic": "taken as bicubic",
+            "area": "taken as the mean of blocks",
+            "nearest": "it may be aliased, and is enlarged close to interpolation",
+        }
+        return f"made smaller {told}, as its spectrum near the Nyquist frequency shows: {follows[self.safest]}"
+
+
+def read_sampling(image: Tensor, factor: int, *, compressed: bool) -> Sampling | None:
+    """How probably an image [C, h, w] in [0, 1] was made smaller in each way; None where it is too small to tell.
+
+    By a softmax regression on `spectral_bands`, fitted to photographs: `python -m benchmarks.sampling fit`.
+
+    Args:
+        image: the small image.
+        factor: by which it was made smaller; what was measured for the nearest one counts.
+        compressed: whether it was a JPEG file, whose quantisation changes the spectrum.
+    """
+    if min(image.shape[1:]) < SMALLEST:
+        return None
+    tables = packaged_regressions()["jpeg" if compressed else "lossless"]
+    table = tables[min(tables, key=lambda known: abs(int(known) - factor))]
+    weight = torch.tensor(table["weight"], dtype=torch.float64)
+    bias = torch.tensor(table["bias"], dtype=torch.float64)
+    probabilities = torch.softmax(weight @ spectral_bands(image) + bias, 0)
+    return Sampling(dict(zip(KINDS, probabilities.tolist(), strict=True)))
+
+
+def spectral_bands(image: Tensor) -> Tensor:
+    """Logarithms of the grey image's mean power in bands of |f_y| and |f_x|, less that of the lowest, [14].
+
+    A Hann window is put on the image, of large ones on the middle; (i, j) and (j, i) are one band.
+    """
+    grey = image.double().mean(0)
+    top, left = (max(side - LARGEST, 0) // 2 for side in grey.shape)
+    grey = grey[top : top + LARGEST, left : left + LARGEST]
+    down, across = (torch.hann_window(side, dtype=grey.dtype) for side in grey.shape)
+    window = down[:, None] * across
+    mean = (grey * window).sum() / window.sum()
+    power = torch.fft.fft2((grey - mean) * window).abs().square() / window.square().sum()
+    rows, columns = (
+        (torch.fft.fftfreq(side, dtype=grey.dtype).abs() * 2 * BANDS).long().clamp_max(BANDS - 1) for side in grey.shape
+    )
+    places = (rows[:, None] * BANDS + columns).flatten()
+    total = torch.zeros(BANDS * BANDS, dtype=grey.dtype).index_add(0, places, power.flatten())
+    mean_power = (total / places.bincount(minlength=BANDS * BANDS)).view(BANDS, BANDS)
+    first, second = torch.triu_indices(BANDS, BANDS)
+    bands = (0.5 * (mean_power + mean_power.T)[first, second]).clamp_min(1e-12).log()
+    return bands[1:] - bands[0]
+
+
+@cache
+def packaged_regressions() -> Mapping[str, Any]:
+    """Weights and biases by "lossless" or "jpeg" and factor."""
+    return json.loads((files("invsolve") / "presets" / "sampling.json").read_text(encoding="utf-8"))
