@@ -295,3 +295,33 @@ def test_a_missing_capability_is_named_before_any_work():
     cost = costs.FunctionCost(lambda x: x.flatten(1).sum(1))
     with pytest.raises(iv.CapabilityError, match="start from noise"):
         iv.solve(iv.Problem(toy.gaussian(), cost), solvers.NDTM())
+
+
+class Constant(iv.Prior):
+    """Predicts one value in the rows of `where`, and what the exact law says in the others."""
+
+    bounded = False
+    value_range = (0.0, 1.0)
+
+    def __init__(self, value: float, where: list[int]) -> None:
+        self.inner, self.value, self.where = toy.gaussian(), value, where
+        self.schedule, self.shape = self.inner.schedule, self.inner.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float64
+
+    def denoise(self, x_t: Tensor, t: float) -> Tensor:
+        x0 = self.inner.denoise(x_t, t)
+        x0[self.where] = self.value
+        return x0
+
+
+@pytest.mark.parametrize(("value", "told"), [(1e6, "1e+06"), (-2e3, "2e+03")])
+def test_a_sample_whose_values_ran_away_is_not_ok(value, told):
+    """The others are."""
+    problem = iv.Problem(Constant(value, [1]), toy.likelihood(3, sigma=0.02))
+    result = iv.solve(problem, solvers.PnPHQS(n_steps=6, lam=0.01))
+    assert [sentence for (sentence,) in result.status[::2]] == ["ok", "ok"]
+    assert result.status[1][0].startswith(f"failed: values ran to {told}")
+    assert not result.ok

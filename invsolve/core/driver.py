@@ -25,6 +25,9 @@ from invsolve.core.solver import Info, Solver, State
 
 __all__ = ["Progress", "solve"]
 
+FAR = 1e3
+"""Values this many times white are no image's: the sample ran away."""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -278,7 +281,8 @@ def _collect(
         value = torch.cat([output[name] for output in outputs])
         return value.reshape(*shape, *value.shape[1:])
 
-    failed = joined("failed").tolist()
+    reach = joined("samples").abs().flatten(2).amax(2)
+    ends = zip(joined("failed").tolist(), reach.tolist(), strict=True)
     calls = torch.stack([output["calls"] for output in outputs]).sum(0).double() / (shape[0] * shape[1])
     config = {
         "solver": repr(solver),
@@ -289,7 +293,7 @@ def _collect(
     }
     return Result(
         samples=joined("samples"),
-        status=tuple(tuple(map(_sentence, row)) for row in failed),
+        status=tuple(tuple(map(_sentence, *row)) for row in ends),
         energy=joined("energy"),
         theta={key.removeprefix("theta."): joined(key) for key in outputs[0] if key.startswith("theta.")},
         stats=Stats(
@@ -303,7 +307,9 @@ def _collect(
     )
 
 
-def _sentence(failed: int) -> str:
-    if failed < 0:
-        return "ok"
-    return f"ended at step {failed}: values became non-finite; the last finite estimate is kept"
+def _sentence(failed: int, reach: float) -> str:
+    if failed >= 0:
+        return f"ended at step {failed}: values became non-finite; the last finite estimate is kept"
+    if reach > FAR:
+        return f"failed: values ran to {reach:.3g}, images are in [0, 1]: use smaller steps or weights"
+    return "ok"

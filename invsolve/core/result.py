@@ -35,7 +35,8 @@ class Result:
 
     Attributes:
         samples: [B, S, *image shape] in [0, 1] units, not clipped.
-        status: a sentence for each sample, [B][S]: "ok", or when and why it ended early.
+        status: a sentence for each sample, [B][S]: "ok", when and why it ended early, or "failed: ..." where values
+            ran to a thousand times white.
         energy: the terminal cost of each sample in nats, [B, S]; NaN without a cost.
         theta: constrained operator parameters, [B, S, ...] each; empty unless the problem was blind.
         stats: network calls, seconds, memory.
@@ -64,5 +65,5 @@ class Result:
 
     @property
     def ok(self) -> bool:
-        """Whether every sample ran to its end."""
+        """Whether every sample's status is "ok"."""
         return all(sentence == "ok" for row in self.status for sentence in row)

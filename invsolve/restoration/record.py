@@ -12,8 +12,8 @@ import torch
 from invsolve.core.prior import Prior
 from invsolve.core.result import Result
 from invsolve.core.solver import Solver
-from invsolve.restoration.doubts import Doubts
 from invsolve.restoration.job import Job
+from invsolve.restoration.told import Doubts
 from invsolve.tasks.auto import Unchanged
 
 __all__ = ["make_record"]
@@ -62,7 +62,7 @@ def make_record(job: Job, prior: Prior, result: Result, misfits: list[float], do
         "threads": torch.get_num_threads(),
         "plan": dataclasses.asdict(plan),
         "size": list(job.task.restored_size(job.measured)),
-        "status": [_status(sentence, doubts) for sentence in result.status[0]],
+        "status": list(result.status[0]),
         "warnings": [*doubts.failures, *doubts.warnings],
         "checks": dict(doubts.checks),
         "misfit": misfits,
@@ -109,8 +109,3 @@ def _precision(prior: Prior) -> str:
 
 def _settings(solver: Solver) -> dict[str, Any]:
     return {f.name: getattr(solver, f.name) for f in dataclasses.fields(solver)}  # pyright: ignore[reportArgumentType]
-
-
-def _status(sentence: str, doubts: Doubts) -> str:
-    """The solver's sentence, or what speaks against the result."""
-    return doubts.failures[0] if sentence == "ok" and doubts.failures else sentence

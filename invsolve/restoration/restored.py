@@ -27,7 +27,7 @@ class Restoration:
         degraded: the degraded image as it is seen, [C, H, W].
         truth: the clean image of a simulation.
         record: everything needed to repeat it, and what it cost: what the JSON file beside the image holds.
-        result: the solver's own result (three channels, not clipped).
+        result: the solver's own result (three channels, not clipped), its status as in the record.
         kernel: the blur that was found, [size, size], where it was looked for.
         uncertainty: what the samples say about the error; None without two of them.
         content: of the image's file, where nothing was done to it.

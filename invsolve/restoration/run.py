@@ -19,13 +19,14 @@ from invsolve.core.problem import Problem
 from invsolve.core.result import Result, Stats
 from invsolve.io.inputs import Source
 from invsolve.priors.channelwise import ChannelwisePrior
-from invsolve.restoration.doubts import Doubts, doubts_of
+from invsolve.restoration.doubts import doubts_of
 from invsolve.restoration.job import Job, paced, prepare
 from invsolve.restoration.loading import load_prior
 from invsolve.restoration.options import Options
 from invsolve.restoration.record import make_record
 from invsolve.restoration.restored import Restoration
 from invsolve.restoration.scores import score
+from invsolve.restoration.told import Doubts
 from invsolve.restoration.uncertainty import uncertainty_of
 from invsolve.tasks.auto import Unchanged
 from invsolve.tasks.resizing import resized
@@ -166,6 +167,7 @@ def _restoration(job: Job, prior: Prior, result: Result, point: Result | None) -
     drawn = _finite(job, result)
     theta = {name: value[0].to(drawn) for name, value in result.theta.items()}
     doubts = doubts_of(job, drawn, theta)
+    result = replace(result, status=(tuple(doubts.status(sentence) for sentence in result.status[0]),))
     record = make_record(job, prior, result, _misfits(job, drawn, theta), doubts)
     drawn = job.seen(drawn)
     estimate = drawn.mean(0) if point is None else job.seen(_finite(job, point))[0]

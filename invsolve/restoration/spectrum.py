@@ -1,105 +1,145 @@
-"""How much of a blur an image's spectrum shows."""
+"""How much of a blur an image's spectrum shows, and at which size."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-__all__ = ["BlurReading", "read_blur", "read_kernel"]
+__all__ = ["SizeReading", "read_size", "share_of_blur"]
 
 SLOPE, SLOPE_SPREAD = 2.4, 0.4
 """Of photographs, whose power falls as a power of the frequency: the exponent, and how much it differs among them."""
 
-NOISE_SPREAD, RING_SPREAD, PART_SPREAD, WINDOWED = 0.5, 0.3, 0.4, 4.5
-"""Of the logarithm of the noise's power, of the power of rings and of their parts about the law, and the variance of a
-windowed value's."""
+NOISE_SPREAD, PART_SPREAD, WINDOWED = 0.5, 0.4, 4.5
+"""Of the logarithm of the noise's power, of the power of parts of rings about the law, and the variance of a windowed
+value's."""
 
-RINGS, STEPS, LARGEST_SIDE = 40, 100, 512
+RINGS, PARTS, STEPS, LARGEST_SIDE = 20, 4, 100, 512
+
+SIZES = (0.64, 0.72, 0.8, 0.88)
+"""Of smaller blurs of the same form that are compared with the one that was told."""
+
+Parts = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Residuals of the logarithms [M] at parameters [P], and slopes of the model in them [P, M]."""
 
 
 @dataclass(frozen=True)
-class BlurReading:
-    """What the spectrum shows.
+class SizeReading:
+    """Which size of a blur of known form the spectrum shows.
 
     Attributes:
-        share: of the blur's log-attenuation: 1 where the blur is as told, 0.64 where 2.5 pixels were told for 2.
-        error: its standard deviation for a photograph of the usual law.
+        size: of the smaller blurs the one that fits best, as a share of what was told.
+        evidence: by how much its misfit (squares in units of their spread) is below that of the blur that was told.
     """
 
-    share: float
-    error: float
+    size: float
+    evidence: float
 
 
-def read_blur(grey: Tensor, sigma: float, noise: float) -> BlurReading:
-    """The share b in the power |K(f)|^(2 b) c f^-a + n of a blurred photograph, K the Gaussian that was told.
+def read_size(grey: Tensor, kernel: Tensor, noise: float) -> SizeReading:
+    """Whether the power |K(s f)|^2 c f^-a + n of a photograph is that of the kernel K, or of it made smaller by s < 1.
 
-    Fitted to the logarithm of the mean power on rings of one frequency by Levenberg and Marquardt's method, with
-    Gaussian priors on a (2.4 +- 0.4) and log n. A blur told too wide has a share below 1: undoing it amplifies.
+    Fitted to the logarithm of the mean power on rings of one frequency, each in four parts by |K|^2, by Levenberg and
+    Marquardt's method, with Gaussian priors on a (2.4 +- 0.4) and log n. A blur told too wide has a smaller one that
+    fits better: undoing it amplifies.
 
     Args:
         grey: [H, W] in [0, 1]; of large images the middle counts.
-        sigma: of the Gaussian in pixels, as told.
+        kernel: [h, w], sums to one.
         noise: standard deviation of the noise of `grey`.
     """
-    frequency, power, count, _ = _binned(_middle(grey.double()), None, RINGS, 1)
-    return _fit(frequency.log(), power, count, -((2 * math.pi * frequency * sigma) ** 2), noise, RING_SPREAD)
+    grey = _middle(grey.double())
+    through = torch.stack([_transfer(kernel.double(), grey, size) for size in (1.0, *SIZES)])
+    frequency, power, count, lets = _binned(grey, through)
+    told, *smaller = (_law(frequency.log(), power, count, one.log(), noise) for one in lets)
+    best = min(smaller)
+    return SizeReading(SIZES[smaller.index(best)], told - best)
 
 
-def read_kernel(grey: Tensor, kernel: Tensor, noise: float) -> BlurReading:
-    """`read_blur` for any kernel [h, w]: rings are divided by how much it lets through.
+def share_of_blur(grey: Tensor, kernel: Tensor, noise: float) -> float:
+    """The share b in the power |K(f)|^(2 b) c f^-a + n of a blurred photograph, fitted as in `read_size`.
 
-    The share of a shake that was found too short lies above 1. Photographs have directions of their own, so that for
-    crooked kernels it is less exact than its error says: between 0.4 and 1.5 for five right ones of six.
+    1 where the blur is K, above where it was found too short. Photographs have directions of their own, so that for
+    crooked kernels it lies between 0.4 and 1.5 for five right ones of six.
+
+    Args:
+        grey, kernel, noise: as in `read_size`.
     """
-    frequency, power, count, through = _binned(_middle(grey.double()), kernel.double(), RINGS // 2, 4)
-    return _fit(frequency.log(), power, count, through.log(), noise, PART_SPREAD)
+    grey = _middle(grey.double())
+    frequency, power, count, (lets,) = _binned(grey, _transfer(kernel.double(), grey, 1.0)[None])
+    return _share(frequency.log(), power, count, lets.log(), noise)
 
 
-def _fit(logarithm: Tensor, power: Tensor, count: Tensor, steep: Tensor, noise: float, spread: float) -> BlurReading:
-    """The fit: logarithms of frequency and power, number of values and logarithm of |K|^2 in each bin."""
-    weight = 1 / (spread**2 + WINDOWED / count)
+def _law(logarithm: Tensor, power: Tensor, count: Tensor, lets: Tensor, noise: float) -> float:
+    """The least misfit of log(|K|^2 c f^-a + n)."""
+    usual = torch.tensor([0.0, SLOPE, 2 * math.log(noise)], dtype=torch.float64)
+    precision = torch.tensor([0.0, SLOPE_SPREAD**-2, NOISE_SPREAD**-2], dtype=torch.float64)
+
+    def parts(p: Tensor) -> tuple[Tensor, Tensor]:
+        signal = p[0] - p[1] * logarithm + lets
+        share = torch.sigmoid(signal - p[2])
+        return power - torch.logaddexp(signal, p[2].expand_as(signal)), torch.stack(
+            [share, -logarithm * share, 1 - share]
+        )
+
+    start = usual.clone()
+    start[0] = power[0] + SLOPE * logarithm[0] - lets[0]
+    return _least_squares(parts, start, usual, precision, _weight(count))[0]
+
+
+def _share(logarithm: Tensor, power: Tensor, count: Tensor, lets: Tensor, noise: float) -> float:
+    """b of log(|K|^(2 b) c f^-a + n), the better of two starts."""
     usual = torch.tensor([0.0, SLOPE, 1.0, 2 * math.log(noise)], dtype=torch.float64)
     precision = torch.tensor([0.0, SLOPE_SPREAD**-2, 0.0, NOISE_SPREAD**-2], dtype=torch.float64)
 
     def parts(p: Tensor) -> tuple[Tensor, Tensor]:
-        signal = p[0] - p[1] * logarithm + p[2] * steep
-        left = power - torch.logaddexp(signal, p[3].expand_as(signal))
+        signal = p[0] - p[1] * logarithm + p[2] * lets
         share = torch.sigmoid(signal - p[3])
-        return left, torch.stack([share, -logarithm * share, steep * share, 1 - share])
+        slopes = torch.stack([share, -logarithm * share, lets * share, 1 - share])
+        return power - torch.logaddexp(signal, p[3].expand_as(signal)), slopes
 
-    def cost(p: Tensor) -> float:
+    found = []
+    for b in (0.4, 1.0):
+        start = usual.clone()
+        start[0], start[2] = power[0] + SLOPE * logarithm[0] - b * lets[0], b
+        misfit, p = _least_squares(parts, start, usual, precision, _weight(count))
+        found.append((misfit, float(p[2])))
+    return min(found)[1]
+
+
+def _weight(count: Tensor) -> Tensor:
+    return 1 / (PART_SPREAD**2 + WINDOWED / count)
+
+
+def _least_squares(parts: Parts, p: Tensor, usual: Tensor, precision: Tensor, weight: Tensor) -> tuple[float, Tensor]:
+    """Levenberg and Marquardt's method with Gaussian priors: the least misfit and where it is."""
+
+    def misfit(p: Tensor) -> float:
         left, _ = parts(p)
         return float((weight * left.square()).sum() + (precision * (p - usual).square()).sum())
 
-    found = []
-    for start in (0.4, 1.0):
-        p = usual.clone()
-        p[0], p[2] = power[0] + SLOPE * logarithm[0] - start * steep[0], start
-        damping, now = 1e-2, cost(p)
-        for _ in range(STEPS):
-            left, slopes = parts(p)
-            curvature = (slopes * weight) @ slopes.T + torch.diag(precision)
-            step = slopes @ (weight * left) - precision * (p - usual)
-            ridge = torch.diag(damping * torch.diagonal(curvature) + 1e-9)
-            moved = p + torch.linalg.solve(curvature + ridge, step)
-            new = cost(moved)
-            better, close = new < now, abs(now - new) < 1e-5
-            p, now, damping = (moved, new, damping / 4) if better else (p, now, damping * 4)
-            if (better and close) or damping > 1e8:
-                break
-        _, slopes = parts(p)
-        curvature = (slopes * weight) @ slopes.T + torch.diag(precision + 1e-9)
-        found.append((now, float(p[2]), float(torch.linalg.inv(curvature)[2, 2].clamp_min(0).sqrt())))
-    _, share, error = min(found)
-    return BlurReading(share, error)
+    damping, now = 1e-2, misfit(p)
+    for _ in range(STEPS):
+        left, slopes = parts(p)
+        curvature = (slopes * weight) @ slopes.T + torch.diag(precision)
+        step = slopes @ (weight * left) - precision * (p - usual)
+        moved = p + torch.linalg.solve(curvature + torch.diag(damping * torch.diagonal(curvature) + 1e-9), step)
+        new = misfit(moved)
+        better, close = new < now, abs(now - new) < 1e-5
+        p, now, damping = (moved, new, damping / 4) if better else (p, now, damping * 4)
+        if (better and close) or damping > 1e8:
+            break
+    return now, p
 
 
-def _binned(grey: Tensor, kernel: Tensor | None, rings: int, parts: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of rings of one frequency, each in `parts` by |K|^2: mean frequency (cycles a pixel), logarithm of the mean
-    windowed power, number of values, mean |K|^2 (1 without a kernel)."""
+def _binned(grey: Tensor, through: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of rings of one frequency, each in parts by the first |K|^2: mean frequency (cycles a pixel), logarithm of the
+    mean windowed power, number of values, and the means of every |K|^2 [K, H, W]."""
     height, width = grey.shape
     down, across = (torch.hann_window(side, dtype=grey.dtype) for side in (height, width))
     window = down[:, None] * across
@@ -107,19 +147,28 @@ def _binned(grey: Tensor, kernel: Tensor | None, rings: int, parts: int) -> tupl
     power = torch.fft.fft2((grey - mean) * window).abs().square() / window.square().sum()
     axes = (torch.fft.fftfreq(side, dtype=grey.dtype) for side in (height, width))
     frequency = torch.hypot(*torch.meshgrid(*axes, indexing="ij"))
-    through = torch.ones_like(power) if kernel is None else _windowed(torch.fft.fft2(kernel, grey.shape).abs().square())
-    edges = torch.linspace(2.5 / min(height, width), 0.5, rings + 1, dtype=grey.dtype)
-    ring = torch.bucketize(frequency, edges) - 1
+    edges = torch.linspace(2.5 / min(height, width), 0.5, RINGS + 1, dtype=grey.dtype)
+    ring = (torch.bucketize(frequency, edges) - 1).flatten()
+    values = torch.cat([frequency[None], power[None], through]).flatten(1)
     rows = []
-    for i in range(rings):
-        inside = ring == i
-        order = through[inside].argsort(stable=True)
-        for chosen in order.tensor_split(parts if len(order) >= 8 * parts else 1):
+    for i in range(RINGS):
+        inside = (ring == i).nonzero()[:, 0]
+        order = inside[values[2, inside].argsort(stable=True)]
+        for chosen in order.tensor_split(PARTS if len(order) >= 8 * PARTS else 1):
             if len(chosen):
-                means = [values[inside][chosen].mean() for values in (frequency, power, through)]
-                rows.append(torch.stack([*means, means[0].new_tensor(len(chosen))]))
-    places, powers, lets, count = torch.stack(rows).T
-    return places, powers.clamp_min(1e-20).log(), count, lets.clamp_min(1e-12)
+                rows.append(torch.cat([values[:, chosen].mean(1), grey.new_tensor([len(chosen)])]))
+    places, powers, *lets, count = torch.stack(rows).T
+    return places, powers.clamp_min(1e-20).log(), count, torch.stack(lets).clamp_min(1e-12)
+
+
+def _transfer(kernel: Tensor, grey: Tensor, size: float) -> Tensor:
+    """|K(size f)|^2, what a kernel made smaller by `size` lets through, on the grid of an image's transform [H, W]."""
+    n = max(512, 4 * max(kernel.shape))
+    known = torch.fft.fftshift(torch.fft.fft2(kernel, (n, n)).abs().square())
+    axes = (torch.fft.fftfreq(side, dtype=grey.dtype) * size for side in grey.shape)
+    down, across = torch.meshgrid(*axes, indexing="ij")
+    places = torch.stack([across, down], -1) * n / (n - 1) * 2 + 1 / (n - 1)  # n / 2 is the middle of the grid
+    return _windowed(F.grid_sample(known[None, None], places[None], align_corners=True, padding_mode="border")[0, 0])
 
 
 def _windowed(power: Tensor) -> Tensor:

@@ -1,0 +1,171 @@
+"""What was told about an image against what the image shows.
+
+Thresholds were set on training photographs, for fewer than 1 warning in 20 right runs: `python -m benchmarks.doubts`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from invsolve.io.jpeg import unturned
+from invsolve.noise.estimate import noise_of
+from invsolve.noise.tiles import MIN_SIDE, tiles_of
+from invsolve.noise.white import QUANTISATION
+from invsolve.restoration.job import Job
+from invsolve.restoration.spectrum import read_size
+from invsolve.tasks.blind_deblur import BlindDeblur
+from invsolve.tasks.deblur import Deblur
+from invsolve.tasks.jpeg_codec import expected_error, find_tables
+from invsolve.tasks.superres import Superres
+
+__all__ = ["Doubts", "compare_with_image"]
+
+HOLE = 36
+"""Width in pixels from which the middle of a hole is out of reach of a prior of local detail."""
+
+NOISE_RATIO, NOISE_FLOOR = 2.0, 0.006
+"""By what factor the noise that was told may differ from what the image shows; levels below the second are one."""
+
+CODEC = 2.0
+"""How many times the noise may be exceeded by what the file's compression took."""
+
+WIDER = 15.0
+"""Evidence that a smaller blur of the same form explains the image's spectrum better, from which that is said."""
+
+ALIASED = 0.8
+"""Probability that an image was not smoothed when it was made smaller from which that is said."""
+
+_SMALLEST = 32
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """What was found.
+
+    Attributes:
+        warnings: sentences that say what does not hold, and what to do.
+        failures: sentences for the status of a result that is no restoration.
+        checks: the numbers behind them.
+        nothing_found: whether a blur was looked for and not found, so that the image is returned as it came.
+    """
+
+    warnings: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    checks: dict[str, float] = field(default_factory=dict)
+    nothing_found: bool = False
+
+    def status(self, sentence: str) -> str:
+        """How a sample ended: the solver's sentence, or what speaks against a result that came to its end."""
+        return sentence if sentence.startswith("ended") or not self.failures else self.failures[0]
+
+
+def compare_with_image(job: Job, found: Doubts) -> None:
+    """Add to `found` what the image says against what was told about it."""
+    _noise(job, found)
+    _compression(job, found)
+    _wide_hole(job, found)
+    _blur(job, found)
+    _downsampling(job, found)
+
+
+def _noise(job: Job, found: Doubts) -> None:
+    """The noise that was told against what the image shows."""
+    known = job.task.known(job.y)
+    if job.noise.method != "given" or job.options.simulate or min(job.measured) < MIN_SIDE:
+        return
+    if not len(tiles_of(job.y, known)):  # no part is whole enough to be read
+        return
+    read = noise_of(job.y if known is not None else job.task.noise_sample(job.y), known)
+    told, seen = max(job.noise.sigma, NOISE_FLOOR), max(read.sigma, NOISE_FLOOR)
+    found.checks["noise_seen"] = read.sigma
+    if not read.sure:
+        return
+    if told > NOISE_RATIO * max(read.high, NOISE_FLOOR):
+        found.warnings.append(
+            f"the noise told, {job.noise.sigma:.3g}, is {told / seen:.1f} times what the image shows, "
+            f"{read.sigma:.3g}: fine detail is taken for noise; leave --noise away to have it estimated"
+        )
+    if told * NOISE_RATIO < read.low:
+        found.warnings.append(
+            f"the noise told, {job.noise.sigma:.3g}, is less than the image shows, {read.sigma:.3g}: noise is taken "
+            "for detail and kept or amplified; leave --noise away to have it estimated"
+        )
+
+
+def _compression(job: Job, found: Doubts) -> None:
+    """What the file's compression took against the noise that the solver was told."""
+    if job.task.name == "jpeg" or job.options.simulate or min(job.measured) < _SMALLEST:
+        return
+    tables = job.image.jpeg or find_tables(job.y)
+    if tables is None or (tables.chroma is not None and len(job.y) != 3):
+        return
+    taken = expected_error(unturned(job.y, tables.orientation), tables)
+    found.checks["compression"] = taken
+    if taken <= CODEC * job.noise.sigma:
+        return
+    remedy = "--task jpeg removes them" if job.task.name == "denoise" else "run --task jpeg first, or give --noise"
+    remedy += "" if job.task.name == "denoise" else f" {taken:.2g}"
+    found.warnings.append(
+        f"JPEG compression (quality {tables.quality}) took about {taken:.2g} from this image, more than the noise of "
+        f"{job.noise.sigma:.2g} that was assumed, so that its blocks are taken for detail: {remedy}"
+    )
+
+
+def _wide_hole(job: Job, found: Doubts) -> None:
+    """The widest hole against what a prior of local detail can fill."""
+    known = job.task.known(job.y)
+    if known is None or bool(known.all()):
+        return
+    width = _widest(~known)
+    found.checks["hole"] = width
+    if job.traits.scope == "local" and width >= HOLE:
+        found.warnings.append(
+            f"a hole is {width:.0f} pixels wide; this prior knows detail, not objects, so that the middle of a hole of "
+            f"more than {HOLE} is a smooth guess: give a prior of whole images (--prior), or make the image smaller"
+        )
+
+
+def _widest(missing: Tensor) -> float:
+    """Diameter in pixels of the largest disc within what is missing."""
+    import cv2
+
+    framed = F.pad(missing.byte(), (1, 1, 1, 1)).numpy()
+    return 2.0 * float(cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max()) - 1
+
+
+def _blur(job: Job, found: Doubts) -> None:
+    """The size of a blur as told against the image's spectrum."""
+    task = job.task
+    if not isinstance(task, Deblur) or isinstance(task, BlindDeblur):
+        return
+    if job.options.simulate or min(job.measured) < _SMALLEST:
+        return
+    noise = max(job.noise.luma, QUANTISATION / len(job.y) ** 0.5)
+    reading = read_size(job.y.mean(0), task.kernel, noise)
+    found.checks.update(blur_size=reading.size, blur_evidence=reading.evidence)
+    if reading.evidence > WIDER:
+        told = "the blur told" if task.blur_sigma is None else f"the blur told, {task.blur_sigma:.3g} pixels,"
+        size = f"{reading.size:.2g} times it" if task.blur_sigma is None else f"{reading.size * task.blur_sigma:.2g}"
+        remedy = "a narrower --kernel" if task.blur_sigma is None else "a smaller --blur-sigma"
+        found.warnings.append(
+            f"{told} is wider than the image shows, about {size}: undoing it amplifies detail and makes rings along "
+            f"edges; try {remedy}"
+        )
+
+
+def _downsampling(job: Job, found: Doubts) -> None:
+    """A smoothing filter that was told against an image whose spectrum is that of one that was not smoothed."""
+    task = job.task
+    if not isinstance(task, Superres) or task.sampling is None:
+        return
+    aliased = task.sampling.probabilities["nearest"]
+    found.checks["aliased"] = aliased
+    if aliased > ALIASED and not task.automatic and task.downsampling != "nearest":
+        found.warnings.append(
+            f"the image looks aliased, as one of which only every so many pixels were kept, and not smoothed by the "
+            f"{task.downsampling} filter that was told, which sharpens its false detail: leave --downsampling away, or "
+            "say nearest if the first of each so many pixels was kept"
+        )
