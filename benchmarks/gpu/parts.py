@@ -57,7 +57,8 @@ def agreement(device: torch.device, clock: Clock) -> list[dict[str, Any]]:
             continue
         kind = solvers.SOLVERS[name]
         few = {f.name: FEW[f.name] for f in dataclasses.fields(kind) if f.name in FEW}
-        found = [iv.solve(_small(where), kind(**few), samples=2, seed=0) for where in (torch.device("cpu"), device)]
+        places = (torch.device("cpu"), device)
+        found = [iv.solve(_small(at), kind(**few), samples=2, seed=0, microbatch="auto") for at in places]
         cpu, other = (result.samples for result in found)
         rows.append({
             "solver": name,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from torch import Tensor
 from invsolve.core.checkpoint import Checkpoint, peak_memory
 from invsolve.core.checks import InputError, whole_seed
 from invsolve.core.identity import run_identity
+from invsolve.core.microbatch import rows_that_fit
 from invsolve.core.prior import Calls
 from invsolve.core.problem import Problem
 from invsolve.core.result import Result, Stats
@@ -85,7 +87,7 @@ def solve(
     seed: int = 0,
     items: Sequence[Hashable] | None = None,
     callbacks: Sequence[Callback] = (),
-    microbatch: int | None = None,
+    microbatch: int | Literal["auto"] | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 10.0,
     rng: NoiseSource | None = None,
@@ -99,7 +101,8 @@ def solve(
         seed: of the noise; a sample's stream is hash(seed, item, sample).
         items: a name for each measurement, its position if not given. A named item keeps its noise in any batch.
         callbacks: called after every step.
-        microbatch: rows (of the B * S) that run together; all of them if not given.
+        microbatch: rows (of the B * S) that run together; all of them if not given. "auto": as many as the free memory
+            of a GPU has room for, measured on one row; all on a CPU. Samples do not depend on it.
         checkpoint: a file from which an interrupted run goes on, bit for bit. It stays when the run has ended and
             then holds the result. A file that cannot be written on the way is told in a warning and costs nothing.
         checkpoint_seconds: how often it is written.
@@ -132,7 +135,7 @@ def _solve(
     seed: int,
     items: Sequence[Hashable] | None,
     callbacks: Sequence[Callback],
-    microbatch: int | None,
+    microbatch: int | Literal["auto"] | None,
     checkpoint: str | Path | None,
     checkpoint_seconds: float,
     rng: NoiseSource | None,
@@ -146,6 +149,10 @@ def _solve(
     _check_sizes(n_items, samples, items, microbatch)
     problem = problem.on_prior()
     keys = [(item, s) for item in items for s in range(samples)]
+    if microbatch == "auto":
+        if checkpoint is not None:
+            raise InputError('a checkpoint belongs to one size of chunks: give a number in place of microbatch="auto"')
+        microbatch = rows_that_fit(problem, solver, len(keys))
     size = min(microbatch or len(keys), len(keys))
     chunks = [range(a, min(a + size, len(keys))) for a in range(0, len(keys), size)]
     if rng is not None and (len(chunks) > 1 or checkpoint is not None):
@@ -255,10 +262,12 @@ def _counted(problem: Problem, calls: Calls) -> Problem:
     return Problem(problem.prior.counted(calls), problem.cost, problem.unknowns, problem.shape)
 
 
-def _check_sizes(n_items: int, samples: int, items: Sequence[Hashable], microbatch: int | None) -> None:
+def _check_sizes(
+    n_items: int, samples: int, items: Sequence[Hashable], microbatch: int | Literal["auto"] | None
+) -> None:
     if n_items < 1:
         raise InputError("the problem has no measurement: y must have at least one row")
-    for name, value in (("samples", samples), ("microbatch", microbatch)):
+    for name, value in (("samples", samples), ("microbatch", None if microbatch == "auto" else microbatch)):
         if value is not None and (not isinstance(value, Integral) or value < 1):
             raise InputError(f"{name} must be a whole number of at least 1, got {value}")
     if len(items) != n_items:
