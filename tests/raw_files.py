@@ -50,7 +50,10 @@ def write_dng(
     noise: Sequence[float] | None = None,
     orientation: int = 1,
 ) -> Path:
-    """A DNG file of values [H, W] in [0, 1]; `noise` is its NoiseProfile, (b, a) of the variance a + b x."""
+    """A DNG file of values [H, W] in [0, 1], or [H, W, 3] that a camera has demosaiced.
+
+    `noise` is its NoiseProfile, (b, a) of the variance a + b x.
+    """
 
     def rationals(numbers: Sequence[float]) -> tuple[int, ...]:
         return tuple(int(part) for number in numbers for part in (round(float(number) * 10**6), 10**6))
@@ -68,5 +71,6 @@ def write_dng(
     if noise is not None:
         tags.append((51041, 12, len(noise), tuple(noise), True))
     levels = np.clip(np.rint(BLACK + values * (WHITE - BLACK)), 0, WHITE).astype(np.uint16)
-    tifffile.imwrite(path, levels, photometric=32803, metadata=None, software=False, extratags=tags)  # pyright: ignore
+    kind = {"photometric": 32803} if values.ndim == 2 else {"photometric": 34892, "planarconfig": "contig"}
+    tifffile.imwrite(path, levels, **kind, metadata=None, software=False, extratags=tags)  # pyright: ignore
     return path

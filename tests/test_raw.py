@@ -187,6 +187,12 @@ def test_without_rawpy_a_sentence_names_the_extra(tmp_path, monkeypatch):
         read_image(path)
 
 
+def test_what_the_camera_has_demosaiced_is_refused(tmp_path, photo):
+    path = raw_files.write_dng(tmp_path / "a.dng", raw_files.seen_by_camera(photo))
+    with pytest.raises(InputError, match="develop it to TIFF, and restore that"):
+        read_image(path)
+
+
 def test_what_is_no_raw_file_is_refused(tmp_path):
     path: Path = tmp_path / "a.dng"
     path.write_bytes(b"II*\0" + b"nonsense" * 20)
