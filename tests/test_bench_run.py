@@ -6,8 +6,10 @@ import errno
 import importlib.metadata
 import json
 import os
+import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from invsolve.bench import store as store_module
 from invsolve.bench.execute import execute, load_spec_prior
 from invsolve.bench.outcomes import StoreFull
 from invsolve.bench.reading import load_suite
+from invsolve.bench.report import write_report
 from invsolve.bench.runner import run
 from invsolve.bench.scoring import load_measurement, restored, score
 from invsolve.bench.store import Store
@@ -28,6 +31,8 @@ from invsolve.bench.table import tables
 from invsolve.core.checks import InputError
 from invsolve.execution.executor import Event, Here
 from invsolve.execution.workers import Workers
+from invsolve.metrics.intervals import pixel_scale
+from invsolve.restoration.calibration import Calibration, Cell
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +77,41 @@ def test_scores_are_those_of_the_stored_images(reference):
             "SELECT value FROM scores WHERE unit = ? AND metric = 'misfit'", (unit["hash"],)
         ).fetchone()
         assert row["value"] == pytest.approx(residual.square().mean(1).sqrt().mean().item(), rel=1e-5)
+
+
+def test_a_calibration_file_scores_the_intervals_of_the_rows_that_it_is_of(reference, tmp_path):
+    folder = tmp_path / "store"
+    shutil.copytree(reference, folder)
+    q = {"flat": (0.5, 1.0, 2.0, 3.0)}
+    cell = Cell("superres", 2.0, 0.05, 10**9, q, q, q["flat"])
+    photographs = {"count": 3, "size": 8, "digest": "ab"}
+    table = Calibration("invsolve.testing.toy:textures", "ddnm", {"n_steps": 5}, 4, "mean", photographs, (cell,))
+    other = replace(table, settings={"n_steps": 6})
+    with Store.writing(folder) as store:
+        score(store, calibrations=[other, table])
+        found = {
+            (row["solver"], row["task"], metric): values
+            for row in store.units()
+            for metric, values in [
+                (m, [s["value"] for s in store.query("scores of a unit", row["hash"]) if s["metric"] == m])
+                for m in ("interval-coverage", "interval-width", "interval-score")
+            ]
+        }
+        assert found["baseline", "superres2", "interval-coverage"] == [None]
+        unit = [u for u in store.units() if (u["solver"], u["task"]) == ("ddnm", "superres2")][-1]
+        measurement = load_measurement(store, unit["hash"], unit["measurement"])
+        samples = restored(store, unit["hash"], measurement)[0].clamp(0, 1)
+        half, truth = 2.0 * pixel_scale(samples), measurement.truth.clamp(0, 1)
+        low, high = (samples.mean(0) - half).clamp(0, 1), (samples.mean(0) + half).clamp(0, 1)
+        inside = float(((low <= truth) & (truth <= high)).double().mean())
+        assert found["ddnm", "superres2", "interval-coverage"] == [pytest.approx(inside)]
+        assert found["ddnm", "superres2", "interval-width"] == [pytest.approx(float((high - low).mean()), rel=1e-5)]
+        assert found["ddnm", "superres2", "interval-score"][0] >= float((high - low).mean()) - 1e-6
+        score(store)  # without the file its scores stay
+        assert store.db.execute("SELECT count(*) FROM scores WHERE metric = 'interval-width'").fetchone()[0] == 12
+        with pytest.raises(InputError, match="make one by invsolve calibrate --solver"):
+            score(store, calibrations=[replace(table, centre="point")])
+    assert "interval coverage" in write_report(folder, tmp_path / "page").read_text()
 
 
 def test_a_second_run_computes_nothing_and_a_third_elsewhere_the_same(reference, tmp_path):

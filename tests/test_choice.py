@@ -273,3 +273,14 @@ def test_every_published_row_can_be_made():
     for name in ("ndtm", "dps", "red-diff", "ddrm", "c-pigdm", "dmplug", "diffpir", "pnp-dm"):
         for key in published(name):
             assert chosen(key.split("/")[1], FFHQ, solver=name, preset=key).solver.name == name
+
+
+def test_samplers_follow_the_kind_of_mask_and_denoising_begins_at_its_own_noise():
+    holes, between, scattered = (
+        chosen("inpaint", NATURAL, sampling=True, conditions={"scatter": scatter}).solver.noise_ratios
+        for scatter in (0.2, (0.3 * 0.5) ** 0.5, 0.8)
+    )
+    assert holes == (3.0, 0.01)
+    assert between == (pytest.approx(3**0.5, rel=2e-3), 0.01)
+    assert scattered == (1.0, 0.01)
+    assert chosen("denoise", NATURAL, sampling=True).solver.start == "measurement"

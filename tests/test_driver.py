@@ -59,6 +59,35 @@ def test_noise_is_bit_identical_in_any_batch():
     assert not torch.equal(iv.Rng(0).normal(like), iv.Rng(1).normal(like))
 
 
+def test_mirrored_rows_have_the_same_draws_turned_about_their_middle():
+    like = torch.empty(4, 2000, dtype=torch.float64)
+    pairs = iv.Rng(7, [("a", 0), ("a", 0), ("a", 1), ("b", 0)], mirrored=[False, True, False, True])
+    plain = iv.Rng(7, [("a", 0), ("a", 0), ("a", 1), ("b", 0)])
+    turned = torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=torch.float64)[:, None]
+    for _ in range(2):
+        assert torch.equal(pairs.normal(like), turned * plain.normal(like))
+    u, mirror = plain.uniform(like), pairs.uniform(like)
+    assert torch.equal(mirror[[0, 2]], u[[0, 2]])
+    torch.testing.assert_close(mirror[[1, 3]], 1 - u[[1, 3]], rtol=0, atol=1e-7)
+    assert mirror.min() >= 0
+    assert mirror.max() < 1
+
+
+def test_antithetic_samples_of_a_gaussian_law_mirror_each_other_in_any_batch():
+    """Steps are affine, so that the mean of a pair is that of the law, which a single draw is far from."""
+    options = {"samples": 5, "antithetic": True, "seed": 3}
+    whole = run(toy.likelihood(2), "pigdm", **options).samples
+    for item in whole:
+        torch.testing.assert_close(item[0] + item[1], item[2] + item[3], rtol=0, atol=1e-9)
+        assert (item[0] - item[2]).abs().max() > 0.01
+    single = run(toy.likelihood(2), "pigdm", samples=3, seed=3).samples
+    torch.testing.assert_close(whole[:, ::2], single, rtol=0, atol=1e-9)
+    chunks = run(toy.likelihood(2), "pigdm", **options, microbatch=3).samples
+    torch.testing.assert_close(chunks, whole, rtol=0, atol=1e-9)
+    with pytest.raises(iv.InputError, match="antithetic pairs are drawn from a seed"):
+        run(toy.likelihood(1), "pigdm", samples=2, antithetic=True, rng=iv.Rng(0))
+
+
 def test_seed_zero_is_a_seed_and_the_global_generator_is_left_alone():
     before = torch.get_rng_state()
     a, b, c = (run(toy.likelihood(1), "ddim", seed=seed).samples for seed in (0, 0, 1))

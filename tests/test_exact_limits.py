@@ -82,6 +82,46 @@ def test_guided_samples_converge_to_the_posterior_to_first_order(problem, make, 
     assert extrapolated < (0.01 if eta == 0.0 else 0.03)
 
 
+def from_the_measurement(n: int, **changes) -> solvers.MMPS:
+    return solvers.MMPS(n_steps=n, start="measurement", noise_ratios=(1.0, 0.01), **changes)
+
+
+def test_denoising_from_the_measurement_is_the_posterior():
+    """Ancestral steps keep the mean exactly; the covariance comes near to first order."""
+    problem = posed(CORRELATED, operators.Denoising(PIXELS))
+    mean, cov = posterior(problem)
+    laws = [exact.law(problem, from_the_measurement(n)) for n in (40, 80)]
+    errors = [exact.distance(*law, mean, cov) for law in laws]
+    assert 0.85 < exact.orders([error[1] for error in errors])[0] < 1.15
+    assert errors[1][0] < 1e-7
+    assert exact.distance(mean, 2 * laws[1][1] - laws[0][1], mean, cov)[1] < 0.02
+
+
+@pytest.mark.parametrize("schedule", [iv.DDPMSchedule(), iv.VESchedule(10.0, 0.001), iv.VPSchedule()])
+def test_denoising_from_the_measurement_is_the_same_on_every_schedule(schedule):
+    laws = [
+        exact.law(posed(CORRELATED, operators.Denoising(PIXELS), schedule=s), from_the_measurement(4))
+        for s in (SCHEDULE, schedule)
+    ]
+    for got, right in zip(*laws, strict=True):
+        torch.testing.assert_close(got, right, rtol=1e-5, atol=1e-7)
+
+
+def test_what_is_no_denoising_does_not_start_from_the_measurement():
+    with pytest.raises(iv.InputError, match="needs noise_ratios from 1 on"):
+        solvers.MMPS(start="measurement")
+    with pytest.raises(iv.InputError, match="needs noise_ratios from 1 on"):
+        solvers.MMPS(start="measurement", noise_ratios=(0.5, 0.1))
+    with pytest.raises(iv.CapabilityError, match="is for denoising"):
+        iv.solve(posed(CORRELATED, mixing()), from_the_measurement(2))
+    likelihood = costs.GaussianLikelihood(
+        operators.Denoising(PIXELS), torch.zeros(2, *PIXELS), torch.tensor([0.1, 0.2])
+    )
+    prior = priors.GaussianPrior(MEAN.view(PIXELS), CORRELATED, SCHEDULE)
+    with pytest.raises(iv.CapabilityError, match="one noise level"):
+        iv.solve(Problem(prior, likelihood), from_the_measurement(2))
+
+
 def test_one_preconditioned_iteration_is_pigdm_where_its_guess_is_right():
     """M is then the system itself, so that one iteration solves it, for every operator and noise level."""
     problem, times = posed(EQUAL, mixing()), falling(10)

@@ -1,7 +1,9 @@
 """Intervals on photographs that calibrated nothing: python -m benchmarks.uncertainty PART
 
 draw      restore 24 crops of each task, and keep the samples (goes on where it stopped)
+table     what the packaged calibration holds
 report    coverage by task and stratum, scores against widths without samples, the mean of the samples, the cost
+figure    a restored photograph with the widths of its intervals
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import markdown
+from benchmarks.uncertainty import figure
 from benchmarks.uncertainty.images import held_out
 from benchmarks.uncertainty.scales import LEVEL, constant, left_out_score, strata, without_samples
 from invsolve.bench.suite import TaskSpec
-from invsolve.metrics.intervals import ause, interval_score, pixel_scale
+from invsolve.metrics.intervals import ause, interval_score
 from invsolve.restoration.calibration import UNRELATED, Calibration, packaged_calibration
 from invsolve.restoration.loading import load_prior
 from invsolve.restoration.options import Options
@@ -39,6 +42,8 @@ TASKS = (
     TaskSpec("denoise 0.05", "denoise", 0.05),
 )
 
+FIGURE = Path(__file__).parents[2] / "docs" / "images" / "interval-map.png"
+
 
 def draw(folder: Path, side: int, names: Sequence[str]) -> None:
     """Restore every crop of the tasks and write the cases, a file a task."""
@@ -57,6 +62,36 @@ def draw(folder: Path, side: int, names: Sequence[str]) -> None:
 
 def _cases(path: Path) -> list[Case]:
     return [Case(**fields) for fields in torch.load(path, weights_only=True)]
+
+
+def table(calibration: Path | None) -> str:
+    """The packaged calibration, or another, as Markdown."""
+    rows = []
+    for cell in _table(calibration).cells:
+        own, parts = cell.measured, ("flat", "texture", "edges")
+        sides = sorted({name.rpartition(" ")[0] for name in cell.average})
+        q = [
+            f"{side} {' / '.join(_two(cell.average.get(f'{side} {part}'.strip())) for part in parts)}".strip()
+            for side in sides
+        ]
+        widened = next(cell.image[name][2] / cell.average[name][2] for name in cell.average)
+        rows.append([
+            own["task"], f"{cell.noise:g}", f"{own['coverage']:.3f}", f"{own['worst']:.2f}", f"{own['width']:.3f}",
+            f"{own['interval_score']:.3f}", f"{own['ause']:.2f}", "; ".join(q), f"{widened:.2f}",
+        ])  # fmt: skip
+    head = ["degradation", "noise", "coverage", "worst image", "width", "interval score", "AUSE"]
+    return markdown([*head, "q flat / texture / edges", "x for images"], rows) + "\n"
+
+
+def _two(q: Sequence[float] | None) -> str:
+    return "-" if q is None else f"{q[2]:.2f}"
+
+
+def _table(calibration: Path | None) -> Calibration:
+    found = packaged_calibration("natural") if calibration is None else Calibration.read(calibration)
+    if found is None:
+        raise SystemExit("there is no packaged calibration: give --calibration")
+    return found
 
 
 def _uncertain(case: Case, spec: TaskSpec, table: Calibration) -> Uncertainty:
@@ -79,16 +114,14 @@ def _mean(values: Iterable[float]) -> float:
 
 def report(folder: Path, calibration: Path | None) -> str:
     """Both tables as Markdown."""
-    table = packaged_calibration("natural") if calibration is None else Calibration.read(calibration)
-    if table is None:
-        raise SystemExit("there is no packaged calibration: give --calibration")
+    known = _table(calibration)
     rows, parts, conditional = [], [], []
     for spec in TASKS:
         path = folder / f"{spec.name}.pt"
         if not path.is_file():
             continue
         cases = _cases(path)
-        told = [_uncertain(case, spec, table) for case in cases]
+        told = [_uncertain(case, spec, known) for case in cases]
         inside = [_inside(*pair).double().mean() for pair in zip(cases, told, strict=True)]
         kept = [float(_inside(c, u, "image").double().mean()) >= LEVEL for c, u in zip(cases, told, strict=True)]
         spread = torch.stack(inside).std() / len(inside) ** 0.5
@@ -102,7 +135,7 @@ def report(folder: Path, calibration: Path | None) -> str:
             spec.name + (" (outside)" if outside else ""), f"{_mean(map(float, inside)):.3f} +- {spread:.3f}",
             f"{min(inside):.2f}", f"{_mean(kept):.0%}", f"{width:.3f}", f"{ours:.4f}",
             f"{left_out_score(cases, [constant(c) for c in cases]):.4f}", f"{other[best]:.4f} ({best})",
-            f"{_mean(ause(c.error, pixel_scale(c.samples)) for c in cases):.2f}", f"{point:.2f}", f"{mean:.2f}",
+            f"{_mean(ause(c.error, c.scale) for c in cases):.2f}", f"{point:.2f}", f"{mean:.2f}",
             f"{_mean(c.seconds[0] for c in cases) / _mean(c.seconds[1] for c in cases):.1f}",
         ])  # fmt: skip
         parts.append(_strata(spec, cases, told))
@@ -146,10 +179,16 @@ def main() -> None:
     part.add_argument("--side", type=int, default=64)
     part.add_argument("--tasks", nargs="*", default=[])
     part.set_defaults(run=lambda a: draw(a.folder, a.side, a.tasks))
+    part = parts.add_parser("table")
+    part.add_argument("--calibration", type=Path, help="table in place of the packaged one")
+    part.set_defaults(run=lambda a: sys.stdout.write(table(a.calibration)))
     part = parts.add_parser("report")
     part.add_argument("folder", type=Path, help="of draw")
     part.add_argument("--calibration", type=Path, help="table in place of the packaged one")
     part.set_defaults(run=lambda a: sys.stdout.write(report(a.folder, a.calibration)))
+    part = parts.add_parser("figure")
+    part.add_argument("path", type=Path, nargs="?", default=FIGURE)
+    part.set_defaults(run=lambda a: sys.stdout.write(figure.write(a.path) + "\n"))
     args = parser.parse_args()
     args.run(args)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from invsolve.tune.images import crop_of_rank
 
-__all__ = ["held_out"]
+__all__ = ["held_out", "photograph"]
 
 NAMES = (
     "astronaut", "chelsea", "coffee", "rocket", "china", "flower", "camera", "brick", "grass", "stereo_motorcycle",
@@ -26,12 +26,13 @@ RANKS = (0.5, 0.9)
 def held_out(side: int) -> Iterator[tuple[str, Tensor]]:
     """24 crops [3, side, side] in [0, 1] of twelve photographs, with their names."""
     for name in NAMES:
-        image = _read(name)
+        image = photograph(name)
         for rank in RANKS:
             yield f"{name}-{rank:g}", crop_of_rank(image, side, rank)
 
 
-def _read(name: str) -> Tensor:
+def photograph(name: str) -> Tensor:
+    """A photograph by its name, [3, H, W] in [0, 1]."""
     if name in ("china", "flower"):
         values = load_sample_image(f"{name}.jpg")
     else:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invsolve.metrics.intervals import interval_score
-from invsolve.tune.calibrate import Case, groups
+from invsolve.tune.calibrate import Case
 
 __all__ = ["LEVEL", "constant", "left_out_score", "strata", "without_samples"]
 
@@ -54,18 +54,25 @@ def without_samples(case: Case) -> dict[str, Tensor]:
     return found
 
 
+def _sides(case: Case) -> list[Tensor]:
+    """Known and missing pixels, which have a q of their own, bool [H, W]."""
+    if case.known is None:
+        return [torch.ones(case.truth.shape[1:], dtype=torch.bool)]
+    return [case.known, ~case.known]
+
+
 def left_out_score(cases: Sequence[Case], scales: Sequence[Tensor]) -> float:
     """Mean interval score at 90 % with q of the other cases, for each group of pixels: an advantage over a table."""
-    scores: dict[str, list[Tensor]] = {}
+    scores: dict[int, list[Tensor]] = {}
     for case, scale in zip(cases, scales, strict=True):
-        for name, where in groups(case.known, scale.shape).items():
+        for side, where in enumerate(_sides(case)):
             own = (case.error / scale)[:, where].flatten()
-            scores.setdefault(name, []).append(own[:: max(1, len(own) // SAMPLED)])
+            scores.setdefault(side, []).append(own[:: max(1, len(own) // SAMPLED)])
     total = 0.0
     for i, (case, scale) in enumerate(zip(cases, scales, strict=True)):
         half = torch.zeros_like(scale)
-        for name, where in groups(case.known, scale.shape).items():
-            rows = [row for j, row in enumerate(scores[name]) if j != i]
+        for side, where in enumerate(_sides(case)):
+            rows = [row for j, row in enumerate(scores[side]) if j != i]
             q = float(torch.cat(rows).quantile(LEVEL))
             half[:, where] = q * scale[:, where]
         low, high = (case.centre - half).clamp(0, 1), (case.centre + half).clamp(0, 1)

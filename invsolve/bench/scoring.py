@@ -6,12 +6,13 @@ import json
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from invsolve.bench.intervals import check_calibrations, digest_of_calibrations, interval_of_unit
 from invsolve.bench.outcomes import Damaged
 from invsolve.bench.store import Store
 from invsolve.bench.suite import TaskSpec
@@ -19,6 +20,7 @@ from invsolve.bench.tasks import Measurement
 from invsolve.bench.trust import check_trusted
 from invsolve.core.checks import InputError
 from invsolve.metrics import METRICS, SET_METRICS, Case, WeightsMissing, metric_named
+from invsolve.restoration.calibration import Calibration
 
 __all__ = ["load_measurement", "operators_in", "restored", "score"]
 
@@ -31,6 +33,7 @@ def score(
     report: Callable[[int, int], None] = lambda done, total: None,
     *,
     trust: bool = False,
+    calibrations: Sequence[Calibration] = (),
 ) -> None:
     """Compute every score of the active units that is missing or of another implementation.
 
@@ -42,13 +45,21 @@ def score(
         metrics: names; those of the suite if None.
         report: told (done, to do) after each unit.
         trust: whether operators may be code that the store names.
+        calibrations: of rows of the suite; their intervals are scored beside the metrics. Without them such scores
+            stay as they are.
 
     Raises:
-        InputError: the store names code that is not trusted.
+        InputError: the store names code that is not trusted, or a calibration is not of samples alone.
     """
+    check_calibrations(calibrations)
     check_trusted(store.folder, operators_in(store), trust=trust)
     torch.set_num_threads(1)
     names = list(metrics) if metrics is not None else store.meta("description")["metrics"]
+    intervals = [name for name, metric in METRICS.items() if metric.per == "interval"]
+    names = [name for name in names if name not in intervals]
+    if calibrations:
+        names += intervals
+        store.add_metrics(intervals)
     loaded: dict[str, Callable[..., Any]] = {}
     for name in names:
         note, metric = "", metric_named(name)
@@ -57,10 +68,11 @@ def score(
         except (WeightsMissing, InputError) as error:  # a file or a package that is not here stops no other metric
             note = str(error)
         store.note("notes", (name, note))
-    waiting = _waiting(store, [name for name in loaded if name in METRICS])
+    marks = {name: _mark(name, calibrations) for name in loaded if name in METRICS}
+    waiting = _waiting(store, marks)
     for done, (unit, measurement, missing) in enumerate(waiting.values()):
         try:
-            _score_unit(store, unit, measurement, {name: loaded[name] for name in missing})
+            _score_unit(store, unit, measurement, {name: loaded[name] for name in missing}, marks, calibrations)
         except Damaged as error:
             _set_aside(store, unit, measurement, error)
         report(done + 1, len(waiting))
@@ -74,11 +86,18 @@ def operators_in(store: Store) -> list[str]:
     return [row["name"] for row in store.query("operators") if row["name"] and ":" in str(row["name"])]
 
 
-def _waiting(store: Store, names: Sequence[str]) -> dict[str, tuple[str, str, list[str]]]:
-    """Units and the metrics they lack."""
+def _mark(name: str, calibrations: Sequence[Calibration]) -> str:
+    """The implementation of a metric, with the calibrations where it is one of intervals."""
+    metric = METRICS[name]
+    of = f" by calibration {digest_of_calibrations(calibrations)}" if metric.per == "interval" else ""
+    return metric.implementation() + of
+
+
+def _waiting(store: Store, marks: Mapping[str, str]) -> dict[str, tuple[str, str, list[str]]]:
+    """Units and the metrics they lack, for metrics with their implementations."""
     waiting: dict[str, tuple[str, str, list[str]]] = {}
-    for name in names:
-        for row in store.query("unscored", name, METRICS[name].implementation()):
+    for name, mark in marks.items():
+        for row in store.query("unscored", name, mark):
             waiting.setdefault(row["hash"], (row["hash"], row["measurement"], []))[2].append(name)
     return waiting
 
@@ -119,7 +138,14 @@ def restored(store: Store, unit: str, measurement: Measurement) -> tuple[Tensor,
     return measurement.visible(samples), measurement.residual(samples, theta), output
 
 
-def _score_unit(store: Store, unit: str, measurement: str, scores: dict[str, Callable[..., float]]) -> None:
+def _score_unit(
+    store: Store,
+    unit: str,
+    measurement: str,
+    scores: Mapping[str, Callable[..., float]],
+    marks: Mapping[str, str],
+    calibrations: Sequence[Calibration],
+) -> None:
     known = load_measurement(store, unit, measurement)
     with torch.no_grad():
         images, residuals, _ = restored(store, unit, known)
@@ -128,15 +154,19 @@ def _score_unit(store: Store, unit: str, measurement: str, scores: dict[str, Cal
         Case(image.clamp(0, 1), truth, None if residuals is None else residuals[i]) for i, image in enumerate(images)
     ]
     middle = Case(images.mean(0).clamp(0, 1), truth)
+    ends = interval_of_unit(json.loads(store.content(unit)), known, images.clamp(0, 1), calibrations)
     rows = []
     for name, function in scores.items():
         metric = METRICS[name]
-        # Calibration compares with the truth as it is: clipping would make intervals too wide.
-        cases_or_truth = cases if metric.per == "image" else [Case(images[0], known.truth)]
-        each = metric.values(function, cases_or_truth, images)
+        if metric.per == "interval":
+            each = [] if ends is None else [function(*ends, truth)]
+        else:
+            # Calibration compares with the truth as it is: clipping would make intervals too wide.
+            cases_or_truth = cases if metric.per == "image" else [Case(images[0], known.truth)]
+            each = metric.values(function, cases_or_truth, images)
         value = _number(sum(each) / len(each)) if each else None
         mean = _number(function(middle)) if metric.per == "image" and len(images) > 1 else None
-        rows.append((unit, name, metric.implementation(), value, mean, json.dumps([_number(v) for v in each])))
+        rows.append((unit, name, marks[name], value, mean, json.dumps([_number(v) for v in each])))
     store.note("scores", *rows)
 
 

@@ -50,6 +50,10 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add("--no-score", action="store_true", help="do not score at the end")
     for name in ("run", "score", "report"):
         added[name].add_argument("--trust", action="store_true", help="run the code that the suite or store names")
+    for name in ("run", "score"):
+        added[name].add_argument(
+            "--calibration", type=Path, nargs="+", default=[], metavar="FILE", help="score the intervals that it makes"
+        )
     added["score"].add_argument("--metrics", nargs="+", metavar="NAME", help="default: those of the suite")
     added["report"].add_argument("--out", type=Path, metavar="DIR", help="default: STORE/report")
     added["report"].add_argument("--images", type=int, default=6, help="items of each task shown (default 6)")
@@ -97,21 +101,32 @@ def _run(args: argparse.Namespace) -> int:
 
     changes = _settings(args)
     suite = load_suite(args.suite, changes, trust=args.trust)
+    calibrations = _calibrations(args)
     folder, began = _store(args, changes), time.monotonic()
     with Store.writing(folder) as store, Bar() as bar:
         executor = executor_of(args, suite.threads)
         count = run(suite, store, executor, only=args.only, retry=args.retry, report=bar.unit)
         if not args.no_score:
-            _scored(store, None, bar, trust=args.trust)
+            _scored(store, None, bar, calibrations, trust=args.trust)
         lines = _summary(store)
     sys.stdout.write(f"{count} units in {time.monotonic() - began:.0f} s -> {folder}\n" + lines)
     return 0
 
 
-def _scored(store: Any, metrics: Sequence[str] | None, bar: Bar, *, trust: bool) -> None:
+def _calibrations(args: argparse.Namespace) -> list[Any]:
+    """The calibration files of the command line."""
+    from invsolve.bench.intervals import check_calibrations
+    from invsolve.restoration.calibration import Calibration
+
+    found = [Calibration.read(path) for path in args.calibration]
+    check_calibrations(found)
+    return found
+
+
+def _scored(store: Any, metrics: Sequence[str] | None, bar: Bar, calibrations: Sequence[Any], *, trust: bool) -> None:
     from invsolve.bench.scoring import score
 
-    score(store, metrics, bar.score, trust=trust)
+    score(store, metrics, bar.score, trust=trust, calibrations=calibrations)
 
 
 def _score(args: argparse.Namespace) -> int:
@@ -120,10 +135,11 @@ def _score(args: argparse.Namespace) -> int:
 
     for name in args.metrics or ():
         metric_named(name)
+    calibrations = _calibrations(args)
     with Store.writing(_existing(_store(args))) as store, Bar() as bar:
         if args.metrics:
             store.add_metrics(args.metrics)
-        _scored(store, args.metrics, bar, trust=args.trust)
+        _scored(store, args.metrics, bar, calibrations, trust=args.trust)
         sys.stdout.write(_summary(store))
     return 0
 

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from math import prod
 from types import MappingProxyType
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -160,9 +160,11 @@ class LinearOperator(Operator):
 
     Attributes:
         smooth_tolerance: relative residual to which `solve_smooth` solves in single precision.
+        is_identity: whether A x = x.
     """
 
     smooth_tolerance: float = 1e-5
+    is_identity: ClassVar[bool] = False
 
     def adjoint(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
         """A^T y, [N, *out_shape] -> [N, *in_shape]."""

@@ -3,6 +3,8 @@
 Row i of every draw comes from a generator of its own, seeded by hash(seed, item, sample). A sample therefore sees the
 same noise whatever it is batched with, however the batch is cut, and after a resume. The global generator is neither
 read nor seeded. Numbers are drawn in float32 on the CPU and then moved, so devices and precisions share their noise.
+A row may be the mirror of another: the same stream with normal draws z as -z and uniform ones u as 1 - u, which have
+the same law (antithetic variates, Hammersley and Morton 1956).
 """
 
 from __future__ import annotations
@@ -53,11 +55,15 @@ class Rng(NoiseSource):
     Args:
         seed: any integer; 0 is a seed like every other.
         keys: (item, sample) of each row. Without it row i has the key (i, 0), for as many rows as are asked for.
+        mirrored: which rows are mirrors, one for each key; none if not given.
     """
 
-    def __init__(self, seed: int = 0, keys: Sequence[Key] | None = None) -> None:
+    def __init__(
+        self, seed: int = 0, keys: Sequence[Key] | None = None, *, mirrored: Sequence[bool] | None = None
+    ) -> None:
         self.seed = whole_seed(seed)
         self._fixed = keys is not None
+        self._mirrored = [i for i, mirror in enumerate(mirrored or ()) if mirror]
         self._generators = [self._generator(key) for key in keys or ()]
 
     def _generator(self, key: Key) -> torch.Generator:
@@ -80,12 +86,16 @@ class Rng(NoiseSource):
         generators = self._rows(out.shape[0])
         for row, generator in zip(out.unbind() if len(generators) > 1 else (out,), generators, strict=True):
             row.normal_(generator=generator)
+        if self._mirrored:
+            out[self._mirrored] *= -1.0
         return out
 
     def uniform(self, like: Tensor) -> Tensor:
         out = torch.empty(like.shape, dtype=torch.float32)
         for row, generator in zip(out, self._rows(len(like)), strict=True):
             row.uniform_(generator=generator)
+        if self._mirrored:
+            out[self._mirrored] = (1.0 - 2.0**-24) - out[self._mirrored]
         return out.to(device=like.device, dtype=like.dtype)
 
     def poisson(self, rate: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from invsolve.core.checks import InputError, InvsolveError
 from invsolve.core.registry import load_attribute
 
-__all__ = ["Case", "Described", "Direction", "ImageScore", "Metric", "SampleScore", "WeightsMissing"]
+__all__ = ["Case", "Described", "Direction", "ImageScore", "IntervalScore", "Metric", "SampleScore", "WeightsMissing"]
 
 Direction: TypeAlias = Literal["high", "low", "target"]
 
@@ -40,6 +40,8 @@ class Case:
 ImageScore: TypeAlias = Callable[[Case], float]
 SampleScore: TypeAlias = Callable[[Tensor, Tensor], float]
 """From samples [S, 3, H, W] and the truth [3, H, W] to a number."""
+IntervalScore: TypeAlias = Callable[[Tensor, Tensor, Tensor], float]
+"""From both ends of 90 % intervals and the truth, [3, H, W] each, to a number."""
 
 
 def _version(package: str) -> str | None:
@@ -96,9 +98,10 @@ class Described:
 
 @dataclass(frozen=True)
 class Metric(Described):
-    """A metric of one image (`per` "image": an `ImageScore`) or of the samples of one item ("samples")."""
+    """A metric of one image (`per` "image": an `ImageScore`), of the samples of one item ("samples": a `SampleScore`),
+    or of the calibrated intervals of one item ("interval": an `IntervalScore`)."""
 
-    per: Literal["image", "samples"] = "image"
+    per: Literal["image", "samples", "interval"] = "image"
     least_samples: int = 1
 
     def values(self, score: Callable[..., float], cases: Sequence[Case], samples: Tensor) -> list[float]:

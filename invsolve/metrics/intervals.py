@@ -7,25 +7,41 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invsolve.core.checks import InputError, ShapeError
-from invsolve.metrics.base import SampleScore
+from invsolve.metrics.base import IntervalScore, SampleScore
 
-__all__ = ["FLOOR", "ause", "ause_of_samples", "energy_score", "interval_score", "pixel_scale", "student", "width90"]
+__all__ = [
+    "FLOOR",
+    "activity",
+    "ause",
+    "ause_of_samples",
+    "energy_score",
+    "interval_score",
+    "interval_score_90",
+    "paired_crps",
+    "pixel_scale",
+    "share_inside",
+    "student",
+    "width",
+    "width90",
+]
 
-FLOOR = 0.005
+FLOOR = 0.003
 """Added to the standard deviation of a pixel, in [0, 1] units, so that no interval has width 0."""
 
-RADIUS = 3
-"""Of the Gaussian window of `pixel_scale`, in pixels; its standard deviation is 1."""
+NEAR, WIDE = 1.0, 6.0
+"""Standard deviations in pixels of the Gaussian windows of `pixel_scale`, cut at three of them."""
 
 
-def pixel_scale(samples: Tensor) -> Tensor:
-    """s = G * sd + 0.005: how uncertain each pixel is, [C, H, W].
+def pixel_scale(samples: Tensor, known: Tensor | None = None) -> Tensor:
+    """s = G_1 * sd + G_6 * sd + 0.003: how uncertain each pixel is, [C, H, W].
 
-    sd is the standard deviation of the samples at a pixel and channel, G a Gaussian window of standard deviation 1
-    pixel: of a few samples alone sd is itself noisy.
+    sd is the standard deviation of the samples at a pixel and channel, G_r * the mean under a Gaussian window of
+    standard deviation r pixels: of a few samples alone sd is itself noisy, and what the denoiser does not know in one
+    place of an image it knows no better beside it. Known and missing pixels are averaged among themselves.
 
     Args:
         samples: [S, C, H, W] in [0, 1], S at least 2.
+        known: bool [H, W], true where pixels were measured; None where all are alike.
 
     Raises:
         ShapeError: another shape, or a single sample.
@@ -33,12 +49,38 @@ def pixel_scale(samples: Tensor) -> Tensor:
     if samples.ndim != 4 or len(samples) < 2:
         raise ShapeError(f"samples [S, C, H, W] with S of at least 2 expected, got {list(samples.shape)}")
     std = samples.std(0)
-    weights = torch.exp(-0.5 * torch.arange(-RADIUS, RADIUS + 1, dtype=std.dtype, device=std.device) ** 2)
+    if known is None:
+        return _smoothed(std, NEAR) + _smoothed(std, WIDE) + FLOOR
+    total = torch.full_like(std, FLOOR)
+    for part in (known, ~known):
+        weight = part[None].to(std)
+        for radius in (NEAR, WIDE):
+            share = _smoothed(weight, radius).clamp_min(torch.finfo(std.dtype).tiny)
+            total += torch.where(part, _smoothed(std * weight, radius) / share, 0.0)
+    return total
+
+
+def activity(image: Tensor) -> Tensor:
+    """G_1 * |grad luma|: how much goes on about each pixel of an image [C, H, W], [H, W].
+
+    Differences of neighbouring pixels of the channels' mean, under a Gaussian window of 1 pixel.
+    """
+    luma = image.mean(0, keepdim=True)
+    rows = F.pad(luma[None], (0, 0, 0, 1), mode="replicate")[0].diff(dim=1)
+    columns = F.pad(luma[None], (0, 1, 0, 0), mode="replicate")[0].diff(dim=2)
+    return _smoothed((rows.square() + columns.square()).sqrt(), NEAR)[0]
+
+
+def _smoothed(values: Tensor, radius: float) -> Tensor:
+    """G * values for each channel of [C, H, W], borders repeated."""
+    reach = round(3 * radius)
+    places = torch.arange(-reach, reach + 1, dtype=values.dtype, device=values.device)
+    weights = torch.exp(-0.5 * (places / radius) ** 2)
     weights = weights / weights.sum()
-    channels = std.shape[0]
-    padded = F.pad(std[None], (RADIUS,) * 4, mode="replicate")
+    channels = values.shape[0]
+    padded = F.pad(values[None], (reach,) * 4, mode="replicate")
     rows = F.conv2d(padded, weights.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
-    return F.conv2d(rows, weights.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)[0] + FLOOR
+    return F.conv2d(rows, weights.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)[0]
 
 
 def student(level: float, samples: int) -> float:
@@ -93,6 +135,22 @@ def ause(error: Tensor, scale: Tensor, steps: int = 100) -> float:
     return float((curve(scale.argsort()) - curve(error.argsort())).mean())
 
 
+def paired_crps(samples: Tensor, truth: Tensor) -> float:
+    """The fair CRPS of antithetic samples: mean |x_i - y| - mean |x_i - x_j| / 2, j in another pair than i.
+
+    Samples 2 k and 2 k + 1 are a pair; those of different pairs are independent. NaN for a single pair.
+
+    Args:
+        samples: [S, C, H, W].
+        truth: [C, H, W].
+    """
+    x, count = samples.double(), len(samples)
+    apart = [(x[i] - x[j]).abs().mean() for i in range(count) for j in range(i) if i // 2 != j // 2]
+    if not apart:
+        return float("nan")
+    return float((x - truth).abs().mean() - 0.5 * torch.stack(apart).mean())
+
+
 def width90() -> SampleScore:
     """Mean width of the samples' Student intervals of 90 %, 2 t sd sqrt(1 + 1 / S), in units of the image."""
 
@@ -114,9 +172,36 @@ def energy_score() -> SampleScore:
 
 
 def ause_of_samples() -> SampleScore:
-    """`ause` of the mean's errors ranked by the samples' deviation smoothed by one pixel."""
+    """`ause` of the mean's errors ranked by `pixel_scale`."""
 
     def score(samples: Tensor, truth: Tensor) -> float:
         return ause((samples.mean(0) - truth).abs(), pixel_scale(samples))
+
+    return score
+
+
+def share_inside() -> IntervalScore:
+    """Share of an image's values inside their intervals."""
+
+    def score(low: Tensor, high: Tensor, truth: Tensor) -> float:
+        return float(((low <= truth) & (truth <= high)).double().mean())
+
+    return score
+
+
+def width() -> IntervalScore:
+    """Mean width of the intervals in units of the image."""
+
+    def score(low: Tensor, high: Tensor, truth: Tensor) -> float:
+        return float((high - low).double().mean())
+
+    return score
+
+
+def interval_score_90() -> IntervalScore:
+    """`interval_score` of 90 % intervals."""
+
+    def score(low: Tensor, high: Tensor, truth: Tensor) -> float:
+        return interval_score(low, high, truth, 0.9)
 
     return score

@@ -46,6 +46,11 @@ def _interval(name: str, title: str, detail: str, function: str, least_samples: 
     return Metric(name, title, "low", "invsolve", detail, loader, 0.0, "samples", least_samples)
 
 
+def _calibrated(name: str, title: str, better: Direction, function: str, target: float = 0.0) -> Metric:
+    loader = f"invsolve.metrics.intervals:{function}"
+    return Metric(name, title, better, "invsolve", "90 % about the mean", loader, target, "interval")
+
+
 _LEARNED = "invsolve.metrics.learned"
 _FEATURES = "invsolve.metrics.features"
 
@@ -84,10 +89,13 @@ METRICS: Mapping[str, Metric] = {
         _own("z-spread", "z-spread", 1.0, 6),  # the square of a pixel's z, F(1, S - 1), has a variance from S = 6 on
         _interval("width90", "width 90 %", "2 t sd sqrt(1 + 1/S)", "width90", 2),
         _interval("energy-score", "energy score", "calibrate_truth", "energy_score", 4),
-        _interval("ause", "AUSE", "deviation smoothed by 1 pixel, 100 shares", "ause_of_samples", 2),
+        _interval("ause", "AUSE", "deviation under windows of 1 and 6 pixels, 100 shares", "ause_of_samples", 2),
+        _calibrated("interval-coverage", "interval coverage", "target", "share_inside", 0.9),
+        _calibrated("interval-width", "interval width", "low", "width"),
+        _calibrated("interval-score", "interval score", "low", "interval_score_90"),
     )
 }
-"""Metrics of one image, or of the samples of one."""
+"""Metrics of one image, of the samples of one, or of the intervals that a calibration file makes of these."""
 
 
 def _set(

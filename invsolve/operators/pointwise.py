@@ -46,6 +46,8 @@ class Denoising(_Diagonal):
         in_shape: of one sample; any number of dimensions.
     """
 
+    is_identity = True
+
     def __init__(self, in_shape: Shape) -> None:
         self.in_shape = self.out_shape = positive_shape(in_shape)
 

@@ -1,8 +1,6 @@
 """Calibration tables: how wide an interval has to be, measured on photographs, for each degradation and noise level.
 
-A pixel's interval is centre +- q s, with the centre a point estimate (or the mean of the samples), s the scale of
-`pixel_scale`, and q from such a table: of |truth - centre| / s, the quantiles on calibration photographs (split
-conformal prediction, Papadopoulos et al. 2002; Angelopoulos and Bates 2021, arXiv 2107.07511).
+See `invsolve.restoration.conformal` for what q is.
 """
 
 from __future__ import annotations
@@ -16,30 +14,22 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from invsolve.core.checks import InputError
 from invsolve.core.files import write_whole
+from invsolve.restoration.conformal import LEVELS, PROMISES
 
-__all__ = ["LEVELS", "PROMISES", "UNRELATED", "Calibration", "Cell", "Factor", "packaged_calibration", "quantiles"]
+__all__ = ["UNRELATED", "Calibration", "Cell", "Factor", "packaged_calibration"]
 
-LEVELS = (0.5, 0.8, 0.9, 0.95)
-"""Of the intervals in a table; others between them are interpolated."""
-
-PROMISES = ("average", "image")
-"""average: of all pixels of many photographs a share `level` lies inside; image: 90 % of photographs reach it."""
-
-SHARE_OF_IMAGES = 0.9
-"""Of photographs that keep the promise "image"."""
-
-FORMAT = 1
+FORMAT = 2
 
 WIDER = 1.5
 """Factor on intervals outside of what was calibrated."""
 
 UNRELATED = 0.01
 """The noise level in tables of tasks that tell their noise themselves."""
+
+WORST = 5.0
+"""No image is thought to have more than so many times as many pixels outside as are promised."""
 
 REACH = 1.05
 """A noise level or strength counts as calibrated up to this factor beyond the ends of the table."""
@@ -53,7 +43,7 @@ class Cell:
         kind, severity: see `Task.severity`; the mean over the images.
         noise: standard deviation in [0, 1] units.
         images: how many.
-        average, image: q at LEVELS for each group of pixels ("all", or "known" and "missing"), for either promise.
+        average, image: q at LEVELS for each of the `groups` of pixels, for either promise.
         functional: q at LEVELS for means of boxes and differences of pixels, in units of the samples' deviation.
         measured: coverage and scores, for reports.
     """
@@ -72,19 +62,20 @@ class Cell:
         if promise == "functional":
             return self.functional
         table = self.average if promise == "average" else self.image
-        return table[group] if group in table else table[max(table)]
+        return table[group] if group in table else [max(q) for q in zip(*table.values(), strict=True)]
 
     def at(self, level: float, promise: str, group: str) -> float:
         """q for a level, with the correction for few images.
 
-        Of n images a further one may be as bad as can be: for the promise "average" q is that of a miss of
-        ((1 - level) (n + 1) - 1) / n on the calibration, so that the expected miss on a further image is at most
-        1 - level (conformal risk control, Angelopoulos et al. 2022, arXiv 2208.02814); at most that of the table's
-        highest level.
+        Of n images a further one may be worse than all: for the promise "average" q is that of a miss of
+        ((1 - level) (n + 1) - B) / n on the calibration, so that the expected miss on a further image is at most
+        1 - level (conformal risk control, Angelopoulos et al. 2022, arXiv 2208.02814), if no image misses more than
+        B = min(1, 5 (1 - level)), half of its pixels at a level of 0.9; at most q of the table's highest level.
         """
         if promise == "image":
-            return _at(self.image[group] if group in self.image else self.image[max(self.image)], level)
-        miss = ((1 - level) * (self.images + 1) - 1) / self.images
+            return _at(self.q(promise, group), level)
+        worst = min(1.0, WORST * (1 - level))
+        miss = ((1 - level) * (self.images + 1) - worst) / self.images
         return _at(self.q(promise, group), min(1 - miss, LEVELS[-1]))
 
 
@@ -125,10 +116,11 @@ class Calibration:
     cells: tuple[Cell, ...]
     weights: str = ""
 
-    def factor(
-        self, kind: str, severity: float, noise: float, level: float, promise: str, group: str = "all"
-    ) -> Factor:
+    def factor(self, kind: str, severity: float, noise: float, level: float, promise: str, group: str = "") -> Factor:
         """q, interpolated in the logarithms of noise and severity; wider, with the reason, outside of the table.
+
+        Noise below the least that was measured has the q of that one: errors are then those of the prior, and become
+        no larger with less noise.
 
         Raises:
             InputError: a level or promise that there is not.
@@ -150,7 +142,8 @@ class Calibration:
         }
         outside = _beyond("strength", severity, list(rows))
         for strength in _beside(severity, list(rows)):
-            outside = outside or _beyond("noise", noise, [cell.noise for cell in rows[strength]])
+            levels = [cell.noise for cell in rows[strength]]
+            outside = outside or _beyond("noise", max(noise, min(levels)), levels)
         q = _interpolated(severity, at_noise)
         return Factor(WIDER * q if outside else q, outside)
 
@@ -189,35 +182,6 @@ def packaged_calibration(prior: str) -> Calibration | None:
     if not prior.isidentifier() or not path.is_file():
         return None
     return _parsed(path.read_text(encoding="utf-8"), path.name)
-
-
-def quantiles(scores: Sequence[Tensor]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """q at LEVELS of the scores |truth - centre| / s of each image, for the promises "average" and "image".
-
-    For "average" it is the quantile over all images, each with the same weight. For "image" every image has a q of its
-    own, at which a share `level` of its pixels lies inside; of these the ceil(0.9 (n + 1))-th smallest of n is taken
-    (the largest of up to eighteen), which holds on a further image with probability 0.9 at least, the largest of fewer
-    than nine with n / (n + 1).
-    """
-    flat = [score.double().flatten() for score in scores if score.numel()]
-    if not flat:
-        raise InputError("a calibration needs images")
-    pooled = torch.cat(flat)
-    weight = torch.cat([torch.full_like(row, 1 / (len(flat) * len(row))) for row in flat])
-    order = pooled.argsort()
-    mass = weight[order].cumsum(0)
-    average, image = [], []
-    rank = min(math.ceil(SHARE_OF_IMAGES * (len(flat) + 1)), len(flat))
-    for level in LEVELS:
-        place = int(torch.searchsorted(mass, level - 1e-12).clamp_max(len(pooled) - 1))
-        average.append(float(pooled[order[place]]))
-        own = sorted(_quantile(row, level) for row in flat)
-        image.append(own[rank - 1])
-    return tuple(average), tuple(image)
-
-
-def _quantile(row: Tensor, level: float) -> float:
-    return float(row.kthvalue(min(len(row), math.ceil(level * len(row)))).values)
 
 
 def _at(values: Sequence[float], level: float) -> float:

@@ -127,6 +127,7 @@ def _run(job: Job, prior: Prior | None, callbacks: Sequence[Callable[[Progress],
         microbatch=job.plan.microbatch,
         checkpoint=job.options.checkpoint,
         checkpoint_seconds=job.options.checkpoint_seconds,
+        antithetic=True,
     )
     if not job.choice.own:
         logger.warning("%s", job.choice.reason)

@@ -2,7 +2,7 @@
 
 A setting's value in a table is a number, a word, or says what it depends on: {noise = [0.01, 0.1], value = [0.2, 0.05]}
 is 0.2 up to a noise level of 0.01 and 0.05 from 0.1 on; between points it is interpolated, linear in both logarithms
-(and rounded where the values are whole numbers).
+(and rounded where the values are whole numbers). Values that are lists are interpolated entry by entry.
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ def _at(value: Any, conditions: Mapping[str, float]) -> Any:
     if not isinstance(value, Mapping):
         return value
     (axis,) = set(value) - {"value"}
+    if isinstance(value["value"][0], list):
+        return [_at({axis: value[axis], "value": entries}, conditions) for entries in zip(*value["value"], strict=True)]
     points, values, place = value[axis], value["value"], conditions[axis]
     place = min(max(place, points[0]), points[-1])
     high = next(i for i in range(1, len(points)) if place <= points[i])

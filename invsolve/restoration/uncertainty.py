@@ -11,7 +11,8 @@ from torch import Tensor
 
 from invsolve.core.checks import InputError
 from invsolve.metrics.intervals import pixel_scale, student
-from invsolve.restoration.calibration import PROMISES, SHARE_OF_IMAGES, UNRELATED, Calibration, Factor
+from invsolve.restoration.calibration import UNRELATED, Calibration, Factor
+from invsolve.restoration.conformal import PROMISES, SHARE_OF_IMAGES, groups
 from invsolve.restoration.job import Job
 
 __all__ = ["Promise", "Uncertainty", "uncertainty_of"]
@@ -48,9 +49,9 @@ class Uncertainty:
 
     def interval(self, level: float = 0.9, promise: Promise = "average") -> tuple[Tensor, Tensor]:
         """(low, high) images [C, H, W]: centre -+ q s, cut to [0, 1]; see `Restoration.interval`."""
-        scale = pixel_scale(self.samples)
+        scale = pixel_scale(self.samples, self.known)
         q = torch.empty(scale.shape[1:]).to(scale)
-        for group, where in self._groups():
+        for group, where in groups(self.centre, self.known).items():
             q[where] = self.factor(level, promise, group).q
         half = q * scale
         return (self.centre - half).clamp(0, 1), (self.centre + half).clamp(0, 1)
@@ -62,7 +63,7 @@ class Uncertainty:
         half = self.factor(level, "functional").q * float(values.std())
         return middle - half, middle + half
 
-    def factor(self, level: float, promise: str, group: str = "all") -> Factor:
+    def factor(self, level: float, promise: str, group: str = "") -> Factor:
         """q for a level and promise, and what lies outside of the calibration."""
         count = len(self.samples)
         if self.calibration is None:
@@ -78,7 +79,7 @@ class Uncertainty:
         outside = self.factor(0.9, "average").outside
         table = self.calibration
         return {
-            "method": "centre -+ q (standard deviation of the samples, smoothed by 1 pixel, + 0.005)",
+            "method": "centre -+ q (standard deviation of the samples, its means over 1 and 6 pixels, + 0.003)",
             "centre": "restored image",
             "samples": len(self.samples),
             "kind": self.kind,
@@ -86,7 +87,7 @@ class Uncertainty:
             "calibration": self.source or "none",
             "photographs": "none" if table is None else table.described,
             "q": {
-                promise: {group: self.factor(0.9, promise, group).q for group, _ in self._groups()}
+                promise: {group: self.factor(0.9, promise, group).q for group in groups(self.centre, self.known)}
                 for promise in PROMISES
             },
             "level": 0.9,
@@ -108,11 +109,6 @@ class Uncertainty:
             "average: 90 % of the pixels of photographs like those of the calibration set lie inside; image: on "
             f"{SHARE_OF_IMAGES:.0%} of such photographs at least 90 % of the pixels do"
         )
-
-    def _groups(self) -> list[tuple[str, Tensor]]:
-        if self.known is None:
-            return [("all", torch.ones(self.centre.shape, dtype=torch.bool)[0])]
-        return [("known", self.known), ("missing", ~self.known)]
 
 
 def _number(function: Callable[[Tensor], Any], image: Tensor) -> float:

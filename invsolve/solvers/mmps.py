@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError
+from invsolve.core.checks import CapabilityError, InputError
 from invsolve.core.linalg import per_sample, row_dot
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
@@ -20,7 +20,7 @@ from invsolve.core.settings import Count, FirstTime, Positive, Ratios, Share, Ti
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.linear_gaussian import Tangent, flat_variance, isotropic_variance, signal_path
 from invsolve.solvers.steps.time_path import PathSolver
-from invsolve.solvers.steps.updates import Start, guided_ddim, multistep
+from invsolve.solvers.steps.updates import guided_ddim, multistep, start_state
 
 __all__ = ["MMPS"]
 
@@ -48,6 +48,11 @@ class MMPS(PathSolver):
     which costs a regularised solve of the operator, no network call. The first iteration then goes in PiGDM's direction
     with the exact length for the network's own covariance, and the limit of many iterations is the same as without.
 
+    Denoising needs no guidance. With `start="measurement"` the path begins at sigma_t / alpha_t = sigma_y with
+    x_t = alpha_t y, a state of the forward process from x0. All later states follow from it, so that
+    E[x0 | x_t, y] = E[x0 | x_t], and ancestral steps of the prior alone end in p(x0 | y) as their number grows (Xie et
+    al. 2023, arXiv 2302.02398; Li et al. 2023, arXiv 2307.03992). One forward a step, no gradient.
+
     Args:
         n_steps: forwards.
         n_inner: iterations a step; published: 1 to 5.
@@ -56,10 +61,12 @@ class MMPS(PathSolver):
         prior_std: tau, the standard deviation of clean pixels about their mean, in the prior's units.
         order: of the step, 1 or 2; 2 is deterministic and needs eta 0.
         t_start: time of the first call.
-        start: "random", or from a noised estimate: "guided" (A^+ y) or "smooth" (`Problem.smooth_estimate`).
+        start: "random", or from a noised estimate: "guided" (A^+ y) or "smooth" (`Problem.smooth_estimate`); or
+            "measurement" for denoising, see above.
         times: explicit times, falling to 0, in place of n_steps and t_start.
         noise_ratios: sigma_t / alpha_t of the first and the last call, in place of t_start and times: n_steps calls
-            between which the ratio falls by equal factors. It means the same on every schedule.
+            between which the ratio falls by equal factors. It means the same on every schedule. Needed with
+            `start="measurement"`, in units of sigma_y: the first is then 1.
     """
 
     n_steps: Count = 100
@@ -69,7 +76,7 @@ class MMPS(PathSolver):
     prior_std: Positive = 0.5
     order: Literal[1, 2] = 1
     t_start: FirstTime = 1.0
-    start: Start = "random"
+    start: Literal["random", "guided", "smooth", "measurement"] = "random"
     times: Times | None = None
     noise_ratios: Ratios | None = None
 
@@ -87,23 +94,37 @@ class MMPS(PathSolver):
             raise InputError(f"order 2 needs eta=0, got eta {self.eta}")
         if self.noise_ratios is not None and (len(self.noise_ratios) != 2 or self.times is not None):
             raise InputError(f"noise_ratios are two, in place of times, got {self.noise_ratios} and times {self.times}")
+        if self.start == "measurement" and (self.noise_ratios is None or self.noise_ratios[0] != 1.0):
+            raise InputError(f'start="measurement" needs noise_ratios from 1 on, got {self.noise_ratios}')
 
     def path(self, problem: Problem) -> tuple[Step, ...]:
         if self.noise_ratios is None:
             return super().path(problem)
         schedule = problem.prior.schedule
-        first, last = self.noise_ratios
+        unit = _noise_of_image(problem) if self.start == "measurement" else 1.0
+        first, last = (unit * ratio for ratio in self.noise_ratios)
         alpha, sigma = schedule(1.0)
         first = min(first, sigma / alpha) if alpha > 0 else first  # the noisiest that the schedule has
         return signal_path(schedule, self.n_steps, 1.0, schedule.log_grid(self.n_steps, first, last))
 
+    def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
+        first = self.path(problem)[0]
+        if self.start != "measurement":
+            return State(start_state(problem, n, rng, first, self.start))
+        y = problem.linear_data.y.to(problem.empty(n))
+        return State((first.alpha_t * y).expand(n, *problem.state_shape).clone())
+
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         steps = self.path(problem)
         now = steps[state.k]
-        tangent = Tangent(problem.prior, state.x, now.t)
-        shift, residual = self.shift(problem, tangent, now)
-        estimate = tangent.x0 + shift
-        info = Info(estimate, extra={"inner_residual": residual})
+        if self.start == "measurement":
+            estimate = problem.prior.predict(state.x, now.t).x0
+            info = Info(estimate)
+        else:
+            tangent = Tangent(problem.prior, state.x, now.t)
+            shift, residual = self.shift(problem, tangent, now)
+            estimate = tangent.x0 + shift
+            info = Info(estimate, extra={"inner_residual": residual})
         if self.order == 1:
             return State(guided_ddim(now, self.eta, state.x, estimate, rng), state.k + 1), info
         before = None if state.k == 0 else (steps[state.k - 1], state.memory["x0"])
@@ -141,3 +162,17 @@ class MMPS(PathSolver):
         operator, noise = problem.linear_data.operator, flat_variance(problem)
         ridge = operator.ridge(r, noise / isotropic_variance(step, self.prior_std))
         return (r - operator(ridge)) / per_sample(noise, r)
+
+
+def _noise_of_image(problem: Problem) -> float:
+    """sigma_y in the prior's units, where the measurement is the image with noise.
+
+    Raises:
+        CapabilityError: another operator, or noise levels that differ between the images of a batch.
+    """
+    if not problem.linear_data.operator.is_identity:
+        raise CapabilityError('start="measurement" is for denoising: use start="smooth" or "random"')
+    levels = set(torch.as_tensor(problem.linear_data.sigma).flatten().tolist())
+    if len(levels) > 1:
+        raise CapabilityError('start="measurement" takes images of one noise level: solve them one by one')
+    return levels.pop()

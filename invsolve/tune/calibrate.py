@@ -17,19 +17,19 @@ from invsolve.core.checks import CapabilityError, InvsolveError
 from invsolve.core.driver import solve
 from invsolve.core.prior import Prior
 from invsolve.core.solver import Solver
-from invsolve.diagnostics import calibrate_truth
-from invsolve.metrics.intervals import ause, interval_score, pixel_scale
+from invsolve.metrics.intervals import ause, interval_score, paired_crps, pixel_scale
 from invsolve.priors.network import NetworkPrior
 from invsolve.priors.traits import traits_of
-from invsolve.restoration.calibration import LEVELS, PROMISES, UNRELATED, Calibration, Cell, quantiles
+from invsolve.restoration.calibration import UNRELATED, Calibration, Cell
 from invsolve.restoration.choice import chosen
+from invsolve.restoration.conformal import LEVELS, PROMISES, groups, quantiles
 
-__all__ = ["STANDARD", "Case", "Setup", "calibrate", "cell_of", "drawn_cases", "groups", "weights_of"]
+__all__ = ["STANDARD", "Case", "Setup", "calibrate", "cell_of", "drawn_cases", "weights_of"]
 
-NOISE = (0.005, 0.03, 0.2)
+NOISE = (0.01, 0.05, 0.2)
 
 STANDARD: Mapping[str, tuple[tuple[float, ...], tuple[Mapping[str, Any], ...]]] = {
-    "denoise": ((0.005, 0.02, 0.05, 0.1, 0.2), ({},)),
+    "denoise": ((0.01, 0.05, 0.1, 0.2), ({},)),
     "superres": (NOISE, ({"factor": 2}, {"factor": 4})),
     "inpaint": (NOISE, (*({"missing": p} for p in (0.2, 0.5, 0.8, 0.95)), *({"box": b} for b in (8, 32)))),
     "deblur": (NOISE, ({"std": 1.0}, {"std": 3.0}, {"length": 9.0}, {"length": 25.0})),
@@ -104,12 +104,10 @@ class Case:
         """|truth - centre|."""
         return (self.truth - self.centre).abs()
 
-
-def groups(known: Tensor | None, shape: Sequence[int]) -> dict[str, Tensor]:
-    """The groups of pixels with a q of their own, bool [H, W] by name."""
-    if known is None:
-        return {"all": torch.ones(tuple(shape[-2:]), dtype=torch.bool)}
-    return {"known": known, "missing": ~known}
+    @property
+    def scale(self) -> Tensor:
+        """s, see `pixel_scale`."""
+        return pixel_scale(self.samples, self.known)
 
 
 def drawn_cases(setup: Setup, spec: TaskSpec, images: Tensor) -> Iterator[Case]:
@@ -130,7 +128,7 @@ def _case(setup: Setup, spec: TaskSpec, measured: Measurement) -> Case:
     if task is None or task.unknowns is not None or task.estimates_kernel:
         raise CapabilityError("intervals are calibrated for restoration tasks whose degradation is known")
     problem = measured.problem(setup.prior)
-    found = solve(problem, sampler, samples=setup.samples, seed=setup.seed)
+    found = solve(problem, sampler, samples=setup.samples, seed=setup.seed, antithetic=True)
     samples = measured.visible(found.samples[0]).float().clamp(0, 1)
     centre, seconds = samples.mean(0), 0.0
     if point is not None:
@@ -147,23 +145,25 @@ def _case(setup: Setup, spec: TaskSpec, measured: Measurement) -> Case:
 def cell_of(cases: Sequence[Case], noise: float, seed: int = 0) -> Cell:
     """The table's entry for cases of one degradation."""
     severity = sum(case.severity for case in cases) / len(cases)
-    scores: dict[str, list[Tensor]] = {}
-    for case in cases:
-        score = case.error / pixel_scale(case.samples)
-        for name, where in groups(case.known, case.truth.shape).items():
-            scores.setdefault(name, []).append(score[:, where])
-    found = {name: quantiles(rows) for name, rows in scores.items()}
-    functional, _ = quantiles([_functional(case, seed) for case in cases])
+    scores = [_scores(case) for case in cases]
+    average, image = quantiles(scores)
+    functional, _ = quantiles([{"all": _functional(case, seed)} for case in cases])
     return Cell(
         kind=max({case.kind for case in cases}, key=[case.kind for case in cases].count),
         severity=float(f"{severity:.3g}"),
         noise=noise,
         images=len(cases),
-        average={name: _short(average) for name, (average, _) in found.items()},
-        image={name: _short(image) for name, (_, image) in found.items()},
-        functional=_short(functional),
+        average={name: _short(q) for name, q in average.items()},
+        image={name: _short(q) for name, q in image.items()},
+        functional=_short(functional["all"]),
         measured=_measured(cases, scores),
     )
+
+
+def _scores(case: Case) -> dict[str, Tensor]:
+    """|truth - centre| / s of each group of pixels."""
+    score = case.error / case.scale
+    return {name: score[:, where] for name, where in groups(case.centre, case.known).items() if bool(where.any())}
 
 
 def _functional(case: Case, seed: int) -> Tensor:
@@ -190,26 +190,26 @@ def _functional(case: Case, seed: int) -> Tensor:
     return torch.stack(scores)
 
 
-def _measured(cases: Sequence[Case], scores: Mapping[str, Sequence[Tensor]]) -> dict[str, Any]:
+def _measured(cases: Sequence[Case], scores: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
     """What the intervals of each image are like with q of the other images (leave one out)."""
     place = LEVELS.index(LEVEL)
     rows: dict[str, list[float]] = {}
     count = len(cases)
     for i, case in enumerate(cases):
-        scale = pixel_scale(case.samples)
+        scale = case.scale
         spread = {"average": torch.zeros_like(scale), "image": torch.zeros_like(scale)}
-        for name, where in groups(case.known, scale.shape).items():
-            others = [row for j, row in enumerate(scores[name]) if j != i or count == 1]
-            for promise, q in zip(PROMISES, quantiles(others), strict=True):
-                spread[promise][:, where] = q[place] * scale[:, where]
+        others = [row for j, row in enumerate(scores) if j != i or count == 1]
+        for promise, q in zip(PROMISES, quantiles(others), strict=True):
+            for name, where in groups(case.centre, case.known).items():
+                own = q[name][place] if name in q else max(row[place] for row in q.values())
+                spread[promise][:, where] = own * scale[:, where]
         low, high = case.centre - spread["average"], case.centre + spread["average"]
-        truth = calibrate_truth(case.samples[None], case.truth[None]) if len(case.samples) >= 4 else None
         values = {
             "coverage": float((case.error <= spread["average"]).double().mean()),
             "image_coverage": float((case.error <= spread["image"]).double().mean()),
             "width": float((high.clamp(0, 1) - low.clamp(0, 1)).mean()),
             "interval_score": interval_score(low.clamp(0, 1), high.clamp(0, 1), case.truth, LEVEL),
-            "crps": float("nan") if truth is None else truth.crps[0],
+            "crps": paired_crps(case.samples, case.truth),
             "ause": ause(case.error, scale),
         }
         for name, value in values.items():
