@@ -18,9 +18,10 @@ import tifffile
 from PIL import Image as pillow
 
 import invsolve as iv
-from invsolve import InputError
+from invsolve import InputError, InvsolveError
 from invsolve.commands.cli import main
-from invsolve.execution.executor import Here
+from invsolve.execution import threads
+from invsolve.execution.executor import Here, outcomes
 from invsolve.execution.workers import Workers
 from invsolve.io import read_image
 from invsolve.restoration import loading
@@ -210,41 +211,70 @@ def test_an_executor_gives_the_same_files_in_the_same_order(tmp_path):
     assert len(restored(tmp_path / "here")) == 5
 
 
+@pytest.mark.parametrize(("word", "follows"), [("--overwrite", True), ("--skip-existing", False)])
+def test_a_batch_that_can_go_on_has_the_same_threads_every_time(tmp_path, monkeypatch, word, follows):
+    asked = []
+    monkeypatch.setattr(threads, "arrange", lambda environment, follow: asked.append(follow))
+    assert main(["restore", str(tmp_path / "nothing.png"), word]) == 2
+    assert asked == [follows]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_killed_at_random_moments_every_image_is_restored_once(tmp_path, workers):
-    """A batch that is killed again and again ends as one that was not disturbed."""
-    names = [f"{i:02}.{'jpg' if i % 3 else 'png'}" for i in range(40)]
+@pytest.mark.parametrize(
+    ("place", "kills"), [(["--workers", "1"], 8), (["--workers", "2"], 8), (["--ray", "local", "--workers", "2"], 3)]
+)
+def test_killed_at_random_moments_every_image_is_restored_once(tmp_path, place, kills):
+    """A batch that is killed while it starts and while it computes ends as one that was not disturbed."""
+    names = [f"{i:02}.{'jpg' if i % 3 else 'png'}" for i in range(5 * kills)]
     images(tmp_path / "in", names, side=40)
     for i in range(3):
         broken(tmp_path / "in", f"broken{i}.png")
     env = {**os.environ, "PYTHONPATH": str(Path(iv.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
 
     def command(out: str) -> list[str]:
-        own = ["-o", str(tmp_path / out), "--skip-existing", "--workers", str(workers), "-q", *WORDS]
+        own = ["-o", str(tmp_path / out), "--skip-existing", *place, "-q", *WORDS]
         return [sys.executable, "-m", "invsolve", "restore", str(tmp_path / "in"), *own]
 
+    def finished() -> dict[str, int]:
+        """When the record was written, which is the last file of an image."""
+        return {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("[0-9]*.json")}
+
     assert subprocess.run(command("reference"), env=env, capture_output=True).returncode == 1
-    rng = random.Random(workers)
-    for _ in range(8):
+    rng, done = random.Random(str(place)), {}
+    for kill in range(kills):
         run = subprocess.Popen(command("out"), env=env, stderr=subprocess.DEVNULL)
-        time.sleep(rng.uniform(1.5, 6))
+        more = rng.randint(0, 8) if kill else 4
+        while more and run.poll() is None and len(finished()) < len(done) + more:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.3 if more else 3))
         run.send_signal(signal.SIGKILL)
         run.wait()
+        time.sleep(0.5)  # workers end with it
+        assert done.items() <= finished().items()  # nothing is done again
+        done = finished()
+    assert len(done) >= 4
     assert subprocess.run(command("out"), env=env, capture_output=True).returncode == 1
+    assert done.items() <= finished().items()
     assert restored(tmp_path / "out") == restored(tmp_path / "reference")
-    assert len(restored(tmp_path / "out")) == 40
+    assert len(restored(tmp_path / "out")) == len(names)
     assert len(list((tmp_path / "out").glob("broken*.json"))) == 3
+
+
+def test_workers_that_all_die_at_once_are_told_once():
+    workers = Workers(os._exit, 2)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InvsolveError, match="12 workers died before any had finished anything, the last: exit code"):
+        list(outcomes(workers, [1000 + i for i in range(50)]))
+    workers.close()
 
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_costs_no_image(tmp_path):
     images(tmp_path / "in", [f"{i}.png" for i in range(6)])
     workers = Workers(restore_item, 2)
-    outcomes = iv.restore_many(tmp_path / "in", out=tmp_path / "out", executor=workers, **QUICK)
-    first = next(outcomes)
+    found = iv.restore_many(tmp_path / "in", out=tmp_path / "out", executor=workers, **QUICK)
+    first = next(found)
     os.kill(workers.pids()[0], signal.SIGKILL)
-    assert [first.status, *(o.status for o in outcomes)] == ["restored"] * 6
+    assert [first.status, *(o.status for o in found)] == ["restored"] * 6
 
 
 def test_every_page_of_a_tiff_file_is_restored_into_one_file(tmp_path, capsys):

@@ -32,7 +32,7 @@ COMMANDS = {
 """Subcommands: the module whose `add_parser(subparsers)` adds it and sets `run(args) -> int`, and a line of help."""
 
 FOLLOW = ("restore", "guide", "doctor", "app")
-"""Commands whose number of threads follows the machine's load; a run with a checkpoint has to go on as it began."""
+"""Commands whose number of threads follows the machine's load; what goes on has to go on as it began."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -72,7 +72,8 @@ def _run(words: list[str]) -> int:
             args = parser_with(command).parse_args(words)
             _log_to_stderr()
             args.words = words
-            arrange(os.environ, follow=command in FOLLOW and getattr(args, "checkpoint", None) is None)
+            goes_on = getattr(args, "checkpoint", None) is not None or getattr(args, "skip_existing", False)
+            arrange(os.environ, follow=command in FOLLOW and not goes_on)
             return args.run(args)
     except InvsolveError as error:
         print(one_line(f"invsolve: {error}"), file=sys.stderr)

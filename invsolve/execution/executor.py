@@ -9,12 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["DEATHS", "Event", "Executor", "Here", "Run", "outcomes"]
+from invsolve.core.checks import InvsolveError
+
+__all__ = ["DEATHS", "HOPELESS", "Event", "Executor", "Here", "Run", "outcomes"]
 
 logger = logging.getLogger(__name__)
 
 DEATHS = 3
 """Workers that may die over a job before it counts as failed."""
+
+HOPELESS = 12
+"""Workers that may die before anything has come back at all."""
 
 Run = Callable[[Any], bytes]
 """A function of a module that turns a job, anything that can be pickled, into bytes and raises nothing."""
@@ -69,8 +74,12 @@ def outcomes(executor: Executor, jobs: Sequence[Any]) -> Iterator[tuple[int, byt
     """Run jobs and give (index, content, reason) of each as it comes back.
 
     A job whose worker died is run again; after `DEATHS` of them its content is None and the reason a sentence.
+
+    Raises:
+        InvsolveError: `HOPELESS` workers have died, and none has finished anything.
     """
     waiting, out, deaths = deque(range(len(jobs))), {}, [0] * len(jobs)
+    alive = False
     while waiting or out:
         while waiting and executor.room():
             index = waiting.popleft()
@@ -78,8 +87,14 @@ def outcomes(executor: Executor, jobs: Sequence[Any]) -> Iterator[tuple[int, byt
             executor.submit(jobs[index])
         for event in executor.wait():
             index = out.pop(id(event.job))
+            alive = alive or event.content is not None
             if event.content is None:
                 deaths[index] += 1
+                if not alive and sum(deaths) >= HOPELESS:
+                    raise InvsolveError(
+                        f"{HOPELESS} workers died before any had finished anything, the last: {event.reason}; run one "
+                        "job in this process to see why, or with fewer workers if the memory is too small"
+                    )
                 if deaths[index] < DEATHS:
                     logger.warning("a worker died (%s); its job runs again", event.reason)
                     waiting.appendleft(index)
