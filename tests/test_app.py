@@ -24,7 +24,7 @@ import torch
 from benchtoy import toy
 
 import invsolve as iv
-from invsolve.app.words import command_line, python_lines, seconds_left
+from invsolve.app.words import command_line, python_lines, seconds_left, suggestion
 from invsolve.bench.runner import run
 from invsolve.bench.store import Store
 from invsolve.commands.cli import main
@@ -43,6 +43,18 @@ def test_the_command_of_a_hostile_name_is_one_word_of_the_shell():
     words = ["invsolve", "restore", f"./{name}", "--task", "denoise", "--noise", "0.1", "--blur-sigma=-1"]
     assert shlex.split(line) == [*words, "-o", "out.png"]
     compile(python_lines(name, "denoise", {"noise": 0.1}, "out.png"), "lines", "exec")
+
+
+def test_what_a_look_found_is_said_in_plain_words():
+    found = {"noise": 0.1, "jpeg_quality": None, "missing": 0.0, "found": ["a", "b"]}
+    task, said = suggestion({**found, "task": "denoise"}, ["denoise"])
+    assert task == "denoise"
+    assert "Looks like “Noisy or grainy”: noise strong (10 % of the step from black to white)." in said
+    found = {"noise": 0.001, "jpeg_quality": 90, "missing": 0.02, "found": ["a", "nothing is done"]}
+    task, said = suggestion({**found, "task": "unchanged"}, ["denoise"])
+    assert task == "auto"
+    assert "JPEG of quality 90, 2 % of the pixels are transparent" in said
+    assert suggestion({**found, "task": "demosaic"}, ["denoise"])[0] == "auto"
 
 
 def test_time_left():

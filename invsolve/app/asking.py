@@ -9,10 +9,12 @@ from typing import Any
 import gradio as gr
 
 from invsolve.app.fields import Field, common_fields, offered_tasks, task_fields, values_of
+from invsolve.app.masks import painted_mask
 from invsolve.app.words import title
 from invsolve.restoration.settings import QUALITIES
+from invsolve.restoration.sources import cut
 
-__all__ = ["Damage", "step"]
+__all__ = ["Damage", "named", "step"]
 
 
 def step(number: int, text: str) -> gr.HTML:
@@ -78,6 +80,24 @@ class Damage:
             format="png", elem_id=f"{self._name}-mask", buttons=[],
         )  # fmt: skip
 
+    def show_under_brush(self, image: Any) -> None:
+        """Keep the image of a component under the brush."""
+        for trigger in (self.task.change, image.change):
+            trigger(
+                _background, [self.task, image], self.editor, queue=False, show_progress="hidden",
+                api_visibility="private",
+            )  # fmt: skip
+
+    @staticmethod
+    def painted(editor: Any, task: str, told: dict[str, Any], path: Path, folder: Path) -> Path | None:
+        """Add the mask that was painted, a file in `folder`, to the options of inpainting; None where there is none."""
+        if task != "inpaint" or "mask" in told:
+            return None
+        mask = painted_mask(editor, path, folder / f"{cut(path.stem, 80)}-mask.png")
+        if mask is not None:
+            told["mask"] = mask
+        return mask
+
     @property
     def components(self) -> list[Any]:
         """The inputs of a handler, as `told` takes their values."""
@@ -101,6 +121,12 @@ class Damage:
                 chosen["quality"] = rest[0]
             rest = rest[1:]
         return task, values_of(self.fields, rest, task) | chosen
+
+
+def _background(task: str, image: str | None) -> Any:
+    if task != "inpaint" or image is None:
+        return gr.skip()
+    return {"background": image, "layers": [], "composite": None}
 
 
 def named(told: Mapping[str, Any]) -> dict[str, Any]:

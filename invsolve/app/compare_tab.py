@@ -65,7 +65,7 @@ class CompareTab:
     def __init__(self, engine: Engine, clean: Path, folder: Path) -> None:
         self._engine, self._clean, self._folder = engine, clean, folder
         self._sessions = Sessions()
-        self._damage = Damage("iv-compare", first="denoise", common=COMMON, qualities=False)
+        self._damage = Damage("iv-compare", first="denoise", painter=True, common=COMMON, qualities=False)
 
     def build(self) -> None:
         """Make the components in the layout that is being made."""
@@ -123,16 +123,20 @@ class CompareTab:
     def _wire(self) -> None:
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         self.example.click(lambda: (str(self._clean), True), None, [self.image, self.simulate], **quick)
+        self._damage.show_under_brush(self.image)
         outputs = [self.progress, self.go, self.stop, self.grid, self.table, self.more, self.files]
+        inputs = [self.image, self.simulate, self._damage.editor, *self.rows, *self._damage.components]
         event = self.go.click(
-            self.compare, [self.image, self.simulate, *self.rows, *self._damage.components], outputs,
+            self.compare, inputs, outputs,
             concurrency_limit=self._engine.places, concurrency_id="computing", show_progress="minimal",
             show_progress_on=self.progress, api_visibility="private",
         )  # fmt: skip
         event.failure(lambda: [note("Nothing was compared."), shown(True), shown(False)], None, outputs[:3], **quick)
         self.stop.click(self._sessions.stop, None, self.progress, **quick)
 
-    def compare(self, request: gr.Request, image: str | None, simulate: bool, *values: Any) -> Iterator[list[Any]]:
+    def compare(
+        self, request: gr.Request, image: str | None, simulate: bool, editor: Any, *values: Any
+    ) -> Iterator[list[Any]]:
         """Restore with every entry: values of all outputs now and then, at the end with the files.
 
         Raises:
@@ -141,7 +145,7 @@ class CompareTab:
         kept = [gr.skip()] * 4
         with tempfile.TemporaryDirectory(dir=self._folder) as name:
             with sentences():
-                path, task, told, entries = self._wanted(image, simulate, values)
+                path, task, told, entries = self._wanted(Path(name), image, simulate, editor, values)
             yield [note("Preparing ..."), shown(False), shown(True), *kept]
             run = None
             for run in self._sessions.follow(request, lambda own: self._computed(own, path, entries)):
@@ -160,11 +164,14 @@ class CompareTab:
             yield [done[0], shown(True), shown(False), *done[1:]]
 
     def _wanted(
-        self, image: str | None, simulate: bool, values: Sequence[Any]
+        self, folder: Path, image: str | None, simulate: bool, editor: Any, values: Sequence[Any]
     ) -> tuple[Path, str, dict[str, Any], list[Entry]]:
         if image is None:
             raise InputError("choose an image first: drop a file on the page, or take the undamaged example")
         task, told = self._damage.told(values[3 * ROWS :])
+        path = Path(image)
+        self._engine.check_size(path)
+        self._damage.painted(editor, task, told, path, folder)
         if simulate:
             if task == "auto":
                 raise InputError("say what is to be wrong with it: your image is undamaged, there is nothing to find")
@@ -183,7 +190,7 @@ class CompareTab:
                 own["settings"] = dict(_settings(text))
             name = " ".join([method, *([quality] if quality != "balanced" else [])])
             entries.append(Entry(f"{name} {text or ''}".strip(), own, self._engine.options(task, **told, **own)))
-        return Path(image), task, told, entries
+        return path, task, told, entries
 
     def _computed(self, own: Run, path: Path, entries: Sequence[Entry]) -> list[Restoration | str]:
         """A restoration for each entry, or why there is none."""
@@ -219,6 +226,8 @@ class CompareTab:
         if first.truth is not None:
             truth = write_image(folder / "truth.png", Image(first.truth.clamp(0, 1), None, 8))
             panels.append(viewer.panel("Undamaged", truth))
+        mask = told.get("mask")
+        files += [str(mask)] if isinstance(mask, Path) and mask.parent == folder else []
         words = _table(entries, outcomes)
         return [bar(1, "Done"), viewer.grid(panels, size), words, shown(True), files]
 
@@ -248,7 +257,7 @@ def _note(restoration: Restoration) -> str:
 def _before_note(restoration: Restoration) -> str:
     scores = restoration.record.get("scores", {})
     name = next((name for name in scores if name != "restored"), None)
-    return "" if name is None else f"{name}: {scores[name]['psnr']:.2f} dB"
+    return "" if name is None else f"baseline ({name}): {scores[name]['psnr']:.2f} dB"
 
 
 def _table(entries: Sequence[Entry], outcomes: Sequence[Restoration | str]) -> str:

@@ -13,11 +13,11 @@ import gradio as gr
 from invsolve.app import viewer
 from invsolve.app.asking import Damage, named, step
 from invsolve.app.examples import EXAMPLES
+from invsolve.app.fields import offered_tasks
 from invsolve.app.following import Sessions, sentences, shown, state, without_folders
-from invsolve.app.masks import painted_mask
 from invsolve.app.running import Engine, Run, Stopped
 from invsolve.app.uncertainty import SAMPLES, certainty, left_open
-from invsolve.app.words import bar, command_line, found, note, python_lines, title
+from invsolve.app.words import bar, command_line, found, note, python_lines, suggestion
 from invsolve.core.checks import InputError
 from invsolve.io import Image, write_image
 from invsolve.restoration.options import Options
@@ -126,9 +126,8 @@ class RestoreTab:
 
     def _wire_image(self) -> None:
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        task, editor = self._damage.task, self._damage.editor
-        for trigger in (task.change, self.image.change):
-            trigger(_background, [task, self.image], editor, **quick)
+        task = self._damage.task
+        self._damage.show_under_brush(self.image)
         task.input(lambda: (True, ""), None, [self.chosen, self.looked], **quick)
         looking = self.image.upload(
             self._look, self.image, self.finding, show_progress="minimal", show_progress_on=self.looked,
@@ -159,8 +158,8 @@ class RestoreTab:
         event.failure(lambda: [note("Nothing was restored."), shown(True), shown(False)], None, outputs[:3], **quick)
         self.stop.click(self._sessions.stop, None, self.progress, **quick)
 
-    def _look(self, image: str | None) -> tuple[str, list[str]] | None:
-        """The task that fits what is found in a new image, and what that is."""
+    def _look(self, image: str | None) -> dict[str, Any] | None:
+        """What is found in a new image."""
         if image is None:
             return None
         with sentences():
@@ -203,12 +202,8 @@ class RestoreTab:
             given.setdefault("samples", SAMPLES)
         if given.get("samples", 1) > 1:  # intervals were measured at this quality
             given.pop("quality", None)
-        mask = None
-        if task == "inpaint" and "mask" not in given:
-            self._engine.check_size(path)
-            mask = painted_mask(editor, path, folder / f"{cut(path.stem, 80)}-mask.png")
-            if mask is not None:
-                given["mask"] = mask
+        self._engine.check_size(path)
+        mask = self._damage.painted(editor, task, given, path, folder)
         return Wanted(path, task, self._engine.options(task, **given), named(given) | self._engine.told, mask)
 
     def _done(self, folder: Path, wanted: Wanted, run: Run) -> list[Any]:
@@ -247,18 +242,6 @@ def before_image(restoration: Restoration, path: Path) -> Path:
     return write_image(path, Image(seen if seen.shape[1:] == size else resized(seen, size).clamp(0, 1), None, 8))
 
 
-def _background(task: str, image: str | None) -> Any:
-    """The image under the brush."""
-    if task != "inpaint" or image is None:
-        return gr.skip()
-    return {"background": image, "layers": [], "composite": None}
-
-
-def _suggested(finding: tuple[str, list[str]] | None, chosen: bool) -> tuple[Any, Any]:
-    """The task that was found, and a line about it; nothing where a visitor has chosen meanwhile."""
-    if finding is None or chosen:
-        return gr.skip(), gr.skip()
-    task, said = finding[0], "; ".join(finding[1])
-    if task == "unchanged":
-        return "auto", note(f"Nothing is surely wrong ({said}). Is it blurred, too small or scratched? Say so below.")
-    return task, note(f"Looks like “{title(task)}”: {said}. Choose otherwise if that is not it.")
+def _suggested(found: Mapping[str, Any] | None, chosen: bool) -> tuple[Any, Any]:
+    """The task that fits, and a line about it; nothing where a visitor has chosen meanwhile."""
+    return (gr.skip(), gr.skip()) if found is None or chosen else suggestion(found, offered_tasks())

@@ -156,15 +156,14 @@ class Engine:
             own.begin()
             return run(job, prior, callbacks=[own.step])
 
-    def look(self, path: Path) -> tuple[str, list[str]]:
-        """The task that fits what is found in a file, and what that is; see `invsolve.tasks.auto.look`.
+    def look(self, path: Path) -> dict[str, Any]:
+        """What is found in a file, and the task that fits: the record of `invsolve.tasks.auto.Findings`.
 
         Raises:
             InputError: it is no image, or too large.
         """
         self.check_size(path)
-        found = prepare(path, self.options("auto")).record["auto"]
-        return found["task"], found["found"][1:-1]
+        return dict(prepare(path, self.options("auto")).record["auto"])
 
     def loaded(self, options: Options) -> Prior:
         """The prior of the page."""

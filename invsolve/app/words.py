@@ -12,7 +12,7 @@ from invsolve.restoration.restored import Restoration
 
 __all__ = [
     "bar", "command_line", "details", "explained", "found", "noise_level", "note", "python_lines", "rows",
-    "seconds_left", "title", "warned",
+    "seconds_left", "suggestion", "title", "warned",
 ]  # fmt: skip
 
 TITLES = {
@@ -90,6 +90,26 @@ def note(text: str) -> str:
     return f'<p class="iv-status" role="status">{html.escape(text)}</p>'
 
 
+def looked(auto: Mapping[str, Any]) -> str:
+    """What a look at an image found, the record of `invsolve.tasks.auto.Findings`, in words."""
+    told = [f"noise {noise_level(auto['noise'])}"]
+    if auto["jpeg_quality"] is not None:
+        told.append(f"JPEG of quality {auto['jpeg_quality']}")
+    if auto["missing"] > 0:
+        told.append(f"{100 * auto['missing']:.2g} % of the pixels are transparent")
+    return ", ".join(told)
+
+
+def suggestion(auto: Mapping[str, Any], offered: Sequence[str]) -> tuple[str, str]:
+    """The task for an image that was looked at, of those that are offered, and why, as HTML."""
+    task, said = auto["task"], looked(auto)
+    if task == "unchanged":
+        return "auto", note(f"Nothing is surely wrong ({said}). Is it blurred, too small or scratched? Say so below.")
+    if task not in offered:
+        return "auto", note(f"Restored as it needs: {auto['found'][-1]}.")
+    return task, note(f"Looks like “{title(task)}”: {said}. Choose otherwise if that is not it.")
+
+
 def rows(pairs: Sequence[tuple[str, str]]) -> str:
     """Names and what is said about them, as HTML."""
     lines = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in pairs)
@@ -114,9 +134,13 @@ def found(restoration: Restoration, warnings: Sequence[str]) -> str:
     height, width = restoration.image.pixels.shape[1:]
     plain = [("Size", f"{width} x {height} pixels")]
     if "auto" in record:
-        plain.append(("Found", "; ".join(record["auto"]["found"][1:])))
-    measured = {"given": "as you said", "task": "what the compression took", "estimated": "measured in your image"}
-    plain.append(("Noise", f"{noise_level(noise['sigma'])}, {measured[noise['source']]}"))
+        done = record["auto"]["found"][-1]
+        plain.append(("Done", done[:1].upper() + done[1:]))
+    if noise["source"] == "task":
+        plain.append(("Lost to compression", f"about {100 * noise['sigma']:.2g} % of the step from black to white"))
+    else:
+        measured = "as you said" if noise["source"] == "given" else "measured in your image"
+        plain.append(("Noise", f"{noise_level(noise['sigma'])}, {measured}"))
     if "tables" in task:
         plain.append(("JPEG", f"quality {task['quality']}, read from the {task['tables']}"))
     if restoration.kernel is not None:
@@ -125,7 +149,7 @@ def found(restoration: Restoration, warnings: Sequence[str]) -> str:
     exact = [
         ("Method", f"{solver['name']}: {solver['chosen']['reason']}"),
         ("Result", f"{record['estimate']}, {round(stats['network_forwards'])} network calls a sample"),
-        ("Noise", noise["found"]),
+        ("Found", "; ".join(record["auto"]["found"]) if "auto" in record else noise["found"]),
         ("Prior", str(record["prior"]["name"])),
     ]
     return warned(careful) + rows(plain) + details("How it was computed", exact)
