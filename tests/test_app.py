@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -28,6 +28,7 @@ from invsolve.app.words import command_line, python_lines, seconds_left, suggest
 from invsolve.bench.runner import run
 from invsolve.bench.store import Store
 from invsolve.commands.cli import main
+from invsolve.core.checks import InputError
 from invsolve.io import Image, read_image, write_image
 
 FLAGS = (
@@ -55,6 +56,21 @@ def test_what_a_look_found_is_said_in_plain_words():
     assert task == "auto"
     assert "JPEG of quality 90, 2 % of the pixels are transparent" in said
     assert suggestion({**found, "task": "demosaic"}, ["denoise"])[0] == "auto"
+
+
+def test_a_run_ends_at_its_deadline_and_few_samples_are_drawn():
+    pytest.importorskip("gradio")
+    from invsolve.app.running import Engine, Run
+
+    engine, run = Engine("natural", "cpu", 1000, seconds=0.0), Run(lambda own: None)
+    with suppress(InputError), engine.computing(run):
+        pass
+    with pytest.raises(InputError, match="longer than the page allows"):
+        run.check()
+    with pytest.raises(InputError, match="at most 32 samples, got 33"):
+        engine.options("denoise", samples=33)
+    with pytest.raises(InputError, match="this page takes 1000"):
+        engine.check_pixels(40, 40)
 
 
 def test_time_left():

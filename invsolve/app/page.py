@@ -36,11 +36,13 @@ class Limits:
         max_pixels: of a restored image.
         max_megabytes: of a file.
         at_once: restorations that are computed at the same time.
+        max_minutes: that one image may take.
         queue: visitors that may wait.
     """
 
     max_pixels: int = 4_000_000
     max_megabytes: int = 50
+    max_minutes: int = 15
     at_once: int = 1
     queue: int = 8
 
@@ -68,7 +70,8 @@ def served(
         for part in ("examples", "runs", PLACE):
             (folder / part).mkdir()
         with _environment(GRADIO_TEMP_DIR=str(folder / "cache"), GRADIO_ANALYTICS_ENABLED="False"):
-            page = _page(Engine(prior, device, limits.max_pixels, limits.at_once), folder, stores or {})
+            engine = Engine(prior, device, limits.max_pixels, limits.at_once, 60.0 * limits.max_minutes)
+            page = _page(engine, folder, stores or {})
             server, address, _ = page.queue(max_size=limits.queue).launch(
                 server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, share=False, inbrowser=False,
                 max_file_size=f"{limits.max_megabytes}mb", theme=_theme(), css=_css(), footer_links=[], ssr_mode=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,10 @@ from invsolve.restoration.restored import Restoration
 from invsolve.restoration.run import run
 
 __all__ = ["Engine", "Run", "Stopped"]
+
+
+MAX_SAMPLES = 32
+"""Of an image."""
 
 
 class Stopped(BaseException):
@@ -53,6 +58,7 @@ class Run:
         began: when computing began; None while it waits or prepares.
         result, error: what came of it.
         warnings: of the library, in words.
+        deadline: when it has taken too long, by the monotonic clock.
     """
 
     work: Callable[[Run], Any]
@@ -63,6 +69,7 @@ class Run:
     result: Any = None
     error: BaseException | None = None
     warnings: list[str] = field(default_factory=list)
+    deadline: float = math.inf
     _stop: threading.Event = field(default_factory=threading.Event)
     _done: threading.Event = field(default_factory=threading.Event)
 
@@ -94,9 +101,11 @@ class Run:
         self.began = self.began or time.monotonic()
 
     def check(self) -> None:
-        """Raise `Stopped` if `stop` was called."""
+        """Raise `Stopped` if `stop` was called, and `InputError` after the deadline."""
         if self._stop.is_set():
             raise Stopped
+        if time.monotonic() > self.deadline:
+            raise InputError("this takes longer than the page allows: cut the image, ask for less, or use the command")
 
     def _run(self) -> None:
         heard, logger = _Heard(), logging.getLogger("invsolve")
@@ -119,14 +128,23 @@ class Engine:
         device: see `restore`.
         max_pixels: of a restored image.
         places: runs that compute at the same time.
+        seconds: that one image may take.
     """
 
-    def __init__(self, prior: str, device: str, max_pixels: int, places: int = 1) -> None:
+    def __init__(self, prior: str, device: str, max_pixels: int, places: int = 1, seconds: float = math.inf) -> None:
         self.prior, self.device, self.max_pixels, self.places = prior, device, max_pixels, places
+        self._seconds = seconds
         self._place, self._loading = threading.BoundedSemaphore(places), threading.Lock()
 
     def options(self, task: str, **told: Any) -> Options:
-        """Options of a restoration with the prior of the page."""
+        """Options of a restoration with the prior of the page.
+
+        Raises:
+            InputError: options that cannot be used, or more samples than the page draws.
+        """
+        samples = told.get("samples")
+        if isinstance(samples, int) and samples > MAX_SAMPLES:
+            raise InputError(f"this page draws at most {MAX_SAMPLES} samples, got {samples}")
         return Options.of(task, prior=self.prior, device=self.device, **told)
 
     @contextmanager
@@ -137,6 +155,7 @@ class Engine:
             Stopped: the visitor stopped it.
         """
         with self._place, enough_memory(), torch.inference_mode(False):
+            own.deadline = time.monotonic() + self._seconds
             own.check()
             yield
 

@@ -17,7 +17,7 @@ from invsolve.restoration.options import Options
 
 __all__ = ["add_parser"]
 
-LIMITS = ("max_pixels", "max_megabytes", "at_once", "queue")
+LIMITS = ("max_pixels", "max_megabytes", "max_minutes", "at_once", "queue")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
@@ -32,6 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add("--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0: for all machines (default 127.0.0.1)")
     add("--max-pixels", type=int, default=4_000_000, metavar="N", help="of a restored image (default 4000000)")
     add("--max-megabytes", type=int, default=50, metavar="N", help="of a file (default 50)")
+    add("--max-minutes", type=int, default=15, metavar="N", help="that one image may take (default 15)")
     add("--at-once", type=int, default=1, metavar="N", help="restorations computed at the same time (default 1)")
     add("--queue", type=int, default=8, metavar="N", help="visitors that may wait (default 8)")
     add(
