@@ -10,10 +10,11 @@ from typing import Any
 import gradio as gr
 
 from invsolve.app.fields import offered_tasks
-from invsolve.app.following import sentences, without_folders
-from invsolve.app.running import Engine, Run
+from invsolve.app.following import Sessions, sentences, without_folders
+from invsolve.app.running import Engine
 from invsolve.core.checks import InputError, nearest
 from invsolve.core.options import options_of
+from invsolve.restoration.run import Restoration
 from invsolve.restoration.sources import cut
 from invsolve.tasks import TASKS
 
@@ -26,16 +27,29 @@ COMMON = ("noise", "samples", "quality", "time_limit", "seed")
 def add_api(engine: Engine, folder: Path) -> None:
     """Add `/restore` to the page that is being made; its components are not seen."""
 
+    sessions = Sessions()
+
     def restore(
-        image: str | None, task: str, options: Mapping[str, Any] | None, mask: str | None, kernel: str | None
-    ) -> Iterator[list[str]]:
-        """Restore an image: its file first, then the record, and what else goes with it."""
+        request: gr.Request,
+        image: str | None,
+        task: str,
+        options: Mapping[str, Any] | None,
+        mask: str | None,
+        kernel: str | None,
+    ) -> Iterator[list[str] | None]:
+        """Restore an image: its file first, then the record, and what else goes with it; None on the way."""
         with tempfile.TemporaryDirectory(dir=folder) as name, sentences():
             if image is None:
                 raise InputError("an image is needed: a file")
-            path, own = Path(image), Run(lambda run: None)
-            told = _told(task, options or {}, {"mask": mask, "kernel": kernel})
-            done = engine.restore(own, path, engine.options(task, **told))
+            path = Path(image)
+            wanted = engine.options(task, **_told(task, options or {}, {"mask": mask, "kernel": kernel}))
+            run = None
+            for run in sessions.follow(request, lambda own: engine.restore(own, path, wanted)):  # noqa: B007
+                yield None
+            assert run is not None
+            if run.error is not None:
+                raise run.error
+            done: Restoration = run.result
             done.record.update(without_folders(done.record))
             saved = done.save(Path(name) / f"{cut(path.stem, 80)}-restored.png", comparison=False)
             yield [str(each) for each in saved if each.parent == Path(name)]
