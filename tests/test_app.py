@@ -73,6 +73,17 @@ def test_a_run_ends_at_its_deadline_and_few_samples_are_drawn():
         engine.check_pixels(40, 40)
 
 
+def test_settings_of_a_method_may_be_lists():
+    pytest.importorskip("gradio")
+    from invsolve.app.compare_tab import read_settings
+
+    assert read_settings("n_steps=20, ratios=[1.0, 0.1],start=smooth") == {
+        "n_steps": 20, "ratios": [1.0, 0.1], "start": "smooth",
+    }  # fmt: skip
+    with pytest.raises(InputError, match="n_steps=20"):
+        read_settings("n_steps")
+
+
 def test_time_left():
     assert seconds_left(10, 0.5) == "about 10 s left"
     assert seconds_left(100, 0.25) == "about 5 min left"

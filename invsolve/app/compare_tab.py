@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from invsolve.restoration.restored import Restoration
 from invsolve.restoration.settings import QUALITIES, table
 from invsolve.solvers import SOLVERS
 
-__all__ = ["CompareTab"]
+__all__ = ["CompareTab", "read_settings"]
 
 ROWS = 4
 BEST, NONE = "best", "none"
@@ -187,7 +188,7 @@ class CompareTab:
             if text and text.strip():
                 if method == BEST:
                     raise InputError(f"settings belong to a method: choose one for method {i + 1}")
-                own["settings"] = dict(_settings(text))
+                own["settings"] = read_settings(text)
             name = " ".join([method, *([quality] if quality != "balanced" else [])])
             entries.append(Entry(f"{name} {text or ''}".strip(), own, self._engine.options(task, **told, **own)))
         return path, task, told, entries
@@ -238,10 +239,14 @@ def _methods() -> list[str]:
     return sorted(SOLVERS, key=lambda name: (name not in tuned, name))
 
 
-def _settings(text: str) -> Iterator[tuple[str, Any]]:
-    """Of "n_steps=20, eta=0.5"."""
-    for part in text.split(","):
-        yield read_setting(part.strip(), "n_steps=20", "name=value, name=value", "Settings")
+def read_settings(text: str) -> dict[str, Any]:
+    """The settings in "n_steps=20, noise_ratios=[1.0, 0.1]".
+
+    Raises:
+        InputError: a part without a name or a value.
+    """
+    parts = re.split(r",(?![^\[\]]*\])", text)
+    return dict(read_setting(part.strip(), "n_steps=20", "name=value, name=value", "Settings") for part in parts)
 
 
 def _scores(restoration: Restoration) -> dict[str, float]:
