@@ -174,6 +174,32 @@ def test_groups_follow_what_goes_on_in_the_point_estimate():
     assert not bool((sides["known edges"] & ~known).any())
 
 
+def test_q_passes_from_group_to_group_within_a_factor_of_two_of_the_activity():
+    """A slope that grows: q of the groups away from the thresholds, half way between two at a threshold."""
+    rise = torch.logspace(-3, -0.7, 400, dtype=torch.float64)
+    image = rise.cumsum(0).expand(3, 12, -1).contiguous()
+    found = conformal.activity(image)[6]
+    q = conformal.blended({"flat": 1.0, "texture": 2.0, "edges": 5.0}, image, None)[6]
+    low, high = conformal.PARTS
+    for inside, want in (
+        (found < low / 1.5, 1.0),
+        ((found > 1.5 * low) & (found < high / 1.5), 2.0),
+        (found > 1.5 * high, 5.0),
+    ):
+        assert bool((q[inside] == want).all())
+        assert int(inside.sum()) > 10
+    for threshold, want in ((low, 1.5), (high, 3.5)):
+        assert float(q[(found - threshold).abs().argmin()]) == pytest.approx(want, rel=0.03)
+    assert bool((q.diff()[5:-5] >= -1e-9).all())
+    known = torch.arange(400).expand(12, -1) % 2 == 0
+    sides = {
+        f"{side} {part}": (1.0 if side == "known" else 7.0)
+        for side in ("known", "missing")
+        for part in ("flat", "texture", "edges")
+    }
+    assert torch.equal(conformal.blended(sides, image, known), torch.where(known, 1.0, 7.0).double())
+
+
 def cases(count, narrow=0.5, seed=0):
     """Images whose truth is one more draw of the law that the samples' deviation is `narrow` times too small for."""
     draw = torch.Generator().manual_seed(seed)

@@ -18,7 +18,7 @@ from torch import Tensor
 from invsolve.core.checks import InputError
 from invsolve.metrics.intervals import activity
 
-__all__ = ["LEVELS", "PROMISES", "SHARE_OF_IMAGES", "groups", "quantiles"]
+__all__ = ["LEVELS", "PROMISES", "SHARE_OF_IMAGES", "blended", "groups", "quantiles"]
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 """Of the intervals in a table; others between them are interpolated."""
@@ -57,6 +57,28 @@ def groups(centre: Tensor, known: Tensor | None) -> dict[str, Tensor]:
         return parts
     sides = {"known": known, "missing": ~known}
     return {f"{side} {name}": where & part for side, where in sides.items() for name, part in parts.items()}
+
+
+def blended(q: Mapping[str, float], centre: Tensor, known: Tensor | None) -> Tensor:
+    """q for each pixel [H, W]: that of its group, with a passage between groups of a factor of 2 in `activity`.
+
+    About a threshold the logarithm of the activity decides how much of either group's q a pixel takes, so that interval
+    maps show no contours there.
+
+    Args:
+        q: of every group that `groups` names.
+        centre, known: see `groups`.
+    """
+    found = activity(centre).clamp_min(TINY)
+    textured, edged = ((torch.log2(found / threshold) + 0.5).clamp(0, 1) for threshold in PARTS)
+
+    def passing(flat: float, texture: float, edges: float) -> Tensor:
+        return flat + textured * (texture - flat) + edged * (edges - texture)
+
+    if known is None:
+        return passing(q["flat"], q["texture"], q["edges"])
+    sides = [passing(*(q[f"{side} {part}"] for part in ("flat", "texture", "edges"))) for side in ("known", "missing")]
+    return torch.where(known, *sides)
 
 
 def quantiles(scores: Sequence[Mapping[str, Tensor]]) -> tuple[Quantiles, Quantiles]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from invsolve.core.checks import InputError
 from invsolve.metrics.intervals import pixel_scale, student
 from invsolve.restoration.calibration import UNRELATED, Calibration, Factor
-from invsolve.restoration.conformal import PROMISES, SHARE_OF_IMAGES, groups
+from invsolve.restoration.conformal import PROMISES, SHARE_OF_IMAGES, blended, groups
 from invsolve.restoration.job import Job
 
 __all__ = ["Promise", "Uncertainty", "uncertainty_of"]
@@ -49,11 +49,8 @@ class Uncertainty:
 
     def interval(self, level: float = 0.9, promise: Promise = "average") -> tuple[Tensor, Tensor]:
         """(low, high) images [C, H, W]: centre -+ q s, cut to [0, 1]; see `Restoration.interval`."""
-        scale = pixel_scale(self.samples, self.known)
-        q = torch.empty(scale.shape[1:]).to(scale)
-        for group, where in groups(self.centre, self.known).items():
-            q[where] = self.factor(level, promise, group).q
-        half = q * scale
+        q = {group: self.factor(level, promise, group).q for group in groups(self.centre, self.known)}
+        half = blended(q, self.centre, self.known) * pixel_scale(self.samples, self.known)
         return (self.centre - half).clamp(0, 1), (self.centre + half).clamp(0, 1)
 
     def interval_of(self, function: Callable[[Tensor], Any], level: float = 0.9) -> tuple[float, float]:

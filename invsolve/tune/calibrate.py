@@ -22,7 +22,7 @@ from invsolve.priors.network import NetworkPrior
 from invsolve.priors.traits import traits_of
 from invsolve.restoration.calibration import UNRELATED, Calibration, Cell
 from invsolve.restoration.choice import chosen
-from invsolve.restoration.conformal import LEVELS, PROMISES, groups, quantiles
+from invsolve.restoration.conformal import LEVELS, PROMISES, blended, groups, quantiles
 
 __all__ = ["STANDARD", "Case", "Setup", "calibrate", "cell_of", "drawn_cases", "weights_of"]
 
@@ -197,12 +197,12 @@ def _measured(cases: Sequence[Case], scores: Sequence[Mapping[str, Tensor]]) -> 
     count = len(cases)
     for i, case in enumerate(cases):
         scale = case.scale
-        spread = {"average": torch.zeros_like(scale), "image": torch.zeros_like(scale)}
+        spread: dict[str, Tensor] = {}
         others = [row for j, row in enumerate(scores) if j != i or count == 1]
         for promise, q in zip(PROMISES, quantiles(others), strict=True):
-            for name, where in groups(case.centre, case.known).items():
-                own = q[name][place] if name in q else max(row[place] for row in q.values())
-                spread[promise][:, where] = own * scale[:, where]
+            most = max(row[place] for row in q.values())
+            own = {name: q[name][place] if name in q else most for name in groups(case.centre, case.known)}
+            spread[promise] = blended(own, case.centre, case.known) * scale
         low, high = case.centre - spread["average"], case.centre + spread["average"]
         values = {
             "coverage": float((case.error <= spread["average"]).double().mean()),
