@@ -20,6 +20,7 @@ from PIL import Image as pillow
 import invsolve as iv
 from invsolve import InputError, InvsolveError
 from invsolve.commands.cli import main
+from invsolve.commands.progress import Shown
 from invsolve.execution import threads
 from invsolve.execution.executor import Here, outcomes
 from invsolve.execution.workers import Workers
@@ -343,3 +344,23 @@ def test_the_summary_names_what_failed_and_counts_what_came_unchanged(tmp_path, 
     assert "failed: broken0.png, broken1.png, broken2.png, broken3.png, broken4.png and 1 more" in told
     assert "(1 of them as they came: nothing was surely wrong)" in told
     assert not (tmp_path / "out" / "flat-restored-comparison.png").exists()
+
+
+def test_without_a_terminal_a_line_now_and_then_tells_how_far_it_is(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("invsolve.commands.progress.time.monotonic", lambda: now[0])
+    with Shown(20) as shown:
+        for seconds, status in (
+            (0, "skipped"),
+            (20, "restored"),
+            (20, "restored"),
+            (600, "failed"),
+            (90000, "restored"),
+        ):
+            now[0] += seconds
+            shown.done(status)
+    assert capsys.readouterr().err.splitlines() == [
+        "invsolve: 3 of 20 images, about 6 min left",  # what was skipped took no time
+        "invsolve: 4 of 20 images, about 57 min left",
+        "invsolve: 5 of 20 images, about 94 h left",
+    ]

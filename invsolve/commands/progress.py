@@ -33,7 +33,7 @@ class Shown:
         from rich.progress import Progress as Bars
 
         console = Console(stderr=True)
-        self._total, self._finished = total, 0
+        self._total, self._finished, self._skipped = total, 0, 0
         self._lines = not quiet and not console.is_terminal and total > 1
         self._began = self._last = time.monotonic()
         columns = (
@@ -70,6 +70,7 @@ class Shown:
     def done(self, status: str) -> None:
         """An image has been restored, skipped, or has failed."""
         self._finished += 1
+        self._skipped += status == "skipped"
         if self._batch is not None:
             self._bars.update(self._batch, completed=self._finished)
         if self._image is not None:
@@ -83,8 +84,14 @@ class Shown:
             return
         self._last = now
         left = ""
-        if self._finished:
-            seconds = (now - self._began) / self._finished * (self._total - self._finished)
-            left = f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
+        if computed := self._finished - self._skipped:
+            left = f", about {_span((now - self._began) / computed * (self._total - self._finished))} left"
         sys.stderr.write(f"invsolve: {self._finished} of {self._total} images{left}\n")
         sys.stderr.flush()
+
+
+def _span(seconds: float) -> str:
+    for unit, size, least in (("h", 3600, 7200), ("min", 60, 90)):
+        if seconds >= least:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
