@@ -192,6 +192,7 @@ def test_what_is_assumed_when_it_cannot_be_told():
     assert [safest(*row) for row in ((1, 0, 0), (0, 1, 0), (0, 0, 1))] == list(KINDS)
     assert safest(0.45, 0.43, 0.12) == "area"  # though bicubic is likelier
     assert safest(0.1, 0.3, 0.6) == "nearest"
+    assert Sampling(dict(zip(KINDS, (0.1, 0.3, 0.6), strict=True)), "jpeg").safest == "area"  # whose loss is the least
     assert read_sampling(torch.rand(3, 20, 40), 2, compressed=False) is None
 
 
@@ -264,3 +265,15 @@ def test_noise_that_is_not_sure_is_not_taken_from_an_enlarged_image():
     sure = prepare(noisy, Options.of("superres", factor=2))
     assert sure.noise.sure
     assert sure.channel_sigma == pytest.approx(sure.noise.effective)
+
+
+def test_a_jpeg_file_is_known_by_its_pixels():
+    """The same as from the file, where what was a JPEG file comes as an array."""
+    x = read_image(packaged()[1]).pixels
+    image = small_jpeg(x, 60)
+    looked, of_pixels = (Superres.from_options(Superres(2), one, None) for one in (image, replace(image, jpeg=None)))
+    assert looked.codec is not None
+    assert of_pixels.codec is not None
+    assert of_pixels.codec.tables.quality == looked.codec.tables.quality == 60
+    assert (looked.codec.source, of_pixels.codec.source) == ("file", "pixels")
+    assert of_pixels.downsampling == looked.downsampling

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from invsolve.core.lazy import torch
 
@@ -32,9 +32,16 @@ SMALLEST, LARGEST = 24, 512
 
 
 GAINS = {
-    "bicubic": {"bicubic": 3.0, "area": 2.0, "nearest": -1.5},
-    "area": {"bicubic": 2.2, "area": 2.3, "nearest": -0.6},
-    "nearest": {"bicubic": 1.2, "area": 1.4, "nearest": 0.05},
+    "lossless": {
+        "bicubic": {"bicubic": 3.0, "area": 2.0, "nearest": -1.5},
+        "area": {"bicubic": 2.2, "area": 2.3, "nearest": -0.6},
+        "nearest": {"bicubic": 1.2, "area": 1.4, "nearest": 0.1},
+    },
+    "jpeg": {
+        "bicubic": {"bicubic": 0.6, "area": 0.4, "nearest": -0.6},
+        "area": {"bicubic": 0.4, "area": 0.4, "nearest": 0.2},
+        "nearest": {"bicubic": -0.3, "area": -0.2, "nearest": 0.7},
+    },
 }
 """PSNR in dB above bicubic interpolation by what is assumed and was done: `python -m benchmarks.sampling gains`."""
 
@@ -50,16 +57,18 @@ class Sampling:
 
     Attributes:
         probabilities: of each of `KINDS`; they sum to one.
+        file: "lossless" or "jpeg", as it was compressed.
     """
 
     probabilities: Mapping[str, float]
+    file: Literal["lossless", "jpeg"] = "lossless"
 
     @property
     def safest(self) -> str:
         """The kind to assume: that of the largest expected gain over interpolation, in which losses count more."""
 
         def expected(assumed: str) -> float:
-            gains = [(GAINS[assumed][kind], p) for kind, p in self.probabilities.items()]
+            gains = [(GAINS[self.file][assumed][kind], p) for kind, p in self.probabilities.items()]
             return sum(p * (gain if gain > 0 else LOSSES_COUNT * gain) for gain, p in gains)
 
         return max(KINDS, key=expected)
@@ -88,12 +97,13 @@ def read_sampling(image: Tensor, factor: int, *, compressed: bool) -> Sampling |
     """
     if min(image.shape[1:]) < SMALLEST:
         return None
-    tables = packaged_regressions()["jpeg" if compressed else "lossless"]
+    file: Literal["lossless", "jpeg"] = "jpeg" if compressed else "lossless"
+    tables = packaged_regressions()[file]
     table = tables[min(tables, key=lambda known: abs(int(known) - factor))]
     weight = torch.tensor(table["weight"], dtype=torch.float64)
     bias = torch.tensor(table["bias"], dtype=torch.float64)
     probabilities = torch.softmax(weight @ spectral_bands(image) + bias, 0)
-    return Sampling(dict(zip(KINDS, probabilities.tolist(), strict=True)))
+    return Sampling(dict(zip(KINDS, probabilities.tolist(), strict=True)), file)
 
 
 def spectral_bands(image: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from invsolve.core.settings import Range, check_settings
 from invsolve.io.jpeg import turned
 from invsolve.tasks.base import Size, Streams, Task
 from invsolve.tasks.jpeg import JPEG
+from invsolve.tasks.jpeg_codec import find_tables
 from invsolve.tasks.resizing import resized
 from invsolve.tasks.sampling import Sampling, read_sampling
 
@@ -37,7 +38,8 @@ class Superres(Task):
         downsampling: by which filter: "bicubic" and "lanczos" as Pillow does it, "area" (the mean of factor x factor
             pixels), "nearest" (every so many pixels, beginning with the first), or "auto": what the image's spectrum
             shows, see `invsolve.tasks.sampling`; simulations and suites are bicubic then.
-        codec: how the small image was compressed, where it is a JPEG file: what is compared is then its coefficients.
+        codec: how the small image was compressed, where it is a JPEG file or was one: what is compared is then its
+            coefficients.
         sampling: what the image's spectrum shows; None where nobody looked or nothing can be told.
         automatic: whether `downsampling` is what the image shows. "nearest" then takes its values at the middles of its
             pixels, as interpolation does: which pixels were kept cannot be seen, nor surely that pixels were kept.
@@ -75,18 +77,17 @@ class Superres(Task):
             return options
         from invsolve.noise.estimate import noise_of
 
-        noise, told = noise_of(image.pixels), options
-        if noise.low < NOISY:
-            compressed = image.jpeg is not None
-            told = replace(options, sampling=read_sampling(image.pixels, options.factor, compressed=compressed))
+        noise, told, tables = noise_of(image.pixels), options, image.jpeg or find_tables(image.pixels)
+        codec = None if tables is None else JPEG.of_tables(tables, image.pixels, "file" if image.jpeg else "pixels")
+        noisy = noise.low >= NOISY if codec is None else codec.was_noisy(image.pixels, noise)
+        if not noisy:
+            seen = read_sampling(image.pixels, options.factor, compressed=codec is not None)
+            told = replace(options, sampling=seen)
         if told.downsampling == AUTO:
             kind = AREA if told.sampling is None else told.sampling.safest
             told = replace(told, downsampling=kind, automatic=True)
-        if image.jpeg is None:
-            return told
-        codec = JPEG.of_tables(image.jpeg, image.pixels)
-        if codec.was_noisy(image.pixels, noise):
-            return told  # what the estimate of the noise says allows for the compression
+        if codec is None or noisy:
+            return told  # of a noisy file what the estimate of the noise says allows for the compression
         return replace(told, codec=codec.by_frequency(image.pixels))
 
     @property
