@@ -124,7 +124,7 @@ class PnPHQS(Solver):
         operator, y, sigma_y = problem.linear_data
         shared = levels[0] if len(set(levels)) == 1 else torch.tensor(levels, dtype=torch.float64)
         rho = self.lam * sigma_y**2 / per_sample(shared, z) ** 2
-        left = VISIBLE * (shared if isinstance(shared, float) else shared.to(z))
+        left = VISIBLE * (shared.to(z) if isinstance(shared, Tensor) else shared)
         return z + operator.ridge_within(y - operator(z), rho.flatten() if isinstance(rho, Tensor) else rho, left)
 
     def _denoise(self, prior: Prior, x: Tensor, levels: list[float], k: int) -> Tensor:
