@@ -30,6 +30,8 @@ CASES: dict[str, dict[str, Any]] = {
 }
 """Sides of the clean image, whose photograph is enlarged or made smaller to them, and options of `restore`."""
 
+HEAD = ["case", "CPU seconds before", "now", "ratio", "network calls before", "now", "PSNR before, dB", "now"]
+
 ONE = """
 import json, sys, time
 import torch
@@ -61,9 +63,7 @@ def run(other: Path, names: Sequence[str], rounds: int) -> None:
                 found[who].append(_one(tree, CASES[name], photograph))
         ratios = [a["seconds"] / b["seconds"] for a, b in zip(found["this"], found["other"], strict=True)]
         rows.append({"case": name, "ratio": statistics.median(ratios), "ratios": ratios, **found})
-        print(name, [f"{ratio:.3f}" for ratio in ratios], flush=True)
-    head = ["case", "CPU seconds before", "now", "ratio", "network calls before", "now", "PSNR before, dB", "now"]
-    save("against", rows, markdown(head, [_cells(row) for row in rows]), commits=commits)
+        save("against", rows, markdown(HEAD, [_cells(row) for row in rows]), commits=commits)
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
