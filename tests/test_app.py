@@ -247,6 +247,7 @@ def test_an_image_is_looked_at(page, small):
     assert page.get_by_label("Noisy or grainy").first.is_checked()
 
 
+@pytest.mark.slow
 def test_a_click_tells_what_is_known_about_a_pixel(page, picture, tmp_path):
     page.locator("button.iv-example", has_text="Small").click()
     page.locator("#iv-image img").wait_for()
@@ -282,6 +283,7 @@ def test_a_click_tells_what_is_known_about_a_pixel(page, picture, tmp_path):
     assert "Half of the pixels" in page.locator("#iv-open").inner_text()
 
 
+@pytest.mark.slow
 def test_what_is_painted_is_filled_in_and_the_rest_stays(page, small, tmp_path):
     _choose(page, small)
     page.get_by_label("Parts are missing").check()
