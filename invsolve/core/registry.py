@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
-from collections.abc import ItemsView, Iterator, Mapping, ValuesView
-from functools import cached_property
-from importlib.metadata import entry_points
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
+from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -38,6 +37,29 @@ def load_attribute(reference: str) -> Any:
         ended = "it ends the program when it is imported: " if isinstance(error, SystemExit) else ""
         raise InputError(f"{reference!r} cannot be loaded: {ended}{reason}") from error
     return found
+
+
+def entry_points(group: str) -> Iterable[Any]:
+    """The entry points of a group that installed packages declare."""
+    if not _plugged(tuple(sys.path)):
+        return ()
+    from importlib.metadata import entry_points as declared
+
+    return declared(group=group)
+
+
+@cache
+def _plugged(places: tuple[str, ...]) -> bool:
+    """Whether an installed package names this one among its entry points, by the files that `importlib.metadata` reads:
+    to import that takes a third of the time in which a command answers."""
+    for place in places:
+        folder = Path(place or ".")
+        if folder.is_file():  # an archive, which is not looked into
+            return True
+        for file in folder.glob("*.[de][ig][sg]*-info/entry_points.txt"):
+            if b"[invsolve." in file.read_bytes().replace(b" ", b""):
+                return True
+    return False
 
 
 class Registry(Mapping[str, Any]):
