@@ -18,7 +18,8 @@ from invsolve.core.checks import InputError
 from invsolve.io import read_image
 from invsolve.io.jpeg import JPEGTables, turned, unturned
 from invsolve.tasks.jpeg import JPEG
-from invsolve.tasks.jpeg_codec import JPEGCoefficients, coefficients, expected_error, find_tables
+from invsolve.tasks.jpeg_codec import JPEGCoefficients, coefficients, expected_error
+from invsolve.tasks.jpeg_history import find_tables
 from invsolve.testing import check_operator
 
 SAMPLINGS = {0: (1, 1), 1: (1, 2), 2: (2, 2)}

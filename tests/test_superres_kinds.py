@@ -253,14 +253,14 @@ def test_an_image_that_is_enlarged_by_default_is_not_below_bicubic(how):
 
 
 def test_noise_that_is_not_sure_is_not_taken_from_an_enlarged_image():
-    """Where the level read off the image may be detail, its lower bound counts; in denoising it does not."""
+    """Where the level read off the image may be detail, its lower bound counts; in denoising the cautious one."""
     small = made(read_image(packaged()[1]).pixels, "area", 2)
     jobs = {
         task: prepare(small, Options.of(task, **told)) for task, told in (("superres", {"factor": 2}), ("denoise", {}))
     }
     assert not jobs["superres"].noise.sure
     assert jobs["superres"].channel_sigma == pytest.approx(max(jobs["superres"].noise.low, QUANTISATION))
-    assert jobs["denoise"].channel_sigma == pytest.approx(jobs["denoise"].noise.effective)
+    assert jobs["denoise"].channel_sigma == pytest.approx(jobs["denoise"].noise.cautious)
     noisy = small + 0.05 * torch.randn(small.shape, generator=torch.Generator().manual_seed(0))
     sure = prepare(noisy, Options.of("superres", factor=2))
     assert sure.noise.sure

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from invsolve.core.checks import ShapeError
 from invsolve.io.inputs import Source, as_image
+from invsolve.io.jpeg import JPEGTables
+from invsolve.io.jpeg_history import found_quality
 from invsolve.noise.clipping import undo_clipped_mean
+from invsolve.noise.evidence import Bounds, bounds_of
 from invsolve.noise.network import HISTORIES, LEVELS, packaged_noise_network
 from invsolve.noise.tiles import MIN_SIDE, Cells, FileReading, read_file, tiles_of
 from invsolve.noise.white import QUANTISATION, estimate_sigma, sigma_or_none
@@ -27,7 +30,24 @@ _SIDE = 512
 _AGREEMENT_ROUNDED, _AGREEMENT = 1.25, 1.6
 _MIN_CELLS, _MIN_RANGE = 40, 0.05
 _CLEAR, _FITS, _GROWS = 1.0, 0.4, 2.0
+_CLEAR_WINDOWS = 2.0
 _SURE = 1.4
+_SHOWN, _CONTRADICTED = 0.7, 0.5
+"""Share of the noise read that the quietest places must leave room for, to be taken as it is, and to be sure of."""
+
+_EVEN = 0.92
+"""How even the high frequencies of the quietest places are that hold nothing but white noise."""
+
+_FALL, _JPEG_FALL, _WIDE, _WIDTH = 6.0, 3.0, 1.5, 0.8
+"""How fast the cautious level falls with that share (in JPEG files of known steps: the second), and with low / sigma
+below the last."""
+
+_CORRELATED_FALL, _CORRELATED_LEAST = 0.42, 0.5
+"""What a window without its quadratic surface holds of correlated noise: 1 minus the first for each pixel of length."""
+
+_SLACK, _LOSSY_SLACK = 1.33, 2.5
+"""How far the noise of a file may exceed that of its quietest places; where a codec has smoothed these."""
+
 _DOUBTS = {"eigenvalues": 1.05, "differences": 1.3, "assumed": 3.0, "given": 1.0}
 """By what factor the level may be wrong."""
 
@@ -50,7 +70,13 @@ class NoiseEstimate:
         history: lossy compression that the image has seen: "none", "jpeg" or "webp".
         method: "network", "eigenvalues" (white noise, stored without loss), "differences" (too few whole patches: a
             mask, or a very small image), "assumed" (nothing could be read) or "given".
-        sure: whether `low` and `high` are near each other; else `sigma` may be wrong by a factor of two.
+        sure: whether `low` and `high` are near each other, and the quietest places of the image show about as much;
+            else `sigma` may be wrong by a factor of two or more.
+        at_most: the level that the quietest places leave room for: white noise, unless it is surely correlated, and for
+            a JPEG file before it was compressed (what its steps hide cannot be seen). Infinite where it cannot be told.
+        shown: whether that is about as much as was read; else fine texture was probably read as noise.
+        cautious: an effective level that is lower where `sigma` is not sure or not shown: what denoising is told, for
+            which too little does less harm than too much.
         description: all this in a sentence.
     """
 
@@ -67,6 +93,9 @@ class NoiseEstimate:
     history: str
     method: str
     sure: bool
+    cautious: float
+    at_most: float = math.inf
+    shown: bool = True
 
     @property
     def description(self) -> str:
@@ -74,8 +103,10 @@ class NoiseEstimate:
         if self.method == "assumed":
             return f"noise cannot be read off so few neighbouring pixels, {self.sigma:.2g} is assumed: give it if known"
         parts = [f"noise of {self.sigma:.3g} ({self.low:.2g} to {self.high:.2g})"]
+        if not self.shown:
+            parts = [f"noise of at most {max(self.at_most, QUANTISATION):.2g}"]
         if self.chroma < 0.25 * self.luma and self.method != "given":
-            parts.append("the same in all channels" if self.chroma < 0.1 * self.luma else "weak in colour")
+            parts.append("the same in all channels" if self.equal_channels else "weak in colour")
         if self.correlation_length > 0:
             parts.append(f"correlated over {self.correlation_length:.1f} pixels")
         if self.depends_on_brightness:
@@ -92,6 +123,11 @@ class NoiseEstimate:
     def depends_on_brightness(self) -> bool:
         """Whether the variance at white is more than three times that at black."""
         return self.gain[1] > 0
+
+    @property
+    def equal_channels(self) -> bool:
+        """Whether the noise is the same in all channels, as in grey images."""
+        return self.chroma < 0.1 * self.luma
 
     @property
     def lifts_black(self) -> bool:
@@ -123,28 +159,44 @@ def estimate_noise(image: Source, known: Tensor | None = None) -> NoiseEstimate:
         InputError: an image that cannot be read, or is too small to tell.
         ShapeError: the mask has another size.
     """
-    pixels = as_image(image).pixels
+    read = as_image(image)
+    pixels = read.pixels
     if known is not None and tuple(known.shape) != tuple(pixels.shape[1:]):
         raise ShapeError(f"known has the shape of the image, {list(pixels.shape[1:])}, got {list(known.shape)}")
-    return noise_of(pixels, known)
+    return noise_of(pixels, known, tables=read.jpeg)
 
 
-def noise_of(pixels: Tensor, known: Tensor | None = None, assumed: float | None = None) -> NoiseEstimate:
+def noise_of(
+    pixels: Tensor,
+    known: Tensor | None = None,
+    assumed: float | None = None,
+    tables: JPEGTables | None = None,
+) -> NoiseEstimate:
     """`estimate_noise` of pixels [C, H, W] that may lie anywhere, with numbers of three digits.
 
     An estimate has no more, and what differs between runs in the last place does not show.
 
     Args:
-        pixels, known: see `estimate_noise`.
+        pixels, known: see `estimate_noise`; upright.
         assumed: the level where nothing can be read; that is an error if None.
+        tables: of the JPEG file whose pixels these are.
     """
+    found = _read_anyhow(pixels, known, assumed)
+    if found.method == "assumed":
+        return found
+    if tables is None and found.history == "jpeg":
+        quality = found_quality(pixels)
+        tables = None if quality is None else JPEGTables.of_quality(quality, colour=len(pixels) == 3)
+    bounds = bounds_of(pixels, known, tables, found.gain, _CLEAR_WINDOWS * found.sigma)
+    return _bounded(found, bounds, lossy=tables is not None or found.history != "none")
+
+
+def _read_anyhow(pixels: Tensor, known: Tensor | None, assumed: float | None) -> NoiseEstimate:
+    """What the network or the eigenvalues say, or differences where there is too little for these."""
     tiles = tiles_of(pixels, known) if min(pixels.shape[1:]) >= MIN_SIDE else pixels[:0]
     clipped = _clipped(pixels, known)
     if not len(tiles):
-        read = estimate_sigma(pixels, known) if assumed is None else sigma_or_none(pixels, known)
-        if read is None:
-            return _white(assumed or QUANTISATION, len(pixels), clipped, "assumed")
-        return _white(read, len(pixels), clipped, "differences")
+        return _by_differences(pixels, known, clipped, assumed)
     found = _read(read_file(packaged_noise_network(), tiles.expand(-1, 3, -1, -1).float()), clipped)
     rounded = _rounded(tiles)
     if _may_be_white(found, len(pixels), lossless=not rounded or found.history == "none"):
@@ -153,6 +205,66 @@ def noise_of(pixels: Tensor, known: Tensor | None = None, assumed: float | None 
         if 1 / allowed < sigma / found.sigma < allowed:
             return _white(sigma, len(pixels), clipped, "eigenvalues")
     return found
+
+
+def _by_differences(pixels: Tensor, known: Tensor | None, clipped: float, assumed: float | None) -> NoiseEstimate:
+    """Of an image with too few whole tiles: the level of the channels, and of their mean."""
+    read = estimate_sigma(pixels, known) if assumed is None else sigma_or_none(pixels, known)
+    if read is None:
+        return _white(assumed or QUANTISATION, len(pixels), clipped, "assumed")
+    sigma = max(read, QUANTISATION)
+    luma = min(estimate_sigma(pixels.mean(0, keepdim=True), known), sigma)
+    found = _white(sigma, 1 if len(pixels) == 1 else 3, clipped, "differences")
+    effective = max(_digits(3**0.5 * luma), QUANTISATION)
+    chroma = math.sqrt(max(sigma**2 - luma**2, 0.0))
+    return replace(found, luma=luma, chroma=chroma, effective=effective, cautious=effective)
+
+
+def _bounded(found: NoiseEstimate, bounds: Bounds, *, lossy: bool) -> NoiseEstimate:
+    """An estimate with what the quietest places of the image say to it.
+
+    Args:
+        found: as it was read.
+        bounds: on the luma noise.
+        lossy: whether a codec has smoothed the image.
+    """
+    plain = bounds.even > _EVEN and not lossy and bounds.white > found.luma and found.method != "eigenvalues"
+    if plain:  # texture has no such spectrum
+        found = replace(_scaled(found, bounds.white / found.luma), sure=True)
+    seen = max(_CORRELATED_LEAST, 1 - _CORRELATED_FALL * found.correlation_length)  # of correlated noise, in a window
+    flat = bounds.flat / seen
+    white = bounds.white if bounds.before is None else bounds.before
+    told = bounds.before is None and (found.history == "jpeg" or (found.sure and found.correlation_length > 0))
+    share = (flat if told else min(flat, white)) / max(found.luma, 1e-9)
+    slack = _LOSSY_SLACK * share if lossy else _SLACK * flat / max(found.luma, 1e-9)
+    sharp = plain or found.method != "network"
+    width = 1.0 if sharp else min(found.low / found.sigma / _WIDTH, 1.0) ** _WIDE
+    fall = _FALL if bounds.before is None else _JPEG_FALL
+    cautious = found.effective * min(share / _SHOWN, 1.0) ** fall * width
+    least = QUANTISATION / max(found.sigma, QUANTISATION)
+    return replace(
+        _scaled(found, min(1.0, max(slack, least))),
+        cautious=max(_digits(cautious), QUANTISATION),
+        at_most=_digits(share * found.sigma) if math.isfinite(share) else math.inf,
+        shown=share >= _SHOWN,
+        sure=found.sure and share >= _CONTRADICTED,
+    )
+
+
+def _scaled(found: NoiseEstimate, factor: float) -> NoiseEstimate:
+    """The estimate with all levels so many times as high, at least that of rounding."""
+    a, b = found.gain
+    return replace(
+        found,
+        sigma=max(_digits(factor * found.sigma), QUANTISATION),
+        low=_digits(factor * found.low),
+        high=_digits(factor * found.high),
+        luma=factor * found.luma,
+        chroma=factor * found.chroma,
+        effective=max(_digits(factor * found.effective), QUANTISATION),
+        gain=(factor**2 * a, factor**2 * b),
+        unclipped=factor * found.unclipped,
+    )
 
 
 def given_noise(sigma: float, image: Tensor) -> NoiseEstimate:
@@ -173,6 +285,7 @@ def _white(sigma: float, channels: int, clipped: float, method: str) -> NoiseEst
         luma=luma,
         chroma=math.sqrt(max(sigma**2 - luma**2, 0.0)),
         effective=3**0.5 * luma,
+        cautious=3**0.5 * luma,
         correlation_length=0.0,
         gain=(sigma**2, 0.0),
         unclipped=sigma,
@@ -189,13 +302,15 @@ def _read(reading: FileReading, clipped: float) -> NoiseEstimate:
     luma, chroma, unclipped = (levels[name][1] for name in ("luma", "chroma", "unclipped"))
     told = luma > _HIDDEN and reading.correlation > _UNCORRELATED
     length = _digits(0.5 / math.sqrt(-math.log(min(reading.correlation, 0.97)))) if told else 0.0
+    effective = _digits(max(_correlated(reading.correlation) * 3**0.5 * luma, QUANTISATION))
     return NoiseEstimate(
         sigma=max(sigma, QUANTISATION),
         low=low,
         high=high,
         luma=luma,
         chroma=chroma,
-        effective=_digits(max(_correlated(reading.correlation) * 3**0.5 * luma, QUANTISATION)),
+        effective=effective,
+        cautious=effective,
         correlation_length=length,
         gain=_gain(reading.cells, unclipped**2),
         unclipped=max(unclipped, sigma),
@@ -271,6 +386,9 @@ def _rounded(image: Tensor) -> bool:
 def _clipped(image: Tensor, known: Tensor | None) -> float:
     """Share of values that are 0 or 1; 0 where some lie beyond, so that nothing was clipped."""
     values = image if known is None else image[:, known]
-    if not values.numel() or float(values.min()) < 0 or float(values.max()) > 1:
+    if not values.numel():
         return 0.0
-    return float(((values <= 0) | (values >= 1)).float().mean())
+    low, high = (float(v) for v in torch.aminmax(values))
+    if low < 0 or high > 1 or (low > 0 and high < 1):
+        return 0.0
+    return int(torch.count_nonzero((values <= 0) | (values >= 1))) / values.numel()

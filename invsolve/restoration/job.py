@@ -22,6 +22,7 @@ from invsolve.core.solver import Solver
 from invsolve.core.traits import Traits
 from invsolve.io import Image, read_header
 from invsolve.io.inputs import Source, as_image, describe, without_hidden_colours
+from invsolve.io.jpeg import JPEGTables
 from invsolve.noise.estimate import NoiseEstimate, given_noise, noise_of
 from invsolve.noise.stabilise import Stabiliser
 from invsolve.noise.white import QUANTISATION
@@ -39,6 +40,9 @@ from invsolve.tasks.demosaic import Demosaic
 from invsolve.tasks.denoise import Denoise
 
 __all__ = ["Job", "check_options", "paced", "prepare"]
+
+EQUAL_CHANNELS = 1.06
+"""What noise that is the same in all channels counts as in denoising: a prior of colour images does not expect it."""
 
 logger = logging.getLogger(__name__)
 
@@ -157,8 +161,10 @@ class Job:
         It is known for three channels; in one the noise is that of their mean.
         """
         spared = self.task.spares_detail and not self.noise.sure
-        level = self.noise.low if spared else self.noise.effective
-        return max(level * self._stabilised * (self.channels / 3) ** 0.5, QUANTISATION)
+        level = self.noise.low if spared else self.noise.cautious if self.task.cautious else self.noise.effective
+        equal = self.task.cautious and self.channels == 3 and self.noise.equal_channels
+        level *= (EQUAL_CHANNELS if equal else 1.0) * self._stabilised
+        return max(level * (self.channels / 3) ** 0.5, QUANTISATION)
 
     @property
     def channels(self) -> int:
@@ -260,7 +266,7 @@ def prepare(source: Source, options: Options, traits: Traits | None = None, page
     _plan(task.restored_size(measured), options, solver)
     operator = task.operator(1 if traits.channels == len(y) == 1 else 3, measured)
     plan = _plan((operator.in_shape[1], operator.in_shape[2]), options, solver)
-    noise = _noise(y, task, seen, options)
+    noise = _noise(y, task, seen, options, None if options.simulate else image.jpeg)
     record: dict[str, Any] = {
         "input": describe(source) | {"size": list(image.size), "depth": image.depth, "format": image.format}
     }
@@ -275,7 +281,7 @@ def prepare(source: Source, options: Options, traits: Traits | None = None, page
     return replace(job, choice=_choice(options, traits, job.likelihood_sigma, task.conditions))
 
 
-def _noise(y: Tensor, task: Task, seen: Tensor | None, options: Options) -> NoiseEstimate:
+def _noise(y: Tensor, task: Task, seen: Tensor | None, options: Options, tables: JPEGTables | None) -> NoiseEstimate:
     """The noise of the measurement: given, told by the task, or estimated."""
     if options.noise != "auto":
         told = given_noise(float(options.noise), y)
@@ -284,7 +290,7 @@ def _noise(y: Tensor, task: Task, seen: Tensor | None, options: Options) -> Nois
         return replace(given_noise(task.noise_level, y), method="task", clipped=0.0)
     assumed = ASSUMED_NOISE if task.fills_holes or isinstance(task, Unchanged) else None
     known = _both(task.known(y), seen)
-    return noise_of(y if known is not None else task.noise_sample(y), known, assumed)
+    return noise_of(y if known is not None else task.noise_sample(y), known, assumed, tables)
 
 
 def _noise_of_file(image: Image, options: Options) -> NoiseEstimate:
@@ -294,7 +300,7 @@ def _noise_of_file(image: Image, options: Options) -> NoiseEstimate:
     if options.noise != "auto":
         return given_noise(float(options.noise), y)
     seen = None if image.alpha is None else image.alpha[0] > 0
-    return noise_of(y, _both(None if bool(known.all()) else known, seen), ASSUMED_NOISE)
+    return noise_of(y, _both(None if bool(known.all()) else known, seen), ASSUMED_NOISE, image.jpeg)
 
 
 def _both(known: Tensor | None, seen: Tensor | None) -> Tensor | None:

@@ -172,6 +172,7 @@ def _restoration(job: Job, prior: Prior, result: Result, point: Result | None) -
     record = make_record(job, prior, result, _misfits(job, drawn, theta), doubts)
     drawn = job.seen(drawn)
     estimate = drawn.mean(0) if point is None else job.seen(_finite(job, point))[0]
+    estimate = job.task.consistent(estimate, job.y, job.noise).clamp(0, 1)
     uncertainty = None if len(drawn) < 2 else uncertainty_of(job, estimate, drawn)
     if uncertainty is not None:
         record["uncertainty"] = uncertainty.record()

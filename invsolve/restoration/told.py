@@ -18,7 +18,8 @@ from invsolve.restoration.job import Job
 from invsolve.restoration.spectrum import read_size
 from invsolve.tasks.blind_deblur import BlindDeblur
 from invsolve.tasks.deblur import Deblur
-from invsolve.tasks.jpeg_codec import expected_error, find_tables
+from invsolve.tasks.jpeg_codec import expected_error
+from invsolve.tasks.jpeg_history import find_tables
 from invsolve.tasks.superres import Superres
 
 __all__ = ["Doubts", "compare_with_image"]
@@ -99,7 +100,9 @@ def _compression(job: Job, found: Doubts) -> None:
     """What the file's compression took against the noise that the solver was told."""
     if job.task.name == "jpeg" or job.options.simulate or min(job.measured) < _SMALLEST:
         return
-    tables = job.image.jpeg or find_tables(job.y)
+    tables = job.image.jpeg
+    if tables is None and (job.noise.history == "jpeg" or job.noise.method == "given"):
+        tables = find_tables(job.y)
     if tables is None or (tables.chroma is not None and len(job.y) != 3):
         return
     taken = expected_error(unturned(job.y, tables.orientation), tables)

@@ -44,6 +44,7 @@ class Findings:
         jpeg: how it was compressed, by the file or by its pixels; None where it shows no trace of JPEG.
         compression_error: root mean square of what the compression took, in [0, 1] units; 0 without JPEG.
         missing: share of the pixels that are holes.
+        edge_width: of the sharpest edges in pixels, see `invsolve.tasks.sharpness.edge_width`; None without edges.
         sentences: what was found, and what is done about it.
     """
 
@@ -53,6 +54,7 @@ class Findings:
     jpeg: JPEGTables | None
     compression_error: float
     missing: float
+    edge_width: float | None
     sentences: tuple[str, ...]
 
     def record(self) -> dict[str, Any]:
@@ -64,6 +66,7 @@ class Findings:
             "jpeg_quality": None if self.jpeg is None else self.jpeg.quality,
             "compression_error": self.compression_error,
             "missing": self.missing,
+            "edge_width": self.edge_width,
         }
 
 
@@ -102,14 +105,15 @@ def look(image: Image, noise: NoiseEstimate) -> Findings:
 
     The raw file of a camera is demosaiced. Else holes come first, then noise, then the artefacts of JPEG compression;
     inpainting and denoising allow for the noise and the artefacts that are there besides. Where nothing is surely
-    wrong, nothing is done: fine texture all over an image cannot be told from noise. Blur and a small size are not
-    looked for: what is soft may be meant so.
+    wrong, nothing is done: fine texture all over an image cannot be told from noise. A blur is said and left: what is
+    soft may be meant so.
 
     Args:
         image: as read, NaN where pixels are missing.
         noise: of it.
     """
-    from invsolve.tasks.jpeg_codec import find_tables
+    from invsolve.tasks.jpeg_history import find_tables
+    from invsolve.tasks.sharpness import BLURRED, edge_width
 
     if image.mosaic is not None:
         return _of_sensor(image, noise)
@@ -122,6 +126,12 @@ def look(image: Image, noise: NoiseEstimate) -> Findings:
     error = 0.0 if codec is None else codec.level
     height, width = image.size
     told = [f"{width} x {height} pixels", _noise_sentence(noise), _jpeg_sentence(image, tables, error, noise.history)]
+    edges = None if bool(torch.isnan(pixels).any()) else edge_width(pixels)
+    if edges is not None and edges >= BLURRED:
+        told.append(
+            f"looks blurred: its sharpest edges are about {edges:.1f} pixels wide (--task blind-deblur sharpens what "
+            "was shaken, --blur-sigma what is out of focus)"
+        )
     noisy = noise.sure and noise.low > LITTLE and (codec is None or codec.was_noisy(pixels, noise))
     if missing > 0:
         task, done = "inpaint", f"{100 * missing:.3g} % of the pixels are missing: they are filled in"
@@ -131,7 +141,7 @@ def look(image: Image, noise: NoiseEstimate) -> Findings:
         task, done = "jpeg", "the artefacts of the compression are removed"
     else:
         task, done = "unchanged", "nothing is surely wrong: the image is returned unchanged"
-    return Findings(task, image.size, noise, tables, error, missing, (*told, done))
+    return Findings(task, image.size, noise, tables, error, missing, edges, (*told, done))
 
 
 def _of_sensor(image: Image, noise: NoiseEstimate) -> Findings:
@@ -141,7 +151,7 @@ def _of_sensor(image: Image, noise: NoiseEstimate) -> Findings:
     pattern = image.mosaic.pattern if len(image.mosaic.pattern) == 4 else "of an X-Trans sensor"
     told = (f"{width} x {height} pixels", f"values of a sensor behind colour filters {pattern}")
     done = "colours are filled in and noise is removed as one estimate"
-    return Findings("demosaic", image.size, noise, None, 0.0, 0.0, (*told, done))
+    return Findings("demosaic", image.size, noise, None, 0.0, 0.0, None, (*told, done))
 
 
 def holes_of(image: Image) -> Tensor:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from invsolve.core.rng import Rng
     from invsolve.core.unknowns import Unknowns
     from invsolve.io import Image
+    from invsolve.noise.estimate import NoiseEstimate
 
 __all__ = ["Size", "Streams", "Task"]
 
@@ -51,6 +52,8 @@ class Task(ABC):
     """Whether the lower bound of an estimated noise level counts where it is not sure: fine detail may be the noise."""
     estimates_kernel: ClassVar[bool] = False
     """Whether a blur kernel is estimated from the image: it is then written beside the restoration."""
+    cautious: ClassVar[bool] = False
+    """Whether too little noise in the likelihood does less harm than too much: an unsure estimate counts with less."""
     fills_holes: ClassVar[bool] = False
     """Whether pixels of the image may be NaN: they are missing, and its `from_options` looks for them."""
     tuning: ClassVar[Mapping[str, Sequence[tuple[float, Mapping[str, Any]]]]] = {}
@@ -209,6 +212,16 @@ class Task(ABC):
             prior: None where the estimate has to do without.
         """
         return self
+
+    def consistent(self, x: Tensor, y: Tensor, noise: NoiseEstimate) -> Tensor:
+        """A restored image kept to what the measurement surely says: x itself unless overridden.
+
+        Args:
+            x: restored image [C, *restored size] in [0, 1].
+            y: measurement [C, h, w].
+            noise: of it.
+        """
+        return x
 
     def aligned(self, restored: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         """The parts of both images that are compared: all of them, unless the position is ambiguous."""

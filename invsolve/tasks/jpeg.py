@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from invsolve.core.rng import Rng
     from invsolve.io import Image
     from invsolve.noise.estimate import NoiseEstimate
+    from invsolve.tasks import jpeg_cells as cells
     from invsolve.tasks import jpeg_codec as codec
+    from invsolve.tasks import jpeg_history as history
 else:
-    codec = lazy("invsolve.tasks.jpeg_codec")
+    cells, codec, history = (lazy(f"invsolve.tasks.jpeg_{name}") for name in ("cells", "codec", "history"))
 
 __all__ = ["JPEG", "JPEGOptions", "encoded"]
 
@@ -70,7 +72,7 @@ class JPEG(Task):
     def from_options(cls, options: JPEGOptions, image: Image, simulation: Streams | None) -> Self:
         if simulation is not None:
             return cls.simulated(options, image.pixels)
-        found = image.jpeg or codec.find_tables(image.pixels)
+        found = image.jpeg or history.find_tables(image.pixels)
         source: Literal["file", "pixels", "given"] = "file" if image.jpeg else "pixels"
         if found is None and options.compression is not None:
             found, source = JPEGTables.of_quality(options.compression, colour=len(image.pixels) == 3), "given"
@@ -165,6 +167,9 @@ class JPEG(Task):
 
     def baseline(self, y: Tensor) -> tuple[str, Tensor]:
         return "JPEG", y
+
+    def consistent(self, x: Tensor, y: Tensor, noise: NoiseEstimate) -> Tensor:
+        return x if self.source == "given" else cells.within_cells(x, y, self.tables)
 
     def record(self, prior: Any) -> dict[str, Any]:
         return {"quality": self.tables.quality, "sampling": list(self.tables.sampling), "tables": self.source}

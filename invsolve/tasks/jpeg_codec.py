@@ -8,7 +8,6 @@ moments: the middle, and 1 / sqrt(12) of the step as standard deviation.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from torch.nn import functional as F
 from invsolve.core.checks import check_shape
 from invsolve.core.linalg import conjugate_gradient, laplacian, per_sample
 from invsolve.core.operator import EMPTY, Constants, LinearOperator, Params
+from invsolve.io.cosines import DCT, YCC, blocks_of, cosines, image_of
 from invsolve.io.jpeg import JPEGTables
 
 __all__ = [
@@ -25,8 +25,12 @@ __all__ = [
     "coefficients",
     "expected_error",
     "expected_variances",
-    "find_tables",
+    "interpolated",
     "noise_bound",
+    "padded_size",
+    "planes_of",
+    "shrunk",
+    "subsampled",
     "typical_error",
 ]
 
@@ -36,38 +40,21 @@ CELL = 12**-0.5
 PHOTOGRAPH = 60.0
 """Standard deviation of a photograph's lowest block cosine coefficients, in units of 1 / 255."""
 
-NEAR, LIKELY, MIN_COUNT = 0.75, 0.7, 60
-"""Rounding of pixels moves coefficients by less than the first (in units of 1 / 255); which share of them, beyond
-chance, and how many tell that an image was a JPEG."""
-
 RELIABLE = 4
 """Coefficients beside zero that tell the width of a frequency's law."""
 
 EXACT = 0.25
 """How near a decoded coefficient must be to a multiple of its step to be taken for it."""
 
-_YCC = torch.tensor(
-    [[0.299, 0.587, 0.114], [-0.168735892, -0.331264108, 0.5], [0.5, -0.418687589, -0.081312411]], dtype=torch.float64
-)
 _ROWS, _COLUMNS = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
-_DCT = torch.where(_ROWS == 0, 8**-0.5, 0.5).double() * torch.cos((2 * _COLUMNS + 1) * _ROWS * math.pi / 16).double()
 
 
-def _blocks(x: Tensor) -> Tensor:
-    """[..., H, W] -> [..., H / 8, W / 8, 8, 8]."""
-    return x.unflatten(-1, (-1, 8)).unflatten(-3, (-1, 8)).transpose(-2, -3)
-
-
-def _image(blocks: Tensor) -> Tensor:
-    return blocks.transpose(-2, -3).flatten(-4, -3).flatten(-2, -1)
-
-
-def _shrunk(x: Tensor, sampling: tuple[int, int]) -> Tensor:
+def shrunk(x: Tensor, sampling: tuple[int, int]) -> Tensor:
     """The mean over the pixels that share a colour."""
     return x if sampling == (1, 1) else F.avg_pool2d(x[None], sampling)[0]
 
 
-def _interpolated(x: Tensor, sampling: tuple[int, int]) -> Tensor:
+def interpolated(x: Tensor, sampling: tuple[int, int]) -> Tensor:
     """As libjpeg enlarges subsampled colours: 3/4 of the nearer value and 1/4 of the next along each axis."""
     for dim, factor in ((-2, sampling[0]), (-1, sampling[1])):
         if factor == 2:
@@ -80,13 +67,13 @@ def _interpolated(x: Tensor, sampling: tuple[int, int]) -> Tensor:
     return x
 
 
-def _subsampled(x: Tensor, sampling: tuple[int, int]) -> Tensor:
-    """The colours that `_interpolated` makes x of."""
-    small = mean = _shrunk(x, sampling)
+def subsampled(x: Tensor, sampling: tuple[int, int]) -> Tensor:
+    """The colours that `interpolated` makes x of."""
+    small = mean = shrunk(x, sampling)
     if sampling == (1, 1):
         return small
     for _ in range(40):
-        small = small + 1.3 * (mean - _shrunk(_interpolated(small, sampling), sampling))
+        small = small + 1.3 * (mean - shrunk(interpolated(small, sampling), sampling))
     return small
 
 
@@ -108,16 +95,17 @@ def coefficients(y: Tensor, tables: JPEGTables) -> list[Tensor]:
     height, width = padded_size((y.shape[1], y.shape[2]), tables)
     x = F.pad(y[None].double(), (0, width - y.shape[2], 0, height - y.shape[1]), mode="replicate")[0]
     found = []
-    for k, plane in enumerate(_planes(255 * x, tables)):
+    for k, plane in enumerate(planes_of(255 * x, tables)):
         level = 128.0 if k == 0 or tables.chroma is None else 0.0
-        small = _subsampled(plane[None] - level, tables.sampling if k and tables.chroma is not None else (1, 1))[0]
-        raw = _DCT @ _blocks(small) @ _DCT.T / tables.steps(k)
+        small = subsampled(plane[None] - level, tables.sampling if k and tables.chroma is not None else (1, 1))[0]
+        raw = cosines(small) / tables.steps(k)
         found.append(torch.where((raw - raw.round()).abs() <= EXACT, raw.round(), raw))
     return found
 
 
-def _planes(x: Tensor, tables: JPEGTables) -> Tensor:
-    return x if tables.chroma is None else torch.einsum("ij,...jhw->...ihw", _YCC.to(x), x)
+def planes_of(x: Tensor, tables: JPEGTables) -> Tensor:
+    """The brightness and the two colours of [..., C, H, W]; x itself where the file has no colours."""
+    return x if tables.chroma is None else torch.einsum("ij,...jhw->...ihw", YCC.to(x), x)
 
 
 def expected_error(y: Tensor, tables: JPEGTables) -> float:
@@ -128,7 +116,7 @@ def expected_error(y: Tensor, tables: JPEGTables) -> float:
     errors = [float(each.mean()) for each in expected_variances(y, tables)]
     if tables.chroma is None:
         return (sum(errors) / len(errors)) ** 0.5 / 255
-    gains = torch.linalg.inv(_YCC).square().sum(0) / 3
+    gains = torch.linalg.inv(YCC).square().sum(0) / 3
     return sum(float(gain) * error for gain, error in zip(gains, errors, strict=True)) ** 0.5 / 255
 
 
@@ -184,60 +172,6 @@ def typical_error(tables: JPEGTables) -> float:
     return float(torch.minimum(tables.steps(0) / 12**0.5, spread).square().mean().sqrt()) / 255
 
 
-def find_tables(y: Tensor) -> JPEGTables | None:
-    """The standard tables by which an image was compressed before it was stored otherwise; None where none fit.
-
-    The image has to be as it was decoded, not cropped, resized or edited. A quality near 100 leaves no trace.
-
-    Args:
-        y: [C, H, W] in [0, 1].
-    """
-    rows, columns = y.shape[1] // 16 * 16, y.shape[2] // 16 * 16
-    if min(rows, columns) < 32:
-        return None
-    x = 255 * y[:, : min(rows, 512), : min(columns, 512)].double()
-    grey = JPEGTables(tuple([1] * 64))
-    colour = len(y) == 3
-    luma = (_planes(x, JPEGTables(grey.luma, grey.luma)) if colour else x)[0] - 128
-    raw = _DCT @ _blocks(luma) @ _DCT.T
-    raw = raw.flatten(0, 1).flatten(1)
-    fits = {q: _fit(raw, JPEGTables.of_quality(q).steps(0).flatten()) for q in range(1, 96)}
-    best = max(share for share, _ in fits.values())
-    if best < LIKELY:
-        return None
-    quality = min((q for q in fits if fits[q][0] > best - 0.2), key=lambda q: fits[q][1])
-    tables = JPEGTables.of_quality(quality, colour=colour)
-    return _with_sampling(x, tables) if colour else tables
-
-
-def _fit(raw: Tensor, steps: Tensor) -> tuple[float, float]:
-    """How many of the coefficients [n, 64] that are not zero lie at multiples of the steps: 0 as by chance, 1 all; and
-    their mean squared distance from them."""
-    coarse = (raw.abs() > 0.5 * steps) & (steps >= 3)
-    coarse[:, 0] = False
-    if int(coarse.sum()) < MIN_COUNT:
-        return 0.0, math.inf
-    off = ((raw / steps - (raw / steps).round()).abs() * steps)[coarse]
-    chance = float((2 * NEAR / steps.expand_as(raw)[coarse]).clamp_max(1).mean())
-    share = (float((off < NEAR).double().mean()) - chance) / max(1 - chance, 0.1)
-    return share, float(off.square().clamp_max(2.25).mean())
-
-
-def _with_sampling(x: Tensor, tables: JPEGTables) -> JPEGTables:
-    """The tables with the resolution of the colours that fits best."""
-    best, least = tables, math.inf
-    for sampling in ((2, 2), (1, 2), (1, 1)):
-        tried = JPEGTables(tables.luma, tables.chroma, sampling)
-        raw = _DCT @ _blocks(_subsampled(_planes(x, tables)[1:], sampling)) @ _DCT.T
-        steps = tables.steps(1)
-        large = raw.abs() > 0.5 * steps
-        off = ((raw / steps - (raw / steps).round()).abs())[large]
-        misfit = float(off.mean()) if len(off) else 0.25
-        if misfit < 0.8 * least:
-            best, least = tried, misfit
-    return best
-
-
 class JPEGCoefficients(LinearOperator):
     """y = the block cosine coefficients of an image in units of quantisation steps times `scale`, without a mean.
 
@@ -259,15 +193,15 @@ class JPEGCoefficients(LinearOperator):
         self.out_shape = (sum(64 * rows * columns for rows, columns in self._sizes),)
         weights = torch.stack([255 * scale / tables.steps(k if self._coloured else 0) for k in range(channels)])
         weights = weights if spread is None else weights / spread[: len(weights)]
-        self.constants = Constants(dct=_DCT, ycc=_YCC, weights=weights)
+        self.constants = Constants(dct=DCT, ycc=YCC, weights=weights)
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         dct, weights = self.constants.get("dct", x), self.constants.get("weights", x)
         planes = torch.einsum("ij,njhw->nihw", self.constants.get("ycc", x), x) if self._coloured else x
         parts = []
         for k, sampling in enumerate(self._sampling):
-            small = _shrunk(planes[:, k], sampling)
-            parts.append((weights[k] * (dct @ _blocks(small) @ dct.mT)).flatten(1))
+            small = shrunk(planes[:, k], sampling)
+            parts.append((weights[k] * (dct @ blocks_of(small) @ dct.mT)).flatten(1))
         return torch.cat(parts, 1)
 
     def adjoint(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
@@ -276,7 +210,7 @@ class JPEGCoefficients(LinearOperator):
         planes = []
         for k, part in enumerate(y.split([64 * rows * columns for rows, columns in self._sizes], 1)):
             (rows, columns), (v, h) = self._sizes[k], self._sampling[k]
-            small = _image(dct.mT @ (weights[k] * part.view(-1, rows, columns, 8, 8)) @ dct)
+            small = image_of(dct.mT @ (weights[k] * part.view(-1, rows, columns, 8, 8)) @ dct)
             planes.append(small.repeat_interleave(v, -2).repeat_interleave(h, -1) / (v * h))
         x = torch.stack(planes, 1)
         return torch.einsum("ji,njhw->nihw", self.constants.get("ycc", y), x) if self._coloured else x

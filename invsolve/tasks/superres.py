@@ -75,7 +75,7 @@ class Superres(Task):
         if simulation is not None:
             return options
         from invsolve.noise.estimate import noise_of
-        from invsolve.tasks.jpeg_codec import find_tables
+        from invsolve.tasks.jpeg_history import find_tables
 
         noise, told, tables = noise_of(image.pixels), options, image.jpeg or find_tables(image.pixels)
         codec = None if tables is None else JPEG.of_tables(tables, image.pixels, "file" if image.jpeg else "pixels")

@@ -1,0 +1,61 @@
+"""The quality at which an image was compressed as a JPEG file before it was stored otherwise, told by its pixels."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from invsolve.io.cosines import YCC, cosines
+from invsolve.io.jpeg import JPEGTables
+
+__all__ = ["found_quality"]
+
+NEAR, LIKELY, MIN_COUNT = 0.75, 0.7, 60
+"""Rounding of pixels moves coefficients by less than the first (in units of 1 / 255); which share of them, beyond
+chance, and how many tell that an image was a JPEG."""
+
+_SIDE = 512
+_BLOCKS = 192
+_QUALITIES = range(1, 96)
+
+
+def found_quality(y: Tensor) -> int | None:
+    """The quality of the standard tables that fit the brightness of an image; None where none do.
+
+    The image has to be as it was decoded, not cropped, resized or edited. A quality near 100 leaves no trace. The
+    blocks with the most detail of a part of at most 512 x 512 pixels are looked at, but those with clipped pixels.
+
+    Args:
+        y: [C, H, W] in [0, 1].
+    """
+    rows, columns = (min(side, _SIDE) // 16 * 16 for side in y.shape[1:])
+    if min(rows, columns) < 32:
+        return None
+    x = 255 * y[:, :rows, :columns].double()
+    luma = (torch.einsum("c,chw->hw", YCC[0], x) if len(x) == 3 else x[0]) - 128
+    whole = F.max_pool2d(((x <= 0) | (x >= 255)).any(0)[None].float(), 8)[0].flatten() == 0
+    found = cosines(luma).flatten(0, 1).flatten(1)[whole, 1:].abs().float()
+    if len(found) > _BLOCKS:
+        found = found[found.sum(1).topk(_BLOCKS).indices]
+    fits = {q: _fit(found, JPEGTables.of_quality(q).steps(0).flatten()[1:].float()) for q in _QUALITIES}
+    best = max(share for share, _ in fits.values())
+    if best < LIKELY:
+        return None
+    return min((q for q in fits if fits[q][0] > best - 0.2), key=lambda q: fits[q][1])
+
+
+def _fit(found: Tensor, steps: Tensor) -> tuple[float, float]:
+    """How many of the sizes [n, 63] of coefficients that are not zero lie at multiples of the steps: 0 as by chance, 1
+    all; and their mean squared distance from them."""
+    units = found / steps
+    coarse = ((units > 0.5) & (steps >= 3)).float()
+    count = float(coarse.sum())
+    if count < MIN_COUNT:
+        return 0.0, math.inf
+    off = (units - units.round()).abs() * steps
+    chance = float((coarse.sum(0) * (2 * NEAR / steps).clamp_max(1)).sum()) / count
+    share = (float(((off < NEAR) * coarse).sum()) / count - chance) / max(1 - chance, 0.1)
+    return share, float((off.square().clamp_max(2.25) * coarse).sum()) / count

@@ -1,0 +1,71 @@
+"""Keeping an image to what a JPEG file says: each block cosine coefficient lies in a quantisation cell."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from invsolve.io.cosines import YCC, cosines, inverse_cosines
+from invsolve.io.jpeg import JPEGTables, turned, unturned
+from invsolve.tasks.jpeg_codec import coefficients, interpolated, padded_size, planes_of, shrunk
+
+__all__ = ["reach_of", "within_cells"]
+
+_REACH = ((50, 0.25), (85, 0.1))
+"""How far from the middle of its cell a coefficient goes, in steps, at two JPEG qualities (Park and Kim 1999, "Theory
+of projection onto the narrow quantization constraint set and its application", IEEE Trans. Image Processing 8). Half a
+step is where the truth may lie; less loses little, and much less is lost where the image was a JPEG file of about the
+same quality before, so that it lies in the middle. Nothing tells of that, and it is common at high qualities."""
+
+
+def reach_of(tables: JPEGTables) -> float:
+    """How far from the middle of its cell a restored coefficient goes, in quantisation steps."""
+    (low, far), (high, near) = _REACH
+    share = min(max((tables.quality - low) / (high - low), 0.0), 1.0)
+    return far + share * (near - far)
+
+
+def within_cells(x: Tensor, y: Tensor, tables: JPEGTables, reach: float | None = None, detail: float = 0.0) -> Tensor:
+    """The image nearest to x whose coefficients are at most `reach` steps away from those of the decoded file y.
+
+    The image that was compressed is one of these for 0.5, but for the encoder's rounding. Of subsampled colours the
+    file tells means alone.
+
+    Args:
+        x: [..., C, H, W] in [0, 1], upright.
+        y: [C, H, W] in [0, 1], upright.
+        tables: of the file.
+        reach: in units of the quantisation steps; see `reach_of` for what it is by default.
+        detail: share of x in the detail of subsampled colours; the rest is that of y, which the decoder interpolated.
+    """
+    reach = reach_of(tables) if reach is None else reach
+    seen = _padded(unturned(y, tables.orientation)[None], tables)
+    stored = unturned(x, tables.orientation).double()
+    stored = stored.reshape(-1, *stored.shape[-3:])
+    planes, told = planes_of(_padded(stored, tables), tables), planes_of(seen, tables)
+    moves = []
+    for k, found in enumerate(coefficients(unturned(y, tables.orientation), tables)):
+        sampling = tables.sampling if k and tables.chroma is not None else (1, 1)
+        plane = planes[:, k] - (128 if k == 0 or tables.chroma is None else 0)
+        steps = tables.steps(k)
+        small = shrunk(plane, sampling)
+        off = cosines(small) / steps - found
+        move = inverse_cosines((off.clamp(-reach, reach) - off) * steps)
+        moves.append(move.repeat_interleave(sampling[0], -2).repeat_interleave(sampling[1], -1))
+        if sampling != (1, 1):
+            smooth = told[:, k] + interpolated(small + move - shrunk(told[:, k], sampling), sampling)
+            moves[-1] = detail * moves[-1] + (1 - detail) * (smooth - plane)
+    moved = torch.stack(moves, 1)
+    if tables.chroma is not None:
+        moved = torch.einsum("ij,njhw->nihw", torch.linalg.inv(YCC), moved)
+    height, width = stored.shape[-2:]
+    done = (stored + moved[..., :height, :width] / 255).to(x.dtype).view(unturned(x, tables.orientation).shape)
+    return turned(done, tables.orientation)
+
+
+def _padded(x: Tensor, tables: JPEGTables) -> Tensor:
+    """[n, C, H, W] in whole blocks, 255 for white."""
+    height, width = x.shape[-2:]
+    rows, columns = padded_size((height, width), tables)
+    return 255 * F.pad(x.double(), (0, columns - width, 0, rows - height), mode="replicate")

@@ -1,0 +1,45 @@
+"""Whether an image was a JPEG file before it was stored otherwise, and how it was compressed."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from invsolve.io.cosines import cosines
+from invsolve.io.jpeg import JPEGTables
+from invsolve.io.jpeg_history import found_quality
+from invsolve.tasks.jpeg_codec import planes_of, subsampled
+
+__all__ = ["find_tables"]
+
+_SIDE = 512
+
+
+def find_tables(y: Tensor) -> JPEGTables | None:
+    """The standard tables by which an image was compressed, see `found_quality`; None where none fit.
+
+    Args:
+        y: [C, H, W] in [0, 1].
+    """
+    quality = found_quality(y)
+    if quality is None:
+        return None
+    tables = JPEGTables.of_quality(quality, colour=len(y) == 3)
+    rows, columns = (min(side, _SIDE) // 16 * 16 for side in y.shape[1:])
+    return tables if tables.chroma is None else _with_sampling(255 * y[:, :rows, :columns].double(), tables)
+
+
+def _with_sampling(x: Tensor, tables: JPEGTables) -> JPEGTables:
+    """The tables with the resolution of the colours that fits best."""
+    best, least = tables, math.inf
+    for sampling in ((2, 2), (1, 2), (1, 1)):
+        tried = JPEGTables(tables.luma, tables.chroma, sampling)
+        raw = cosines(subsampled(planes_of(x, tables)[1:], sampling))
+        steps = tables.steps(1)
+        large = raw.abs() > 0.5 * steps
+        off = ((raw / steps - (raw / steps).round()).abs())[large]
+        misfit = float(off.mean()) if len(off) else 0.25
+        if misfit < 0.8 * least:
+            best, least = tried, misfit
+    return best

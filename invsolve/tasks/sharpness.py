@@ -1,0 +1,44 @@
+"""How wide the sharpest edges of an image are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["BLURRED", "edge_width"]
+
+BLURRED = 3.0
+"""Width in pixels of the sharpest edges from which an image looks blurred; a Gaussian blur of std s makes 2.5 s."""
+
+_SIDE = 1024
+_CONTRAST, _WIDEST, _EDGES, _SHARPEST = 0.15, 16.0, 200, 0.1
+
+
+def edge_width(image: Tensor) -> float | None:
+    """The width in pixels of the sharpest edges along rows and columns; None where there are too few.
+
+    An edge is a run of luma values that rise, or fall, by at least 0.15; its width is that contrast over the steepest
+    step, at most 16: 1 for a step from one pixel to the next, sqrt(2 pi) s where a Gaussian of std s blurred it. The
+    10 % quantile counts: a photograph has sharp edges where it is in focus. Noise cuts runs short, so that noisy images
+    look sharper than they are.
+
+    Args:
+        image: [C, H, W] in [0, 1]; of large ones the middle counts.
+    """
+    top, left = (max(side - _SIDE, 0) // 2 for side in image.shape[1:])
+    luma = image[:, top : top + _SIDE, left : left + _SIDE].mean(0)
+    widths = torch.cat([_widths(luma), _widths(luma.T)])
+    return float(widths.quantile(_SHARPEST)) if len(widths) >= _EDGES else None
+
+
+def _widths(luma: Tensor) -> Tensor:
+    """Of the edges along rows."""
+    steps = luma.diff(dim=1)
+    turns = torch.ones_like(steps, dtype=torch.bool)  # every row begins a run
+    turns[:, 1:] = steps[:, 1:].sign() != steps[:, :-1].sign()
+    run = turns.flatten().cumsum(0) - 1
+    size = steps.abs().flatten()
+    contrast = size.new_zeros(int(run[-1]) + 1).index_add_(0, run, size)
+    steepest = size.new_zeros(len(contrast)).scatter_reduce_(0, run, size, "amax")
+    widths = contrast / steepest.clamp_min(1e-6)
+    return widths[(contrast >= _CONTRAST) & (widths <= _WIDEST)]
