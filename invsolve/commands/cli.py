@@ -18,7 +18,7 @@ __all__ = ["COMMANDS", "main", "parser_with"]
 COMMANDS = {
     "restore": ("invsolve.commands.restore", "restore degraded photographs"),
     "bench": ("invsolve.commands.bench", "run benchmark suites and make their leaderboard"),
-    "priors": ("invsolve.commands.priors", "list, show, check, fetch and convert priors"),
+    "priors": ("invsolve.commands.priors", "list, show, check, fetch, convert and push priors"),
     "doctor": ("invsolve.commands.doctor", "check a prior on this machine: weights, memory, time, settings"),
     "check": ("invsolve.commands.check", "check an operator, solver, prior or cost of your own"),
     "new": ("invsolve.commands.new", "write a package for an operator, solver, prior or cost"),

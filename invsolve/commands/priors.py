@@ -14,8 +14,8 @@ __all__ = ["add_parser", "run"]
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
-    """Add `priors list|show|check|fetch|convert` to a command line."""
-    parser = subparsers.add_parser("priors", help="list, show, check, fetch and convert priors")
+    """Add `priors list|show|check|fetch|convert|push` to a command line."""
+    parser = subparsers.add_parser("priors", help="list, show, check, fetch, convert and push priors")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions", required=True)
     actions.add_parser("list", help="the priors known by name, and which of them are here")
     show = actions.add_parser("show", help="the card of a prior known by name, or what a file or folder holds")
@@ -31,6 +31,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     convert = actions.add_parser("convert", help="take an EDM network out of its pickle without running the pickle")
     convert.add_argument("source", type=Path, metavar="PICKLE")
     convert.add_argument("target", type=Path, metavar="FILE", help="the .safetensors file to write")
+    push = actions.add_parser("push", help="put a prior on the Hugging Face hub, with a card")
+    push.add_argument("source", type=Path, metavar="FILE", help="weights that --prior takes")
+    push.add_argument("name", metavar="ORGANISATION/NAME", help="the repository; made if it does not exist")
+    push.add_argument("--summary", required=True, help="images of what, made for what: one sentence")
+    push.add_argument("--data", required=True, help="what it was trained on, with its terms")
+    push.add_argument(
+        "--licence", required=True, help="of the weights, as the hub spells it: apache-2.0, cc-by-4.0, ..."
+    )
+    push.add_argument("--private", action="store_true", help="make a new repository private")
+    push.add_argument("--to", type=Path, metavar="FOLDER", help="write the repository there, and upload nothing")
     parser.set_defaults(run=run)
     return parser
 
@@ -49,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         "check": _check,
         "fetch": _fetch,
         "convert": _convert,
+        "push": _push,
     }
     return actions[args.action](args)
 
@@ -126,6 +137,22 @@ def _convert(args: argparse.Namespace) -> int:
     config = convert(args.source, args.target)
     inner = ", ".join(f"{name}={value}" for name, value in config["inner"].items())
     _say(f"{args.target}: {config['class']}({inner})")
+    return 0
+
+
+def _push(args: argparse.Namespace) -> int:
+    from tempfile import TemporaryDirectory
+
+    from invsolve.priors.loading.sharing import Description, push, write_repository
+
+    description = Description(args.summary, args.data, args.licence)
+    if args.to is not None:
+        for path in write_repository(args.source, args.to, args.name, description):
+            _say(str(path))
+        return 0
+    with TemporaryDirectory() as folder:
+        write_repository(args.source, Path(folder), args.name, description)
+        _say(push(Path(folder), args.name, private=args.private))
     return 0
 
 

@@ -31,12 +31,17 @@ from invsolve.priors.networks.unet import Denoiser, load_denoiser
 
 __all__ = ["load_adm", "load_classifier", "load_path", "load_repository"]
 
+REPOSITORY_FILE = "invsolve.safetensors"
+"""The weights in a folder or repository that `invsolve priors push` made."""
+
 KEPT = 2
 """Networks kept for the process."""
 
 
 def load_path(path: Path, **options: Any) -> Prior:
     """The prior in a file or a folder, see `invsolve.priors.load`."""
+    if (path / REPOSITORY_FILE).is_file():
+        path = path / REPOSITORY_FILE
     device = str(options.pop("device", "cpu"))
     speed, options = Speed.split(options)
     if path.is_dir():

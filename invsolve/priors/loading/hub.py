@@ -39,7 +39,7 @@ MAX_BYTES = 64 << 30
 """Of a file whose size neither its card nor its server tells."""
 _WEIGHTS = "diffusion_pytorch_model"
 _WANTED = (
-    (["*.json", f"*{_WEIGHTS}*.safetensors"], ["*.fp16*", "*.bf16*", "*.non_ema*"]),
+    (["*.json", "invsolve.safetensors", f"*{_WEIGHTS}*.safetensors"], ["*.fp16*", "*.bf16*", "*.non_ema*"]),
     (["*.json", f"*{_WEIGHTS}*.safetensors"], ["*.non_ema*"]),
     (["*.json", f"*{_WEIGHTS}*.safetensors", f"*{_WEIGHTS}*.bin"], ["*.fp16*", "*.bf16*", "*.non_ema*"]),
 )
