@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from invsolve.restoration import restore, restore_many
     from invsolve.restoration.reconstructor import as_reconstructor
 
-__version__ = "0.1.0"
-
 _HOMES = {
     "invsolve.core.checks": ("CapabilityError", "InputError", "InvsolveError", "ShapeError"),
     "invsolve.core.citation": ("cite",),
@@ -124,6 +122,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("invsolve")
     if name in _MODULES:
         return importlib.import_module(f"invsolve.{name}")
     return _named(name)
