@@ -1,0 +1,117 @@
+"""The documentation: its code runs as pasted, its reference has every public object once, its links lead somewhere."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image as pillow
+
+DOCS = Path(__file__).parent.parent / "docs"
+sys.path.insert(0, str(DOCS))
+
+from docstrings import to_rst  # noqa: E402
+from make_reference import MODULES, documented, written  # noqa: E402
+
+PAGES = sorted(page.relative_to(DOCS) for page in DOCS.rglob("*.md") if not page.is_relative_to(DOCS / "reference"))
+PUBLIC = (
+    "invsolve", "invsolve.costs", "invsolve.diagnostics", "invsolve.io", "invsolve.metrics", "invsolve.operators",
+    "invsolve.priors", "invsolve.solvers", "invsolve.testing",
+)  # fmt: skip
+
+
+def blocks(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page) and page.name != "tutorial.md"], ids=str)
+def test_python_blocks_run_in_order(tmp_path, monkeypatch, page):
+    pillow.new("RGB", (48, 40), (120, 140, 90)).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = "pasted_" + page.stem.replace("-", "_")
+    (tmp_path / f"{name}.py").write_text("\n".join(blocks(page)))
+    importlib.import_module(name)
+    sys.modules.pop(name)
+
+
+def test_the_page_about_tasks_makes_one_that_restores(tmp_path, monkeypatch):
+    import torch
+
+    import invsolve as iv
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "veil.py").write_text("\n".join(blocks(Path("howto/own-task.md"))))
+    clean = 0.3 + 0.2 * torch.linspace(0, 1, 24).expand(3, 24, 24)
+    veiled = 0.3 * clean + 0.7
+    done = iv.restore(veiled, task="veil:Veil", strength=0.7, noise=0.01)
+    assert float((done.image.pixels - clean).abs().mean()) < 0.02
+
+
+def test_every_public_object_stands_once_in_the_reference():
+    pages = documented()
+    assert set(PUBLIC) <= set(MODULES) == set(pages)
+    places = [
+        (id(getattr(importlib.import_module(module), name)), module, name) for module in pages for name in pages[module]
+    ]
+    for module in PUBLIC:
+        home = importlib.import_module(module)
+        for name in home.__all__:
+            value = getattr(home, name)
+            if not inspect.ismodule(value):
+                assert sum(place[0] == id(value) for place in places) == 1, f"{module}.{name}"
+    assert set(written()) == {"index.md"} | {
+        f"{module.removeprefix('invsolve.').replace('.', '-') if module != 'invsolve' else 'core'}.md"
+        for module in MODULES
+    }
+
+
+def test_links_of_pages_lead_to_files():
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", (DOCS / page).read_text()):
+            if "gallery/" in target:
+                script = DOCS / "examples" / f"{Path(target).name}.py"
+                assert target.endswith("gallery/index") or script.is_file(), f"{page}: {target}"
+            elif "reference/" not in target:
+                found = (DOCS / page).parent / target
+                assert found.exists() or found.with_suffix(".md").exists(), f"{page}: {target}"
+
+
+def test_examples_say_what_they_show():
+    examples = sorted((DOCS / "examples").glob("plot_*.py"))
+    assert len(examples) >= 15
+    for example in examples:
+        assert re.match(r'"""\n[^\n]+\n=+\n\n', example.read_text()), example.name
+
+
+def test_docstrings_become_restructured_text():
+    lines = """One sentence of a_ and |x| in `code`.
+
+    y = A x * s
+        more
+
+With x in [N, *shape]:
+    a table
+
+Args:
+    x: an image,
+        of [0, 1].
+    how: one of
+        "a"  this,
+            or that;
+        "b"  nothing.
+
+Raises:
+    InputError: it is not.""".splitlines()
+    assert to_rst(lines) == [
+        r"One sentence of a\_ and \|x\| in ``code``.", "",
+        "::", "", "    y = A x * s", "        more", "",
+        r"With x in [N, \*shape]:", "", "::", "", "    a table", "",
+        "Args:", "    x: an image,", "        of [0, 1].",
+        "    how: one of", "", '        | "a"  this,', "        |     or that;", '        | "b"  nothing.', "", "",
+        "Raises:", "    InputError: it is not.", "",
+    ]  # fmt: skip
