@@ -14,6 +14,7 @@ import invsolve as iv
 from invsolve import priors, solvers
 from invsolve.core.presets import published
 from invsolve.core.traits import Traits
+from invsolve.operators import gaussian_kernel
 from invsolve.priors.conditional import ConditionalPrior
 from invsolve.priors.loading.cards import card, cards
 from invsolve.priors.traits import traits_of
@@ -284,3 +285,17 @@ def test_samplers_follow_the_kind_of_mask_and_denoising_begins_at_its_own_noise(
     assert between == (pytest.approx(3**0.5, rel=2e-3), 0.01)
     assert scattered == (1.0, 0.01)
     assert chosen("denoise", NATURAL, sampling=True).solver.start == "measurement"
+
+
+def test_settings_of_deblurring_follow_the_form_of_the_blur():
+    """Few calls with momentum for Gaussians; it leaves stripes after other blurs, and where the blur is estimated."""
+    line = torch.full((1, 9), 1 / 9)
+    tasks: list[tuple[str, dict[str, Any]]] = [
+        ("deblur", {"blur_sigma": 2.0}),
+        ("deblur", {"kernel": gaussian_kernel(2.0).numpy()}),
+        ("deblur", {"kernel": line.numpy()}),
+        ("blind-deblur", {"kernel_size": 9}),
+    ]
+    made = [prepare(image(64), Options.of(task, noise=0.01, **told)).solver for task, told in tasks]
+    found = [(solver.n_steps, solver.momentum) for solver in made if isinstance(solver, solvers.PnPHQS)]
+    assert found == [(12, 0.6), (12, 0.6), (16, 0.01), (16, 0.01)]

@@ -28,8 +28,8 @@ DEFAULT = "natural"
 QUALITIES = ("fast", "balanced", "best")
 """From few network calls to many; "balanced" is the table as it is."""
 
-USUAL: Mapping[str, float] = MappingProxyType({"noise": 0.01, "scatter": 0.5})
-"""What settings depend on where nothing is told: little noise, and half of the pixels missing at random."""
+USUAL: Mapping[str, float] = MappingProxyType({"noise": 0.01, "scatter": 0.5, "crooked": 1.0})
+"""What settings depend on where nothing is told: little noise, half of the pixels missing at random, any blur."""
 
 
 @cache

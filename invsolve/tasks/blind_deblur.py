@@ -75,6 +75,11 @@ class BlindDeblur(Deblur):
     def severity(self) -> tuple[str, float]:
         return self.name, 1.0
 
+    @property
+    def conditions(self) -> Mapping[str, float]:
+        """None: a kernel that was found is not exact, however smooth it looks."""
+        return {}
+
     @classmethod
     def section(cls, options: Any) -> str:
         return "" if isinstance(options, BlindDraw) else Deblur.name  # solvers' own defaults in suites

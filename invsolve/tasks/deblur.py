@@ -128,6 +128,16 @@ class Deblur(Task):
 
         Motion is everything that is not nearly the Gaussian of its own covariance.
         """
+        crooked, spread = self._form()
+        return "deblur-gaussian" if crooked < ALIKE else "deblur-motion", max(spread, 0.1)
+
+    @property
+    def conditions(self) -> Mapping[str, float]:
+        """`crooked`: the total variation between the kernel and the Gaussian of its covariance, from 0.01 to 1."""
+        return {"crooked": max(self._form()[0], 0.01)}
+
+    def _form(self) -> tuple[float, float]:
+        """Total variation between the kernel and the Gaussian of its covariance, and its standard deviation."""
         kernel = self.kernel.double() / self.kernel.double().sum()
         rows, columns = (torch.arange(n, dtype=torch.float64) for n in kernel.shape)
         dy = rows[:, None] - (kernel.sum(1) * rows).sum()
@@ -137,8 +147,7 @@ class Deblur(Task):
         xx, yy = xx + 1e-3, yy + 1e-3  # a line along a row has no extent across it
         determinant = xx * yy - xy * xy
         gaussian = torch.exp(-0.5 * (yy * dx * dx - 2 * xy * dx * dy + xx * dy * dy) / determinant)
-        difference = float((kernel - gaussian / gaussian.sum()).abs().sum()) / 2
-        return "deblur-gaussian" if difference < ALIKE else "deblur-motion", max(spread, 0.1)
+        return float((kernel - gaussian / gaussian.sum()).abs().sum()) / 2, spread
 
     def operator(self, channels: int, size: Size) -> ObservedBlur:
         from invsolve.tasks.observed_blur import ObservedBlur
