@@ -1,0 +1,1 @@
+"""Default commands on files as people have them, beside one-line tools."""

@@ -1,0 +1,137 @@
+"""The table and the figures."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+import invsolve as iv
+from benchmarks.common import markdown
+from benchmarks.field.files import KINDS, clean_images
+from benchmarks.field.runs import BELOW, rows_of
+from benchmarks.field.tools import opened
+
+__all__ = ["clock", "report"]
+
+RESULTS = Path(__file__).parent / "results"
+SHOWN = (
+    ("noise 0.1, JPEG 85", "astronaut"),
+    ("JPEG 20", "coffee"),
+    ("half size, JPEG 80", "rocket"),
+    ("blur 2.5", "chelsea"),
+    ("shake of 15, JPEG 90", "motorcycle"),
+    ("scratches and dust", "china"),
+    ("page: noise 0.05", "page"),
+)
+"""A file of each group for the figure, chosen before any was restored."""
+SIDE, ZOOM = 96, 2
+
+
+def report(folder: Path) -> str:
+    """Write table.md and field.png, and return the table."""
+    rows = rows_of(folder)
+    RESULTS.mkdir(exist_ok=True)
+    lines = [_line(kind.name, [row for row in rows if row["kind"] == kind.name]) for kind in KINDS]
+    head = ("file", "n", "as it is", "one line", "restored", "gain over the better", "worst", "below, silent", "warned",
+            "CPU s")  # fmt: skip
+    silent = [row for row in rows if _below(row) and not row["warnings"]]
+    text = markdown(head, [line for line in lines if line])
+    text += f"\n{len(silent)} of {len(rows)} restorations are more than {BELOW} dB below their floor without a warning"
+    text += ".\n" if not silent else ": " + "; ".join(f"{row['kind']} {row['image']}" for row in silent) + ".\n"
+    (RESULTS / "table.md").write_text(text)
+    _figure(folder).save(RESULTS / "field.jpg", quality=85, optimize=True)
+    return text
+
+
+def _floor(row: dict[str, Any]) -> float:
+    return max(row["file"], row["one line"])
+
+
+def _below(row: dict[str, Any]) -> bool:
+    return row["restored"] < _floor(row) - BELOW
+
+
+def _line(name: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """A kind of files: means over its images."""
+    if not rows:
+        return []
+    gains = [row["restored"] - _floor(row) for row in rows]
+    means = [f"{statistics.fmean(min(row[key], 60) for row in rows):.2f}" for key in ("file", "one line", "restored")]
+    tool = "" if rows[0]["tool"] == "itself" else f" ({rows[0]['tool']})"
+    return [
+        name,
+        str(len(rows)),
+        means[0],
+        "" if not tool else means[1] + tool,
+        means[2],
+        f"{statistics.fmean(gains):+.2f}",
+        f"{min(gains):+.2f}",
+        str(sum(_below(row) and not row["warnings"] for row in rows)),
+        str(sum(bool(row["warnings"]) for row in rows)),
+        f"{statistics.fmean(row['seconds'] for row in rows):.1f}",
+    ]
+
+
+def _figure(folder: Path) -> Image.Image:
+    """The chosen files, what a one-line tool makes of them, and the restorations: a column each."""
+    columns = []
+    for kind, name in SHOWN:
+        pages = next(k.pages for k in KINDS if k.name == kind)
+        stem = f"{kind} {name}".replace(" ", "-").replace("%", "percent")
+        files = list((folder / "files").glob(f"{stem}.*"))
+        if not files:
+            continue
+        clean = clean_images(pages)[name]
+        paths = [files[0], folder / "tool" / f"{stem}.png", folder / "restored" / f"{stem}.png"]
+        columns.append((kind, [_crop(_pixels(path), clean.shape) for path in paths] + [_crop(clean, clean.shape)]))
+    side, top, left = SIDE * ZOOM, 34, 84
+    sheet = Image.new("RGB", (left + len(columns) * (side + 6), top + 4 * (side + 6)), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    for row, words in enumerate(("the file", "one line", "restored", "clean")):
+        draw.text((6, top + row * (side + 6) + side // 2), words, "black", font)
+    for column, (kind, crops) in enumerate(columns):
+        x = left + column * (side + 6)
+        draw.text((x, 10), kind, "black", font)
+        for row, crop in enumerate(crops):
+            sheet.paste(crop, (x, top + row * (side + 6)))
+    return sheet
+
+
+def _pixels(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGBA") if image.mode == "RGBA" else image.convert("RGB"))
+
+
+def _crop(pixels: NDArray[np.uint8], shape: Sequence[int]) -> Image.Image:
+    """The middle, enlarged; smaller files by pixels, transparent ones on magenta."""
+    image = Image.fromarray(pixels)
+    if image.mode == "RGBA":
+        ground = Image.new("RGBA", image.size, (200, 0, 160, 255))
+        image = Image.alpha_composite(ground, image)
+    image = image.convert("RGB").resize((shape[1], shape[0]), Image.Resampling.NEAREST)
+    top, left = (shape[0] - SIDE) // 2, (shape[1] - SIDE) // 2
+    crop = image.crop((left, top, left + SIDE, top + SIDE))
+    return crop.resize((SIDE * ZOOM, SIDE * ZOOM), Image.Resampling.NEAREST)
+
+
+def clock(folder: Path) -> None:
+    """scikit-image's photograph of a shaken clock, restored blindly: both beside each other as clock.jpg."""
+    from skimage import data
+
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels := data.clock()).save(path := folder / "clock.png")
+    done = iv.restore(path, task="blind-deblur")
+    for warning in done.record["warnings"]:
+        print(f"warning: {warning}")
+    restored = (done.image.pixels[0].numpy().clip(0, 1) * 255).round().astype(np.uint8)
+    both = np.concatenate([pixels, np.full((len(pixels), 6), 255, np.uint8), restored], 1)
+    RESULTS.mkdir(exist_ok=True)
+    Image.fromarray(both).save(RESULTS / "clock.jpg", quality=88)
+    done.save(folder / "clock-restored.png")
+    print(opened(path).shape, "->", RESULTS / "clock.jpg")

@@ -1,0 +1,102 @@
+"""Restoring the files: a row of numbers for each."""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+import invsolve as iv
+from benchmarks.field.files import Kind, Made, clean_images, write_file
+from benchmarks.field.tools import TOOLS, opened
+
+__all__ = ["BELOW", "one", "psnr", "rows_of", "run"]
+
+BELOW = 0.3
+"""Decibels under the floor from which a restoration counts as below it."""
+
+
+def run(folder: Path, kinds: Sequence[Kind], images: int = 0) -> Iterator[dict[str, Any]]:
+    """The rows that are not yet in `folder`, as they are computed; each is added to rows.jsonl.
+
+    Args:
+        folder: of files, restorations and rows.
+        kinds: of files.
+        images: how many of each kind; all if 0.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    done = {(row["kind"], row["image"]) for row in rows_of(folder)}
+    for kind in kinds:
+        clean = clean_images(kind.pages)
+        for name in list(clean)[: images or None]:
+            if (kind.name, name) not in done:
+                row = one(kind, name, clean[name], folder)
+                with (folder / "rows.jsonl").open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                yield row
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """What was measured."""
+    path = folder / "rows.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def one(kind: Kind, name: str, clean: NDArray[np.uint8], folder: Path) -> dict[str, Any]:
+    """Make one file, restore it and compare.
+
+    Args:
+        kind: of the file.
+        name: of the image; it seeds the random numbers together with the kind.
+        clean: its pixels.
+        folder: where the file and the restoration are written.
+    """
+    rng = np.random.default_rng(zlib.crc32(f"{kind.name} {name}".encode()))
+    made = kind.make(clean, rng)
+    path = write_file(made, folder / "files" / f"{kind.name} {name}".replace(" ", "-").replace("%", "percent"))
+    begun = time.process_time()
+    done = iv.restore(path, **made.options)
+    seconds = time.process_time() - begun
+    restored = done.image.pixels.permute(1, 2, 0).numpy()
+    tool = TOOLS[kind.tool](opened(path), made)
+    for what, pixels in (("restored", restored), ("tool", tool)):
+        out = folder / what / f"{path.stem}.png"
+        out.parent.mkdir(exist_ok=True)
+        Image.fromarray((pixels.clip(0, 1) * 255).round().astype(np.uint8).squeeze()).save(out)
+    return {
+        "kind": kind.name,
+        "image": name,
+        "tool": kind.tool,
+        "file": psnr(_shown(path, made, clean), clean, made),
+        "one line": psnr(tool, clean, made),
+        "restored": psnr(restored, clean, made),
+        "status": done.record["status"][0],
+        "task": done.record["task"]["name"],
+        "warnings": done.record["warnings"],
+        "calls": done.record["stats"]["network_forwards"] if "stats" in done.record else 0,
+        "seconds": round(seconds, 2),
+    }
+
+
+def psnr(x: NDArray[Any], clean: NDArray[np.uint8], made: Made) -> float:
+    """Decibels, at the missing pixels alone where there are any; grey and colour are compared as they are."""
+    x, target = np.atleast_3d(x).clip(0, 1), np.atleast_3d(clean) / 255.0
+    error = np.broadcast_to((x - target) ** 2, np.broadcast_shapes(x.shape, target.shape))
+    value = error[made.mask].mean() if made.mask is not None else error.mean()
+    return round(float(-10 * np.log10(value + 1e-12)), 3)
+
+
+def _shown(path: Path, made: Made, clean: NDArray[np.uint8]) -> NDArray[Any]:
+    """The file as a viewer shows it at the size of the clean image."""
+    pixels = opened(path)
+    if pixels.shape[:2] == clean.shape[:2]:
+        return pixels / 255.0
+    size = clean.shape[1], clean.shape[0]
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)) / 255.0
