@@ -160,8 +160,10 @@ class Job:
 
         It is known for three channels; in one the noise is that of their mean.
         """
-        spared = self.task.spares_detail and not self.noise.sure
-        level = self.noise.low if spared else self.noise.cautious if self.task.cautious else self.noise.effective
+        careful = self.task.cautious or self.task.spares_detail
+        level = self.noise.cautious if careful else self.noise.effective
+        if self.task.spares_detail and not self.noise.sure:
+            level = min(level, self.noise.low)
         equal = self.task.cautious and self.channels == 3 and self.noise.equal_channels
         level *= (EQUAL_CHANNELS if equal else 1.0) * self._stabilised
         return max(level * (self.channels / 3) ** 0.5, QUANTISATION)

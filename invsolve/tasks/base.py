@@ -49,7 +49,7 @@ class Task(ABC):
     noise_inflation: ClassVar[float] = 1.0
     """Factor on the noise level in the likelihood that allows for errors of the operator itself."""
     spares_detail: ClassVar[bool] = False
-    """Whether the lower bound of an estimated noise level counts where it is not sure: fine detail may be the noise."""
+    """`cautious`, and the lower bound of an estimated noise level counts where it is not sure: it may be detail."""
     estimates_kernel: ClassVar[bool] = False
     """Whether a blur kernel is estimated from the image: it is then written beside the restoration."""
     cautious: ClassVar[bool] = False
