@@ -154,6 +154,18 @@ def test_a_clean_file_reads_little_noise_before_compression(index: int) -> None:
     assert found.cautious < 0.02
 
 
+@pytest.mark.parametrize("sigma", [0.05, 0.15])
+def test_correlated_noise_in_a_jpeg_file_is_shown_by_its_flat_places(sigma: float) -> None:
+    """Its high frequencies hold little, which white noise of this level would fill."""
+    line = torch.exp(-torch.arange(-3.0, 4.0).square() / (2 * 0.7**2))
+    kernel = (line[:, None] * line / line.sum() ** 2).expand(3, 1, -1, -1)
+    soft = F.conv2d(normal(1, 3, 198, 198), kernel, groups=3)[0]
+    y = decoded((ramp() + sigma * soft / soft.std()).clamp(0, 1), 90)
+    found = noise_of(y, tables=JPEGTables.of_quality(90))
+    assert found.shown
+    assert found.cautious > 0.8 * found.effective > 0.8 * sigma
+
+
 def test_channels_that_are_equal_are_one_in_very_small_images() -> None:
     """Too small for the network: the level of the mean of the channels counts, not a third of it."""
     y = ramp(24, 24).mean(0, keepdim=True) + 0.1 * normal(1, 24, 24)

@@ -234,9 +234,10 @@ def _bounded(found: NoiseEstimate, bounds: Bounds, *, lossy: bool) -> NoiseEstim
     seen = max(_CORRELATED_LEAST, 1 - _CORRELATED_FALL * found.correlation_length)  # of correlated noise, in a window
     flat = bounds.flat / seen
     white = bounds.white if bounds.before is None else bounds.before
-    told = bounds.before is None and (found.history == "jpeg" or (found.sure and found.correlation_length > 0))
+    soft = found.correlation_length > 0 and found.sure and found.low > _WIDTH * found.sigma  # surely correlated
+    told = soft or (bounds.before is None and found.history == "jpeg")
     share = (flat if told else min(flat, white)) / max(found.luma, 1e-9)
-    slack = _LOSSY_SLACK * share if lossy else _SLACK * flat / max(found.luma, 1e-9)
+    slack = 1.0 if found.history == "webp" else _LOSSY_SLACK * share if lossy else _SLACK * flat / max(found.luma, 1e-9)
     sharp = plain or found.method != "network"
     width = 1.0 if sharp else min(found.low / found.sigma / _WIDTH, 1.0) ** _WIDE
     fall = _FALL if bounds.before is None else _JPEG_FALL
