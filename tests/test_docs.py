@@ -81,6 +81,18 @@ def test_links_of_pages_lead_to_files():
                 assert found.exists() or found.with_suffix(".md").exists(), f"{page}: {target}"
 
 
+def test_every_page_is_in_a_table_of_contents():
+    named = {
+        ((DOCS / page).parent / line.strip()).resolve()
+        for page in PAGES
+        for block in re.findall(
+            r"^```\{toctree\}\n(.*?)^```", (DOCS / page).read_text(), flags=re.DOTALL | re.MULTILINE
+        )
+        for line in block.splitlines()
+    }
+    assert {page for page in PAGES if (DOCS / page).with_suffix("") not in named} == {Path("index.md")}
+
+
 def test_examples_say_what_they_show():
     examples = sorted((DOCS / "examples").glob("plot_*.py"))
     assert len(examples) >= 15
