@@ -42,7 +42,7 @@ def check_targets(path: Path, samples: int | None, *, overwrite: bool, deep: boo
                 check_target(target, overwrite=overwrite)
             elif target.parent.exists():
                 raise InputError(f"{target.parent} is no folder, but samples are to be written there: move it away")
-    elif path.parent.exists():
+    elif path.parent.exists() and not path.parent.is_dir():  # another thread may just have made it
         raise InputError(f"{path.parent} is no folder: name another output")
 
 
