@@ -31,7 +31,7 @@ def test_a_temporary_file_has_a_random_name_and_what_was_planted_is_not_written_
         part.write_text("new")
     assert seen[0] != seen[1]
     assert victim.read_text() == "precious"
-    monkeypatch.setattr("invsolve.core.files.secrets.token_hex", lambda n: "known")
+    monkeypatch.setattr("secrets.token_hex", lambda n: "known")
     (tmp_path / ".known.part").symlink_to(victim)
     with pytest.raises(FileExistsError), written_whole(tmp_path / "o.png") as part:
         part.write_text("overwritten")

@@ -79,7 +79,7 @@ def test_what_is_tuned_is_what_restore_does(section):
     tuned = measurement.visible(solve(measurement.problem(prior), solver, items=[0]).samples[0])[0].clamp(0, 1)
     options = {
         "denoise": {},
-        "superres2": {"factor": 2},
+        "superres2": {"factor": 2, "downsampling": "bicubic"},
         "inpaint": {"mask": measurement.drawn["mask"].float()[None] if section == "inpaint" else None},
         "deblur": {"blur_sigma": 2.0},
     }[section]

@@ -23,11 +23,11 @@ def find_weight_file(name: str | Path) -> Path | None:
     """The file of this path, or of this name in one of the folders; None where there is none.
 
     Args:
-        name: a path, or the usual name of a file without a folder.
+        name: a path, or the usual name of a file, with the folder that it comes in if there is one.
     """
     path = Path(name)
     if path.is_file():
         return path
-    if path.parent != Path():
+    if path.is_absolute():
         return None
     return next((folder / path for folder in weight_folders() if (folder / path).is_file()), None)
