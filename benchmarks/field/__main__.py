@@ -1,7 +1,7 @@
 """Default commands on files as people have them, beside one-line tools.
 
     python -m benchmarks.field run DIR [--kinds NAME ...] [--images N]   # goes on where it stopped
-    python -m benchmarks.field report DIR       # table.md and field.jpg in benchmarks/field/results
+    python -m benchmarks.field report DIR       # results/table.md here, docs/images/field.jpg
     python -m benchmarks.field clock DIR        # a photograph that was really shaken
 
 Each file is written to DIR, read and restored by `invsolve.restore(path, ...)` with the options that a person with this
