@@ -26,9 +26,10 @@ def _ours(y: Pixels) -> float:
 
 
 def _wavelets(y: Pixels) -> float:
+    import numpy as np
     from skimage.restoration import estimate_sigma
 
-    return float(estimate_sigma(y, channel_axis=2, average_sigmas=True))
+    return float(np.mean(estimate_sigma(y, channel_axis=2, average_sigmas=True)))
 
 
 def _patches(y: Pixels) -> float:
