@@ -42,9 +42,9 @@ _FALL, _JPEG_FALL, _WIDE, _WIDTH = 6.0, 3.0, 1.5, 0.8
 """How fast the cautious level falls with that share (in JPEG files of known steps: the second), and with low / sigma
 below the last."""
 
-_SOFT = 0.6
-"""Least share of low in sigma where noise that is correlated surely is: what a camera has smoothed leaves the high
-frequencies empty, and bounds of white noise say nothing of it."""
+_SOFT, _COLOURED = 0.6, 0.4
+"""Least share of low in sigma where correlated noise of this much chroma in luma surely is some: what a camera has
+smoothed leaves the high frequencies empty, and bounds of white noise say nothing of it."""
 
 _CORRELATED_FALL, _CORRELATED_LEAST = 0.42, 0.5
 """What a window without its quadratic surface holds of correlated noise: 1 minus the first for each pixel of length."""
@@ -238,7 +238,9 @@ def _bounded(found: NoiseEstimate, bounds: Bounds, *, lossy: bool) -> NoiseEstim
     seen = max(_CORRELATED_LEAST, 1 - _CORRELATED_FALL * found.correlation_length)  # of correlated noise, in a window
     flat = bounds.flat / seen
     white = bounds.white if bounds.before is None else bounds.before
-    soft = found.correlation_length > 0 and found.sure and found.low > _SOFT * found.sigma  # surely correlated
+    coloured = found.chroma > _COLOURED * found.luma  # texture hardly is
+    certain = found.low > (_SOFT if coloured else _WIDTH) * found.sigma
+    soft = found.correlation_length > 0 and found.sure and certain  # surely correlated
     told = soft or (bounds.before is None and found.history == "jpeg")
     share = (flat if told else min(flat, white)) / max(found.luma, 1e-9)
     slack = 1.0 if found.history == "webp" else _LOSSY_SLACK * share if lossy else _SLACK * flat / max(found.luma, 1e-9)
