@@ -16,6 +16,8 @@ from invsolve.bench.data import packaged
 from invsolve.commands.cli import main
 from invsolve.core.checks import InputError
 from invsolve.io import Image, read_image, write_image
+from invsolve.noise.estimate import noise_of
+from invsolve.restoration import job
 from invsolve.restoration.options import Options
 from invsolve.tasks.auto import holes_of
 
@@ -123,6 +125,23 @@ def test_holes_are_filled_and_cut_outs_kept():
     unknown = photograph(64, 64)
     unknown[:, 5:9, 5:9] = torch.nan
     assert found(unknown)[0] == "inpaint"
+
+
+def test_the_noise_of_a_file_is_read_once(tmp_path, monkeypatch):
+    """What it was when the file was looked at, and what it is for the task that follows from it."""
+    reads = []
+
+    def counted(*args):
+        reads.append(noise_of(*args))
+        return reads[-1]
+
+    monkeypatch.setattr(job, "noise_of", counted)
+    for source, task in ((file(tmp_path / "a.jpg", noisy(crop(3), 0.1), 85), "denoise"), (crop(2), "unchanged")):
+        reads.clear()
+        told, done = found(source)
+        assert told == task
+        assert len(reads) == 1
+        assert done.record["noise"]["sigma"] == reads[0].sigma
 
 
 def scattered(share: float, side: int = 96) -> torch.Tensor:

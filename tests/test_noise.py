@@ -22,7 +22,8 @@ from invsolve.io import Image, write_image
 from invsolve.noise.clipping import clipped_mean, undo_clipped_mean
 from invsolve.noise.estimate import given_noise, noise_of
 from invsolve.noise.network import WEIGHTS, NoiseNetwork, packaged_noise_network
-from invsolve.noise.stabilise import Stabiliser
+from invsolve.noise.sensor import SensorNoise
+from invsolve.noise.stabilise import stabiliser_of
 from invsolve.noise.tiles import MAX_TILES, tiles_of
 from invsolve.noise.white import estimate_sigma
 
@@ -239,24 +240,24 @@ def restored_psnr(y: np.ndarray[Any, Any], truth: np.ndarray[Any, Any], sigma: f
 def test_stabilised_noise_has_one_level_and_its_mean_leads_back(curve: tuple[float, float]) -> None:
     """4e5 draws at each brightness: the standard error of a level is 0.1 %."""
     a, b = curve
-    f = Stabiliser(a, b)
+    f = SensorNoise(a, b)
     ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
-    torch.testing.assert_close(f(ends), ends)
+    torch.testing.assert_close(f.encode(ends), ends)
     for x in (0.15, 0.4, 0.9):
-        drawn = f(x + math.sqrt(a + b * x) * white((400_000,)))
+        drawn = f.encode(x + math.sqrt(a + b * x) * white((400_000,)))
         assert float(drawn.std()) == pytest.approx(f.level, rel=0.04)
-        assert float(f.inverse(drawn.mean())) == pytest.approx(x, abs=0.1 * b)
-        assert abs(float(f.inverse(drawn.mean())) - b / 4 - x) > 0.15 * b  # what the correction is for
+        assert float(f.decode(drawn.mean())) == pytest.approx(x, abs=0.1 * b)
+        assert abs(float(f.decode(drawn.mean())) - b / 4 - x) > 0.15 * b  # what the correction is for
 
 
 def test_a_curve_without_noise_at_black_is_lifted_there() -> None:
     found = dataclasses.replace(given_noise(0.1, torch.zeros(3, 8, 8)), gain=(0.0, 0.02), unclipped=0.1)
-    lifted = Stabiliser.of(found)
+    lifted = stabiliser_of(found)
     assert lifted is not None
     assert (lifted.a, lifted.b) == pytest.approx((0.003, 0.014))  # the same at the mean brightness, 0.5
     kept = dataclasses.replace(found, gain=(0.004, 0.012))
-    assert Stabiliser.of(kept) == Stabiliser(0.004, 0.012)
-    assert Stabiliser.of(given_noise(0.1, torch.zeros(3, 8, 8))) is None
+    assert stabiliser_of(kept) == SensorNoise(0.004, 0.012)
+    assert stabiliser_of(given_noise(0.1, torch.zeros(3, 8, 8))) is None
 
 
 def test_noise_that_grows_with_brightness_is_removed_by_its_curve() -> None:
@@ -266,7 +267,7 @@ def test_noise_that_grows_with_brightness_is_removed_by_its_curve() -> None:
     y = (np.clip(truth + noise, 0, 1) * 255).round() / 255
     pixels = torch.from_numpy(y).permute(2, 0, 1).float()
     done = iv.restore(pixels, "denoise", quality="fast")
-    with mock.patch.object(Stabiliser, "of", return_value=None):
+    with mock.patch("invsolve.restoration.job.stabiliser_of", return_value=None):
         level = iv.restore(pixels, "denoise", quality="fast")
     clean = torch.from_numpy(truth).permute(2, 0, 1)
     errors = [float((d.image.pixels - clean).square().mean()) for d in (done, level)]

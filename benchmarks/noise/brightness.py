@@ -12,7 +12,6 @@ from PIL import Image
 
 import invsolve as iv
 from invsolve import priors
-from invsolve.noise.stabilise import Stabiliser
 from invsolve.tune.images import crops
 
 CURVES = ((0.0004, 0.007), (0.0002, 0.02))
@@ -35,7 +34,7 @@ def run(images: Path, count: int, side: int) -> None:
             for i, clean in enumerate(crops(images, count, side).permute(0, 2, 3, 1).double().numpy()):
                 noise = np.sqrt(a + b * clean) * np.random.default_rng(i).standard_normal(clean.shape)
                 file = _file(clean + noise, quality)
-                with mock.patch.object(Stabiliser, "of", return_value=None):
+                with mock.patch("invsolve.restoration.job.stabiliser_of", return_value=None):
                     level = _psnr(iv.restore(file, "denoise", prior=prior), clean)
                 gains.append(_psnr(iv.restore(file, "denoise", prior=prior), clean) - level)
                 found += iv.estimate_noise(file).depends_on_brightness

@@ -1,4 +1,4 @@
-"""The noise of a sensor, variance a + b x of a value x: estimated from the values, and made white.
+"""Noise of variance a + b x of a value x, as sensors have it: estimated from raw values, and made white.
 
 Stabilisation: Starck, Murtagh and Bijaoui 1998, "Image Processing and Data Analysis" (generalised Anscombe transform);
 its inverse: Makitalo and Foi 2013, "Optimal inversion of the generalized Anscombe transformation for Poisson-Gaussian
@@ -38,11 +38,11 @@ class SensorNoise:
     """Poisson-Gaussian noise: x is measured as b n + sqrt(a) e, n ~ Poisson(x / b), e normal.
 
     With k = x / b counts and s^2 = a / b^2, t = 2 sqrt(k + 3/8 + s^2) has noise of standard deviation about 1. `encode`
-    is t between black (0) and white (1), much as images are stored; the likelihood of sensor values is that of white
-    Gaussian noise of `level` there.
+    is t between black (0) and white (1), much as images are stored; the likelihood of such values is that of white
+    Gaussian noise of `level` there. Developed photographs keep much of it; see `invsolve.noise.stabilise`.
 
     Args:
-        a: variance at black, in [0, 1] units of the sensor.
+        a: variance at black, in [0, 1] units of the values.
         b: growth of the variance, that of white less a.
     """
 

@@ -137,7 +137,7 @@ def _misfit_of_input(job: Job, theta: Mapping[str, Tensor]) -> float | None:
     top, left = divmod(int(shown[0, 0]), width)
     frame = (left, width - left - shown.shape[1], top, height - top - shown.shape[0])
     scene = F.pad(image[None].float(), frame, mode="replicate")
-    scene = scene if job.stabiliser is None else job.stabiliser(scene)
+    scene = scene if job.stabiliser is None else job.stabiliser.encode(scene)
     rest = job.measurement(y, len(y)) - operator(scene, {k: v.mean(0, keepdim=True) for k, v in theta.items()})[0]
     return _rms(rest, task.known(y)) / job.sigma
 

@@ -24,7 +24,8 @@ from invsolve.io import Image, read_header
 from invsolve.io.inputs import Source, as_image, describe, without_hidden_colours
 from invsolve.io.jpeg import JPEGTables
 from invsolve.noise.estimate import NoiseEstimate, given_noise, noise_of
-from invsolve.noise.stabilise import Stabiliser
+from invsolve.noise.sensor import SensorNoise
+from invsolve.noise.stabilise import stabiliser_of
 from invsolve.noise.white import QUANTISATION
 from invsolve.restoration.calibration import Calibration, packaged_calibration
 from invsolve.restoration.choice import PUBLISHED_NOISE, Choice, chosen
@@ -131,18 +132,18 @@ class Job:
         return self.operator.in_shape[1], self.operator.in_shape[2]
 
     @cached_property
-    def stabiliser(self) -> Stabiliser | None:
+    def stabiliser(self) -> SensorNoise | None:
         """What makes the noise of an image that is denoised the same everywhere, where it grows with brightness."""
-        return Stabiliser.of(self.noise) if self.task.name == "denoise" else None
+        return stabiliser_of(self.noise) if self.task.name == Denoise.name else None
 
     def measurement(self, image: Tensor, channels: int) -> Tensor:
         """What the operator's output for `channels` is compared with, of a measured image."""
-        return self.task.measurement(image if self.stabiliser is None else self.stabiliser(image), channels)
+        return self.task.measurement(image if self.stabiliser is None else self.stabiliser.encode(image), channels)
 
     def seen(self, drawn: Tensor) -> Tensor:
         """The restored images in [0, 1] within the solver's, [..., C, H, W]."""
         shown = self.task.visible(drawn, self.measured)
-        return self.noise.unbiased(shown if self.stabiliser is None else self.stabiliser.inverse(shown)).clamp(0, 1)
+        return self.noise.unbiased(shown if self.stabiliser is None else self.stabiliser.decode(shown)).clamp(0, 1)
 
     @property
     def _stabilised(self) -> float:
@@ -243,9 +244,10 @@ def prepare(source: Source, options: Options, traits: Traits | None = None, page
         _plan((header.height, header.width), options, solver)
     image = as_image(source, holes=options.kind.fills_holes and not options.simulate, page=page)
     streams = _streams(options)
-    findings = None
+    findings = read = None
     if options.kind is Auto and streams is None:
-        findings = look(image, _noise_of_file(image, options))
+        read = _noise_of_file(image, options)
+        findings = look(image, read)
         if findings.task != Unchanged.name:
             options = replace(options, task=findings.task, about=None)
     elif options.kind is Denoise and image.mosaic is not None and streams is None:
@@ -268,7 +270,7 @@ def prepare(source: Source, options: Options, traits: Traits | None = None, page
     _plan(task.restored_size(measured), options, solver)
     operator = task.operator(1 if traits.channels == len(y) == 1 else 3, measured)
     plan = _plan((operator.in_shape[1], operator.in_shape[2]), options, solver)
-    noise = _noise(y, task, seen, options, None if options.simulate else image.jpeg)
+    noise = _noise(y, task, seen, options, None if options.simulate else image.jpeg, read)
     record: dict[str, Any] = {
         "input": describe(source) | {"size": list(image.size), "depth": image.depth, "format": image.format}
     }
@@ -283,15 +285,24 @@ def prepare(source: Source, options: Options, traits: Traits | None = None, page
     return replace(job, choice=_choice(options, traits, job.likelihood_sigma, task.conditions))
 
 
-def _noise(y: Tensor, task: Task, seen: Tensor | None, options: Options, tables: JPEGTables | None) -> NoiseEstimate:
-    """The noise of the measurement: given, told by the task, or estimated."""
+def _noise(
+    y: Tensor,
+    task: Task,
+    seen: Tensor | None,
+    options: Options,
+    tables: JPEGTables | None,
+    read: NoiseEstimate | None,
+) -> NoiseEstimate:
+    """The noise of the measurement: given, told by the task, `read` when the file was looked at, or estimated."""
     if options.noise != "auto":
         told = given_noise(float(options.noise), y)
         return replace(told, clipped=0.0) if isinstance(task, Demosaic) else told  # a sensor's noise goes below black
     if task.noise_level is not None:
         return replace(given_noise(task.noise_level, y), method="task", clipped=0.0)
-    assumed = ASSUMED_NOISE if task.fills_holes or isinstance(task, Unchanged) else None
     known = _both(task.known(y), seen)
+    if read is not None and known is None:
+        return read
+    assumed = ASSUMED_NOISE if task.fills_holes or isinstance(task, Unchanged) else None
     return noise_of(y if known is not None else task.noise_sample(y), known, assumed, tables)
 
 
