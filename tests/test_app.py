@@ -8,7 +8,6 @@ import os
 import re
 import runpy
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 import pytest
 import torch
 from benchtoy import toy
+from chromium import chromium
 
 import invsolve as iv
 from invsolve.app.words import command_line, python_lines, seconds_left, suggestion
@@ -141,15 +141,8 @@ def address(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
-    chromium = next((path for path in found if path), None)
-    if chromium is None:
-        pytest.skip("no Chromium is installed: make browser")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS.split())
+    with chromium(*FLAGS.split()) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

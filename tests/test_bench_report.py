@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchtoy import TOML, toy, write_suite
+from chromium import chromium
 
 from invsolve.bench.bundle import compare, export, submit
 from invsolve.bench.checking import check_bundle
@@ -187,13 +188,7 @@ def test_failures_beyond_those_shown_are_counted(tmp_path, monkeypatch):
 
 
 def test_a_browser_sorts_compares_and_shows_it_on_a_phone(folder):
-    sync_api = pytest.importorskip("playwright.sync_api")
-    found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
-    chromium = next((path for path in found if path), None)
-    if chromium is None:
-        pytest.skip("no Chromium is installed: make browser")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    with chromium("--no-sandbox") as browser:
         page = browser.new_page(viewport={"width": 390, "height": 800})
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
@@ -219,7 +214,6 @@ def test_a_browser_sorts_compares_and_shows_it_on_a_phone(folder):
         page.emulate_media(media="print")
         assert page.evaluate("document.documentElement.scrollWidth") <= 1046
         assert page.locator("nav").is_hidden()
-        browser.close()
 
 
 def test_without_the_bench_extra_the_page_says_what_to_install(tmp_path, monkeypatch):

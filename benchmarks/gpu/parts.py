@@ -128,18 +128,21 @@ def _problem(prior: Any, batch: int) -> iv.Problem:
     return iv.Problem(prior, costs.GaussianLikelihood(operator, y, 0.005)).on_prior()
 
 
+def _published(solver: str, name: str) -> Any:
+    """With the settings published for four times super-resolution with a network."""
+    return solvers.SOLVERS[solver].preset(f"{SETS[name]}/superres4")
+
+
 def steps(
     configs: Mapping[str, ADMConfig], device: torch.device, batches: tuple[int, ...], clock: Clock, limit: float
 ) -> list[dict[str, Any]]:
     """A step of NDTM and DPS with published settings, and what of it is not the network."""
     rows = []
     for name, config in configs.items():
-        module = network(config, device)
-        prior = _prior(module, config, OPTIONS[BEST])
+        prior = _prior(network(config, device), config, OPTIONS[BEST])
         for batch in batches:
-            for row in _of_batch(name, prior, batch, device, clock, limit):
-                rows.append(row)
-        del module, prior
+            rows.extend(_of_batch(name, prior, batch, device, clock, limit))
+        del prior
     return rows
 
 
@@ -151,7 +154,7 @@ def _of_batch(
         if clock.left < 10:
             yield {**row, "left out": "no time"}
             continue
-        solver = solvers.SOLVERS[solver_name].preset(f"{SETS[name]}/superres4")
+        solver = _published(solver_name, name)
         try:
             x = torch.randn(batch, *prior.shape, device=device)
             plain = seconds_of(lambda x=x: forward(prior, x), device, limit)
@@ -162,7 +165,7 @@ def _of_batch(
             continue
         # NDTM: N calls with their gradients and one without; DPS: one with its gradient
         network_seconds = solver.n_inner * guided + plain if solver_name == "ndtm" else guided
-        yield {**row, "step": step, "network": name, "share of overhead": 1 - network_seconds / step}
+        yield {**row, "step": step, "share of overhead": 1 - network_seconds / step}
 
 
 @torch.no_grad()
@@ -187,8 +190,7 @@ def budgets(
     """Seconds an image for published budgets: steps, each as long as one that was timed, beside the paper's."""
     rows = []
     for name, config in configs.items():
-        module = network(config, device)
-        prior = _prior(module, config, OPTIONS[BEST])
+        prior = _prior(network(config, device), config, OPTIONS[BEST])
         for solver_name, seconds in PUBLISHED[name].items():
             for batch in batches:
                 row: dict[str, Any] = {"network": name, "solver": solver_name, "batch": batch, "paper": seconds}
@@ -196,7 +198,7 @@ def budgets(
                 if clock.left < 5:
                     row["left out"] = "no time"
                     continue
-                solver = solvers.SOLVERS[solver_name].preset(f"{SETS[name]}/superres4")
+                solver = _published(solver_name, name)
                 try:
                     problem = _problem(prior, batch)
                     step = seconds_of(_stepper(solver, problem, batch), device, limit)
@@ -205,5 +207,5 @@ def budgets(
                     continue
                 row |= {"steps": solver.steps(problem), "step": step}
                 row["seconds an image"] = step * row["steps"] / batch
-        del module, prior
+        del prior
     return rows
