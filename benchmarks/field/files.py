@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.restore.table import held_out
+
 __all__ = ["KINDS", "PAGES", "Kind", "Made", "clean_images", "write_file"]
 
 Array = NDArray[np.uint8]
@@ -56,27 +58,21 @@ class Kind:
 
 
 def clean_images(pages: bool, side: int = 256) -> dict[str, Array]:
-    """The middle of each photograph, [side, side, 3], or of each page, [side, side] or as high as it is.
+    """The middle of each photograph of the README's table, [side, side, 3], or of each page, [side, side] or less high.
 
-    They are test images of scikit-image and scikit-learn, which no prior, setting or threshold of the package has seen.
+    No prior of the package was trained on them.
     """
     from skimage import data
-    from sklearn.datasets import load_sample_image
 
-    if pages:
-        arrays = {name: getattr(data, name)() for name in PAGES}
-    else:
-        arrays = {name: getattr(data, name)() for name in ("astronaut", "chelsea", "coffee", "rocket")}
-        arrays["motorcycle"] = data.stereo_motorcycle()[0]
-        arrays |= {name: load_sample_image(f"{name}.jpg") for name in ("china", "flower")}
-    return {name: _middle(array, side) for name, array in arrays.items()}
+    if not pages:
+        return {name: _bytes(image.permute(1, 2, 0).numpy()) for name, image in held_out(side)}
+    return {name: _middle(getattr(data, name)(), side) for name in PAGES}
 
 
 def _middle(array: Array, side: int) -> Array:
-    height, width = (min(side, length // 4 * 4) for length in array.shape[:2])
+    height, width = (min(side, length // 4 * 4) for length in array.shape)
     top, left = (array.shape[0] - height) // 2, (array.shape[1] - width) // 2
-    part = array[top : top + height, left : left + width]
-    return np.ascontiguousarray(part if part.ndim == 2 else part[..., :3])
+    return np.ascontiguousarray(array[top : top + height, left : left + width])
 
 
 def write_file(made: Made, path: Path) -> Path:

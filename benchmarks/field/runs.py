@@ -15,7 +15,7 @@ from PIL import Image
 
 import invsolve as iv
 from benchmarks.field.files import Kind, Made, clean_images, write_file
-from benchmarks.field.tools import TOOLS, opened
+from benchmarks.field.tools import by_tool, opened
 
 __all__ = ["BELOW", "one", "psnr", "rows_of", "run"]
 
@@ -65,7 +65,7 @@ def one(kind: Kind, name: str, clean: NDArray[np.uint8], folder: Path) -> dict[s
     done = iv.restore(path, **made.options)
     seconds = time.process_time() - begun
     restored = done.image.pixels.permute(1, 2, 0).numpy()
-    tool = TOOLS[kind.tool](opened(path), made)
+    tool = by_tool(kind.tool, path, made)
     for what, pixels in (("restored", restored), ("tool", tool)):
         out = folder / what / f"{path.stem}.png"
         out.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""What one line of a common tool makes of a file, with the tool's usual settings."""
+"""What one line of a common tool makes of a file: methods of `benchmarks.peers` with one value of their number."""
 
 from __future__ import annotations
 
@@ -12,66 +12,52 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.field.files import Made
+from benchmarks.peers.methods import METHODS, Measured
+from invsolve.operators import gaussian_kernel
 
-__all__ = ["TOOLS", "opened"]
-
-Array = NDArray[Any]
+__all__ = ["TOOLS", "by_tool", "opened"]
 
 
-def opened(path: Path) -> Array:
-    """The colours or grey levels of a file, uint8."""
+def _bilateral(y: Measured, number: float) -> NDArray[Any]:
+    return np.atleast_3d(cv2.bilateralFilter((255 * y.image).round().astype(np.uint8), 5, number, 5)) / 255.0
+
+
+_METHODS = {method.name: method.make for methods in METHODS.values() for method in methods}
+
+TOOLS: Mapping[str, tuple[Callable[[Measured, float], NDArray[Any]], float]] = {
+    "nl-means": (_METHODS["non-local means (scikit-image)"], 0.8),
+    "bilateral": (_bilateral, 20.0),
+    "bicubic": (_METHODS["bicubic (Pillow)"], 0.0),
+    "wiener": (_METHODS["Wiener (scikit-image)"], 0.01),
+    "telea": (_METHODS["Telea (OpenCV)"], 3.0),
+}
+"""The method, and its number: non-local means are told the noise that scikit-image estimates, Wiener deconvolution the
+blur that the command is told."""
+
+
+def opened(path: Path) -> NDArray[np.uint8]:
+    """The colours or grey levels of a file."""
     with Image.open(path) as image:
         return np.asarray(image.convert("L" if image.mode == "L" else "RGB"))
 
 
-def _itself(pixels: Array, made: Made) -> Array:
-    return pixels / 255.0
+def by_tool(tool: str, path: Path, made: Made) -> NDArray[Any]:
+    """What a tool makes of a file, [h, w, C] in [0, 1]; the file itself for "itself"."""
+    image = np.atleast_3d(opened(path)) / 255.0
+    if tool == "itself":
+        return image
+    make, number = TOOLS[tool]
+    return make(_measured(image, tool, made), number).clip(0, 1)
 
 
-def _nl_means(pixels: Array, made: Made) -> Array:
-    from skimage.restoration import denoise_nl_means, estimate_sigma
+def _measured(image: NDArray[Any], tool: str, made: Made) -> Measured:
+    from skimage.restoration import estimate_sigma
 
-    axis = -1 if pixels.ndim == 3 else None
-    x = pixels / 255.0
-    sigma = float(estimate_sigma(x, channel_axis=axis, average_sigmas=True))
-    return denoise_nl_means(x, h=0.8 * sigma, sigma=sigma, fast_mode=True, channel_axis=axis)
-
-
-def _bilateral(pixels: Array, made: Made) -> Array:
-    return cv2.bilateralFilter(pixels, 5, 20, 5) / 255.0
-
-
-def _bicubic(pixels: Array, made: Made) -> Array:
-    factor = int(made.options["factor"])
-    size = pixels.shape[1] * factor, pixels.shape[0] * factor
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)) / 255.0
-
-
-def _wiener(pixels: Array, made: Made) -> Array:
-    from skimage.restoration import wiener
-
-    sigma = float(made.options["blur_sigma"])
-    side = np.arange(-int(4 * sigma + 1), int(4 * sigma + 1) + 1)
-    psf = np.exp(-(side[:, None] ** 2 + side[None] ** 2) / (2 * sigma**2))
-    padded = np.pad(pixels / 255.0, [(32, 32), (32, 32), (0, 0)][: pixels.ndim], mode="reflect")
-    planes = np.atleast_3d(padded)
-    done = [np.asarray(wiener(planes[..., c], psf / psf.sum(), 0.01)) for c in range(planes.shape[-1])]
-    return np.stack(done, -1).reshape(padded.shape)[32:-32, 32:-32]
-
-
-def _telea(pixels: Array, made: Made) -> Array:
-    assert made.mask is not None
-    return cv2.inpaint(pixels, made.mask.astype(np.uint8), 3, cv2.INPAINT_TELEA) / 255.0
-
-
-TOOLS: Mapping[str, Callable[[Array, Made], Array]] = {
-    "itself": _itself,
-    "nl-means": _nl_means,
-    "bilateral": _bilateral,
-    "bicubic": _bicubic,
-    "wiener": _wiener,
-    "telea": _telea,
-}
-"""The tools: the file itself, non-local means at the estimated noise (scikit-image), a bilateral filter (OpenCV),
-bicubic interpolation (Pillow), Wiener deconvolution with the blur that is told (scikit-image), Telea's inpainting
-(OpenCV)."""
+    told = made.options.get("blur_sigma")
+    return Measured(
+        image,
+        float(np.mean(estimate_sigma(image, channel_axis=-1))) if tool == "nl-means" else 0.0,
+        made.options.get("factor", 1),
+        made.mask,
+        None if told is None else gaussian_kernel(told).numpy(),
+    )
