@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     )
     from invsolve.core.solver import Info, Needs, Solver, State
     from invsolve.core.unknowns import Unknown, Unknowns
-    from invsolve.noise.estimate import NoiseEstimate, estimate_noise
+    from invsolve.noise.estimate import estimate_noise
+    from invsolve.noise.estimated import NoiseEstimate
     from invsolve.restoration import restore, restore_many
     from invsolve.restoration.reconstructor import as_reconstructor
 
@@ -65,7 +66,8 @@ _HOMES = {
     ),
     "invsolve.core.solver": ("Info", "Needs", "Solver", "State"),
     "invsolve.core.unknowns": ("Unknown", "Unknowns"),
-    "invsolve.noise.estimate": ("NoiseEstimate", "estimate_noise"),
+    "invsolve.noise.estimate": ("estimate_noise",),
+    "invsolve.noise.estimated": ("NoiseEstimate",),
     "invsolve.restoration.reconstructor": ("as_reconstructor",),
     "invsolve.restoration": ("restore", "restore_many"),
 }

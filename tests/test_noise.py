@@ -20,7 +20,8 @@ from benchmarks.noise.levels import ESTIMATORS, standard_images
 from invsolve.core.checks import InputError, ShapeError
 from invsolve.io import Image, write_image
 from invsolve.noise.clipping import clipped_mean, undo_clipped_mean
-from invsolve.noise.estimate import given_noise, noise_of
+from invsolve.noise.estimate import noise_of
+from invsolve.noise.estimated import given_noise
 from invsolve.noise.network import WEIGHTS, NoiseNetwork, packaged_noise_network
 from invsolve.noise.sensor import SensorNoise
 from invsolve.noise.stabilise import stabiliser_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,16 +12,13 @@ from invsolve.core.checks import ShapeError
 from invsolve.io.inputs import Source, as_image
 from invsolve.io.jpeg import JPEGTables
 from invsolve.io.jpeg_history import found_quality
-from invsolve.noise.clipping import undo_clipped_mean
-from invsolve.noise.evidence import Bounds, bounds_of
+from invsolve.noise.estimated import SURE, NoiseEstimate, clipped_share, digits, white_noise
+from invsolve.noise.evidence import bounded, bounds_of
 from invsolve.noise.network import HISTORIES, LEVELS, packaged_noise_network
 from invsolve.noise.tiles import MIN_SIDE, Cells, FileReading, read_file, tiles_of
 from invsolve.noise.white import QUANTISATION, estimate_sigma, sigma_or_none
 
-__all__ = ["NoiseEstimate", "estimate_noise", "given_noise", "noise_of"]
-
-CLIPPED = 0.002
-"""Share of clipped values from which the mean of a dark or bright region is worth correcting."""
+__all__ = ["estimate_noise", "noise_of"]
 
 _CLIPPED_WHITE = 0.01
 _UNCORRELATED = 0.2
@@ -31,119 +28,6 @@ _AGREEMENT_ROUNDED, _AGREEMENT = 1.25, 1.6
 _MIN_CELLS, _MIN_RANGE = 40, 0.05
 _CLEAR, _FITS, _GROWS = 1.0, 0.4, 2.0
 _CLEAR_WINDOWS = 2.0
-_SURE = 1.4
-_SHOWN, _CONTRADICTED = 0.7, 0.5
-"""Share of the noise read that the quietest places must leave room for, to be taken as it is, and to be sure of."""
-
-_EVEN = 0.92
-"""How even the high frequencies of the quietest places are that hold nothing but white noise."""
-
-_FALL, _JPEG_FALL, _WIDE, _WIDTH = 6.0, 3.0, 1.5, 0.8
-"""How fast the cautious level falls with that share (in JPEG files of known steps: the second), and with low / sigma
-below the last."""
-
-_SOFT, _COLOURED = 0.6, 0.4
-"""Least share of low in sigma where correlated noise of this much chroma in luma surely is some: what a camera has
-smoothed leaves the high frequencies empty, and bounds of white noise say nothing of it."""
-
-_CORRELATED_FALL, _CORRELATED_LEAST = 0.42, 0.5
-"""What a window without its quadratic surface holds of correlated noise: 1 minus the first for each pixel of length."""
-
-_SLACK, _LOSSY_SLACK = 1.33, 2.5
-"""How far the noise of a file may exceed that of its quietest places; where a codec has smoothed these."""
-
-_DOUBTS = {"eigenvalues": 1.05, "differences": 1.3, "assumed": 3.0, "given": 1.0}
-"""By what factor the level may be wrong."""
-
-
-@dataclass(frozen=True)
-class NoiseEstimate:
-    """The noise of an image. Levels are standard deviations in [0, 1] units of the image as it is stored.
-
-    Attributes:
-        sigma: root mean square of (image - clean image) over all channels.
-        low, high: between them lies sigma in 8 of 10 files.
-        luma: of the mean of the channels.
-        chroma: of what is left in the channels; 0 where they are equal.
-        effective: the level that a likelihood of white noise, independent in three channels, should be told.
-        correlation_length: standard deviation in pixels of a Gaussian blur that makes white noise as correlated as the
-            luma noise is; 0 where it is white.
-        gain: (a, b) of the variance a + b x of a channel at brightness x, where no value is clipped.
-        unclipped: level before the file clipped values to [0, 1].
-        clipped: share of the values that are 0 or 1 in an image that has none beyond.
-        history: lossy compression that the image has seen: "none", "jpeg" or "webp".
-        method: "network", "eigenvalues" (white noise, stored without loss), "differences" (too few whole patches: a
-            mask, or a very small image), "assumed" (nothing could be read) or "given".
-        sure: whether `low` and `high` are near each other, and the quietest places of the image show about as much;
-            else `sigma` may be wrong by a factor of two or more.
-        at_most: the level that the quietest places leave room for: white noise, unless it is surely correlated, and for
-            a JPEG file before it was compressed (what its steps hide cannot be seen). Infinite where it cannot be told.
-        shown: whether that is about as much as was read; else fine texture was probably read as noise.
-        cautious: an effective level that is lower where `sigma` is not sure or not shown: what denoising is told, for
-            which too little does less harm than too much.
-        description: all this in a sentence.
-    """
-
-    sigma: float
-    low: float
-    high: float
-    luma: float
-    chroma: float
-    effective: float
-    correlation_length: float
-    gain: tuple[float, float]
-    unclipped: float
-    clipped: float
-    history: str
-    method: str
-    sure: bool
-    cautious: float
-    at_most: float = math.inf
-    shown: bool = True
-
-    @property
-    def description(self) -> str:
-        """All this in a sentence."""
-        if self.method == "assumed":
-            return f"noise cannot be read off so few neighbouring pixels, {self.sigma:.2g} is assumed: give it if known"
-        parts = [f"noise of {self.sigma:.3g} ({self.low:.2g} to {self.high:.2g})"]
-        if not self.shown:
-            parts = [f"noise of at most {max(self.at_most, QUANTISATION):.2g}"]
-        if self.chroma < 0.25 * self.luma and self.method != "given":
-            parts.append("the same in all channels" if self.equal_channels else "weak in colour")
-        if self.correlation_length > 0:
-            parts.append(f"correlated over {self.correlation_length:.1f} pixels")
-        if self.depends_on_brightness:
-            parts.append(f"variance {self.gain[0]:.2g} + {self.gain[1]:.2g} x brightness")
-        if self.clipped >= CLIPPED:
-            parts.append(f"{100 * self.clipped:.1f} % of the values clipped")
-        if self.history != "none":
-            parts.append(f"after {'JPEG' if self.history == 'jpeg' else 'WebP'} compression")
-        if not self.sure:
-            parts.append("not sure: give the level if you know it")
-        return ", ".join(parts)
-
-    @property
-    def depends_on_brightness(self) -> bool:
-        """Whether the variance at white is more than three times that at black."""
-        return self.gain[1] > 0
-
-    @property
-    def equal_channels(self) -> bool:
-        """Whether the noise is the same in all channels, as in grey images."""
-        return self.chroma < 0.1 * self.luma
-
-    @property
-    def lifts_black(self) -> bool:
-        """Whether clipping changed the mean of dark or bright regions by more than rounding does."""
-        return self.clipped >= CLIPPED and self.unclipped > 10 * QUANTISATION
-
-    def unbiased(self, x: Tensor) -> Tensor:
-        """An image of mean values, corrected for clipped noise: x where `lifts_black` is False; see `clipping`."""
-        if not self.lifts_black:
-            return x
-        a, b = self.gain if self.depends_on_brightness else (self.unclipped**2, 0.0)
-        return undo_clipped_mean(x, a, b)
 
 
 def estimate_noise(image: Source, known: Tensor | None = None) -> NoiseEstimate:
@@ -192,13 +76,13 @@ def noise_of(
         quality = found_quality(pixels)
         tables = None if quality is None else JPEGTables.of_quality(quality, colour=len(pixels) == 3)
     bounds = bounds_of(pixels, known, tables, found.gain, _CLEAR_WINDOWS * found.sigma)
-    return _bounded(found, bounds, lossy=tables is not None or found.history != "none")
+    return bounded(found, bounds, lossy=tables is not None or found.history != "none")
 
 
 def _read_anyhow(pixels: Tensor, known: Tensor | None, assumed: float | None) -> NoiseEstimate:
     """What the network or the eigenvalues say, or differences where there is too little for these."""
     tiles = tiles_of(pixels, known) if min(pixels.shape[1:]) >= MIN_SIDE else pixels[:0]
-    clipped = _clipped(pixels, known)
+    clipped = clipped_share(pixels, known)
     if not len(tiles):
         return _by_differences(pixels, known, clipped, assumed)
     found = _read(read_file(packaged_noise_network(), tiles.expand(-1, 3, -1, -1).float()), clipped)
@@ -207,7 +91,7 @@ def _read_anyhow(pixels: Tensor, known: Tensor | None, assumed: float | None) ->
         sigma = max(estimate_sigma(_middle(pixels) if known is None else pixels, known), QUANTISATION)
         allowed = _AGREEMENT_ROUNDED if rounded else _AGREEMENT
         if 1 / allowed < sigma / found.sigma < allowed:
-            return _white(sigma, len(pixels), clipped, "eigenvalues")
+            return white_noise(sigma, len(pixels), clipped, "eigenvalues")
     return found
 
 
@@ -215,101 +99,22 @@ def _by_differences(pixels: Tensor, known: Tensor | None, clipped: float, assume
     """Of an image with too few whole tiles: the level of the channels, and of their mean."""
     read = estimate_sigma(pixels, known) if assumed is None else sigma_or_none(pixels, known)
     if read is None:
-        return _white(assumed or QUANTISATION, len(pixels), clipped, "assumed")
+        return white_noise(assumed or QUANTISATION, len(pixels), clipped, "assumed")
     sigma = max(read, QUANTISATION)
     luma = min(estimate_sigma(pixels.mean(0, keepdim=True), known), sigma)
-    found = _white(sigma, 1 if len(pixels) == 1 else 3, clipped, "differences")
-    effective = max(_digits(3**0.5 * luma), QUANTISATION)
+    found = white_noise(sigma, 1 if len(pixels) == 1 else 3, clipped, "differences")
+    effective = max(digits(3**0.5 * luma), QUANTISATION)
     chroma = math.sqrt(max(sigma**2 - luma**2, 0.0))
     return replace(found, luma=luma, chroma=chroma, effective=effective, cautious=effective)
 
 
-def _bounded(found: NoiseEstimate, bounds: Bounds, *, lossy: bool) -> NoiseEstimate:
-    """An estimate with what the quietest places of the image say to it.
-
-    Args:
-        found: as it was read.
-        bounds: on the luma noise.
-        lossy: whether a codec has smoothed the image.
-    """
-    plain = bounds.even > _EVEN and not lossy and bounds.white > found.luma and found.method != "eigenvalues"
-    if plain:  # texture has no such spectrum
-        found = replace(_scaled(found, bounds.white / found.luma), sure=True)
-    seen = max(_CORRELATED_LEAST, 1 - _CORRELATED_FALL * found.correlation_length)  # of correlated noise, in a window
-    flat = bounds.flat / seen
-    white = bounds.white if bounds.before is None else bounds.before
-    coloured = found.chroma > _COLOURED * found.luma  # texture hardly is
-    certain = found.low > (_SOFT if coloured else _WIDTH) * found.sigma
-    soft = found.correlation_length > 0 and found.sure and certain  # surely correlated
-    told = soft or (bounds.before is None and found.history == "jpeg")
-    share = (flat if told else min(flat, white)) / max(found.luma, 1e-9)
-    slack = 1.0 if found.history == "webp" else _LOSSY_SLACK * share if lossy else _SLACK * flat / max(found.luma, 1e-9)
-    sharp = plain or found.method != "network"
-    width = 1.0 if sharp else min(found.low / found.sigma / _WIDTH, 1.0) ** _WIDE
-    fall = _FALL if bounds.before is None else _JPEG_FALL
-    cautious = found.effective * min(share / _SHOWN, 1.0) ** fall * width
-    least = QUANTISATION / max(found.sigma, QUANTISATION)
-    return replace(
-        _scaled(found, min(1.0, max(slack, least))),
-        cautious=max(_digits(cautious), QUANTISATION),
-        at_most=_digits(share * found.sigma) if math.isfinite(share) else math.inf,
-        shown=share >= _SHOWN,
-        sure=found.sure and share >= _CONTRADICTED,
-    )
-
-
-def _scaled(found: NoiseEstimate, factor: float) -> NoiseEstimate:
-    """The estimate with all levels so many times as high, at least that of rounding."""
-    a, b = found.gain
-    return replace(
-        found,
-        sigma=max(_digits(factor * found.sigma), QUANTISATION),
-        low=_digits(factor * found.low),
-        high=_digits(factor * found.high),
-        luma=factor * found.luma,
-        chroma=factor * found.chroma,
-        effective=max(_digits(factor * found.effective), QUANTISATION),
-        gain=(factor**2 * a, factor**2 * b),
-        unclipped=factor * found.unclipped,
-    )
-
-
-def given_noise(sigma: float, image: Tensor) -> NoiseEstimate:
-    """The noise of an image [C, H, W] whose level somebody knows; the same in all channels where these are equal."""
-    grey = len(image) == 1 or bool((image == image[:1]).all())
-    return _white(max(sigma, QUANTISATION), 1 if grey else 3, _clipped(image, None), "given")
-
-
-def _white(sigma: float, channels: int, clipped: float, method: str) -> NoiseEstimate:
-    """White noise of `sigma` in one channel, or in three that are independent."""
-    luma = sigma / channels**0.5
-    doubt = _DOUBTS[method]
-    sigma = sigma if method == "given" else _digits(sigma)
-    return NoiseEstimate(
-        sigma=sigma,
-        low=sigma / doubt,
-        high=sigma * doubt,
-        luma=luma,
-        chroma=math.sqrt(max(sigma**2 - luma**2, 0.0)),
-        effective=3**0.5 * luma,
-        cautious=3**0.5 * luma,
-        correlation_length=0.0,
-        gain=(sigma**2, 0.0),
-        unclipped=sigma,
-        clipped=clipped,
-        history="none",
-        method=method,
-        sure=doubt < _SURE,
-    )
-
-
 def _read(reading: FileReading, clipped: float) -> NoiseEstimate:
-    levels = dict(zip(LEVELS, [[_digits(v) for v in row] for row in reading.levels.exp().tolist()], strict=True))
+    levels = dict(zip(LEVELS, [[digits(v) for v in row] for row in reading.levels.exp().tolist()], strict=True))
     low, sigma, high = levels["total"]
     luma, chroma, unclipped = (levels[name][1] for name in ("luma", "chroma", "unclipped"))
     told = luma > _HIDDEN and reading.correlation > _UNCORRELATED
-    length = _digits(0.5 / math.sqrt(-math.log(min(reading.correlation, 0.97)))) if told else 0.0
-    effective = _digits(max(_correlated(reading.correlation) * 3**0.5 * luma, QUANTISATION))
+    length = digits(0.5 / math.sqrt(-math.log(min(reading.correlation, 0.97)))) if told else 0.0
+    effective = digits(max(_correlated(reading.correlation) * 3**0.5 * luma, QUANTISATION))
     return NoiseEstimate(
         sigma=max(sigma, QUANTISATION),
         low=low,
@@ -324,7 +129,7 @@ def _read(reading: FileReading, clipped: float) -> NoiseEstimate:
         clipped=clipped,
         history=HISTORIES[int(reading.history.argmax())],
         method="network",
-        sure=high / low < _SURE**2,
+        sure=high / low < SURE**2,
     )
 
 
@@ -364,7 +169,7 @@ def _gain(cells: Cells, variance: float) -> tuple[float, float]:
     if float(torch.corrcoef(torch.stack([x, v.log()]))[0, 1]) < _FITS or b < _GROWS * a:
         return variance, 0.0
     scale = variance / float(fit.mean())
-    return _digits(scale * a), _digits(scale * b)
+    return digits(scale * a), digits(scale * b)
 
 
 def _may_be_white(found: NoiseEstimate, channels: int, *, lossless: bool) -> bool:
@@ -372,10 +177,6 @@ def _may_be_white(found: NoiseEstimate, channels: int, *, lossless: bool) -> boo
     independent = channels == 1 or 1.1 < (found.chroma / found.luma) ** 2 < 3.6
     even = found.clipped < _CLIPPED_WHITE and not found.depends_on_brightness
     return lossless and independent and even and found.correlation_length == 0
-
-
-def _digits(value: float) -> float:
-    return float(f"{value:.3g}")
 
 
 def _middle(image: Tensor) -> Tensor:
@@ -388,14 +189,3 @@ def _rounded(image: Tensor) -> bool:
     """Whether the values are those of an 8 bit file."""
     values = 255 * image
     return float((values - values.round()).abs().gt(0.01).float().mean()) < 0.01
-
-
-def _clipped(image: Tensor, known: Tensor | None) -> float:
-    """Share of values that are 0 or 1; 0 where some lie beyond, so that nothing was clipped."""
-    values = image if known is None else image[:, known]
-    if not values.numel():
-        return 0.0
-    low, high = (float(v) for v in torch.aminmax(values))
-    if low < 0 or high > 1 or (low > 0 and high < 1):
-        return 0.0
-    return int(torch.count_nonzero((values <= 0) | (values >= 1))) / values.numel()

@@ -7,15 +7,18 @@ tells its quantisation steps, how many of the coefficients of its quietest block
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from invsolve.io.cosines import DCT, YCC, cosines
 from invsolve.io.jpeg import JPEGTables, unturned
+from invsolve.noise.estimated import NoiseEstimate, digits
+from invsolve.noise.white import QUANTISATION
 
-__all__ = ["Bounds", "bounds_of"]
+__all__ = ["Bounds", "bounded", "bounds_of"]
 
 WINDOW = 8
 MAX_WINDOWS = 8000
@@ -33,6 +36,26 @@ _QUIETEST, _QUIET_SHARE = 0.1, 0.85
 _QUIETEST_BLOCKS, _BLOCK_SHARE, _RANK = 0.2, 0.9, 3
 _FIRST, _HIGH, _BANDS = 2, 10, ((12, 14), (8, 9), (6, 7))
 """Sums of the two frequencies, 14 at most: from which a coefficient counts; from which it is high; what is compared."""
+
+_SHOWN, _CONTRADICTED = 0.7, 0.5
+"""Share of the noise read that the quietest places must leave room for, to be taken as it is, and to be sure of."""
+
+_EVEN = 0.92
+"""How even the high frequencies of the quietest places are that hold nothing but white noise."""
+
+_FALL, _JPEG_FALL, _WIDE, _WIDTH = 6.0, 3.0, 1.5, 0.8
+"""How fast the cautious level falls with that share (in JPEG files of known steps: the second), and with low / sigma
+below the last."""
+
+_SOFT, _COLOURED = 0.6, 0.4
+"""Least share of low in sigma where correlated noise of this much chroma in luma surely is some: what a camera has
+smoothed leaves the high frequencies empty, and bounds of white noise say nothing of it."""
+
+_CORRELATED_FALL, _CORRELATED_LEAST = 0.42, 0.5
+"""What a window without its quadratic surface holds of correlated noise: 1 minus the first for each pixel of length."""
+
+_SLACK, _LOSSY_SLACK = 1.33, 2.5
+"""How far the noise of a file may exceed that of its quietest places; where a codec has smoothed these."""
 
 
 @dataclass(frozen=True)
@@ -142,3 +165,37 @@ def _before(image: Tensor, known: Tensor | None, tables: JPEGTables, clear: floa
     hidden = steps / 2 / torch.special.ndtri((1 + zero.clamp(0.02, 1 - 0.5 / len(quiet))) / 2)
     level = torch.where(zero < 0.5, (quiet * steps).square().mean(0).sqrt(), hidden)
     return float(level.sort().values[_RANK]) / 255 / _BLOCK_SHARE
+
+
+def bounded(found: NoiseEstimate, bounds: Bounds, *, lossy: bool) -> NoiseEstimate:
+    """An estimate with what the quietest places of the image say to it.
+
+    Args:
+        found: as it was read.
+        bounds: on the luma noise.
+        lossy: whether a codec has smoothed the image.
+    """
+    plain = bounds.even > _EVEN and not lossy and bounds.white > found.luma and found.method != "eigenvalues"
+    if plain:  # texture has no such spectrum
+        found = replace(found.scaled(bounds.white / found.luma), sure=True)
+    seen = max(_CORRELATED_LEAST, 1 - _CORRELATED_FALL * found.correlation_length)  # of correlated noise, in a window
+    flat = bounds.flat / seen
+    white = bounds.white if bounds.before is None else bounds.before
+    coloured = found.chroma > _COLOURED * found.luma  # texture hardly is
+    certain = found.low > (_SOFT if coloured else _WIDTH) * found.sigma
+    soft = found.correlation_length > 0 and found.sure and certain  # surely correlated
+    told = soft or (bounds.before is None and found.history == "jpeg")
+    share = (flat if told else min(flat, white)) / max(found.luma, 1e-9)
+    slack = 1.0 if found.history == "webp" else _LOSSY_SLACK * share if lossy else _SLACK * flat / max(found.luma, 1e-9)
+    sharp = plain or found.method != "network"
+    width = 1.0 if sharp else min(found.low / found.sigma / _WIDTH, 1.0) ** _WIDE
+    fall = _FALL if bounds.before is None else _JPEG_FALL
+    cautious = found.effective * min(share / _SHOWN, 1.0) ** fall * width
+    least = QUANTISATION / max(found.sigma, QUANTISATION)
+    return replace(
+        found.scaled(min(1.0, max(slack, least))),
+        cautious=max(digits(cautious), QUANTISATION),
+        at_most=digits(share * found.sigma) if math.isfinite(share) else math.inf,
+        shown=share >= _SHOWN,
+        sure=found.sure and share >= _CONTRADICTED,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from invsolve.noise.estimate import NoiseEstimate
+from invsolve.noise.estimated import NoiseEstimate
 from invsolve.noise.sensor import SensorNoise
 
 __all__ = ["stabiliser_of"]

@@ -23,7 +23,8 @@ from invsolve.core.traits import Traits
 from invsolve.io import Image, read_header
 from invsolve.io.inputs import Source, as_image, describe, without_hidden_colours
 from invsolve.io.jpeg import JPEGTables
-from invsolve.noise.estimate import NoiseEstimate, given_noise, noise_of
+from invsolve.noise.estimate import noise_of
+from invsolve.noise.estimated import NoiseEstimate, given_noise
 from invsolve.noise.sensor import SensorNoise
 from invsolve.noise.stabilise import stabiliser_of
 from invsolve.noise.white import QUANTISATION

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from invsolve.io import Image
     from invsolve.io.jpeg import JPEGTables
-    from invsolve.noise.estimate import NoiseEstimate
+    from invsolve.noise.estimated import NoiseEstimate
 
 __all__ = ["Auto", "Findings", "Unchanged", "holes_of", "look"]
 

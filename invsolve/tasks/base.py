@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from invsolve.core.rng import Rng
     from invsolve.core.unknowns import Unknowns
     from invsolve.io import Image
-    from invsolve.noise.estimate import NoiseEstimate
+    from invsolve.noise.estimated import NoiseEstimate
 
 __all__ = ["Size", "Streams", "Task"]
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from invsolve.core.operator import LinearOperator
     from invsolve.io import Image
     from invsolve.io.jpeg import JPEGTables
-    from invsolve.noise.estimate import NoiseEstimate
+    from invsolve.noise.estimated import NoiseEstimate
 
 __all__ = ["Denoise"]
 

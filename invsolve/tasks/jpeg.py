@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from invsolve.core.rng import Rng
     from invsolve.io import Image
-    from invsolve.noise.estimate import NoiseEstimate
+    from invsolve.noise.estimated import NoiseEstimate
     from invsolve.tasks import jpeg_cells as cells
     from invsolve.tasks import jpeg_codec as codec
     from invsolve.tasks import jpeg_history as history
