@@ -227,6 +227,8 @@ def test_a_suite_of_tasks_that_cannot_run_here_is_refused(tmp_path, monkeypatch)
     (tmp_path / "one.toml").write_text(text.replace("optional = true", "optional = 1"))
     with pytest.raises(InputError, match="optional is bool, got 1"):
         load_suite(tmp_path / "one.toml")
+    (tmp_path / "one.toml").write_text(text.replace("optional = true", ""))
+    assert [task.name for task in load_suite(tmp_path / "one.toml").tasks] == ["a"]  # it runs, and says what is missing
 
 
 @pytest.mark.parametrize("name", ["ffhq256", "imagenet256"])

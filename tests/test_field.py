@@ -16,6 +16,7 @@ GAINS = {
     "noise 0.05, PNG": 1.5,
     "noise 0.1, JPEG 85": 0.5,
     "noise 0.05, WebP 85": 0.0,
+    "phone in dim light, JPEG 92": 0.5,
     "JPEG 20": 0.0,
     "half size by bicubic": 0.5,
     "half size, JPEG 80": 0.0,
