@@ -456,6 +456,18 @@ def test_programs_use_it_as_documented(address, small):
     http.close()
 
 
+def test_the_block_of_the_documentation_runs(address, small, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("gradio_client")
+    page = (Path(__file__).parent.parent / "docs" / "app.md").read_text()
+    (block,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    write_image(tmp_path / "photo.jpg", read_image(small))
+    exec(block.replace("http://127.0.0.1:7860", address))
+    restored, record = capsys.readouterr().out.split()[-2:]
+    assert read_image(restored).pixels.shape[1] == 2 * read_image(small).pixels.shape[1]
+    assert json.loads(Path(record).read_text())["task"]["name"] == "superres"
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_it_fits_a_phone(page, address, theme):
     page.set_viewport_size({"width": 390, "height": 800})

@@ -28,7 +28,11 @@ def blocks(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page) and page.name != "tutorial.md"], ids=str)
+ELSEWHERE = {"tutorial.md", "app.md"}
+"""Pages whose blocks test_readme.py and test_app.py run."""
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page) and page.name not in ELSEWHERE], ids=str)
 def test_python_blocks_run_in_order(tmp_path, monkeypatch, page):
     pillow.new("RGB", (48, 40), (120, 140, 90)).save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
