@@ -103,6 +103,27 @@ def test_without_gradio_the_command_says_what_to_install(monkeypatch, capsys):
     assert "pip install 'invsolve[app]'" in capsys.readouterr().err
 
 
+SERVING = """
+import ast, sys
+from invsolve.commands.app import without_stubs
+parsed = []
+parse = ast.parse
+ast.parse = lambda *args, **told: (parsed.append(1), parse(*args, **told))[1]
+with without_stubs():
+    from invsolve.app import page
+page._warm = lambda examples: None
+with page.served(port=None):
+    print("torch" in sys.modules, len(parsed) < 20)
+"""
+
+
+def test_the_page_waits_neither_for_torch_nor_for_stub_files():
+    """Both take as long as all the rest of the start."""
+    pytest.importorskip("gradio")
+    found = subprocess.run([sys.executable, "-c", SERVING], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "True"]
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """Of the command in a process of its own; at its end nothing is left of the visitors' files."""

@@ -41,9 +41,9 @@ def computed(process: int) -> float:
 
 def noisy(folder: Path) -> Path:
     """The example of the page."""
-    from invsolve.app.examples import make_examples
+    from invsolve.app.examples import Examples
 
-    path = make_examples(folder)["Noisy"]
+    path = Examples(folder).paths["Noisy"]
     with pillow.open(path) as image:
         image.crop((0, 0, 96, 96)).save(folder / "part.png")
     return folder / "part.png"

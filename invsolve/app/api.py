@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -14,9 +14,11 @@ from invsolve.app.following import Sessions, sentences, without_folders
 from invsolve.app.running import Engine
 from invsolve.core.checks import InputError, nearest
 from invsolve.core.options import options_of
-from invsolve.restoration.run import Restoration
 from invsolve.restoration.sources import cut
 from invsolve.tasks import TASKS
+
+if TYPE_CHECKING:
+    from invsolve.restoration.restored import Restoration
 
 __all__ = ["add_api"]
 

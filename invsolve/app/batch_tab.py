@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -22,9 +22,11 @@ from invsolve.app.running import Engine, Run, Stopped
 from invsolve.app.words import bar, note, warned
 from invsolve.core.checks import InputError, InvsolveError
 from invsolve.io import read_image
-from invsolve.restoration.batch import Batch, Item, Outcome, restore_batch
 from invsolve.restoration.options import Options
 from invsolve.restoration.sources import Entry, output_path
+
+if TYPE_CHECKING:
+    from invsolve.restoration.batch import Item, Outcome
 
 __all__ = ["MAX_FILES", "BatchTab"]
 
@@ -150,6 +152,8 @@ class BatchTab:
 
     def _computed(self, own: Run, work: Work) -> None:
         """Restore every image that is one and is not too large; the others are lines that say why."""
+        from invsolve.restoration.batch import Batch, Item, restore_batch
+
         batch = Batch(work.options, overwrite=True, comparison=False, failures=False)
         items: list[tuple[Line, Item]] = []
         for line in work.lines:

@@ -8,12 +8,13 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from invsolve.app import viewer
 from invsolve.app.asking import Damage, named, step
+from invsolve.app.examples import Examples
 from invsolve.app.following import Sessions, sentence, sentences, shown, state, without_folders
 from invsolve.app.restore_tab import before_image
 from invsolve.app.running import Engine, Run, Stopped
@@ -22,9 +23,11 @@ from invsolve.core.checks import InputError, InvsolveError
 from invsolve.core.settings import read_setting
 from invsolve.io import Image, write_image
 from invsolve.restoration.options import Options
-from invsolve.restoration.restored import Restoration
 from invsolve.restoration.settings import QUALITIES, table
 from invsolve.solvers import SOLVERS
+
+if TYPE_CHECKING:
+    from invsolve.restoration.restored import Restoration
 
 __all__ = ["CompareTab", "read_settings"]
 
@@ -59,12 +62,12 @@ class CompareTab:
 
     Args:
         engine: restores.
-        clean: an undamaged example.
+        examples: of which one is undamaged.
         folder: for files of a run, which are deleted after it.
     """
 
-    def __init__(self, engine: Engine, clean: Path, folder: Path) -> None:
-        self._engine, self._clean, self._folder = engine, clean, folder
+    def __init__(self, engine: Engine, examples: Examples, folder: Path) -> None:
+        self._engine, self._examples, self._folder = engine, examples, folder
         self._sessions = Sessions()
         self._damage = Damage("iv-compare", first="denoise", painter=True, common=COMMON, qualities=False)
 
@@ -123,7 +126,7 @@ class CompareTab:
 
     def _wire(self) -> None:
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        self.example.click(lambda: (str(self._clean), True), None, [self.image, self.simulate], **quick)
+        self.example.click(lambda: (str(self._examples.clean), True), None, [self.image, self.simulate], **quick)
         self._damage.show_under_brush(self.image)
         outputs = [self.progress, self.go, self.stop, self.grid, self.table, self.more, self.files]
         inputs = [self.image, self.simulate, self._damage.editor, *self.rows, *self._damage.components]
@@ -159,7 +162,7 @@ class CompareTab:
                 if run.error is not None:
                     raise run.error
                 outcomes: list[Restoration | str] = run.result
-                if not any(isinstance(each, Restoration) for each in outcomes):
+                if not any(not isinstance(each, str) for each in outcomes):
                     raise InputError(str(outcomes[0]))
                 done = self._done(Path(name), path, task, told, entries, outcomes)
             yield [done[0], shown(True), shown(False), *done[1:]]
@@ -208,7 +211,7 @@ class CompareTab:
         self, folder: Path, path: Path, task: str, told: Mapping[str, Any], entries: Sequence[Entry],
         outcomes: Sequence[Restoration | str],
     ) -> list[Any]:  # fmt: skip
-        first = next(each for each in outcomes if isinstance(each, Restoration))
+        first = next(each for each in outcomes if not isinstance(each, str))
         size = (first.image.pixels.shape[1], first.image.pixels.shape[2])
         panels = [viewer.panel("Before", before_image(first, folder / "before.png"), _before_note(first))]
         files: list[str] = []
@@ -294,6 +297,6 @@ def _table(entries: Sequence[Entry], outcomes: Sequence[Restoration | str]) -> s
     head = "".join(f"<th scope=col>{name}</th>" for name, _, _ in shown_columns)
     known = any("psnr" in row for row in rows)
     said = "" if known else note("The undamaged image is not known here, so that nothing says which is nearest to it.")
-    careful = warned([w for each in outcomes if isinstance(each, Restoration) for w in each.record["warnings"]])
+    careful = warned([w for each in outcomes if not isinstance(each, str) for w in each.record["warnings"]])
     body = "".join(lines)
     return f'<div class="iv-scroll"><table class="iv-table"><tr><th></th>{head}</tr>{body}</table></div>{said}{careful}'

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-from invsolve.core.rng import Rng
+from invsolve.core.lazy import torch
 from invsolve.io import Image, read_image, write_image
-from invsolve.operators.kernels import camera_shake_kernel
-from invsolve.restoration.job import prepare
 from invsolve.restoration.options import Options
 
-__all__ = ["EXAMPLES", "Example", "make_clean", "make_examples"]
+__all__ = ["EXAMPLES", "Example", "Examples"]
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,35 @@ EXAMPLES = (
 """The examples in the order of their buttons."""
 
 
-def make_examples(folder: Path) -> dict[str, Path]:
-    """Write every example into a folder; their files by name."""
-    return {each.name: _write(each, folder / each.file) for each in EXAMPLES}
+class Examples:
+    """The files of the examples, which are made when they are first asked for.
 
+    Args:
+        folder: into which they are written.
+    """
 
-def make_clean(folder: Path) -> Path:
-    """Write an undamaged photograph into a folder."""
-    return write_image(folder / "undamaged.png", _clean(EXAMPLES[0]), overwrite=True)
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._making = folder, threading.Lock()
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """The files by the names of `EXAMPLES`."""
+        with self._making:
+            return self._paths
+
+    @property
+    def clean(self) -> Path:
+        """An undamaged photograph."""
+        with self._making:
+            return self._undamaged
+
+    @cached_property
+    def _paths(self) -> dict[str, Path]:
+        return {each.name: _write(each, self._folder / each.file) for each in EXAMPLES}
+
+    @cached_property
+    def _undamaged(self) -> Path:
+        return write_image(self._folder / "undamaged.png", _clean(EXAMPLES[0]), overwrite=True)
 
 
 def _clean(each: Example) -> Image:
@@ -74,6 +95,10 @@ def _clean(each: Example) -> Image:
 
 
 def _write(each: Example, path: Path) -> Path:
+    from invsolve.core.rng import Rng
+    from invsolve.operators.kernels import camera_shake_kernel
+    from invsolve.restoration.job import prepare
+
     clean = _clean(each)
     if each.task == "jpeg":
         return _jpeg(clean, path)
@@ -92,8 +117,6 @@ def _write(each: Example, path: Path) -> Path:
 
 def _scratches(side: int) -> Any:
     """Thin slanted lines and a stain, bool [side, side]."""
-    import torch
-
     rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     lines = (rows + 3 * columns) % 64 < 5
     stain = (rows - 0.72 * side).square() + (columns - 0.3 * side).square() < (0.09 * side) ** 2

@@ -7,7 +7,7 @@ import io
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -15,10 +15,12 @@ from invsolve.app.asking import step
 from invsolve.app.following import Sessions, sentences, shown, state
 from invsolve.app.running import Engine, Run, Stopped
 from invsolve.app.words import bar, note, rows
-from invsolve.core.driver import Progress, solve
-from invsolve.core.prior import Prior
-from invsolve.core.result import Result
-from invsolve.guiding import Guide, guided, sheet
+
+if TYPE_CHECKING:
+    from invsolve.core.driver import Progress
+    from invsolve.core.prior import Prior
+    from invsolve.core.result import Result
+    from invsolve.guiding import Guide
 
 __all__ = ["GuideTab"]
 
@@ -138,6 +140,8 @@ class GuideTab:
         ]  # fmt: skip
 
     def _drawn(self, own: Run, drawing: Drawing) -> None:
+        from invsolve.core.driver import solve
+        from invsolve.guiding import guided
         from invsolve.priors.loading.digits import digits, digits_classifier
 
         with self._engine.computing(own):
@@ -158,6 +162,8 @@ class GuideTab:
 
 
 def _guide(label: str, how: str, weight: float, steps: int, eta: float) -> Guide:
+    from invsolve.guiding import Guide
+
     told: dict[str, Any] = {"steps": steps, "eta": eta}
     if label == ANY:  # a weight of 0 is the network without a label
         return Guide(NAME, label=0, weight="0", **told)
@@ -167,6 +173,8 @@ def _guide(label: str, how: str, weight: float, steps: int, eta: float) -> Guide
 
 
 def _picture(images: Any) -> str:
+    from invsolve.guiding import sheet
+
     buffer = io.BytesIO()
     sheet(images.clamp(0, 1)).save(buffer, "PNG")
     content = base64.b64encode(buffer.getvalue()).decode()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
-
+from invsolve.core.lazy import torch
 from invsolve.io import Image, read_image, write_image
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["painted_mask"]
 
@@ -37,4 +37,4 @@ def painted_mask(editor: Any, image: Path, target: Path) -> Path | None:
 def _sized(layer: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(layer.shape) == size:
         return layer
-    return F.interpolate(layer[None, None].float(), size=size, mode="nearest-exact")[0, 0] > 0
+    return torch.nn.functional.interpolate(layer[None, None].float(), size=size, mode="nearest-exact")[0, 0] > 0

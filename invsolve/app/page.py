@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from gradio.themes import Base, Default
 from invsolve.app.api import add_api
 from invsolve.app.batch_tab import BatchTab
 from invsolve.app.compare_tab import CompareTab
-from invsolve.app.examples import make_clean, make_examples
+from invsolve.app.examples import Examples
 from invsolve.app.guide_tab import GuideTab
 from invsolve.app.leaderboard_tab import PLACE, LeaderboardTab
 from invsolve.app.restore_tab import RestoreTab
@@ -71,17 +72,28 @@ def served(
             (folder / part).mkdir()
         with _environment(GRADIO_TEMP_DIR=str(folder / "cache"), GRADIO_ANALYTICS_ENABLED="False"):
             engine = Engine(prior, device, limits.max_pixels, limits.at_once, 60.0 * limits.max_minutes)
-            page = _page(engine, folder, stores or {})
+            examples = Examples(folder / "examples")
+            page = _page(engine, examples, folder, stores or {})
             server, address, _ = page.queue(max_size=limits.queue).launch(
                 server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, share=False, inbrowser=False,
                 max_file_size=f"{limits.max_megabytes}mb", theme=_theme(), css=_css(), footer_links=[], ssr_mode=False,
                 enable_monitoring=False, mcp_server=False, pwa=False, show_error=False,
             )  # fmt: skip
             _serve_folder(server, folder / PLACE)
+            warming = threading.Thread(target=_warm, args=(examples,))
+            warming.start()
             try:
                 yield address
             finally:
                 page.close(verbose=False)
+                warming.join()  # it writes into the folder
+
+
+def _warm(examples: Examples) -> None:
+    """Do what the first restoration would have to wait for: torch takes more than a second to import."""
+    import invsolve.restoration.run  # noqa: F401
+
+    _ = examples.paths, examples.clean
 
 
 def _serve_folder(server: object, folder: Path) -> None:
@@ -107,11 +119,12 @@ def _environment(**values: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _page(engine: Engine, folder: Path, stores: Mapping[str, Path]) -> gr.Blocks:
+def _page(engine: Engine, examples: Examples, folder: Path, stores: Mapping[str, Path]) -> gr.Blocks:
     runs = folder / "runs"
+    restore = RestoreTab(engine, examples, runs)
     tabs = {
-        "Restore": RestoreTab(engine, make_examples(folder / "examples"), runs),
-        "Compare": CompareTab(engine, make_clean(folder / "examples"), runs),
+        "Restore": restore,
+        "Compare": CompareTab(engine, examples, runs),
         "Many": BatchTab(engine, runs),
         "Digits": GuideTab(engine),
         "Leaderboard": LeaderboardTab(stores, folder / PLACE),
@@ -127,6 +140,10 @@ def _page(engine: Engine, folder: Path, stores: Mapping[str, Path]) -> gr.Blocks
             for name, tab in tabs.items():
                 with gr.Tab(name):
                     tab.build()
+        page.load(
+            restore.pictures, None, list(restore.buttons.values()), queue=False, show_progress="hidden",
+            api_visibility="private",
+        )  # fmt: skip
     return page
 
 

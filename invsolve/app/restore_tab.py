@@ -5,14 +5,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from invsolve.app import viewer
 from invsolve.app.asking import Damage, named, step
-from invsolve.app.examples import EXAMPLES
+from invsolve.app.examples import EXAMPLES, Example, Examples
 from invsolve.app.fields import offered_tasks
 from invsolve.app.following import Sessions, sentences, shown, state, without_folders
 from invsolve.app.running import Engine, Run, Stopped
@@ -21,9 +22,11 @@ from invsolve.app.words import bar, command_line, found, note, python_lines, sug
 from invsolve.core.checks import InputError
 from invsolve.io import Image, write_image
 from invsolve.restoration.options import Options
-from invsolve.restoration.restored import Restoration
 from invsolve.restoration.sources import cut
 from invsolve.tasks.resizing import resized
+
+if TYPE_CHECKING:
+    from invsolve.restoration.restored import Restoration
 
 __all__ = ["RestoreTab", "before_image"]
 
@@ -60,11 +63,11 @@ class RestoreTab:
 
     Args:
         engine: restores.
-        examples: files by the names of `EXAMPLES`.
+        examples: their files.
         folder: for files of a run, which are deleted after it.
     """
 
-    def __init__(self, engine: Engine, examples: Mapping[str, Path], folder: Path) -> None:
+    def __init__(self, engine: Engine, examples: Examples, folder: Path) -> None:
         self._engine, self._examples, self._folder = engine, examples, folder
         self._sessions = Sessions()
         self._damage = Damage("iv", painter=True, common=COMMON)
@@ -88,10 +91,7 @@ class RestoreTab:
         gr.HTML('<p class="iv-hint">or try an example:</p>', padding=False)
         with gr.Row(elem_classes="iv-examples"):
             self.buttons = {
-                each.name: gr.Button(
-                    each.name, icon=str(self._examples[each.name]), size="sm", min_width=40, elem_classes="iv-example"
-                )
-                for each in EXAMPLES
+                each.name: gr.Button(each.name, size="sm", min_width=40, elem_classes="iv-example") for each in EXAMPLES
             }
         step(2, "What is wrong with it?")
         self.looked = gr.HTML(elem_id="iv-looked", padding=False)
@@ -137,10 +137,16 @@ class RestoreTab:
         self.image.clear(lambda: (False, "auto", ""), None, [self.chosen, task, self.looked], **quick)
         for each in EXAMPLES:
             extra = [self._damage.component(each.task, name) for name in each.told]
-            values = (str(self._examples[each.name]), each.task, False, "", *map(str, each.told.values()))
             self.buttons[each.name].click(
-                lambda values=values: list(values), None, [self.image, task, self.chosen, self.looked, *extra], **quick
+                partial(self._example, each), None, [self.image, task, self.chosen, self.looked, *extra], **quick
             )
+
+    def pictures(self) -> list[Any]:
+        """The buttons of the examples with their pictures, which are made while the page opens."""
+        return [gr.update(icon=str(self._examples.paths[name])) for name in self.buttons]
+
+    def _example(self, each: Example) -> list[Any]:
+        return [str(self._examples.paths[each.name]), each.task, False, "", *map(str, each.told.values())]
 
     def _wire_run(self) -> None:
         inputs = [self.image, self._damage.editor, self.certain, *self._damage.components]

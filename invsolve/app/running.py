@@ -10,19 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from invsolve.core.checks import InputError, enough_memory
-from invsolve.core.driver import Progress
-from invsolve.core.prior import Prior
+from invsolve.core.lazy import torch
 from invsolve.io import read_header
-from invsolve.restoration.job import prepare
-from invsolve.restoration.loading import kept_prior
 from invsolve.restoration.options import Options
-from invsolve.restoration.restored import Restoration
-from invsolve.restoration.run import run
+
+if TYPE_CHECKING:
+    from invsolve.core.driver import Progress
+    from invsolve.core.prior import Prior
+    from invsolve.restoration.restored import Restoration
 
 __all__ = ["Engine", "Run", "Stopped"]
 
@@ -166,6 +164,9 @@ class Engine:
             InputError: anything that cannot be done.
             Stopped: the visitor stopped it.
         """
+        from invsolve.restoration.job import prepare
+        from invsolve.restoration.run import run
+
         self.check_size(path, options)
         with self.computing(own):
             job = prepare(path, options)
@@ -181,11 +182,15 @@ class Engine:
         Raises:
             InputError: it is no image, or too large.
         """
+        from invsolve.restoration.job import prepare
+
         self.check_size(path)
         return dict(prepare(path, self.options("auto")).record["auto"])
 
     def loaded(self, options: Options) -> Prior:
         """The prior of the page."""
+        from invsolve.restoration.loading import kept_prior
+
         with self._loading:
             return kept_prior(options)
 

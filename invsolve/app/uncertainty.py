@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from invsolve.app import viewer
 from invsolve.app.words import details, rows
+from invsolve.core.lazy import torch
 from invsolve.io import Image, write_image
-from invsolve.restoration.figure import interval_width
-from invsolve.restoration.restored import Restoration
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from invsolve.restoration.restored import Restoration
 
 __all__ = ["certainty", "left_open"]
 
@@ -33,6 +34,8 @@ SPREAD_OUT = 1.25
 
 def certainty(restoration: Restoration, folder: Path) -> dict[str, Any]:
     """The viewer's value: restored image, mean and samples, and the map of interval widths; files go into `folder`."""
+    from invsolve.restoration.figure import interval_width
+
     drawn, (low, high) = restoration.samples, restoration.interval()
     assert drawn is not None
     level, white = interval_width(low, high)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import html
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from invsolve.core.options import Option
-from invsolve.restoration.restored import Restoration
+
+if TYPE_CHECKING:
+    from invsolve.restoration.restored import Restoration
 
 __all__ = [
     "bar", "command_line", "details", "explained", "found", "noise_level", "note", "python_lines", "rows",

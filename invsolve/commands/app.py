@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import inspect
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from invsolve.commands.options import add_options
 from invsolve.commands.units import HOME
 from invsolve.core.checks import CapabilityError, InputError
+from invsolve.core.lazy import uncollected_imports
 from invsolve.restoration.options import Options
 
 __all__ = ["add_parser"]
@@ -54,11 +58,13 @@ def run_command(args: argparse.Namespace) -> int:
     options = Options(prior=args.prior, device=args.device)
     if importlib.util.find_spec("gradio") is None:
         raise CapabilityError("the page needs Gradio: pip install 'invsolve[app]'")
-    from invsolve.app.leaderboard_tab import named_stores
-    from invsolve.app.page import Limits, served
-    from invsolve.restoration.job import check_options
+    if options != Options(prior="natural"):  # which can be used: that is not worth the second that torch takes here
+        from invsolve.restoration.job import check_options
 
-    check_options(options)
+        check_options(options)
+    with uncollected_imports(), without_stubs():
+        from invsolve.app.leaderboard_tab import named_stores
+        from invsolve.app.page import Limits, served
 
     stores = named_stores(args.store, HOME)
     told = {name: getattr(args, name) for name in ("prior", "device", "host", "port")}
@@ -67,6 +73,26 @@ def run_command(args: argparse.Namespace) -> int:
         sys.stdout.flush()
         _until_stopped()
     return 0
+
+
+@contextmanager
+def without_stubs() -> Iterator[None]:
+    """Import Gradio without the stub files that it compares with each component's source at every import.
+
+    They are for editors and take as long as the rest of the import. It leaves out components whose file is not known.
+    """
+    file_of = inspect.getfile
+
+    def getfile(of: Any) -> str:
+        if type(of).__name__ == "ComponentMeta":
+            raise OSError
+        return file_of(of)
+
+    inspect.getfile = getfile
+    try:
+        yield
+    finally:
+        inspect.getfile = file_of
 
 
 def _until_stopped() -> None:
