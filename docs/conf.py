@@ -47,7 +47,7 @@ napoleon_use_ivar = True
 autodoc_inherit_docstrings = False
 
 html_theme = "furo"
-html_title = f"invsolve {release}"
+html_title = f"invsolve {release.split('.dev')[0]}" + (" (development)" if ".dev" in release else "")
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_theme_options = {
@@ -65,6 +65,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "show_memory": False,
+    "capture_repr": (),
     "min_reported_time": 0,
     "plot_gallery": True,
     "download_all_examples": False,

@@ -11,8 +11,11 @@ import torch
 
 import invsolve as iv
 
-clean = torch.from_numpy(skimage.data.chelsea()[20:180, 110:270].copy()).permute(2, 0, 1) / 255
-noisy = clean + 0.15 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+pixels = skimage.data.chelsea()[20:180, 110:270].copy()
+clean = torch.from_numpy(pixels).permute(2, 0, 1) / 255
+noisy = clean + 0.15 * torch.randn(
+    clean.shape, generator=torch.Generator().manual_seed(0)
+)
 
 # %%
 # One call restores it. The record says what was found and done.
@@ -28,7 +31,11 @@ def psnr(image):
 
 restored = done.image.pixels
 iv.diagnostics.show_images(
-    {f"noisy, {psnr(noisy):.1f} dB": noisy, f"restored, {psnr(restored):.1f} dB": restored, "clean": clean}
+    {
+        f"noisy, {psnr(noisy):.1f} dB": noisy,
+        f"restored, {psnr(restored):.1f} dB": restored,
+        "clean": clean,
+    }
 )
 
 # %%

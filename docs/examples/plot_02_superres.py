@@ -10,21 +10,28 @@ import torch
 
 import invsolve as iv
 
-clean = torch.from_numpy(skimage.data.astronaut()[0:192, 128:320].copy()).permute(2, 0, 1) / 255
+pixels = skimage.data.astronaut()[0:192, 128:320].copy()
+clean = torch.from_numpy(pixels).permute(2, 0, 1) / 255
 
 # %%
 # ``simulate=True`` degrades the image first and compares the result with the original. Leave it out for an image of
 # your own.
 
 done = iv.restore(clean, task="superres", factor=4, noise=0.01, simulate=True)
-scores = {name: f"{found['psnr']:.1f} dB" for name, found in done.record["scores"].items()}
+scores = {
+    name: f"{found['psnr']:.1f} dB" for name, found in done.record["scores"].items()
+}
 print(scores)
 
 # %%
 # ``degraded`` shows the measurement, each of its pixels as a square of four by four.
 
 iv.diagnostics.show_images(
-    {"measured": done.degraded, f"restored, {scores['restored']}": done.image.pixels, "clean": clean}
+    {
+        "measured": done.degraded,
+        f"restored, {scores['restored']}": done.image.pixels,
+        "clean": clean,
+    }
 )
 
 # %%

@@ -18,7 +18,9 @@ import invsolve as iv
 pixels = skimage.data.astronaut()[0:192, 128:320]
 path = Path(mkdtemp()) / "blocky.jpg"
 Image.fromarray(pixels).save(path, quality=10)
-print(f"{path.stat().st_size / 1000:.1f} kB for {pixels.shape[0]} x {pixels.shape[1]} pixels")
+print(
+    f"{path.stat().st_size / 1000:.1f} kB for {pixels.shape[0]} x {pixels.shape[1]} pixels"
+)
 
 # %%
 
@@ -32,5 +34,9 @@ def psnr(image):
 
 file, restored = iv.io.read_image(path).pixels, done.image.pixels
 iv.diagnostics.show_images(
-    {f"file, {psnr(file):.1f} dB": file, f"restored, {psnr(restored):.1f} dB": restored, "clean": clean}
+    {
+        f"file, {psnr(file):.1f} dB": file,
+        f"restored, {psnr(restored):.1f} dB": restored,
+        "clean": clean,
+    }
 )

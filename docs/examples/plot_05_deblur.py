@@ -11,11 +11,16 @@ import torch
 import invsolve as iv
 from invsolve.operators import camera_shake_kernel
 
-clean = torch.from_numpy(skimage.data.coffee()[100:290, 230:420].copy()).permute(2, 0, 1) / 255
+pixels = skimage.data.coffee()[100:290, 230:420].copy()
+clean = torch.from_numpy(pixels).permute(2, 0, 1) / 255
 kernel = camera_shake_kernel(12.0, 0.5, iv.Rng(3))
 
-done = iv.restore(clean, task="deblur", kernel=kernel.numpy(), noise=0.01, simulate=True)
-scores = {name: f"{found['psnr']:.1f} dB" for name, found in done.record["scores"].items()}
+done = iv.restore(
+    clean, task="deblur", kernel=kernel.numpy(), noise=0.01, simulate=True
+)
+scores = {
+    name: f"{found['psnr']:.1f} dB" for name, found in done.record["scores"].items()
+}
 iv.diagnostics.show_images(
     {
         "kernel": kernel / kernel.max(),

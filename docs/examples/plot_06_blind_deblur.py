@@ -11,13 +11,26 @@ import torch
 import invsolve as iv
 from invsolve.operators import camera_shake_kernel
 
-clean = torch.from_numpy(skimage.data.coffee()[110:270, 250:410].copy()).permute(2, 0, 1) / 255
+pixels = skimage.data.coffee()[110:270, 250:410].copy()
+clean = torch.from_numpy(pixels).permute(2, 0, 1) / 255
 true = camera_shake_kernel(10.0, 0.5, iv.Rng(1))
 
-done = iv.restore(clean, task="blind-deblur", kernel=true.numpy(), kernel_size=17, noise=0.005, simulate=True)
-scores = {name: f"{found['psnr']:.1f} dB" for name, found in done.record["scores"].items()}
+done = iv.restore(
+    clean,
+    task="blind-deblur",
+    kernel=true.numpy(),
+    kernel_size=17,
+    noise=0.005,
+    simulate=True,
+)
+scores = {
+    name: f"{found['psnr']:.1f} dB" for name, found in done.record["scores"].items()
+}
 found = done.kernel
-iv.diagnostics.show_images({"true kernel": true / true.max(), "estimated kernel": found / found.max()}, height=2.2)
+iv.diagnostics.show_images(
+    {"true kernel": true / true.max(), "estimated kernel": found / found.max()},
+    height=2.2,
+)
 
 # %%
 

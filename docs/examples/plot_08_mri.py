@@ -14,7 +14,9 @@ import invsolve as iv
 from invsolve import costs, operators, priors, solvers
 
 SIDE = 128
-phantom = torch.from_numpy(resize(skimage.data.shepp_logan_phantom(), (SIDE, SIDE), anti_aliasing=True)).float()
+phantom = torch.from_numpy(
+    resize(skimage.data.shepp_logan_phantom(), (SIDE, SIDE), anti_aliasing=True)
+).float()
 
 # %%
 # Columns of the Fourier plane are measured: all of the middle, and the others by chance.
@@ -31,8 +33,12 @@ y = costs.GaussianLikelihood(A, None, sigma=0.005).simulate(clean, iv.Rng(0))
 
 # %%
 
-problem = iv.Problem(priors.load("natural"), costs.GaussianLikelihood(A, y, sigma=0.005))
-result = iv.solve(problem, solvers.PnPHQS(n_steps=30, lam=0.05, sigma_start=0.6, turns=True), seed=0)
+problem = iv.Problem(
+    priors.load("natural"), costs.GaussianLikelihood(A, y, sigma=0.005)
+)
+result = iv.solve(
+    problem, solvers.PnPHQS(n_steps=30, lam=0.05, sigma_start=0.6, turns=True), seed=0
+)
 restored = result.samples[0, 0].mean(0, keepdim=True)
 zero_filled = A.adjoint(y)[0].mean(0, keepdim=True) * 3
 

@@ -13,7 +13,8 @@ from skimage.restoration import richardson_lucy
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
 
-clean = torch.from_numpy(skimage.data.immunohistochemistry()[100:228, 100:228].copy()).permute(2, 0, 1)[None] / 255
+pixels = skimage.data.immunohistochemistry()[100:228, 100:228].copy()
+clean = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
 A = operators.GaussianBlur((3, 128, 128), 1.2, padding="symmetric")
 PEAK = 60.0
 y = costs.PoissonLikelihood(A, None, peak=PEAK).simulate(clean, iv.Rng(0))
@@ -24,7 +25,9 @@ print(f"{PEAK * float(y.mean()):.0f} photons a pixel")
 # larger than a squared difference of grey values, hence the large weight of the prior.
 
 problem = iv.Problem(priors.load("natural"), costs.PoissonLikelihood(A, y, peak=PEAK))
-result = iv.solve(problem, solvers.REDdiff(n_steps=60, t_start=0.2, lam=30.0, lr=0.02), seed=0)
+result = iv.solve(
+    problem, solvers.REDdiff(n_steps=60, t_start=0.2, lam=30.0, lr=0.02), seed=0
+)
 restored = result.samples[0, 0]
 
 # %%
@@ -37,7 +40,12 @@ def psnr(image):
 
 kernel = operators.gaussian_kernel(1.2).numpy()
 tried = [
-    torch.stack([torch.from_numpy(richardson_lucy(plane.numpy(), kernel, num_iter=n)) for plane in y[0]])
+    torch.stack(
+        [
+            torch.from_numpy(richardson_lucy(plane.numpy(), kernel, num_iter=n))
+            for plane in y[0]
+        ]
+    )
     for n in (2, 4, 8, 16)
 ]
 classical = max(tried, key=psnr)

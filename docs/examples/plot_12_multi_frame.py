@@ -12,7 +12,8 @@ import torch
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
 
-clean = torch.from_numpy(skimage.data.coffee()[210:294, 340:424].copy()).permute(2, 0, 1)[None] / 255
+pixels = skimage.data.coffee()[210:294, 340:424].copy()
+clean = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
 moves = [(0.0, 0.0), (1.0, 0.5), (0.5, 2.0), (2.0, 1.0), (1.5, 1.5)]
 prior = priors.load("natural")
 
@@ -21,7 +22,11 @@ def restored_from(shifts):
     A = operators.MultiFrame((3, 84, 84), 3, shifts)
     y = costs.GaussianLikelihood(A, None, sigma=0.02).simulate(clean, iv.Rng(0))
     problem = iv.Problem(prior, costs.GaussianLikelihood(A, y, sigma=0.02))
-    return iv.solve(problem, solvers.PnPHQS(n_steps=8, lam=0.5, sigma_start=0.15, turns=True), seed=0).samples[0, 0]
+    return iv.solve(
+        problem,
+        solvers.PnPHQS(n_steps=8, lam=0.5, sigma_start=0.15, turns=True),
+        seed=0,
+    ).samples[0, 0]
 
 
 def psnr(image):

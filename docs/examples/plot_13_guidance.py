@@ -22,9 +22,16 @@ free = iv.solve(iv.Problem(prior), solvers.DDIM(n_steps=50), samples=16, seed=0)
 # %%
 # A classifier that has seen noisy digits steers towards sevens.
 
-sevens = costs.ClassifierCost(digits_classifier().of_images, target=7, n_classes=10, conditional=True)
+sevens = costs.ClassifierCost(
+    digits_classifier().of_images, target=7, n_classes=10, conditional=True
+)
 rule = solvers.AdaptiveScale(30.0)
-by_class = iv.solve(iv.Problem(prior, sevens), solvers.Guidance(rule, at="noisy", n_steps=50), samples=16, seed=0)
+by_class = iv.solve(
+    iv.Problem(prior, sevens),
+    solvers.Guidance(rule, at="noisy", n_steps=50),
+    samples=16,
+    seed=0,
+)
 
 # %%
 # Any function of the image that torch can differentiate is a reward: here, little ink in the upper half.
@@ -36,7 +43,10 @@ def bright_below(images):
 
 reward = costs.RewardCost(bright_below)
 by_reward = iv.solve(
-    iv.Problem(prior, reward), solvers.Guidance(solvers.FixedScale(2.0), n_steps=50), samples=16, seed=0
+    iv.Problem(prior, reward),
+    solvers.Guidance(solvers.FixedScale(2.0), n_steps=50),
+    samples=16,
+    seed=0,
 )
 iv.diagnostics.show_images(
     {

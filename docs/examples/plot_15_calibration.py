@@ -6,6 +6,9 @@ With a Gaussian prior and a linear measurement the posterior is known in closed 
 are distributed like it: its intervals then contain the truth as often as they say.
 """
 
+from pathlib import Path
+from tempfile import mkdtemp
+
 import matplotlib.pyplot as plt
 import torch
 
@@ -14,13 +17,19 @@ from invsolve import costs, diagnostics, operators, priors, solvers
 
 # Images of 8 x 8 pixels about mid-grey whose neighbours are alike, in the range [-1, 1].
 place = torch.cartesian_prod(torch.arange(8.0), torch.arange(8.0)).double()
-cov = 0.05 * torch.exp(-(torch.cdist(place, place) ** 2) / 8) + 0.02 * torch.eye(64, dtype=torch.float64)
-prior = priors.GaussianPrior(torch.zeros(1, 8, 8, dtype=torch.float64), cov, iv.DDPMSchedule(), (-1.0, 1.0))
+cov = 0.05 * torch.exp(-(torch.cdist(place, place) ** 2) / 8) + 0.02 * torch.eye(
+    64, dtype=torch.float64
+)
+prior = priors.GaussianPrior(
+    torch.zeros(1, 8, 8, dtype=torch.float64), cov, iv.DDPMSchedule(), (-1.0, 1.0)
+)
 A = operators.Inpainting.random((1, 8, 8), keep=0.4, rng=iv.Rng(1))
 truth = iv.Problem(prior).to_image(prior.sample(3, iv.Rng(0)))
 y = costs.GaussianLikelihood(A, None, sigma=0.1).simulate(truth, iv.Rng(2))
 likelihood = costs.GaussianLikelihood(A, y, sigma=0.1)
-reference = diagnostics.PosteriorReference.build(prior.posterior(likelihood), prior_cov=cov / 4)
+reference = diagnostics.PosteriorReference.build(
+    prior.posterior(likelihood), prior_cov=cov / 4
+)
 
 # %%
 # Sixty samples of three images by each solver, and by the exact posterior itself.
@@ -36,10 +45,15 @@ for name, solver in {
 }.items():
     samples = iv.solve(problem, solver, samples=60, seed=0).samples
     rows[name] = diagnostics.calibrate(samples, reference)
-rows["exact samples"] = diagnostics.calibrate(reference.posterior.sample(60, iv.Rng(5)), reference)
-diagnostics.calibration_figure(rows, "calibration.png", bands=diagnostics.resolution(reference, 60, replicates=5))
+rows["exact samples"] = diagnostics.calibrate(
+    reference.posterior.sample(60, iv.Rng(5)), reference
+)
+page = Path(mkdtemp()) / "calibration.png"
+diagnostics.calibration_figure(
+    rows, page, bands=diagnostics.resolution(reference, 60, replicates=5)
+)
 plt.figure(figsize=(13, 2.8))
-plt.imshow(plt.imread("calibration.png"))
+plt.imshow(plt.imread(page))
 plt.axis("off")
 
 # %%
@@ -49,4 +63,6 @@ plt.axis("off")
 
 for name, row in rows.items():
     numbers = row.numbers()
-    print(f"{name:14} z-spread {numbers['z_observed']:.2f}, coverage of 90 % intervals {numbers['coverage_90']:.2f}")
+    print(
+        f"{name:14} z-spread {numbers['z_observed']:.2f}, coverage of 90 % intervals {numbers['coverage_90']:.2f}"
+    )

@@ -6,13 +6,18 @@ NDTM steers by a *control*: a small change of the network's input that is optimi
 fits the measurement. It can be looked at.
 """
 
+from pathlib import Path
+from tempfile import mkdtemp
+
 import matplotlib.pyplot as plt
 
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
 
 prior = priors.load("digits")
-digit = iv.solve(iv.Problem(prior.given(label=8)), solvers.DDIM(n_steps=50), seed=3).samples[:, 0]
+digit = iv.solve(
+    iv.Problem(prior.given(label=8)), solvers.DDIM(n_steps=50), seed=3
+).samples[:, 0]
 A = operators.Inpainting.random((1, 16, 16), keep=0.3, rng=iv.Rng(1))
 y = costs.GaussianLikelihood(A, None, sigma=0.05).simulate(digit, iv.Rng(0))
 problem = iv.Problem(prior, costs.GaussianLikelihood(A, y, sigma=0.05))
@@ -22,14 +27,23 @@ problem = iv.Problem(prior, costs.GaussianLikelihood(A, y, sigma=0.05))
 # pixel.
 
 seen = iv.diagnostics.ControlImages(problem)
-result = iv.solve(problem, solvers.NDTM(n_steps=25, n_inner=4, optimizer="gradient", lr=1.0), seed=0, callbacks=[seen])
-seen.figure("controls.png")
+result = iv.solve(
+    problem,
+    solvers.NDTM(n_steps=25, n_inner=4, optimizer="gradient", lr=1.0),
+    seed=0,
+    callbacks=[seen],
+)
+page = Path(mkdtemp()) / "controls.png"
+seen.figure(page)
 plt.figure(figsize=(12, 4))
-plt.imshow(plt.imread("controls.png"))
+plt.imshow(plt.imread(page))
 plt.axis("off")
 
 # %%
 # Above, the clean estimate at some of the steps; below, the control, blue where it darkens. It draws the digit's outline at
 # first, where nothing is decided, and only touches up measured pixels at the end.
 
-iv.diagnostics.show_images({"measured (30 %)": y[0], "restored": result.samples[0, 0], "truth": digit[0]}, height=2.2)
+iv.diagnostics.show_images(
+    {"measured (30 %)": y[0], "restored": result.samples[0, 0], "truth": digit[0]},
+    height=2.2,
+)

@@ -33,11 +33,14 @@ print(check_operator(Interlace((3, 8, 8))))
 # %%
 # Any solver that takes linear operators now takes this one.
 
-clean = torch.from_numpy(skimage.data.chelsea()[40:168, 120:248].copy()).permute(2, 0, 1)[None] / 255
+pixels = skimage.data.chelsea()[40:168, 120:248].copy()
+clean = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
 A = Interlace((3, 128, 128))
 y = costs.GaussianLikelihood(A, None, sigma=0.01).simulate(clean, iv.Rng(0))
 problem = iv.Problem(priors.load("natural"), costs.GaussianLikelihood(A, y, sigma=0.01))
-result = iv.solve(problem, solvers.PnPHQS(n_steps=16, sigma_start=0.5, turns=True), seed=0)
+result = iv.solve(
+    problem, solvers.PnPHQS(n_steps=16, sigma_start=0.5, turns=True), seed=0
+)
 first = A.pinv(y)[0]
 
 

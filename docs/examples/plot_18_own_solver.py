@@ -34,12 +34,18 @@ class ProximalDescent(iv.Solver):
         return self.n_steps
 
     def init(self, problem, n, rng):
-        return iv.State(problem.smooth_estimate.to(problem.empty(n)).expand(n, *problem.state_shape).clone())
+        return iv.State(
+            problem.smooth_estimate.to(problem.empty(n))
+            .expand(n, *problem.state_shape)
+            .clone()
+        )
 
     def step(self, problem, state, rng):
         A, y, _ = problem.linear_data
         x = state.x + A.adjoint(y - A(state.x))
-        sigma = self.first * (self.last / self.first) ** (state.k / max(self.n_steps - 1, 1))
+        sigma = self.first * (self.last / self.first) ** (
+            state.k / max(self.n_steps - 1, 1)
+        )
         t = problem.prior.schedule.time_of(sigma)
         alpha, _ = problem.prior.schedule(t)
         x = problem.prior.denoise(alpha * x, t)
@@ -54,7 +60,8 @@ print(check_solver(ProximalDescent()))
 # %%
 # Beside solvers of the library, on the same measurement:
 
-clean = torch.from_numpy(skimage.data.coffee()[60:188, 180:308].copy()).permute(2, 0, 1)[None] / 255
+pixels = skimage.data.coffee()[60:188, 180:308].copy()
+clean = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
 A = operators.Inpainting.random((3, 128, 128), keep=0.4, rng=iv.Rng(0))
 y = costs.GaussianLikelihood(A, None, sigma=0.02).simulate(clean, iv.Rng(1))
 problem = iv.Problem(priors.load("natural"), costs.GaussianLikelihood(A, y, sigma=0.02))
@@ -68,5 +75,7 @@ for solver in (
     image = result.samples[0, 0]
     error = -10 * (image.clamp(0, 1) - clean[0]).square().mean().log10()
     images[f"{solver.name}, {error:.1f} dB"] = image
-    print(f"{solver.name:18} {error:.1f} dB, {result.stats.network_forwards:.0f} calls, {result.stats.seconds:.1f} s")
+    print(
+        f"{solver.name:18} {error:.1f} dB, {result.stats.network_forwards:.0f} calls, {result.stats.seconds:.1f} s"
+    )
 iv.diagnostics.show_images(images)

@@ -11,8 +11,11 @@ import torch
 
 import invsolve as iv
 
-clean = torch.from_numpy(skimage.data.astronaut()[40:136, 170:266].copy()).permute(2, 0, 1) / 255
-done = iv.restore(clean, task="superres", factor=4, noise=0.01, samples=6, simulate=True)
+pixels = skimage.data.astronaut()[40:136, 170:266].copy()
+clean = torch.from_numpy(pixels).permute(2, 0, 1) / 255
+done = iv.restore(
+    clean, task="superres", factor=4, noise=0.01, samples=6, simulate=True
+)
 
 low, high = done.interval(0.9)
 inside = ((clean >= low) & (clean <= high)).float().mean()
@@ -35,4 +38,7 @@ iv.diagnostics.show_images(
 # Wide intervals and large errors are in the same places: edges. A number that follows from the image has an interval of its
 # own, for example how bright a region is:
 
-print(done.interval_of(lambda x: float(x[:, 40:60, 40:60].mean()), 0.9), float(clean[:, 40:60, 40:60].mean()))
+print(
+    done.interval_of(lambda x: float(x[:, 40:60, 40:60].mean()), 0.9),
+    float(clean[:, 40:60, 40:60].mean()),
+)
