@@ -231,14 +231,22 @@ def test_paces_that_make_no_sense_are_refused(options, words):
         restore(torch.rand(3, 8, 8), "denoise", **options)
 
 
-def test_bfloat16_is_for_natural_alone_where_the_processor_multiplies_it(monkeypatch):
+@pytest.mark.parametrize(
+    ("can", "gains"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True, "avx512_fp16": True}, True),
+        ({"avx512_bf16": True}, True),
+        ({"avx512_bf16": True, "avx512_fp16": True}, False),  # AMX hidden by a virtual machine
+        ({"amx_bf16": False}, False),
+    ],
+)
+def test_bfloat16_is_for_natural_alone_where_the_processor_gains_by_it(monkeypatch, can, gains):
     cpu = torch.device("cpu")
-    for can in (True, False):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda can=can: {"amx_bf16": can})
-        assert pace.precision_of("auto", "natural", cpu) == (torch.bfloat16 if can else None)
-        assert pace.precision_of("auto", "ffhq256", cpu) is None
-        assert pace.precision_of("float32", "natural", cpu) is None
-        assert pace.precision_of("bfloat16", "ffhq256", cpu) == torch.bfloat16
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can)
+    assert pace.precision_of("auto", "natural", cpu) == (torch.bfloat16 if gains else None)
+    assert pace.precision_of("auto", "ffhq256", cpu) is None
+    assert pace.precision_of("float32", "natural", cpu) is None
+    assert pace.precision_of("bfloat16", "ffhq256", cpu) == torch.bfloat16
     with pytest.raises(InputError, match="precision is one of"):
         pace.precision_of("double", "natural", cpu)
 

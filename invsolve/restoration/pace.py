@@ -13,10 +13,10 @@ from invsolve.core.prior import Prior
 from invsolve.core.problem import Problem
 from invsolve.core.schedule import Schedule
 from invsolve.core.solver import Solver
+from invsolve.priors.networks.execution import gains_by_bfloat16
 
 __all__ = [
     "call_seconds",
-    "multiplies_bfloat16",
     "network_calls",
     "precision_of",
     "quality_within",
@@ -29,23 +29,15 @@ SIDE, MARGIN = 128, 1.2
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 numbers in hardware."""
-    if device.type == "cpu":
-        can = torch.cpu.get_capabilities()
-        return bool(can.get("amx_bf16") or can.get("avx512_bf16"))
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
 def precision_of(name: str, prior: str, device: torch.device) -> torch.dtype | None:
-    """The precision of a network's products, None for its own: "auto" is bfloat16 for `natural` where it helps.
+    """The precision of a network's products, None for its own: "auto" is bfloat16 for `natural` where that gains.
 
     Raises:
         InputError: there is no such precision.
     """
     if name not in PRECISIONS:
         raise InputError(f"precision is one of {', '.join(PRECISIONS)}; got {name!r}")
-    auto = name == "auto" and prior == "natural" and multiplies_bfloat16(device)
+    auto = name == "auto" and prior == "natural" and gains_by_bfloat16(device)
     return torch.bfloat16 if name == "bfloat16" or auto else None
 
 

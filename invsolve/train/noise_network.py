@@ -19,9 +19,10 @@ from torch.nn import functional as F
 from invsolve.core.checks import InputError, InvsolveError
 from invsolve.core.files import written_whole
 from invsolve.noise.network import QUANTILES, NoiseNetwork, NoiseReading, save_noise_network
+from invsolve.priors.networks.execution import gains_by_bfloat16
 from invsolve.train.data import find_images, split_images
 from invsolve.train.noisy_files import NoisyFiles, NoisyTiles
-from invsolve.train.runtime import has_fast_bfloat16, without_denormals
+from invsolve.train.runtime import without_denormals
 from invsolve.train.settings import NoiseTraining
 
 __all__ = ["noise_loss", "train_noise_network", "validate"]
@@ -116,7 +117,7 @@ def _train(
     """Steps until the run's length is reached; returns their number."""
     began = saved = time.monotonic()
     draws = _Draws(data, config.batch, config.seed)
-    average, bf16 = math.nan, has_fast_bfloat16(torch.device("cpu"))
+    average, bf16 = math.nan, gains_by_bfloat16(torch.device("cpu"))
     while True:
         elapsed = time.monotonic() - began + spent
         part = step / config.steps if config.steps else elapsed / (60 * config.minutes)

@@ -14,18 +14,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Runtime", "has_fast_bfloat16"]
+from invsolve.priors.networks.execution import gains_by_bfloat16
 
-
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 matrices in hardware (AMX or AVX512-BF16 on a CPU)."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return (
-        device.type == "cpu"
-        and torch.backends.cpu.get_cpu_capability() == "AVX512"
-        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+__all__ = ["Runtime"]
 
 
 @contextlib.contextmanager
@@ -70,7 +61,7 @@ class Runtime:
 
             accelerator = Accelerator()
             device = accelerator.device
-        bf16 = has_fast_bfloat16(device) if precision == "auto" else precision == "bf16"
+        bf16 = gains_by_bfloat16(device) if precision == "auto" else precision == "bf16"
         if workers is None:
             workers = torch.get_num_threads() if device.type == "cpu" else 1
         return Runtime(device, bf16, accelerator, compiled, workers)
