@@ -17,6 +17,7 @@ from invsolve.core.operator import Params
 from invsolve.core.prior import Calls, Prior
 from invsolve.core.problem import Problem
 from invsolve.core.result import Result, Stats
+from invsolve.execution.memory import freed_memory_kept
 from invsolve.io.inputs import Source
 from invsolve.priors.channelwise import ChannelwisePrior
 from invsolve.restoration.doubts import doubts_of
@@ -99,7 +100,7 @@ def run(job: Job, prior: Prior | None = None, *, callbacks: Sequence[Callable[[P
     Raises:
         InvsolveError: no sample has a finite estimate, or the memory ran out.
     """
-    with enough_memory(), torch.inference_mode(False):
+    with enough_memory(), freed_memory_kept(), torch.inference_mode(False):
         return _run(job, prior, callbacks)
 
 
