@@ -15,6 +15,7 @@ from torch import Tensor
 import invsolve as iv
 from invsolve import Problem, costs, operators, priors, solvers
 from invsolve.core.solver import State
+from invsolve.testing import ReplayRng
 
 PIXELS = (1, 2, 3)
 MEAN = torch.linspace(0.2, 0.8, 6, dtype=torch.float64)
@@ -105,6 +106,21 @@ def test_denoising_from_the_measurement_is_the_same_on_every_schedule(schedule):
     ]
     for got, right in zip(*laws, strict=True):
         torch.testing.assert_close(got, right, rtol=1e-5, atol=1e-7)
+
+
+def test_the_samples_of_an_image_share_the_first_call():
+    """Their first state is y, so that one call does for all; of two images each has its own."""
+    one = posed(CORRELATED, operators.Denoising(PIXELS))
+    assert iv.solve(one, from_the_measurement(3), samples=5).stats.network_forwards == pytest.approx((1 + 2 * 5) / 5)
+    y = torch.cat([one.linear_data.y, 1 - one.linear_data.y])
+    two = Problem(one.prior, costs.GaussianLikelihood(operators.Denoising(PIXELS), (y + 1) / 2, 0.1))
+    assert iv.solve(two, from_the_measurement(3), samples=5).stats.network_forwards == 3
+    solver, noise = from_the_measurement(3), torch.randn(3, *PIXELS, generator=torch.Generator().manual_seed(0))
+    alike = State(one.linear_data.y.expand(3, *PIXELS).clone())
+    other = State(torch.cat([alike.x, alike.x[:1] + 1]))
+    shared = solver.step(one, alike, ReplayRng([noise]))[0].x
+    each = solver.step(one, other, ReplayRng([torch.cat([noise, noise[:1]])]))[0].x
+    torch.testing.assert_close(shared, each[:3])
 
 
 def test_what_is_no_denoising_does_not_start_from_the_measurement():

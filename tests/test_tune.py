@@ -17,7 +17,7 @@ from invsolve.io import Image, write_image
 from invsolve.solvers import PnPHQS
 from invsolve.testing.toy import textures, white
 from invsolve.tune import search as search_module
-from invsolve.tune.images import crops
+from invsolve.tune.images import crop_of_rank, crops, detailed_crops
 from invsolve.tune.search import Search, tune
 from invsolve.tune.spaces import SPACES, inside
 from invsolve.tune.tasks import sections
@@ -48,6 +48,18 @@ def test_the_better_setting_is_found_and_a_second_session_adds_only_what_is_miss
     values = {t.settings["n_steps"]: t.values[0] for t in judged}
     assert more.settings["n_steps"] == max(values, key=lambda n: values[n])
     assert more.calls == more.settings["n_steps"]
+
+
+def test_crops_for_calibration_are_the_detailed_half_and_do_not_depend_on_their_number(tmp_path):
+    rows = (torch.linspace(0, 1, 160) ** 2).expand(3, 48, -1)  # the detail grows from left to right
+    for name in "abcd":
+        write_image(tmp_path / f"{name}.png", Image(rows))
+    four, two = detailed_crops(tmp_path, 4, 32), detailed_crops(tmp_path, 2, 32)
+    assert torch.equal(four[::2], two)
+    detail = [float(crop.diff(dim=2).mean()) for crop in four]
+    middling = float(crop_of_rank(rows, 32, 0.5).diff(dim=2).mean())
+    assert min(detail) >= middling - 1e-3
+    assert len(set(detail)) > 2
 
 
 @pytest.mark.usefixtures("small")

@@ -47,7 +47,7 @@ FIGURE = Path(__file__).parents[2] / "docs" / "images" / "interval-map.png"
 
 def draw(folder: Path, side: int, names: Sequence[str]) -> None:
     """Restore every crop of the tasks and write the cases, a file a task."""
-    setup = Setup(load_prior(Options()), "natural")
+    setup = Setup(load_prior(Options(precision="float32")), "natural")
     images = torch.stack([image for _, image in held_out(side)])
     for spec in TASKS:
         path = folder / f"{spec.name}.pt"
@@ -124,18 +124,16 @@ def report(folder: Path, calibration: Path | None) -> str:
         told = [_uncertain(case, spec, known) for case in cases]
         inside = [_inside(*pair).double().mean() for pair in zip(cases, told, strict=True)]
         kept = [float(_inside(c, u, "image").double().mean()) >= LEVEL for c, u in zip(cases, told, strict=True)]
-        spread = torch.stack(inside).std() / len(inside) ** 0.5
+        spread = f" +- {torch.stack(inside).std() / len(inside) ** 0.5:.3f}" if len(inside) > 1 else ""
         ours = _mean(interval_score(*u.interval(LEVEL), c.truth, LEVEL) for c, u in zip(cases, told, strict=True))
         width = _mean(float((u.interval()[1] - u.interval()[0]).mean()) for u in told)
-        other = {n: left_out_score(cases, [without_samples(c)[n] for c in cases]) for n in without_samples(cases[0])}
-        best = min(other, key=lambda name: other[name])
+        plain = _others(cases)
         point, mean = (_mean(_psnr(x(c), c.truth) for c in cases) for x in (_centre, _average))
         outside = {u.factor(LEVEL, "average").outside for u in told} - {""}
         rows.append([
-            spec.name + (" (outside)" if outside else ""), f"{_mean(map(float, inside)):.3f} +- {spread:.3f}",
+            spec.name + (" (outside)" if outside else ""), f"{_mean(map(float, inside)):.3f}{spread}",
             f"{min(inside):.2f}", f"{_mean(kept):.0%}", f"{width:.3f}", f"{ours:.4f}",
-            f"{left_out_score(cases, [constant(c) for c in cases]):.4f}", f"{other[best]:.4f} ({best})",
-            f"{_mean(ause(c.error, c.scale) for c in cases):.2f}", f"{point:.2f}", f"{mean:.2f}",
+            *plain, f"{_mean(ause(c.error, c.scale) for c in cases):.2f}", f"{point:.2f}", f"{mean:.2f}",
             f"{_mean(c.seconds[0] for c in cases) / _mean(c.seconds[1] for c in cases):.1f}",
         ])  # fmt: skip
         parts.append(_strata(spec, cases, told))
@@ -149,6 +147,15 @@ def report(folder: Path, calibration: Path | None) -> str:
         [name, *(part.get(column, "") for column in columns)] for name, part in zip(conditional, parts, strict=True)
     ]
     return f"{markdown(head, rows)}\n\n{markdown(['task', *columns], second)}\n"
+
+
+def _others(cases: Sequence[Case]) -> tuple[str, str]:
+    """Interval scores of a constant width, and of the best width without samples; unknown for a single crop."""
+    if len(cases) < 2:
+        return "-", "-"
+    scores = {n: left_out_score(cases, [without_samples(c)[n] for c in cases]) for n in without_samples(cases[0])}
+    best = min(scores, key=lambda name: scores[name])
+    return f"{left_out_score(cases, [constant(c) for c in cases]):.4f}", f"{scores[best]:.4f} ({best})"
 
 
 def _centre(case: Case) -> torch.Tensor:

@@ -79,10 +79,10 @@ def run_command(args: argparse.Namespace) -> int:
 
     from invsolve.restoration.loading import load_prior
     from invsolve.tune.calibrate import Setup, calibrate
-    from invsolve.tune.images import mixed_crops
+    from invsolve.tune.images import detailed_crops
 
     specs = _specs(args)
-    images = mixed_crops(args.images, args.crops, args.size)
+    images = detailed_crops(args.images, args.crops, args.size)
     prior = load_prior(options)
     settings = read_settings(args.settings, "n_steps=20")
     setup = Setup(prior, args.prior, args.solver, settings, args.samples, args.seed)

@@ -51,7 +51,8 @@ class MMPS(PathSolver):
     Denoising needs no guidance. With `start="measurement"` the path begins at sigma_t / alpha_t = sigma_y with
     x_t = alpha_t y, a state of the forward process from x0. All later states follow from it, so that
     E[x0 | x_t, y] = E[x0 | x_t], and ancestral steps of the prior alone end in p(x0 | y) as their number grows (Xie et
-    al. 2023, arXiv 2302.02398; Li et al. 2023, arXiv 2307.03992). One forward a step, no gradient.
+    al. 2023, arXiv 2302.02398; Li et al. 2023, arXiv 2307.03992). One forward a step, no gradient; the samples of an
+    image share the first.
 
     Args:
         n_steps: forwards.
@@ -118,7 +119,7 @@ class MMPS(PathSolver):
         steps = self.path(problem)
         now = steps[state.k]
         if self.start == "measurement":
-            estimate = problem.prior.predict(state.x, now.t).x0
+            estimate = self._prior_alone(problem, state, now)
             info = Info(estimate)
         else:
             tangent = Tangent(problem.prior, state.x, now.t)
@@ -129,6 +130,12 @@ class MMPS(PathSolver):
             return State(guided_ddim(now, self.eta, state.x, estimate, rng), state.k + 1), info
         before = None if state.k == 0 else (steps[state.k - 1], state.memory["x0"])
         return State(multistep(now, state.x, estimate, before), state.k + 1, memory={"x0": estimate}), info
+
+    def _prior_alone(self, problem: Problem, state: State, step: Step) -> Tensor:
+        """E[x0 | x_t]; all samples of an image have the same first state, and one call is enough for it."""
+        shared = state.k == 0 and problem.prior.items is None and bool((state.x == state.x[:1]).all())
+        estimate = problem.prior.predict(state.x[:1] if shared else state.x, step.t).x0
+        return estimate.expand_as(state.x)
 
     def shift(self, problem: Problem, tangent: Tangent, step: Step) -> tuple[Tensor, Tensor]:
         """u [N, *shape], and the relative residual |r - (A C A^T + sigma_y^2 I) v| / |r| it leaves, [N]."""
