@@ -8,13 +8,14 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from benchtoy import TOML, final_table, toy
+from benchtoy import TOML, final_table, toy, write_suite
 
 from benchmarks.leaderboard.simulated import simulated
 from invsolve import Rng, solve, solvers
@@ -340,3 +341,34 @@ def test_status_and_tables_of_many_units_are_quick(tmp_path):
     assert [row.rank for row in found[0].rows] == list(range(1, 9))
     assert [row.solver for row in found[0].rows[:2]] == ["solver0", "solver1"]
     assert found[0].rows[1].p < 1e-3
+
+
+def test_a_function_of_the_user_s_is_a_column(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code = tmp_path / "worst_of.py"
+    code.write_text("def worst_pixel(case):\n    return float((case.image - case.truth).abs().max())\n")
+    name = "worst_of:worst_pixel:low"
+    text = TOML.replace('"psnr", ', f'"{name}", ')
+    with pytest.raises(InputError, match="names worst_of:worst_pixel:low, code that would run"):
+        toy(tmp_path, text)
+    with pytest.raises(InputError, match="module:function:high or module:function:low"):
+        toy(tmp_path, text.replace(":low", ":lower").replace("worst_of", "invsolve.io"))
+    suite = load_suite(write_suite(tmp_path, text), trust=True)
+    with Store.writing(tmp_path / "store") as store:
+        run(suite, store, only=["task=superres2", "item=draw 0"])
+        with pytest.raises(InputError, match="code that would run"):
+            score(store)
+        score(store, trust=True)
+        unit = next(u for u in store.units() if u["solver"] == "ddnm" and u["status"] == "ok")
+        values = {row["unit"]: row["value"] for row in store.query("scores") if row["metric"] == name}
+        measurement = load_measurement(store, unit["hash"], unit["measurement"])
+        images, _, _ = restored(store, unit["hash"], measurement)
+        worst = (images.clamp(0, 1) - measurement.truth.clamp(0, 1)).abs().amax((1, 2, 3)).mean()
+        assert values[unit["hash"]] == pytest.approx(float(worst), abs=1e-6)
+        assert tables(store)[0].metrics[0] == name
+        code.write_text("def worst_pixel(case):\n    return 7.0\n")
+        sys.modules.pop("worst_of")
+        importlib.invalidate_caches()
+        score(store, trust=True)
+        assert {row["value"] for row in store.query("scores") if row["metric"] == name} == {7.0}

@@ -8,11 +8,13 @@ import tomllib
 import pytest
 import torch
 from benchtoy import TOML, toy, write_suite
+from PIL import Image as pillow
 
 from invsolve import Rng
 from invsolve.bench.data import find_items
 from invsolve.bench.reading import load_suite, shipped, toml_text
 from invsolve.bench.runner import run
+from invsolve.bench.scoring import load_measurement
 from invsolve.bench.store import Store
 from invsolve.bench.suite import DataSpec, TaskSpec
 from invsolve.bench.table import published_rows
@@ -258,3 +260,33 @@ def test_a_published_protocol_runs_on_a_stand_in(name, tmp_path, monkeypatch):
         if name == "ffhq256":
             unit = next(u for u in store.units() if u["task"] == "blind-motion" and u["solver"] == "ndtm fast")
             assert store.output(unit["hash"])["theta.kernel"].shape == (1, 64, 64)
+
+
+@pytest.mark.parametrize("name", ["cbsd68", "div2k"])
+def test_deepinv_s_benchmarks_have_its_physics(name, tmp_path):
+    from torchvision.transforms import Compose, Resize, ToTensor
+
+    from invsolve.bench.deepinv_benchmarks import BENCHMARKS, physics
+    from invsolve.io import Image, write_image
+
+    pixels = Rng(0).uniform(torch.empty(1, 3, 90, 120))[0]
+    (tmp_path / "data").mkdir()
+    path = write_image(tmp_path / "data" / "one.png", Image(pixels, None, 8))
+    suite = load_suite(name, [("data.path", str(path.parent)), ("data.size", 64)])
+    expected = Compose([Resize((64, 64)), ToTensor()])(pillow.open(path))
+    with Store.writing(tmp_path / "store") as store:
+        run(suite, store, only=["solver=pnp-hqs", "solver=*ie*", "solver=Lanczos", "solver=deepinv RAM"])
+        units = {(u["task"], u["solver"]): u for u in store.units() if u["status"]}
+        for (task, solver), unit in units.items():
+            measurement = load_measurement(store, unit["hash"], unit["measurement"])
+            assert torch.equal(measurement.truth, expected)
+            theirs = physics(next(b for b in BENCHMARKS if b.endswith(task.replace("-", "_"))), (3, 64, 64))
+            clean = theirs.A(expected[None])[0]
+            noise = (measurement.y - clean).square().mean().sqrt()
+            assert float(noise) == pytest.approx(suite.task(task).noise, rel=0.1, abs=1e-6)
+            if solver == "deepinv RAM":
+                assert unit["status"] == "unable"
+                assert "ram.pth.tar" in unit["error"]
+            else:
+                assert unit["status"] == "ok", unit["error"]
+        assert len(units) >= 2 * len(suite.tasks)

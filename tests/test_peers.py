@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import pytest
 import torch
 
 from benchmarks.peers.__main__ import markdown
-from benchmarks.peers.methods import METHODS, Measured
 from benchmarks.priors.untrained import FFHQ
+from invsolve.bench.peers import Unable, peer_named, run_peer
+from invsolve.bench.peers.classical import METHODS, Measured
+from invsolve.bench.peers.networks import WEIGHTS
+from invsolve.bench.suite import TaskSpec
+from invsolve.bench.tasks import measure
+from invsolve.core.checks import InputError
 from invsolve.diagnostics import show_images
 from invsolve.operators import gaussian_kernel
+from invsolve.testing.toy import white
+
+DEEPINV = "invsolve.bench.deepinv_benchmarks"
 
 SIDE = 32
 ROWS, COLUMNS = np.meshgrid(np.linspace(0, 6, SIDE), np.linspace(0, 6, SIDE), indexing="ij")
@@ -71,3 +81,61 @@ def test_images_are_shown_with_their_titles():
         show_images({"c": torch.rand(2, 8, 8)})
     with pytest.raises(ValueError, match="no images"):
         show_images({})
+
+
+def problem_of(kind, noise=0.05, **options):
+    """A measurement of a smooth image, and its problem."""
+    image = torch.from_numpy(CLEAN).permute(2, 0, 1).float()
+    measurement = measure(TaskSpec("task", kind, noise, options), image, "image", 0)
+    return measurement, measurement.problem(white())
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "options"),
+    [
+        ("BM3D (bm3d)", "denoise", {}),
+        ("Lanczos (Pillow)", "superres", {"factor": 2}),
+        ("biharmonic (scikit-image)", "inpaint", {"missing": 0.5}),
+        ("Wiener (scikit-image)", "deblur", {"std": 1.0}),
+        ("Wiener (scikit-image)", "operator", {"operator": f"{DEEPINV}:gaussian_blur"}),
+        ("biharmonic (scikit-image)", "operator", {"operator": f"{DEEPINV}:inpainting"}),
+    ],
+)
+def test_a_classical_method_is_a_row(name, kind, options):
+    measurement, problem = problem_of(kind, 0.01, **options)
+    image = measurement.visible(run_peer(peer_named(name), problem, 2).samples[0].float())
+    assert image.shape == (2, *measurement.truth.shape)
+    assert torch.allclose(image[0], image[1], atol=1e-5)
+    inside = (..., slice(8, -8), slice(8, -8))
+    assert float((image[0] - measurement.truth)[inside].abs().mean()) < 0.03
+    with pytest.raises(Unable, match="only"):
+        run_peer(peer_named(name), problem_of("superres" if kind != "superres" else "denoise", 0.01)[1], 1)
+
+
+def test_a_network_runs_where_its_weights_are_and_says_what_is_missing(tmp_path, monkeypatch):
+    from deepinv.models import DRUNet
+
+    monkeypatch.setenv("INVSOLVE_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nothing"))
+    _, problem = problem_of("denoise")
+    for name in ("deepinv DRUNet", "deepinv DPIR", "deepinv RAM", "deepinv SwinIR", "deepinv SCUNet"):
+        with pytest.raises(Unable, match=r"weights missing: put \w+[\w.-]+ into .*; then --retry"):
+            run_peer(peer_named(name), problem, 1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        torch.save(DRUNet(pretrained=None).state_dict(), tmp_path / WEIGHTS["DRUNet"])
+    one, eight = (run_peer(peer_named(f"deepinv {name}"), problem, 1) for name in ("DRUNet", "DPIR"))
+    assert (one.forwards, eight.forwards) == (1, 8)
+    assert not torch.equal(one.samples, eight.samples)
+    with pytest.raises(Unable, match="only removes noise"):
+        run_peer(peer_named("deepinv DRUNet"), problem_of("inpaint", missing=0.5)[1], 1)
+    if importlib.util.find_spec("spandrel") is None:
+        with pytest.raises(InputError, match="needs spandrel"):
+            run_peer(peer_named(f"spandrel:{WEIGHTS['DRUNet']}"), problem, 1)
+        return
+    theirs = run_peer(peer_named(f"spandrel:{WEIGHTS['DRUNet']}"), problem, 1)
+    assert theirs.samples.shape == one.samples.shape
+    with pytest.raises(Unable, match="enlarges 1 times"):
+        run_peer(peer_named(f"spandrel:{WEIGHTS['DRUNet']}"), problem_of("superres", factor=2)[1], 1)
+    with pytest.raises(Unable, match=r"put nothing.pth into"):
+        run_peer(peer_named("spandrel:nothing.pth"), problem, 1)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.field.files import Made
-from benchmarks.peers.methods import METHODS, Measured
+from invsolve.bench.peers.classical import METHODS, Measured
 from invsolve.operators import gaussian_kernel
 
 __all__ = ["TOOLS", "by_tool", "opened"]

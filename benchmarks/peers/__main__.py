@@ -24,8 +24,8 @@ import numpy as np
 import torch
 
 import invsolve as iv
-from benchmarks.peers.methods import METHODS, Array, Measured
 from benchmarks.restore.table import held_out
+from invsolve.bench.peers.classical import METHODS, Array, Measured
 from invsolve.operators import gaussian_kernel
 from invsolve.restoration.scores import score
 

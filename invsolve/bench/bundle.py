@@ -17,7 +17,7 @@ from invsolve.bench.table import tables
 from invsolve.bench.text import markdown, number, sheet_text
 from invsolve.core.checks import InputError
 from invsolve.core.files import destination, write_whole, written_whole
-from invsolve.metrics import METRICS
+from invsolve.metrics import METRICS, image_metric
 
 __all__ = ["RESULT", "UNIT", "compare", "export", "index", "rows_csv", "submit"]
 
@@ -140,7 +140,7 @@ def compare(first: Path, second: Path, metric: str) -> str:
     Raises:
         InputError: an unknown metric, or nothing in common.
     """
-    if metric not in METRICS:
+    if image_metric(metric) is None:
         from invsolve.core.checks import nearest
 
         raise InputError(f"unknown metric {metric!r}; {nearest(metric, METRICS)}")

@@ -116,6 +116,8 @@ def _cut(image: Tensor, spec: DataSpec, name: str) -> Tensor:
     if not spec.size:
         return image.contiguous()
     height, width = image.shape[1:]
+    if spec.fit == "stretch":
+        return _stretched(image, spec.size)
     if spec.fit == "resize" and min(height, width) != spec.size:
         from invsolve.tasks.resizing import resized
 
@@ -126,6 +128,17 @@ def _cut(image: Tensor, spec: DataSpec, name: str) -> Tensor:
         raise InputError(f"{name} has {width} x {height} pixels, the suite cuts squares of {spec.size}")
     top, left = (height - spec.size) // 2, (width - spec.size) // 2
     return image[:, top : top + spec.size, left : left + spec.size].contiguous()
+
+
+def _stretched(image: Tensor, size: int) -> Tensor:
+    """Both sides made `size` by Pillow's bilinear filter on 8 bits, as torchvision's `Resize` does it to a file."""
+    import numpy as np
+    import torch
+    from PIL import Image as pillow
+
+    pixels = (255 * image).round().byte().permute(1, 2, 0).contiguous().numpy()
+    made = pillow.fromarray(pixels).resize((size, size), pillow.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(made)).permute(2, 0, 1).contiguous().float() / 255
 
 
 def _drawable(prior: Prior | None) -> Any:

@@ -121,10 +121,9 @@ def _solve(spec: Mapping[str, Any], measurement: Measurement, prior: Prior) -> t
         return {"status": "ok", "forwards": 0.0, "backwards": 0.0}, {"visible": _half(image[None])}
     problem = measurement.problem(prior)
     if solver["method"] == "peer":
-        from invsolve.bench.peers import PEERS, run_peer
+        from invsolve.bench.peers import peer_named, run_peer
 
-        peer = next(peer for peer in PEERS if peer.name == solver["solver"])
-        done = run_peer(peer, problem, samples, spec["seed"])
+        done = run_peer(peer_named(solver["solver"]), problem, samples, spec["seed"])
         return _ending(done.samples[0], "ok", done.forwards, done.backwards, {})
     from invsolve.solvers import SOLVERS
 

@@ -187,8 +187,8 @@ def _data(table: Any) -> DataSpec:
     for key in ("items", "size"):
         if _typed("[data]", key, table.get(key, 0), int) < 0:
             raise InputError(f"[data] of the suite: {key} must be at least 0, got {table[key]}")
-    if table.get("fit", "crop") not in ("crop", "resize"):
-        raise InputError(f"[data] of the suite: fit is 'crop' or 'resize', got {table['fit']!r}")
+    if table.get("fit", "crop") not in ("crop", "resize", "stretch"):
+        raise InputError(f"[data] of the suite: fit is 'crop', 'resize' or 'stretch', got {table['fit']!r}")
     if kind == "draws" and not table.get("items"):
         raise InputError("[data] of the suite: draws needs items, the number of images to draw")
     return DataSpec(**table)
@@ -205,7 +205,8 @@ def _task(row: Any) -> TaskSpec:
     options = _keys(where, row, ["name", "kind", "noise", "optional", *option_names(kind)])
     _typed(where, "optional", row.get("optional", False), bool)
     noise = float(_typed(where, "noise", row.get("noise", 0.01), (int, float)))
-    if not 0 < noise <= 1:
+    assumed = row.get("assumed", 0.0)
+    if not 0 < (noise or _typed(where, "assumed", assumed, (int, float))) <= 1 or noise < 0:
         raise InputError(f"{where} of the suite: noise is above 0 and at most 1, got {noise}")
     rest = {key: value for key, value in options.items() if key not in ("name", "kind", "noise", "optional")}
     task = TaskSpec(row["name"], kind, noise, rest)
@@ -251,17 +252,18 @@ def _foreign(where: str, row: dict[str, Any], tasks: Sequence[TaskSpec], samples
     empty: dict[str, dict[str, Any]] = {task.name: {} for task in tasks}
     if "peer" not in row:
         return SolverSpec(row["name"], "baseline", "baseline", empty, "baseline of the task", 1)
-    from invsolve.bench.peers import PEERS
+    from invsolve.bench.peers import peer_named
 
-    names = {peer.name: peer for peer in PEERS}
-    if row["peer"] not in names:
-        raise InputError(f"{where} of the suite: unknown peer {row['peer']!r}; {nearest(row['peer'], names)}")
-    return SolverSpec(row["name"], "peer", row["peer"], empty, names[row["peer"]].settings, samples)
+    try:
+        peer = peer_named(str(row["peer"]))
+    except InputError as error:
+        raise InputError(f"{where} of the suite: {error}") from error
+    return SolverSpec(row["name"], "peer", peer.name, empty, peer.settings, samples)
 
 
 def _settings(where: str, solver: str, preset: str, prior: str, task: TaskSpec, changes: Any) -> dict[str, Any]:
     """All settings of a solver for a task: preset, then changes, then the class' own defaults."""
-    from invsolve.bench.tasks import section
+    from invsolve.bench.tasks import level, section
     from invsolve.core.presets import published
     from invsolve.core.settings import made_with
     from invsolve.restoration.choice import read_presets, row
@@ -273,7 +275,7 @@ def _settings(where: str, solver: str, preset: str, prior: str, task: TaskSpec, 
         raise InputError(f"{where} of the suite: unknown solver {solver!r}; {nearest(solver, SOLVERS)}")
     kind, _, name = preset.partition(":")
     if kind == "restore":
-        base = dict(row(solver, section(task), traits_for(Options(prior=name or prior)), noise=task.noise).settings)
+        base = dict(row(solver, section(task), traits_for(Options(prior=name or prior)), noise=level(task)).settings)
     elif kind == "published":
         known = published(solver)
         key = name if "/" in name else f"{name}/{task.name}"

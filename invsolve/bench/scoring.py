@@ -19,7 +19,8 @@ from invsolve.bench.suite import TaskSpec
 from invsolve.bench.tasks import Measurement
 from invsolve.bench.trust import check_trusted
 from invsolve.core.checks import InputError
-from invsolve.metrics import METRICS, SET_METRICS, Case, WeightsMissing, metric_named
+from invsolve.core.identity import identify
+from invsolve.metrics import METRICS, SET_METRICS, Case, Metric, WeightsMissing, image_metric, metric_named
 from invsolve.restoration.calibration import Calibration
 
 __all__ = ["load_measurement", "operators_in", "restored", "score"]
@@ -42,9 +43,9 @@ def score(
 
     Args:
         store: opened for writing.
-        metrics: names; those of the suite if None.
+        metrics: names; those of the suite if None. Code among them runs: see `metric_named`.
         report: told (done, to do) after each unit.
-        trust: whether operators may be code that the store names.
+        trust: whether operators and metrics may be code that the store names.
         calibrations: of rows of the suite; their intervals are scored beside the metrics. Without them such scores
             stay as they are.
 
@@ -52,9 +53,10 @@ def score(
         InputError: the store names code that is not trusted, or a calibration is not of samples alone.
     """
     check_calibrations(calibrations)
-    check_trusted(store.folder, operators_in(store), trust=trust)
-    torch.set_num_threads(1)
     names = list(metrics) if metrics is not None else store.meta("description")["metrics"]
+    named = [name for name in names if ":" in name] if metrics is None else []  # not what the caller names
+    check_trusted(store.folder, [*operators_in(store), *named], trust=trust)
+    torch.set_num_threads(1)
     intervals = [name for name, metric in METRICS.items() if metric.per == "interval"]
     names = [name for name in names if name not in intervals]
     if calibrations:
@@ -68,7 +70,7 @@ def score(
         except (WeightsMissing, InputError) as error:  # a file or a package that is not here stops no other metric
             note = str(error)
         store.note("notes", (name, note))
-    marks = {name: _mark(name, calibrations) for name in loaded if name in METRICS}
+    marks = {name: mark for name, score in loaded.items() if (mark := _mark(name, score, calibrations))}
     waiting = _waiting(store, marks)
     for done, (unit, measurement, missing) in enumerate(waiting.values()):
         try:
@@ -86,9 +88,16 @@ def operators_in(store: Store) -> list[str]:
     return [row["name"] for row in store.query("operators") if row["name"] and ":" in str(row["name"])]
 
 
-def _mark(name: str, calibrations: Sequence[Calibration]) -> str:
-    """The implementation of a metric, with the calibrations where it is one of intervals."""
-    metric = METRICS[name]
+def _mark(name: str, score: Callable[..., Any], calibrations: Sequence[Calibration]) -> str:
+    """The implementation of a metric; for intervals with their calibrations, for the user's code with its identity.
+
+    Empty for a metric of sets.
+    """
+    metric = image_metric(name)
+    if metric is None:
+        return ""
+    if not metric.package:
+        return f"{metric.implementation()} {identify(score, name)[:12]}"
     of = f" by calibration {digest_of_calibrations(calibrations)}" if metric.per == "interval" else ""
     return metric.implementation() + of
 
@@ -157,7 +166,8 @@ def _score_unit(
     ends = interval_of_unit(json.loads(store.content(unit)), known, images.clamp(0, 1), calibrations)
     rows = []
     for name, function in scores.items():
-        metric = METRICS[name]
+        metric = metric_named(name)
+        assert isinstance(metric, Metric)
         if metric.per == "interval":
             each = [] if ends is None else [function(*ends, truth)]
         else:

@@ -24,7 +24,7 @@ class DataSpec:
         path: of the folder or list.
         items: how many, in the order of their names; all of them if 0.
         size: side of the square images; their own size if 0.
-        fit: "crop" takes the middle, "resize" makes the shorter side `size` first.
+        fit: "crop" takes the middle, "resize" makes the shorter side `size` first, "stretch" makes both sides `size`.
     """
 
     kind: str

@@ -124,7 +124,7 @@ def sweep_figure(store: Store, grid: Grid, path: str | Path, *, alone: bool = Fa
 
 def _panel(name: str, places: Sequence[Any], found: Sequence[tuple[Mapping[str, Any], float]], metric: str) -> Panel:
     """A metric against one setting, from (settings, value) of all points."""
-    from invsolve.metrics import METRICS
+    from invsolve.metrics import metric_named
 
     numeric = all(isinstance(place, int | float) and not isinstance(place, bool) for place in places)
     at = {toml_value(place): float(place) if numeric else float(i) for i, place in enumerate(places)}
@@ -135,7 +135,7 @@ def _panel(name: str, places: Sequence[Any], found: Sequence[tuple[Mapping[str, 
             lines.setdefault(others or "_", {})[at[toml_value(point[name])]] = value
     if len(lines) > LINES:
         every = [pair for line in lines.values() for pair in line.items()]
-        best = {x: min((v for at_x, v in every if at_x == x), key=METRICS[metric].loss) for x, _ in every}
+        best = {x: min((v for at_x, v in every if at_x == x), key=metric_named(metric).loss) for x, _ in every}
         lines = {"best of the others": best}
     drawn = {label: (sorted(line), [line[x] for x in sorted(line)]) for label, line in lines.items()}
     wide = numeric and min(at.values()) > 0 and max(at.values()) >= 8 * min(at.values())

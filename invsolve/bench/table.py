@@ -13,7 +13,7 @@ from typing import Any
 
 from invsolve.bench.statistics import bootstrap_interval, holm, paired_test, pareto_front, rank_intervals
 from invsolve.bench.store import Store
-from invsolve.metrics import METRICS, SET_METRICS, metric_named
+from invsolve.metrics import SET_METRICS, image_metric, metric_named
 
 __all__ = ["Cell", "Row", "Table", "published_rows", "tables"]
 
@@ -104,7 +104,7 @@ class Table:
 def tables(store: Store) -> list[Table]:
     """Everything the page shows, from the index alone."""
     about = store.meta("description")
-    names = [name for name in about["metrics"] if name in METRICS or name in SET_METRICS]
+    names = [name for name in about["metrics"] if image_metric(name) or name in SET_METRICS]
     groups: dict[tuple[str, str], list[Any]] = defaultdict(list)
     for row in store.units():
         groups[row["task"], row["solver"]].append(row)
@@ -157,7 +157,7 @@ def _row(
         row.note = _note(units, row)
         return row, values
     for name in names:
-        if name not in METRICS:
+        if image_metric(name) is None:
             continue
         each: dict[str, list[float]] = defaultdict(list)
         means = []
@@ -184,7 +184,7 @@ def _note(units: Sequence[Any], row: Row) -> str:
 
 def _has(metric: str, row: Row) -> bool:
     """Whether a row has a mean of a metric of single images."""
-    return metric in METRICS and metric in row.cells and math.isfinite(row.cells[metric].value)
+    return image_metric(metric) is not None and metric in row.cells and math.isfinite(row.cells[metric].value)
 
 
 def _rank(rows: Sequence[Row], items: Mapping[str, Mapping[str, Mapping[str, float]]], metric: str) -> None:
@@ -192,7 +192,7 @@ def _rank(rows: Sequence[Row], items: Mapping[str, Mapping[str, Mapping[str, flo
     ranked = [row for row in rows if _has(metric, row)]
     if not ranked:
         return
-    loss = METRICS[metric].loss
+    loss = metric_named(metric).loss
     order = sorted(ranked, key=lambda row: loss(row.cells[metric].value))
     names = list(items[order[0].solver][metric])
     losses = [[loss(items[row.solver][metric][name]) for name in names] for row in order]

@@ -19,7 +19,7 @@ from invsolve.core.rng import Rng
 from invsolve.core.unknowns import Unknowns
 from invsolve.tasks import TASKS, Task
 
-__all__ = ["Measurement", "check_options", "kinds", "measure", "missing", "option_names", "section"]
+__all__ = ["Measurement", "check_options", "kinds", "level", "measure", "missing", "option_names", "section"]
 
 OPERATOR = "operator"
 """The kind of a degradation that is no restoration task: a name of `invsolve.operators.OPERATORS` and its options."""
@@ -27,10 +27,19 @@ OPERATOR = "operator"
 
 @dataclass(frozen=True)
 class OperatorDraw:
-    """What a suite says of the kind "operator"."""
+    """What a suite says of the kind "operator".
+
+    Attributes:
+        operator: name in `OPERATORS`, or "module:attribute".
+        options: its arguments besides the image's shape.
+        assumed: standard deviation that solvers are told, for measurements without noise; that of the noise if 0.
+        like: section of the tuned settings that suit it, such as "deblur"; solvers' own defaults if empty.
+    """
 
     operator: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    assumed: float = 0.0
+    like: str = ""
 
     def __post_init__(self) -> None:
         from invsolve.operators import OPERATORS
@@ -47,19 +56,27 @@ def kinds() -> list[str]:
 def option_names(kind: str) -> list[str]:
     """The options of a kind in a suite."""
     if kind == OPERATOR:
-        return ["operator", "options"]
+        return ["operator", "options", "assumed", "like"]
     return list(options_of(TASKS[kind].suite_type()))
 
 
 def _options(spec: TaskSpec) -> Any:
     if spec.kind == OPERATOR:
-        return OperatorDraw(str(spec.options.get("operator", "")), spec.options.get("options", {}))
+        said = spec.options
+        level = float(said.get("assumed", 0.0))
+        return OperatorDraw(str(said.get("operator", "")), said.get("options", {}), level, str(said.get("like", "")))
     return filled(TASKS[spec.kind].suite_type(), spec.options, spec.kind)
 
 
 def section(task: TaskSpec) -> str:
     """The section of the preset tables that a task belongs to; "" for kinds without one."""
-    return "" if task.kind == OPERATOR else TASKS[task.kind].section(_options(task))
+    options = _options(task)
+    return options.like if task.kind == OPERATOR else TASKS[task.kind].section(options)
+
+
+def level(task: TaskSpec) -> float:
+    """The noise that solvers are told before anything is drawn."""
+    return task.noise or _options(task).assumed
 
 
 def check_options(where: str, task: TaskSpec) -> None:
@@ -109,7 +126,9 @@ class Measurement:
     @property
     def noise(self) -> float:
         """Standard deviation of the noise in the likelihood."""
-        own = None if self.task is None else self.task.noise_level
+        if self.task is None:
+            return _options(self.spec).assumed or self.spec.noise
+        own = self.task.noise_level
         return self.spec.noise if own is None else own
 
     @property

@@ -17,7 +17,7 @@ ALLOWED = "INVSOLVE_TRUSTED"
 
 
 def code_in(table: Mapping[str, Any]) -> list[str]:
-    """Every "module:attribute" that a suite's table would import: its prior, operators and solvers."""
+    """Every "module:attribute" that a suite's table would import: its prior, operators, solvers and metrics."""
     prior = table.get("prior", {})
     tasks, solvers = (rows if isinstance(rows := table.get(part), list) else [] for part in ("tasks", "solvers"))
     name = str(prior.get("name", "")) if isinstance(prior, Mapping) else ""
@@ -26,6 +26,9 @@ def code_in(table: Mapping[str, Any]) -> list[str]:
     own = [row for row in solved if "peer" not in row and not row.get("baseline", False)]
     named = [*of_prior, *(str(row.get("operator", "")) for row in degraded)]
     named += [str(row.get("solver", row.get("name", ""))) for row in own]
+    run = table.get("run", {})
+    metrics = run.get("metrics", []) if isinstance(run, Mapping) else []
+    named += [str(name) for name in metrics] if isinstance(metrics, list) else []
     return [entry for entry in dict.fromkeys(named) if ":" in entry]
 
 

@@ -10,6 +10,6 @@ number is comparable only to one of the same implementation.
 """
 
 from invsolve.metrics.base import Case, Metric, WeightsMissing
-from invsolve.metrics.registry import METRICS, SET_METRICS, SetMetric, metric_named
+from invsolve.metrics.registry import METRICS, SET_METRICS, SetMetric, image_metric, metric_named
 
-__all__ = ["METRICS", "SET_METRICS", "Case", "Metric", "SetMetric", "WeightsMissing", "metric_named"]
+__all__ = ["METRICS", "SET_METRICS", "Case", "Metric", "SetMetric", "WeightsMissing", "image_metric", "metric_named"]

@@ -60,9 +60,9 @@ class Described:
         name: in suites and tables.
         title: the column's head.
         better: "high", "low", or "target": the nearer to `target`, the better.
-        package: the distribution that implements it.
+        package: the distribution that implements it; "" for a function of the user's.
         detail: what is not said by the package's name and version.
-        loader: "module:function" that returns the score function.
+        loader: "module:function" that returns the score function, or is it if there is no package.
         target: see `better`.
     """
 
@@ -76,6 +76,8 @@ class Described:
 
     def implementation(self) -> str:
         """Package, version and what else decides the number."""
+        if not self.package:
+            return self.loader
         return f"{self.package} {_version(self.package) or '(not installed)'} {self.detail}".strip()
 
     def load(self) -> Callable[..., Any]:
@@ -85,6 +87,8 @@ class Described:
             WeightsMissing: a weight file is not on this machine.
             InputError: the package that implements it is not installed.
         """
+        if not self.package:
+            return load_attribute(self.loader)
         if self.package != "invsolve" and _version(self.package) is None:
             raise InputError(f"the metric {self.name} needs the package {self.package}: pip install {self.package}")
         return load_attribute(self.loader)()

@@ -11,7 +11,7 @@ from invsolve.core.checks import InputError, nearest
 from invsolve.core.registry import load_attribute
 from invsolve.metrics.base import Described, Direction, Metric
 
-__all__ = ["METRICS", "SET_METRICS", "SetMetric", "metric_named"]
+__all__ = ["METRICS", "SET_METRICS", "SetMetric", "image_metric", "metric_named"]
 
 
 @dataclass(frozen=True)
@@ -159,13 +159,36 @@ SET_METRICS: Mapping[str, SetMetric] = {
 
 
 def metric_named(name: str) -> Metric | SetMetric:
-    """A metric by its name.
+    """A metric by its name, or your own function of a `Case`: "module:function:low", or ":high" if larger is better.
+
+    Code of your own is imported only when the metric is loaded.
 
     Raises:
         InputError: there is none; the message names the nearest.
     """
+    if ":" in name:
+        return _own_function(name)
     known: Sequence[Mapping[str, Metric | SetMetric]] = (METRICS, SET_METRICS)
     for table in known:
         if name in table:
             return table[name]
     raise InputError(f"unknown metric {name!r}; {nearest(name, [*METRICS, *SET_METRICS])}")
+
+
+def _own_function(name: str) -> Metric:
+    loader, _, better = name.rpartition(":")
+    function = loader.partition(":")[2]
+    if not function or (better != "high" and better != "low"):
+        raise InputError(
+            f"a metric of your own is module:function:high or module:function:low, whichever is better; got {name!r}"
+        )
+    return Metric(name, function.replace("_", " "), better, "", "", loader)
+
+
+def image_metric(name: str) -> Metric | None:
+    """The metric of this name if it has a value for each image; None for metrics of sets and unknown names."""
+    try:
+        found = metric_named(name)
+    except InputError:
+        return None
+    return found if isinstance(found, Metric) else None

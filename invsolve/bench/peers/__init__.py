@@ -1,6 +1,6 @@
-"""deepinv's and azula's samplers on our problems: the same denoiser, operator and measurement, their own code.
+"""Other software on our problems: samplers with the same denoiser, classical methods, and trained networks.
 
-A peer is a function from a problem and a number of samples to posterior samples in [0, 1] units. What it cannot do is
+A peer is a function from a problem and a number of samples to images in [0, 1] units. What it cannot do is
 refused with `Unable` and its reason; nothing is repaired on the way:
 
     deepinv  works on [0, 1] images with a denoiser D(x + sigma n, sigma). Its own physics is used where it has the
@@ -9,15 +9,21 @@ refused with `Unable` and its reason; nothing is repaired on the way:
     azula    works in the prior's units with a denoiser of (x_t, t) on its own schedule, on flattened vectors, which is
              what its linear solvers expect.
 
+    classical   scikit-image, SciPy, OpenCV, Pillow and bm3d, with the usual value of their parameter
+    networks    deepinv's RAM, DRUNet, DPIR, SwinIR, Restormer and SCUNet, and "spandrel:FILE", any checkpoint that
+                spandrel reads; their weights are looked for and never downloaded
+
 All B * S rows run as one batch, as ours do. Both draw from the global generator, which is seeded here and put back.
 """
 
 from __future__ import annotations
 
-from invsolve.bench.peers import azula_samplers, deepinv_samplers
+from invsolve.bench.peers import azula_samplers, deepinv_samplers, networks
+from invsolve.bench.peers.seen import CLASSICAL, classical
 from invsolve.bench.peers.task import Peer, PeerResult, Unable, denoiser_at, run_peer
+from invsolve.core.checks import InputError, nearest
 
-__all__ = ["PEERS", "Peer", "PeerResult", "Unable", "denoiser_at", "run_peer"]
+__all__ = ["PEERS", "RESTORERS", "Peer", "PeerResult", "Unable", "denoiser_at", "peer_named", "run_peer"]
 
 PEERS = (
     Peer("deepinv DPS", "defaults", deepinv_samplers.dps(), 1000),
@@ -36,4 +42,31 @@ PEERS = (
     Peer("azula MMPS", "defaults (1 GMRES iteration), DDPM sampler", azula_samplers.mmps(), 250),
     Peer("azula MMPS cg", "5 CG iterations, DDPM sampler", azula_samplers.mmps(solver="cg", iterations=5), 250),
 )
-"""Every setting that is measured."""
+"""Samplers, in every setting that is measured."""
+
+RESTORERS = (
+    *(
+        Peer(name, f"parameter {method.usual:g}" if method.usual else "no parameter", classical(name), 0)
+        for name, (_, method) in CLASSICAL.items()
+    ),
+    *(Peer(f"deepinv {name}", "its weights", networks.denoiser(name), 0) for name in ("DRUNet", "SCUNet", "Restormer")),
+    Peer("deepinv SwinIR", "its weights of the nearest noise level", networks.swinir, 0),
+    Peer("deepinv DPIR", "defaults", networks.dpir, 0),
+    Peer("deepinv RAM", "its weights", networks.ram, 0),
+)
+"""Classical methods and trained networks, which give one image."""
+
+
+def peer_named(name: str) -> Peer:
+    """A peer by its name, or "spandrel:FILE" for a checkpoint.
+
+    Raises:
+        InputError: there is none; the message names the nearest.
+    """
+    kind, _, file = name.partition(":")
+    if kind == "spandrel" and file:
+        return Peer(name, "as spandrel reads it", networks.checkpoint(file), 0)
+    known = {peer.name: peer for peer in (*PEERS, *RESTORERS)}
+    if name not in known:
+        raise InputError(f"unknown peer {name!r}; {nearest(name, known)}; or spandrel:FILE")
+    return known[name]

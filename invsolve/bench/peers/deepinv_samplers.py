@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from invsolve.bench.peers.seen import physics_of
 from invsolve.bench.peers.task import Sampler, Task, Unable
 from invsolve.core.operator import SVDOperator
 from invsolve.operators import Denoising, Inpainting
 from invsolve.operators.blur import CircularBlur
 
-__all__ = ["ddrm", "diffpir", "dps", "guided"]
+__all__ = ["ddrm", "diffpir", "dps", "guided", "physics_for"]
 
 
 def _denoiser(task: Task) -> Any:
@@ -28,12 +29,17 @@ def _denoiser(task: Task) -> Any:
     return Analytic()
 
 
-def _physics(task: Task, *, decomposable: bool = False) -> Any:
+def physics_for(task: Task, *, decomposable: bool = False) -> Any:
     """Their operator where they have the same one, checked on noise; else ours in their clothes."""
     import deepinv
 
     dinv: Any = deepinv  # its annotations name the defaults' types only
     operator, noise = task.operator, dinv.physics.GaussianNoise(task.sigma)
+    theirs = physics_of(operator)
+    if theirs is not None and (not decomposable or isinstance(theirs, dinv.physics.DecomposablePhysics)):
+        physics = theirs.clone()
+        physics.noise_model = noise
+        return physics
     if isinstance(operator, Denoising):
         return dinv.physics.Denoising(noise)
     physics = None
@@ -61,13 +67,6 @@ def _physics(task: Task, *, decomposable: bool = False) -> Any:
     )
 
 
-def _y(task: Task) -> Tensor:
-    low, width = task.problem.prior.value_range[0], task.problem.width
-    data = task.problem.linear_data
-    ones = torch.ones((1, *data.operator.in_shape), dtype=data.y.dtype)
-    return task.repeated((data.y - low * data.operator(ones)) / width).float().clone()
-
-
 def dps(**settings: Any) -> Sampler:
     """Its DPS."""
 
@@ -76,7 +75,7 @@ def dps(**settings: Any) -> Sampler:
 
         model = DPS(_denoiser(task), num_steps=task.steps, **settings)
         shape = (task.rows, *task.problem.state_shape)
-        return model(_y(task), _physics(task), x_init=shape)
+        return model(task.measured, physics_for(task), x_init=shape)
 
     return sample
 
@@ -93,7 +92,7 @@ def guided(kind: str, **settings: Any) -> Sampler:
             fidelity, denoiser=_denoiser(task), sde=VariancePreservingDiffusion(alpha=1.0), solver=solver
         )
         shape = (task.rows, *task.problem.state_shape)
-        return model(_y(task), _physics(task), x_init=shape)
+        return model(task.measured, physics_for(task), x_init=shape)
 
     return sample
 
@@ -104,7 +103,7 @@ def ddrm(task: Task) -> Tensor:
     from deepinv.sampling import DDRM
 
     model = DDRM(_denoiser(task), sigmas=np.linspace(1, 0, task.steps))
-    return model(_y(task), _physics(task, decomposable=True))
+    return model(task.measured, physics_for(task, decomposable=True))
 
 
 def diffpir(task: Task) -> Tensor:
@@ -113,4 +112,4 @@ def diffpir(task: Task) -> Tensor:
     from deepinv.sampling import DiffPIR
 
     model = DiffPIR(_denoiser(task), L2(), sigma=task.sigma, max_iter=task.steps)
-    return model(_y(task), _physics(task))
+    return model(task.measured, physics_for(task))

@@ -102,6 +102,18 @@ class Task:
             raise Unable("noise levels that differ from item to item")
         return float(sigma) / self.problem.width
 
+    @property
+    def measured(self) -> Tensor:
+        """The measurement of the image in [0, 1], one row for each sample, in single precision."""
+        low, width = self.problem.prior.value_range[0], self.problem.width
+        data = self.problem.linear_data
+        ones = torch.ones((1, *data.operator.in_shape), dtype=data.y.dtype)
+        return self.repeated((data.y - low * data.operator(ones)) / width).float().clone()
+
+    def count(self, rows: int) -> None:
+        """Count rows that went through a peer's own network."""
+        self.calls.forward_rows += rows
+
     def repeated(self, y: Tensor) -> Tensor:
         return y.repeat_interleave(self.samples, 0)
 
@@ -118,7 +130,7 @@ Sampler = Callable[[Task], Tensor]
 
 @dataclass(frozen=True)
 class Peer:
-    """One setting of one library's solver.
+    """One setting of one library's solver, a classical method, or a trained network.
 
     Attributes:
         name: library and method.

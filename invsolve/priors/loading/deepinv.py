@@ -20,7 +20,7 @@ from invsolve.priors.loading.weights import fill, read_weights
 from invsolve.priors.network import NetworkPrior
 from invsolve.priors.networks.execution import Speed
 
-__all__ = ["from_deepinv", "load_deepinv"]
+__all__ = ["from_deepinv", "load_deepinv", "tensors_alone"]
 
 
 _SAFE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -55,7 +55,7 @@ def from_deepinv(
 
 
 @contextmanager
-def _tensors_alone() -> Iterator[None]:
+def tensors_alone() -> Iterator[None]:
     """Torch reads nothing but tensors from files, whoever asks: deepinv's own downloads ask for everything."""
     before = os.environ.get(_SAFE)
     os.environ[_SAFE] = "1"
@@ -98,7 +98,7 @@ def load_deepinv(
             f"deepinv would download the weights of {name}, and the network is not to be used: give weights=FILE"
         )
     try:
-        with _tensors_alone():
+        with tensors_alone():
             network = kind(**settings) if weights is None else kind(**{**settings, "pretrained": None})
     except (TypeError, ValueError, OSError, pickle.UnpicklingError) as error:
         raise InputError(f"deepinv's {name} cannot be made: {error}") from error
