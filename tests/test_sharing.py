@@ -10,8 +10,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from adm_files import narrow, random_state
+from benchtoy import toy
 
 from invsolve import priors
+from invsolve.bench.checking import check_bundle
+from invsolve.bench.hub import push_bundle
+from invsolve.bench.runner import run
+from invsolve.bench.scoring import score
+from invsolve.bench.store import Store
 from invsolve.commands.cli import main
 from invsolve.core.checks import InputError
 from invsolve.priors.loading.sharing import Description, push, write_repository
@@ -26,13 +32,14 @@ class Hub:
     def __init__(self, folder: Path) -> None:
         self.folder, self.made = folder, []
 
-    def create_repo(self, name, private, exist_ok):
+    def create_repo(self, name, private, exist_ok, repo_type):
         assert exist_ok
-        self.made.append((name, private))
+        self.made.append((repo_type, name, private))
 
-    def upload_folder(self, repo_id, folder_path, allow_patterns, commit_message):
+    def upload_folder(self, repo_id, folder_path, allow_patterns, commit_message, repo_type):
+        assert (repo_type, repo_id) in [made[:2] for made in self.made]
         for pattern in allow_patterns:
-            (self.folder / repo_id).mkdir(parents=True, exist_ok=True)
+            (self.folder / repo_id / pattern).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(Path(folder_path) / pattern, self.folder / repo_id / pattern)
         return SimpleNamespace(commit_url=f"https://hub/{repo_id}/commit/1")
 
@@ -42,7 +49,7 @@ def test_a_pushed_prior_is_the_same_when_it_is_loaded(tmp_path, monkeypatch):
     write_repository(DIGITS, tmp_path / "made", "us/digits", TOLD)
     (tmp_path / "made" / "secret.txt").write_text("not to be uploaded")
     assert push(tmp_path / "made", "us/digits", private=True, api=hub) == "https://hub/us/digits/commit/1"
-    assert hub.made == [("us/digits", True)]
+    assert hub.made == [("model", "us/digits", True)]
     assert {path.name for path in (hub.folder / "us/digits").iterdir()} == {"invsolve.safetensors", "README.md"}
     monkeypatch.setattr(
         "invsolve.priors.loading.hub.fetch_repository", lambda name, **options: hub.folder / name, raising=True
@@ -97,3 +104,26 @@ def test_a_server_that_refuses_is_one_sentence(tmp_path):
 
     with pytest.raises(InputError, match=r"us/digits cannot be pushed: not your organisation$"):
         push(tmp_path, "us/digits", api=SimpleNamespace(create_repo=refuse))
+
+
+def test_a_bundle_is_added_to_a_data_set_and_checks_there(tmp_path, monkeypatch, capsys):
+    with Store.writing(tmp_path / "store") as store:
+        run(toy(tmp_path), store)
+        score(store)
+    hub = Hub(tmp_path / "hub")
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda endpoint: hub)
+    words = ["bench", "submit", "toy.toml", "--store", str(tmp_path / "store"), "--hub", "us/results"]
+    for _ in range(2):  # the same bundle goes to the same place
+        assert main([*words, "-o", str(tmp_path / "toy.zip"), "--private"]) == 0
+    assert "https://hub/us/results/commit/1" in capsys.readouterr().out
+    assert hub.made == 2 * [("dataset", "us/results", True)]
+    (made,) = (hub.folder / "us/results" / "toy").iterdir()
+    assert {path.name for path in made.iterdir()} == {"bundle.zip", "rows.csv", "tables.md", "suite.toml"}
+    assert check_bundle(made / "bundle.zip") == []
+    assert "superres2,baseline" in (made / "rows.csv").read_text()
+    assert 'data_files: "*/*/rows.csv"' in (hub.folder / "us/results" / "README.md").read_text()
+    with pytest.raises(InputError, match="organisation/name"):
+        push_bundle(tmp_path / "toy.zip", "results", api=hub)
+    (tmp_path / "toy.zip").write_bytes(b"no bundle")
+    with pytest.raises(InputError):
+        push_bundle(tmp_path / "toy.zip", "us/results", api=hub)

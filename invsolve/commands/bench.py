@@ -61,6 +61,10 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     added["compare"].add_argument("--metric", default="psnr", help="default psnr")
     for name in ("export", "submit"):
         added[name].add_argument("-o", "--out", type=Path, required=True, metavar="FILE")
+    added["submit"].add_argument(
+        "--hub", metavar="ORGANISATION/NAME", help="add it to this data set of the Hugging Face hub"
+    )
+    added["submit"].add_argument("--private", action="store_true", help="make a new data set private")
     added["check"].add_argument("bundle", type=Path, metavar="FILE", help="what `submit` has written")
     added["check"].add_argument("--store", type=Path, metavar="DIR", help="compare the outputs in there, too")
     parser.set_defaults(run=run_command)
@@ -192,6 +196,10 @@ def _submit(args: argparse.Namespace) -> int:
     from invsolve.bench.bundle import submit
 
     sys.stdout.write(f"{submit(_existing(_store(args)), args.out)}\n")
+    if args.hub is not None:
+        from invsolve.bench.hub import push_bundle
+
+        sys.stdout.write(f"{push_bundle(args.out, args.hub, private=args.private)}\n")
     return 0
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from invsolve.core.checks import InputError
 from invsolve.core.files import written_whole
@@ -14,7 +15,7 @@ from invsolve.priors.loading.files import REPOSITORY_FILE
 from invsolve.priors.loading.hub import sha256_of
 from invsolve.priors.loading.weights import read_weights
 
-__all__ = ["Description", "push", "write_repository"]
+__all__ = ["Description", "push", "upload", "write_repository"]
 
 CARD = """---
 library_name: invsolve
@@ -131,11 +132,30 @@ def _card(prior: Prior, weights: Path, name: str, description: Description) -> s
 
 
 def push(folder: Path, name: str, *, private: bool = False, endpoint: str | None = None, api: Any = None) -> str:
-    """Upload what `write_repository` wrote; the token is the one that `hf auth login` keeps.
+    """Upload what `write_repository` wrote; see `upload`."""
+    files = [REPOSITORY_FILE, "README.md"]
+    return upload(folder, name, files, "A prior for invsolve", private=private, endpoint=endpoint, api=api)
+
+
+def upload(
+    folder: Path,
+    name: str,
+    files: Sequence[str],
+    message: str,
+    *,
+    kind: Literal["model", "dataset"] = "model",
+    private: bool = False,
+    endpoint: str | None = None,
+    api: Any = None,
+) -> str:
+    """Upload files of a folder to the Hugging Face hub; the token is the one that `hf auth login` keeps.
 
     Args:
-        folder: with the weights and the card.
+        folder: that holds them.
         name: "organisation/name"; made if it does not exist.
+        files: paths in the folder.
+        message: of the commit.
+        kind: of the repository.
         private: whether a new repository can be seen by its organisation alone.
         endpoint: another server of the same kind; HF_ENDPOINT if None.
         api: what uploads, in place of `huggingface_hub.HfApi`.
@@ -153,12 +173,9 @@ def push(folder: Path, name: str, *, private: bool = False, endpoint: str | None
         raise InputError("the Hugging Face hub needs: pip install 'invsolve[priors]'") from error
     api = api or HfApi(endpoint=endpoint)
     try:
-        api.create_repo(name, private=private, exist_ok=True)
+        api.create_repo(name, private=private, exist_ok=True, repo_type=kind)
         commit = api.upload_folder(
-            repo_id=name,
-            folder_path=folder,
-            allow_patterns=[REPOSITORY_FILE, "README.md"],
-            commit_message="A prior for invsolve",
+            repo_id=name, folder_path=folder, allow_patterns=list(files), commit_message=message, repo_type=kind
         )
     except LocalTokenNotFoundError as error:
         raise InputError("nobody is logged in on the Hugging Face hub: run hf auth login") from error
