@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.metadata
 import re
 import tomllib
@@ -21,6 +22,26 @@ def test_licences_of_weights_and_photographs_are_packaged():
     assert all((ROOT / name).is_file() for name in files)
     cards = [path for kind in ("priors", "noise") for path in (ROOT / "invsolve" / kind / "weights").glob("*.md")]
     assert {str(path.relative_to(ROOT)) for path in cards} <= set(files)
+
+
+def test_the_photographs_of_the_training_are_listed():
+    with (ROOT / "invsolve/priors/weights/natural-photographs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    card = (ROOT / "invsolve/priors/weights/natural.md").read_text()
+    counts = [sum(row["use"] == use for row in rows) for use in ("training", "validation")]
+    assert "{} photographs for training and {} for validation".format(*counts) in card
+    for row in rows:
+        package = row["debian package"].split(",")[0].removesuffix("-16.04")
+        assert package in card
+        assert (row["use"] == "validation") == any(row["file"].startswith(name) for name in validation_names(card))
+        assert len(row["sha256"]) == 64
+
+
+def validation_names(card: str) -> list[str]:
+    """The photographs that the card names as held out."""
+    line = re.search(r"Held out for validation: ([^.]+)\.", card)
+    assert line
+    return re.split(r",\s+", line[1])
 
 
 def test_everything_but_python_is_package_data():

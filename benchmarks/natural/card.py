@@ -37,6 +37,8 @@ authors and terms of each file are in `/usr/share/doc/PACKAGE/copyright`):
 | plasma-workspace-wallpapers | GPL-2+, LGPL |
 | opencv-doc (samples) | Apache-2.0, BSD |
 
+All of them are listed by name in `natural-photographs.csv`, beside the weights: keep them out of tests of this prior.
+
 Held out for validation: aitzgorri, ColorfulCups, LadyBird, opencv_building, opencv_messi5, opencv_plant. No
 image of scikit-image, scikit-learn or torchvision was seen: they are the test images below.
 """
