@@ -9,8 +9,10 @@ from typing import Any
 import gradio as gr
 
 from invsolve.app.fields import Field, common_fields, offered_tasks, task_fields, values_of
-from invsolve.app.masks import painted_mask
+from invsolve.app.masks import paintable, painted_mask, painter
+from invsolve.app.running import Engine
 from invsolve.app.words import title
+from invsolve.core.checks import InvsolveError
 from invsolve.restoration.settings import QUALITIES
 from invsolve.restoration.sources import cut
 
@@ -40,7 +42,7 @@ class Damage:
         self._common, self._qualities = common, qualities
         self.fields: list[Field] = []
         self.groups: dict[str, Any] = {}
-        self.editor: Any = None
+        self.painter: Any = None
         self.quality: Any = None
 
     def build(self) -> None:
@@ -70,30 +72,36 @@ class Damage:
 
     def _paint(self) -> None:
         gr.HTML(
-            '<p class="iv-hint">Paint over what is to be filled in. What is transparent in the image is filled in, '
-            "too.</p>",
+            '<p class="iv-hint">Mark what is to be filled in, with a brush or as boxes. What is transparent in the '
+            "image is filled in, too.</p>",
             padding=False,
         )
-        brush = gr.Brush(default_size=14, colors=["#ff2d6f"], default_color="#ff2d6f", color_mode="fixed")
-        self.editor = gr.ImageEditor(
-            type="numpy", label="Paint here", sources=(), transforms=(), brush=brush, layers=False, height=360,
-            format="png", elem_id=f"{self._name}-mask", buttons=[],
-        )  # fmt: skip
+        self.painter = painter(f"{self._name}-mask")
 
-    def show_under_brush(self, image: Any) -> None:
-        """Keep the image of a component under the brush."""
+    def show_under_brush(self, image: Any, engine: Engine) -> None:
+        """Keep the image of a component under the brush, if the page takes it."""
+
+        def shown(task: str, path: str | None) -> Any:
+            if task != "inpaint":
+                return gr.skip()
+            try:
+                if path is not None:
+                    engine.check_size(Path(path))
+                return None if path is None else paintable(Path(path))
+            except InvsolveError:  # which is told when it is to be restored
+                return None
+
         for trigger in (self.task.change, image.change):
             trigger(
-                _background, [self.task, image], self.editor, queue=False, show_progress="hidden",
-                api_visibility="private",
-            )  # fmt: skip
+                shown, [self.task, image], self.painter, queue=False, show_progress="hidden", api_visibility="private"
+            )
 
     @staticmethod
-    def painted(editor: Any, task: str, told: dict[str, Any], path: Path, folder: Path) -> Path | None:
+    def painted(shapes: Any, task: str, told: dict[str, Any], path: Path, folder: Path) -> Path | None:
         """Add the mask that was painted, a file in `folder`, to the options of inpainting; None where there is none."""
         if task != "inpaint" or "mask" in told:
             return None
-        mask = painted_mask(editor, path, folder / f"{cut(path.stem, 80)}-mask.png")
+        mask = painted_mask(shapes, path, folder / f"{cut(path.stem, 80)}-mask.png")
         if mask is not None:
             told["mask"] = mask
         return mask
@@ -121,12 +129,6 @@ class Damage:
                 chosen["quality"] = rest[0]
             rest = rest[1:]
         return task, values_of(self.fields, rest, task) | chosen
-
-
-def _background(task: str, image: str | None) -> Any:
-    if task != "inpaint" or image is None:
-        return gr.skip()
-    return {"background": image, "layers": [], "composite": None}
 
 
 def named(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import json
 import tempfile
 import zipfile
@@ -18,10 +16,10 @@ import gradio as gr
 
 from invsolve.app.asking import Damage, step
 from invsolve.app.following import Sessions, sentence, sentences, shown, state, without_folders
+from invsolve.app.pictures import picture_of
 from invsolve.app.running import Engine, Run, Stopped
 from invsolve.app.words import bar, note, warned
 from invsolve.core.checks import InputError, InvsolveError
-from invsolve.io import read_image
 from invsolve.restoration.options import Options
 from invsolve.restoration.sources import Entry, output_path
 
@@ -33,8 +31,8 @@ __all__ = ["MAX_FILES", "BatchTab"]
 MAX_FILES = 200
 """Of one batch."""
 
-SIDE = 72
-"""Of a thumbnail, in pixels."""
+SIDE = 144
+"""Of a thumbnail, in pixels: twice as many as it has on the page."""
 
 COMMON = ("noise", "time_limit", "seed")
 EMPTY = '<div class="iv-empty"><p>A line for each image appears here,<br>and at the end one file to download.</p></div>'
@@ -187,6 +185,8 @@ def _failed(work: Work, line: Line, said: str) -> None:
 
 def _filled(line: Line, outcome: Outcome) -> None:
     """A line with what became of its image."""
+    from invsolve.tasks.auto import Unchanged
+
     if outcome.status == "failed":
         line.status, line.said = "failed", sentence(InvsolveError(outcome.error))
         return
@@ -194,29 +194,18 @@ def _filled(line: Line, outcome: Outcome) -> None:
     record = outcome.record or {}
     words = record.get("warnings") or record.get("auto", {}).get("found", [""])[-1:]
     told = "; ".join(map(str, words))
-    line.status, line.said = "restored", f"{outcome.seconds:.1f} s" + (f": {told}" if told else "")
-    line.before, line.after = thumbnail(line.path), thumbnail(outcome.path)
-
-
-def thumbnail(path: Path) -> str:
-    """A small picture of a file as the text of an address."""
-    import numpy
-    from PIL import Image as Pillow
-
-    pixels = read_image(path).pixels[:3].nan_to_num(0).clamp(0, 1)
-    values = (255 * pixels).round().byte().permute(1, 2, 0).contiguous().numpy()
-    picture = Pillow.fromarray(numpy.repeat(values, 3, 2) if values.shape[2] == 1 else values)
-    picture.thumbnail((2 * SIDE, 2 * SIDE))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    same = record.get("task", {}).get("name") == Unchanged.name
+    line.status = "unchanged" if same else "restored"
+    line.said = told if same else f"{outcome.seconds:.1f} s" + (f": {told}" if told else "")
+    line.before, line.after = picture_of(line.path, SIDE), picture_of(outcome.path, SIDE)
 
 
 def _ended(work: Work, *, stopped: bool) -> str:
     done = sum(line.status == "restored" for line in work.lines)
+    same = sum(line.status == "unchanged" for line in work.lines)
     lost = sum(line.status == "failed" for line in work.lines)
-    failures = f", {lost} could not be" if lost else ""
-    return bar(1, f"{'Stopped: ' if stopped else ''}{done} of {len(work.lines)} restored{failures}")
+    others = (f", {same} had nothing to restore" if same else "") + (f", {lost} could not be" if lost else "")
+    return bar(1, f"{'Stopped: ' if stopped else ''}{done} of {len(work.lines)} restored{others}")
 
 
 def _packed(work: Work, path: Path) -> Path | None:

@@ -16,6 +16,7 @@ from invsolve.app import viewer
 from invsolve.app.asking import Damage, named, step
 from invsolve.app.examples import Examples
 from invsolve.app.following import Sessions, sentence, sentences, shown, state, without_folders
+from invsolve.app.pictures import chosen_image
 from invsolve.app.restore_tab import before_image
 from invsolve.app.running import Engine, Run, Stopped
 from invsolve.app.words import bar, command_line, note, warned
@@ -86,10 +87,7 @@ class CompareTab:
 
     def _inputs(self) -> None:
         step(1, "Choose an image")
-        self.image = gr.Image(
-            type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Image", height=200,
-            elem_id="iv-compare-image", buttons=[], format="png",
-        )  # fmt: skip
+        self.image = chosen_image("iv-compare-image", height=200, check=self._engine.check_size)
         self.simulate = gr.Checkbox(
             label="My image is undamaged", elem_id="iv-simulate",
             info="It is damaged first as you say below, so that each result can be measured against it",
@@ -127,9 +125,9 @@ class CompareTab:
     def _wire(self) -> None:
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         self.example.click(lambda: (str(self._examples.clean), True), None, [self.image, self.simulate], **quick)
-        self._damage.show_under_brush(self.image)
+        self._damage.show_under_brush(self.image, self._engine)
         outputs = [self.progress, self.go, self.stop, self.grid, self.table, self.more, self.files]
-        inputs = [self.image, self.simulate, self._damage.editor, *self.rows, *self._damage.components]
+        inputs = [self.image, self.simulate, self._damage.painter, *self.rows, *self._damage.components]
         event = self.go.click(
             self.compare, inputs, outputs,
             concurrency_limit=self._engine.places, concurrency_id="computing", show_progress="minimal",
@@ -139,7 +137,7 @@ class CompareTab:
         self.stop.click(self._sessions.stop, None, self.progress, **quick)
 
     def compare(
-        self, request: gr.Request, image: str | None, simulate: bool, editor: Any, *values: Any
+        self, request: gr.Request, image: str | None, simulate: bool, painted: Any, *values: Any
     ) -> Iterator[list[Any]]:
         """Restore with every entry: values of all outputs now and then, at the end with the files.
 
@@ -149,7 +147,7 @@ class CompareTab:
         kept = [gr.skip()] * 4
         with tempfile.TemporaryDirectory(dir=self._folder) as name:
             with sentences():
-                path, task, told, entries = self._wanted(Path(name), image, simulate, editor, values)
+                path, task, told, entries = self._wanted(Path(name), image, simulate, painted, values)
             yield [note("Preparing ..."), shown(False), shown(True), *kept]
             run = None
             for run in self._sessions.follow(request, lambda own: self._computed(own, path, entries)):
@@ -168,14 +166,14 @@ class CompareTab:
             yield [done[0], shown(True), shown(False), *done[1:]]
 
     def _wanted(
-        self, folder: Path, image: str | None, simulate: bool, editor: Any, values: Sequence[Any]
+        self, folder: Path, image: str | None, simulate: bool, painted: Any, values: Sequence[Any]
     ) -> tuple[Path, str, dict[str, Any], list[Entry]]:
         if image is None:
             raise InputError("choose an image first: drop a file on the page, or take the undamaged example")
         task, told = self._damage.told(values[3 * ROWS :])
         path = Path(image)
         self._engine.check_size(path)
-        self._damage.painted(editor, task, told, path, folder)
+        self._damage.painted(painted, task, told, path, folder)
         if simulate:
             if task == "auto":
                 raise InputError("say what is to be wrong with it: your image is undamaged, there is nothing to find")
@@ -192,8 +190,8 @@ class CompareTab:
                 if method == BEST:
                     raise InputError(f"settings belong to a method: choose one for method {i + 1}")
                 own["settings"] = read_settings(text)
-            name = " ".join([method, *([quality] if quality != "balanced" else [])])
-            entries.append(Entry(f"{name} {text or ''}".strip(), own, self._engine.options(task, **told, **own)))
+            name = ", ".join(filter(None, [method, own.get("quality", ""), (text or "").strip()]))
+            entries.append(Entry(name, own, self._engine.options(task, **told, **own)))
         return path, task, told, entries
 
     def _computed(self, own: Run, path: Path, entries: Sequence[Entry]) -> list[Restoration | str]:

@@ -16,6 +16,7 @@ from invsolve.app.asking import Damage, named, step
 from invsolve.app.examples import EXAMPLES, Example, Examples
 from invsolve.app.fields import offered_tasks
 from invsolve.app.following import Sessions, sentences, shown, state, without_folders
+from invsolve.app.pictures import chosen_image
 from invsolve.app.running import Engine, Run, Stopped
 from invsolve.app.uncertainty import SAMPLES, certainty, left_open
 from invsolve.app.words import bar, command_line, found, note, python_lines, suggestion
@@ -84,10 +85,7 @@ class RestoreTab:
 
     def _inputs(self) -> None:
         step(1, "Choose an image")
-        self.image = gr.Image(
-            type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Image", height=240,
-            elem_id="iv-image", buttons=[], format="png",
-        )  # fmt: skip
+        self.image = chosen_image("iv-image", height=240, check=self._engine.check_size)
         gr.HTML('<p class="iv-hint">or try an example:</p>', padding=False)
         with gr.Row(elem_classes="iv-examples"):
             self.buttons = {
@@ -127,7 +125,7 @@ class RestoreTab:
     def _wire_image(self) -> None:
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         task = self._damage.task
-        self._damage.show_under_brush(self.image)
+        self._damage.show_under_brush(self.image, self._engine)
         task.input(lambda: (True, ""), None, [self.chosen, self.looked], **quick)
         looking = self.image.upload(
             self._look, self.image, self.finding, show_progress="minimal", show_progress_on=self.looked,
@@ -149,7 +147,7 @@ class RestoreTab:
         return [str(self._examples.paths[each.name]), each.task, False, "", *map(str, each.told.values())]
 
     def _wire_run(self) -> None:
-        inputs = [self.image, self._damage.editor, self.certain, *self._damage.components]
+        inputs = [self.image, self._damage.painter, self.certain, *self._damage.components]
         self._changed = [
             self.slider, self.download, self.words, self.certainty, self.samples, self.open, self.more, self.files,
             self.again, self.shell, self.python,
@@ -172,7 +170,7 @@ class RestoreTab:
             return self._engine.look(Path(image))
 
     def restore(
-        self, request: gr.Request, image: str | None, editor: Any, certain: bool, *values: Any
+        self, request: gr.Request, image: str | None, painted: Any, certain: bool, *values: Any
     ) -> Iterator[list[Any]]:
         """Restore: values of all outputs now and then, at the end with the files, which are deleted afterwards.
 
@@ -182,7 +180,7 @@ class RestoreTab:
         kept = [gr.skip()] * len(self._changed)
         with tempfile.TemporaryDirectory(dir=self._folder) as name:
             with sentences():
-                wanted = self._wanted(Path(name), image, editor, certain, values)
+                wanted = self._wanted(Path(name), image, painted, certain, values)
             yield [note("Preparing ..."), shown(False), shown(True), *kept]
             run = None
             for run in self._sessions.follow(
@@ -199,7 +197,7 @@ class RestoreTab:
                 done = self._done(Path(name), wanted, run)
             yield done
 
-    def _wanted(self, folder: Path, image: str | None, editor: Any, certain: bool, values: tuple[Any, ...]) -> Wanted:
+    def _wanted(self, folder: Path, image: str | None, painted: Any, certain: bool, values: tuple[Any, ...]) -> Wanted:
         if image is None:
             raise InputError("choose an image first: drop a file on the page, or click an example")
         path = Path(image)
@@ -209,7 +207,7 @@ class RestoreTab:
         if given.get("samples", 1) > 1:  # intervals were measured at this quality
             given.pop("quality", None)
         self._engine.check_size(path)
-        mask = self._damage.painted(editor, task, given, path, folder)
+        mask = self._damage.painted(painted, task, given, path, folder)
         return Wanted(path, task, self._engine.options(task, **given), named(given) | self._engine.told, mask)
 
     def _done(self, folder: Path, wanted: Wanted, run: Run) -> list[Any]:

@@ -65,10 +65,10 @@ def explained(option: Option) -> str:
     return EXPLAINED.get(option.name, option.help[:1].upper() + option.help[1:])
 
 
-def noise_level(sigma: float) -> str:
-    """A noise level in a word and a number."""
+def noise_level(sigma: float, of: str = "") -> str:
+    """A noise level in a word, with `of` behind it, and a number."""
     word = next((word for level, word in LEVELS if sigma <= level), LEVELS[-1][1])
-    return f"{word} ({100 * sigma:.2g} % of the step from black to white)"
+    return f"{word}{of} ({100 * sigma:.2g} % of the step from black to white)"
 
 
 def seconds_left(spent: float, share: float) -> str:
@@ -94,7 +94,7 @@ def note(text: str) -> str:
 
 def looked(auto: Mapping[str, Any]) -> str:
     """What a look at an image found, the record of `invsolve.tasks.auto.Findings`, in words."""
-    told = [f"noise {noise_level(auto['noise'])}"]
+    told = [noise_level(auto["noise"], " noise")]
     if auto["jpeg_quality"] is not None:
         told.append(f"JPEG of quality {auto['jpeg_quality']}")
     if auto["missing"] > 0:
@@ -106,7 +106,7 @@ def suggestion(auto: Mapping[str, Any], offered: Sequence[str]) -> tuple[str, st
     """The task for an image that was looked at, of those that are offered, and why, as HTML."""
     task, said = auto["task"], looked(auto)
     if task == "unchanged":
-        return "auto", note(f"Nothing is surely wrong ({said}). Is it blurred, too small or scratched? Say so below.")
+        return "auto", note(f"Nothing is surely wrong: {said}. Is it blurred, too small or scratched? Say so below.")
     if task not in offered:
         return "auto", note(f"Restored as it needs: {auto['found'][-1]}.")
     return task, note(f"Looks like “{title(task)}”: {said}. Choose otherwise if that is not it.")
