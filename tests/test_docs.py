@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import importlib.util
 import inspect
 import re
+import shlex
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image as pillow
+
+from invsolve.commands.cli import parser_with
 
 DOCS = Path(__file__).parent.parent / "docs"
 sys.path.insert(0, str(DOCS))
@@ -24,8 +31,40 @@ PUBLIC = (
 )  # fmt: skip
 
 
-def blocks(page: Path) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(), flags=re.DOTALL | re.MULTILINE)
+def blocks(page: Path, language: str = "python") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", (DOCS / page).read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The words of every command of `invsolve`, `python` or `make` in the shell blocks of a page; variables are 1."""
+    for block in blocks(page, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            for part in re.split(r" \| | > |&& ", re.sub(r"\$\w+", "1", line).removeprefix("srun ")):
+                if part.startswith(("invsolve ", "python ", "make ")):
+                    yield shlex.split(part, comments=True)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "bash")], ids=str)
+def test_commands_of_pages_are_accepted(page):
+    for program, *words in commands(page):
+        if program == "invsolve" and "..." not in words:
+            assert parser_with(words[0]).parse_args(words), words
+        elif words[0] == "-m":
+            assert importlib.util.find_spec(words[1]), words
+        elif program == "python":
+            assert (DOCS.parent / words[0]).is_file(), words
+        elif program == "make":
+            assert f"\n{words[0]}:" in (DOCS.parent / "Makefile").read_text(), words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_code_of_pages_is_fenced_and_therefore_tested(page):
+    inside = re.sub(r"^```.*?^```", "", (DOCS / page).read_text(), flags=re.DOTALL | re.MULTILINE)
+    inside = re.sub(r"^ *(-|\d+\.) .*\n(^ +.*\n)*", "", inside, flags=re.MULTILINE)
+    lines = [
+        line for line in inside.splitlines() if re.match(r" {4}(import |from \w+ import |invsolve |pip |python )", line)
+    ]
+    assert not lines
 
 
 ELSEWHERE = {"tutorial.md", "app.md"}
@@ -34,7 +73,9 @@ ELSEWHERE = {"tutorial.md", "app.md"}
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page) and page.name not in ELSEWHERE], ids=str)
 def test_python_blocks_run_in_order(tmp_path, monkeypatch, page):
-    pillow.new("RGB", (48, 40), (120, 140, 90)).save(tmp_path / "photo.jpg")
+    pillow.new("RGB", (32, 26), (120, 140, 90)).save(tmp_path / "photo.jpg")
+    (tmp_path / "holidays").mkdir()
+    shutil.copy(tmp_path / "photo.jpg", tmp_path / "holidays" / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     name = "pasted_" + page.stem.replace("-", "_")
@@ -131,3 +172,13 @@ Raises:
         "    how: one of", "", '        | "a"  this,', "        |     or that;", '        | "b"  nothing.', "", "",
         "Raises:", "    InputError: it is not.", "",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, r"\{code-block\} python")], ids=str)
+def test_sketches_of_pages_are_python_and_import_what_is_there(page):
+    """Blocks that need a file, a GPU or a download are not run: they are compiled, and their imports are."""
+    for block in blocks(page, r"\{code-block\} python"):
+        tree = ast.parse(block)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                exec(compile(ast.Module([node], []), str(page), "exec"))

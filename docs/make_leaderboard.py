@@ -1,0 +1,36 @@
+"""Photograph the page of the suite `quick` for docs/leaderboard.md: python docs/make_leaderboard.py STORE
+
+STORE holds the results, or is made (about three minutes). Needs Chromium and Playwright, as the tests of pages do.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from invsolve.commands.cli import main as invsolve
+
+PICTURE = Path(__file__).parent / "images" / "leaderboard.png"
+
+
+def main() -> None:
+    """Run the suite, write the page, and keep its upper part."""
+    store = Path(sys.argv[1])
+    invsolve(["bench", "run", "quick", "--store", str(store), "--workers", "1"])
+    invsolve(["bench", "report", "quick", "--store", str(store)])
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.goto((store / "report" / "index.html").resolve().as_uri())
+        page.screenshot(path=PICTURE)
+        browser.close()
+    picture = Image.open(PICTURE).convert("P", palette=Image.Palette.ADAPTIVE, colors=64)
+    picture.save(PICTURE, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
