@@ -50,12 +50,12 @@ print(json.dumps({"seconds": seconds, "psnr": done.record["scores"]["restored"][
 """
 
 
-def run(other: Path, names: Sequence[str], rounds: int) -> None:
+def run(other: Path, cases: Sequence[str], rounds: int) -> None:
     """Measure the cases in both trees, and write the table."""
     photograph = HERE / "invsolve" / "testing" / "photographs" / "astronaut.jpg"
     commits = [_commit(tree) for tree in (HERE, other)]
     rows: list[dict[str, Any]] = []
-    for name in names:
+    for name in cases:
         found: dict[str, list[dict[str, float]]] = {"this": [], "other": []}
         for k in range(rounds):
             pair = [("this", HERE), ("other", other)]

@@ -44,14 +44,14 @@ def one(side: int, options: Run) -> dict[str, float]:
 
 
 def growth(
-    sides: Sequence[int], sample_counts: Sequence[int], tiles: Sequence[int], settings: Mapping[str, Any], memory: float
+    sides: Sequence[int], samples: Sequence[int], tiles: Sequence[int], settings: Mapping[str, Any], memory: float
 ) -> None:
     """Each run in a process of its own, so that each has its own peak of memory."""
     cases: list[tuple[str, int, dict[str, Any]]] = [
         ("side", side, {"settings": settings, "memory": memory}) for side in sides
     ]
     sampler = {"solver": "dps", "settings": {"n_steps": 4}}
-    cases += [("samples", n, {**sampler, "samples": n}) for n in sample_counts]
+    cases += [("samples", n, {**sampler, "samples": n}) for n in samples]
     cases += [("steps", n, {"settings": {"n_steps": n}}) for n in (2, 4, 8)]
     cases += [("tile", tile, {"settings": {"n_steps": 2}, "tile": tile}) for tile in tiles]
     rows = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,9 +18,21 @@ from benchmarks.speed.published import published_ndtm
 from benchmarks.speed.quality import TASKS, measured, task_of
 from invsolve import costs, operators, priors, solvers
 from invsolve.core.problem import LinearData
+from invsolve.priors.networks import unet
 from invsolve.restoration.settings import build, choose
 
-__all__ = ["bf16", "bf16_quality", "ffhq", "forward", "gradient_of", "ndtm", "ndtm_runs", "whole", "whole_setting"]
+__all__ = [
+    "bf16",
+    "bf16_quality",
+    "ffhq",
+    "forward",
+    "fused",
+    "gradient_of",
+    "ndtm",
+    "ndtm_runs",
+    "whole",
+    "whole_setting",
+]
 
 
 def ffhq() -> nn.Module:
@@ -60,11 +73,11 @@ def ndtm_runs(side: int, n_steps: int, n_inner: int) -> tuple[Callable[[], Tenso
     return own, theirs
 
 
-def ndtm(side: int, n_steps: int, rounds: int, inner: tuple[int, ...] = (2, 5)) -> None:
-    """Whole runs of `n_steps` steps with N = 2 and 5: seconds, ratio, and the largest difference of the results."""
+def ndtm(side: int, steps: int, rounds: int, inner: tuple[int, ...] = (2, 5)) -> None:
+    """Whole runs of so many steps with N = 2 and 5: seconds, ratio, and the largest difference of the results."""
     rows: list[dict[str, Any]] = []
     for n in inner:
-        runs = dict(zip(("invsolve", "as published"), ndtm_runs(side, n_steps, n), strict=True))
+        runs = dict(zip(("invsolve", "as published"), ndtm_runs(side, steps, n), strict=True))
         results: dict[str, Tensor] = {}
 
         def kept(name: str, run: Callable[[], Tensor], results: dict[str, Tensor] = results) -> Callable[[], object]:
@@ -80,7 +93,7 @@ def ndtm(side: int, n_steps: int, rounds: int, inner: tuple[int, ...] = (2, 5)) 
         seconds = [f"{row['timings'][name].median:.2f}" for name in ("as published", "invsolve")]
         cells.append([row["n_inner"], *seconds, f"{row['ratio']:.2f}", f"{row['largest_difference']:.1e}"])
     head = ["N", "as published, s", "invsolve, s", "times faster", "largest difference in [-1, 1]"]
-    save("ndtm", rows, markdown(head, cells), side=side, n_steps=n_steps)
+    save("ndtm", rows, markdown(head, cells), side=side, n_steps=steps)
 
 
 def bf16(sides: list[int], rounds: int) -> None:
@@ -103,6 +116,31 @@ def bf16(sides: list[int], rounds: int) -> None:
         cells[-1] += [f"{t[f'{kind} float32'] / t[f'{kind} bfloat16']:.2f}" for kind in ("forward", "gradient")]
     head = ["side", "forward float32, ms", "gradient float32", "forward bfloat16", "gradient bfloat16"]
     save("bf16", rows, markdown([*head, "forward ratio", "gradient ratio"], cells))
+
+
+def fused(sides: list[int], rounds: int) -> None:
+    """A call of `natural` without a gradient, with fused convolutions of packed weights or separate operations."""
+    torch.set_num_threads(1)
+    packs, rows = unet.packs, []
+
+    def run(prior: iv.Prior, x: Tensor, allowed: Callable[[Tensor, Any], bool]) -> None:
+        unet.packs = allowed
+        forward(prior, x)
+
+    for dtype in ("float32", "bfloat16"):
+        prior = priors.load("natural", dtype=dtype)
+        for side in sides:
+            x = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+            calls = {"separate": partial(run, prior, x, lambda *_: False), "fused": partial(run, prior, x, packs)}
+            rows.append({"dtype": dtype, "side": side, "timings": alternate(calls, rounds)})
+    unet.packs = packs
+    cells = []
+    for row in rows:
+        separate, joined = (row["timings"][name].median for name in ("separate", "fused"))
+        cells.append(
+            [row["dtype"], row["side"], f"{1e3 * separate:.1f}", f"{1e3 * joined:.1f}", f"{joined / separate:.2f}"]
+        )
+    save("fused", rows, markdown(["precision", "side", "separate, ms", "fused, ms", "ratio"], cells))
 
 
 @torch.no_grad()

@@ -15,22 +15,22 @@ STEPS = 300
 
 
 def run(
-    names: list[str], batches: list[int], rounds: int, who: Sequence[str] = WHO, *, keep: bool = True
+    solvers: list[str], batches: list[int], rounds: int, who: Sequence[str] = WHO, *, dry: bool = False
 ) -> list[dict[str, Any]]:
     """Measure and write the table; milliseconds a step (NDTM: an inner update)."""
     torch.set_num_threads(1)
     network = alternate({"one": _calls}, rounds)["one"].median / STEPS
     rows: list[dict[str, Any]] = []
     for batch in batches:
-        for name in names:
+        for name in solvers:
             timings = alternate(contenders(name, Setting(batch=batch, steps=STEPS), who), rounds)
             rows.append({"solver": name, "batch": batch, "timings": timings})
             print(name, batch, {k: f"{1e3 * v.median / STEPS:.3f}" for k, v in timings.items()}, flush=True)
-            if keep:
+            if not dry:
                 head = ["solver", "batch", "bare loop", "invsolve", "of bare", "azula", "deepinv"]
                 table = markdown(head, _cells(rows))
                 save("overhead", rows, table, steps=STEPS, network_seconds=network, unit="seconds for all steps")
-    if keep:
+    if not dry:
         _plot(rows)
     return rows
 

@@ -18,8 +18,9 @@ import invsolve as iv
 from benchmarks.common import markdown
 from benchmarks.speed.pairs import save
 from benchmarks.speed.quality import measured
-from invsolve import priors
 from invsolve.operators.kernels import camera_shake_kernel
+from invsolve.restoration.loading import load_prior
+from invsolve.restoration.options import Options
 from invsolve.restoration.settings import QUALITIES, build
 from invsolve.solvers import PnPHQS
 from invsolve.tasks import Task
@@ -27,7 +28,7 @@ from invsolve.tasks.deblur import Deblur
 from invsolve.tasks.denoise import Denoise
 from invsolve.tasks.inpaint import Inpaint
 from invsolve.tasks.superres import Superres
-from invsolve.tune.images import crops
+from invsolve.tune.images import crops as crops_of
 
 __all__ = ["CASES", "run"]
 
@@ -68,29 +69,29 @@ def case(name: str, side: int) -> tuple[str, Task]:
     return section, tasks[name]
 
 
-def run(folder: Path, names: Sequence[str], levels: Sequence[float], count: int, size: int) -> None:
-    """Search on `count` crops of `size` pixels of the images in a folder; kept after every row."""
-    images = crops(folder, count, size)
-    prior = priors.load("natural", dtype=torch.bfloat16)
+def run(images: Path, cases: Sequence[str], levels: Sequence[float], crops: int, size: int) -> None:
+    """Search on `crops` crops of `size` pixels of the images in a folder; kept after every row."""
+    clean = crops_of(images, crops, size)
+    prior = load_prior(Options())
     rows: list[dict[str, Any]] = []
-    for name in names:
+    for name in cases:
         section, task = case(name, size)
         for level in levels:
             conditions = {"noise": level, **task.conditions}
             own = {q: build("pnp-hqs", "natural", section, {}, q, conditions) for q in QUALITIES}
-            psnr = {q: measured(task, level, images, solver, prior)["psnr"] for q, solver in own.items()}
+            psnr = {q: measured(task, level, clean, solver, prior)["psnr"] for q, solver in own.items()}
             balanced, found = own["balanced"], {}
             assert isinstance(balanced, PnPHQS)
             for lam in WEIGHTS:
                 for first in FIRST if section != "denoise" else ():
                     solver = replace(balanced, lam=lam, sigma_start=first)
-                    found[lam, first] = measured(task, level, images, solver, prior)["psnr"]
+                    found[lam, first] = measured(task, level, clean, solver, prior)["psnr"]
             best = max(found, key=found.__getitem__) if found else (balanced.lam, balanced.sigma_start)
             row = {"case": name, "noise": level, **psnr, "lam": balanced.lam, "sigma_start": balanced.sigma_start}
             row |= {"best_lam": best[0], "best_sigma_start": best[1], "best_psnr": found.get(best, psnr["balanced"])}
             rows.append(row)
             print(row, flush=True)
-            save("presets", rows, _table(rows), crops=count, size=size)
+            save("presets", rows, _table(rows), crops=crops, size=size)
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:

@@ -16,8 +16,10 @@ from benchmarks.restore.table import held_out
 from benchmarks.speed.pairs import RESULTS, save
 from invsolve import costs, priors, solvers
 from invsolve.core.solver import Solver
+from invsolve.restoration.loading import load_prior
+from invsolve.restoration.options import Options
 from invsolve.restoration.scores import score
-from invsolve.restoration.settings import QUALITIES, build, choose
+from invsolve.restoration.settings import QUALITIES, build
 from invsolve.tasks import Task
 from invsolve.tasks.deblur import Deblur
 from invsolve.tasks.denoise import Denoise
@@ -28,6 +30,9 @@ __all__ = ["TASKS", "measured", "run", "task_of"]
 
 BUDGET = ("NDTM, 50 steps", "RED-diff, 50 steps", "PnP-HQS, 50 steps")
 """Methods with the published number of steps."""
+
+STEPS = (2, 4, 8, 12, 16, 24, 36, 50)
+"""Of the curve of quality against calls with the settings of `balanced`."""
 
 SLACK = (0.1, 0.005)
 """What `fast` may lose of PSNR and SSIM."""
@@ -50,15 +55,10 @@ def task_of(section: str, side: int) -> Task:
     ]
 
 
-def methods(section: str, level: float) -> dict[str, Solver]:
+def contenders(section: str, level: float) -> dict[str, Solver]:
     """What is compared on a task, by name; those of `BUDGET` take the 50 steps that papers publish."""
     kind = "ffhq256/inpaint" if section == "inpaint" else "ffhq256/superres4"
     ndtm, schedule = partial(solvers.NDTM.preset, kind), priors.load("natural").schedule
-    tuned = {row["n_steps"]: row for row in _tuned() if TASKS[row["task"]][0] == section}
-    denoisings = {
-        f"PnP-HQS, {n} steps": solvers.PnPHQS(n_steps=n, turns=True, lam=row["lam"], sigma_start=row["sigma_start"])
-        for n, row in tuned.items()
-    }
     found: dict[str, Solver] = {
         "NDTM, 50 steps": ndtm(),
         "RED-diff, 50 steps": solvers.REDdiff.preset(kind),
@@ -72,30 +72,25 @@ def methods(section: str, level: float) -> dict[str, Solver]:
         ),
         "DiffPIR, 12 steps to the noise": solvers.DiffPIR(n_steps=12, times=schedule.log_grid(12, 1.0, 2 * level)),
     }
-    name = choose("natural", section, sampling=False)
-    return {q: build(name, "natural", section, {}, q) for q in QUALITIES} | found | denoisings
+    presets = {q: build("pnp-hqs", "natural", section, {}, q) for q in QUALITIES}
+    curve = {f"PnP-HQS, {n} steps": build("pnp-hqs", "natural", section, {"n_steps": n}) for n in STEPS}
+    return presets | found | curve
 
 
-def _tuned() -> list[dict[str, Any]]:
-    """The settings found on tuning images, see `benchmarks.speed.settings`; none before it has run."""
-    path = RESULTS / "settings.json"
-    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
-
-
-def run(side: int, tasks: list[str], count: int, names: list[str] | None) -> None:
-    """The methods (all, or those named) on `count` images of every task, as one batch; kept after every row.
+def run(side: int, tasks: list[str], images: int, methods: list[str]) -> None:
+    """The methods (all, or those named) on so many images of every task, as one batch; kept after every row.
 
     Rows of other tasks and methods that were measured before on the same images stay.
     """
-    images = torch.stack([image for _, image in held_out(side)][:count])
-    prior = priors.load("natural", dtype=torch.bfloat16)
-    fixed = {"side": side, "images": len(images), "seed": 0}
+    clean = torch.stack([image for _, image in held_out(side)][:images])
+    prior = load_prior(Options())
+    fixed = {"side": side, "images": len(clean), "seed": 0}
     rows = _before(fixed)
     for name in tasks:
         section, level = TASKS[name]
-        for method, solver in methods(section, level).items():
-            if names is None or method in names:
-                found = measured(task_of(section, side), level, images, solver, prior)
+        for method, solver in contenders(section, level).items():
+            if not methods or method in methods:
+                found = measured(task_of(section, side), level, clean, solver, prior)
                 rows = [row for row in rows if (row["task"], row["method"]) != (name, method)]
                 rows.append({"task": name, "method": method, **found})
                 print(rows[-1], flush=True)

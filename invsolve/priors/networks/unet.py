@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 from invsolve.core.boundary import foreign
 from invsolve.core.checks import InputError
 from invsolve.priors.loading.weights import blank, fill, read_weights, save_weights
+from invsolve.priors.networks.packed import PackedConv2d, packs
 from invsolve.priors.networks.unet_config import DenoiserConfig
 
 __all__ = ["Denoiser", "load_denoiser", "save_denoiser", "self_ensemble"]
@@ -33,13 +35,17 @@ class _Block(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv1 = PackedConv2d(channels, channels, 3, padding=1)
+        self.conv2 = PackedConv2d(channels, channels, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)  # pyright: ignore[reportArgumentType]
 
     def forward(self, h: Tensor) -> Tensor:
         return h + self.conv2(F.relu(self.conv1(h), inplace=True))
+
+    def fused(self, h: Tensor) -> Tensor:
+        """`forward`, in the memory of h."""
+        return self.conv2.add_to(h, self.conv1.relu(h))
 
 
 class _Stage(nn.Module):
@@ -54,7 +60,10 @@ class _Stage(nn.Module):
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
         gain, shift = self.modulation(emb).to(h.dtype)[:, :, None, None].chunk(2, dim=1)
-        return self.blocks(torch.addcmul(h + shift, h, gain))
+        h = torch.addcmul(h + shift, h, gain)
+        for block in cast("list[_Block]", list(self.blocks)):
+            h = block.fused(h) if packs(h, block.conv1) else block(h)
+        return h
 
 
 class NoiseEmbedding(nn.Module):
