@@ -4,15 +4,18 @@
 
 Starts `invsolve app` as a user does, asks for the page until it is there, restores the packaged noisy photograph (96 of
 its pixels square) through the page's interface for programs, the first time with the prior to load, and then again and
-again. Memory is the resident memory of the server's process. The machine's load and the processor seconds stand beside:
-other work makes all of it slower.
+again. Memory is the resident memory of the server's process. Then starts it once more, and opens the page in Chromium:
+when it is seen, when the pictures of its examples are, and how long the first of them takes from its click on. The
+machine's load and the processor seconds stand beside: other work makes all of it slower.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +23,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image as pillow
@@ -49,46 +54,85 @@ def noisy(folder: Path) -> Path:
     return folder / "part.png"
 
 
-def measured(restorations: int, port: int) -> dict[str, float]:
-    """Seconds to the page and to the first image, and the memory after some restorations."""
-    from gradio_client import Client, handle_file
-
-    address = f"http://127.0.0.1:{port}/"
-    began = time.monotonic()
+@contextmanager
+def started(port: int) -> Iterator[tuple[subprocess.Popen[bytes], str, Path]]:
+    """`invsolve app` as a user starts it: its process, its address, and the folder of its temporary files."""
     words = [sys.executable, "-m", "invsolve", "app", "--port", str(port)]
     with (
         tempfile.TemporaryDirectory() as folder,
         subprocess.Popen(words, stdout=subprocess.DEVNULL, env=os.environ | {"TMPDIR": folder}) as process,
     ):
         try:
-            while True:
-                try:
-                    urllib.request.urlopen(address, timeout=60).read()
-                    break
-                except urllib.error.URLError:
-                    time.sleep(0.05)
-            found = {"page_ready_s": time.monotonic() - began, "page_ready_processor_s": computed(process.pid)}
-            image = noisy(Path(folder))
-            client = Client(address, verbose=False)
-            asked = time.monotonic()
-            for i in range(1, restorations + 1):
-                asked, before = time.monotonic(), computed(process.pid)
-                client.predict(handle_file(str(image)), "denoise", {}, None, None, api_name="/restore")
-                if i == 1:
-                    found |= {
-                        "first_restored_s": time.monotonic() - asked,
-                        "first_restored_processor_s": computed(process.pid) - before,
-                        "memory_after_1_mib": memory(process.pid),
-                    }
-                if i in (5, 10, restorations):
-                    found[f"memory_after_{i}_mib"] = memory(process.pid)
-            found["last_restored_s"] = time.monotonic() - asked
-            runs = next(Path(folder).glob("invsolve-app-*/runs"))
-            found["files_left_by_runs"] = len(list(runs.iterdir()))
+            yield process, f"http://127.0.0.1:{port}/", Path(folder)
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(60)
-        found["folders_left_at_the_end"] = len(list(Path(folder).glob("invsolve-app-*")))
+
+
+def wait_for(address: str) -> None:
+    """Ask for the page until it is there."""
+    while True:
+        try:
+            urllib.request.urlopen(address, timeout=60).read()
+            return
+        except urllib.error.URLError:
+            time.sleep(0.05)
+
+
+def opened(port: int) -> dict[str, float]:
+    """Seconds from the command to what a visitor sees in a browser that is open already; {} where there is none."""
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    if found is None or importlib.util.find_spec("playwright") is None:
+        return {}
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        began = time.monotonic()
+        with started(port) as (_, address, _):
+            wait_for(address)
+            page.goto(address)
+            page.locator("button.iv-example").first.wait_for()
+            seen = {"page_seen_s": time.monotonic() - began}
+            page.locator("button.iv-example img").first.wait_for()
+            seen["examples_seen_s"] = time.monotonic() - began
+            clicked = time.monotonic()
+            page.locator("button.iv-example", has_text="Noisy").click()
+            page.locator("#iv-image img").wait_for()
+            page.locator("#iv-go").click()
+            page.get_by_text("Done in").wait_for(timeout=120_000)
+            seen["first_example_restored_s"] = time.monotonic() - clicked
+        browser.close()
+    return seen
+
+
+def measured(restorations: int, port: int) -> dict[str, float]:
+    """Seconds to the page and to the first image, and the memory after some restorations."""
+    from gradio_client import Client, handle_file
+
+    began = time.monotonic()
+    with started(port) as (process, address, folder):
+        wait_for(address)
+        found = {"page_ready_s": time.monotonic() - began, "page_ready_processor_s": computed(process.pid)}
+        image = noisy(folder)
+        client = Client(address, verbose=False)
+        asked = time.monotonic()
+        for i in range(1, restorations + 1):
+            asked, before = time.monotonic(), computed(process.pid)
+            client.predict(handle_file(str(image)), "denoise", {}, None, None, api_name="/restore")
+            if i == 1:
+                found |= {
+                    "first_restored_s": time.monotonic() - asked,
+                    "first_restored_processor_s": computed(process.pid) - before,
+                    "memory_after_1_mib": memory(process.pid),
+                }
+            if i in (5, 10, restorations):
+                found[f"memory_after_{i}_mib"] = memory(process.pid)
+        found["last_restored_s"] = time.monotonic() - asked
+        runs = next(folder.glob("invsolve-app-*/runs"))
+        found["files_left_by_runs"] = len(list(runs.iterdir()))
+        client.close()
     return found
 
 
@@ -98,7 +142,12 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=7870)
     args = parser.parse_args()
     load = os.getloadavg()[0]
-    result = {"load_before": load, **measured(args.restorations, args.port), "load_after": os.getloadavg()[0]}
+    result = {
+        "load_before": load,
+        **measured(args.restorations, args.port),
+        **opened(args.port + 1),
+        "load_after": os.getloadavg()[0],
+    }
     result = {name: round(value, 2) for name, value in result.items()}
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")

@@ -34,6 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add = parser.add_argument
     add("--port", type=int, default=7860, metavar="N", help="of the page (default 7860)")
     add("--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0: for all machines (default 127.0.0.1)")
+    add("--share", choices=("never",), default="never", help="the page is never shared through machines of others")
     add("--max-pixels", type=int, default=4_000_000, metavar="N", help="of a restored image (default 4000000)")
     add("--max-megabytes", type=int, default=50, metavar="N", help="of a file (default 50)")
     add("--max-minutes", type=int, default=15, metavar="N", help="that one image may take (default 15)")
