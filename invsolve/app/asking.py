@@ -16,12 +16,21 @@ from invsolve.core.checks import InvsolveError
 from invsolve.restoration.settings import QUALITIES
 from invsolve.restoration.sources import cut
 
-__all__ = ["Damage", "named", "step"]
+__all__ = ["Damage", "named", "show_progress", "step"]
 
 
 def step(number: int, text: str) -> gr.HTML:
     """A numbered heading."""
     return gr.HTML(f'<h2 class="iv-step"><span>{number}</span>{text}</h2>', padding=False)
+
+
+def show_progress(button: gr.Button, elem_id: str) -> None:
+    """Scroll to what comes when a button is pressed, where it is below the button: on a phone."""
+    script = f"""() => {{
+      const place = document.getElementById({elem_id!r});
+      if (window.matchMedia("(max-width: 800px)").matches) place.scrollIntoView({{ behavior: "smooth" }});
+    }}"""
+    button.click(None, None, None, js=script, api_visibility="private")
 
 
 class Damage:

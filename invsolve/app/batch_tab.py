@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from invsolve.app.asking import Damage, step
+from invsolve.app.asking import Damage, show_progress, step
 from invsolve.app.following import Sessions, sentence, sentences, shown, state, without_folders
 from invsolve.app.pictures import picture_of
 from invsolve.app.running import Engine, Run, Stopped
@@ -100,6 +100,7 @@ class BatchTab:
     def _wire(self) -> None:
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         outputs = [self.progress, self.go, self.stop, self.table, self.zip]
+        show_progress(self.go, "iv-batch-progress")
         event = self.go.click(
             self.restore, [self.images, *self._damage.components], outputs, concurrency_limit=self._engine.places,
             concurrency_id="batch", show_progress="minimal", show_progress_on=self.progress, api_visibility="private",

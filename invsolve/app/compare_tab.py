@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from invsolve.app import viewer
-from invsolve.app.asking import Damage, named, step
+from invsolve.app.asking import Damage, named, show_progress, step
+from invsolve.app.compared import before_caption, caption, scores_table
 from invsolve.app.examples import Examples
 from invsolve.app.following import Sessions, sentence, sentences, shown, state, without_folders
 from invsolve.app.pictures import chosen_image
 from invsolve.app.restore_tab import before_image
 from invsolve.app.running import Engine, Run, Stopped
-from invsolve.app.words import bar, command_line, note, warned
+from invsolve.app.words import bar, command_line, note
 from invsolve.core.checks import InputError, InvsolveError
 from invsolve.core.settings import read_setting
 from invsolve.io import Image, write_image
@@ -128,6 +128,7 @@ class CompareTab:
         self._damage.show_under_brush(self.image, self._engine)
         outputs = [self.progress, self.go, self.stop, self.grid, self.table, self.more, self.files]
         inputs = [self.image, self.simulate, self._damage.painter, *self.rows, *self._damage.components]
+        show_progress(self.go, "iv-compare-progress")
         event = self.go.click(
             self.compare, inputs, outputs,
             concurrency_limit=self._engine.places, concurrency_id="computing", show_progress="minimal",
@@ -211,7 +212,7 @@ class CompareTab:
     ) -> list[Any]:  # fmt: skip
         first = next(each for each in outcomes if not isinstance(each, str))
         size = (first.image.pixels.shape[1], first.image.pixels.shape[2])
-        panels = [viewer.panel("Before", before_image(first, folder / "before.png"), _before_note(first))]
+        panels = [viewer.panel("Before", before_image(first, folder / "before.png"), before_caption(first))]
         files: list[str] = []
         for i, (entry, each) in enumerate(zip(entries, outcomes, strict=True)):
             if isinstance(each, str):
@@ -224,13 +225,13 @@ class CompareTab:
             each.record["command"] = line
             each.record.update(without_folders(each.record))
             files += map(str, each.save(folder / output, comparison=False))
-            panels.append(viewer.panel(f"{i + 1}. {entry.name}", folder / output, _note(each)))
+            panels.append(viewer.panel(f"{i + 1}. {entry.name}", folder / output, caption(each)))
         if first.truth is not None:
             truth = write_image(folder / "truth.png", Image(first.truth.clamp(0, 1), None, 8))
             panels.append(viewer.panel("Undamaged", truth))
         mask = told.get("mask")
         files += [str(mask)] if isinstance(mask, Path) and mask.parent == folder else []
-        words = _table(entries, outcomes)
+        words = scores_table([entry.name for entry in entries], outcomes)
         return [bar(1, "Done"), viewer.grid(panels, size), words, shown(True), files]
 
 
@@ -248,53 +249,3 @@ def read_settings(text: str) -> dict[str, Any]:
     """
     parts = re.split(r",(?![^\[\]]*\])", text)
     return dict(read_setting(part.strip(), "n_steps=20", "name=value, name=value", "Settings") for part in parts)
-
-
-def _scores(restoration: Restoration) -> dict[str, float]:
-    return restoration.record.get("scores", {}).get("restored", {})
-
-
-def _note(restoration: Restoration) -> str:
-    scores, stats = _scores(restoration), restoration.record["stats"]
-    measured = f"{scores['psnr']:.2f} dB, SSIM {scores['ssim']:.3f}; " if scores else ""
-    return f"{measured}{stats['seconds']:.1f} s, {round(stats['network_forwards'])} calls"
-
-
-def _before_note(restoration: Restoration) -> str:
-    scores = restoration.record.get("scores", {})
-    name = next((name for name in scores if name != "restored"), None)
-    return "" if name is None else f"baseline ({name}): {scores[name]['psnr']:.2f} dB"
-
-
-def _table(entries: Sequence[Entry], outcomes: Sequence[Restoration | str]) -> str:
-    """Scores, calls and seconds; the best of a column is bold."""
-    columns = (
-        ("PSNR in dB", "psnr", max),
-        ("SSIM", "ssim", max),
-        ("Network calls", "calls", min),
-        ("Seconds", "s", min),
-    )
-    rows: list[dict[str, float]] = []
-    for each in outcomes:
-        if isinstance(each, str):
-            rows.append({})
-            continue
-        stats = each.record["stats"]
-        own = {"calls": stats["network_forwards"] + stats["network_backwards"], "s": stats["seconds"]}
-        rows.append({**{k: v for k, v in _scores(each).items() if k in ("psnr", "ssim")}, **own})
-    shown_columns = [column for column in columns if any(column[1] in row for row in rows)]
-    best = {key: pick(row[key] for row in rows if key in row) for _, key, pick in shown_columns}
-    digits = {"psnr": ".2f", "ssim": ".3f", "calls": ".0f", "s": ".1f"}
-    lines = []
-    for i, (entry, row) in enumerate(zip(entries, rows, strict=True)):
-        cells = ""
-        for _, key, _ in shown_columns:
-            text = format(row[key], digits[key]) if key in row else "–"
-            cells += f"<td>{f'<b>{text}</b>' if row.get(key) == best[key] and len(rows) > 1 else text}</td>"
-        lines.append(f"<tr><th scope=row>{i + 1}. {html.escape(entry.name)}</th>{cells}</tr>")
-    head = "".join(f"<th scope=col>{name}</th>" for name, _, _ in shown_columns)
-    known = any("psnr" in row for row in rows)
-    said = "" if known else note("The undamaged image is not known here, so that nothing says which is nearest to it.")
-    careful = warned([w for each in outcomes if not isinstance(each, str) for w in each.record["warnings"]])
-    body = "".join(lines)
-    return f'<div class="iv-scroll"><table class="iv-table"><tr><th></th>{head}</tr>{body}</table></div>{said}{careful}'

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from invsolve.app.asking import step
+from invsolve.app.asking import show_progress, step
 from invsolve.app.following import Sessions, sentences, shown, state
 from invsolve.app.running import Engine, Run, Stopped
 from invsolve.app.words import bar, note, rows
@@ -102,6 +102,7 @@ class GuideTab:
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         inputs = [self.label, self.how, self.weight, self.samples, self.steps, self.eta, self.seed]
         outputs = [self.progress, self.go, self.stop, self.sheet, self.words, self.again, self.shell]
+        show_progress(self.go, "iv-guide-progress")
         event = self.go.click(
             self.draw, inputs, outputs, concurrency_limit=self._engine.places, concurrency_id="computing",
             show_progress="minimal", show_progress_on=self.progress, api_visibility="private",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from invsolve.app import viewer
-from invsolve.app.asking import Damage, named, step
+from invsolve.app.asking import Damage, named, show_progress, step
 from invsolve.app.examples import EXAMPLES, Example, Examples
 from invsolve.app.fields import offered_tasks
 from invsolve.app.following import Sessions, sentences, shown, state, without_folders
@@ -35,12 +35,6 @@ COMMON = ("noise", "samples", "time_limit", "seed")
 """Options of every task that the tab shows besides the quality."""
 
 EMPTY = '<div class="iv-empty"><p>The restored image appears here,<br>with a slider between before and after.</p></div>'
-
-SHOW_PROGRESS = """() => {
-  const place = document.querySelector("#iv-progress");
-  if (window.matchMedia("(max-width: 800px)").matches) place.scrollIntoView({ behavior: "smooth" });
-}"""
-"""On a phone what comes is below the button."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +147,7 @@ class RestoreTab:
             self.again, self.shell, self.python,
         ]  # fmt: skip
         outputs = [self.progress, self.go, self.stop, *self._changed]
-        self.go.click(None, None, None, js=SHOW_PROGRESS, api_visibility="private")
+        show_progress(self.go, "iv-progress")
         event = self.go.click(
             self.restore, inputs, outputs, concurrency_limit=self._engine.places, concurrency_id="computing",
             show_progress="minimal", show_progress_on=self.progress, api_visibility="private",
