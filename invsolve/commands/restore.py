@@ -280,9 +280,10 @@ def _report(path: Path | None, record: Any) -> list[str]:
     if record["task"]["name"] == Unchanged.name:
         how = ", its file copied byte for byte" if record.get("copied") else ""
         return [one_line(path), f"  the image as it came{how}", f"  {'; '.join(record['auto']['found'])}"]
+    by = f" by {record['solver']['name']}" if stats["network_forwards"] else ""
     lines = [
         one_line(path),
-        f"  {record['estimate']} by {record['solver']['name']}, noise {noise['sigma']:.4f} ({noise['source']}), "
+        f"  {record['estimate']}{by}, noise {noise['sigma']:.4f} ({noise['source']}), "
         f"{round(stats['network_forwards'])} network calls a sample, {stats['seconds']:.1f} s",
         f"  {record['solver']['chosen']['reason']}",
     ]

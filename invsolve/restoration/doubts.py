@@ -5,6 +5,7 @@ Thresholds were set on training photographs, for fewer than 1 warning in 20 righ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -12,9 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from invsolve.noise.white import QUANTISATION
 from invsolve.restoration.job import Job
-from invsolve.restoration.spectrum import share_of_blur
 from invsolve.restoration.told import Doubts, compare_with_image
 from invsolve.tasks.blind_deblur import BlindDeblur
 
@@ -26,9 +25,10 @@ OUTSIDE, FAR_OUTSIDE = 0.005, 0.25
 MISFIT, STRUCTURED, MISFIT_FAILED = 1.2, 0.2, 3.0
 """Residual in units of the noise, and the correlation of its neighbours, of a wrong operator; and of a failure."""
 
-FOUND, AGREEMENT = (0.4, 1.5), 0.92
-"""Share of a found blur that the spectrum shows, and the correlation of the kernel from edges with that of the prior:
-a blur was not found where neither holds, or where the residual is structured."""
+SHOWN, FOUND, EXPLAINED = 0.1, 0.945, 0.9
+"""A blur was found where the correlation of the kernel from edges with that of the prior, and `SHOWN` times the binary
+logarithm of the input's own residual in units of the noise (how clearly the image shows it), add up to `FOUND`, and the
+residual has no structure unless it is below `EXPLAINED` (that of a JPEG file always has some)."""
 
 NOISIER = 1.4
 """Residual in units of the estimated noise where that is too small, if neighbours do not resemble each other."""
@@ -53,19 +53,18 @@ def doubts_of(job: Job, drawn: Tensor, theta: Mapping[str, Tensor]) -> Doubts:
 
 
 def _found_blur(job: Job, found: Doubts) -> Doubts:
-    """A blur that was looked for: two estimates of it against each other, and the last against the spectrum."""
+    """A blur that was looked for: two estimates of it against each other, and how clearly the image shows the last."""
     task = job.task
     if not isinstance(task, BlindDeblur) or task.first_kernel is None or min(job.measured) < _SMALLEST:
         return found
-    noise = max(job.noise.luma, QUANTISATION / len(job.y) ** 0.5)
-    share = share_of_blur(job.y.mean(0), task.kernel, noise)
     agreement = _agreement(task.first_kernel, task.kernel)
-    found.checks.update(blur_share=share, kernel_agreement=agreement)
-    shown, agreed = FOUND[0] <= share <= FOUND[1], agreement > AGREEMENT
-    if (shown or agreed) and found.checks["structure"] <= STRUCTURED:
+    shown = found.checks.get("misfit_of_input") or 1.0
+    found.checks["kernel_agreement"] = agreement
+    structured = found.checks["misfit"] > EXPLAINED and found.checks["structure"] > STRUCTURED
+    if agreement + SHOWN * math.log2(shown) >= FOUND and not structured:
         return found
     found.warnings.append(
-        "the blur was not found (two estimates of it disagree and the spectrum does not show it, or the residual has "
+        "the blur was not found (two estimates of it disagree, the image hardly shows it, or the residual has "
         "structure), and the image is returned as it came: try another --kernel-size, a little larger than the blur, a "
         "larger image, or measure the blur and use --task deblur --kernel"
     )

@@ -119,6 +119,9 @@ def _run(job: Job, prior: Prior | None, callbacks: Sequence[Callable[[Progress],
     sigma = job.likelihood_sigma
     cost = GaussianLikelihood(job.operator, job.measurement(job.y, job.channels)[None], sigma)
     problem = Problem(prior, cost, job.task.unknowns)
+    if job.task.as_baseline:
+        job = replace(job, options=replace(job.options, samples=None))
+        return _restoration(job, prior, _without_solver(job, problem.smooth_estimate[None]), None)
     result = solve(
         problem,
         job.solver,
@@ -177,8 +180,8 @@ def _restoration(job: Job, prior: Prior, result: Result, point: Result | None) -
     uncertainty = None if len(drawn) < 2 else uncertainty_of(job, estimate, drawn)
     if uncertainty is not None:
         record["uncertainty"] = uncertainty.record()
-    if doubts.nothing_found:
-        estimate = job.y.clamp(0, 1)
+    if doubts.nothing_found or job.task.as_baseline:
+        estimate = job.task.baseline(job.y)[1].clamp(0, 1)
     alpha = None if job.image.alpha is None else job.task.opacity(_measured(job.image.alpha, job))
     image = replace(job.image, pixels=estimate, alpha=alpha, jpeg=None, mosaic=None)
     if job.truth is not None:
@@ -209,10 +212,15 @@ def _unchanged(job: Job, prior: Prior) -> Restoration:
     """The image as it is, without a call of the network, and without samples."""
     job = replace(job, options=replace(job.options, samples=None))
     pixels = job.image.pixels
-    nothing = Stats(network_forwards=0.0, network_backwards=0.0, seconds=0.0, peak_memory=0)
-    result = Result(pixels[None, None], (("ok",),), torch.full((1, 1), torch.nan), {}, nothing, job.options.seed, {})
+    result = _without_solver(job, pixels[None, None])
     record = make_record(job, prior, result, [0.0], Doubts())
     return Restoration(job.image, None, pixels, None, record, result, content=job.content)
+
+
+def _without_solver(job: Job, samples: Tensor) -> Result:
+    """A result [1, 1, C, H, W] that no solver made."""
+    nothing = Stats(network_forwards=0.0, network_backwards=0.0, seconds=0.0, peak_memory=0)
+    return Result(samples, (("ok",),), torch.full((1, 1), torch.nan), {}, nothing, job.options.seed, {})
 
 
 def _measured(alpha: Tensor, job: Job) -> Tensor:

@@ -1,4 +1,4 @@
-"""How much of a blur an image's spectrum shows, and at which size."""
+"""At which size an image's spectrum shows a blur."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["SizeReading", "read_size", "share_of_blur"]
+__all__ = ["SizeReading", "read_size"]
 
 SLOPE, SLOPE_SPREAD = 2.4, 0.4
 """Of photographs, whose power falls as a power of the frequency: the exponent, and how much it differs among them."""
@@ -61,20 +61,6 @@ def read_size(grey: Tensor, kernel: Tensor, noise: float) -> SizeReading:
     return SizeReading(SIZES[smaller.index(best)], told - best)
 
 
-def share_of_blur(grey: Tensor, kernel: Tensor, noise: float) -> float:
-    """The share b in the power |K(f)|^(2 b) c f^-a + n of a blurred photograph, fitted as in `read_size`.
-
-    1 where the blur is K, above where it was found too short. Photographs have directions of their own, so that for
-    crooked kernels it lies between 0.4 and 1.5 for five right ones of six.
-
-    Args:
-        grey, kernel, noise: as in `read_size`.
-    """
-    grey = _middle(grey.double())
-    frequency, power, count, (lets,) = _binned(grey, _transfer(kernel.double(), grey, 1.0)[None])
-    return _share(frequency.log(), power, count, lets.log(), noise)
-
-
 def _law(logarithm: Tensor, power: Tensor, count: Tensor, lets: Tensor, noise: float) -> float:
     """The least misfit of log(|K|^2 c f^-a + n)."""
     usual = torch.tensor([0.0, SLOPE, 2 * math.log(noise)], dtype=torch.float64)
@@ -89,35 +75,15 @@ def _law(logarithm: Tensor, power: Tensor, count: Tensor, lets: Tensor, noise: f
 
     start = usual.clone()
     start[0] = power[0] + SLOPE * logarithm[0] - lets[0]
-    return _least_squares(parts, start, usual, precision, _weight(count))[0]
-
-
-def _share(logarithm: Tensor, power: Tensor, count: Tensor, lets: Tensor, noise: float) -> float:
-    """b of log(|K|^(2 b) c f^-a + n), the better of two starts."""
-    usual = torch.tensor([0.0, SLOPE, 1.0, 2 * math.log(noise)], dtype=torch.float64)
-    precision = torch.tensor([0.0, SLOPE_SPREAD**-2, 0.0, NOISE_SPREAD**-2], dtype=torch.float64)
-
-    def parts(p: Tensor) -> tuple[Tensor, Tensor]:
-        signal = p[0] - p[1] * logarithm + p[2] * lets
-        share = torch.sigmoid(signal - p[3])
-        slopes = torch.stack([share, -logarithm * share, lets * share, 1 - share])
-        return power - torch.logaddexp(signal, p[3].expand_as(signal)), slopes
-
-    found = []
-    for b in (0.4, 1.0):
-        start = usual.clone()
-        start[0], start[2] = power[0] + SLOPE * logarithm[0] - b * lets[0], b
-        misfit, p = _least_squares(parts, start, usual, precision, _weight(count))
-        found.append((misfit, float(p[2])))
-    return min(found)[1]
+    return _least_squares(parts, start, usual, precision, _weight(count))
 
 
 def _weight(count: Tensor) -> Tensor:
     return 1 / (PART_SPREAD**2 + WINDOWED / count)
 
 
-def _least_squares(parts: Parts, p: Tensor, usual: Tensor, precision: Tensor, weight: Tensor) -> tuple[float, Tensor]:
-    """Levenberg and Marquardt's method with Gaussian priors: the least misfit and where it is."""
+def _least_squares(parts: Parts, p: Tensor, usual: Tensor, precision: Tensor, weight: Tensor) -> float:
+    """Levenberg and Marquardt's method with Gaussian priors: the least misfit."""
 
     def misfit(p: Tensor) -> float:
         left, _ = parts(p)
@@ -134,7 +100,7 @@ def _least_squares(parts: Parts, p: Tensor, usual: Tensor, precision: Tensor, we
         p, now, damping = (moved, new, damping / 4) if better else (p, now, damping * 4)
         if (better and close) or damping > 1e8:
             break
-    return now, p
+    return now
 
 
 def _binned(grey: Tensor, through: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -213,6 +213,11 @@ class Task(ABC):
         """
         return self
 
+    @property
+    def as_baseline(self) -> bool:
+        """Whether the restored image is `baseline`, without a solver, as too little is known for more."""
+        return False
+
     def consistent(self, x: Tensor, y: Tensor, noise: NoiseEstimate) -> Tensor:
         """A restored image kept to what the measurement surely says: x itself unless overridden.
 

@@ -41,7 +41,8 @@ class Superres(Task):
             coefficients.
         sampling: what the image's spectrum shows; None where nobody looked or nothing can be told.
         automatic: whether `downsampling` is what the image shows. "nearest" then takes its values at the middles of its
-            pixels, as interpolation does: which pixels were kept cannot be seen, nor surely that pixels were kept.
+            pixels, as interpolation does: which pixels were kept cannot be seen, nor surely that pixels were kept. At
+            factors above 2 such values are too few, and the image is interpolated.
     """
 
     factor: Annotated[int, Range(2)] = option(4, "how many times larger")
@@ -117,6 +118,10 @@ class Superres(Task):
         if self.downsampling == NEAREST and self.automatic:
             return "point"
         return BICUBIC if self.downsampling == AUTO else self.downsampling
+
+    @property
+    def as_baseline(self) -> bool:
+        return self._kernel == "point" and self.factor > 2
 
     def measurement(self, y: Tensor, channels: int) -> Tensor:
         return super().measurement(y, channels) if self.codec is None else self.codec.measurement(y, channels)

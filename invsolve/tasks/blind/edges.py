@@ -27,7 +27,7 @@ from invsolve.operators import gaussian_kernel
 from invsolve.operators.transforms import quick_length
 
 __all__ = [
-    "KernelEstimator", "centre_of_mass", "check_size", "estimate_kernel", "fit_kernel", "gradients", "onto_simplex",
+    "KernelEstimator", "centred", "check_size", "estimate_kernel", "fit_kernel", "gradients", "onto_simplex",
     "spectral_grid", "tidy", "window_of",
 ]  # fmt: skip
 
@@ -36,6 +36,8 @@ LARGEST_SIDE = 768
 """Of larger images the part with the most contrast is used."""
 EPSILON = 1e-12
 POWER_STEPS, KERNEL_STEPS = 6, 60
+EXTENT = 0.05
+"""What the extent of a kernel begins with, as a share of the largest sum of a row or column."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class KernelEstimator:
 
 
 def estimate_kernel(image: Tensor, size: int, settings: KernelEstimator | None = None) -> Tensor:
-    """What a point of light became, [size, size]: at least 0, sums to one, its centre of mass in the middle.
+    """What a point of light became, [size, size]: at least 0, sums to one, in the middle (`centred`).
 
     Args:
         image: the blurred image [C, H, W] in [0, 1].
@@ -118,7 +120,7 @@ def _at_scale(y: Tensor, kernel: Tensor, settings: KernelEstimator) -> Tensor:
         x = _shock(x, round(settings.shocks * (1 - progress)))
         kept = settings.kept[0] + (settings.kept[1] - settings.kept[0]) * progress
         kernel = tidy(_kernel_step(x, y, kernel, settings.ridge, kept), settings.threshold)
-        kernel = centre_of_mass(kernel)
+        kernel = centred(kernel)
     return kernel
 
 
@@ -148,15 +150,24 @@ def tidy(kernel: Tensor, threshold: float) -> Tensor:
     return kernel / kernel.sum()
 
 
-def centre_of_mass(kernel: Tensor) -> Tensor:
-    """The kernel moved by whole pixels so that its centre of mass is in the middle; what leaves the frame is lost."""
+def centred(kernel: Tensor) -> Tensor:
+    """The kernel moved by whole pixels so that its middle is that of the frame; what leaves the frame is lost.
+
+    Where a blurred image was before the blur cannot be known. Kernels are given with their centre of mass or with the
+    middle of their extent in the centre; half-way between the two is never far from either.
+    """
     side = kernel.shape[0]
-    at = torch.arange(side, dtype=kernel.dtype) - side // 2
-    total = kernel.sum()
-    down, right = round(float(kernel.sum(1) @ at / total)), round(float(kernel.sum(0) @ at / total))
+    down, right = (round(_middle(kernel.sum(1 - dim)) - side // 2) for dim in (0, 1))
     moved = F.pad(kernel, (side, side, side, side))
     moved = moved[side + down : 2 * side + down, side + right : 2 * side + right]
     return moved / moved.sum()
+
+
+def _middle(profile: Tensor) -> float:
+    """Half-way between the centre of mass of a sum along rows or columns and the middle of its extent."""
+    at = torch.arange(len(profile), dtype=profile.dtype, device=profile.device)
+    within = (profile >= EXTENT * profile.max()).nonzero()
+    return float(profile @ at / profile.sum() + (within[0, 0] + within[-1, 0]) / 2) / 2
 
 
 def _sparse_image(y: Tensor, kernel: Tensor, lam: float) -> Tensor:
