@@ -192,7 +192,9 @@ def test_what_is_assumed_when_it_cannot_be_told():
     assert [safest(*row) for row in ((1, 0, 0), (0, 1, 0), (0, 0, 1))] == list(KINDS)
     assert safest(0.45, 0.43, 0.12) == "area"  # though bicubic is likelier
     assert safest(0.1, 0.3, 0.6) == "nearest"
-    assert Sampling(dict(zip(KINDS, (0.1, 0.3, 0.6), strict=True)), "jpeg").safest == "area"  # whose loss is the least
+    assert safest(0.1, 0.6, 0.3) == "area"
+    jpeg = [Sampling(dict(zip(KINDS, (0.1, 0.5, 0.4), strict=True)), "jpeg", factor).safest for factor in (2, 3, 4)]
+    assert jpeg == ["nearest", "area", "area"]
     assert read_sampling(torch.rand(3, 20, 40), 2, compressed=False) is None
 
 
@@ -240,6 +242,34 @@ def test_what_was_found_is_said(tmp_path, capsys):
     assert record["task"]["downsampling"] == "nearest"
     assert main([*words, "--set", "n_steps=2", "--downsampling", "bicubic", "--overwrite"]) == 0
     assert "aliased" in capsys.readouterr().err
+
+
+def test_what_may_be_aliased_is_interpolated_at_larger_factors():
+    """At a factor of 4 a sixteenth of the pixels is left: restorations of it were 4 to 10 dB below interpolation."""
+    x = read_image(packaged()[1]).pixels
+    small = made(x, "nearest", 4)
+    done = iv.restore(small, "superres", factor=4, prior=SmoothPrior(), samples=2)
+    assert done.record["task"]["found"].endswith("enlarged by interpolation")
+    assert done.record["estimate"] == "bicubic interpolation"
+    assert done.record["stats"]["network_forwards"] == 0
+    assert done.samples is None
+    assert not done.record["warnings"]
+    size = (4 * small.shape[1], 4 * small.shape[2])
+    right = torch.nn.functional.interpolate(small[None], size=size, mode="bicubic")[0].clamp(0, 1)
+    torch.testing.assert_close(done.image.pixels, right)
+
+
+def test_kept_pixels_are_restored_as_those_of_inpainting():
+    """Told that every second pixel was kept, what lies between is filled: above linear interpolation in place."""
+    x = read_image(packaged()[1]).pixels[:, 64:128, 64:128]
+    done = iv.restore(x[:, ::2, ::2], "superres", factor=2, downsampling="nearest")
+    assert "for inpaint" in done.record["solver"]["chosen"]["reason"]
+    linear = x[:, ::2, ::2]
+    for _ in (0, 1):
+        following = torch.cat([linear[:, 1:], linear[:, -1:]], 1)
+        linear = torch.stack([linear, (linear + following) / 2], 2).flatten(1, 2).transpose(1, 2)
+    gained = (linear - x).square().mean() / (done.image.pixels - x).square().mean()
+    assert gained > 1
 
 
 @pytest.mark.parametrize("how", ["bicubic", "area", "lanczos", "nearest"])

@@ -119,9 +119,9 @@ def _run(job: Job, prior: Prior | None, callbacks: Sequence[Callable[[Progress],
     sigma = job.likelihood_sigma
     cost = GaussianLikelihood(job.operator, job.measurement(job.y, job.channels)[None], sigma)
     problem = Problem(prior, cost, job.task.unknowns)
-    if job.task.as_baseline:
+    if job.task.without_solver(job.y) is not None:
         job = replace(job, options=replace(job.options, samples=None))
-        return _restoration(job, prior, _without_solver(job, problem.smooth_estimate[None]), None)
+        return _restoration(job, prior, _without_solver(job, problem.to_image(problem.smooth_estimate)[None]), None)
     result = solve(
         problem,
         job.solver,
@@ -180,8 +180,10 @@ def _restoration(job: Job, prior: Prior, result: Result, point: Result | None) -
     uncertainty = None if len(drawn) < 2 else uncertainty_of(job, estimate, drawn)
     if uncertainty is not None:
         record["uncertainty"] = uncertainty.record()
-    if doubts.nothing_found or job.task.as_baseline:
-        estimate = job.task.baseline(job.y)[1].clamp(0, 1)
+    if doubts.nothing_found:
+        estimate = job.y.clamp(0, 1)
+    elif (simple := job.task.without_solver(job.y)) is not None:
+        estimate = simple[1].clamp(0, 1)
     alpha = None if job.image.alpha is None else job.task.opacity(_measured(job.image.alpha, job))
     image = replace(job.image, pixels=estimate, alpha=alpha, jpeg=None, mosaic=None)
     if job.truth is not None:

@@ -213,10 +213,9 @@ class Task(ABC):
         """
         return self
 
-    @property
-    def as_baseline(self) -> bool:
-        """Whether the restored image is `baseline`, without a solver, as too little is known for more."""
-        return False
+    def without_solver(self, y: Tensor) -> tuple[str, Tensor] | None:
+        """What is done, in words, and the restored image, where too little is known for a solver; None elsewhere."""
+        return None
 
     def consistent(self, x: Tensor, y: Tensor, noise: NoiseEstimate) -> Tensor:
         """A restored image kept to what the measurement surely says: x itself unless overridden.

@@ -9,10 +9,15 @@ from invsolve.core.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["resized"]
+__all__ = ["enlarged", "resized"]
 
 
 def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
     """[C, H, W] interpolated to (height, width): bicubic (Keys, a = -0.5), antialiased where smaller."""
     resize = torch.nn.functional.interpolate
     return resize(image[None], size=size, mode="bicubic", align_corners=False, antialias=True)[0]
+
+
+def enlarged(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """[C, H, W] interpolated to a larger (height, width): bicubic (Keys, a = -0.75), a little sharper than `resized`."""
+    return torch.nn.functional.interpolate(image[None], size=size, mode="bicubic", align_corners=False)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -11,7 +12,7 @@ from invsolve.core.settings import Range, check_settings
 from invsolve.io.jpeg import turned
 from invsolve.tasks.base import Size, Streams, Task
 from invsolve.tasks.jpeg import JPEG
-from invsolve.tasks.resizing import resized
+from invsolve.tasks.resizing import enlarged, resized
 from invsolve.tasks.sampling import Sampling, read_sampling
 
 if TYPE_CHECKING:
@@ -64,7 +65,14 @@ class Superres(Task):
 
     @classmethod
     def section(cls, options: Any) -> str:
+        if options.downsampling == NEAREST:
+            return "inpaint"  # the pixels between those that were kept are missing
         return "superres2" if options.factor < 3 else "superres4"
+
+    @property
+    def conditions(self) -> Mapping[str, float]:
+        """Kept pixels are scattered ones to inpainting, whose settings then hold."""
+        return {"scatter": 1 - 1 / self.factor**2} if self._kernel == NEAREST else {}
 
     @property
     def severity(self) -> tuple[str, float]:
@@ -119,9 +127,10 @@ class Superres(Task):
             return "point"
         return BICUBIC if self.downsampling == AUTO else self.downsampling
 
-    @property
-    def as_baseline(self) -> bool:
-        return self._kernel == "point" and self.factor > 2
+    def without_solver(self, y: Tensor) -> tuple[str, Tensor] | None:
+        if self._kernel != "point" or self.factor == 2:
+            return None
+        return "bicubic interpolation", enlarged(y, self.restored_size((y.shape[1], y.shape[2])))
 
     def measurement(self, y: Tensor, channels: int) -> Tensor:
         return super().measurement(y, channels) if self.codec is None else self.codec.measurement(y, channels)
