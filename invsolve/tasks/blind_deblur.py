@@ -52,7 +52,8 @@ class BlindDeblur(Deblur):
     """`Deblur` with a kernel that is not known: `kernel` is a flat placeholder until it has been estimated.
 
     A kernel and an image can be shifted against each other without a trace in the measurement: the kernel is put into
-    the middle of its frame (`invsolve.tasks.blind.edges.centred`), and a simulation's image is compared with the truth at the best shift by whole pixels.
+    the middle of its frame (`invsolve.tasks.blind.edges.centred`), and a simulation's image is compared with the truth
+    at the best shift by whole pixels.
 
     Args:
         kernel: [size, size].

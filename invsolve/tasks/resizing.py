@@ -19,5 +19,5 @@ def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def enlarged(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """[C, H, W] interpolated to a larger (height, width): bicubic (Keys, a = -0.75), a little sharper than `resized`."""
+    """[C, H, W] interpolated to a larger (height, width): bicubic (Keys, a = -0.75), sharper than `resized`."""
     return torch.nn.functional.interpolate(image[None], size=size, mode="bicubic", align_corners=False)[0]

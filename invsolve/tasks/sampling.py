@@ -92,10 +92,11 @@ class Sampling:
     def description(self) -> str:
         """What was found and what follows, in words."""
         told = ", ".join(f"by {WORDS[kind]} {100 * p:.0f} %" for kind, p in self.probabilities.items())
+        enlarged = "enlarged close to" if self.factor == 2 else "enlarged by"
         follows = {
             "bicubic": "taken as bicubic",
             "area": "taken as the mean of blocks",
-            "nearest": f"it may be aliased, and is {'enlarged close to' if self.factor == 2 else 'enlarged by'} interpolation",
+            "nearest": f"it may be aliased, and is {enlarged} interpolation",
         }
         return f"made smaller {told}, as its spectrum near the Nyquist frequency shows: {follows[self.safest]}"
 
