@@ -126,6 +126,15 @@ def test_links_of_pages_lead_to_files():
                 assert found.exists() or found.with_suffix(".md").exists(), f"{page}: {target}"
 
 
+def test_links_into_pages_lead_to_headings():
+    for page in PAGES:
+        for target, heading in re.findall(r"\]\((?!https?:)([^)#\s]*\.md)?#([^)\s]+)\)", (DOCS / page).read_text()):
+            text = ((DOCS / page).parent / target if target else DOCS / page).read_text()
+            titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+            slugs = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert heading in slugs, f"{page}: {target}#{heading}"
+
+
 def test_every_page_is_in_a_table_of_contents():
     named = {
         ((DOCS / page).parent / line.strip()).resolve()
