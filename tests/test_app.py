@@ -95,7 +95,6 @@ parse = ast.parse
 ast.parse = lambda *args, **told: (parsed.append(1), parse(*args, **told))[1]
 with without_stubs():
     from invsolve.app import page
-page._warm = lambda examples: None
 with page.served(port=None):
     print("torch" in sys.modules, len(parsed) < 20)
 """

@@ -25,6 +25,9 @@ from invsolve.app.running import Engine
 
 __all__ = ["Limits", "served"]
 
+WARM_AFTER = 5.0
+"""Seconds after which torch is imported where nobody has opened the page."""
+
 KEPT = 3600
 """Seconds that uploads and results are kept at most."""
 
@@ -80,17 +83,25 @@ def served(
                 enable_monitoring=False, mcp_server=False, pwa=False, show_error=False,
             )  # fmt: skip
             _serve_folder(server, folder / PLACE)
-            warming = threading.Thread(target=_warm, args=(examples,))
+            stopped = threading.Event()
+            warming = threading.Thread(target=_warm, args=(examples, stopped))
             warming.start()
             try:
                 yield address
             finally:
+                stopped.set()
                 page.close(verbose=False)
                 warming.join()  # it writes into the folder
 
 
-def _warm(examples: Examples) -> None:
-    """Do what the first restoration would have to wait for: torch takes more than a second to import."""
+def _warm(examples: Examples, stopped: threading.Event) -> None:
+    """Do what the first restoration would have to wait for, as soon as a page that is opened at once is seen.
+
+    To import torch takes a second of a processor, in which nothing else is served; a page that is seen asks for the
+    pictures of the examples, and does so sooner.
+    """
+    if stopped.wait(WARM_AFTER):
+        return
     import invsolve.restoration.run  # noqa: F401
 
     _ = examples.paths, examples.clean
