@@ -42,6 +42,16 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"invsolve: {printable(message)}; see {self.prog} --help\n")
 
 
+class _Version(argparse.Action):
+    """Prints the version, which only then is looked up: that takes a quarter of the time of a command's help."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from invsolve import __version__
+
+        print(f"invsolve {__version__}")
+        parser.exit()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code: 0, 2 for what the user can set right, 130 if interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -85,10 +95,9 @@ def _run(words: list[str]) -> int:
 
 def parser_with(*commands: str) -> argparse.ArgumentParser:
     """The parser of the whole command line, with the options of these commands alone."""
-    from invsolve import __version__
-
     parser = _Parser(prog="invsolve", description="Imaging inverse problems solved with pretrained diffusion priors.")
-    parser.add_argument("--version", action="version", version=f"invsolve {__version__}")
+    about = {"nargs": 0, "dest": argparse.SUPPRESS, "default": argparse.SUPPRESS}
+    parser.add_argument("--version", action=_Version, help="show program's version number and exit", **about)
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name, (module, line) in COMMANDS.items():
         if name in commands:

@@ -219,7 +219,7 @@ def _run_chunk(
         spent = float(saved["seconds"])
     while run.state.k < total:
         state, info = solver.step(problem, run.state, rng)
-        run = _watch(run, state, info)
+        run = _watch(run, state, info, calls)
         report(state, info, total)
         if store.due():
             store.save(
@@ -240,13 +240,13 @@ def _run_chunk(
     }
 
 
-def _watch(run: _Run, state: State, info: Info) -> _Run:
+def _watch(run: _Run, state: State, info: Info, calls: Calls) -> _Run:
     """Record the step at which rows became non-finite, and keep their last finite estimate.
 
     On a CPU a finiteness check on the host skips the bookkeeping while all rows are finite. On other devices the
     bookkeeping stays on the device, so that no step waits for it.
     """
-    if run.well and state.x.device.type == "cpu" and _finite(state, info):
+    if run.well and state.x.is_cpu and _finite(state, info, calls):
         return _Run(state, info.x0, run.failed)
     finite = torch.isfinite(state.x.flatten(1).sum(1) + info.x0.flatten(1).sum(1))
     for value in state.theta.values():
@@ -255,10 +255,10 @@ def _watch(run: _Run, state: State, info: Info) -> _Run:
     return _Run(state, torch.where(_broadcast(failed < 0, info.x0), info.x0, run.estimate), failed, well=False)
 
 
-def _finite(state: State, info: Info) -> bool:
+def _finite(state: State, info: Info, calls: Calls) -> bool:
     """Whether the sums of all tensors are finite. An overflow of finite values only triggers the exact check."""
     found = state.x.sum().item()
-    if info.x0 is not state.x:
+    if info.x0 is not state.x and info.x0 is not calls.finite:
         found += info.x0.sum().item()
     for value in state.theta.values():
         found += value.sum().item()

@@ -172,11 +172,15 @@ class Prior(ABC):
 
 
 class Calls:
-    """Numbers of network evaluations and of gradients with respect to its input, in rows (samples)."""
+    """Numbers of network evaluations and of gradients with respect to its input, in rows (samples).
+
+    `finite` is the last estimate, where the CPU saw that all of it is finite and no gradient is taken of it.
+    """
 
     def __init__(self) -> None:
         self.forward_rows = 0
         self.backward_rows = 0
+        self.finite: Tensor | None = None
 
 
 class WrappedPrior(Prior):
@@ -243,14 +247,20 @@ class CountingPrior(WrappedPrior):
     def denoise(self, x_t: Tensor, t: float) -> Tensor:
         x0 = self.prior.denoise(self._counted(x_t), t)
         bad = _beyond(x_t, x0)
-        return x0 if bad is None else torch.where(bad, torch.nan, x0)
+        return self._seen(x0) if bad is None else torch.where(bad, torch.nan, x0)
 
     def predict(self, x_t: Tensor, t: float) -> Prediction:
         out = self.prior.predict(self._counted(x_t), t)
         bad = _beyond(x_t, out.x0, *(() if out.variance is None else (out.variance,)))
         if bad is None:
+            self._seen(out.x0)
             return out
         return out.replace(x0=torch.where(bad, torch.nan, out.x0), eps=lambda: torch.where(bad, torch.nan, out.eps))
+
+    def _seen(self, x0: Tensor) -> Tensor:
+        if x0.is_cpu and not x0.requires_grad:
+            self.calls.finite = x0
+        return x0
 
     def _counted(self, x_t: Tensor) -> Tensor:
         """`x_t`, or where it requires a gradient a view of it with a hook that counts the gradient."""
@@ -286,6 +296,5 @@ def _beyond(x_t: Tensor, *values: Tensor) -> Tensor | None:
 
 
 def _ordinary(value: Tensor) -> bool:
-    """Whether all of it is within `LARGEST`, in one pass: what is not a number is not."""
-    low, high = torch.aminmax(value.detach())
-    return low.item() >= -LARGEST and high.item() <= LARGEST
+    """Whether all of it is surely within `LARGEST`: its norm is, which is one pass. What is not a number is not."""
+    return torch.linalg.vector_norm(value.detach()).item() <= LARGEST

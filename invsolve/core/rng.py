@@ -78,14 +78,18 @@ class Rng(NoiseSource):
         return self._generators[:n]
 
     def normal(self, like: Tensor) -> Tensor:
-        return self.drawn(like.shape).to(device=like.device, dtype=like.dtype)
+        out = self.drawn(like.shape)
+        return out if like.dtype == torch.float32 and like.is_cpu else out.to(device=like.device, dtype=like.dtype)
 
     def drawn(self, shape: Sequence[int], *, pinned: bool = False) -> Tensor:
         """Standard normal draws in float32 on the CPU, in memory that a GPU copies from by itself if `pinned`."""
-        out = torch.empty(tuple(shape), dtype=torch.float32, pin_memory=pinned)
-        generators = self._rows(out.shape[0])
-        for row, generator in zip(out.unbind() if len(generators) > 1 else (out,), generators, strict=True):
-            row.normal_(generator=generator)
+        generators = self._rows(shape[0])
+        if len(generators) == 1:
+            out = torch.randn(shape, generator=generators[0], dtype=torch.float32, pin_memory=pinned)
+        else:
+            out = torch.empty(shape, dtype=torch.float32, pin_memory=pinned)
+            for row, generator in zip(out.unbind(), generators, strict=True):
+                row.normal_(generator=generator)
         if self._mirrored:
             out[self._mirrored] *= -1.0
         return out
