@@ -236,3 +236,13 @@ def paused(**_: object) -> object:
             return super().denoise(x_t, t)
 
     return Told(pause=0.05)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    words = [sys.executable, "-c", "from invsolve.commands.cli import main; raise SystemExit(main(['bench', 'list']))"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert process.returncode == 0

@@ -88,6 +88,9 @@ def _run(words: list[str]) -> int:
     except InvsolveError as error:
         print(one_line(f"invsolve: {error}"), file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `invsolve priors list | head`: whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor does Python's last flush fail
+        return 0
     except OSError as error:  # a name that no file can have, a disk that is full, a folder that is not readable
         print(one_line(f"invsolve: {str(error.filename or '')[:200]}: {error.strerror or error}"), file=sys.stderr)
         return 2
