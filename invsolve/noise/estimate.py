@@ -24,6 +24,7 @@ _CLIPPED_WHITE = 0.01
 _UNCORRELATED = 0.2
 _HIDDEN = 0.004
 _SIDE = 512
+_SMALLEST = 8
 _AGREEMENT_ROUNDED, _AGREEMENT = 1.25, 1.6
 _MIN_CELLS, _MIN_RANGE = 40, 0.05
 _CLEAR, _FITS, _GROWS = 1.0, 0.4, 2.0
@@ -35,8 +36,8 @@ def estimate_noise(image: Source, known: Tensor | None = None) -> NoiseEstimate:
 
     A small network reads up to nine tiles of 96 x 96 pixels. Where it finds white noise that is independent in the
     channels, and no lossy compression, and the smallest eigenvalues of the patches' covariance agree, these are more
-    exact and count instead; see `estimate_sigma`. Where a mask leaves no whole tile, or the image is very small, that
-    estimator is all there is.
+    exact and count instead; see `estimate_sigma`. Where a mask leaves no whole tile, or a side is below 8 pixels, that
+    estimator is all there is, and its answer is not sure.
 
     Args:
         image: a file, an `Image`, a tensor [C, H, W] in [0, 1] or an array [H, W, C]; not blurred or enlarged, or the
@@ -81,7 +82,8 @@ def noise_of(
 
 def _read_anyhow(pixels: Tensor, known: Tensor | None, assumed: float | None) -> NoiseEstimate:
     """What the network or the eigenvalues say, or differences where there is too little for these."""
-    tiles = tiles_of(pixels, known) if min(pixels.shape[1:]) >= MIN_SIDE else pixels[:0]
+    mirrored = None if known is None else _mirrored(known[None])[0]
+    tiles = tiles_of(_mirrored(pixels), mirrored) if min(pixels.shape[1:]) >= _SMALLEST else pixels[:0]
     clipped = clipped_share(pixels, known)
     if not len(tiles):
         return _by_differences(pixels, known, clipped, assumed)
@@ -95,6 +97,16 @@ def _read_anyhow(pixels: Tensor, known: Tensor | None, assumed: float | None) ->
     return found
 
 
+def _mirrored(image: Tensor) -> Tensor:
+    """[C, H, W] with sides of at least `MIN_SIDE`: smaller ones go on as their mirror image."""
+    for dim in (1, 2):
+        side = image.shape[dim]
+        if _SMALLEST <= side < MIN_SIDE:
+            at = torch.arange(MIN_SIDE) % (2 * side - 2)
+            image = image.index_select(dim, torch.minimum(at, 2 * side - 2 - at).to(image.device))
+    return image
+
+
 def _by_differences(pixels: Tensor, known: Tensor | None, clipped: float, assumed: float | None) -> NoiseEstimate:
     """Of an image with too few whole tiles: the level of the channels, and of their mean."""
     read = estimate_sigma(pixels, known) if assumed is None else sigma_or_none(pixels, known)
@@ -105,7 +117,7 @@ def _by_differences(pixels: Tensor, known: Tensor | None, clipped: float, assume
     found = white_noise(sigma, 1 if len(pixels) == 1 else 3, clipped, "differences")
     effective = max(digits(3**0.5 * luma), QUANTISATION)
     chroma = math.sqrt(max(sigma**2 - luma**2, 0.0))
-    return replace(found, luma=luma, chroma=chroma, effective=effective, cautious=effective)
+    return replace(found, luma=luma, chroma=chroma, effective=effective, cautious=effective, sure=False)
 
 
 def _read(reading: FileReading, clipped: float) -> NoiseEstimate:
