@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ def test_from_an_example_to_the_files(page, picture, tmp_path):
         pytest.param("Shaken", 2.0, marks=pytest.mark.slow),
     ],
 )
-def test_every_other_example_is_restored_and_its_command_makes_it_again(page, name, gain, tmp_path, monkeypatch):
+def test_every_other_example_is_restored_and_its_lines_make_it_again(page, name, gain, tmp_path, monkeypatch):
     """The restored image is nearer to the photograph, by so many dB."""
     from invsolve.app.examples import EXAMPLES, Examples, _clean
 
@@ -75,6 +76,11 @@ def test_every_other_example_is_restored_and_its_command_makes_it_again(page, na
         return
     monkeypatch.chdir(tmp_path)
     assert main([*words[1:], "--quiet"]) == 0
+    assert float((read_image(words[-1]).pixels - pixels).abs().max()) < 1.5 / 255
+    (tmp_path / "again").mkdir()
+    shutil.copy(words[2], tmp_path / "again")
+    monkeypatch.chdir(tmp_path / "again")
+    exec(page.locator("#iv-python .cm-content").inner_text())
     assert float((read_image(words[-1]).pixels - pixels).abs().max()) < 1.5 / 255
 
 
