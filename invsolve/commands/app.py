@@ -28,21 +28,32 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     """Add `app` to a command line; the parser's default `run` takes the parsed arguments."""
     parser = subparsers.add_parser(
         "app",
-        help="restore photographs on a page in the browser",
-        description="Serve a page on which photographs are restored: for this machine alone; nothing is sent away.",
+        help="restore photographs in the browser",
+        description="Serve a page that restores photographs. Only this machine can open it, and nothing is sent away.",
     )
     add = parser.add_argument
-    add("--port", type=int, default=7860, metavar="N", help="of the page (default 7860)")
-    add("--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0: for all machines (default 127.0.0.1)")
+    add("--port", type=int, default=7860, metavar="N", help="port of the page (default 7860)")
+    add(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address to listen on; 0.0.0.0 for all machines (default 127.0.0.1)",
+    )
     add("--share", choices=("never",), default="never", help="the page is never shared through machines of others")
-    add("--max-pixels", type=int, default=4_000_000, metavar="N", help="of a restored image (default 4000000)")
-    add("--max-megabytes", type=int, default=50, metavar="N", help="of a file (default 50)")
-    add("--max-minutes", type=int, default=15, metavar="N", help="that one image may take (default 15)")
+    add(
+        "--max-pixels",
+        type=int,
+        default=4_000_000,
+        metavar="N",
+        help="largest restored image, in pixels (default 4000000)",
+    )
+    add("--max-megabytes", type=int, default=50, metavar="N", help="largest file (default 50)")
+    add("--max-minutes", type=int, default=15, metavar="N", help="longest time for one image (default 15)")
     add("--at-once", type=int, default=1, metavar="N", help="restorations computed at the same time (default 1)")
     add("--queue", type=int, default=8, metavar="N", help="visitors that may wait (default 8)")
     add(
         "--store", type=Path, action="append", default=[], metavar="DIR",
-        help="results that the leaderboard's tab shows (default: all in runs/bench)",
+        help="results for the leaderboard tab (default: all in runs/bench)",
     )  # fmt: skip
     add_options(parser, Options, ("prior", "device"), prior="natural", device="auto")
     parser.set_defaults(run=run_command)

@@ -18,15 +18,15 @@ from invsolve.core.checks import InputError
 __all__ = ["add_parser"]
 
 ACTIONS = {
-    "run": "compute what is missing of a suite, then score it",
-    "status": "what is done, failed and missing",
-    "score": "score stored restorations (again), for metrics that are new or whose weights have come",
+    "run": "compute what a suite still lacks, then score it",
+    "status": "show what is done, failed and missing",
+    "score": "score stored restorations, for new metrics or newly available weights",
     "report": "write the page and the tables",
-    "compare": "paired differences of two results",
+    "compare": "show paired differences of two results",
     "export": "write all rows as CSV or Parquet",
     "submit": "pack a bundle that others can check",
-    "check": "whether the parts of a bundle fit each other",
-    "list": "the suites in the package",
+    "check": "check that the parts of a bundle match each other",
+    "list": "list the suites in the package",
 }
 FORM = "PART.NAME=VALUE"
 
@@ -42,17 +42,22 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
         add("--store", type=Path, metavar="DIR", help="folder of the results (default runs/bench/SUITE)")
     add = added["run"].add_argument
     add("--only", action="append", default=[], metavar="KIND=PATTERN", help="task=, solver=, item=, seed=, unit=")
-    add_set(added["run"], "as solver.n_steps=20 or task.factor=2", FORM)
+    add_set(added["run"], "for example solver.n_steps=20 or task.factor=2", FORM)
     add("--data", metavar="PATH", help="folder or list of images instead of the suite's")
     add("--prior", metavar="NAME", help="prior instead of the suite's")
-    add("--items", type=int, metavar="N", help="the first N images alone")
+    add("--items", type=int, metavar="N", help="only the first N images")
     add_workers(added["run"])
     add("--no-score", action="store_true", help="do not score at the end")
     for name in ("run", "score", "report"):
         added[name].add_argument("--trust", action="store_true", help="run the code that the suite or store names")
     for name in ("run", "score"):
         added[name].add_argument(
-            "--calibration", type=Path, nargs="+", default=[], metavar="FILE", help="score the intervals that it makes"
+            "--calibration",
+            type=Path,
+            nargs="+",
+            default=[],
+            metavar="FILE",
+            help="score the intervals of this calibration",
         )
     added["score"].add_argument("--metrics", nargs="+", metavar="NAME", help="default: those of the suite")
     added["report"].add_argument("--out", type=Path, metavar="DIR", help="default: STORE/report")
@@ -65,8 +70,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
         "--hub", metavar="ORGANISATION/NAME", help="add it to this data set of the Hugging Face hub"
     )
     added["submit"].add_argument("--private", action="store_true", help="make a new data set private")
-    added["check"].add_argument("bundle", type=Path, metavar="FILE", help="what `submit` has written")
-    added["check"].add_argument("--store", type=Path, metavar="DIR", help="compare the outputs in there, too")
+    added["check"].add_argument("bundle", type=Path, metavar="FILE", help="a file written by `submit`")
+    added["check"].add_argument("--store", type=Path, metavar="DIR", help="also compare the outputs in this folder")
     parser.set_defaults(run=run_command)
     add_sweep(actions)
     return parser

@@ -35,7 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     """Add `calibrate` to a command line; the parser's default `run` takes the parsed arguments."""
     parser = subparsers.add_parser(
         "calibrate",
-        help="measure how wide intervals have to be",
+        help="measure how wide intervals must be",
         description="Degrade and restore photographs that are known, and measure how wide the intervals of a prior and "
         "a solver have to be: restore --calibration takes the file.",
         epilog=EXAMPLES,

@@ -30,7 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     """Add `check` to a command line; the parser's default `run` takes the parsed arguments."""
     parser = subparsers.add_parser(
         "check",
-        help="check an operator, solver, prior or cost of your own",
+        help="check your own operator, solver, prior or cost",
         description="Check that an operator, solver, prior or cost keeps what the others rely on; exit code 0 if it "
         "does, 1 if not.",
         epilog=EXAMPLES,

@@ -20,14 +20,14 @@ COMMANDS = {
     "bench": ("invsolve.commands.bench", "run benchmark suites and make their leaderboard"),
     "priors": ("invsolve.commands.priors", "list, show, check, fetch, convert and push priors"),
     "doctor": ("invsolve.commands.doctor", "check a prior on this machine: weights, memory, time, settings"),
-    "check": ("invsolve.commands.check", "check an operator, solver, prior or cost of your own"),
+    "check": ("invsolve.commands.check", "check your own operator, solver, prior or cost"),
     "new": ("invsolve.commands.new", "write a package for an operator, solver, prior or cost"),
-    "guide": ("invsolve.commands.guide", "draw samples steered by a class or a reward"),
+    "guide": ("invsolve.commands.guide", "draw samples guided by a class or a reward"),
     "train": ("invsolve.commands.train", "train a small prior from your own images"),
     "tune": ("invsolve.commands.tune", "find a solver's settings on tuning images"),
-    "calibrate": ("invsolve.commands.calibrate", "measure how wide intervals have to be"),
-    "completion": ("invsolve.commands.completion", "write the script by which a shell completes these commands"),
-    "app": ("invsolve.commands.app", "restore photographs on a page in the browser"),
+    "calibrate": ("invsolve.commands.calibrate", "measure how wide intervals must be"),
+    "completion": ("invsolve.commands.completion", "write the script that completes these commands in a shell"),
+    "app": ("invsolve.commands.app", "restore photographs in the browser"),
 }
 """Subcommands: the module whose `add_parser(subparsers)` adds it and sets `run(args) -> int`, and a line of help."""
 

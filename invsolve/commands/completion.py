@@ -25,7 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     """Add `completion` to a command line; the parser's default `run` takes the parsed arguments."""
     parser = subparsers.add_parser(
         "completion",
-        help="write the script by which a shell completes these commands",
+        help="write the script that completes these commands in a shell",
         description="Write the script by which a shell completes commands, options, names of tasks, solvers and "
         "priors, and files. What installed plug-ins add is in it, so that it is written anew when they change.",
         epilog=EXAMPLES,

@@ -28,7 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
         description="Check a prior on this machine: device, precision, weights, one call, memory, which settings each "
         "task has, and about how long it takes.",
     )
-    parser.add_argument("prior", nargs="?", default="natural", help="what --prior of restore takes (default natural)")
+    parser.add_argument("prior", nargs="?", default="natural", help="a prior, as for restore --prior (default natural)")
     add_options(parser, Options, ("label", "device", "precision"))
     parser.set_defaults(run=run_command)
     return parser

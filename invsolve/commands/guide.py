@@ -16,7 +16,7 @@ __all__ = ["add_parser", "run"]
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Add `guide` to a command line; the parser's default `run` takes the parsed arguments."""
-    parser = subparsers.add_parser("guide", help="draw samples steered by a class or a reward")
+    parser = subparsers.add_parser("guide", help="draw samples guided by a class or a reward")
     add_options(parser, Options, ("prior", "device", "seed"), prior="digits", device="auto", seed=0)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--class", dest="label", type=int, metavar="LABEL", help="the class to draw")

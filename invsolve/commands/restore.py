@@ -53,7 +53,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     parser = subparsers.add_parser(
         "restore",
         help="restore degraded photographs",
-        description="Restore degraded photographs: remove noise, enlarge, fill in what is missing, sharpen.",
+        description="Restore degraded photographs: remove noise, enlarge, fill in missing parts, sharpen.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -74,7 +74,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add_options(parser, Options, ("simulate", "quality", "time_limit", "solver"))
     add_set(parser, "a setting of the solver")
     add_options(parser, Options, ("preset", "presets", "prior", "label", "prompt", "negative_prompt"))
-    help = "of the prior: vae, size, null, dtype, compile, ... (docs/priors.md)"
+    help = "option of the prior: vae, size, null, dtype, compile, ... (docs/priors.md)"
     add("--prior-option", action="append", default=[], dest="prior_options", metavar="NAME=VALUE", help=help)
     add_options(parser, Options, ("device", "precision", "memory", "tile", "checkpoint"))
     _add_many(parser)

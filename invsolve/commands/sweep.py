@@ -25,7 +25,7 @@ EXAMPLE = "weight=0,1,50"
 
 def add_sweep(actions: argparse._SubParsersAction[Any]) -> None:
     """Add `sweep` to the actions of `bench`."""
-    line = "a solver over a grid of its settings: a table and a figure"
+    line = "run a solver over a grid of its settings; writes a table and a figure"
     parser = actions.add_parser(
         "sweep",
         help=line,
@@ -41,7 +41,7 @@ def add_sweep(actions: argparse._SubParsersAction[Any]) -> None:
     add("--prior", default="natural", metavar="NAME", help="default natural")
     add("--prior-option", action="append", default=[], dest="prior_options", metavar="NAME=VALUE", help="of its loader")
     add("--data", metavar="PATH", help="folder or list of images (default: those in the package)")
-    add("--items", type=int, default=0, metavar="N", help="the first N images alone")
+    add("--items", type=int, default=0, metavar="N", help="only the first N images")
     add("--size", type=int, default=96, help="side of the squares that are cut of them; 0: whole images (default 96)")
     add("--samples", type=int, default=1, metavar="N", help="posterior samples of a unit (default 1)")
     add("--seeds", type=int, default=1, metavar="N", help="measurements of an image (default 1)")

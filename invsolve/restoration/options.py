@@ -27,31 +27,31 @@ class Options:
 
     task: str = option("auto", "what is wrong with the image; auto looks at it")
     noise: float | Literal["auto"] = option(
-        "auto", "standard deviation of the noise, 1 is the step from black to white (default auto: estimated)"
+        "auto", "standard deviation of the noise; 1 is the step from black to white (default auto: estimated)"
     )
     samples: int | None = option(
-        None, "draw N posterior samples; write them, and a map of how wide the interval of each pixel is", metavar="N"
+        None, "draw and write N posterior samples, and a map of how wide each pixel's interval is", metavar="N"
     )
-    seed: int = option(0, "of everything random")
-    simulate: bool = option(False, "IMAGE is clean: degrade it first, and report PSNR and SSIM")
+    seed: int = option(0, "seed of everything random")
+    simulate: bool = option(False, "IMAGE is clean: degrade it first, then report PSNR and SSIM")
     quality: str = option("balanced", "fast, balanced or best")
-    time_limit: float | None = option(None, "choose the best quality that is done in this time", metavar="SECONDS")
+    time_limit: float | None = option(None, "choose the best quality that finishes in this time", metavar="SECONDS")
     solver: str | Solver | None = option(None, "method (default: the best for the task)")
     preset: str | None = option(None, "published settings by name, for example ffhq256/superres4", metavar="NAME")
     presets: Path | None = option(None, "table of settings that invsolve tune wrote", metavar="FILE")
     calibration: Path | None = option(
-        None, "intervals as invsolve calibrate measured them (default: those in the package)", metavar="FILE"
+        None, "intervals measured by invsolve calibrate (default: those in the package)", metavar="FILE"
     )
     prior: str | Prior = option("natural", "a prior's name, file, folder or module:function")
-    label: int | None = option(None, "class of the image, for priors that know classes", metavar="N")
-    prompt: str | None = option(None, "what the image shows, for priors that know texts", metavar="TEXT")
+    label: int | None = option(None, "class of the image, for class-conditional priors", metavar="N")
+    prompt: str | None = option(None, "what the image shows, for priors that accept text", metavar="TEXT")
     negative_prompt: str | None = option(None, "what it does not show", metavar="TEXT")
     device: str = option("auto", "cpu, cuda, ...")
-    precision: str = option("auto", "of the network: auto, float32 or bfloat16")
-    memory: float | None = option(None, "memory that may be used (default: half of the machine's)", metavar="GIB")
+    precision: str = option("auto", "precision of the network: auto, float32 or bfloat16")
+    memory: float | None = option(None, "memory limit (default: half of the machine's)", metavar="GIB")
     tile: int | None = option(None, "side of the network's tiles (default: chosen from --memory)", metavar="PIXELS")
     checkpoint: str | Path | None = option(
-        None, "save the run's state there, and go on from it if it exists", metavar="FILE"
+        None, "save the run's state to this file, or continue from it if it exists", metavar="FILE"
     )
     checkpoint_seconds: float = 10.0
     settings: Mapping[str, Any] = field(default_factory=dict)

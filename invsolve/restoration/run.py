@@ -59,7 +59,7 @@ def restore(
             noise: standard deviation of the noise in [0, 1] units, or "auto": estimated from the image.
             prior: what `invsolve.priors.load` takes, or a Prior ("natural").
             prior_options: of `invsolve.priors.load`, for example {"vae": FOLDER} or {"compile": True}.
-            label: class of the image, for priors that know classes.
+            label: class of the image, for class-conditional priors.
             prompt, negative_prompt: what the image shows, and what not, for priors that know texts.
             preset: settings as published, by name: "ffhq256/superres4".
             presets: a table of settings that `invsolve tune` wrote.

@@ -75,7 +75,7 @@ class DenoiserTraining:
     precision: Literal["auto", "bf16", "fp32"] = option("auto", "auto, bf16 or fp32")
     compiled: bool = option(False, "compile the network first; needs a C++ compiler", flag="--compile")
     workers: int | None = option(None, "threads that share a batch on a CPU (default: as torch uses)")
-    seed: int = option(0, "of everything random")
+    seed: int = option(0, "seed of everything random")
 
     def __post_init__(self) -> None:
         if self.optimizer not in ("muon", "adamw") or self.precision not in ("auto", "bf16", "fp32"):
@@ -143,7 +143,7 @@ class ClassifierTraining:
     sigma: tuple[float, float] = (0.02, 40.0)
     width: int = option(24, "features of the network")
     overwrite: bool = option(False, "start anew although FILE exists")
-    seed: int = option(0, "of everything random")
+    seed: int = option(0, "seed of everything random")
 
     def __post_init__(self) -> None:
         check_positive(self.gradient_penalty, "the gradient penalty", zero=True)
@@ -182,7 +182,7 @@ class NoiseTraining:
     validation: tuple[str, ...] = option((), "images to hold out, by first letters", metavar="NAME")
     resume: bool = option(False, "continue the run whose state lies beside FILE", exclusive="start")
     overwrite: bool = option(False, "start anew although FILE exists", exclusive="start")
-    seed: int = option(0, "of everything random")
+    seed: int = option(0, "seed of everything random")
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.learning_rate <= 0 or self.minutes <= 0 or (self.steps or 1) < 1:
