@@ -18,7 +18,7 @@ from invsolve.core.checks import InputError, ShapeError
 from invsolve.core.schedule import Step
 from invsolve.io import Image, write_image
 from invsolve.metrics import METRICS, Case
-from invsolve.metrics.intervals import FLOOR, ause, interval_score, paired_crps, pixel_scale, student
+from invsolve.metrics.intervals import FLOOR, ause, interval_score, paired_crps, pixel_deviation, pixel_scale, student
 from invsolve.priors.traits import traits_named
 from invsolve.restoration import conformal
 from invsolve.restoration.calibration import WIDER, Calibration, Cell, packaged_calibration
@@ -49,7 +49,7 @@ def table(*cells, samples=6, **changes):
 # Scores
 
 
-def test_the_scale_is_the_deviation_under_gaussian_windows_of_one_and_six_pixels():
+def test_the_scale_follows_the_deviation_of_pixels_and_of_their_region():
     from scipy.ndimage import gaussian_filter
 
     def under(values, radius):
@@ -59,14 +59,18 @@ def test_the_scale_is_the_deviation_under_gaussian_windows_of_one_and_six_pixels
 
     samples = torch.rand(5, 2, 24, 30, generator=G, dtype=torch.float64)
     std = samples.std(0)
-    torch.testing.assert_close(pixel_scale(samples), under(std, 1.0) + under(std, 6.0) + FLOOR)
+    deviation = (under(std, 1.0) + under(std, 6.0)) / 2 + FLOOR
+    torch.testing.assert_close(pixel_deviation(samples), deviation)
+    torch.testing.assert_close(pixel_scale(samples), deviation * ((under(std, 12.0) + FLOOR) / 0.02) ** 0.2)
     known = torch.rand(24, 30, generator=G) < 0.6
     weight = known.double().expand(2, -1, -1)
-    want = sum(under(std * weight, radius) / under(weight, radius) for radius in (1.0, 6.0)) + FLOOR
+    near, wide, region = (under(std * weight, radius) / under(weight, radius) for radius in (1.0, 6.0, 12.0))
+    want = ((near + wide) / 2 + FLOOR) * ((region + FLOOR) / 0.02) ** 0.2
     torch.testing.assert_close(pixel_scale(samples, known)[:, known], want[:, known])
     torch.testing.assert_close(pixel_scale(samples, ~known)[:, known], want[:, known])
-    with pytest.raises(ShapeError, match="at least 2"):
-        pixel_scale(samples[:1])
+    for scale in (pixel_scale, pixel_deviation):
+        with pytest.raises(ShapeError, match="at least 2"):
+            scale(samples[:1])
 
 
 def test_the_interval_score_is_least_at_the_true_quantiles():
@@ -265,6 +269,8 @@ def test_q_is_interpolated_in_logarithms_and_wider_outside_of_what_was_measured(
     other = calibration.factor("jpeg", 2.0, 0.01, 0.9, "average")
     assert other.q == pytest.approx(WIDER * 9.0)
     assert other.outside == "jpeg was not calibrated"
+    near = calibration.factor("superres-area", 2.0, 0.01, 0.9, "average")
+    assert (near.q, near.outside) == (pytest.approx(WIDER * 1.0), "superres-area was not calibrated")
     with pytest.raises(InputError, match=r"from 0\.5 to 0\.95, got 0\.99"):
         calibration.factor("superres", 2.0, 0.01, 0.99, "average")
     with pytest.raises(InputError, match="average, image, got 'none'"):
@@ -319,7 +325,8 @@ def test_fewer_samples_than_were_calibrated_make_wider_intervals():
 def test_without_a_calibration_intervals_are_wide_and_promise_nothing():
     centre, samples = torch.full((1, 16, 16), 0.5), 0.5 + 0.01 * torch.randn(6, 1, 16, 16, generator=G)
     told = Uncertainty(centre, samples, "denoise", 1.0, 0.1, None, None, "")
-    assert told.factor(0.9, "average").q == pytest.approx(2 * student(0.9, 6))
+    low, high = told.interval(0.9)
+    assert float((high - low).mean()) == pytest.approx(2 * 2 * student(0.9, 6) * (0.01 + FLOOR), rel=0.1)
     assert told.record()["promise"].startswith("none")
     assert told.record()["calibration"] == "none"
 
@@ -484,7 +491,7 @@ def test_every_standard_degradation_can_be_drawn():
     prior = textures(side=8)
     prior.traits = traits_named("natural")
     setup = Setup(prior, "toy", samples=4)
-    for kind, (noises, options) in STANDARD.items():
+    for kind, noises, options in STANDARD:
         for each in options:
             sampler, point = setup.solvers(TaskSpec("x", kind, noises[0], dict(each)))
             assert sampler.name == "mmps"
@@ -508,9 +515,40 @@ def test_the_packaged_calibration_is_that_of_the_packaged_weights():
     assert made is not None
     assert made.weights == weights_of(priors.load("natural"))
     assert (made.solver, made.settings, made.samples, made.centre) == ("", {}, 6, "point")
-    assert {"superres", "denoise", "inpaint-random", "inpaint-hole"} <= {c.kind for c in made.cells}
     for found in made.cells:
         for promise in (found.average, found.image):
             assert all(0 < a <= b for q in promise.values() for a, b in pairwise(q))
         for group, q in found.image.items():
             assert all(own >= pooled for own, pooled in zip(q, found.average[group], strict=True))
+
+
+def test_the_packaged_calibration_has_every_standard_degradation_once():
+    made = packaged_calibration("natural")
+    assert made is not None
+    wanted = {
+        (" ".join([kind, *(f"{name}={value}" for name, value in each.items())]), noise)
+        for kind, noises, options in STANDARD
+        for each in options
+        for noise in noises
+    }
+    assert {(c.measured["task"], c.noise) for c in made.cells} == wanted
+    assert len(made.cells) == len(wanted)
+    assert {c.images for c in made.cells} == {made.photographs["count"]}
+
+
+@pytest.mark.parametrize("kind", ["denoise", "superres", "inpaint-random", "inpaint-hole", "deblur-gaussian", "jpeg"])
+def test_the_packaged_calibration_covers_what_lies_between_its_entries_and_nothing_beyond(kind):
+    made = packaged_calibration("natural")
+    assert made is not None
+    cells = [c for c in made.cells if c.kind == kind]
+    noises, strengths = sorted({c.noise for c in cells}), sorted({c.severity for c in cells})
+    middle = math.sqrt(noises[0] * noises[-1]), math.sqrt(strengths[0] * strengths[-1])
+    for promise in ("average", "image"):
+        q = [c.at(0.9, promise, "texture") for c in cells]
+        between = made.factor(kind, middle[1], middle[0], 0.9, promise, "texture")
+        assert between.outside == ""
+        assert 0.999 * min(q) <= between.q <= 1.001 * max(q)
+    beyond = made.factor(kind, 2 * strengths[-1], middle[0], 0.9, "average", "texture")
+    assert "strength" in beyond.outside
+    if kind != "jpeg":  # the noise of its likelihood is always the same
+        assert "noise" in made.factor(kind, middle[1], 2 * noises[-1], 0.9, "average", "texture").outside

@@ -3,6 +3,7 @@
 draw      restore 24 crops of each task, and keep the samples (goes on where it stopped)
 table     what the packaged calibration holds
 report    coverage by task and stratum, scores against widths without samples, the mean of the samples, the cost
+cost      processor seconds of six samples beside the point estimate
 figure    a restored photograph with the widths of its intervals
 """
 
@@ -18,6 +19,7 @@ import torch
 
 from benchmarks.common import markdown
 from benchmarks.uncertainty import figure
+from benchmarks.uncertainty.cost import costs
 from benchmarks.uncertainty.images import held_out
 from benchmarks.uncertainty.scales import LEVEL, constant, left_out_score, strata, without_samples
 from invsolve.bench.suite import TaskSpec
@@ -129,9 +131,9 @@ def report(folder: Path, calibration: Path | None) -> str:
         width = _mean(float((u.interval()[1] - u.interval()[0]).mean()) for u in told)
         plain = _others(cases)
         point, mean = (_mean(_psnr(x(c), c.truth) for c in cases) for x in (_centre, _average))
-        outside = {u.factor(LEVEL, "average").outside for u in told} - {""}
+        outside = sum(u.factor(LEVEL, "average").outside != "" for u in told)
         rows.append([
-            spec.name + (" (outside)" if outside else ""), f"{_mean(map(float, inside)):.3f}{spread}",
+            spec.name + (f" ({outside} outside)" if outside else ""), f"{_mean(map(float, inside)):.3f}{spread}",
             f"{min(inside):.2f}", f"{_mean(kept):.0%}", f"{width:.3f}", f"{ours:.4f}",
             *plain, f"{_mean(ause(c.error, c.scale) for c in cases):.2f}", f"{point:.2f}", f"{mean:.2f}",
             f"{_mean(c.seconds[0] for c in cases) / _mean(c.seconds[1] for c in cases):.1f}",
@@ -193,6 +195,10 @@ def main() -> None:
     part.add_argument("folder", type=Path, help="of draw")
     part.add_argument("--calibration", type=Path, help="table in place of the packaged one")
     part.set_defaults(run=lambda a: sys.stdout.write(report(a.folder, a.calibration)))
+    part = parts.add_parser("cost")
+    part.add_argument("--side", type=int, default=256)
+    part.add_argument("--tasks", nargs="*", default=[])
+    part.set_defaults(run=lambda a: sys.stdout.write(costs(a.side, a.tasks)))
     part = parts.add_parser("figure")
     part.add_argument("path", type=Path, nargs="?", default=FIGURE)
     part.set_defaults(run=lambda a: sys.stdout.write(figure.write(a.path) + "\n"))

@@ -128,14 +128,15 @@ def _specs(args: argparse.Namespace) -> Sequence[TaskSpec]:
 
     told = given(args, [name for task in TASKS for name in options_of(TASKS[task].suite_type())])
     specs, used = [], set()
-    for task in args.task or STANDARD:
+    for task in args.task or dict.fromkeys(name for name, _, _ in STANDARD):
         kind = TASKS[task].suite_type()
         own = {name: value for name, value in told.items() if name in options_of(kind)}
         used |= set(own)
-        levels, options = STANDARD.get(task, ((TASKS[task].simulated_noise,), ({},)))
-        for each in [own] if own else options:
-            filled(kind, each, task)
-            specs += [TaskSpec(task, task, level, dict(each)) for level in args.noise or levels]
+        rows = [row[1:] for row in STANDARD if row[0] == task] or [((TASKS[task].simulated_noise,), ({},))]
+        for levels, options in [(rows[0][0], (own,))] if own else rows:
+            for each in options:
+                filled(kind, each, task)
+                specs += [TaskSpec(task, task, level, dict(each)) for level in args.noise or levels]
     for name in told:
         if name not in used:
             raise InputError(f"--{name.replace('_', '-')} is an option of none of the tasks to calibrate")

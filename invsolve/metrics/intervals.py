@@ -18,6 +18,7 @@ __all__ = [
     "interval_score",
     "interval_score_90",
     "paired_crps",
+    "pixel_deviation",
     "pixel_scale",
     "share_inside",
     "student",
@@ -25,15 +26,22 @@ __all__ = [
     "width90",
 ]
 
-FLOOR = 0.003
+FLOOR = 0.0015
 """Added to the standard deviation of a pixel, in [0, 1] units, so that no interval has width 0."""
 
-NEAR, WIDE = 1.0, 6.0
-"""Standard deviations in pixels of the Gaussian windows of `pixel_scale`, cut at three of them."""
+NEAR, WIDE, REGION = 1.0, 6.0, 12.0
+"""Standard deviations in pixels of Gaussian windows, cut at three of them."""
+
+USUAL = 0.02
+"""The deviation of a region at which `pixel_scale` is `pixel_deviation`."""
+
+POWER = 0.2
+"""Errors grow faster than the samples say where a whole region is uncertain: what a sampler misses, it misses in every
+sample. Of 0, 0.1, 0.2 and 0.3 it has the best interval scores over nine degradations of training photographs."""
 
 
-def pixel_scale(samples: Tensor, known: Tensor | None = None) -> Tensor:
-    """s = G_1 * sd + G_6 * sd + 0.003: how uncertain each pixel is, [C, H, W].
+def pixel_deviation(samples: Tensor, known: Tensor | None = None) -> Tensor:
+    """(G_1 * sd + G_6 * sd) / 2 + 0.0015: how far the samples are from each other at each pixel, [C, H, W].
 
     sd is the standard deviation of the samples at a pixel and channel, G_r * the mean under a Gaussian window of
     standard deviation r pixels: of a few samples alone sd is itself noisy, and what the denoiser does not know in one
@@ -46,17 +54,38 @@ def pixel_scale(samples: Tensor, known: Tensor | None = None) -> Tensor:
     Raises:
         ShapeError: another shape, or a single sample.
     """
+    std = _checked(samples).std(0)
+    return (_mean_under(std, NEAR, known) + _mean_under(std, WIDE, known)) / 2 + FLOOR
+
+
+def pixel_scale(samples: Tensor, known: Tensor | None = None) -> Tensor:
+    """s = d ((G_12 * sd + 0.0015) / 0.02)^0.2: how uncertain each pixel is, [C, H, W]; d is `pixel_deviation`.
+
+    Args:
+        samples, known: see `pixel_deviation`.
+
+    Raises:
+        ShapeError: see `pixel_deviation`.
+    """
+    region = _mean_under(_checked(samples).std(0), REGION, known) + FLOOR
+    return pixel_deviation(samples, known) * (region / USUAL) ** POWER
+
+
+def _checked(samples: Tensor) -> Tensor:
     if samples.ndim != 4 or len(samples) < 2:
         raise ShapeError(f"samples [S, C, H, W] with S of at least 2 expected, got {list(samples.shape)}")
-    std = samples.std(0)
+    return samples
+
+
+def _mean_under(std: Tensor, radius: float, known: Tensor | None) -> Tensor:
+    """G_r * std, of known and missing pixels among themselves."""
     if known is None:
-        return _smoothed(std, NEAR) + _smoothed(std, WIDE) + FLOOR
-    total = torch.full_like(std, FLOOR)
+        return _smoothed(std, radius)
+    total = torch.zeros_like(std)
     for part in (known, ~known):
         weight = part[None].to(std)
-        for radius in (NEAR, WIDE):
-            share = _smoothed(weight, radius).clamp_min(torch.finfo(std.dtype).tiny)
-            total += torch.where(part, _smoothed(std * weight, radius) / share, 0.0)
+        share = _smoothed(weight, radius).clamp_min(torch.finfo(std.dtype).tiny)
+        total += torch.where(part, _smoothed(std * weight, radius) / share, 0.0)
     return total
 
 

@@ -20,7 +20,7 @@ from invsolve.restoration.conformal import LEVELS, PROMISES
 
 __all__ = ["UNRELATED", "Calibration", "Cell", "Factor", "packaged_calibration"]
 
-FORMAT = 2
+FORMAT = 3
 
 WIDER = 1.5
 """Factor on intervals outside of what was calibrated."""
@@ -131,8 +131,8 @@ class Calibration:
             raise InputError(f"calibrated levels are from {LEVELS[0]} to {LEVELS[-1]}, got {level}")
         known = [cell for cell in self.cells if cell.kind == kind]
         if not known:
-            widest = max((cell.at(level, promise, group) for cell in self.cells), default=math.inf)
-            return Factor(WIDER * widest, f"{kind} was not calibrated")
+            nearest = self._nearest(kind, severity, noise, level, promise, group)
+            return Factor(WIDER * nearest, f"{kind} was not calibrated")
         rows: dict[float, list[Cell]] = {}
         for cell in known:
             rows.setdefault(cell.severity, []).append(cell)
@@ -146,6 +146,14 @@ class Calibration:
             outside = outside or _beyond("noise", max(noise, min(levels)), levels)
         q = _interpolated(severity, at_noise)
         return Factor(WIDER * q if outside else q, outside)
+
+    def _nearest(self, kind: str, severity: float, noise: float, level: float, promise: str, group: str) -> float:
+        """q of "superres" for "superres-area-jpeg", and the like; the largest of all where there is no such kind."""
+        while "-" in kind:
+            kind = kind.rpartition("-")[0]
+            if any(cell.kind == kind for cell in self.cells):
+                return self.factor(kind, severity, noise, level, promise, group).q
+        return max((cell.at(level, promise, group) for cell in self.cells), default=math.inf)
 
     def write(self, path: Path) -> None:
         """As JSON, whole or not at all."""

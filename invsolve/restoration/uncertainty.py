@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError
-from invsolve.metrics.intervals import pixel_scale, student
+from invsolve.metrics.intervals import pixel_deviation, pixel_scale, student
 from invsolve.restoration.calibration import UNRELATED, Calibration, Factor
 from invsolve.restoration.conformal import PROMISES, SHARE_OF_IMAGES, blended, groups
 from invsolve.restoration.job import Job
@@ -21,8 +21,6 @@ Promise = Literal["average", "image"]
 
 UNCALIBRATED = 2.0
 """Factor on the Student intervals of samples that nobody has calibrated."""
-
-TINY = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +48,8 @@ class Uncertainty:
     def interval(self, level: float = 0.9, promise: Promise = "average") -> tuple[Tensor, Tensor]:
         """(low, high) images [C, H, W]: centre -+ q s, cut to [0, 1]; see `Restoration.interval`."""
         q = {group: self.factor(level, promise, group).q for group in groups(self.centre, self.known)}
-        half = blended(q, self.centre, self.known) * pixel_scale(self.samples, self.known)
+        scale = pixel_deviation if self.calibration is None else pixel_scale
+        half = blended(q, self.centre, self.known) * scale(self.samples, self.known)
         return (self.centre - half).clamp(0, 1), (self.centre + half).clamp(0, 1)
 
     def interval_of(self, function: Callable[[Tensor], Any], level: float = 0.9) -> tuple[float, float]:
@@ -76,7 +75,7 @@ class Uncertainty:
         outside = self.factor(0.9, "average").outside
         table = self.calibration
         return {
-            "method": "centre -+ q (standard deviation of the samples, its means over 1 and 6 pixels, + 0.003)",
+            "method": "centre -+ q s, s from the samples' standard deviation (its means over 1, 6 and 12 pixels)",
             "centre": "restored image",
             "samples": len(self.samples),
             "kind": self.kind,
