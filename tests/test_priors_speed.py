@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import invsolve as iv
 from invsolve import priors
 from invsolve.priors.conditional import ConditionalPrior
-from invsolve.priors.networks.execution import Speed, cast_once
+from invsolve.priors.networks.execution import Network, Speed, cast_once
 from invsolve.priors.networks.unet import Denoiser
 from invsolve.priors.networks.unet_config import DenoiserConfig
 
@@ -128,7 +128,12 @@ def test_chunks_bound_the_samples_of_a_call():
 
 @pytest.mark.parametrize(
     ("options", "match"),
-    [({"dtype": "int8"}, "unknown precision"), ({"chunk": 0}, "at least 1"), ({"dtype": torch.float64}, "dtype is")],
+    [
+        ({"dtype": "int8"}, "unknown precision"),
+        ({"chunk": 0}, "at least 1"),
+        ({"dtype": torch.float64}, "dtype is"),
+        ({"compile": "all"}, "compile is"),
+    ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], match: str):
     with pytest.raises(iv.InputError, match=match):
@@ -140,6 +145,42 @@ def test_a_compiled_network_says_the_same(path):
     plain = priors.load(path, head_channels=16).given(label=1)
     fast = priors.load(path, head_channels=16, compile=True).given(label=1)
     assert relative(fast.denoise(states(), 0.3), plain.denoise(states(), 0.3)) < 1e-4
+
+
+@pytest.mark.slow
+def test_compiled_blocks_say_the_same_and_are_kept_for_later_processes(tmp_path, monkeypatch):
+    from torch._dynamo.utils import counters
+
+    monkeypatch.setenv("INVSOLVE_CACHE", str(tmp_path))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    net = Denoiser(DenoiserConfig(channels=(8,), blocks=(1,), embedding=8)).requires_grad_(False)
+    x, sigma = states(1), torch.full((1,), 0.3)
+    expected = net(x, sigma)
+    found = []
+    for _ in range(2):
+        torch._dynamo.reset()
+        counters.clear()
+        fast = Network(net, Speed(compile="blocks"), x.device)
+        assert relative(fast(x, sigma, {}), expected) < 1e-4
+        found.append(counters["inductor"]["fxgraph_cache_hit"])
+    assert found[0] == 0 < found[1]
+    assert any((tmp_path / "compiled").rglob("*"))
+    assert all(block._compiled_call_impl is None for block in net.encoder)
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+
+
+def test_a_network_without_blocks_is_not_compiled_by_them():
+    with pytest.raises(iv.InputError, match="no list of blocks"):
+        Network(nn.Conv2d(3, 3, 3), Speed(compile="blocks"), torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "innermost"), [(None, "cuda", True), (None, "cpu", False), (False, "cuda", False)]
+)
+def test_channels_are_innermost_on_a_gpu_unless_told_otherwise(asked, device, innermost):
+    conv = nn.Conv2d(4, 6, 3)
+    Network(conv, Speed(channels_last=asked), torch.device(device))
+    assert conv.weight.is_contiguous(memory_format=torch.channels_last) == innermost
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -8,11 +8,12 @@ products are summed in float32).
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -40,19 +41,22 @@ class Speed:
     Args:
         dtype: precision of the network's products: torch.bfloat16, torch.float16 or their names; None leaves it as it
             is. States and results keep theirs.
-        channels_last: store the network's weights with the channels innermost, which most GPUs prefer.
-        compile: compile the network for each shape it meets (with CUDA graphs on a GPU); the first call takes minutes.
+        channels_last: store the network's weights with the channels innermost, which most GPUs prefer; so where it runs
+            on a GPU by CUDA if None.
+        compile: compile the network for each shape it meets (with CUDA graphs on a GPU), or "blocks": the members of
+            its lists of blocks, equal ones once. The first call takes minutes, or less by "blocks".
+            What was compiled is kept in the cache folder for later processes.
         checkpointing: where a gradient is taken, keep only each block's input and recompute the rest: at most one more
             forward. Weights stay frozen.
         chunk: samples in one network call; all at once if None. Where a gradient is taken each chunk is recomputed.
 
     Raises:
-        InputError: a precision that is unknown, a chunk below 1.
+        InputError: a precision or way to compile that is unknown, a chunk below 1.
     """
 
     dtype: torch.dtype | str | None = None
-    channels_last: bool = False
-    compile: bool = False
+    channels_last: bool | None = None
+    compile: bool | Literal["blocks"] = False
     checkpointing: bool = False
     chunk: int | None = None
 
@@ -63,6 +67,8 @@ class Speed:
             object.__setattr__(self, "dtype", DTYPES[self.dtype])
         if self.dtype is not None and self.dtype not in (torch.bfloat16, torch.float16):
             raise InputError(f"dtype is torch.bfloat16, torch.float16 or None, got {self.dtype}")
+        if self.compile not in (False, True, "blocks"):
+            raise InputError(f'compile is true, false or "blocks", got {self.compile!r}')
         if self.chunk is not None and self.chunk < 1:
             raise InputError(f"chunk must be at least 1 sample, got {self.chunk}")
 
@@ -93,18 +99,18 @@ class Network:
 
     def __init__(self, module: nn.Module, speed: Speed, device: torch.device) -> None:
         self.speed, self.device = speed, device
-        if speed.channels_last:
+        self.channels_last = device.type == "cuda" if speed.channels_last is None else speed.channels_last
+        if self.channels_last:
             module.to(memory_format=torch.channels_last)
         if speed.dtype is not None:
             module = cast_once(module, cast(torch.dtype, speed.dtype))
         if speed.checkpointing:
             _checkpoint_blocks(module)
-        self._graphs = speed.compile and device.type == "cuda"
-        mode = "reduce-overhead" if self._graphs else None
-        self._call: Callable[..., Tensor] = torch.compile(module, dynamic=False, mode=mode) if speed.compile else module
+        self._graphs = speed.compile is True and device.type == "cuda"
+        self._call: Callable[..., Tensor] = _compiled(module, self._graphs, speed.compile) if speed.compile else module
 
     def __call__(self, x: Tensor, c: Tensor, given: Mapping[str, Any]) -> Tensor:
-        if self.speed.channels_last and x.ndim == 4:
+        if self.channels_last and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         size = self.speed.chunk or len(x)
         if len(x) <= size:
@@ -156,8 +162,8 @@ def cast_once(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     return _twin(module, dtype, {})
 
 
-def _twin(module: nn.Module, dtype: torch.dtype, known: dict[int, nn.Module]) -> nn.Module:
-    """`cast_once` of a module and its parts; one that stands in several places has one twin."""
+def _twin(module: nn.Module, dtype: torch.dtype | None, known: dict[int, nn.Module]) -> nn.Module:
+    """A copy of a module and its parts; one that stands in several places has one twin. See `cast_once` for `dtype`."""
     if id(module) in known:
         return known[id(module)]
     known[id(module)] = twin = copy.copy(module)
@@ -166,10 +172,37 @@ def _twin(module: nn.Module, dtype: torch.dtype, known: dict[int, nn.Module]) ->
             twin.__dict__[name] = copy.copy(table)
     for name, part in module._modules.items():
         twin._modules[name] = None if part is None else _twin(part, dtype, known)
-    if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d):
+    if dtype is not None and isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d):
         for name, own in module.named_parameters(recurse=False):
             twin._parameters[name] = nn.Parameter(own.detach().to(dtype), requires_grad=False)
     return twin
+
+
+def _compiled(module: nn.Module, graphs: bool, what: bool | str) -> Callable[..., Tensor]:
+    """The module compiled as a whole, or a copy of it whose blocks are; the original stays as it is."""
+    from invsolve.priors.loading.hub import cache_folder
+
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
+    if what != "blocks":
+        return torch.compile(module, dynamic=False, mode="reduce-overhead" if graphs else None)
+    twin = _twin(module, None, {})
+    for block in _blocks(twin, "compile the whole network"):
+        block.compile(dynamic=False)
+    return twin
+
+
+def _blocks(module: nn.Module, instead: str) -> list[nn.Module]:
+    """The members of a network's outermost lists of blocks.
+
+    Raises:
+        InputError: there are none.
+    """
+    lists = [m for m in module.modules() if isinstance(m, nn.ModuleList | nn.ModuleDict)]
+    inner = {id(m) for outer in lists for block in outer.children() for m in block.modules()}
+    blocks = [block for outer in lists if id(outer) not in inner for block in outer.children()]
+    if not blocks:
+        raise InputError(f"{type(module).__name__} has no list of blocks: {instead}")
+    return blocks
 
 
 def _checkpoint_blocks(module: nn.Module) -> None:
@@ -181,12 +214,7 @@ def _checkpoint_blocks(module: nn.Module) -> None:
     if isinstance(module, _Checkpointable):
         module.checkpointing = True
         return
-    lists = [m for m in module.modules() if isinstance(m, nn.ModuleList | nn.ModuleDict)]
-    inner = {id(m) for outer in lists for block in outer.children() for m in block.modules()}
-    blocks = [block for outer in lists if id(outer) not in inner for block in outer.children()]
-    if not blocks:
-        raise InputError(f"{type(module).__name__} has no list of blocks to recompute: leave checkpointing away")
-    for block in blocks:
+    for block in _blocks(module, "leave checkpointing away"):
         if "forward" not in block.__dict__:
             block.forward = partial(_recomputed, block.forward)
 
