@@ -52,7 +52,7 @@ page = Path(mkdtemp()) / "calibration.png"
 diagnostics.calibration_figure(
     rows, page, bands=diagnostics.resolution(reference, 60, replicates=5)
 )
-plt.figure(figsize=(13, 2.8))
+plt.figure(figsize=(13, 2.8)).add_axes((0, 0, 1, 1))
 plt.imshow(plt.imread(page))
 plt.axis("off")
 

@@ -35,7 +35,7 @@ result = iv.solve(
 )
 page = Path(mkdtemp()) / "controls.png"
 seen.figure(page)
-plt.figure(figsize=(12, 4))
+plt.figure(figsize=(12, 4)).add_axes((0, 0, 1, 1))
 plt.imshow(plt.imread(page))
 plt.axis("off")
 
