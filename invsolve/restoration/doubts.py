@@ -25,10 +25,10 @@ OUTSIDE, FAR_OUTSIDE = 0.005, 0.25
 MISFIT, STRUCTURED, MISFIT_FAILED = 1.2, 0.2, 3.0
 """Residual in units of the noise, and the correlation of its neighbours, of a wrong operator; and of a failure."""
 
-SHOWN, FOUND, EXPLAINED = 0.1, 0.945, 0.9
-"""A blur was found where the correlation of the kernel from edges with that of the prior, and `SHOWN` times the binary
-logarithm of the input's own residual in units of the noise (how clearly the image shows it), add up to `FOUND`, and the
-residual has no structure unless it is below `EXPLAINED` (that of a JPEG file always has some)."""
+AGREEMENT, SHOWN, FOUND = 0.75, 0.1, 0.945
+"""A blur was found where the correlation of the kernel from edges with that of the prior is at least the first, and
+with `SHOWN` times the binary logarithm of the input's own residual in units of the noise (how clearly the image shows
+it) at least `FOUND`."""
 
 NOISIER = 1.4
 """Residual in units of the estimated noise where that is too small, if neighbours do not resemble each other."""
@@ -60,13 +60,12 @@ def _found_blur(job: Job, found: Doubts) -> Doubts:
     agreement = _agreement(task.first_kernel, task.kernel)
     shown = found.checks.get("misfit_of_input") or 1.0
     found.checks["kernel_agreement"] = agreement
-    structured = found.checks["misfit"] > EXPLAINED and found.checks["structure"] > STRUCTURED
-    if agreement + SHOWN * math.log2(shown) >= FOUND and not structured:
+    if agreement >= AGREEMENT and agreement + SHOWN * math.log2(shown) >= FOUND:
         return found
     found.warnings.append(
-        "the blur was not found (two estimates of it disagree, the image hardly shows it, or the residual has "
-        "structure), and the image is returned as it came: try another --kernel-size, a little larger than the blur, a "
-        "larger image, or measure the blur and use --task deblur --kernel"
+        "the blur was not found (two estimates of it disagree, or the image hardly shows it), and the image is "
+        "returned as it came: try another --kernel-size, a little larger than the blur, a larger image, or measure "
+        "the blur and use --task deblur --kernel"
     )
     return replace(found, nothing_found=True)
 
