@@ -125,7 +125,7 @@ def markdown(results: dict[str, list[Row]]) -> str:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", nargs="*", default=list(TASKS), help=", ".join(TASKS))
+    parser.add_argument("tasks", nargs="*", default=list(TASKS), help=", ".join(TASKS).replace("%", "%%"))
     parser.add_argument("--images", nargs="+")
     parser.add_argument("--own", action="store_true", help="measure invsolve's rows anew alone")
     args = parser.parse_args()
