@@ -119,3 +119,13 @@ def test_a_build_without_the_operations_takes_separate_ones(monkeypatch):
         assert not packs(torch.zeros(1, 8, 8, 8), PackedConv2d(8, 8, 3, padding=1))
         priors.load("natural").denoise(torch.zeros(1, 3, 16, 16), 0.3)
     packed._works.cache_clear()
+
+
+def test_what_works_does_not_depend_on_torchs_default_precision():
+    usual = packed._works(torch.float32)
+    packed._works.cache_clear()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert packed._works(torch.float32) == usual
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -14,7 +14,7 @@ from invsolve.io.jpeg import JPEGTables
 from invsolve.io.jpeg_history import found_quality
 from invsolve.noise.estimated import SURE, NoiseEstimate, clipped_share, digits, white_noise
 from invsolve.noise.evidence import bounded, bounds_of
-from invsolve.noise.network import HISTORIES, LEVELS, packaged_noise_network
+from invsolve.noise.network import CELL, HISTORIES, LEVELS, packaged_noise_network
 from invsolve.noise.tiles import MIN_SIDE, Cells, FileReading, read_file, tiles_of
 from invsolve.noise.white import QUANTISATION, estimate_sigma, sigma_or_none
 
@@ -24,7 +24,6 @@ _CLIPPED_WHITE = 0.01
 _UNCORRELATED = 0.2
 _HIDDEN = 0.004
 _SIDE = 512
-_SMALLEST = 8
 _AGREEMENT_ROUNDED, _AGREEMENT = 1.25, 1.6
 _MIN_CELLS, _MIN_RANGE = 40, 0.05
 _CLEAR, _FITS, _GROWS = 1.0, 0.4, 2.0
@@ -82,12 +81,16 @@ def noise_of(
 
 def _read_anyhow(pixels: Tensor, known: Tensor | None, assumed: float | None) -> NoiseEstimate:
     """What the network or the eigenvalues say, or differences where there is too little for these."""
-    mirrored = None if known is None else _mirrored(known[None])[0]
-    tiles = tiles_of(_mirrored(pixels), mirrored) if min(pixels.shape[1:]) >= _SMALLEST else pixels[:0]
+    if min(pixels.shape[1:]) < CELL:
+        tiles = pixels[:0]
+    else:
+        tiles = tiles_of(_mirrored(pixels), None if known is None else _mirrored(known[None])[0])
     clipped = clipped_share(pixels, known)
     if not len(tiles):
         return _by_differences(pixels, known, clipped, assumed)
     found = _read(read_file(packaged_noise_network(), tiles.expand(-1, 3, -1, -1).float()), clipped)
+    if min(pixels.shape[1:]) < MIN_SIDE:
+        return replace(found, sure=False)  # what is so small has as much detail as noise would make
     rounded = _rounded(tiles)
     if _may_be_white(found, len(pixels), lossless=not rounded or found.history == "none"):
         sigma = max(estimate_sigma(_middle(pixels) if known is None else pixels, known), QUANTISATION)
@@ -98,12 +101,12 @@ def _read_anyhow(pixels: Tensor, known: Tensor | None, assumed: float | None) ->
 
 
 def _mirrored(image: Tensor) -> Tensor:
-    """[C, H, W] with sides of at least `MIN_SIDE`: smaller ones go on as their mirror image."""
+    """[C, H, W] with sides of at least `MIN_SIDE`: the whole JPEG blocks of smaller ones go on as their mirror image."""
     for dim in (1, 2):
-        side = image.shape[dim]
-        if _SMALLEST <= side < MIN_SIDE:
-            at = torch.arange(MIN_SIDE) % (2 * side - 2)
-            image = image.index_select(dim, torch.minimum(at, 2 * side - 2 - at).to(image.device))
+        side = image.shape[dim] // CELL * CELL
+        if image.shape[dim] < MIN_SIDE:
+            at = torch.arange(MIN_SIDE, device=image.device) % (2 * side)
+            image = image.index_select(dim, torch.minimum(at, 2 * side - 1 - at))
     return image
 
 

@@ -94,10 +94,10 @@ def _works(dtype: torch.dtype) -> bool:
     if not torch.backends.mkldnn.is_available():
         return False
     random = torch.Generator().manual_seed(0)
-    conv = PackedConv2d(16, 16, 3, padding=1).requires_grad_(False)
+    conv = PackedConv2d(16, 16, 3, padding=1).requires_grad_(False).float()
     for parameter in conv.parameters():
         parameter.copy_(torch.randn(parameter.shape, generator=random) / 12)
-    x = torch.randn(1, 16, 24, 24, generator=random).contiguous(memory_format=torch.channels_last)
+    x = torch.randn(1, 16, 24, 24, generator=random, dtype=torch.float32).contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", enabled=False):
         plain = conv(x)
         conv, x = conv.to(dtype), x.to(dtype)
