@@ -21,7 +21,7 @@ from invsolve.tune.images import mixed_crops
 
 __all__ = ["run"]
 
-LOSSES_COUNT = 3.0
+LOSSES_COUNT = 5.0
 """How many times what is lost against interpolation counts as much as what is gained."""
 
 
@@ -58,12 +58,12 @@ def run(photos: Path, count: int, side: int, factor: int, quality: int | None, t
     for name in MADE:
         mine = [row for row in rows if row["made"] == name]
         table.append([name, *(_summary([row[how] for row in mine]) for how in told)])
-    print(markdown(["made by", *(f"{how}: mean (least; losses three times) gain, dB" for how in told)], table))
+    print(markdown(["made by", *(f"{how}: mean (least; losses five times) gain, dB" for how in told)], table))
 
 
 def _summary(gains: list[float]) -> str:
-    thrice = np.mean([gain if gain > 0 else LOSSES_COUNT * gain for gain in gains])
-    return f"{np.mean(gains):+.2f} ({min(gains):+.2f}; {thrice:+.2f})"
+    weighed = np.mean([gain if gain > 0 else LOSSES_COUNT * gain for gain in gains])
+    return f"{np.mean(gains):+.2f} ({min(gains):+.2f}; {weighed:+.2f})"
 
 
 def _enlarged(pixels: torch.Tensor, factor: int, how: str, prior: iv.Prior) -> iv.Restoration:

@@ -101,7 +101,7 @@ def _read_anyhow(pixels: Tensor, known: Tensor | None, assumed: float | None) ->
 
 
 def _mirrored(image: Tensor) -> Tensor:
-    """[C, H, W] with sides of at least `MIN_SIDE`: the whole JPEG blocks of smaller ones go on as their mirror image."""
+    """[C, H, W] with sides of at least `MIN_SIDE`: whole JPEG blocks of smaller ones go on as their mirror image."""
     for dim in (1, 2):
         side = image.shape[dim] // CELL * CELL
         if image.shape[dim] < MIN_SIDE:
