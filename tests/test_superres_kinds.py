@@ -193,7 +193,7 @@ def test_what_is_assumed_when_it_cannot_be_told():
     assert safest(0.45, 0.43, 0.12) == "area"  # though bicubic is likelier
     assert safest(0.1, 0.3, 0.6) == "nearest"
     assert safest(0.1, 0.6, 0.3) == "area"
-    jpeg = [Sampling(dict(zip(KINDS, (0.1, 0.5, 0.4), strict=True)), "jpeg", factor).safest for factor in (2, 3, 4)]
+    jpeg = [Sampling(dict(zip(KINDS, (0.1, 0.6, 0.3), strict=True)), "jpeg", factor).safest for factor in (2, 3, 4)]
     assert jpeg == ["nearest", "area", "area"]
     assert read_sampling(torch.rand(3, 20, 40), 2, compressed=False) is None
 
