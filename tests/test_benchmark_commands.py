@@ -15,6 +15,7 @@ COMMANDS = sorted(path.parent.name for path in ROOT.glob("*/__main__.py"))
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_is_shown(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", [f"benchmarks.{name}", "--help"])
+    monkeypatch.delitem(sys.modules, f"benchmarks.{name}.__main__", raising=False)
     with pytest.raises(SystemExit) as ended:
         runpy.run_module(f"benchmarks.{name}", run_name="__main__")
     assert ended.value.code == 0

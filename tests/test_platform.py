@@ -18,7 +18,7 @@ from invsolve.solvers.steps.conjugate_integrator import _gauss_legendre
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "invsolve").rglob("*.py"))
 ONE_SYSTEM = {"fcntl", "grp", "pwd", "resource", "termios", "tty", "pty", "syslog", "msvcrt", "winreg", "winsound"}
-DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python-headless"}
+DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python-headless", "skimage": "scikit-image"}
 OPTIONAL = {"torchkbnufft"}  # named in the error where it is missing
 
 

@@ -35,8 +35,8 @@ def estimate_noise(image: Source, known: Tensor | None = None) -> NoiseEstimate:
 
     A small network reads up to nine tiles of 96 x 96 pixels. Where it finds white noise that is independent in the
     channels, and no lossy compression, and the smallest eigenvalues of the patches' covariance agree, these are more
-    exact and count instead; see `estimate_sigma`. Where a mask leaves no whole tile, or a side is below 8 pixels, that
-    estimator is all there is, and its answer is not sure.
+    exact and count instead; see `estimate_sigma`. Where a mask leaves no whole tile, or a side is below 32 pixels, the
+    level is that of this estimator, and not sure; from 8 pixels on the network says how low it may be, and how sure.
 
     Args:
         image: a file, an `Image`, a tensor [C, H, W] in [0, 1] or an array [H, W, C]; not blurred or enlarged, or the
@@ -89,8 +89,10 @@ def _read_anyhow(pixels: Tensor, known: Tensor | None, assumed: float | None) ->
     if not len(tiles):
         return _by_differences(pixels, known, clipped, assumed)
     found = _read(read_file(packaged_noise_network(), tiles.expand(-1, 3, -1, -1).float()), clipped)
-    if min(pixels.shape[1:]) < MIN_SIDE:
-        return replace(found, sure=False)  # what is so small has as much detail as noise would make
+    if min(pixels.shape[1:]) < MIN_SIDE:  # what is so small has as much detail as noise would make
+        level = _by_differences(pixels, known, clipped, assumed)
+        agreed = 1 / _AGREEMENT < level.sigma / found.sigma < _AGREEMENT
+        return replace(level, low=min(level.low, found.low), sure=found.sure and agreed)
     rounded = _rounded(tiles)
     if _may_be_white(found, len(pixels), lossless=not rounded or found.history == "none"):
         sigma = max(estimate_sigma(_middle(pixels) if known is None else pixels, known), QUANTISATION)
