@@ -108,7 +108,7 @@ def text(results: dict[str, Any]) -> str:
 
 
 def _earlier(path: Path) -> dict[str, Any]:
-    """What the last session has measured: parts that are not named stay."""
+    """What was measured before: parts that are not named stay."""
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
