@@ -132,6 +132,19 @@ def choose(page, path: Path) -> None:
     page.locator("#iv-image img").wait_for()
 
 
+def until(act, seen) -> None:
+    """Do it until its effect is seen: what has just been opened on a busy machine may not listen yet."""
+    from playwright.sync_api import TimeoutError as Late
+
+    for _ in range(10):
+        act()
+        try:
+            return seen.wait_for(timeout=20_000)
+        except Late:
+            continue
+    seen.wait_for(timeout=20_000)
+
+
 def run_fast(page) -> None:
     """Restore at the lowest quality, and wait for it."""
     page.get_by_label("Fast", exact=True).check()

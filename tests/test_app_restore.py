@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 import torch
-from app_page import PATIENCE, choose, run_fast, saved, tab
+from app_page import PATIENCE, choose, run_fast, saved, tab, until
 
 from invsolve.app.words import title
 from invsolve.commands.cli import main
@@ -137,9 +137,13 @@ def test_brush_box_and_keys_mark_what_is_filled_in(address, browser, small, tmp_
     page.goto(address)
     page.locator("button.iv-example").first.wait_for()
     choose(page, small)
-    page.get_by_label("Parts are missing").first.check()
     stage, tools = page.locator("#iv-mask .iv-paint"), page.locator("#iv-mask").get_by_role("button")
-    stage.wait_for()
+
+    def say() -> None:
+        page.get_by_label("Noisy or grainy").first.check()
+        page.get_by_label("Parts are missing").first.check()
+
+    until(say, stage)
     stage.evaluate("node => node.scrollIntoView({ block: 'center' })")
     page.wait_for_timeout(300)
     place = stage.bounding_box()
@@ -242,9 +246,12 @@ def test_errors_are_one_sentence_in_a_toast(page, tmp_path):
     page.locator("#iv-go").click()
     page.get_by_text("this page takes 300000").first.wait_for()
     page.get_by_text("More settings").click()
-    page.get_by_label("How strong the noise is").fill("loud")
-    page.locator("#iv-go").click()
-    page.get_by_text("How strong the noise is: a number is expected, got 'loud'").wait_for()
+
+    def ask() -> None:
+        page.get_by_label("How strong the noise is").fill("loud")
+        page.locator("#iv-go").click()
+
+    until(ask, page.get_by_text("How strong the noise is: a number is expected, got 'loud'").first)
     assert page.locator("#iv-go").is_visible()
 
 
