@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from invsolve.commands.cli import main
 from invsolve.io import Image, write_image
 from invsolve.operators import gaussian_kernel
 from invsolve.restoration import restore
-from invsolve.restoration.doubts import doubts_of
+from invsolve.restoration.doubts import FOUND, SHOWN, doubts_of
 from invsolve.restoration.job import Job, prepare
 from invsolve.restoration.options import Options
 from invsolve.restoration.spectrum import read_size
@@ -229,6 +230,20 @@ def test_a_blur_that_was_found_is_not_doubted():
     assert found.checks["misfit_of_input"] > 2
     assert not found.warnings
     assert not found.nothing_found
+
+
+def test_estimates_that_agree_too_little_are_no_blur_however_clearly_the_image_shows_one():
+    sharp, y = shaken()
+    prepared = job(y, "blind-deblur", kernel_size=11, noise=0.001)
+    across, down = (kernel.double() for kernel in motions())
+    for share, agreed in ((0.6, False), (0.2, True)):
+        mixed = (1 - share) * across + share * down
+        task = replace(prepared.task, kernel=mixed, first_kernel=across)  # pyright: ignore
+        _, height, width = task.operator(3, prepared.measured).in_shape
+        found = doubts(replace(prepared, task=task), F.pad(sharp, (0, width - 106, 0, height - 106)))
+        shown = found.checks["kernel_agreement"] + SHOWN * math.log2(found.checks["misfit_of_input"])
+        assert shown > FOUND
+        assert found.nothing_found is not agreed
 
 
 def test_a_blur_that_was_not_found_leaves_the_image_as_it_came(monkeypatch: pytest.MonkeyPatch):

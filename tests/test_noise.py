@@ -177,6 +177,15 @@ def test_missing_pixels_do_not_count() -> None:
     assert noise_of(y, known).sigma == pytest.approx(noise_of(y).sigma, rel=0.2)
 
 
+def test_small_images_go_on_as_their_mirror_image() -> None:
+    x = torch.rand(3, 20, 100, generator=torch.Generator().manual_seed(0))
+    tile = tiles_of(x)[0]
+    assert tile.shape == (3, 32, 96)
+    assert torch.equal(tile[:, :16], x[:, :16, :96])
+    assert torch.equal(tile[:, 16:], x[:, :16, :96].flip(1))
+    assert len(tiles_of(x[:, :7])) == 0
+
+
 def test_a_tile_is_read_alone() -> None:
     tiles = torch.rand(3, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     network = packaged_noise_network()

@@ -27,7 +27,7 @@ from invsolve.operators.resize import taps
 from invsolve.restoration.job import prepare
 from invsolve.restoration.options import Options
 from invsolve.tasks.decimation import Decimation
-from invsolve.tasks.sampling import KINDS, Sampling, read_sampling, spectral_bands
+from invsolve.tasks.sampling import DROPPED, KINDS, Sampling, read_sampling, spectral_bands
 from invsolve.tasks.superres import Superres
 from invsolve.testing import check_operator
 
@@ -174,6 +174,17 @@ def test_the_spectrum_tells_how_an_image_was_made_smaller(factor):
         assert reading.probabilities[how] > max(others)
     assert found["nearest"].safest == "nearest"
     assert found["bicubic"].safest == "bicubic"
+
+
+def test_dropped_pixels_are_rarer_in_jpeg_files(monkeypatch: pytest.MonkeyPatch):
+    def odds() -> float:
+        reading = read_sampling(law(96), 2, compressed=True)
+        assert reading is not None
+        return reading.probabilities["nearest"] / reading.probabilities["area"]
+
+    rare = odds()
+    monkeypatch.setitem(DROPPED, "jpeg", 1.0)
+    assert odds() == pytest.approx(4 * rare)
 
 
 def test_the_bands_of_a_spectrum():

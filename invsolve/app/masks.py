@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from invsolve.app.pictures import picture_of
+from invsolve.app.scripted import scripted
 from invsolve.core.checks import InputError
 from invsolve.core.lazy import torch
 from invsolve.io import Image, read_header, read_image, write_image
@@ -27,11 +27,7 @@ SIDE = 1600
 
 def painter(elem_id: str) -> gr.HTML:
     """The painter in the layout that is being made; its value is what `paintable` gives and `painted_mask` takes."""
-    script = files("invsolve.app").joinpath("painter.js").read_text(encoding="utf-8")
-    return gr.HTML(
-        None, html_template='<div class="iv-painter"></div>', js_on_load=script, elem_id=elem_id, padding=False,
-        apply_default_css=False,
-    )  # fmt: skip
+    return scripted("painter", elem_id)
 
 
 def paintable(path: Path) -> dict[str, Any]:

@@ -2,13 +2,6 @@
 // Runs once when its component is on the page: `element`, `props` and `watch` are Gradio's. The server sends
 // {picture, key, size}; what was painted goes back as {key, size, shapes}, in pixels of the image (see masks.py).
 const root = element.querySelector(".iv-painter");
-const make = (tag, name, text) => {
-  const node = document.createElement(tag);
-  if (name) node.className = name;
-  if (text !== undefined) node.textContent = text;
-  return node;
-};
-const within = (value, low, high) => Math.min(Math.max(value, low), high);
 const COLOUR = "#ff2d6f";
 const LONGEST = 1600; // side of the canvas, which is drawn in fewer pixels than a large image has
 const MOST = 1000; // shapes that masks.py takes

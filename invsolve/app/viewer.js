@@ -1,13 +1,6 @@
 // The viewer of images: a slider between before and after, or panels side by side, with one zoom for all of them.
 // Runs once when its component is on the page: `element`, `props` and `watch` are Gradio's.
 const root = element.querySelector(".iv-viewer");
-const make = (tag, name, text) => {
-  const node = document.createElement(tag);
-  if (name) node.className = name;
-  if (text !== undefined) node.textContent = text;
-  return node;
-};
-const within = (value, low, high) => Math.min(Math.max(value, low), high);
 const WIDEST = 64; // screen pixels that an image pixel takes at most
 const PIXELATED = 6; // from so many on, pixels are shown as squares
 

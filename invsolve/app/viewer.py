@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+
+from invsolve.app.scripted import scripted
 
 __all__ = ["grid", "panel", "samples", "slider", "viewer"]
 
@@ -16,11 +17,7 @@ HINT = "Ctrl and wheel, two fingers or a double click: zoom"
 
 def viewer(elem_id: str, *, visible: bool = True) -> gr.HTML:
     """A viewer in the layout that is being made."""
-    script = files("invsolve.app").joinpath("viewer.js").read_text(encoding="utf-8")
-    return gr.HTML(
-        None, html_template='<div class="iv-viewer"></div>', js_on_load=script, elem_id=elem_id, visible=visible,
-        padding=False, apply_default_css=False,
-    )  # fmt: skip
+    return scripted("viewer", elem_id, visible=visible)
 
 
 def served(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from invsolve.io.jpeg import JPEGTables
 from invsolve.io.jpeg_history import found_quality
 from invsolve.noise.estimated import SURE, NoiseEstimate, clipped_share, digits, white_noise
 from invsolve.noise.evidence import bounded, bounds_of
-from invsolve.noise.network import CELL, HISTORIES, LEVELS, packaged_noise_network
+from invsolve.noise.network import HISTORIES, LEVELS, packaged_noise_network
 from invsolve.noise.tiles import MIN_SIDE, Cells, FileReading, read_file, tiles_of
 from invsolve.noise.white import QUANTISATION, estimate_sigma, sigma_or_none
 
@@ -81,11 +81,7 @@ def noise_of(
 
 def _read_anyhow(pixels: Tensor, known: Tensor | None, assumed: float | None) -> NoiseEstimate:
     """What the network or the eigenvalues say, or differences where there is too little for these."""
-    if min(pixels.shape[1:]) < CELL:
-        tiles = pixels[:0]
-    else:
-        tiles = tiles_of(_mirrored(pixels), None if known is None else _mirrored(known[None])[0])
-    clipped = clipped_share(pixels, known)
+    tiles, clipped = tiles_of(pixels, known), clipped_share(pixels, known)
     if not len(tiles):
         return _by_differences(pixels, known, clipped, assumed)
     found = _read(read_file(packaged_noise_network(), tiles.expand(-1, 3, -1, -1).float()), clipped)
@@ -100,16 +96,6 @@ def _read_anyhow(pixels: Tensor, known: Tensor | None, assumed: float | None) ->
         if 1 / allowed < sigma / found.sigma < allowed:
             return white_noise(sigma, len(pixels), clipped, "eigenvalues")
     return found
-
-
-def _mirrored(image: Tensor) -> Tensor:
-    """[C, H, W] with sides of at least `MIN_SIDE`: whole JPEG blocks of smaller ones go on as their mirror image."""
-    for dim in (1, 2):
-        side = image.shape[dim] // CELL * CELL
-        if image.shape[dim] < MIN_SIDE:
-            at = torch.arange(MIN_SIDE, device=image.device) % (2 * side)
-            image = image.index_select(dim, torch.minimum(at, 2 * side - 1 - at))
-    return image
 
 
 def _by_differences(pixels: Tensor, known: Tensor | None, clipped: float, assumed: float | None) -> NoiseEstimate:

@@ -53,12 +53,18 @@ class FileReading:
 
 
 def tiles_of(image: Tensor, known: Tensor | None = None) -> Tensor:
-    """At most `MAX_TILES` tiles [n, C, h, w], spread evenly over [C, H, W] on the grid of JPEG.
+    """At most `MAX_TILES` tiles [n, C, h, w], spread evenly over [C, H, W] on the grid of JPEG; none below 8 pixels.
+
+    Of an image with a side below `MIN_SIDE`, whole JPEG blocks go on as their mirror image.
 
     Args:
         image: [C, H, W].
         known: bool [H, W]: tiles hold known pixels alone; all are known if not given.
     """
+    if min(image.shape[1:]) < CELL:
+        return image[:0]
+    image = _mirrored(image)
+    known = None if known is None else _mirrored(known[None])[0]
     height, width = image.shape[1:]
     h, w = (min(TILE, side // CELL * CELL) for side in (height, width))
     windows = [(slice(i, i + h), slice(j, j + w)) for i in _starts(height, h) for j in _starts(width, w)]
@@ -67,6 +73,16 @@ def tiles_of(image: Tensor, known: Tensor | None = None) -> Tensor:
     count = min(len(windows), MAX_TILES)
     chosen = [windows[round(i * (len(windows) - 1) / max(count - 1, 1))] for i in range(count)]
     return torch.stack([image[:, *window] for window in chosen]) if chosen else image.new_zeros(0, len(image), h, w)
+
+
+def _mirrored(image: Tensor) -> Tensor:
+    """[C, H, W] with sides of at least `MIN_SIDE`."""
+    for dim in (1, 2):
+        side = image.shape[dim] // CELL * CELL
+        if image.shape[dim] < MIN_SIDE:
+            at = torch.arange(MIN_SIDE, device=image.device) % (2 * side)
+            image = image.index_select(dim, torch.minimum(at, 2 * side - 1 - at))
+    return image
 
 
 def _starts(side: int, tile: int) -> list[int]:

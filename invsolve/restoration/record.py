@@ -74,8 +74,8 @@ def _estimate(job: Job, doubts: Doubts) -> str:
     samples = job.options.samples
     if doubts.nothing_found or isinstance(job.task, Unchanged):
         return "the image as it came"
-    if (simple := job.task.without_solver(job.y)) is not None:
-        return simple[0]
+    if job.task.interpolates:
+        return "bicubic interpolation"
     if job.point is not None:
         return f"point estimate by {job.point.name}, intervals from {samples} samples"
     if samples is not None:

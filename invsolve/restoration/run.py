@@ -119,7 +119,7 @@ def _run(job: Job, prior: Prior | None, callbacks: Sequence[Callable[[Progress],
     sigma = job.likelihood_sigma
     cost = GaussianLikelihood(job.operator, job.measurement(job.y, job.channels)[None], sigma)
     problem = Problem(prior, cost, job.task.unknowns)
-    if job.task.without_solver(job.y) is not None:
+    if job.task.interpolates:
         job = replace(job, options=replace(job.options, samples=None))
         return _restoration(job, prior, _without_solver(job, problem.to_image(problem.smooth_estimate)[None]), None)
     result = solve(
@@ -182,8 +182,8 @@ def _restoration(job: Job, prior: Prior, result: Result, point: Result | None) -
         record["uncertainty"] = uncertainty.record()
     if doubts.nothing_found:
         estimate = job.y.clamp(0, 1)
-    elif (simple := job.task.without_solver(job.y)) is not None:
-        estimate = simple[1].clamp(0, 1)
+    elif job.task.interpolates:
+        estimate = job.task.interpolated(job.y).clamp(0, 1)
     alpha = None if job.image.alpha is None else job.task.opacity(_measured(job.image.alpha, job))
     image = replace(job.image, pixels=estimate, alpha=alpha, jpeg=None, mosaic=None)
     if job.truth is not None:

@@ -213,9 +213,14 @@ class Task(ABC):
         """
         return self
 
-    def without_solver(self, y: Tensor) -> tuple[str, Tensor] | None:
-        """What is done, in words, and the restored image, where too little is known for a solver; None elsewhere."""
-        return None
+    @property
+    def interpolates(self) -> bool:
+        """Whether the restored image is `interpolated`, without a solver, as too little is known for one."""
+        return False
+
+    def interpolated(self, y: Tensor) -> Tensor:
+        """The restored image [C, *restored size] without a solver: that of `baseline` unless overridden."""
+        return self.baseline(y)[1]
 
     def consistent(self, x: Tensor, y: Tensor, noise: NoiseEstimate) -> Tensor:
         """A restored image kept to what the measurement surely says: x itself unless overridden.

@@ -20,7 +20,7 @@ from invsolve.core.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BANDS", "GAINS", "KINDS", "Sampling", "packaged_regressions", "read_sampling", "spectral_bands"]
+__all__ = ["BANDS", "DENSE", "GAINS", "KINDS", "Sampling", "packaged_regressions", "read_sampling", "spectral_bands"]
 
 KINDS = ("bicubic", "area", "nearest")
 """Smoothed by a filter that ends at the new Nyquist frequency (bicubic, Lanczos), by the mean of blocks, not at all."""
@@ -62,6 +62,9 @@ GAINS = {
 eight crops by `python -m benchmarks.sampling gains --photos PHOTOS --told bicubic area aliased`, with `--side 40` for a
 factor of 2, `--factor 4 --side 28`, and `--quality 85`."""
 
+DENSE = 2
+"""The largest factor at which the values at the middles of an aliased image's pixels do better than interpolation."""
+
 DROPPED = {"lossless": 1.0, "jpeg": 0.25}
 """How often pixels were dropped, against the other kinds: programs that write JPEG files smooth what they shrink."""
 
@@ -85,7 +88,7 @@ class Sampling:
     @property
     def safest(self) -> str:
         """The kind to assume: that of the largest expected gain over interpolation, in which losses count more."""
-        table = GAINS[2 if self.factor == 2 else 4][self.file]
+        table = GAINS[2 if self.factor <= DENSE else 4][self.file]
 
         def expected(assumed: str) -> float:
             return sum(p * table[assumed][kind] for kind, p in self.probabilities.items())
@@ -96,7 +99,7 @@ class Sampling:
     def description(self) -> str:
         """What was found and what follows, in words."""
         told = ", ".join(f"by {WORDS[kind]} {100 * p:.0f} %" for kind, p in self.probabilities.items())
-        enlarged = "enlarged close to" if self.factor == 2 else "enlarged by"
+        enlarged = "enlarged close to" if self.factor <= DENSE else "enlarged by"
         follows = {
             "bicubic": "taken as bicubic",
             "area": "taken as the mean of blocks",

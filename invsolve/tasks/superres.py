@@ -13,7 +13,7 @@ from invsolve.io.jpeg import turned
 from invsolve.tasks.base import Size, Streams, Task
 from invsolve.tasks.jpeg import JPEG
 from invsolve.tasks.resizing import enlarged, resized
-from invsolve.tasks.sampling import Sampling, read_sampling
+from invsolve.tasks.sampling import DENSE, Sampling, read_sampling
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -127,10 +127,12 @@ class Superres(Task):
             return "point"
         return BICUBIC if self.downsampling == AUTO else self.downsampling
 
-    def without_solver(self, y: Tensor) -> tuple[str, Tensor] | None:
-        if self._kernel != "point" or self.factor == 2:
-            return None
-        return "bicubic interpolation", enlarged(y, self.restored_size((y.shape[1], y.shape[2])))
+    @property
+    def interpolates(self) -> bool:
+        return self._kernel == "point" and self.factor > DENSE
+
+    def interpolated(self, y: Tensor) -> Tensor:
+        return enlarged(y, self.restored_size((y.shape[1], y.shape[2])))
 
     def measurement(self, y: Tensor, channels: int) -> Tensor:
         return super().measurement(y, channels) if self.codec is None else self.codec.measurement(y, channels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from zlib import crc32
 
@@ -24,8 +25,7 @@ def crops(folder: Path, count: int, size: int) -> Tensor:
     Raises:
         InputError: there is no such folder, it holds fewer images, or one of the images that the suites report on.
     """
-    chosen = _spread(folder, count)
-    return torch.stack([crop_of_rank(read_image(path).pixels.expand(3, -1, -1), size) for path in chosen])
+    return _of_ranks(_spread(folder, count), [1.0] * count, size)
 
 
 def mixed_crops(folder: Path, count: int, size: int) -> Tensor:
@@ -36,11 +36,8 @@ def mixed_crops(folder: Path, count: int, size: int) -> Tensor:
     Raises:
         InputError: see `crops`.
     """
-    chosen = _spread(folder, count)
     # a step of 7 / 16 of the ranks, so that neighbours in the order of names are not alike
-    ranks = [0.25 + 0.75 * (i * 7 % 16) / 15 for i in range(count)]
-    images = zip(chosen, ranks, strict=True)
-    return torch.stack([crop_of_rank(read_image(path).pixels.expand(3, -1, -1), size, rank) for path, rank in images])
+    return _of_ranks(_spread(folder, count), [0.25 + 0.75 * (i * 7 % 16) / 15 for i in range(count)], size)
 
 
 def detailed_crops(folder: Path, count: int, size: int) -> Tensor:
@@ -53,8 +50,11 @@ def detailed_crops(folder: Path, count: int, size: int) -> Tensor:
         InputError: see `crops`.
     """
     chosen = _spread(folder, count)
-    ranks = [0.5 + 0.5 * crc32(path.name.encode()) / 2**32 for path in chosen]
-    images = zip(chosen, ranks, strict=True)
+    return _of_ranks(chosen, [0.5 + 0.5 * crc32(path.name.encode()) / 2**32 for path in chosen], size)
+
+
+def _of_ranks(paths: Sequence[Path], ranks: Sequence[float], size: int) -> Tensor:
+    images = zip(paths, ranks, strict=True)
     return torch.stack([crop_of_rank(read_image(path).pixels.expand(3, -1, -1), size, rank) for path, rank in images])
 
 

@@ -36,7 +36,7 @@ class Measured:
     missing: NDArray[np.bool_] | None = None
     kernel: Array | None = None
 
-    def known(self) -> NDArray[np.bool_]:
+    def lost(self) -> NDArray[np.bool_]:
         """The pixels that were lost.
 
         Raises:
@@ -136,7 +136,7 @@ def _opencv_inpaint(flag: str) -> Callable[[Measured, float], Array]:
     def fill(y: Measured, number: float) -> Array:
         import cv2
 
-        missing = y.known()
+        missing = y.lost()
         filled = np.asarray(cv2.inpaint(_bytes(y.image), missing.astype(np.uint8), number, getattr(cv2, flag))) / 255.0
         return np.where(missing[..., None], filled, y.image)
 
@@ -146,7 +146,7 @@ def _opencv_inpaint(flag: str) -> Callable[[Measured, float], Array]:
 def _biharmonic(y: Measured, number: float) -> Array:
     from skimage.restoration import inpaint_biharmonic
 
-    return inpaint_biharmonic(y.image, y.known(), split_into_regions=False, channel_axis=-1)
+    return inpaint_biharmonic(y.image, y.lost(), split_into_regions=False, channel_axis=-1)
 
 
 def _by_channel(restore: Callable[[Array, Array, float], Array]) -> Callable[[Measured, float], Array]:

@@ -1,0 +1,19 @@
+"""Components of the page that a script of ours draws."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import gradio as gr
+
+__all__ = ["scripted"]
+
+
+def scripted(name: str, elem_id: str, *, visible: bool = True) -> gr.HTML:
+    """The component that NAME.js draws, in the layout that is being made."""
+    folder = files("invsolve.app")
+    script = "".join(folder.joinpath(f"{part}.js").read_text(encoding="utf-8") for part in ("nodes", name))
+    return gr.HTML(
+        None, html_template=f'<div class="iv-{name}"></div>', js_on_load=script, elem_id=elem_id, visible=visible,
+        padding=False, apply_default_css=False,
+    )  # fmt: skip
