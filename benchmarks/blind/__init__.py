@@ -1,0 +1,1 @@
+"""Blind deblurring of files, by kinds of blurs: python -m benchmarks.blind."""

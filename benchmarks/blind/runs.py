@@ -1,0 +1,166 @@
+"""Writing the blurred files and restoring them with the default command: a row of numbers for each."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+import invsolve as iv
+from benchmarks.blind.design import MARGIN, Run, kernel_of, scenes
+from benchmarks.blind.kernels import Kernel
+from invsolve.tasks.observed_blur import ObservedBlur
+
+__all__ = ["correlation", "make_file", "one", "psnr", "rows_of", "run"]
+
+Array = NDArray[Any]
+
+REACH = 8
+"""Whole pixels by which an image may lie beside the truth: where the scene was is not known from a blurred image."""
+
+STORAGE: dict[str, tuple[str, dict[str, Any]]] = {
+    "PNG": (".png", {}),
+    "JPEG 90": (".jpg", {"quality": 90}),
+    "JPEG 75": (".jpg", {"quality": 75}),
+}
+
+
+def run(folder: Path, runs: Sequence[Run], side: int, photos: Path | None = None) -> Iterator[dict[str, Any]]:
+    """The rows that are not yet in `folder`, as they are computed; each is added to rows.jsonl.
+
+    Args:
+        folder: of files, restorations and rows.
+        runs: what to do.
+        side: of the images, in pixels.
+        photos: folder of tuning photographs, instead of those that are held out.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    specified = [asdict(run) | {"side": side} for run in runs]
+    done = [{key: row[key] for key in specified[0]} for row in rows_of(folder)]
+    if all(spec in done for spec in specified):
+        return
+    images = scenes(side, photos)
+    for run, spec in zip(runs, specified, strict=True):
+        if spec in done:
+            continue
+        name, scene = images[run.photograph, run.crop]
+        row = spec | {"image": name} | one(run, scene, folder)
+        with (folder / "rows.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        yield row
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """What was measured."""
+    path = folder / "rows.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def one(run: Run, scene: Tensor, folder: Path) -> dict[str, Any]:
+    """Make one file, restore it with and without its kernel, and compare.
+
+    Args:
+        run: what it is made of.
+        scene: [3, side + 2 MARGIN, side + 2 MARGIN] in [0, 1].
+        folder: where the file, both restorations and both kernels are written.
+    """
+    kernel, clean = kernel_of(run), _middle(scene, MARGIN)
+    path = make_file(run, kernel, scene, folder / "files")
+    known = iv.restore(path, "deblur", kernel=kernel)
+    began = time.process_time()
+    blind = iv.restore(path, "blind-deblur")
+    seconds = time.process_time() - began
+    assert blind.kernel is not None
+    found = blind.kernel.double().numpy()
+    restored, told = (_array(done.image.pixels) for done in (blind, known))
+    with Image.open(path) as file:
+        pixels = np.atleast_3d(np.asarray(file)) / 255.0
+    for what, shown in (("blind", restored), ("known", told), ("kernels", _side_by_side(kernel, found))):
+        (folder / what).mkdir(exist_ok=True)
+        Image.fromarray((shown.clip(0, 1) * 255).round().astype(np.uint8).squeeze()).save(
+            folder / what / f"{run.name}.png"
+        )
+    record, target = blind.record, _array(clean)
+    return {
+        "blurred": psnr(pixels, target),
+        "known": psnr(told, target),
+        "blind": psnr(restored, target),
+        "correlation": round(correlation(found, kernel), 4),
+        "noise found": round(record["noise"]["sigma"], 5),
+        "noise used": round(record["noise"]["used"], 5),
+        "estimate": record["estimate"],
+        "checks": {name: round(value, 4) for name, value in record["checks"].items()},
+        "status": record["status"][0],
+        "warnings": record["warnings"],
+        "seconds": round(seconds, 2),
+    }
+
+
+def make_file(run: Run, kernel: Kernel, scene: Tensor, folder: Path) -> Path:
+    """The blurred image with noise, as a file of 8 bits; a grey photograph has one channel.
+
+    Args:
+        run: what it is made of.
+        kernel: what a point becomes, [size, size].
+        scene: what is blurred; the image shows its middle.
+        folder: of the file.
+    """
+    part = _middle(scene, MARGIN - run.size // 2)
+    part = part[:1] if bool((part == part[:1]).all()) else part
+    y = _array(blurred(part, kernel))
+    y = y + run.noise * run.generator("noise").standard_normal(y.shape)
+    suffix, options = STORAGE[run.format]
+    path = folder / f"{run.name}{suffix}"
+    folder.mkdir(exist_ok=True)
+    Image.fromarray((y.clip(0, 1) * 255).round().astype(np.uint8).squeeze()).save(path, **options)
+    return path
+
+
+def blurred(scene: Tensor, kernel: Kernel) -> Tensor:
+    """[C, h, w] -> [C, h - s + 1, w - s + 1]: what a camera sees of a scene that goes on beyond the image."""
+    side = kernel.shape[0]
+    shape = (len(scene), scene.shape[1] - side + 1, scene.shape[2] - side + 1)
+    operator = ObservedBlur(shape, torch.from_numpy(kernel))
+    grown = scene.new_zeros(operator.in_shape)  # the operator's grid may be larger; what lies there is not seen
+    grown[:, : scene.shape[1], : scene.shape[2]] = scene
+    return operator(grown[None])[0]
+
+
+def psnr(x: Array, clean: Array) -> float:
+    """Decibels of [h, w, 1 or 3] at the best shift by whole pixels, where all of them overlap."""
+    height, width = clean.shape[0] - 2 * REACH, clean.shape[1] - 2 * REACH
+    target = clean[REACH : REACH + height, REACH : REACH + width]
+    shifts = range(2 * REACH + 1)
+    errors = [((x[i : i + height, j : j + width] - target) ** 2).mean() for i in shifts for j in shifts]
+    return round(float(-10 * np.log10(min(errors) + 1e-12)), 3)
+
+
+def correlation(found: Kernel, true: Kernel) -> float:
+    """Normalised correlation of two kernels at the best shift."""
+    grid = (found.shape[0] + true.shape[0], found.shape[1] + true.shape[1])
+    product = np.fft.rfft2(found, grid).conj() * np.fft.rfft2(true, grid)
+    return float(np.fft.irfft2(product, grid).max() / (np.linalg.norm(found) * np.linalg.norm(true)))
+
+
+def _middle(scene: Tensor, margin: int) -> Tensor:
+    return scene[:, margin : scene.shape[1] - margin, margin : scene.shape[2] - margin]
+
+
+def _array(x: Tensor) -> Array:
+    return x.permute(1, 2, 0).double().numpy()
+
+
+def _side_by_side(true: Kernel, found: Kernel, zoom: int = 6) -> Array:
+    """Both kernels, each relative to its largest entry, in frames of one size."""
+    side = max(len(true), len(found))
+    frames = [np.pad(k / k.max(), (side - len(k)) // 2) for k in (true, found)]
+    return np.kron(np.hstack([np.pad(frame, 1, constant_values=0.3) for frame in frames]), np.ones((zoom, zoom)))
