@@ -1,7 +1,7 @@
 """Blind deblurring of files, by kinds and sizes of blurs.
 
     python -m benchmarks.blind run DIR [--kinds NAME ...] [--sizes N ...] [--limit N] [--photos FOLDER]
-    python -m benchmarks.blind report DIR       # results/table.md and results/rows.json here
+    python -m benchmarks.blind report DIR [--save]       # with it, results/table.md and results/rows.json here
 
 A scene is blurred (what lies beyond the image is blurred into it, as in a camera), gets noise of 0.003 to 0.02 and is
 written as a PNG or JPEG. `invsolve.restore(file, "blind-deblur")` is told nothing else: the level of the noise and the
@@ -9,15 +9,18 @@ blur are found by the defaults. Beside it stands the restoration with the true k
 photographs, in a design that is balanced instead of complete; a run that was interrupted goes on where it stopped,
 and any number of runs from the beginning is spread over kinds and sizes. PSNR in dB at the best shift by whole pixels
 (the blurred file, too); correlation of the found kernel with the true one at the best shift.
+To see what makes runs fail, `--tell noise size` tells the true level and the kernel's size, and `--as-format PNG`
+leaves out the compression.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.blind.design import design
+from benchmarks.blind.design import FORMATS, TOLD, design
 from benchmarks.blind.kernels import KINDS
 from benchmarks.blind.report import report
 from benchmarks.blind.runs import run
@@ -34,16 +37,20 @@ def main() -> None:
     part.add_argument("--limit", type=int, help="so many of the chosen runs, from the beginning")
     part.add_argument("--side", type=int, default=192, help="of the images, in pixels (192)")
     part.add_argument("--photos", type=Path, help="folder of tuning photographs, which see other kernels")
-    part = parts.add_parser("report", help="write the table and show it")
+    part.add_argument("--as-format", choices=FORMATS, help="write every file in this format")
+    part.add_argument("--tell", nargs="+", default=[], choices=TOLD, help="what the program is told, besides the task")
+    part = parts.add_parser("report", help="show the table")
     part.add_argument("folder", type=Path, metavar="DIR", help="of the rows")
+    part.add_argument("--save", action="store_true", help="write it, with its rows, beside the program")
     args = parser.parse_args()
     if args.part == "report":
-        print(report(args.folder))
+        print(report(args.folder, save=args.save))
         return
     runs = design("held out" if args.photos is None else "tuning")
     runs = [run for run in runs if not args.kinds or run.kind in args.kinds]
     runs = [run for run in runs if not args.sizes or run.size in args.sizes]
-    for row in run(args.folder, runs[: args.limit], args.side, args.photos):
+    runs = [replace(run, told=tuple(args.tell), format=args.as_format or run.format) for run in runs[: args.limit]]
+    for row in run(args.folder, runs, args.side, args.photos):
         print(json.dumps(row), flush=True)
 
 

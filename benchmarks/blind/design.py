@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -19,12 +20,15 @@ from benchmarks.blind.kernels import KINDS, Kernel, Kind
 from benchmarks.uncertainty.images import RANKS, photograph
 from invsolve.tune.images import crop_of_rank, detailed_crops
 
-__all__ = ["FORMATS", "MARGIN", "NAMES", "Run", "design", "kernel_of", "scenes"]
+__all__ = ["FORMATS", "MARGIN", "NAMES", "TOLD", "Run", "design", "kernel_of", "scenes"]
 
 NAMES = ("astronaut", "chelsea", "coffee", "rocket", "china", "flower", "camera", "stereo_motorcycle")
 """Photographs of scikit-image and scikit-learn on which nothing was trained or tuned."""
 
 FORMATS = ("PNG", "JPEG 90", "JPEG 75")
+
+TOLD = ("noise", "size")
+"""What can be told: the standard deviation of the noise before the file is written, and the size of the kernel."""
 
 LEAST_NOISE, MOST_NOISE = 0.003, 0.02
 
@@ -43,6 +47,7 @@ class Run:
         format: of the file.
         noise: standard deviation, in [0, 1] units, before the file is written.
         photographs: "held out" or "tuning"; they see other kernels.
+        told: what the program is told about the file, of `TOLD`.
     """
 
     kind: str
@@ -53,6 +58,13 @@ class Run:
     format: str
     noise: float
     photographs: str
+    told: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of `invsolve.restore` with the task "blind-deblur"."""
+        told = {"noise": {"noise": self.noise}, "size": {"kernel_size": self.size}}
+        return {name: value for what in self.told for name, value in told[what].items()}
 
     @property
     def name(self) -> str:

@@ -23,11 +23,11 @@ BELOW = 0.3
 """Decibels under the blurred file from which a restoration counts as worse."""
 
 
-def report(folder: Path) -> str:
-    """The table of the rows in a folder; of held-out photographs it is written beside this file, with the rows."""
+def report(folder: Path, *, save: bool) -> str:
+    """The table of the rows in a folder, written with them into `RESULTS` on request."""
     rows = rows_of(folder)
     text = table(rows)
-    if all(row["photographs"] == "held out" for row in rows):
+    if save:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / "table.md").write_text(text)
         (RESULTS / "rows.json").write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")

@@ -44,7 +44,7 @@ def run(folder: Path, runs: Sequence[Run], side: int, photos: Path | None = None
         photos: folder of tuning photographs, instead of those that are held out.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    specified = [asdict(run) | {"side": side} for run in runs]
+    specified = [asdict(run) | {"told": list(run.told), "side": side} for run in runs]
     done = [{key: row[key] for key in specified[0]} for row in rows_of(folder)]
     if all(spec in done for spec in specified):
         return
@@ -77,7 +77,7 @@ def one(run: Run, scene: Tensor, folder: Path) -> dict[str, Any]:
     path = make_file(run, kernel, scene, folder / "files")
     known = iv.restore(path, "deblur", kernel=kernel)
     began = time.process_time()
-    blind = iv.restore(path, "blind-deblur")
+    blind = iv.restore(path, "blind-deblur", **run.options)
     seconds = time.process_time() - began
     assert blind.kernel is not None
     found = blind.kernel.double().numpy()
