@@ -110,8 +110,8 @@ def row(**values):
 def test_the_table_counts_losses_without_a_warning():
     rows = [row(), row(blind=19.0), row(blind=19.0, image="said", warnings=["not found"]), row(blind=19.8)]
     text = table(rows)
-    assert "| disc | 4 | -0.30 |  |  |  | 20.00 | 19.70 | 25.00 | -0.30 | 100 % | 1 | 1 | 2 | 1 | 1 |" in text
-    assert text.endswith("without a warning: disc 9, x.\n")
+    assert "| disc | 4 | -0.30 |  |  |  | -0.30 | +5.00 | 100 % | 1 | 1 | 2 | 1 | 1 |" in text
+    assert text.endswith("silent: disc 9, x.\n")
 
 
 def test_runs_go_on_where_they_stopped(tmp_path, monkeypatch):

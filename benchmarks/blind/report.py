@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.blind.design import FORMATS
 from benchmarks.blind.kernels import KINDS, SIZES
 from benchmarks.blind.runs import rows_of
 from benchmarks.common import markdown
@@ -35,25 +36,23 @@ def report(folder: Path, *, save: bool) -> str:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """A line for each kind, its gains by size; then the same rows by format and in all."""
-    sizes = [*SIZES, *sorted({row["size"] for row in rows} - set(SIZES))]
-    head = ("blur", "n", *(f"{size} px" for size in sizes), *_HEAD)
+    """A line for each kind of blurs, gains over the blurred file by size; then the same rows by format, and all."""
     parts = [(kind.name, [row for row in rows if row["kind"] == kind.name]) for kind in KINDS]
-    formats = sorted({row["format"] for row in rows}, reverse=True)
-    parts += [(form, [row for row in rows if row["format"] == form]) for form in formats]
+    parts += [(form, [row for row in rows if row["format"] == form]) for form in FORMATS]
     parts.append(("all", list(rows)))
-    lines = [[name, len(part), *(_gain(part, size) for size in sizes), *_line(part)] for name, part in parts if part]
-    silent = [row for row in rows if _worse(row) and not row["warnings"]]
-    text = markdown(head, lines) + f"\nWorse than the file by more than {BELOW} dB without a warning: "
-    return text + ("; ".join(f"{row['kind']} {row['size']}, {row['image']}" for row in silent) or "none") + ".\n"
+    text = markdown(_HEAD, [[name, *_line(part)] for name, part in parts if part])
+    silent = [f"{row['kind']} {row['size']}, {row['image']}" for row in rows if _worse(row) and not row["warnings"]]
+    return text + f"\nWorse than the file by more than {BELOW} dB, and silent: {'; '.join(silent) or 'none'}.\n"
 
 
-_HEAD = ("blurred", "blind", "known kernel", "gain", f"correlation > {FOUND}", "warned", "warned though found", "worse",
-         "worse, silent", "CPU s")  # fmt: skip
+_HEAD = (
+    "blur", "n", *(f"{size} px" for size in SIZES), "all sizes", "true kernel", "found", "warned", "warned, but found",
+    "worse", "worse, silent", "CPU s",
+)  # fmt: skip
 
 
 def _line(rows: Sequence[dict[str, Any]]) -> list[str]:
-    means = [f"{statistics.fmean(row[key] for row in rows):.2f}" for key in ("blurred", "blind", "known")]
+    by_size = [_gain([row for row in rows if row["size"] == size]) for size in SIZES]
     found = [row["correlation"] > FOUND for row in rows]
     counts = (
         sum(bool(row["warnings"]) for row in rows),
@@ -61,14 +60,12 @@ def _line(rows: Sequence[dict[str, Any]]) -> list[str]:
         sum(map(_worse, rows)),
         sum(_worse(row) and not row["warnings"] for row in rows),
     )
-    gain = statistics.fmean(row["blind"] - row["blurred"] for row in rows)
-    seconds = statistics.fmean(row["seconds"] for row in rows)
-    return [*means, f"{gain:+.2f}", f"{100 * sum(found) / len(rows):.0f} %", *map(str, counts), f"{seconds:.0f}"]
+    share, seconds = f"{100 * sum(found) / len(rows):.0f} %", f"{statistics.fmean(row['seconds'] for row in rows):.0f}"
+    return [str(len(rows)), *by_size, _gain(rows), _gain(rows, "known"), share, *map(str, counts), seconds]
 
 
-def _gain(rows: Sequence[dict[str, Any]], size: int) -> str:
-    gains = [row["blind"] - row["blurred"] for row in rows if row["size"] == size]
-    return f"{statistics.fmean(gains):+.2f}" if gains else ""
+def _gain(rows: Sequence[dict[str, Any]], restored: str = "blind") -> str:
+    return f"{statistics.fmean(row[restored] - row['blurred'] for row in rows):+.2f}" if rows else ""
 
 
 def _worse(row: dict[str, Any]) -> bool:
