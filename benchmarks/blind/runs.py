@@ -18,6 +18,7 @@ from torch import Tensor
 import invsolve as iv
 from benchmarks.blind.design import MARGIN, Run, kernel_of, scenes
 from benchmarks.blind.kernels import Kernel
+from invsolve.restoration import Restoration
 from invsolve.tasks.observed_blur import ObservedBlur
 
 __all__ = ["correlation", "make_file", "one", "psnr", "rows_of", "run"]
@@ -94,6 +95,7 @@ def one(run: Run, scene: Tensor, folder: Path) -> dict[str, Any]:
         "blurred": psnr(pixels, target),
         "known": psnr(told, target),
         "blind": psnr(restored, target),
+        "unchecked": psnr(_unchecked(blind, len(clean[0])), target),
         "correlation": round(correlation(found, kernel), 4),
         "noise found": round(record["noise"]["sigma"], 5),
         "noise used": round(record["noise"]["used"], 5),
@@ -101,8 +103,17 @@ def one(run: Run, scene: Tensor, folder: Path) -> dict[str, Any]:
         "checks": {name: round(value, 4) for name, value in record["checks"].items()},
         "status": record["status"][0],
         "warnings": record["warnings"],
+        "known warnings": known.record["warnings"],
         "seconds": round(seconds, 2),
     }
+
+
+def _unchecked(blind: Restoration, side: int) -> Array:
+    """What was estimated, even where the image was returned as it came: the part of the scene that the image shows."""
+    assert blind.kernel is not None
+    start = blind.kernel.shape[0] // 2
+    scene = blind.result.samples[0, 0].float().clamp(0, 1)
+    return _array(scene[:, start : start + side, start : start + side].cpu())
 
 
 def make_file(run: Run, kernel: Kernel, scene: Tensor, folder: Path) -> Path:
