@@ -1,7 +1,7 @@
 """Blind deblurring of files, by kinds and sizes of blurs.
 
     python -m benchmarks.blind run DIR [--kinds NAME ...] [--sizes N ...] [--limit N] [--photos FOLDER]
-    python -m benchmarks.blind report DIR [--save]       # with it, results/table.md and results/rows.json here
+    python -m benchmarks.blind report DIR [--save]       # results/*.* here, docs/images/blind.jpg
 
 A scene is blurred (what lies beyond the image is blurred into it, as in a camera), gets noise of 0.003 to 0.02 and is
 written as a PNG or JPEG. `invsolve.restore(file, "blind-deblur")` is told nothing else: the level of the noise and the
@@ -41,7 +41,7 @@ def main() -> None:
     part.add_argument("--tell", nargs="+", default=[], choices=TOLD, help="what the program is told, besides the task")
     part = parts.add_parser("report", help="show the table")
     part.add_argument("folder", type=Path, metavar="DIR", help="of the rows")
-    part.add_argument("--save", action="store_true", help="write it, with its rows, beside the program")
+    part.add_argument("--save", action="store_true", help="write it with its rows and the figure")
     args = parser.parse_args()
     if args.part == "report":
         print(report(args.folder, save=args.save))

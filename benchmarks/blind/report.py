@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.blind.design import FORMATS
+from benchmarks.blind.figure import figure
 from benchmarks.blind.kernels import KINDS, SIZES
 from benchmarks.blind.runs import rows_of
 from benchmarks.common import markdown
@@ -16,6 +17,7 @@ from benchmarks.common import markdown
 __all__ = ["report", "table"]
 
 RESULTS = Path(__file__).parent / "results"
+FIGURE = Path(__file__).parents[2] / "docs" / "images" / "blind.jpg"
 
 FOUND = 0.8
 """Correlation of the kernels from which the blur counts as found."""
@@ -25,13 +27,14 @@ BELOW = 0.3
 
 
 def report(folder: Path, *, save: bool) -> str:
-    """The table of the rows in a folder, written with them into `RESULTS` on request."""
+    """The table of the rows in a folder; on request it is written with them into `RESULTS`, and the figure drawn."""
     rows = rows_of(folder)
     text = table(rows)
     if save:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / "table.md").write_text(text)
         (RESULTS / "rows.json").write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
+        figure(folder).save(FIGURE, quality=85, optimize=True)
     return text
 
 
