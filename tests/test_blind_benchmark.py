@@ -104,13 +104,16 @@ def row(**values):
     return {
         "kind": "disc", "size": 9, "format": "PNG", "image": "x", "photographs": "held out", "blurred": 20.0,
         "blind": 21.0, "known": 25.0, "correlation": 0.9, "warnings": [], "seconds": 1.0,
+        "unchecked": 21.0, "estimate": "point estimate",
     } | values  # fmt: skip
 
 
 def test_the_table_counts_losses_without_a_warning():
-    rows = [row(), row(blind=19.0), row(blind=19.0, image="said", warnings=["not found"]), row(blind=19.8)]
+    rows = [row(), row(blind=19.0), row(blind=19.0, image="said", warnings=["rings"]), row(blind=19.8)]
+    withheld = {"blind": 20.0, "estimate": "the image as it came", "warnings": ["not found"], "correlation": 0.5}
+    rows += [row(**withheld), row(**withheld, unchecked=20.2)]
     text = table(rows)
-    assert "| disc | 4 | -0.30 |  |  |  | -0.30 | +5.00 | 100 % | 1 | 1 | 2 | 1 | 1 |" in text
+    assert "| disc | 6 | -0.20 |  |  |  | -0.20 | +5.00 | 67 % | 3 | 2 | 1 | 2 | 1 | 1 |" in text
     assert text.endswith("silent: disc 9, x.\n")
 
 

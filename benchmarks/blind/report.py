@@ -23,7 +23,10 @@ FOUND = 0.8
 """Correlation of the kernels from which the blur counts as found."""
 
 BELOW = 0.3
-"""Decibels under the blurred file from which a restoration counts as worse."""
+"""Decibels from which a restoration counts as worse than the blurred file, or as better."""
+
+RETURNED = "the image as it came"
+"""What the record of a restoration calls its estimate where the blur was not found."""
 
 
 def report(folder: Path, *, save: bool) -> str:
@@ -39,7 +42,10 @@ def report(folder: Path, *, save: bool) -> str:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """A line for each kind of blurs, gains over the blurred file by size; then the same rows by format, and all."""
+    """A line for each kind of blurs, gains over the blurred file by size; then the same rows by format, and all.
+
+    "Returned, better" counts the images that were returned as they came although the restoration was better.
+    """
     parts = [(kind.name, [row for row in rows if row["kind"] == kind.name]) for kind in KINDS]
     parts += [(form, [row for row in rows if row["format"] == form]) for form in FORMATS]
     parts.append(("all", list(rows)))
@@ -49,17 +55,19 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 _HEAD = (
-    "blur", "n", *(f"{size} px" for size in SIZES), "all sizes", "true kernel", "found", "warned", "warned, but found",
-    "worse", "worse, silent", "CPU s",
+    "blur", "n", *(f"{size} px" for size in SIZES), "all sizes", "true kernel", "found", "warned", "returned",
+    "returned, better", "worse", "worse, silent", "CPU s",
 )  # fmt: skip
 
 
 def _line(rows: Sequence[dict[str, Any]]) -> list[str]:
     by_size = [_gain([row for row in rows if row["size"] == size]) for size in SIZES]
     found = [row["correlation"] > FOUND for row in rows]
+    returned = [row for row in rows if row["estimate"] == RETURNED]
     counts = (
         sum(bool(row["warnings"]) for row in rows),
-        sum(bool(row["warnings"]) and good for row, good in zip(rows, found, strict=True)),
+        len(returned),
+        sum(row["unchecked"] > row["blurred"] + BELOW for row in returned),
         sum(map(_worse, rows)),
         sum(_worse(row) and not row["warnings"] for row in rows),
     )
