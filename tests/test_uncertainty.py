@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from scipy import stats
 
 import invsolve as iv
 from invsolve import costs, operators, priors, restore, solvers
@@ -134,10 +135,13 @@ def test_q_covers_the_level_over_images_of_any_size_and_for_most_images():
     for level, q in zip(LEVELS, average["all"], strict=True):
         covered = sum(float((row <= q).double().mean()) for row in rows) / 2
         assert level <= covered < level + 0.06
-    many = [torch.full((10,), float(i)) for i in range(1, 31)]
-    _, image = quantiles([{"all": row} for row in many])
-    assert image["all"][LEVELS.index(0.9)] == math.ceil(0.9 * 31)
-    assert quantiles([{"all": row} for row in many[:12]])[1]["all"][0] == 12.0
+    many = [torch.full((10,), float(i)) for i in range(1, 101)]
+    for count in (12, 37, 38, 100):
+        _, image = quantiles([{"all": row} for row in many[:count]])
+        k = int(image["all"][LEVELS.index(0.9)])
+        assert k == count or stats.beta.sf(0.9, k, count + 1 - k) >= 0.9
+        assert stats.beta.sf(0.9, k - 1, count + 2 - k) < 0.9
+    assert k == 95
     with pytest.raises(InputError, match="needs images"):
         quantiles([])
 
@@ -286,6 +290,36 @@ def test_few_images_widen_the_average_promise_as_conformal_risk_control_says():
     assert few.at(0.95, "average", "all") == 3.0
     assert few.at(0.9, "image", "all") == 4.0
     assert few.at(0.8, "functional", "all") == pytest.approx(1.5)
+
+
+def test_the_cells_of_a_kind_share_the_factor_for_whole_images():
+    """Factors of 2 and 8 are one of 4; another kind keeps its own, and no image is narrower than the average."""
+    quiet, loud = cell(noise=0.01), cell(noise=0.1)
+    loud = replace(loud, image={"all": [8 * x for x in loud.average["all"]]})
+    other = replace(cell("jpeg"), images=16, image=cell("jpeg").average)
+    calibration = table(quiet, loud, other)
+    for noise in (0.01, 0.03, 0.1):
+        assert calibration.factor("denoise", 1.0, noise, 0.9, "image", "all").q == pytest.approx(4 * 2.0)
+        assert calibration.factor("denoise", 1.0, noise, 0.9, "average", "all").q == pytest.approx(2.0)
+    narrow = [calibration.factor("jpeg", 1.0, 0.1, 0.9, promise, "all").q for promise in ("average", "image")]
+    assert narrow == pytest.approx([2.5, 2.5])
+
+
+def test_factors_shared_by_a_kind_are_compared_on_the_other_half_of_the_images():
+    """q of the levels 0.5, 0.8, 0.9 and 0.95 is 0.5, 1, 2 and 3: an image with 0.85 inside at q = 2 needs 4 / 3 times
+    as much. Factors of 1 and 4 / 3 have the geometric mean 1.15: enough for two images that need 1.11."""
+    from benchmarks.uncertainty.sharing import needs, sharing
+
+    calm = replace(cell(), measured={"coverages": [0.9, 0.9, 0.88, 0.88]})
+    told = replace(cell(noise=0.2), measured={"coverages": [0.95, 0.85, 0.95, 0.5]})
+    assert needs(calm) == pytest.approx([1.0, 1.0, 2 / 1.8, 2 / 1.8])
+    assert needs(told) == pytest.approx([2 / 3, 4 / 3, 2 / 3, 4.0])
+    rows = [line.strip("| ").split(" | ") for line in sharing(table(calm, told)).splitlines()[2:5]]
+    assert [row[1:] for row in rows] == [
+        ["of each cell", "25.0%", "100%", "1.15"],
+        ["half way", "25.0%", "100%", "1.15"],
+        ["of the kind", "75.0%", "50%", "1.15"],
+    ]
 
 
 def test_levels_between_those_of_the_table_are_between_their_q():
@@ -544,7 +578,7 @@ def test_the_packaged_calibration_covers_what_lies_between_its_entries_and_nothi
     noises, strengths = sorted({c.noise for c in cells}), sorted({c.severity for c in cells})
     middle = math.sqrt(noises[0] * noises[-1]), math.sqrt(strengths[0] * strengths[-1])
     for promise in ("average", "image"):
-        q = [c.at(0.9, promise, "texture") for c in cells]
+        q = [made.factor(kind, c.severity, c.noise, 0.9, promise, "texture").q for c in cells]
         between = made.factor(kind, middle[1], middle[0], 0.9, promise, "texture")
         assert between.outside == ""
         assert 0.999 * min(q) <= between.q <= 1.001 * max(q)

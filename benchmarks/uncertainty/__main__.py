@@ -3,6 +3,7 @@
 draw      restore 24 crops of each task, and keep the samples (goes on where it stopped)
 table     what the packaged calibration holds
 report    coverage by task and stratum, scores against widths without samples, the mean of the samples, the cost
+sharing   factors for whole images of each degradation, or shared by those of a kind
 cost      processor seconds of six samples beside the point estimate
 figure    a restored photograph with the widths of its intervals
 """
@@ -22,9 +23,11 @@ from benchmarks.uncertainty import figure
 from benchmarks.uncertainty.cost import costs
 from benchmarks.uncertainty.images import held_out
 from benchmarks.uncertainty.scales import LEVEL, constant, left_out_score, strata, without_samples
+from benchmarks.uncertainty.sharing import sharing
 from invsolve.bench.suite import TaskSpec
 from invsolve.metrics.intervals import ause, interval_score
 from invsolve.restoration.calibration import UNRELATED, Calibration, packaged_calibration
+from invsolve.restoration.conformal import PROMISES
 from invsolve.restoration.loading import load_prior
 from invsolve.restoration.options import Options
 from invsolve.restoration.uncertainty import Promise, Uncertainty
@@ -49,7 +52,7 @@ FIGURE = Path(__file__).parents[2] / "docs" / "images" / "interval-map.png"
 
 def draw(folder: Path, side: int, names: Sequence[str]) -> None:
     """Restore every crop of the tasks and write the cases, a file a task."""
-    setup = Setup(load_prior(Options(precision="float32")), "natural")
+    setup = Setup(load_prior(Options()), "natural")
     images = torch.stack([image for _, image in held_out(side)])
     for spec in TASKS:
         path = folder / f"{spec.name}.pt"
@@ -68,21 +71,21 @@ def _cases(path: Path) -> list[Case]:
 
 def table(calibration: Path | None) -> str:
     """The packaged calibration, or another, as Markdown."""
-    rows = []
-    for cell in _table(calibration).cells:
+    rows, known = [], _table(calibration)
+    for cell in known.cells:
         own, parts = cell.measured, ("flat", "texture", "edges")
         sides = sorted({name.rpartition(" ")[0] for name in cell.average})
         q = [
             f"{side} {' / '.join(_two(cell.average.get(f'{side} {part}'.strip())) for part in parts)}".strip()
             for side in sides
         ]
-        widened = next(cell.image[name][2] / cell.average[name][2] for name in cell.average)
+        widened = f"{cell.widening(LEVEL):.2f} / {known.widening(cell.kind, LEVEL):.2f}"
         rows.append([
             own["task"], f"{cell.noise:g}", f"{own['coverage']:.3f}", f"{own['worst']:.2f}", f"{own['width']:.3f}",
-            f"{own['interval_score']:.3f}", f"{own['ause']:.2f}", "; ".join(q), f"{widened:.2f}",
+            f"{own['interval_score']:.3f}", f"{own['ause']:.2f}", "; ".join(q), widened,
         ])  # fmt: skip
     head = ["degradation", "noise", "coverage", "worst image", "width", "interval score", "AUSE"]
-    return markdown([*head, "q flat / texture / edges", "x for images"], rows) + "\n"
+    return markdown([*head, "q flat / texture / edges", "x for images, own / of the kind"], rows) + "\n"
 
 
 def _two(q: Sequence[float] | None) -> str:
@@ -103,6 +106,10 @@ def _uncertain(case: Case, spec: TaskSpec, table: Calibration) -> Uncertainty:
 def _inside(case: Case, told: Uncertainty, promise: Promise = "average") -> torch.Tensor:
     low, high = told.interval(LEVEL, promise)
     return (low <= case.truth) & (case.truth <= high)
+
+
+def _width(low: torch.Tensor, high: torch.Tensor) -> float:
+    return float((high - low).mean())
 
 
 def _psnr(x: torch.Tensor, truth: torch.Tensor) -> float:
@@ -128,21 +135,21 @@ def report(folder: Path, calibration: Path | None) -> str:
         kept = [float(_inside(c, u, "image").double().mean()) >= LEVEL for c, u in zip(cases, told, strict=True)]
         spread = f" +- {torch.stack(inside).std() / len(inside) ** 0.5:.3f}" if len(inside) > 1 else ""
         ours = _mean(interval_score(*u.interval(LEVEL), c.truth, LEVEL) for c, u in zip(cases, told, strict=True))
-        width = _mean(float((u.interval()[1] - u.interval()[0]).mean()) for u in told)
+        widths = [_mean(_width(*u.interval(LEVEL, promise)) for u in told) for promise in PROMISES]
         plain = _others(cases)
         point, mean = (_mean(_psnr(x(c), c.truth) for c in cases) for x in (_centre, _average))
         outside = sum(u.factor(LEVEL, "average").outside != "" for u in told)
         rows.append([
             spec.name + (f" ({outside} outside)" if outside else ""), f"{_mean(map(float, inside)):.3f}{spread}",
-            f"{min(inside):.2f}", f"{_mean(kept):.0%}", f"{width:.3f}", f"{ours:.4f}",
+            f"{min(inside):.2f}", f"{_mean(kept):.0%}", " / ".join(f"{width:.3f}" for width in widths), f"{ours:.4f}",
             *plain, f"{_mean(ause(c.error, c.scale) for c in cases):.2f}", f"{point:.2f}", f"{mean:.2f}",
             f"{_mean(c.seconds[0] for c in cases) / _mean(c.seconds[1] for c in cases):.1f}",
         ])  # fmt: skip
         parts.append(_strata(spec, cases, told))
         conditional.append(spec.name)
     head = [
-        "task", "coverage of 90 %", "worst image", "images kept", "width", "interval score", "constant width",
-        "best without samples", "AUSE", "point dB", "mean dB", "cost",
+        "task", "coverage of 90 %", "worst image", "images kept", "width, average / image", "interval score",
+        "constant width", "best without samples", "AUSE", "point dB", "mean dB", "cost",
     ]  # fmt: skip
     columns = ["edges", "texture", "flat", "dark", "bright", "known", "missing"]
     second = [
@@ -195,6 +202,9 @@ def main() -> None:
     part.add_argument("folder", type=Path, help="of draw")
     part.add_argument("--calibration", type=Path, help="table in place of the packaged one")
     part.set_defaults(run=lambda a: sys.stdout.write(report(a.folder, a.calibration)))
+    part = parts.add_parser("sharing")
+    part.add_argument("--calibration", type=Path, help="table in place of the packaged one")
+    part.set_defaults(run=lambda a: sys.stdout.write(sharing(_table(a.calibration))))
     part = parts.add_parser("cost")
     part.add_argument("--side", type=int, default=256)
     part.add_argument("--tasks", nargs="*", default=[])

@@ -73,10 +73,15 @@ class Cell:
         B = min(1, 5 (1 - level)), half of its pixels at a level of 0.9; at most q of the table's highest level.
         """
         if promise == "image":
-            return _at(self.q(promise, group), level)
+            return self.widening(level) * _at(self.q("average", group), level)
         worst = min(1.0, WORST * (1 - level))
         miss = ((1 - level) * (self.images + 1) - worst) / self.images
         return _at(self.q(promise, group), min(1 - miss, LEVELS[-1]))
+
+    def widening(self, level: float) -> float:
+        """The factor on q of all groups that the images of this cell need for the promise "image"."""
+        wide, usual = ([sum(q) for q in zip(*table.values(), strict=True)] for table in (self.image, self.average))
+        return _at(wide, level) / _at(usual, level)
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ class Calibration:
         """q, interpolated in the logarithms of noise and severity; wider, with the reason, outside of the table.
 
         Noise below the least that was measured has the q of that one: errors are then those of the prior, and become
-        no larger with less noise.
+        no larger with less noise. The factor by which "image" is wider is shared by all cells of a kind.
 
         Raises:
             InputError: a level or promise that there is not.
@@ -137,7 +142,7 @@ class Calibration:
         for cell in known:
             rows.setdefault(cell.severity, []).append(cell)
         at_noise = {
-            strength: _interpolated(noise, {cell.noise: cell.at(level, promise, group) for cell in cells})
+            strength: _interpolated(noise, {cell.noise: self._q(cell, level, promise, group) for cell in cells})
             for strength, cells in rows.items()
         }
         outside = _beyond("strength", severity, list(rows))
@@ -153,7 +158,22 @@ class Calibration:
             kind = kind.rpartition("-")[0]
             if any(cell.kind == kind for cell in self.cells):
                 return self.factor(kind, severity, noise, level, promise, group).q
-        return max((cell.at(level, promise, group) for cell in self.cells), default=math.inf)
+        return max((self._q(cell, level, promise, group) for cell in self.cells), default=math.inf)
+
+    def _q(self, cell: Cell, level: float, promise: str, group: str) -> float:
+        """q of a cell; for the promise "image" with the factor of its kind, and at least as wide as for "average"."""
+        if promise != "image":
+            return cell.at(level, promise, group)
+        own = cell.at(level, "image", group) / cell.widening(level)
+        return max(own * self.widening(cell.kind, level), cell.at(level, "average", group))
+
+    def widening(self, kind: str, level: float) -> float:
+        """The factor on q for the promise "image": the geometric mean of those of all cells of a kind.
+
+        A single exceptional image decides that of one cell. `python -m benchmarks.uncertainty sharing` compares them.
+        """
+        factors = [cell.widening(level) for cell in self.cells if cell.kind == kind]
+        return math.exp(sum(map(math.log, factors)) / len(factors))
 
     def write(self, path: Path) -> None:
         """As JSON, whole or not at all."""

@@ -29,6 +29,9 @@ PROMISES = ("average", "image")
 SHARE_OF_IMAGES = 0.9
 """Of photographs that keep the promise "image"."""
 
+CONFIDENCE = 0.9
+"""That this share of further photographs keeps it, over the choice of the calibration's photographs."""
+
 PARTS = (0.02, 0.06)
 """`activity` of a point estimate below which it is flat, and from which on it is an edge; between them is texture."""
 
@@ -86,9 +89,10 @@ def quantiles(scores: Sequence[Mapping[str, Tensor]]) -> tuple[Quantiles, Quanti
 
     For "average" it is the quantile of a group's scores over all images, in which every image has the same weight,
     shared out over its pixels. For "image" the intervals of all groups are widened by one factor: every image has a
-    factor of its own, at which a share `level` of its pixels lies inside; of these the ceil(0.9 (n + 1))-th smallest of
-    n is taken (the largest of up to eighteen), which holds on a further image with probability 0.9 at least, the
-    largest of fewer than nine with n / (n + 1).
+    factor of its own, at which a share `level` of its pixels lies inside; of these the k-th smallest of n is taken. Of
+    all further images a share with the law Beta(k, n + 1 - k) needs no larger factor, and k is the least for which this
+    share is 0.9 or more with probability 0.9 (training-conditional coverage, Vovk 2012, arXiv 1209.2673): the largest
+    factor of up to 37 images. The probability is 1 - 0.9^n for the largest, 0.9 from 22 images on.
 
     Args:
         scores: of each image the scores |truth - centre| / s of its pixels, by group.
@@ -110,7 +114,7 @@ def quantiles(scores: Sequence[Mapping[str, Tensor]]) -> tuple[Quantiles, Quanti
     count = {name: sum(image[name].numel() for image in images if name in image) for name in names}
     together = pooled(names)
     average = {name: pooled([name]) if count[name] >= FEW else together for name in names if count[name]}
-    rank = min(math.ceil(SHARE_OF_IMAGES * (len(images) + 1)), len(images))
+    rank = _rank(len(images))
     factors = []
     for k, level in enumerate(LEVELS):
         relative = [
@@ -123,6 +127,17 @@ def quantiles(scores: Sequence[Mapping[str, Tensor]]) -> tuple[Quantiles, Quanti
         for name, q in average.items()
     }
     return average, image
+
+
+def _rank(count: int) -> int:
+    """The least k for which Beta(k, count + 1 - k) is 0.9 or more with probability CONFIDENCE; `count` without one.
+
+    That probability is the one that fewer than k of `count` trials succeed, each with probability 0.9.
+    """
+    from scipy.special import bdtr
+
+    fitting = (k for k in range(1, count + 1) if bdtr(k - 1, count, SHARE_OF_IMAGES) >= CONFIDENCE)
+    return next(fitting, count)
 
 
 def _quantile(row: Tensor, level: float) -> float:

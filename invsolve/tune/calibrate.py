@@ -32,8 +32,8 @@ STANDARD: Sequence[tuple[str, tuple[float, ...], tuple[Mapping[str, Any], ...]]]
     ("denoise", (0.01, 0.05, 0.1, 0.2), ({},)),
     ("superres", NOISE, ({"factor": 2}, {"factor": 4})),
     ("superres", (0.01,), ({"factor": 2, "downsampling": "area"}, {"factor": 4, "downsampling": "area"})),
-    ("inpaint", (0.01, 0.05), (*({"missing": p} for p in (0.2, 0.5, 0.8, 0.95)), *({"box": b} for b in (8, 32)))),
-    ("deblur", (0.01, 0.05), ({"std": 1.0}, {"std": 3.0}, {"length": 9.0}, {"length": 25.0})),
+    ("inpaint", NOISE, (*({"missing": p} for p in (0.2, 0.5, 0.8, 0.95)), *({"box": b} for b in (8, 32)))),
+    ("deblur", NOISE, ({"std": 1.0}, {"std": 3.0}, {"length": 9.0}, {"length": 25.0})),
     ("jpeg", (UNRELATED,), ({"compression": 10}, {"compression": 30}, {"compression": 75})),
 )
 """What is calibrated where nothing is named: tasks, noise levels, and the options of the tasks in a suite."""
