@@ -113,8 +113,8 @@ def test_the_table_counts_losses_without_a_warning():
     withheld = {"blind": 20.0, "estimate": "the image as it came", "warnings": ["not found"], "correlation": 0.5}
     rows += [row(**withheld), row(**withheld, unchecked=20.2)]
     text = table(rows)
-    assert "| disc | 6 | -0.20 |  |  |  | -0.20 | +5.00 | 67 % | 3 | 2 | 1 | 2 | 1 | 1 |" in text
-    assert text.endswith("silent: disc 9, x.\n")
+    assert "| disc | 6 | -0.20 |  |  |  | -0.20 | +5.00 | 67 % | 3 | 2 | 1 | 1 |" in text
+    assert "silent: disc 9, x.\n" in text
 
 
 def test_runs_go_on_where_they_stopped(tmp_path, monkeypatch):
