@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.common import markdown
-from benchmarks.speed.pairs import RESULTS, Timing, save
+from benchmarks.speed.pairs import RESULTS, Timing, fresh, save
 
 __all__ = ["growth", "one", "start"]
 
@@ -118,9 +116,7 @@ START = {
 def start(rounds: int) -> None:
     """Processor seconds of fresh processes, in turns, after one round in which Python keeps what it compiles."""
     seconds: dict[str, list[float]] = {name: [] for name in START}
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    with tempfile.TemporaryDirectory() as folder:
-        environment["PYTHONPYCACHEPREFIX"] = folder
+    with fresh() as environment:
         for k in range(rounds + 1):
             for name, words in START.items():
                 before = resource.getrusage(resource.RUSAGE_CHILDREN)

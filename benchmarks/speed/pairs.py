@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import statistics
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import torch
 
 from invsolve.core.files import written_whole
 
-__all__ = ["RESULTS", "Timing", "alternate", "machine", "save"]
+__all__ = ["RESULTS", "Timing", "alternate", "fresh", "machine", "save"]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -63,6 +66,17 @@ def alternate(
             contenders[name]()
             seconds[name].append(clock() - began)
     return {name: Timing.of(values) for name, values in seconds.items()}
+
+
+@contextmanager
+def fresh() -> Iterator[dict[str, str]]:
+    """The environment of fresh processes that keep what Python compiles, as installed programs do.
+
+    Their first run compiles: leave it out of what is measured.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    with tempfile.TemporaryDirectory() as folder:
+        yield {**environment, "PYTHONPYCACHEPREFIX": folder}
 
 
 def machine() -> dict[str, Any]:

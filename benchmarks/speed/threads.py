@@ -33,9 +33,10 @@ def _works() -> dict[str, Callable[[], object]]:
     """A network call, and the transforms of a data step."""
     import torch
 
-    from invsolve import priors
+    from invsolve.restoration.loading import load_prior
+    from invsolve.restoration.options import Options
 
-    prior = priors.load("natural", dtype="bfloat16")
+    prior = load_prior(Options())
     x = torch.full((1, 3, 256, 256), 0.5)
     kernel = torch.randn(3, 288, 145, dtype=torch.complex64)
     y = torch.randn(3, 288, 288)
