@@ -114,7 +114,9 @@ def test_the_table_counts_losses_without_a_warning():
     rows += [row(**withheld), row(**withheld, unchecked=20.2)]
     text = table(rows)
     assert "| disc | 6 | -0.20 |  |  |  | -0.20 | +5.00 | 67 % | 3 | 2 | 1 | 1 |" in text
-    assert "silent: disc 9, x.\n" in text
+    assert "silent: disc 9, x, PNG.\n" in text
+    assert "with the true kernel: none.\n" in text
+    assert "with the true kernel: disc 9, x, PNG.\n" in table([row(known=19.0)])
 
 
 def test_runs_go_on_where_they_stopped(tmp_path, monkeypatch):
