@@ -19,8 +19,7 @@ from invsolve import costs, priors, solvers
 from invsolve.io import read_image
 from invsolve.operators import gaussian_kernel
 from invsolve.tasks import observed_blur as blur
-from invsolve.tasks.blind.edges import estimate_kernel
-from invsolve.tasks.blind.fits import fit_kernel
+from invsolve.tasks.blind.edges import estimate_kernel, fit_kernel
 from invsolve.tasks.blind.joint import EXPONENT, _expected_fit, posterior_spectrum, refine_kernel
 
 SIDE, SIGMA = 192, 0.01

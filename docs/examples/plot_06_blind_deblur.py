@@ -2,7 +2,7 @@
 Sharpen with an unknown blur
 ============================
 
-The kernel is estimated from the blurred photograph alone, then the image is restored with it.
+The kernel is estimated from the edges of the blurred photograph, then the image is restored with it.
 """
 
 import skimage.data

@@ -59,8 +59,8 @@ class BlindDeblur(Deblur):
         kernel: [size, size].
         blur_sigma: see `Deblur`.
         true_kernel: what a simulation blurs with.
-        first_kernel: another estimate [size, size], see `invsolve.tasks.blind.search.rival`; None before the search
-            and where it had to do without the prior.
+        first_kernel: the estimate from edges alone, [size, size], with which the search with the prior began; None
+            before it and where there was none.
     """
 
     true_kernel: Tensor | None = None
@@ -118,11 +118,13 @@ class BlindDeblur(Deblur):
         return self.kernel
 
     def identified(self, y: Tensor, sigma: float, prior: Prior | None) -> Self:
-        from invsolve.tasks.blind.search import find_kernel, rival
+        from invsolve.tasks.blind.edges import estimate_kernel
+        from invsolve.tasks.blind.joint import refine_kernel
 
-        usable = None if prior is None or prior.latent else prior
-        found = find_kernel(y, self.kernel.shape[0], sigma, usable)
-        return replace(self, kernel=found[0].kernel, first_kernel=None if usable is None else rival(found).kernel)
+        first = estimate_kernel(y, self.kernel.shape[0])
+        if prior is None or prior.latent:
+            return replace(self, kernel=first)
+        return replace(self, kernel=refine_kernel(y, first, sigma, prior), first_kernel=first)
 
     def aligned(self, restored: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         return _at_best_shift(restored, truth)
@@ -135,10 +137,10 @@ class BlindDeblur(Deblur):
         return JointRestoration(side, _on_grid(self.true_kernel.float(), side))
 
     def record(self, prior: Prior) -> dict[str, Any]:
-        from invsolve.tasks.blind.search import NETWORK_CALLS
+        from invsolve.tasks.blind.joint import TURNS
 
         # counted in the statistics of the run, too
-        return {"kernel_size": len(self.kernel), "kernel_network_calls": 0 if prior.latent else NETWORK_CALLS}
+        return {"kernel_size": len(self.kernel), "kernel_network_calls": 0 if prior.latent else TURNS}
 
 
 @dataclass(frozen=True, eq=False)

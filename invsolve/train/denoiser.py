@@ -15,7 +15,7 @@ import signal
 import time
 from collections.abc import Generator
 from dataclasses import asdict, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,20 +37,12 @@ from invsolve.train.runtime import Runtime, without_denormals
 from invsolve.train.settings import DenoiserTraining, learning_rate_factor
 from invsolve.train.validation import Validation
 
-__all__ = ["Trainer", "TrainingData", "train_denoiser", "train_drawn"]
+__all__ = ["Trainer", "train_denoiser"]
 
 logger = logging.getLogger(__name__)
 
 CALIBRATION_CROPS = 8
 """Crops on which the losses of a given start are measured at each noise level."""
-
-
-class TrainingData(Protocol):
-    """Where clean images come from."""
-
-    def draw(self, n: int, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor | None]:
-        """`n` images [n, C, size, size] and their labels [n] where they have any, a function of the generator only."""
-        ...
 
 
 class Trainer:
@@ -62,7 +54,7 @@ class Trainer:
         runtime: device and precision.
     """
 
-    def __init__(self, config: DenoiserTraining, photos: TrainingData, runtime: Runtime) -> None:
+    def __init__(self, config: DenoiserTraining, photos: PhotoSet | LabelledSet, runtime: Runtime) -> None:
         self.config, self.photos, self.runtime = config, photos, runtime
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -192,29 +184,12 @@ def train_denoiser(config: DenoiserTraining) -> None:
         config = replace(config, network=initial.config)
     runtime = Runtime.detect(config.precision, compiled=config.compiled, workers=config.workers)
     config, photos, validation = _images(config, runtime)
-    _train(Trainer(config, photos, runtime), validation, state, initial)
-
-
-def train_drawn(config: DenoiserTraining, data: TrainingData, held: Tensor, rng: np.random.Generator) -> None:
-    """`train_denoiser` on images that are drawn rather than read from a folder.
-
-    Args:
-        config: the settings.
-        data: what is drawn.
-        held: images [n, C, H, W] for validation.
-        rng: of their noise.
-    """
-    state = _starting_state(config)
-    runtime = Runtime.detect(config.precision, compiled=config.compiled, workers=config.workers)
-    _train(Trainer(config, data, runtime), Validation.of(held, runtime, rng), state, None)
-
-
-def _train(trainer: Trainer, validation: Validation, state: dict[str, Any] | None, initial: Denoiser | None) -> None:
+    trainer = Trainer(config, photos, runtime)
     if state is not None:
         trainer.load_state_dict(state)
     elif initial is not None:
         trainer.start_from(initial)
-    with RunLog(trainer.config.out, resume=state is not None) as log, _stop_on_signal() as stopped, without_denormals():
+    with RunLog(config.out, resume=state is not None) as log, _stop_on_signal() as stopped, without_denormals():
         _loop(trainer, validation, log, stopped)
 
 

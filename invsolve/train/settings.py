@@ -11,7 +11,7 @@ from invsolve.core.options import option
 from invsolve.priors.networks.unet_config import DenoiserConfig
 from invsolve.train.noise import NoiseLaw
 
-__all__ = ["ClassifierTraining", "DenoiserTraining", "KernelTraining", "NoiseTraining", "learning_rate_factor"]
+__all__ = ["ClassifierTraining", "DenoiserTraining", "NoiseTraining", "learning_rate_factor"]
 
 
 @dataclass(frozen=True)
@@ -192,33 +192,6 @@ class NoiseTraining:
     def state(self) -> Path:
         """The file from which an interrupted run goes on."""
         return self.out.with_suffix(".state")
-
-
-@dataclass(frozen=True)
-class KernelTraining:
-    """Settings of `train kernels`.
-
-    Args:
-        out: weight file to write; the run's state, CSV and plot are written beside it.
-        minutes: length of the run over all its parts, where `steps` is not given.
-        steps: length of the run, for a reproducible one.
-        batch: kernels a step.
-        resume: continue the run whose state lies beside `out`.
-        overwrite: replace an existing `out`.
-        seed: of everything.
-    """
-
-    out: Path = option(help="weight file to write (.safetensors)", metavar="FILE")
-    minutes: float = option(20.0, "length of the run", exclusive="length")
-    steps: int | None = option(None, "length of the run in steps, for a reproducible run", exclusive="length")
-    batch: int = option(48, "kernels a step")
-    resume: bool = option(False, "continue the run whose state lies beside FILE", exclusive="start")
-    overwrite: bool = option(False, "start anew although FILE exists", exclusive="start")
-    seed: int = option(0, "seed of everything random")
-
-    def __post_init__(self) -> None:
-        if self.batch < 1 or self.minutes <= 0 or (self.steps or 1) < 1:
-            raise InputError("batch, minutes and steps must be positive")
 
 
 def learning_rate_factor(step: int, progress: float, *, warmup: int, decay: float) -> float:

@@ -15,6 +15,7 @@ it with the prior.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -24,17 +25,17 @@ from torch.nn import functional as F
 from invsolve.core.checks import InputError
 from invsolve.operators import gaussian_kernel
 from invsolve.operators.transforms import quick_length
-from invsolve.tasks.blind.fits import fit_lags
 
 __all__ = [
-    "KernelEstimator", "centred", "check_size", "estimate_kernel", "gradients", "tidy", "window_of",
+    "KernelEstimator", "centred", "check_size", "estimate_kernel", "fit_kernel", "gradients", "onto_simplex",
+    "spectral_grid", "tidy", "window_of",
 ]  # fmt: skip
 
 SMALLEST = 3
-LARGEST_SIDE = 384
+LARGEST_SIDE = 768
 """Of larger images the part with the most contrast is used."""
 EPSILON = 1e-12
-KERNEL_STEPS = 60
+POWER_STEPS, KERNEL_STEPS = 6, 60
 EXTENT = 0.05
 """What the extent of a kernel begins with, as a share of the largest sum of a row or column."""
 
@@ -233,4 +234,59 @@ def _kernel_step(x: Tensor, y: Tensor, start: Tensor, ridge: float, kept: float)
     strength = g.square().sum(0)
     g = torch.where(strength >= strength.flatten().sort().values[int((1 - kept) * strength.numel())], g, 0.0)
     power = float(g.square().sum()) * (seen[0].numel() / strength.numel())
-    return fit_lags(g, seen, start, ridge * power, KERNEL_STEPS)
+    return fit_kernel(g, seen, start, ridge * power, KERNEL_STEPS)
+
+
+def fit_kernel(g: Tensor, seen: Tensor, start: Tensor, penalty: float | Tensor, n_steps: int) -> Tensor:
+    """argmin |k * g - seen|^2 + <k, P k> over k >= 0, sum k = 1, by accelerated projected gradients.
+
+    Beck and Teboulle 2009, "A fast iterative shrinkage-thresholding algorithm for linear inverse problems" (FISTA).
+
+    Args:
+        g: fields [M, h + s - 1, w + s - 1] that the kernel blurs.
+        seen: [M, h, w], what became of them.
+        start: kernel [s, s] to start from.
+        penalty: P, a number or its spectrum on `spectral_grid(g)`.
+        n_steps: iterations.
+    """
+    side, grid = start.shape[0], spectral_grid(g)
+    spectrum = torch.fft.rfft2(g, grid)
+    window = (slice(side - 1, side - 1 + seen.shape[1]), slice(side - 1, side - 1 + seen.shape[2]))
+    scale = float(g.square().sum())
+
+    def blurred(k: Tensor) -> Tensor:
+        return torch.fft.irfft2(spectrum * torch.fft.rfft2(k, grid), grid)[:, *window]
+
+    def back(r: Tensor) -> Tensor:
+        r = F.pad(r, (side - 1, 0, side - 1, 0))
+        return torch.fft.irfft2((spectrum.conj() * torch.fft.rfft2(r, grid)).sum(0), grid)[:side, :side] / scale
+
+    def penalised(k: Tensor) -> Tensor:
+        if isinstance(penalty, float):
+            return penalty / scale * k
+        return torch.fft.irfft2(penalty / scale * torch.fft.rfft2(k, grid), grid)[:side, :side]
+
+    right, v, bound = back(seen), start, 1.0
+    for _ in range(POWER_STEPS):
+        v = back(blurred(v)) + penalised(v)
+        bound = float(v.norm())
+        v = v / bound
+    step = 1 / (1.1 * bound)
+    k, z, t = start, start, 1.0
+    for _ in range(n_steps):
+        new = onto_simplex((z - step * (back(blurred(z)) + penalised(z) - right)).flatten()).view(side, side)
+        following = 0.5 * (1 + math.sqrt(1 + 4 * t * t))
+        z, k, t = new + (t - 1) / following * (new - k), new, following
+    return k
+
+
+def spectral_grid(g: Tensor) -> tuple[int, int]:
+    """The grid of the Fourier transforms in `fit_kernel`."""
+    return quick_length(g.shape[1]), quick_length(g.shape[2])
+
+
+def onto_simplex(v: Tensor) -> Tensor:
+    """The nearest point with entries of at least 0 that sum to one."""
+    down = v.sort(descending=True).values
+    excess = (down.cumsum(0) - 1) / torch.arange(1, len(v) + 1, dtype=v.dtype, device=v.device)
+    return (v - excess[int((down > excess).sum()) - 1]).clamp_min(0)

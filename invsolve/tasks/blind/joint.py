@@ -24,20 +24,23 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import Rng
 from invsolve.core.solver import State
 from invsolve.priors.padded import fitted
-from invsolve.tasks.blind.edges import centred, gradients, tidy, window_of
-from invsolve.tasks.blind.fits import fit_kernel, onto_simplex, spectral_grid
+from invsolve.tasks.blind.edges import (
+    centred,
+    fit_kernel,
+    gradients,
+    onto_simplex,
+    spectral_grid,
+    tidy,
+    window_of,
+)
 from invsolve.tasks.observed_blur import ObservedBlur
 
 __all__ = ["TURNS", "posterior_spectrum", "refine_kernel"]
 
-LEAST_NOISE = 0.01
-"""C knows of the noise in the data alone, not of what denoising at `LEVEL` takes from z: where there is hardly any
-noise the kernel may make up for that, and shrink to a point. With more noise assumed it does not."""
-
 SIDE = 320
 """Of larger images the part of this side with the most contrast is used."""
 
-TURNS, WARM_UP = 40, 8
+TURNS, WARM_UP = 70, 8
 """Denoisings, and after how many of them the kernel begins to move."""
 
 LEVEL, FIRST_LEVEL, LAM = 0.05, 0.5, 0.25
@@ -53,23 +56,21 @@ EXPONENT, LOW = -2.4, (0.01, 0.08)
 THRESHOLD = 0.02
 
 
-def refine_kernel(y: Tensor, kernel: Tensor, sigma: float, prior: Prior, least_noise: float = LEAST_NOISE) -> Tensor:
+def refine_kernel(y: Tensor, kernel: Tensor, sigma: float, prior: Prior) -> Tensor:
     """The kernel that image and prior agree on, [s, s]: at least 0, sums to one, in the middle (`centred`).
 
-    40 network calls on an image of at most 320 x 320 pixels.
+    70 network calls on an image of at most 320 x 320 pixels.
 
     Args:
         y: the blurred image [1 or 3, H, W] in [0, 1].
         kernel: a first estimate [s, s], see `estimate_kernel`.
         sigma: standard deviation of the noise in [0, 1] units, above 0.
         prior: of images of three channels, or of one for a grey image; serves the scene's size.
-        least_noise: standard deviation below which no noise is assumed.
     """
     from invsolve.costs import GaussianLikelihood
     from invsolve.solvers import PnPHQS
 
     rows, columns = window_of(y.mean(0), SIDE)
-    sigma = max(sigma, least_noise)
     channels = prior.image_channels or 3
     y = y[:, rows, columns].expand(channels, -1, -1).to(prior.device, prior.dtype)
     kernel, radius = kernel.to(y), kernel.shape[0] // 2
