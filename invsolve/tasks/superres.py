@@ -71,8 +71,8 @@ class Superres(Task):
 
     @property
     def conditions(self) -> Mapping[str, float]:
-        """Kept pixels are scattered ones to inpainting, whose settings then hold."""
-        return {"scatter": 1 - 1 / self.factor**2} if self._kernel == NEAREST else {}
+        """Pixels kept on a grid are restored as inpainting restores where half of all pixels are missing."""
+        return {"scatter": 0.5} if self._kernel == NEAREST else {}
 
     @property
     def severity(self) -> tuple[str, float]:
