@@ -1,15 +1,21 @@
-"""What several benchmarks share: noise for big batches, and tables."""
+"""What several benchmarks share: noise for big batches, tables, rows of runs that can be interrupted, and images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from invsolve.core.rng import NoiseSource
 
-__all__ = ["SharedNoise", "markdown"]
+__all__ = ["SharedNoise", "add_row", "markdown", "rows_of", "write_image"]
 
 
 class SharedNoise(NoiseSource):
@@ -38,3 +44,27 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table."""
     lines = ["| " + " | ".join(map(str, cells)) + " |" for cells in (head, ["---"] * len(head), *rows)]
     return "\n".join(lines) + "\n"
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """What was measured: the rows that `add_row` wrote, none if there is no file yet."""
+    path = folder / "rows.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def add_row(folder: Path, row: Mapping[str, Any]) -> None:
+    """Add a row to rows.jsonl in the folder, so that a run goes on after the last one."""
+    with (folder / "rows.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def write_image(pixels: NDArray[Any], path: Path, **storage: Any) -> None:
+    """[h, w, 1 or 3] or [h, w] in [0, 1], clipped, as a file of 8 bits; its folder is made if there is none.
+
+    Args:
+        pixels: of the image.
+        path: of the file, which is overwritten.
+        storage: options of Pillow's `save`.
+    """
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray((pixels.clip(0, 1) * 255).round().astype(np.uint8).squeeze()).save(path, **storage)

@@ -15,7 +15,8 @@ from benchmarks.blind import runs as runs_module
 from benchmarks.blind.design import FORMATS, MARGIN, NAMES, Run, design, kernel_of
 from benchmarks.blind.kernels import KINDS
 from benchmarks.blind.report import table
-from benchmarks.blind.runs import correlation, make_file, psnr, rows_of, run
+from benchmarks.blind.runs import correlation, make_file, psnr, run
+from benchmarks.common import rows_of
 
 
 def drawn(photographs="held out"):

@@ -11,8 +11,8 @@ from typing import Any
 from benchmarks.blind.design import FORMATS
 from benchmarks.blind.figure import figure
 from benchmarks.blind.kernels import KINDS, SIZES
-from benchmarks.blind.runs import rows_of
-from benchmarks.common import markdown
+from benchmarks.common import markdown, rows_of
+from invsolve.restoration.record import AS_IT_CAME
 
 __all__ = ["report", "table"]
 
@@ -24,9 +24,6 @@ FOUND = 0.8
 
 BELOW = 0.3
 """Decibels from which a restoration counts as worse than the blurred file, or as better."""
-
-RETURNED = "the image as it came"
-"""What the record of a restoration calls its estimate where the blur was not found."""
 
 
 def report(folder: Path, *, save: bool) -> str:
@@ -73,7 +70,7 @@ _HEAD = (
 def _line(rows: Sequence[dict[str, Any]]) -> list[str]:
     by_size = [_gain([row for row in rows if row["size"] == size]) for size in SIZES]
     found = [row["correlation"] > FOUND for row in rows]
-    returned = [row for row in rows if row["estimate"] == RETURNED]
+    returned = [row for row in rows if row["estimate"] == AS_IT_CAME]
     counts = (
         sum(bool(row["warnings"]) for row in rows),
         len(returned),

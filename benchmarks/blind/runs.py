@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -18,10 +17,11 @@ from torch import Tensor
 import invsolve as iv
 from benchmarks.blind.design import MARGIN, Run, kernel_of, scenes
 from benchmarks.blind.kernels import Kernel
+from benchmarks.common import add_row, rows_of, write_image
 from invsolve.restoration import Restoration
 from invsolve.tasks.observed_blur import ObservedBlur
 
-__all__ = ["correlation", "make_file", "one", "psnr", "rows_of", "run"]
+__all__ = ["correlation", "make_file", "one", "psnr", "run"]
 
 Array = NDArray[Any]
 
@@ -55,15 +55,8 @@ def run(folder: Path, runs: Sequence[Run], side: int, photos: Path | None = None
             continue
         name, scene = images[run.photograph, run.crop]
         row = spec | {"image": name} | one(run, scene, folder)
-        with (folder / "rows.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        add_row(folder, row)
         yield row
-
-
-def rows_of(folder: Path) -> list[dict[str, Any]]:
-    """What was measured."""
-    path = folder / "rows.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def one(run: Run, scene: Tensor, folder: Path) -> dict[str, Any]:
@@ -86,10 +79,7 @@ def one(run: Run, scene: Tensor, folder: Path) -> dict[str, Any]:
     with Image.open(path) as file:
         pixels = np.atleast_3d(np.asarray(file)) / 255.0
     for what, shown in (("blind", restored), ("known", told), ("kernels", _side_by_side(kernel, found))):
-        (folder / what).mkdir(exist_ok=True)
-        Image.fromarray((shown.clip(0, 1) * 255).round().astype(np.uint8).squeeze()).save(
-            folder / what / f"{run.name}.png"
-        )
+        write_image(shown, folder / what / f"{run.name}.png")
     record, target = blind.record, _array(clean)
     return {
         "blurred": psnr(pixels, target),
@@ -131,8 +121,7 @@ def make_file(run: Run, kernel: Kernel, scene: Tensor, folder: Path) -> Path:
     y = y + run.noise * run.generator("noise").standard_normal(y.shape)
     suffix, options = STORAGE[run.format]
     path = folder / f"{run.name}{suffix}"
-    folder.mkdir(exist_ok=True)
-    Image.fromarray((y.clip(0, 1) * 255).round().astype(np.uint8).squeeze()).save(path, **options)
+    write_image(y, path, **options)
     return path
 
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 import invsolve as iv
-from benchmarks.common import markdown
+from benchmarks.common import markdown, rows_of
 from benchmarks.field.files import KINDS, clean_images
-from benchmarks.field.runs import BELOW, rows_of
+from benchmarks.field.runs import BELOW
 from benchmarks.field.tools import opened
 
 __all__ = ["clock", "report"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -14,10 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import invsolve as iv
+from benchmarks.common import add_row, rows_of, write_image
 from benchmarks.field.files import Kind, Made, clean_images, write_file
 from benchmarks.field.tools import by_tool, opened
 
-__all__ = ["BELOW", "one", "psnr", "rows_of", "run"]
+__all__ = ["BELOW", "one", "psnr", "run"]
 
 BELOW = 0.3
 """Decibels under the floor from which a restoration counts as below it."""
@@ -38,15 +38,8 @@ def run(folder: Path, kinds: Sequence[Kind], images: int = 0) -> Iterator[dict[s
         for name in list(clean)[: images or None]:
             if (kind.name, name) not in done:
                 row = one(kind, name, clean[name], folder)
-                with (folder / "rows.jsonl").open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+                add_row(folder, row)
                 yield row
-
-
-def rows_of(folder: Path) -> list[dict[str, Any]]:
-    """What was measured."""
-    path = folder / "rows.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def one(kind: Kind, name: str, clean: NDArray[np.uint8], folder: Path) -> dict[str, Any]:
@@ -67,9 +60,7 @@ def one(kind: Kind, name: str, clean: NDArray[np.uint8], folder: Path) -> dict[s
     restored = done.image.pixels.permute(1, 2, 0).numpy()
     tool = by_tool(kind.tool, path, made)
     for what, pixels in (("restored", restored), ("tool", tool)):
-        out = folder / what / f"{path.stem}.png"
-        out.parent.mkdir(exist_ok=True)
-        Image.fromarray((pixels.clip(0, 1) * 255).round().astype(np.uint8).squeeze()).save(out)
+        write_image(pixels, folder / what / f"{path.stem}.png")
     return {
         "kind": kind.name,
         "image": name,

@@ -16,7 +16,10 @@ from invsolve.restoration.job import Job
 from invsolve.restoration.told import Doubts
 from invsolve.tasks.auto import Unchanged
 
-__all__ = ["make_record"]
+__all__ = ["AS_IT_CAME", "make_record"]
+
+AS_IT_CAME = "the image as it came"
+"""The estimate of a record where nothing was restored."""
 
 
 def make_record(job: Job, prior: Prior, result: Result, misfits: list[float], doubts: Doubts) -> dict[str, Any]:
@@ -73,7 +76,7 @@ def make_record(job: Job, prior: Prior, result: Result, misfits: list[float], do
 def _estimate(job: Job, doubts: Doubts) -> str:
     samples = job.options.samples
     if doubts.nothing_found or isinstance(job.task, Unchanged):
-        return "the image as it came"
+        return AS_IT_CAME
     if job.task.interpolates:
         return "bicubic interpolation"
     if job.point is not None:
