@@ -64,8 +64,8 @@ class Cell:
         table = self.average if promise == "average" else self.image
         return table[group] if group in table else [max(q) for q in zip(*table.values(), strict=True)]
 
-    def at(self, level: float, promise: str, group: str) -> float:
-        """q for a level, with the correction for few images.
+    def at(self, level: float, promise: str, group: str, widening: float | None = None) -> float:
+        """q for a level, with the correction for few images; for "image" with another `widening` than the cell's own.
 
         Of n images a further one may be worse than all: for the promise "average" q is that of a miss of
         ((1 - level) (n + 1) - B) / n on the calibration, so that the expected miss on a further image is at most
@@ -73,7 +73,8 @@ class Cell:
         B = min(1, 5 (1 - level)), half of its pixels at a level of 0.9; at most q of the table's highest level.
         """
         if promise == "image":
-            return self.widening(level) * _at(self.q("average", group), level)
+            factor = self.widening(level) if widening is None else widening
+            return factor * _at(self.q("average", group), level)
         worst = min(1.0, WORST * (1 - level))
         miss = ((1 - level) * (self.images + 1) - worst) / self.images
         return _at(self.q(promise, group), min(1 - miss, LEVELS[-1]))
@@ -164,8 +165,8 @@ class Calibration:
         """q of a cell; for the promise "image" with the factor of its kind, and at least as wide as for "average"."""
         if promise != "image":
             return cell.at(level, promise, group)
-        own = cell.at(level, "image", group) / cell.widening(level)
-        return max(own * self.widening(cell.kind, level), cell.at(level, "average", group))
+        shared = cell.at(level, "image", group, self.widening(cell.kind, level))
+        return max(shared, cell.at(level, "average", group))
 
     def widening(self, kind: str, level: float) -> float:
         """The factor on q for the promise "image": the geometric mean of those of all cells of a kind.
