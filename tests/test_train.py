@@ -244,6 +244,30 @@ def test_a_run_may_start_from_trained_weights(images: Path, tmp_path: Path) -> N
     assert torch.equal(second.averages["ema0.05"].module(x0, torch.tensor([0.1])), given(x0, torch.tensor([0.1])))
 
 
+def test_a_deeper_network_begins_as_the_one_it_grew_from(images: Path, tmp_path: Path) -> None:
+    """New blocks are the identity."""
+    first = settings(images, tmp_path / "first.safetensors")
+    train_denoiser(first)
+    asked = dataclasses.replace(TINY, blocks=(1, 3))
+    config = dataclasses.replace(
+        settings(images, tmp_path / "second.safetensors", steps=4), init=first.out, network=asked
+    )
+    train_denoiser(config)
+    grown, given = load_denoiser(config.out), load_denoiser(first.out)
+    assert grown.config == asked
+    started = trainer(dataclasses.replace(config, network=grown.config))
+    started.start_from(given)
+    x0, sigma = torch.full((1, 3, 16, 16), 0.2), torch.tensor([0.1])
+    with torch.no_grad():
+        assert torch.equal(started.denoiser(x0, sigma), given(x0, sigma))
+        assert not torch.equal(grown(x0, sigma), given(x0, sigma))
+    fewer = dataclasses.replace(
+        config, overwrite=True, init=config.out, network=dataclasses.replace(TINY, blocks=(1, 1))
+    )
+    with pytest.raises(ValueError, match="--blocks 1,1: the network of --init has 1,3"):
+        train_denoiser(fewer)
+
+
 def test_a_run_from_trained_weights_keeps_their_network_and_resumes_without_them(images: Path, tmp_path: Path) -> None:
     first = settings(images, tmp_path / "first.safetensors")
     train_denoiser(first)

@@ -68,14 +68,15 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
 
     def start_from(self, initial: Denoiser) -> None:
-        """Begin with the weights of a trained network of the same architecture instead of random ones.
+        """Begin with the weights of a trained network instead of random ones.
 
-        The weights of the noise levels begin at the network's own losses: with those of a random start it would first
-        unlearn what it knows of low noise.
+        It has the same architecture, or fewer residual blocks: new blocks are the identity, so the deeper network
+        begins as the given one. The weights of the noise levels begin at the network's own losses: with those of a
+        random start it would first unlearn what it knows of low noise.
         """
-        self.denoiser.load_state_dict(initial.state_dict())
+        self.denoiser.load_state_dict(self.denoiser.state_dict() | initial.state_dict())
         for average in self.averages.values():
-            average.load(initial.state_dict())
+            average.load(self.denoiser.state_dict())
         entropy = (self.config.seed, 2)
         crops, labels = self.photos.draw(CALIBRATION_CROPS, self.config.crop, np.random.default_rng(entropy))
         generator = torch.Generator().manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
@@ -181,7 +182,7 @@ def train_denoiser(config: DenoiserTraining) -> None:
     if state is not None:
         config = replace(config, network=DenoiserConfig.from_json(json.dumps(state["network"])))
     elif initial is not None:
-        config = replace(config, network=initial.config)
+        config = replace(config, network=_grown(initial.config, config.network.blocks))
     runtime = Runtime.detect(config.precision, compiled=config.compiled, workers=config.workers)
     config, photos, validation = _images(config, runtime)
     trainer = Trainer(config, photos, runtime)
@@ -200,6 +201,18 @@ def _initial(config: DenoiserTraining) -> Denoiser:
         return load_denoiser(config.init, build=LabelledDenoiser if config.labels else None)
     except InputError as error:
         raise InputError(f"--init: {error}") from error
+
+
+def _grown(initial: DenoiserConfig, blocks: tuple[int, ...]) -> DenoiserConfig:
+    """The architecture of the network to start from, with as many blocks as were asked for."""
+    if blocks == DenoiserConfig().blocks:  # nothing was asked for
+        return initial
+    if len(blocks) != len(initial.blocks) or any(b < a for a, b in zip(initial.blocks, blocks, strict=True)):
+        raise InputError(
+            f"--blocks {','.join(map(str, blocks))}: the network of --init has {','.join(map(str, initial.blocks))}; "
+            "give as many or more for each stage"
+        )
+    return replace(initial, blocks=blocks)
 
 
 def _images(config: DenoiserTraining, runtime: Runtime) -> tuple[DenoiserTraining, PhotoSet | LabelledSet, Validation]:

@@ -24,7 +24,8 @@ class DenoiserTraining:
         hours: length of the run in hours of training, over all resumed parts. Ignored where `steps` is given.
         steps: length of the run in optimiser steps; makes the run reproducible, since nothing then depends on speed.
         init: weight file of `train denoiser` to start from, in place of random weights; the network becomes that of the
-            file. Give more `warmup` steps then: a sudden large learning rate undoes part of what was learnt.
+            file, deeper where `network` asks for other blocks than its default (new blocks begin as the identity). Give
+            more `warmup` steps then: a sudden large learning rate undoes part of what was learnt.
         resume: continue from the state beside `out`.
         overwrite: start anew although `out` exists.
         labels: the sub-folders of `images` are classes, the images small, all of one size, and taken whole: the
