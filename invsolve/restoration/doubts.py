@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from invsolve.restoration.job import Job
 from invsolve.restoration.told import Doubts, compare_with_image
 from invsolve.tasks.blind_deblur import BlindDeblur
+from invsolve.tasks.compressed import Compressed
 
 __all__ = ["doubts_of"]
 
@@ -87,8 +88,13 @@ def _residual(job: Job, drawn: Tensor, theta: Mapping[str, Tensor], found: Doubt
     left = measured - operator(estimate, {name: value.mean(0, keepdim=True) for name, value in theta.items()})[0]
     misfit = _rms(left, known) / job.sigma
     found.checks["misfit"] = misfit
-    images = left.ndim == 3 and known is None
-    structure = _structure(left.mean(0)) if images else 0.0
+    rest = (
+        left
+        if not isinstance(operator, Compressed)
+        else y.expand(len(estimate[0]), -1, -1) - operator.inner(estimate)[0]
+    )
+    images = rest.ndim == 3 and known is None
+    structure = _structure(rest.mean(0)) if images else 0.0
     if images:
         found.checks["structure"] = structure
     before = _misfit_of_input(job, theta)

@@ -41,7 +41,7 @@ class SizeReading:
     evidence: float
 
 
-def read_size(grey: Tensor, kernel: Tensor, noise: float) -> SizeReading:
+def read_size(grey: Tensor, kernel: Tensor, noise: float, rounding: Tensor | None = None) -> SizeReading:
     """Whether the power |K(s f)|^2 c f^-a + n of a photograph is that of the kernel K, or of it made smaller by s < 1.
 
     Fitted to the logarithm of the mean power on rings of one frequency, each in four parts by |K|^2, by Levenberg and
@@ -52,26 +52,28 @@ def read_size(grey: Tensor, kernel: Tensor, noise: float) -> SizeReading:
         grey: [H, W] in [0, 1]; of large images the middle counts.
         kernel: [h, w], sums to one.
         noise: standard deviation of the noise of `grey`.
+        rounding: of an image that was compressed, the variance [8, 8] that rounding added to each frequency of its
+            blocks; infinite for frequencies that are not told, which do not count.
     """
     grey = _middle(grey.double())
     through = torch.stack([_transfer(kernel.double(), grey, size) for size in (1.0, *SIZES)])
-    frequency, power, count, lets = _binned(grey, through)
-    told, *smaller = (_law(frequency.log(), power, count, one.log(), noise) for one in lets)
+    added = grey.new_zeros(grey.shape) if rounding is None else _of_blocks(rounding.double(), grey)
+    frequency, power, added, count, lets = _binned(grey, through, added)
+    told, *smaller = (_law(frequency.log(), power, added, count, one.log(), noise) for one in lets)
     best = min(smaller)
     return SizeReading(SIZES[smaller.index(best)], told - best)
 
 
-def _law(logarithm: Tensor, power: Tensor, count: Tensor, lets: Tensor, noise: float) -> float:
-    """The least misfit of log(|K|^2 c f^-a + n)."""
+def _law(logarithm: Tensor, power: Tensor, added: Tensor, count: Tensor, lets: Tensor, noise: float) -> float:
+    """The least misfit of log(|K|^2 c f^-a + n + what was added)."""
     usual = torch.tensor([0.0, SLOPE, 2 * math.log(noise)], dtype=torch.float64)
     precision = torch.tensor([0.0, SLOPE_SPREAD**-2, NOISE_SPREAD**-2], dtype=torch.float64)
 
     def parts(p: Tensor) -> tuple[Tensor, Tensor]:
-        signal = p[0] - p[1] * logarithm + lets
-        share = torch.sigmoid(signal - p[2])
-        return power - torch.logaddexp(signal, p[2].expand_as(signal)), torch.stack(
-            [share, -logarithm * share, 1 - share]
-        )
+        signal, white = p[0] - p[1] * logarithm + lets, p[2].expand_as(lets)
+        total = torch.logaddexp(torch.logaddexp(signal, white), added.log())
+        share = (signal - total).exp()
+        return power - total, torch.stack([share, -logarithm * share, (white - total).exp()])
 
     start = usual.clone()
     start[0] = power[0] + SLOPE * logarithm[0] - lets[0]
@@ -103,9 +105,18 @@ def _least_squares(parts: Parts, p: Tensor, usual: Tensor, precision: Tensor, we
     return now
 
 
-def _binned(grey: Tensor, through: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _of_blocks(variances: Tensor, grey: Tensor) -> Tensor:
+    """Variances [8, 8] of block cosine coefficients on the grid of an image's transform [H, W]."""
+    rows, columns = (
+        (16 * torch.fft.fftfreq(side, dtype=grey.dtype).abs()).round().long().clamp_max(7) for side in grey.shape
+    )
+    return variances[rows[:, None], columns[None]]
+
+
+def _binned(grey: Tensor, through: Tensor, added: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Of rings of one frequency, each in parts by the first |K|^2: mean frequency (cycles a pixel), logarithm of the
-    mean windowed power, number of values, and the means of every |K|^2 [K, H, W]."""
+    mean windowed power, mean of what was `added` [H, W] to it, number of values, and the means of every |K|^2
+    [K, H, W]. Values to which something infinite was added are left out."""
     height, width = grey.shape
     down, across = (torch.hann_window(side, dtype=grey.dtype) for side in (height, width))
     window = down[:, None] * across
@@ -115,7 +126,8 @@ def _binned(grey: Tensor, through: Tensor) -> tuple[Tensor, Tensor, Tensor, Tens
     frequency = torch.hypot(*torch.meshgrid(*axes, indexing="ij"))
     edges = torch.linspace(2.5 / min(height, width), 0.5, RINGS + 1, dtype=grey.dtype)
     ring = (torch.bucketize(frequency, edges) - 1).flatten()
-    values = torch.cat([frequency[None], power[None], through]).flatten(1)
+    ring[added.flatten().isinf()] = -1
+    values = torch.cat([frequency[None], power[None], through, added[None]]).flatten(1)
     rows = []
     for i in range(RINGS):
         inside = (ring == i).nonzero()[:, 0]
@@ -123,8 +135,8 @@ def _binned(grey: Tensor, through: Tensor) -> tuple[Tensor, Tensor, Tensor, Tens
         for chosen in order.tensor_split(PARTS if len(order) >= 8 * PARTS else 1):
             if len(chosen):
                 rows.append(torch.cat([values[:, chosen].mean(1), grey.new_tensor([len(chosen)])]))
-    places, powers, *lets, count = torch.stack(rows).T
-    return places, powers.clamp_min(1e-20).log(), count, torch.stack(lets).clamp_min(1e-12)
+    places, powers, *lets, more, count = torch.stack(rows).T
+    return places, powers.clamp_min(1e-20).log(), more, count, torch.stack(lets).clamp_min(1e-12)
 
 
 def _transfer(kernel: Tensor, grey: Tensor, size: float) -> Tensor:

@@ -147,7 +147,8 @@ def _blur(job: Job, found: Doubts) -> None:
     if job.options.simulate or min(job.measured) < _SMALLEST:
         return
     noise = max(job.noise.luma, QUANTISATION / len(job.y) ** 0.5)
-    reading = read_size(job.y.mean(0), task.kernel, noise)
+    added = None if task.codec is None else task.codec.rounding(job.y) / 255**2
+    reading = read_size(job.y.mean(0), task.kernel, noise, added)
     found.checks.update(blur_size=reading.size, blur_evidence=reading.evidence)
     if reading.evidence > WIDER:
         told = "the blur told" if task.blur_sigma is None else f"the blur told, {task.blur_sigma:.3g} pixels,"

@@ -98,7 +98,8 @@ class BlindDeblur(Deblur):
         side = min(image.size) - (0 if true is None else max(true.shape) // 2 * 2)
         size = options.kernel_size or min(KERNEL_SIZE, (side // 3 - 1) // 2 * 2 + 1)
         check_size(size, (side, side))
-        return cls(torch.full((size, size), 1.0 / size**2, dtype=torch.float64), true_kernel=true)
+        flat = torch.full((size, size), 1.0 / size**2, dtype=torch.float64)
+        return cls(flat, codec=cls.codec_of(image, simulation), true_kernel=true)
 
     @classmethod
     def draw(cls, options: BlindDraw, size: Size, streams: Streams) -> dict[str, Tensor]:
@@ -133,14 +134,16 @@ class BlindDeblur(Deblur):
         """As published a simulation's scene ends in black; that of a real image goes on as its mirror image."""
         side = len(self.kernel)
         if self.true_kernel is None:
-            return JointRestoration(side, torch.full((side, side), 1.0 / side**2), "symmetric")
+            flat, level = torch.full((side, side), 1.0 / side**2), self.noise_level
+            return JointRestoration(side, flat, "symmetric", level)
         return JointRestoration(side, _on_grid(self.true_kernel.float(), side))
 
     def record(self, prior: Prior) -> dict[str, Any]:
         from invsolve.tasks.blind.joint import TURNS
 
-        # counted in the statistics of the run, too
-        return {"kernel_size": len(self.kernel), "kernel_network_calls": 0 if prior.latent else TURNS}
+        codec = {} if self.codec is None else {"compression": self.codec.record(prior)}
+        # the calls are counted in the statistics of the run, too
+        return {"kernel_size": len(self.kernel), "kernel_network_calls": 0 if prior.latent else TURNS, **codec}
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,9 +184,19 @@ class JointDeblur(Task):
 
 @dataclass(frozen=True, eq=False)
 class JointRestoration(JointDeblur):
-    """`JointDeblur` of a user's image, whose kernel is written beside it and whose position is ambiguous."""
+    """`JointDeblur` of a user's image, whose kernel is written beside it and whose position is ambiguous.
+
+    Args:
+        level: standard deviation of what noise and compression did to a JPEG file; None of others.
+    """
+
+    level: float | None = None
 
     estimates_kernel = True
+
+    @property
+    def noise_level(self) -> float | None:
+        return self.level
 
     def aligned(self, restored: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         return _at_best_shift(restored, truth)

@@ -1,54 +1,87 @@
-"""The measurement of an image that was made smaller and then compressed as a JPEG file."""
+"""The measurement of an image that something was done to, and that was then compressed as a JPEG file."""
 
 from __future__ import annotations
 
+from math import prod
+
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from invsolve.core.checks import check_shape
 from invsolve.core.linalg import conjugate_gradient, laplacian, per_sample
 from invsolve.core.operator import EMPTY, LinearOperator, Params
+from invsolve.io.jpeg import turned, unturned
 from invsolve.tasks.jpeg_codec import JPEGCoefficients
 
-__all__ = ["CompressedSmall"]
+__all__ = ["Compressed"]
 
-TOLERANCE, MAX_ITER = 1e-4, 60
+TOLERANCE, MAX_ITER = 5e-5, 120
 
 
-class CompressedSmall(LinearOperator):
-    """y = J S x: the block cosine coefficients J, in units of the noise, of an image made smaller by S.
+class Compressed(LinearOperator):
+    """y = J E S x: the block cosine coefficients J, in units of the noise, of what S makes of an image.
 
+    E turns it as it is stored and extends it to whole blocks by its last rows and columns, as encoders do.
     Solves are by conjugate gradients on the coefficients. They are preconditioned by the diagonal of J J^T, times
     what S S^T makes of a constant image: S passes low frequencies nearly unchanged but for this factor.
 
     Args:
         codec: J, see `JPEGCoefficients`.
-        smaller: S, whose images are whole blocks.
+        inner: S, whose measurements are images.
     """
 
-    def __init__(self, codec: JPEGCoefficients, smaller: LinearOperator) -> None:
-        self.codec, self.smaller = codec, smaller
-        self.in_shape, self.out_shape = smaller.in_shape, codec.out_shape
+    def __init__(self, codec: JPEGCoefficients, inner: LinearOperator) -> None:
+        self.codec, self.inner = codec, inner
+        self.in_shape, self.out_shape = inner.in_shape, codec.out_shape
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
-        return self.codec(self.smaller(x))
+        return self.codec(self._extended(unturned(self.inner(x), self.codec.tables.orientation)))
 
     def adjoint(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
-        check_shape(y, self.out_shape, "CompressedSmall.adjoint")
-        return self.smaller.adjoint(self.codec.adjoint(y))
+        check_shape(y, self.out_shape, "Compressed.adjoint")
+        folded = self._folded(self.codec.adjoint(y))
+        return self.inner.adjoint(turned(folded, self.codec.tables.orientation).contiguous())
+
+    @property
+    def _extension(self) -> tuple[int, int]:
+        """Rows and columns that are added to the stored image."""
+        _, height, width = self.inner.out_shape
+        stored = (width, height) if self.codec.tables.orientation > 4 else (height, width)
+        return self.codec.in_shape[1] - stored[0], self.codec.in_shape[2] - stored[1]
+
+    def _extended(self, x: Tensor) -> Tensor:
+        rows, columns = self._extension
+        return F.pad(x, (0, columns, 0, rows), mode="replicate") if rows or columns else x.contiguous()
+
+    def _folded(self, x: Tensor) -> Tensor:
+        """The adjoint of `_extended`."""
+        for dim, extra in zip((-2, -1), self._extension, strict=True):
+            if extra:
+                kept = x.shape[dim] - extra
+                last = x.narrow(dim, kept - 1, extra + 1).sum(dim, keepdim=True)
+                x = torch.cat([x.narrow(dim, 0, kept - 1), last], dim)
+        return x
 
     def ridge(self, residual: Tensor, lam: float | Tensor) -> Tensor:
+        return self._ridge(residual, lam, None)
+
+    def ridge_within(self, residual: Tensor, lam: float | Tensor, error: float | Tensor) -> Tensor:
+        return self._ridge(residual, lam, prod(self.in_shape) ** 0.5 * error)
+
+    def _ridge(self, residual: Tensor, lam: float | Tensor, error: float | Tensor | None) -> Tensor:
         weight = per_sample(lam, residual)
-        one = residual.new_ones(1, *self.smaller.out_shape)
-        gain = self.smaller(self.smaller.adjoint(one)).mean()
+        one = residual.new_ones(1, *self.inner.out_shape)
+        gain = self.inner(self.inner.adjoint(one)).mean()
         diagonal = gain * self.codec.diagonal(residual) + weight
         solved = conjugate_gradient(
             lambda v: self.forward(self.adjoint(v)) + weight * v, residual, precondition=lambda v: v / diagonal,
-            tol=TOLERANCE, max_iter=MAX_ITER, check_every=4,
+            tol=TOLERANCE, error=error, max_iter=MAX_ITER, check_every=4,
         )  # fmt: skip
         return self.adjoint(solved.x)
 
     def solve_normal(self, b: Tensor, lam: float | Tensor, theta: Params = EMPTY) -> Tensor:
-        check_shape(b, self.in_shape, "CompressedSmall.solve_normal")
+        check_shape(b, self.in_shape, "Compressed.solve_normal")
         return (b - self.ridge(self.forward(b), lam)) / per_sample(lam, b)
 
     def solve_smooth(self, b: Tensor, lam: float | Tensor) -> Tensor:
@@ -56,4 +89,4 @@ class CompressedSmall(LinearOperator):
         return conjugate_gradient(lambda v: self.normal(v) + weight * laplacian(v), b, tol=1e-3, max_iter=60).x
 
     def __repr__(self) -> str:
-        return f"CompressedSmall({self.codec!r}, {self.smaller!r})"
+        return f"Compressed({self.codec!r}, {self.inner!r})"

@@ -13,12 +13,13 @@ from invsolve.core.settings import Positive, check_settings
 from invsolve.io.inputs import Source
 from invsolve.tasks.base import Size, Streams, Task
 from invsolve.tasks.inputs import read_kernel
+from invsolve.tasks.jpeg import JPEG
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from invsolve.core.operator import LinearOperator
     from invsolve.io import Image
-    from invsolve.tasks.observed_blur import ObservedBlur
 
 __all__ = ["Deblur", "DeblurDraw", "DeblurOptions", "drawn_kernel"]
 
@@ -89,13 +90,17 @@ def drawn_kernel(options: DeblurDraw, streams: Streams) -> Tensor:
 class Deblur(Task):
     """y = k * x + noise, where x is a scene that is larger than the image: see `ObservedBlur`.
 
+    Of a JPEG file what is compared is its coefficients: each frequency is known as well as its quantisation step says.
+
     Args:
         kernel: blur kernel (point spread function) [h, w], sums to one.
         blur_sigma: standard deviation in pixels where the kernel was given as a Gaussian.
+        codec: how the blurred image was compressed, where it is a JPEG file or was one.
     """
 
     kernel: Tensor
     blur_sigma: float | None = None
+    codec: JPEG | None = None
 
     name = "deblur"
     options, suite_options = DeblurOptions, DeblurDraw
@@ -103,7 +108,17 @@ class Deblur(Task):
 
     @classmethod
     def from_options(cls, options: Any, image: Image, simulation: Streams | None) -> Self:
-        return cls(options.known_kernel(), options.blur_sigma)
+        return cls(options.known_kernel(), options.blur_sigma, cls.codec_of(image, simulation))
+
+    @staticmethod
+    def codec_of(image: Image, simulation: Streams | None) -> JPEG | None:
+        """How an image was compressed, and what noise had left of each frequency; None of others and of simulations."""
+        from invsolve.noise.estimate import noise_of
+
+        found = None if simulation is not None else JPEG.of_image(image)
+        if found is None:
+            return None
+        return found.by_frequency(image.pixels, noise_of(image.pixels, tables=image.jpeg).effective)
 
     @classmethod
     def gaussian(cls, sigma: float) -> Self:
@@ -149,7 +164,14 @@ class Deblur(Task):
         gaussian = torch.exp(-0.5 * (yy * dx * dx - 2 * xy * dx * dy + xx * dy * dy) / determinant)
         return float((kernel - gaussian / gaussian.sum()).abs().sum()) / 2, spread
 
-    def operator(self, channels: int, size: Size) -> ObservedBlur:
+    @property
+    def noise_level(self) -> float | None:
+        return None if self.codec is None else self.codec.level
+
+    def measurement(self, y: Tensor, channels: int) -> Tensor:
+        return super().measurement(y, channels) if self.codec is None else self.codec.measurement(y, channels)
+
+    def operator(self, channels: int, size: Size) -> LinearOperator:
         from invsolve.tasks.observed_blur import ObservedBlur
 
         if any(k > s for k, s in zip(self.kernel.shape, size, strict=True)):
@@ -157,7 +179,8 @@ class Deblur(Task):
                 f"the blur of {self.kernel.shape[1]} x {self.kernel.shape[0]} pixels is larger than the image of "
                 f"{size[1]} x {size[0]}"
             )
-        return ObservedBlur((channels, *size), self.kernel)
+        blur = ObservedBlur((channels, *size), self.kernel)
+        return blur if self.codec is None else self.codec.after(blur)
 
     def measured_size(self, size: Size) -> Size:
         return size[0] - self.kernel.shape[0] // 2 * 2, size[1] - self.kernel.shape[1] // 2 * 2
@@ -170,4 +193,5 @@ class Deblur(Task):
         return "blurred", y
 
     def record(self, prior: Any) -> dict[str, Any]:
-        return {"blur_sigma": self.blur_sigma}
+        codec = {} if self.codec is None else {"compression": self.codec.record(prior)}
+        return {"blur_sigma": self.blur_sigma, **codec}

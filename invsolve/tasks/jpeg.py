@@ -17,12 +17,14 @@ from invsolve.tasks.base import Size, Streams, Task
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from invsolve.core.operator import LinearOperator
     from invsolve.core.rng import Rng
     from invsolve.io import Image
     from invsolve.noise.estimated import NoiseEstimate
     from invsolve.tasks import jpeg_cells as cells
     from invsolve.tasks import jpeg_codec as codec
     from invsolve.tasks import jpeg_history as history
+    from invsolve.tasks.compressed import Compressed
 else:
     cells, codec, history = (lazy(f"invsolve.tasks.jpeg_{name}") for name in ("cells", "codec", "history"))
 
@@ -84,24 +86,47 @@ class JPEG(Task):
         return cls.of_tables(found, image.pixels, source)
 
     @classmethod
+    def of_image(cls, image: Image) -> Self | None:
+        """The task for a JPEG file, or for pixels that were one; None for other images."""
+        tables = image.jpeg or history.find_tables(image.pixels)
+        if tables is None or (tables.chroma is not None and len(image.pixels) != 3):
+            return None
+        return cls.of_tables(tables, image.pixels, "file" if image.jpeg else "pixels")
+
+    @classmethod
     def of_tables(cls, tables: JPEGTables, y: Tensor, source: Literal["file", "pixels", "given"] = "file") -> Self:
         """The task for a decoded image [C, H, W], upright."""
         return cls(tables, codec.expected_error(unturned(y, tables.orientation), tables), source)
 
-    def by_frequency(self, y: Tensor) -> Self:
-        """The task with what the compression took of each frequency: less than a cell where most values are zero.
+    def by_frequency(self, y: Tensor, noise: float = 0.0) -> Self:
+        """The task with what the file does not tell of each frequency: less than a cell where most values are zero.
 
         At least what rounding to 8 bits takes.
 
         Args:
             y: the decoded image [C, H, W], upright.
+            noise: standard deviation of noise that was there before the compression, in [0, 1] units.
         """
-        variances = codec.expected_variances(unturned(y, self.tables.orientation), self.tables)
+        stored = unturned(y, self.tables.orientation)
+        variances = codec.expected_variances(stored, self.tables, noise)
         steps = [self.tables.steps(k) for k in range(len(variances))]
         spread = [
             v.clamp_min(codec.CELL**2).sqrt() / (codec.CELL * step) for v, step in zip(variances, steps, strict=True)
         ]
-        return replace(self, spread=torch.stack(spread))
+        level = self.level if noise == 0 else codec.expected_error(stored, self.tables, noise)
+        return replace(self, level=level, spread=torch.stack(spread))
+
+    def rounding(self, y: Tensor) -> Tensor:
+        """See `jpeg_codec.rounding`, of the decoded image y [C, H, W] and for its upright rows and columns."""
+        stored = codec.rounding(unturned(y, self.tables.orientation), self.tables)
+        return stored.T if self.tables.orientation > 4 else stored
+
+    def after(self, inner: LinearOperator) -> Compressed:
+        """What the file holds of the images that `inner` makes."""
+        from invsolve.tasks.compressed import Compressed
+
+        channels, height, width = inner.out_shape
+        return Compressed(self.operator(channels, (height, width)), inner)
 
     def was_noisy(self, y: Tensor, noise: NoiseEstimate) -> bool:
         """Whether the image was surely noisy before it was compressed.

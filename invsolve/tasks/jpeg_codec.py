@@ -8,6 +8,7 @@ moments: the middle, and 1 / sqrt(12) of the step as standard deviation.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ __all__ = [
     "noise_bound",
     "padded_size",
     "planes_of",
+    "rounding",
     "shrunk",
     "subsampled",
     "typical_error",
@@ -42,6 +44,9 @@ PHOTOGRAPH = 60.0
 
 RELIABLE = 4
 """Coefficients beside zero that tell the width of a frequency's law."""
+
+MOSTLY = 0.3
+"""Share of zeroes from which a frequency is not told."""
 
 EXACT = 0.25
 """How near a decoded coefficient must be to a multiple of its step to be taken for it."""
@@ -108,20 +113,23 @@ def planes_of(x: Tensor, tables: JPEGTables) -> Tensor:
     return x if tables.chroma is None else torch.einsum("ij,...jhw->...ihw", YCC.to(x), x)
 
 
-def expected_error(y: Tensor, tables: JPEGTables) -> float:
+def expected_error(y: Tensor, tables: JPEGTables, noise: float = 0.0) -> float:
     """Root mean square of what the compression took, in [0, 1] units, from the decoded image alone.
 
     See `expected_variances`.
     """
-    errors = [float(each.mean()) for each in expected_variances(y, tables)]
+    errors = [float(each.mean()) for each in expected_variances(y, tables, noise)]
     if tables.chroma is None:
         return (sum(errors) / len(errors)) ** 0.5 / 255
     gains = torch.linalg.inv(YCC).square().sum(0) / 3
     return sum(float(gain) * error for gain, error in zip(gains, errors, strict=True)) ** 0.5 / 255
 
 
-def expected_variances(y: Tensor, tables: JPEGTables) -> list[Tensor]:
+def expected_variances(y: Tensor, tables: JPEGTables, noise: float = 0.0) -> list[Tensor]:
     """Variance [8, 8] of what the compression took of each frequency of each plane, in units of 1 / 255^2.
+
+    White noise of standard deviation `noise` that was there before is what is left of it in coefficients beside zero;
+    in those that were rounded to zero it is a part of what was taken.
 
     Coefficients of one frequency follow a Laplacian law, whose width is told by how many of them are zero. Where nearly
     all are, it follows from the lower frequencies, as a power of the frequency. What zeroes hide is the law's variance
@@ -134,9 +142,21 @@ def expected_variances(y: Tensor, tables: JPEGTables) -> list[Tensor]:
         half = 0.5 * steps / _laplacian_widths(zero, steps, len(values))
         inside = 0.25 * steps**2 * (2 / half**2 - torch.exp(-half) * (1 + 2 / half + 2 / half**2))
         hidden = inside / -torch.expm1(-half)
-        variance = zero * hidden.clamp_max(steps**2 / 12) + (1 - zero) * steps**2 / 12
+        within = 1.0 if tables.chroma is None else float(YCC[k].square().sum())
+        within /= prod(tables.sampling) if k else 1
+        left = within * (255 * noise) ** 2
+        variance = zero * hidden.clamp_max(steps**2 / 12) + (1 - zero) * (steps**2 / 12 + left)
         variances.append(variance.view(8, 8))
     return variances
+
+
+def rounding(y: Tensor, tables: JPEGTables) -> Tensor:
+    """Variance [8, 8] that rounding added to each frequency of the brightness, in units of 1 / 255^2.
+
+    Infinite where most coefficients were rounded to zero: of those the file tells nothing.
+    """
+    zero = (coefficients(y, tables)[0].flatten(0, 1).round() == 0).double().mean(0)
+    return torch.where(zero > MOSTLY, torch.inf, tables.steps(0) ** 2 / 12)
 
 
 def noise_bound(y: Tensor, tables: JPEGTables) -> float:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from invsolve.core.checks import InputError
 from invsolve.core.options import option
 from invsolve.core.settings import Range, check_settings
-from invsolve.io.jpeg import turned
 from invsolve.tasks.base import Size, Streams, Task
 from invsolve.tasks.jpeg import JPEG
 from invsolve.tasks.resizing import enlarged, resized
@@ -84,10 +83,8 @@ class Superres(Task):
         if simulation is not None:
             return options
         from invsolve.noise.estimate import noise_of
-        from invsolve.tasks.jpeg_history import find_tables
 
-        noise, told, tables = noise_of(image.pixels), options, image.jpeg or find_tables(image.pixels)
-        codec = None if tables is None else JPEG.of_tables(tables, image.pixels, "file" if image.jpeg else "pixels")
+        noise, told, codec = noise_of(image.pixels), options, JPEG.of_image(image)
         noisy = noise.low >= NOISY if codec is None else codec.was_noisy(image.pixels, noise)
         if not noisy:
             seen = read_sampling(image.pixels, options.factor, compressed=codec is not None)
@@ -105,12 +102,8 @@ class Superres(Task):
 
     def operator(self, channels: int, size: Size) -> LinearOperator:
         self._fits(size)
-        if self.codec is None:
-            return self._smaller(channels, size)
-        from invsolve.tasks.compressed import CompressedSmall
-
-        codec = self.codec.operator(channels, size)
-        return CompressedSmall(codec, self._smaller(channels, (codec.in_shape[1], codec.in_shape[2])))
+        smaller = self._smaller(channels, size)
+        return smaller if self.codec is None else self.codec.after(smaller)
 
     def _smaller(self, channels: int, size: Size) -> LinearOperator:
         from invsolve.operators import SuperResolution
@@ -136,13 +129,6 @@ class Superres(Task):
 
     def measurement(self, y: Tensor, channels: int) -> Tensor:
         return super().measurement(y, channels) if self.codec is None else self.codec.measurement(y, channels)
-
-    def visible(self, x: Tensor, size: Size) -> Tensor:
-        if self.codec is None:
-            return x
-        mark = self.codec.tables.orientation
-        height, width = size[::-1] if mark > 4 else size
-        return turned(x[..., : self.factor * height, : self.factor * width], mark)
 
     def baseline(self, y: Tensor) -> tuple[str, Tensor]:
         return "bicubic", resized(y, self.restored_size((y.shape[1], y.shape[2])))
