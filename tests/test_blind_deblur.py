@@ -118,7 +118,7 @@ def test_the_command_writes_image_and_kernel(tmp_path: Path, capsys: pytest.Capt
     words += ["--simulate", "--kernel", str(tmp_path / "kernel.npy")]
     assert main(words) == 0, capsys.readouterr().err
     record = json.loads((tmp_path / "clean-restored.json").read_text())
-    assert record["task"] | {"kernel_size": 11, "kernel_network_calls": 70} == record["task"]
+    assert record["task"] | {"kernel_size": 11, "kernel_network_calls": 40} == record["task"]
     assert record["noise"]["used"] == pytest.approx(1.5 * 0.005)
     assert record["scores"]["restored"]["psnr"] > record["scores"]["blurred"]["psnr"] + 2
     found = read_kernel(tmp_path / "clean-restored-kernel.png")

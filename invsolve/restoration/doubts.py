@@ -26,10 +26,10 @@ OUTSIDE, FAR_OUTSIDE = 0.005, 0.25
 MISFIT, STRUCTURED, MISFIT_FAILED = 1.2, 0.2, 3.0
 """Residual in units of the noise, and the correlation of its neighbours, of a wrong operator; and of a failure."""
 
-AGREEMENT, SHOWN, FOUND = 0.75, 0.1, 0.945
-"""A blur was found where the correlation of the kernel from edges with that of the prior is at least the first, and
-with `SHOWN` times the binary logarithm of the input's own residual in units of the noise (how clearly the image shows
-it) at least `FOUND`."""
+AGREEMENT, SHOWN, FOUND, SURE = 0.4, 0.1, 0.64, 0.8
+"""A blur was found where the correlation of the kernel from edges with that of image and prior together is at least the
+first, and with `SHOWN` times the binary logarithm of the input's own residual in units of the noise (how clearly the
+image shows the blur) at least `FOUND`; below `SURE` that is said."""
 
 NOISIER = 1.4
 """Residual in units of the estimated noise where that is too small, if neighbours do not resemble each other."""
@@ -56,12 +56,18 @@ def doubts_of(job: Job, drawn: Tensor, theta: Mapping[str, Tensor]) -> Doubts:
 def _found_blur(job: Job, found: Doubts) -> Doubts:
     """A blur that was looked for: two estimates of it against each other, and how clearly the image shows the last."""
     task = job.task
-    if not isinstance(task, BlindDeblur) or task.first_kernel is None or min(job.measured) < _SMALLEST:
+    if not isinstance(task, BlindDeblur) or task.second_kernel is None or min(job.measured) < _SMALLEST:
         return found
-    agreement = _agreement(task.first_kernel, task.kernel)
+    agreement = _agreement(task.kernel, task.second_kernel)
     shown = found.checks.get("misfit_of_input") or 1.0
     found.checks["kernel_agreement"] = agreement
-    if agreement >= AGREEMENT and agreement + SHOWN * math.log2(shown) >= FOUND:
+    evidence = agreement + SHOWN * math.log2(shown)
+    if agreement >= AGREEMENT and evidence >= FOUND:
+        if evidence < SURE:
+            found.warnings.append(
+                "the blur that was found is not sure, as a second estimate of it differs: compare the restored image "
+                "with the one that came, and look at the kernel; a larger image or another --kernel-size may help"
+            )
         return found
     found.warnings.append(
         "the blur was not found (two estimates of it disagree, or the image hardly shows it), and the image is "

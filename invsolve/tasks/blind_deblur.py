@@ -59,12 +59,12 @@ class BlindDeblur(Deblur):
         kernel: [size, size].
         blur_sigma: see `Deblur`.
         true_kernel: what a simulation blurs with.
-        first_kernel: the estimate from edges alone, [size, size], with which the search with the prior began; None
-            before it and where there was none.
+        second_kernel: what image and prior together make of the estimate, [size, size]: it is compared with `kernel` to
+            see whether that can be trusted. None before, and where no prior took part.
     """
 
     true_kernel: Tensor | None = None
-    first_kernel: Tensor | None = None
+    second_kernel: Tensor | None = None
 
     name = "blind-deblur"
     options, suite_options = BlindOptions, BlindDraw
@@ -122,10 +122,11 @@ class BlindDeblur(Deblur):
         from invsolve.tasks.blind.edges import estimate_kernel
         from invsolve.tasks.blind.joint import refine_kernel
 
-        first = estimate_kernel(y, self.kernel.shape[0])
+        kernel = estimate_kernel(y, self.kernel.shape[0])
         if prior is None or prior.latent:
-            return replace(self, kernel=first)
-        return replace(self, kernel=refine_kernel(y, first, sigma, prior), first_kernel=first)
+            return replace(self, kernel=kernel)
+        sigma = sigma if self.codec is None else max(sigma, self.codec.noise)
+        return replace(self, kernel=kernel, second_kernel=refine_kernel(y, kernel, sigma, prior))
 
     def aligned(self, restored: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         return _at_best_shift(restored, truth)

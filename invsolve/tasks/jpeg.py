@@ -59,12 +59,14 @@ class JPEG(Task):
         source: what tells so: "file", "pixels" (an image that was a JPEG before), "given".
         spread: standard deviations [planes, 8, 8] of coefficients about the middle of their cells, in units of that of
             a uniform law on the cell; 1 if None.
+        noise: standard deviation of the noise before the compression, for which `level` and `spread` allow.
     """
 
     tables: JPEGTables
     level: float
     source: Literal["file", "pixels", "given"] = "file"
     spread: Tensor | None = None
+    noise: float = 0.0
 
     name = "jpeg"
     options = JPEGOptions
@@ -105,7 +107,7 @@ class JPEG(Task):
 
         Args:
             y: the decoded image [C, H, W], upright.
-            noise: standard deviation of noise that was there before the compression, in [0, 1] units.
+            noise: standard deviation, in [0, 1] units, of noise that was there before the compression.
         """
         stored = unturned(y, self.tables.orientation)
         variances = codec.expected_variances(stored, self.tables, noise)
@@ -114,7 +116,7 @@ class JPEG(Task):
             v.clamp_min(codec.CELL**2).sqrt() / (codec.CELL * step) for v, step in zip(variances, steps, strict=True)
         ]
         level = self.level if noise == 0 else codec.expected_error(stored, self.tables, noise)
-        return replace(self, level=level, spread=torch.stack(spread))
+        return replace(self, level=level, spread=torch.stack(spread), noise=noise)
 
     def rounding(self, y: Tensor) -> Tensor:
         """See `jpeg_codec.rounding`, of the decoded image y [C, H, W] and for its upright rows and columns."""

@@ -1,1 +1,1 @@
-"""Finding an unknown blur: from edges, then together with the image."""
+"""Finding an unknown blur: from edges, and a second opinion from image and prior together."""
