@@ -103,6 +103,12 @@ def test_looking_for_a_kernel_goes_by_the_file_as_well() -> None:
     assert task.joint().noise_level == task.noise_level
 
 
+def test_intervals_of_blurred_files_are_outside_the_calibration() -> None:
+    """It was measured on simulations, which compress nothing."""
+    assert told(file_of(blurred(photograph(), KERNEL), 60)).severity[0] == "deblur-motion-jpeg"
+    assert told(Image(blurred(photograph(), KERNEL))).severity[0] == "deblur-motion"
+
+
 @pytest.mark.parametrize("quality", [60, 75])
 def test_a_blurred_file_is_restored_by_what_it_tells(quality: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Crops of photographs in the package: better than with white noise of the level that is read or that was taken."""

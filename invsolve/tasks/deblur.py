@@ -141,10 +141,11 @@ class Deblur(Task):
     def severity(self) -> tuple[str, float]:
         """("deblur-gaussian" or "deblur-motion", standard deviation of the kernel along an axis in pixels).
 
-        Motion is everything that is not nearly the Gaussian of its own covariance.
+        Motion is everything that is not nearly the Gaussian of its own covariance. JPEG files are kinds of their own.
         """
         crooked, spread = self._form()
-        return "deblur-gaussian" if crooked < ALIKE else "deblur-motion", max(spread, 0.1)
+        kind = "deblur-gaussian" if crooked < ALIKE else "deblur-motion"
+        return kind if self.codec is None else f"{kind}-jpeg", max(spread, 0.1)
 
     @property
     def conditions(self) -> Mapping[str, float]:
