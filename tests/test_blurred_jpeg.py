@@ -137,3 +137,10 @@ def test_the_right_blur_of_a_file_is_not_doubted(quality: int) -> None:
     wide = F.pad(wide, (0, 1 - wide.shape[1] % 2, 0, 1 - wide.shape[0] % 2))
     done = iv.restore(image, "deblur", kernel=wide / wide.sum(), quality="fast")
     assert any("wider than the image shows" in sentence for sentence in done.record["warnings"])
+
+
+def test_a_file_that_tells_no_frequency_does_not_doubt_the_blur() -> None:
+    flat = 0.5 + 0.004 * torch.randn(3, 48, 48, generator=torch.Generator().manual_seed(0))
+    options: dict[str, Any] = {"prior": SmoothPrior(), "settings": {"n_steps": 2, "turns": False}}
+    done = iv.restore(file_of(flat, 10), "deblur", blur_sigma=1.5, **options)
+    assert (done.record["checks"]["blur_size"], done.record["checks"]["blur_evidence"]) == (1, 0)

@@ -33,7 +33,7 @@ class SizeReading:
     """Which size of a blur of known form the spectrum shows.
 
     Attributes:
-        size: of the smaller blurs the one that fits best, as a share of what was told.
+        size: of the smaller blurs the one that fits best, as a share of what was told; 1 where nothing can be told.
         evidence: by how much its misfit (squares in units of their spread) is below that of the blur that was told.
     """
 
@@ -59,6 +59,8 @@ def read_size(grey: Tensor, kernel: Tensor, noise: float, rounding: Tensor | Non
     through = torch.stack([_transfer(kernel.double(), grey, size) for size in (1.0, *SIZES)])
     added = grey.new_zeros(grey.shape) if rounding is None else _of_blocks(rounding.double(), grey)
     frequency, power, added, count, lets = _binned(grey, through, added)
+    if not len(count):
+        return SizeReading(1.0, 0.0)
     told, *smaller = (_law(frequency.log(), power, added, count, one.log(), noise) for one in lets)
     best = min(smaller)
     return SizeReading(SIZES[smaller.index(best)], told - best)
@@ -135,7 +137,8 @@ def _binned(grey: Tensor, through: Tensor, added: Tensor) -> tuple[Tensor, Tenso
         for chosen in order.tensor_split(PARTS if len(order) >= 8 * PARTS else 1):
             if len(chosen):
                 rows.append(torch.cat([values[:, chosen].mean(1), grey.new_tensor([len(chosen)])]))
-    places, powers, *lets, more, count = torch.stack(rows).T
+    table = torch.stack(rows) if rows else grey.new_empty(0, len(values) + 1)
+    places, powers, *lets, more, count = table.T
     return places, powers.clamp_min(1e-20).log(), more, count, torch.stack(lets).clamp_min(1e-12)
 
 
