@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ import torch
 from PIL import Image as Pil
 from test_blind_deblur import blurred
 from test_restore import SmoothPrior, photograph
+from test_superres_kinds import file_image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -32,10 +32,7 @@ def file_of(x: Tensor, quality: int, **how: Any) -> Image:
     values = (x.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     file = io.BytesIO()
     Pil.fromarray(values[..., 0] if len(x) == 1 else values).save(file, "JPEG", quality=quality, **how)
-    with tempfile.NamedTemporaryFile(suffix=".jpg") as named:
-        named.write(file.getvalue())
-        named.flush()
-        return read_image(named.name)
+    return file_image(file)
 
 
 def told(image: Image) -> Deblur:
@@ -101,6 +98,23 @@ def test_looking_for_a_kernel_goes_by_the_file_as_well() -> None:
     task = BlindDeblur.from_options(BlindOptions(kernel_size=9), image, None)
     assert task.noise_level == told(image).noise_level
     assert task.joint().noise_level == task.noise_level
+
+
+def test_the_kernel_from_edges_restores_and_the_other_one_checks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check allows for the noise before the compression, which the file hides in part."""
+    image, told_sigma = file_of(blurred(photograph(), KERNEL, 0.03), 60), []
+    first, second = torch.eye(9, dtype=torch.float64) / 9, torch.ones(9, 9, dtype=torch.float64) / 81
+    monkeypatch.setattr("invsolve.tasks.blind.edges.estimate_kernel", lambda *a: first)
+    monkeypatch.setattr(
+        "invsolve.tasks.blind.joint.refine_kernel", lambda y, k, sigma, p: told_sigma.append(sigma) or second
+    )
+    task = BlindDeblur.from_options(BlindOptions(kernel_size=9), image, None)
+    found = task.identified(image.pixels, 0.001, SmoothPrior())
+    assert found.codec is not None
+    assert told_sigma == [found.codec.noise]
+    assert found.codec.noise > 0.001
+    assert found.estimated_kernel is first
+    assert found.second_kernel is second
 
 
 def test_intervals_of_blurred_files_are_outside_the_calibration() -> None:

@@ -1,6 +1,7 @@
 """Whether a restoration can be trusted: what was told is compared with the image (`told`), and the result with both.
 
-Thresholds were set on training photographs, for fewer than 1 warning in 20 right runs: `python -m benchmarks.doubts`.
+Thresholds were set on training photographs, for fewer than 1 warning in 20 right runs: `python -m benchmarks.doubts`;
+those of a blur that was looked for by `python -m benchmarks.blind run DIR --photos FOLDER`.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def doubts_of(job: Job, drawn: Tensor, theta: Mapping[str, Tensor]) -> Doubts:
 
 
 def _found_blur(job: Job, found: Doubts) -> Doubts:
-    """A blur that was looked for: two estimates of it against each other, and how clearly the image shows the last."""
+    """A blur that was looked for: two estimates of it against each other, and how clearly the image shows it."""
     task = job.task
     if not isinstance(task, BlindDeblur) or task.second_kernel is None or min(job.measured) < _SMALLEST:
         return found
@@ -94,11 +95,7 @@ def _residual(job: Job, drawn: Tensor, theta: Mapping[str, Tensor], found: Doubt
     left = measured - operator(estimate, {name: value.mean(0, keepdim=True) for name, value in theta.items()})[0]
     misfit = _rms(left, known) / job.sigma
     found.checks["misfit"] = misfit
-    rest = (
-        left
-        if not isinstance(operator, Compressed)
-        else y.expand(len(estimate[0]), -1, -1) - operator.inner(estimate)[0]
-    )
+    rest = left if not isinstance(operator, Compressed) else y - operator.inner(estimate)[0]
     images = rest.ndim == 3 and known is None
     structure = _structure(rest.mean(0)) if images else 0.0
     if images:

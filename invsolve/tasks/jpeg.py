@@ -109,14 +109,12 @@ class JPEG(Task):
             y: the decoded image [C, H, W], upright.
             noise: standard deviation, in [0, 1] units, of noise that was there before the compression.
         """
-        stored = unturned(y, self.tables.orientation)
-        variances = codec.expected_variances(stored, self.tables, noise)
+        variances = codec.expected_variances(unturned(y, self.tables.orientation), self.tables, noise)
         steps = [self.tables.steps(k) for k in range(len(variances))]
         spread = [
             v.clamp_min(codec.CELL**2).sqrt() / (codec.CELL * step) for v, step in zip(variances, steps, strict=True)
         ]
-        level = self.level if noise == 0 else codec.expected_error(stored, self.tables, noise)
-        return replace(self, level=level, spread=torch.stack(spread), noise=noise)
+        return replace(self, level=codec.error_of(variances, self.tables), spread=torch.stack(spread), noise=noise)
 
     def rounding(self, y: Tensor) -> Tensor:
         """See `jpeg_codec.rounding`, of the decoded image y [C, H, W] and for its upright rows and columns."""

@@ -24,6 +24,7 @@ from invsolve.io.jpeg import JPEGTables
 __all__ = [
     "JPEGCoefficients",
     "coefficients",
+    "error_of",
     "expected_error",
     "expected_variances",
     "interpolated",
@@ -113,12 +114,17 @@ def planes_of(x: Tensor, tables: JPEGTables) -> Tensor:
     return x if tables.chroma is None else torch.einsum("ij,...jhw->...ihw", YCC.to(x), x)
 
 
-def expected_error(y: Tensor, tables: JPEGTables, noise: float = 0.0) -> float:
+def expected_error(y: Tensor, tables: JPEGTables) -> float:
     """Root mean square of what the compression took, in [0, 1] units, from the decoded image alone.
 
     See `expected_variances`.
     """
-    errors = [float(each.mean()) for each in expected_variances(y, tables, noise)]
+    return error_of(expected_variances(y, tables), tables)
+
+
+def error_of(variances: list[Tensor], tables: JPEGTables) -> float:
+    """Root mean square over the image, in [0, 1] units, of errors with such `expected_variances`."""
+    errors = [float(each.mean()) for each in variances]
     if tables.chroma is None:
         return (sum(errors) / len(errors)) ** 0.5 / 255
     gains = torch.linalg.inv(YCC).square().sum(0) / 3

@@ -9,8 +9,7 @@ The image is made sharper than k alone explains, which is what moves k: an image
 where it is, and drifts towards no blur at all (Levin, Weiss, Durand and Freeman 2009, "Understanding and evaluating
 blind deconvolution algorithms", CVPR). Edge prediction follows Cho and Lee 2009, "Fast motion deblurring", ACM Trans.
 Graph.; the gradient-sparse image Xu, Zheng and Jia 2013, "Unnatural L0 sparse representation for natural image
-deblurring", CVPR. `invsolve.tasks.blind.joint` gives a second opinion on the kernel with
-the prior.
+deblurring", CVPR. `invsolve.tasks.blind.joint` gives a second opinion on the kernel, with the prior.
 """
 
 from __future__ import annotations
