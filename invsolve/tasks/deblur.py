@@ -14,6 +14,7 @@ from invsolve.io.inputs import Source
 from invsolve.tasks.base import Size, Streams, Task
 from invsolve.tasks.inputs import read_kernel
 from invsolve.tasks.jpeg import JPEG
+from invsolve.tasks.jpeg_measured import JPEGMeasured
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,7 +88,7 @@ def drawn_kernel(options: DeblurDraw, streams: Streams) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Deblur(Task):
+class Deblur(JPEGMeasured):
     """y = k * x + noise, where x is a scene that is larger than the image: see `ObservedBlur`.
 
     Of a JPEG file what is compared is its coefficients: each frequency is known as well as its quantisation step says.
@@ -165,13 +166,6 @@ class Deblur(Task):
         gaussian = torch.exp(-0.5 * (yy * dx * dx - 2 * xy * dx * dy + xx * dy * dy) / determinant)
         return float((kernel - gaussian / gaussian.sum()).abs().sum()) / 2, spread
 
-    @property
-    def noise_level(self) -> float | None:
-        return None if self.codec is None else self.codec.level
-
-    def measurement(self, y: Tensor, channels: int) -> Tensor:
-        return super().measurement(y, channels) if self.codec is None else self.codec.measurement(y, channels)
-
     def operator(self, channels: int, size: Size) -> LinearOperator:
         from invsolve.tasks.observed_blur import ObservedBlur
 
@@ -180,8 +174,7 @@ class Deblur(Task):
                 f"the blur of {self.kernel.shape[1]} x {self.kernel.shape[0]} pixels is larger than the image of "
                 f"{size[1]} x {size[0]}"
             )
-        blur = ObservedBlur((channels, *size), self.kernel)
-        return blur if self.codec is None else self.codec.after(blur)
+        return self.compressed(ObservedBlur((channels, *size), self.kernel))
 
     def measured_size(self, size: Size) -> Size:
         return size[0] - self.kernel.shape[0] // 2 * 2, size[1] - self.kernel.shape[1] // 2 * 2
@@ -194,5 +187,4 @@ class Deblur(Task):
         return "blurred", y
 
     def record(self, prior: Any) -> dict[str, Any]:
-        codec = {} if self.codec is None else {"compression": self.codec.record(prior)}
-        return {"blur_sigma": self.blur_sigma, **codec}
+        return {"blur_sigma": self.blur_sigma, **self.compression(prior)}

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from invsolve.core.checks import InputError
 from invsolve.core.options import option
 from invsolve.core.settings import Range, check_settings
-from invsolve.tasks.base import Size, Streams, Task
+from invsolve.tasks.base import Size, Streams
 from invsolve.tasks.jpeg import JPEG
+from invsolve.tasks.jpeg_measured import JPEGMeasured
 from invsolve.tasks.resizing import enlarged, resized
 from invsolve.tasks.sampling import DENSE, Sampling, read_sampling
 
@@ -29,7 +30,7 @@ NOISY = 0.012
 
 
 @dataclass(frozen=True)
-class Superres(Task):
+class Superres(JPEGMeasured):
     """y = x downsampled, + noise.
 
     Args:
@@ -96,14 +97,9 @@ class Superres(Task):
             return told  # of a noisy file what the estimate of the noise says allows for the compression
         return replace(told, codec=codec.by_frequency(image.pixels))
 
-    @property
-    def noise_level(self) -> float | None:
-        return None if self.codec is None else self.codec.level
-
     def operator(self, channels: int, size: Size) -> LinearOperator:
         self._fits(size)
-        smaller = self._smaller(channels, size)
-        return smaller if self.codec is None else self.codec.after(smaller)
+        return self.compressed(self._smaller(channels, size))
 
     def _smaller(self, channels: int, size: Size) -> LinearOperator:
         from invsolve.operators import SuperResolution
@@ -127,9 +123,6 @@ class Superres(Task):
     def interpolated(self, y: Tensor) -> Tensor:
         return enlarged(y, self.restored_size((y.shape[1], y.shape[2])))
 
-    def measurement(self, y: Tensor, channels: int) -> Tensor:
-        return super().measurement(y, channels) if self.codec is None else self.codec.measurement(y, channels)
-
     def baseline(self, y: Tensor) -> tuple[str, Tensor]:
         return "bicubic", resized(y, self.restored_size((y.shape[1], y.shape[2])))
 
@@ -148,8 +141,12 @@ class Superres(Task):
         return resized(alpha, self.restored_size((alpha.shape[1], alpha.shape[2]))).clamp(0, 1)
 
     def record(self, prior: Any) -> dict[str, Any]:
-        codec = {} if self.codec is None else {"compression": self.codec.record(prior)}
-        return {"factor": self.factor, "downsampling": self.downsampling, **self._found(), **codec}
+        return {
+            "factor": self.factor,
+            "downsampling": self.downsampling,
+            **self._found(),
+            **self.compression(prior),
+        }
 
     def _found(self) -> dict[str, Any]:
         """What the spectrum shows and what follows, for the record."""

@@ -1,0 +1,41 @@
+"""Tasks whose measurement may be a JPEG file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from invsolve.tasks.base import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from invsolve.core.operator import LinearOperator
+    from invsolve.core.prior import Prior
+    from invsolve.tasks.jpeg import JPEG
+
+__all__ = ["JPEGMeasured"]
+
+
+class JPEGMeasured(Task):
+    """A task that compares the coefficients of a JPEG file, and the pixels of others.
+
+    Attributes:
+        codec: how the measurement was compressed, where it is a JPEG file or was one.
+    """
+
+    codec: JPEG | None
+
+    @property
+    def noise_level(self) -> float | None:
+        return None if self.codec is None else self.codec.level
+
+    def measurement(self, y: Tensor, channels: int) -> Tensor:
+        return super().measurement(y, channels) if self.codec is None else self.codec.measurement(y, channels)
+
+    def compressed(self, operator: LinearOperator) -> LinearOperator:
+        """What the file holds of the images that `operator` makes."""
+        return operator if self.codec is None else self.codec.after(operator)
+
+    def compression(self, prior: Prior) -> dict[str, Any]:
+        """The codec's part of `record`."""
+        return {} if self.codec is None else {"compression": self.codec.record(prior)}
