@@ -142,9 +142,9 @@ class BlindDeblur(Deblur):
     def record(self, prior: Prior) -> dict[str, Any]:
         from invsolve.tasks.blind.joint import TURNS
 
-        codec = {} if self.codec is None else {"compression": self.codec.record(prior)}
         # the calls are counted in the statistics of the run, too
-        return {"kernel_size": len(self.kernel), "kernel_network_calls": 0 if prior.latent else TURNS, **codec}
+        calls = 0 if prior.latent else TURNS
+        return {"kernel_size": len(self.kernel), "kernel_network_calls": calls, **self.compression(prior)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,6 @@ deblurring", CVPR. `invsolve.tasks.blind.joint` gives a second opinion on the ke
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -24,17 +23,15 @@ from torch.nn import functional as F
 from invsolve.core.checks import InputError
 from invsolve.operators import gaussian_kernel
 from invsolve.operators.transforms import quick_length
+from invsolve.tasks.blind.fit import fit_kernel
 
-__all__ = [
-    "KernelEstimator", "centred", "check_size", "estimate_kernel", "fit_kernel", "gradients", "onto_simplex",
-    "spectral_grid", "tidy", "window_of",
-]  # fmt: skip
+__all__ = ["KernelEstimator", "centred", "check_size", "estimate_kernel", "gradients", "tidy", "window_of"]
 
 SMALLEST = 3
 LARGEST_SIDE = 768
 """Of larger images the part with the most contrast is used."""
 EPSILON = 1e-12
-POWER_STEPS, KERNEL_STEPS = 6, 60
+KERNEL_STEPS, ROUNDS = 40, 2
 EXTENT = 0.05
 """What the extent of a kernel begins with, as a share of the largest sum of a row or column."""
 
@@ -177,15 +174,15 @@ def _sparse_image(y: Tensor, kernel: Tensor, lam: float) -> Tensor:
     blur = _transfer(kernel, size)
     across, down = extended.new_zeros(size), extended.new_zeros(size)
     across[0, 0], across[0, -1], down[0, 0], down[-1, 0] = -1.0, 1.0, -1.0, 1.0
-    d_across, d_down = torch.fft.rfft2(across), torch.fft.rfft2(down)
     data, power = blur.conj() * torch.fft.rfft2(extended), blur.abs().square()
-    steep = d_across.abs().square() + d_down.abs().square()
+    steep = torch.fft.rfft2(across).abs().square() + torch.fft.rfft2(down).abs().square()
     x, beta = extended, 2 * lam
     while beta < 1e5:
         g, h = x.roll(-1, 1) - x, x.roll(-1, 0) - x
         edge = g * g + h * h > lam / beta
-        pulled = d_across.conj() * torch.fft.rfft2(g * edge) + d_down.conj() * torch.fft.rfft2(h * edge)
-        x = torch.fft.irfft2((data + beta * pulled) / (power + beta * steep + EPSILON), size)
+        g, h = g * edge, h * edge
+        pulled = g.roll(1, 1) - g + h.roll(1, 0) - h
+        x = torch.fft.irfft2((data + beta * torch.fft.rfft2(pulled)) / (power + beta * steep + EPSILON), size)
         beta *= 2.0
     x = x.roll((radius, radius), (0, 1))
     return x[: y.shape[0] + 2 * radius, : y.shape[1] + 2 * radius]
@@ -233,59 +230,4 @@ def _kernel_step(x: Tensor, y: Tensor, start: Tensor, ridge: float, kept: float)
     strength = g.square().sum(0)
     g = torch.where(strength >= strength.flatten().sort().values[int((1 - kept) * strength.numel())], g, 0.0)
     power = float(g.square().sum()) * (seen[0].numel() / strength.numel())
-    return fit_kernel(g, seen, start, ridge * power, KERNEL_STEPS)
-
-
-def fit_kernel(g: Tensor, seen: Tensor, start: Tensor, penalty: float | Tensor, n_steps: int) -> Tensor:
-    """argmin |k * g - seen|^2 + <k, P k> over k >= 0, sum k = 1, by accelerated projected gradients.
-
-    Beck and Teboulle 2009, "A fast iterative shrinkage-thresholding algorithm for linear inverse problems" (FISTA).
-
-    Args:
-        g: fields [M, h + s - 1, w + s - 1] that the kernel blurs.
-        seen: [M, h, w], what became of them.
-        start: kernel [s, s] to start from.
-        penalty: P, a number or its spectrum on `spectral_grid(g)`.
-        n_steps: iterations.
-    """
-    side, grid = start.shape[0], spectral_grid(g)
-    spectrum = torch.fft.rfft2(g, grid)
-    window = (slice(side - 1, side - 1 + seen.shape[1]), slice(side - 1, side - 1 + seen.shape[2]))
-    scale = float(g.square().sum())
-
-    def blurred(k: Tensor) -> Tensor:
-        return torch.fft.irfft2(spectrum * torch.fft.rfft2(k, grid), grid)[:, *window]
-
-    def back(r: Tensor) -> Tensor:
-        r = F.pad(r, (side - 1, 0, side - 1, 0))
-        return torch.fft.irfft2((spectrum.conj() * torch.fft.rfft2(r, grid)).sum(0), grid)[:side, :side] / scale
-
-    def penalised(k: Tensor) -> Tensor:
-        if isinstance(penalty, float):
-            return penalty / scale * k
-        return torch.fft.irfft2(penalty / scale * torch.fft.rfft2(k, grid), grid)[:side, :side]
-
-    right, v, bound = back(seen), start, 1.0
-    for _ in range(POWER_STEPS):
-        v = back(blurred(v)) + penalised(v)
-        bound = float(v.norm())
-        v = v / bound
-    step = 1 / (1.1 * bound)
-    k, z, t = start, start, 1.0
-    for _ in range(n_steps):
-        new = onto_simplex((z - step * (back(blurred(z)) + penalised(z) - right)).flatten()).view(side, side)
-        following = 0.5 * (1 + math.sqrt(1 + 4 * t * t))
-        z, k, t = new + (t - 1) / following * (new - k), new, following
-    return k
-
-
-def spectral_grid(g: Tensor) -> tuple[int, int]:
-    """The grid of the Fourier transforms in `fit_kernel`."""
-    return quick_length(g.shape[1]), quick_length(g.shape[2])
-
-
-def onto_simplex(v: Tensor) -> Tensor:
-    """The nearest point with entries of at least 0 that sum to one."""
-    down = v.sort(descending=True).values
-    excess = (down.cumsum(0) - 1) / torch.arange(1, len(v) + 1, dtype=v.dtype, device=v.device)
-    return (v - excess[int((down > excess).sum()) - 1]).clamp_min(0)
+    return fit_kernel(g, seen, start, ridge * power, KERNEL_STEPS, ROUNDS)

@@ -30,15 +30,8 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import Rng
 from invsolve.core.solver import State
 from invsolve.priors.padded import fitted
-from invsolve.tasks.blind.edges import (
-    centred,
-    fit_kernel,
-    gradients,
-    onto_simplex,
-    spectral_grid,
-    tidy,
-    window_of,
-)
+from invsolve.tasks.blind.edges import centred, gradients, tidy, window_of
+from invsolve.tasks.blind.fit import fit_kernel, onto_simplex, spectral_grid
 from invsolve.tasks.observed_blur import ObservedBlur
 
 __all__ = ["TURNS", "posterior_spectrum", "refine_kernel"]

@@ -1,0 +1,96 @@
+"""The kernel that turns given fields into seen ones."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from invsolve.operators.transforms import quick_length
+
+__all__ = ["fit_kernel", "onto_simplex", "spectral_grid"]
+
+POWER_STEPS = 6
+
+
+def fit_kernel(
+    g: Tensor, seen: Tensor, start: Tensor, penalty: float | Tensor, n_steps: int, rounds: int = 1
+) -> Tensor:
+    """argmin |k * g - seen|^2 + <k, P k> over k >= 0, sum k = 1.
+
+    Each round takes the gradient at the present kernel, and minimises a quadratic above the objective: |k * g|^2 of
+    the whole grid in the place of what is seen of it. That one is a convolution by an autocorrelation of the kernel's
+    size, so that its steps cost little on an image of any size. They are accelerated projected gradients: Beck and
+    Teboulle 2009, "A fast iterative shrinkage-thresholding algorithm for linear inverse problems" (FISTA).
+
+    Args:
+        g: fields [M, h + s - 1, w + s - 1] that the kernel blurs.
+        seen: [M, h, w], what became of them.
+        start: kernel [s, s] to start from.
+        penalty: P, a number or its spectrum on `spectral_grid(g)`.
+        n_steps: steps a round.
+        rounds: gradients on the image.
+    """
+    side, grid = start.shape[0], spectral_grid(g)
+    spectrum = torch.fft.rfft2(g, grid)
+    window = (slice(side - 1, side - 1 + seen.shape[1]), slice(side - 1, side - 1 + seen.shape[2]))
+    ridge = torch.as_tensor(penalty, dtype=g.dtype, device=g.device).expand(spectrum.shape[1:])
+    scale = float(g.square().sum())
+    penalised = _Lags(ridge / scale, grid, side)
+    above = _Lags((spectrum.abs().square().sum(0) + ridge) / scale, grid, side)
+    step = 1 / (1.1 * above.largest(start))
+    kernel = start
+    for _ in range(rounds):
+        left = torch.fft.irfft2(spectrum * torch.fft.rfft2(kernel, grid), grid)[:, *window] - seen
+        left = F.pad(left, (side - 1, 0, side - 1, 0))
+        slope = torch.fft.irfft2((spectrum.conj() * torch.fft.rfft2(left, grid)).sum(0), grid)[:side, :side] / scale
+        slope = slope + penalised(kernel) - above(kernel)
+        k, z, t = kernel, kernel, 1.0
+        for _ in range(n_steps):
+            new = onto_simplex((z - step * (slope + above(z))).flatten()).view(side, side)
+            following = 0.5 * (1 + math.sqrt(1 + 4 * t * t))
+            z, k, t = new + (t - 1) / following * (new - k), new, following
+        kernel = k
+    return kernel
+
+
+class _Lags:
+    """The convolution of kernels [s, s] by what has a real spectrum on a large grid.
+
+    Args:
+        spectrum: [H, W // 2 + 1].
+        grid: (H, W), at least 2 s - 1 each.
+        side: s.
+    """
+
+    def __init__(self, spectrum: Tensor, grid: tuple[int, int], side: int) -> None:
+        self.kept, length = slice(side - 1, 2 * side - 1), quick_length(3 * side - 2)
+        self.size = (length, length)
+        lags = torch.fft.irfft2(spectrum, grid).roll((side - 1, side - 1), (0, 1))[: 2 * side - 1, : 2 * side - 1]
+        self.spectrum = torch.fft.rfft2(lags, self.size)
+
+    def __call__(self, kernel: Tensor) -> Tensor:
+        return torch.fft.irfft2(self.spectrum * torch.fft.rfft2(kernel, self.size), self.size)[self.kept, self.kept]
+
+    def largest(self, start: Tensor) -> float:
+        """About the largest eigenvalue, by power iteration."""
+        v, size = start, 1.0
+        for _ in range(POWER_STEPS):
+            v = self(v)
+            size = float(v.norm())
+            v = v / size
+        return size
+
+
+def spectral_grid(g: Tensor) -> tuple[int, int]:
+    """The grid of the Fourier transforms in `fit_kernel`."""
+    return quick_length(g.shape[1]), quick_length(g.shape[2])
+
+
+def onto_simplex(v: Tensor) -> Tensor:
+    """The nearest point with entries of at least 0 that sum to one."""
+    down = v.sort(descending=True).values
+    excess = (down.cumsum(0) - 1) / torch.arange(1, len(v) + 1, dtype=v.dtype, device=v.device)
+    return (v - excess[int((down > excess).sum()) - 1]).clamp_min(0)
