@@ -101,6 +101,23 @@ def test_psnr_and_correlation_are_those_of_the_best_shift():
     assert correlation(moved, kernel[::-1]) < 0.95
 
 
+def test_fractions_of_a_pixel_do_not_count():
+    """An image and a kernel moved by 0.4 and 0.3 pixels are the same image and kernel."""
+    at = np.mgrid[:64, :64].astype(float)
+
+    def hill(down: float, right: float) -> np.ndarray:
+        return np.exp(-((at[0] - 30 + down) ** 2 + (at[1] - 35 + right) ** 2) / 40)[..., None]
+
+    assert psnr(hill(2.4, -1.3), hill(0, 0)) > 60
+    assert psnr(hill(2.4, -1.3), hill(0, 0) + 0.1) == pytest.approx(20, abs=0.1)
+
+    def bell(down: float, right: float) -> np.ndarray:
+        kernel = np.exp(-((at[0] - 32 + down) ** 2 / 8 + (at[1] - 32 + right) ** 2 / 3))
+        return kernel / kernel.sum()
+
+    assert correlation(bell(0.375, 0.25), bell(0, 0)) == pytest.approx(1, abs=1e-6)
+
+
 def row(**values):
     return {
         "kind": "disc", "size": 9, "format": "PNG", "image": "x", "photographs": "held out", "blurred": 20.0,

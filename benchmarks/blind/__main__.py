@@ -7,8 +7,9 @@ A scene is blurred (what lies beyond the image is blurred into it, as in a camer
 written as a PNG or JPEG. `invsolve.restore(file, "blind-deblur")` is told nothing else: the level of the noise and the
 blur are found by the defaults. Beside it stands the restoration with the true kernel. 120 runs on eight held-out
 photographs, in a design that is balanced instead of complete; a run that was interrupted goes on where it stopped,
-and any number of runs from the beginning is spread over kinds and sizes. PSNR in dB at the best shift by whole pixels
-(the blurred file, too); correlation of the found kernel with the true one at the best shift.
+and any number of runs from the beginning is spread over kinds and sizes. PSNR in dB at the best shift, in fractions of
+a pixel (the blurred file, too), as a blurred file does not tell where its scene was; correlation of the found kernel
+with the true one at the best shift.
 To see what makes runs fail, `--tell noise size` tells the true level and the kernel's size, and `--as-format PNG`
 leaves out the compression.
 """
@@ -35,7 +36,7 @@ def main() -> None:
     part.add_argument("--kinds", nargs="+", choices=[kind.name for kind in KINDS], help="all if not given")
     part.add_argument("--sizes", nargs="+", type=int, help="of the kernels, in pixels; all if not given")
     part.add_argument("--limit", type=int, help="so many of the chosen runs, from the beginning")
-    part.add_argument("--side", type=int, default=192, help="of the images, in pixels (192)")
+    part.add_argument("--side", type=int, default=256, help="of the images, in pixels (256)")
     part.add_argument("--photos", type=Path, help="folder of tuning photographs, which see other kernels")
     part.add_argument("--as-format", choices=FORMATS, help="write every file in this format")
     part.add_argument("--tell", nargs="+", default=[], choices=TOLD, help="what the program is told, besides the task")

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import shift, spline_filter
+from scipy.optimize import minimize
 from torch import Tensor
 
 import invsolve as iv
@@ -26,7 +28,7 @@ __all__ = ["correlation", "make_file", "one", "psnr", "run"]
 Array = NDArray[Any]
 
 REACH = 8
-"""Whole pixels by which an image may lie beside the truth: where the scene was is not known from a blurred image."""
+"""Pixels by which an image may lie beside the truth: where the scene was is not known from a blurred image."""
 
 STORAGE: dict[str, tuple[str, dict[str, Any]]] = {
     "PNG": (".png", {}),
@@ -136,19 +138,33 @@ def blurred(scene: Tensor, kernel: Kernel) -> Tensor:
 
 
 def psnr(x: Array, clean: Array) -> float:
-    """Decibels of [h, w, 1 or 3] at the best shift by whole pixels, where all of them overlap."""
+    """Decibels of [h, w, 1 or 3] at the best shift, in fractions of a pixel, where all shifts overlap.
+
+    Fractions are of splines of degree 5, looked for around the best shift by whole pixels.
+    """
     height, width = clean.shape[0] - 2 * REACH, clean.shape[1] - 2 * REACH
-    target = clean[REACH : REACH + height, REACH : REACH + width]
-    shifts = range(2 * REACH + 1)
-    errors = [((x[i : i + height, j : j + width] - target) ** 2).mean() for i in shifts for j in shifts]
-    return round(float(-10 * np.log10(min(errors) + 1e-12)), 3)
+    middle = (slice(REACH, REACH + height), slice(REACH, REACH + width))
+    target = clean[middle]
+    places = [(i, j) for i in range(2 * REACH + 1) for j in range(2 * REACH + 1)]
+    errors = [((x[i : i + height, j : j + width] - target) ** 2).mean() for i, j in places]
+    whole = np.array(places[int(np.argmin(errors))], float) - REACH
+    splines = [spline_filter(channel, order=5) for channel in np.moveaxis(x, 2, 0)]
+
+    def error(at: NDArray[np.float64]) -> float:
+        moved = [shift(s, -whole - at, order=5, prefilter=False, mode="nearest")[middle] for s in splines]
+        return float(((np.stack(moved, 2) - target) ** 2).mean() / least)
+
+    least = min(errors) + 1e-12
+    best = minimize(error, [0.0, 0.0], method="L-BFGS-B", options={"eps": 1e-3, "maxfun": 30})
+    return round(float(-10 * np.log10(least * min(best.fun, 1.0))), 3)
 
 
 def correlation(found: Kernel, true: Kernel) -> float:
-    """Normalised correlation of two kernels at the best shift."""
-    grid = (found.shape[0] + true.shape[0], found.shape[1] + true.shape[1])
-    product = np.fft.rfft2(found, grid).conj() * np.fft.rfft2(true, grid)
-    return float(np.fft.irfft2(product, grid).max() / (np.linalg.norm(found) * np.linalg.norm(true)))
+    """Normalised correlation of two kernels at the best shift, in eighths of a pixel."""
+    side = len(found) + len(true) + (len(found) + len(true)) % 2
+    product = np.fft.fftshift(np.fft.fft2(found, (side, side)).conj() * np.fft.fft2(true, (side, side)))
+    finer = np.fft.ifft2(np.fft.ifftshift(np.pad(product, 7 * side // 2))).real * 8**2
+    return float(finer.max() / (np.linalg.norm(found) * np.linalg.norm(true)))
 
 
 def _middle(scene: Tensor, margin: int) -> Tensor:
