@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from invsolve.tasks.base import Task
+from invsolve.tasks.jpeg import JPEG  # at run time, too: settings of subclasses are checked by their annotations
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from invsolve.core.operator import LinearOperator
     from invsolve.core.prior import Prior
-    from invsolve.tasks.jpeg import JPEG
 
 __all__ = ["JPEGMeasured"]
 
