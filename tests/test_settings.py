@@ -16,6 +16,7 @@ import invsolve as iv
 from invsolve import solvers
 from invsolve.core.settings import AtLeastZero, Count, Positive, Range, Share, Times, check_settings, made_with
 from invsolve.solvers import SOLVERS
+from invsolve.tasks import TASKS
 
 
 def made(kind: type, **changes: Any) -> Any:
@@ -148,3 +149,12 @@ def test_a_dataclass_of_ones_own_is_checked_alike():
 def test_what_is_no_dataclass_is_told_so():
     with pytest.raises(iv.InputError, match="must be a dataclass"):
         check_settings(object())
+
+
+def test_the_annotations_of_tasks_that_check_their_settings_can_be_read():
+    """One that cannot, also one of a base class, would switch off the checks of every field."""
+    kinds = {kind for task in map(TASKS.__getitem__, TASKS) for kind in (task, task.options, task.suite_options)}
+    checked = [kind for kind in kinds if hasattr(kind, "__post_init__")]
+    assert TASKS["superres"] in checked
+    for kind in checked:
+        assert get_type_hints(kind, include_extras=True)
