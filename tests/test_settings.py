@@ -146,6 +146,25 @@ def test_a_dataclass_of_ones_own_is_checked_alike():
             Own(**{"level": 1, name: wrong})
 
 
+class Unreadable:
+    other: NowhereToBeFound  # pyright: ignore[reportUndefinedVariable]  # noqa: F821
+
+
+@dataclass(frozen=True)
+class PartlyReadable(Unreadable):
+    n: Count = 3
+    unread: NowhereToBeFound = None  # pyright: ignore[reportUndefinedVariable]  # noqa: F821
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+def test_an_annotation_for_type_checkers_alone_leaves_the_others_in_force():
+    assert PartlyReadable(n=4, unread=object()).n == 4
+    with pytest.raises(iv.InputError, match=r"n must be a whole number of at least 1, got 0"):
+        PartlyReadable(n=0)
+
+
 def test_what_is_no_dataclass_is_told_so():
     with pytest.raises(iv.InputError, match="must be a dataclass"):
         check_settings(object())

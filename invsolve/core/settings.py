@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import contextlib
 import dataclasses
 import inspect
 import math
@@ -96,10 +97,19 @@ CountFromZero: TypeAlias = Annotated[int, Range(0)]
 
 @cache
 def _types(kind: type) -> Mapping[str, Any]:
+    """The annotations of a class and its bases, but for those that exist for type checkers alone."""
     try:
         return get_type_hints(kind, include_extras=True)
-    except NameError:  # a class of somebody else's whose annotations exist for type checkers alone
-        return {}
+    except NameError:
+        pass
+    types: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        for name, annotation in vars(base).get("__annotations__", {}).items():
+            alone = type(base.__name__, (), {"__module__": base.__module__, "__annotations__": {name: annotation}})
+            types.pop(name, None)
+            with contextlib.suppress(NameError):
+                types |= get_type_hints(alone, localns=dict(vars(base)), include_extras=True)
+    return types
 
 
 def check_settings(settings: Any) -> None:

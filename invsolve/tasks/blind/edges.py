@@ -32,6 +32,7 @@ LARGEST_SIDE = 768
 """Of larger images the part with the most contrast is used."""
 EPSILON = 1e-12
 KERNEL_STEPS, ROUNDS = 40, 2
+"""Steps of a round, and rounds, of each fit of the kernel, see `fit_kernel`."""
 EXTENT = 0.05
 """What the extent of a kernel begins with, as a share of the largest sum of a row or column."""
 
