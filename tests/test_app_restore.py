@@ -302,14 +302,14 @@ def test_two_visitors_stop_their_own_run_and_get_their_own_image(page, browser, 
     other.set_default_timeout(PATIENCE)
     other.goto(address)
     other.locator("button.iv-example").first.wait_for()
-    sizes = {page: (96, 112), other: (72, 48)}
+    sizes = {page: (480, 512), other: (72, 48)}
     for visitor, (height, width) in sizes.items():
         pixels = torch.rand(3, height, width, generator=torch.Generator().manual_seed(height)) * 0.2 + 0.4
         visitor.get_by_label("Noisy or grainy").first.check()
         visitor.get_by_label("Fast", exact=True).first.check()
         choose(visitor, write_image(tmp_path / f"{height}.png", Image(pixels, None, 8)))
     page.get_by_text("More settings").locator("visible=true").click()
-    page.get_by_label("Number of samples").fill("16")
+    page.get_by_label("Number of samples").fill("16")  # of a large image: far from done when it is stopped
     page.locator("#iv-go").click()
     page.get_by_text("Restoring").wait_for()
     other.locator("#iv-go").click()  # waits: one run at a time

@@ -150,7 +150,8 @@ def row(name: str, section: str, traits: Traits, *, noise: float = PUBLISHED_NOI
         tasks = ("blind-deblur" if quality == "best" else "blind-deblur-fast", "blind-deblur")
     elif quality != "balanced":
         raise InputError(
-            f"{name} has no settings of quality {quality!r} for this prior: leave it away, or give --set n_steps=..."
+            f"{name} has no settings of quality {quality!r} for this prior: leave out --quality, or change single "
+            "settings with --set, such as n_steps=..."
         )
     known = published(name)
     families = [traits.family, *sorted({key.split("/")[0] for key in known} - {traits.family})]

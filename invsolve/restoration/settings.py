@@ -113,5 +113,8 @@ def build(
     if not kind.needs.cost:
         raise InputError(f"{name} does not look at the degraded image: choose another solver")
     if quality not in offered(name, task):
-        raise InputError(f"{name} has no settings of the quality {quality!r} for {task}: give --set, or leave it away")
+        raise InputError(
+            f"{name} has no settings of quality {quality!r} for {task}: leave out --quality, or change single settings "
+            "with --set"
+        )
     return made_with(kind, {**settings(name, prior, task, conditions, quality), **changes}, name)
