@@ -222,7 +222,7 @@ def test_networks_of_few_steps_and_qualities_without_settings_are_refused_with_w
 
 def test_cards_say_what_their_priors_are_good_at_and_priors_that_are_loaded_agree():
     assert all(each.traits.channels in (1, 3) for each in cards().values())
-    for name in ("natural", "digits"):
+    for name in ("natural", "natural-deep", "digits"):
         found, told = traits_of(priors.load(name)), card(name).traits
         assert (found.scope, found.channels, found.labelled) == (told.scope, told.channels, told.labelled)
 

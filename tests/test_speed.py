@@ -220,7 +220,7 @@ def test_time_that_has_gone_by_counts_against_the_limit(monkeypatch):
     ("options", "words"),
     [
         ({"quality": "good"}, "quality is one of"),
-        ({"quality": "fast", "samples": 2, "solver": "dps"}, "no settings of the quality"),
+        ({"quality": "fast", "samples": 2, "solver": "dps"}, "no settings of quality"),
         ({"time_limit": 0.0}, "above 0"),
         ({"time_limit": math.nan}, "above 0"),
         ({"time_limit": 5.0, "checkpoint": "run.pt"}, "checkpoint"),
@@ -240,10 +240,11 @@ def test_paces_that_make_no_sense_are_refused(options, words):
         ({"amx_bf16": False}, False),
     ],
 )
-def test_bfloat16_is_for_natural_alone_where_the_processor_gains_by_it(monkeypatch, can, gains):
+def test_bfloat16_is_for_the_packaged_priors_alone_where_the_processor_gains_by_it(monkeypatch, can, gains):
     cpu = torch.device("cpu")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can)
-    assert pace.precision_of("auto", "natural", cpu) == (torch.bfloat16 if gains else None)
+    for name in ("natural", "natural-deep"):
+        assert pace.precision_of("auto", name, cpu) == (torch.bfloat16 if gains else None)
     assert pace.precision_of("auto", "ffhq256", cpu) is None
     assert pace.precision_of("float32", "natural", cpu) is None
     assert pace.precision_of("bfloat16", "ffhq256", cpu) == torch.bfloat16

@@ -12,7 +12,6 @@ from torch import Tensor
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
 from invsolve.core.prior import Prediction, Prior
-from invsolve.priors.loading.packaged import WEIGHTS
 from invsolve.priors.networks.unet import Denoiser
 from invsolve.priors.networks.unet_config import DenoiserConfig
 from invsolve.priors.tiled import GRID, TiledPrior, extents
@@ -195,10 +194,10 @@ def test_sizes_that_make_no_tiling_are_refused(tile: int, overlap: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not WEIGHTS.is_file(), reason="the natural prior's weights are not there")
-def test_natural_does_not_show_the_tiles() -> None:
+@pytest.mark.parametrize("name", ["natural", "natural-deep"])
+def test_natural_does_not_show_the_tiles(name: str) -> None:
     """The stated tolerance: 0.001 of the range, a quarter of a step of 8 bits, with the overlap of `restore`."""
-    prior = priors.load("natural")
+    prior = priors.load(name)
     ramp = torch.linspace(-1, 1, 400)
     clean = (torch.sin(9 * ramp)[:, None] * torch.cos(7 * ramp + ramp[:, None])).expand(1, 3, 400, 400)
     for level in (0.05, 0.4, 1.5):

@@ -1,8 +1,8 @@
-"""Write the model card of the embedded prior from its weight file, its training log and the recorded measurements.
+"""Write the model card of a packaged prior from its weight file, its training log and the recorded measurements.
 
-    python benchmarks/natural/card.py --log RUN.csv
+    python benchmarks/natural/card.py --prior natural-deep --log RUN.csv [--before HOURS]
 
-Run `denoise.py` and `samples.py` first: the card copies their tables where they exist.
+Run `denoise.py` and `samples.py` first: the card copies their tables.
 """
 
 from __future__ import annotations
@@ -12,17 +12,28 @@ import csv
 import hashlib
 from pathlib import Path
 
-from denoise import ROOT, WEIGHTS
+from denoise import PRIORS, ROOT, WEIGHTS
 from safetensors import safe_open
 
 from invsolve.priors.networks.unet_config import DenoiserConfig
 
 INTRODUCTION = """\
-# natural
+# {name}
 
 A denoising prior for photographs: `D(x; sigma) = E[x0 | x]` for `x = x0 + sigma n`, x0 in [-1, 1], RGB, sigma from
-0.005 to 80, any height and width. Load it with `invsolve.priors.load("natural")`.
+0.005 to 80, any height and width. Load it with `invsolve.priors.load("{name}")`.
 """
+
+OPTIONS = (
+    "--batch 24 --workers 2 --validation aitzgorri ColorfulCups LadyBird opencv_building opencv_messi5 opencv_plant"
+)
+COMMANDS = {
+    "natural": "invsolve train denoiser --images PHOTOS --out natural.safetensors --channels 96,96,128,192 --crop 64 "
+    f"--final-crop 80 --decay 0.8 --hours 2.5 {OPTIONS}",
+    "natural-deep": "invsolve train denoiser --images PHOTOS --out natural-deep.safetensors --init natural.safetensors "
+    "--blocks 2,4,4,4 --crop 80 --final-crop 96 --learning-rate 1.5e-3 --warmup 150 --decay 0.5 --seed 11 --hours 1.9 "
+    f"{OPTIONS}",
+}
 
 DATA = """\
 ## Data
@@ -47,14 +58,21 @@ LIMITS = """\
 ## Limits
 
 Photographs at ordinary scales: not faces at 256 pixels, drawings, text or medical images. 53 photographs are few;
-what is rare in them (foliage at high noise, fabrics, print) is smoothed. Trained on crops of 64 and 80 pixels. Not
+what is rare in them (foliage at high noise, fabrics, print) is smoothed. Trained on crops of 64 to 96 pixels. Not
 exactly invariant to brightness shifts, flips or turns (`invsolve.priors.networks.unet.self_ensemble` averages over
 flips and turns at eight times the cost).
 """
 
 
-def training(log: Path, weights: Path, command: str) -> str:
-    """The section on the training: command, length, network and validation curve."""
+def training(log: Path, weights: Path, command: str, before: float) -> str:
+    """The section on the training: command, length, network and validation curve.
+
+    Args:
+        log: CSV that the training wrote.
+        weights: the file.
+        command: that trained it.
+        before: hours that trained the weights it started from.
+    """
     with safe_open(str(weights), framework="pt") as file:
         metadata = file.metadata()
     config = DenoiserConfig.from_json(metadata["config"])
@@ -68,8 +86,13 @@ def training(log: Path, weights: Path, command: str) -> str:
         "",
         f"    {command}",
         "",
-        f"{metadata['hours']} hours on two shared CPU cores, {metadata['step']} steps;"
-        f" the weights are the {metadata['average']} average, chosen on the validation images.",
+        f"{metadata['hours']} hours on two shared CPU cores, {metadata['step']} steps"
+        + (f", after the {before:.2f} hours that trained the weights it started from;" if before else ";"),
+        f"the weights are the {metadata['average']} average, chosen on the validation images.",
+        "",
+        "With `--steps` instead of `--hours`, steps before the learning rate falls are reproduced bit for bit: nothing in"
+        " them depends on the time.",
+        "",
         f"Network: residual U-Net at half resolution, channels {config.channels}, blocks {config.blocks}.",
         f"File: {weights.stat().st_size / 1e6:.1f} MB, fp16, SHA-256 `{digest}`.",
         "",
@@ -91,18 +114,15 @@ def main() -> None:
     """Write the card beside the weights."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--log", type=Path, required=True, help="CSV that the training wrote")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--prior", choices=PRIORS, default=PRIORS[-1])
+    parser.add_argument("--before", type=float, default=0.0, metavar="HOURS", help="that trained what it started from")
     parser.add_argument("--results", type=Path, default=ROOT / "results")
-    parser.add_argument(
-        "--command",
-        default="invsolve train denoiser --images PHOTOS --out natural.safetensors --channels 96,96,128,192 --batch 24"
-        " --crop 64 --final-crop 80 --decay 0.8 --workers 2 --validation aitzgorri ColorfulCups LadyBird"
-        " opencv_building opencv_messi5 opencv_plant --hours 1.66",
-    )
     args = parser.parse_args()
-    parts = [INTRODUCTION, DATA, training(args.log, args.weights, args.command)]
-    parts += [section(args.results / name) for name in ("denoise.md", "samples.md") if (args.results / name).exists()]
-    args.weights.with_suffix(".md").write_text("\n".join([*parts, LIMITS]))
+    weights = WEIGHTS / f"{args.prior}.safetensors"
+    parts = [INTRODUCTION.format(name=args.prior), DATA]
+    parts.append(training(args.log, weights, COMMANDS[args.prior], args.before))
+    parts += [section(args.results / name) for name in ("denoise.md", f"samples-{args.prior}.md")]
+    weights.with_suffix(".md").write_text("\n".join([*parts, LIMITS]))
 
 
 if __name__ == "__main__":

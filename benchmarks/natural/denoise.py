@@ -1,10 +1,11 @@
-"""Gaussian denoising by the embedded prior beside total variation, wavelets and BM3D.
+"""Gaussian denoising by the packaged priors beside total variation, wavelets and BM3D.
 
     python benchmarks/natural/denoise.py
 
 Crops of images that no prior of this package was trained on get white noise of 15, 25 and 50 of 255 grey levels, the
 same for every method. The noisy image is not clipped. Written to `benchmarks/natural/results/`: `denoise.json`,
-`denoise.md`, `denoise.png`. With `--reuse-peers` the other methods' figures are taken from the last `denoise.json`.
+`denoise.md`, `denoise.png`. Methods named after `--only` are measured, the figures of the others are those of the last
+`denoise.json`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ Method = Callable[[Image, float], Image]
 Results = dict[str, dict[str, dict[str, float]]]
 
 ROOT = Path(__file__).resolve().parent
-WEIGHTS = ROOT.parents[1] / "invsolve" / "priors" / "weights" / "natural.safetensors"
+WEIGHTS = ROOT.parents[1] / "invsolve" / "priors" / "weights"
+PRIORS = ("natural", "natural-deep")
 LEVELS = (15, 25, 50)
 FOUR = ("astronaut", "chelsea", "coffee", "rocket")
 """The images on which the target (0.2 dB above BM3D) was set."""
@@ -47,7 +49,7 @@ def images(size: int) -> dict[str, Image]:
 
 
 def network_method(path: Path, *, ensemble: bool = False) -> Method:
-    """The prior as a method on images in [0, 1]: one network call in float32, or eight."""
+    """A prior as a method on images in [0, 1]: one network call in float32, or eight."""
     denoiser = load_denoiser(path)
     call = self_ensemble(denoiser) if ensemble else denoiser
 
@@ -104,9 +106,11 @@ def table(results: Results, names: tuple[str, ...]) -> list[str]:
             cells.append(f"{values.mean():.2f} ± {values.std(ddof=1) / len(values) ** 0.5:.2f}")
         cells.append(f"{np.mean(list(by_level['seconds'].values())):.2f}")
         rows.append(f"| {method} | {' | '.join(cells)} |")
-    prior, peer = results["natural, one call"], results["BM3D"]
-    gain = [np.mean([prior[str(level)][n] - peer[str(level)][n] for n in names]) for level in LEVELS]
-    return [*rows, f"| natural minus BM3D | {' | '.join(f'{g:+.2f}' for g in gain)} | |"]
+    for name in PRIORS:
+        prior, peer = results[f"{name}, one call"], results["BM3D"]
+        gain = [np.mean([prior[str(level)][n] - peer[str(level)][n] for n in names]) for level in LEVELS]
+        rows.append(f"| {name}, one call, minus BM3D | {' | '.join(f'{g:+.2f}' for g in gain)} | |")
+    return rows
 
 
 def draw(methods: dict[str, Method], crops: dict[str, Image], path: Path, level: int = 25) -> None:
@@ -132,24 +136,23 @@ def draw(methods: dict[str, Method], crops: dict[str, Image], path: Path, level:
 def main() -> None:
     """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--out", type=Path, default=ROOT / "results")
     parser.add_argument("--size", type=int, default=256, help="side of the crops in pixels")
-    parser.add_argument("--reuse-peers", action="store_true", help="measure the prior only")
+    parser.add_argument("--only", nargs="+", metavar="WORD", help="measure methods whose names begin so")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     store = args.out / "denoise.json"
     crops = images(args.size)
-    peers = peer_methods()
-    priors = {
-        "natural, one call": network_method(args.weights),
-        "natural, eight calls": network_method(args.weights, ensemble=True),
-    }
+    methods = peer_methods()
+    for name in PRIORS:
+        path = WEIGHTS / f"{name}.safetensors"
+        methods[f"{name}, one call"] = network_method(path)
+        methods[f"{name}, eight calls"] = network_method(path, ensemble=True)
+    known: Results = json.loads(store.read_text()) if args.only else {}
     results: Results = {}
-    if args.reuse_peers:
-        results = {name: json.loads(store.read_text())[name] for name in peers}
-    for name, method in (priors if args.reuse_peers else peers | priors).items():
-        results[name] = measure(method, crops)
+    for name, method in methods.items():
+        reused = args.only and not name.startswith(tuple(args.only))
+        results[name] = known[name] if reused else measure(method, crops)
         print(
             name, {level: round(float(np.mean(list(v.values()))), 2) for level, v in results[name].items()}, flush=True
         )
@@ -170,7 +173,7 @@ def main() -> None:
         "",
     ]
     (args.out / "denoise.md").write_text("\n".join(text))
-    draw(peers | priors, {n: crops[n] for n in FOUR}, args.out / "denoise.png")
+    draw(methods, {n: crops[n] for n in FOUR}, args.out / "denoise.png")
     print("\n".join(text))
 
 

@@ -1,10 +1,10 @@
-"""The embedded prior as a diffusion model: unconditional samples' statistics, and the error over noise levels.
+"""A packaged prior as a diffusion model: unconditional samples' statistics, and the error over noise levels.
 
-    python benchmarks/natural/samples.py
+    python benchmarks/natural/samples.py [--prior natural-deep]
 
 Samples are drawn by the deterministic Heun sampler of Karras et al. 2022 (arXiv:2206.00364, algorithm 1, 40 steps from
 sigma 80 to 0.005) and compared with crops of held-out images in gradient kurtosis and power spectrum. Written to
-`benchmarks/natural/results/`: `samples.json`, `samples.md`, `samples.png`.
+`benchmarks/natural/results/`: `samples-PRIOR.json`, `.md` and `.png`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from denoise import ROOT, WEIGHTS, images
+from denoise import PRIORS, ROOT, WEIGHTS, images
 from torch import Tensor
 
 from invsolve.priors.networks.unet import Denoiser, load_denoiser
@@ -122,11 +122,11 @@ def draw(samples: Tensor, real: Tensor, rmse: list[float], path: Path) -> None:
 def main() -> None:
     """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--prior", choices=PRIORS, default=PRIORS[0])
     parser.add_argument("--out", type=Path, default=ROOT / "results")
     parser.add_argument("--samples", type=int, default=64)
     args = parser.parse_args()
-    denoiser = load_denoiser(args.weights)
+    denoiser = load_denoiser(WEIGHTS / f"{args.prior}.safetensors")
     real = real_crops(64)
     samples = sample(denoiser, args.samples, 64)
     rmse = errors(denoiser, real)
@@ -141,12 +141,12 @@ def main() -> None:
         "brightness_shift": brightness_shift(denoiser, real),
     }
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "samples.json").write_text(json.dumps(results, indent=1) + "\n")
+    (args.out / f"samples-{args.prior}.json").write_text(json.dumps(results, indent=1) + "\n")
     text = [
         "# The prior as a diffusion model",
         "",
         f"{args.samples} unconditional 64x64 samples beside 64x64 crops of held-out photographs;",
-        "made by `python benchmarks/natural/samples.py`.",
+        f"made by `python benchmarks/natural/samples.py --prior {args.prior}`.",
         "",
         "| | samples | photographs |",
         "|---|---|---|",
@@ -168,8 +168,8 @@ def main() -> None:
         "| error | " + " | ".join(f"{v:.3g}" for v in rmse) + " |",
         "",
     ]
-    (args.out / "samples.md").write_text("\n".join(text))
-    draw(samples, real, rmse, args.out / "samples.png")
+    (args.out / f"samples-{args.prior}.md").write_text("\n".join(text))
+    draw(samples, real, rmse, args.out / f"samples-{args.prior}.png")
     print("\n".join(text))
 
 

@@ -4,7 +4,7 @@ against    restorations beside those of another tree, a worktree of an earlier c
 threads    one thread or more, alone and beside busy processes, as torch and as invsolve decides
 overhead   what a step costs beyond the network, beside a bare loop, azula and deepinv
 start      imports and commands in fresh processes
-bf16       `natural` in float32 and bfloat16; bf16-quality: what it loses on held-out images
+bf16       `natural` in float32 and bfloat16; bf16-quality: what that and `natural-deep` lose by it
 fused      `natural` with fused convolutions and packed weights, and with separate operations
 whole      whole restorations on `natural`, beside a bare loop, azula and deepinv
 ndtm       NDTM beside the published loop on the full-size FFHQ architecture with random weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from benchmarks.speed.quality import TASKS, measured, task_of
 from invsolve import costs, operators, priors, solvers
 from invsolve.core.problem import LinearData
 from invsolve.priors.networks import unet
+from invsolve.restoration.pace import OF_PHOTOGRAPHS
 from invsolve.restoration.settings import build, choose
 
 __all__ = [
@@ -160,20 +162,25 @@ def bf16_quality(side: int, tasks: list[str]) -> None:
     """Restorations of the held-out images by the settings of `invsolve restore`, the network in both precisions."""
     images = torch.stack([image for _, image in held_out(side)])
     rows: list[dict[str, Any]] = []
-    for name in tasks:
+    for name, packaged in itertools.product(tasks, OF_PHOTOGRAPHS):
         section, level = TASKS[name]
         solver = build(choose("natural", section, sampling=False), "natural", section, {})
-        row: dict[str, Any] = {"task": name}
+        row: dict[str, Any] = {"task": name, "prior": packaged}
         for precision, options in (("float32", {}), ("bfloat16", {"dtype": torch.bfloat16})):
-            prior = priors.load("natural", **options)
+            prior = priors.load(packaged, **options)
             row[precision] = measured(task_of(section, side), level, images, solver, prior)
         rows.append(row)
         cells = []
         for found in rows:
             exact, half = found["float32"], found["bfloat16"]
             shown = [f"{part['psnr']:.3f} / {part['ssim']:.4f}" for part in (exact, half)]
-            cells.append([found["task"], *shown, f"{exact['psnr'] - half['psnr']:.3f}"])
-        save("bf16-quality", rows, markdown(["PSNR / SSIM", "float32", "bfloat16", "loss, dB"], cells), side=side)
+            cells.append([found["task"], found["prior"], *shown, f"{exact['psnr'] - half['psnr']:.3f}"])
+        save(
+            "bf16-quality",
+            rows,
+            markdown(["PSNR / SSIM", "prior", "float32", "bfloat16", "loss, dB"], cells),
+            side=side,
+        )
 
 
 def whole_setting(side: int, steps: int) -> Setting:

@@ -39,6 +39,7 @@ PRIORS = Registry(
     "prior",
     {
         "natural": "invsolve.priors.loading.packaged:natural",
+        "natural-deep": "invsolve.priors.loading.packaged:natural_deep",
         "digits": "invsolve.priors.loading.digits:digits",
         "ffhq256": "invsolve.priors.loading.published:ffhq256",
         "imagenet64": "invsolve.priors.loading.published:imagenet64",

@@ -26,18 +26,23 @@ __all__ = [
 SIDE, MARGIN = 128, 1.2
 """Side of the image on which a call is timed, and what is allowed for everything but the network."""
 
+OF_PHOTOGRAPHS = ("natural", "natural-deep")
+"""Priors in the package that lose nothing in bfloat16, see `python -m benchmarks.speed bf16-quality`."""
+
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def precision_of(name: str, prior: str, device: torch.device) -> torch.dtype | None:
-    """The precision of a network's products, None for its own: "auto" is bfloat16 for `natural` where that gains.
+    """The precision of a network's products, None for its own.
+
+    "auto" is bfloat16 where that gains, for the priors of photographs in the package.
 
     Raises:
         InputError: there is no such precision.
     """
     if name not in PRECISIONS:
         raise InputError(f"precision is one of {', '.join(PRECISIONS)}; got {name!r}")
-    auto = name == "auto" and prior == "natural" and gains_by_bfloat16(device)
+    auto = name == "auto" and prior in OF_PHOTOGRAPHS and gains_by_bfloat16(device)
     return torch.bfloat16 if name == "bfloat16" or auto else None
 
 

@@ -31,7 +31,7 @@ def digits(
         device: where it computes.
         options: fields of `Speed`.
     """
-    module = load_denoiser(WEIGHTS.with_name("digits.safetensors"), device, LabelledDenoiser)
+    module = load_denoiser(WEIGHTS / "digits.safetensors", device, LabelledDenoiser)
     own = VPSchedule() if schedule is None else as_schedule(schedule)
     settings: dict[str, Any] = {"parametrization": "edm", "schedule": own, "shape": (1, 16, 16)}
     return ConditionalPrior(module, 10, null=10, **settings, speed=Speed.alone("digits", options))
@@ -39,4 +39,4 @@ def digits(
 
 def digits_classifier(device: torch.device | str = "cpu") -> NoisyClassifier:
     """The classifier of noisy digits: `ClassifierCost(digits_classifier().of_images, y, 10, conditional=True)`."""
-    return load_classifier(WEIGHTS.with_name("digits-classifier.safetensors"), device)
+    return load_classifier(WEIGHTS / "digits-classifier.safetensors", device)
