@@ -90,8 +90,8 @@ def training(log: Path, weights: Path, command: str, before: float) -> str:
         + (f", after the {before:.2f} hours that trained the weights it started from;" if before else ";"),
         f"the weights are the {metadata['average']} average, chosen on the validation images.",
         "",
-        "With `--steps` instead of `--hours`, steps before the learning rate falls are reproduced bit for bit: nothing in"
-        " them depends on the time.",
+        "With `--steps` instead of `--hours`, the steps before the learning rate falls are reproduced bit for bit:",
+        "nothing in them depends on the time.",
         "",
         f"Network: residual U-Net at half resolution, channels {config.channels}, blocks {config.blocks}.",
         f"File: {weights.stat().st_size / 1e6:.1f} MB, fp16, SHA-256 `{digest}`.",
