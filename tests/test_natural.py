@@ -42,7 +42,7 @@ def test_images_of_any_size_are_denoised(size, name):
     assert (natural.denoise(x_t, t) - clean).square().mean() < 0.5 * 0.2**2
 
 
-def test_the_deeper_network_denoises_photographs_better_at_every_level():
+def test_the_deeper_network_removes_weak_and_strong_noise_better():
     """In photographs that neither was trained on, the bundled ones."""
     plain, deep = priors.load("natural"), priors.load("natural-deep")
     clean = 2 * natural_images(plain) - 1

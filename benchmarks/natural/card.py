@@ -12,6 +12,7 @@ import csv
 import hashlib
 from pathlib import Path
 
+from compare import HELD_OUT
 from denoise import PRIORS, ROOT, WEIGHTS
 from safetensors import safe_open
 
@@ -24,12 +25,11 @@ A denoising prior for photographs: `D(x; sigma) = E[x0 | x]` for `x = x0 + sigma
 0.005 to 80, any height and width. Load it with `invsolve.priors.load("{name}")`.
 """
 
-OPTIONS = (
-    "--batch 24 --workers 2 --validation aitzgorri ColorfulCups LadyBird opencv_building opencv_messi5 opencv_plant"
-)
+OPTIONS = f"--batch 24 --workers 2 --validation {' '.join(HELD_OUT)}"
 COMMANDS = {
     "natural": "invsolve train denoiser --images PHOTOS --out natural.safetensors --channels 96,96,128,192 --crop 64 "
-    f"--final-crop 80 --decay 0.8 --hours 2.5 {OPTIONS}",
+    f"--final-crop 80 --decay 0.8 --hours 2.5 {OPTIONS}   # in several parts with --resume, planned at first for "
+    "1.57 h and then for 2.7 h, so that the learning rate fell in three slopes",
     "natural-deep": "invsolve train denoiser --images PHOTOS --out natural-deep.safetensors --init natural.safetensors "
     "--blocks 2,4,4,4 --crop 80 --final-crop 96 --learning-rate 1.5e-3 --warmup 150 --decay 0.5 --seed 11 --hours 1.9 "
     f"{OPTIONS}",

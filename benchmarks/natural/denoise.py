@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from invsolve.priors.networks.unet import load_denoiser, self_ensemble
+from invsolve.restoration.pace import OF_PHOTOGRAPHS as PRIORS
 
 Image = NDArray[np.float64]
 Method = Callable[[Image, float], Image]
@@ -28,7 +29,6 @@ Results = dict[str, dict[str, dict[str, float]]]
 
 ROOT = Path(__file__).resolve().parent
 WEIGHTS = ROOT.parents[1] / "invsolve" / "priors" / "weights"
-PRIORS = ("natural", "natural-deep")
 LEVELS = (15, 25, 50)
 FOUR = ("astronaut", "chelsea", "coffee", "rocket")
 """The images on which the target (0.2 dB above BM3D) was set."""

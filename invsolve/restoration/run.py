@@ -78,8 +78,8 @@ def restore(
             checkpoint_seconds: how often it is written (10).
             quality: "fast", "balanced" or "best" ("balanced"): settings for few or many network calls.
             time_limit: seconds; the best quality that they allow is chosen, from calls timed on this machine.
-            precision: of the network's products, "float32", "bfloat16" or "auto": bfloat16 for `natural` where that
-                takes less time. States are float32 in any case.
+            precision: of the network's products, "float32", "bfloat16" or "auto": bfloat16 for `natural` and
+                `natural-deep` where that takes less time. States are float32 in any case.
 
     Raises:
         InputError: anything that cannot be done, before work starts.

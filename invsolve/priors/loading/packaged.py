@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,49 +21,29 @@ __all__ = ["natural", "natural_deep"]
 WEIGHTS = Path(str(files("invsolve.priors"))) / "weights"
 
 
-def natural(
+def _packaged(
+    name: str,
     *,
     schedule: Schedule | str | None = None,
     device: torch.device | str = "cpu",
     **options: Any,
 ) -> NetworkPrior:
-    """`natural`: a denoiser for colour photographs of any size, trained by `invsolve train denoiser`.
+    """A denoiser for colour photographs of any size, trained by `invsolve train denoiser`.
 
-    Its card, with data, licences, training and limits, lies beside the weights (`natural.md`).
+    Its card, with data, licences, training and limits, lies beside the weights (`natural.md`, `natural-deep.md`).
 
     Args:
+        name: of the weights and the card.
         schedule: any; the DDPM table of 1000 steps if None.
         device: where it computes.
         options: fields of `Speed`, for example dtype=torch.bfloat16.
     """
-    return _loaded("natural", schedule, device, options)
-
-
-def natural_deep(
-    *,
-    schedule: Schedule | str | None = None,
-    device: torch.device | str = "cpu",
-    **options: Any,
-) -> NetworkPrior:
-    """`natural-deep`: `natural` with more residual blocks, trained further on the same photographs.
-
-    It is better at every noise level and slower; its card (`natural-deep.md`) says by how much. Intervals of posterior
-    samples are not calibrated for it.
-
-    Args:
-        schedule: any; the DDPM table of 1000 steps if None.
-        device: where it computes.
-        options: fields of `Speed`, for example dtype=torch.bfloat16.
-    """
-    return _loaded("natural-deep", schedule, device, options)
-
-
-def _loaded(
-    name: str, schedule: Schedule | str | None, device: torch.device | str, options: dict[str, Any]
-) -> NetworkPrior:
     module = load_denoiser(WEIGHTS / f"{name}.safetensors").to(device)
-    prior = NetworkPrior(
-        module, "edm", as_schedule(schedule), (-1.0, 1.0), speed=Speed.alone(name, options), channels=3
-    )
+    speed = Speed.alone(name, options)
+    prior = NetworkPrior(module, "edm", as_schedule(schedule), (-1.0, 1.0), speed=speed, channels=3)
     prior.traits = card(name).traits
     return prior
+
+
+natural = partial(_packaged, "natural")
+natural_deep = partial(_packaged, "natural-deep")
