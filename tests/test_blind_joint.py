@@ -13,14 +13,13 @@ import torch
 from scipy.optimize import minimize
 from test_blind_deblur import blurred, correlation
 from torch import Tensor
-from torch.nn import functional as F
 
 import invsolve as iv
 from invsolve import costs, priors, solvers
 from invsolve.io import read_image
 from invsolve.operators import gaussian_kernel
 from invsolve.tasks import observed_blur as blur
-from invsolve.tasks.blind.edges import KERNEL_STEPS, ROUNDS, estimate_kernel, gradients
+from invsolve.tasks.blind.edges import estimate_kernel
 from invsolve.tasks.blind.fit import fit_kernel
 from invsolve.tasks.blind.joint import EXPONENT, _expected_fit, posterior_spectrum, refine_kernel
 
@@ -92,25 +91,17 @@ def test_the_fit_is_the_constrained_minimum():
         constraints={"type": "eq", "fun": lambda k: k.sum() - 1},
     ).x  # fmt: skip
     start = torch.full((3, 3), 1 / 9, dtype=torch.float64)
-    found = fit_kernel(g, seen, start, penalty, 40, rounds=200)
-    assert found.flatten().numpy() == pytest.approx(exact, abs=1e-5)
+    found = fitted_to_the_end(g, seen, start, penalty)
+    assert found.flatten().numpy() == pytest.approx(exact, abs=1e-3)
+    assert objective(found.flatten().numpy()) == pytest.approx(objective(exact), rel=1e-5)
     grid = torch.full((12, 7), penalty, dtype=torch.float64)  # a flat spectrum is a number
-    assert torch.allclose(fit_kernel(g, seen, start, grid, 40, rounds=200), found, atol=1e-8)
+    assert torch.allclose(fitted_to_the_end(g, seen, start, grid), found, atol=1e-8)
 
 
-def test_two_gradients_on_the_image_are_enough_from_the_turn_before():
-    image = read_image(IMAGE).pixels[:, 40:160, 40:160].mean(0).double()
-    true = gaussian_kernel(1.5, 4).double()
-    g, seen = gradients(image), gradients(F.conv2d(image[None, None], true[None, None])[0, 0])
-    start, ridge = gaussian_kernel(1.8, 4).double(), 0.01 * float(g.square().sum())  # as from the turn before
-
-    def objective(k: Tensor) -> float:
-        left = F.conv2d(g[:, None], k.flip(-2, -1)[None, None])[:, 0] - seen
-        return float(left.square().sum() + ridge * k.square().sum())
-
-    least = objective(fit_kernel(g, seen, start, ridge, 200, rounds=50))
-    assert objective(start) > 1.2 * least
-    assert objective(fit_kernel(g, seen, start, ridge, KERNEL_STEPS, ROUNDS)) == pytest.approx(least, rel=0.01)
+def fitted_to_the_end(g: Tensor, seen: Tensor, kernel: Tensor, penalty: float | Tensor) -> Tensor:
+    for _ in range(200):
+        kernel = fit_kernel(g, seen, kernel, penalty, 40)
+    return kernel
 
 
 def test_the_prior_finds_a_better_kernel_than_edges_alone():

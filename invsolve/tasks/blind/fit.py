@@ -15,23 +15,21 @@ __all__ = ["fit_kernel", "onto_simplex", "spectral_grid"]
 POWER_STEPS = 6
 
 
-def fit_kernel(
-    g: Tensor, seen: Tensor, start: Tensor, penalty: float | Tensor, n_steps: int, rounds: int = 1
-) -> Tensor:
-    """argmin |k * g - seen|^2 + <k, P k> over k >= 0, sum k = 1.
+def fit_kernel(g: Tensor, seen: Tensor, start: Tensor, penalty: float | Tensor, n_steps: int) -> Tensor:
+    """Towards argmin |k * g - seen|^2 + <k, P k> over k >= 0, sum k = 1.
 
-    Each round takes the gradient at the present kernel, and minimises a quadratic above the objective: |k * g|^2 of
-    the whole grid in the place of what is seen of it. That one is a convolution by an autocorrelation of the kernel's
-    size, so that its steps cost little on an image of any size. They are accelerated projected gradients: Beck and
-    Teboulle 2009, "A fast iterative shrinkage-thresholding algorithm for linear inverse problems" (FISTA).
+    Takes the gradient at the start, and minimises a quadratic above the objective: |k * g|^2 of the whole grid in the
+    place of what is seen of it. That one is a convolution by an autocorrelation of the kernel's size, so that its steps
+    cost little on an image of any size. They are accelerated projected gradients: Beck and Teboulle 2009, "A fast
+    iterative shrinkage-thresholding algorithm for linear inverse problems" (FISTA). Repeated calls, each from the
+    kernel of the one before, reach the minimum.
 
     Args:
         g: fields [M, h + s - 1, w + s - 1] that the kernel blurs.
         seen: [M, h, w], what became of them.
         start: kernel [s, s] to start from.
         penalty: P, a number or its spectrum on `spectral_grid(g)`.
-        n_steps: steps a round.
-        rounds: gradients on the image.
+        n_steps: of the quadratic.
     """
     side, grid = start.shape[0], spectral_grid(g)
     spectrum = torch.fft.rfft2(g, grid)
@@ -41,19 +39,16 @@ def fit_kernel(
     penalised = _Lags(ridge / scale, grid, side)
     above = _Lags((spectrum.abs().square().sum(0) + ridge) / scale, grid, side)
     step = 1 / (1.1 * above.largest(start))
-    kernel = start
-    for _ in range(rounds):
-        left = torch.fft.irfft2(spectrum * torch.fft.rfft2(kernel, grid), grid)[:, *window] - seen
-        left = F.pad(left, (side - 1, 0, side - 1, 0))
-        slope = torch.fft.irfft2((spectrum.conj() * torch.fft.rfft2(left, grid)).sum(0), grid)[:side, :side] / scale
-        slope = slope + penalised(kernel) - above(kernel)
-        k, z, t = kernel, kernel, 1.0
-        for _ in range(n_steps):
-            new = onto_simplex((z - step * (slope + above(z))).flatten()).view(side, side)
-            following = 0.5 * (1 + math.sqrt(1 + 4 * t * t))
-            z, k, t = new + (t - 1) / following * (new - k), new, following
-        kernel = k
-    return kernel
+    left = torch.fft.irfft2(spectrum * torch.fft.rfft2(start, grid), grid)[:, *window] - seen
+    left = F.pad(left, (side - 1, 0, side - 1, 0))
+    slope = torch.fft.irfft2((spectrum.conj() * torch.fft.rfft2(left, grid)).sum(0), grid)[:side, :side] / scale
+    slope = slope + penalised(start) - above(start)
+    k, z, t = start, start, 1.0
+    for _ in range(n_steps):
+        new = onto_simplex((z - step * (slope + above(z))).flatten()).view(side, side)
+        following = 0.5 * (1 + math.sqrt(1 + 4 * t * t))
+        z, k, t = new + (t - 1) / following * (new - k), new, following
+    return k
 
 
 class _Lags:
