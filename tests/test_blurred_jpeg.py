@@ -100,18 +100,25 @@ def test_looking_for_a_kernel_goes_by_the_file_as_well() -> None:
     assert task.joint().noise_level == task.noise_level
 
 
-def test_the_kernel_from_edges_restores_and_the_other_one_checks_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check allows for the noise before the compression, which the file hides in part."""
-    image, told_sigma = file_of(blurred(photograph(), KERNEL, 0.03), 60), []
-    first, second = torch.eye(9, dtype=torch.float64) / 9, torch.ones(9, 9, dtype=torch.float64) / 81
-    monkeypatch.setattr("invsolve.tasks.blind.edges.estimate_kernel", lambda *a: first)
+def test_the_corrected_kernel_from_edges_restores_and_another_one_checks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Correction and check allow for the noise before the compression, which the file hides in part."""
+    image, told_sigma, of_grey = file_of(blurred(photograph(), KERNEL, 0.03), 60), [], []
+    edges, second = torch.eye(9, dtype=torch.float64) / 9, torch.ones(9, 9, dtype=torch.float64) / 81
+    first = edges.flip(0)
+    monkeypatch.setattr("invsolve.tasks.blind.edges.estimate_kernel", lambda *a: edges)
     monkeypatch.setattr(
-        "invsolve.tasks.blind.joint.refine_kernel", lambda y, k, sigma, p: told_sigma.append(sigma) or second
+        "invsolve.tasks.blind.network.corrected_kernel",
+        lambda y, k, sigma: of_grey.append((k is edges, sigma)) or first,
+    )
+    monkeypatch.setattr(
+        "invsolve.tasks.blind.joint.refine_kernel",
+        lambda y, k, sigma, p: told_sigma.append((k is first, sigma)) or second,
     )
     task = BlindDeblur.from_options(BlindOptions(kernel_size=9), image, None)
     found = task.identified(image.pixels, 0.001, SmoothPrior())
     assert found.codec is not None
-    assert told_sigma == [found.codec.noise]
+    assert told_sigma == [(True, found.codec.noise)]
+    assert of_grey == [(True, pytest.approx(found.codec.noise / 3**0.5))]
     assert found.codec.noise > 0.001
     assert found.estimated_kernel is first
     assert found.second_kernel is second

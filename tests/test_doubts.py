@@ -261,7 +261,7 @@ def test_a_blur_that_is_not_sure_is_said():
 def test_a_blur_that_was_not_found_leaves_the_image_as_it_came(monkeypatch: pytest.MonkeyPatch):
     _, y = shaken()
     across, down = motions()
-    monkeypatch.setattr("invsolve.tasks.blind.edges.estimate_kernel", lambda *a: across)
+    monkeypatch.setattr("invsolve.tasks.blind.network.corrected_kernel", lambda *a: across)
     monkeypatch.setattr("invsolve.tasks.blind.joint.refine_kernel", lambda *a: down)
     options: dict[str, Any] = {"prior": smooth(), "solver": "pnp-hqs", "settings": {"n_steps": 3}, "noise": 0.004}
     missed = restore(y, "blind-deblur", kernel_size=11, **options)

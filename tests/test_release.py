@@ -20,7 +20,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 def test_licences_of_weights_and_photographs_are_packaged():
     files = PROJECT["project"]["license-files"]
     assert all((ROOT / name).is_file() for name in files)
-    cards = [path for kind in ("priors", "noise") for path in (ROOT / "invsolve" / kind / "weights").glob("*.md")]
+    cards = (ROOT / "invsolve").glob("**/weights/*.md")
     assert {str(path.relative_to(ROOT)) for path in cards} <= set(files)
 
 

@@ -10,13 +10,13 @@ from typing import Any
 from invsolve.commands.options import add_options, given
 from invsolve.core.options import options_of
 from invsolve.priors.networks.unet_config import DenoiserConfig
-from invsolve.train.settings import ClassifierTraining, DenoiserTraining, NoiseTraining
+from invsolve.train.settings import ClassifierTraining, DenoiserTraining, KernelTraining, NoiseTraining
 
 __all__ = ["add_parser"]
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
-    """Add `train denoiser|classifier|noise` to a command line; the default `run` takes the parsed arguments."""
+    """Add `train denoiser|classifier|noise|kernels` to a command line; the default `run` takes the parsed arguments."""
     train = subparsers.add_parser("train", help="train a small network from your own images")
     kinds = train.add_subparsers(dest="kind", required=True)
     denoiser = kinds.add_parser("denoiser", help="a folder of images in, a denoising prior out")
@@ -29,6 +29,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     noise = kinds.add_parser("noise", help="a folder of photographs in, the network that reads a file's noise out")
     add_options(noise, NoiseTraining)
     noise.set_defaults(run=run_noise)
+    kernels = kinds.add_parser("kernels", help="a folder of photographs in, the network that corrects blur kernels out")
+    add_options(kernels, KernelTraining)
+    kernels.set_defaults(run=run_kernels)
     return train
 
 
@@ -56,6 +59,13 @@ def run_noise(args: argparse.Namespace) -> int:
     from invsolve.train.noise_network import train_noise_network
 
     return _run(lambda: train_noise_network(NoiseTraining(**given(args, options_of(NoiseTraining)))))
+
+
+def run_kernels(args: argparse.Namespace) -> int:
+    """Train a kernel network with parsed arguments; returns the exit code."""
+    from invsolve.train.kernel_network import train_kernel_network
+
+    return _run(lambda: train_kernel_network(KernelTraining(**given(args, options_of(KernelTraining)))))
 
 
 def _run(train: Callable[[], Any]) -> int:

@@ -121,11 +121,14 @@ class BlindDeblur(Deblur):
     def identified(self, y: Tensor, sigma: float, prior: Prior | None) -> Self:
         from invsolve.tasks.blind.edges import estimate_kernel
         from invsolve.tasks.blind.joint import refine_kernel
+        from invsolve.tasks.blind.network import corrected_kernel
 
+        channels = 3 if prior is None else prior.image_channels or 3
+        sigma = sigma if self.codec is None else max(sigma, self.codec.noise)
         kernel = estimate_kernel(y, self.kernel.shape[0])
+        kernel = corrected_kernel(y, kernel, sigma / channels**0.5)
         if prior is None or prior.latent:
             return replace(self, kernel=kernel)
-        sigma = sigma if self.codec is None else max(sigma, self.codec.noise)
         return replace(self, kernel=kernel, second_kernel=refine_kernel(y, kernel, sigma, prior))
 
     def aligned(self, restored: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:

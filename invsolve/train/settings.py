@@ -11,7 +11,7 @@ from invsolve.core.options import option
 from invsolve.priors.networks.unet_config import DenoiserConfig
 from invsolve.train.noise import NoiseLaw
 
-__all__ = ["ClassifierTraining", "DenoiserTraining", "NoiseTraining", "learning_rate_factor"]
+__all__ = ["ClassifierTraining", "DenoiserTraining", "KernelTraining", "NoiseTraining", "learning_rate_factor"]
 
 
 @dataclass(frozen=True)
@@ -193,6 +193,44 @@ class NoiseTraining:
     def state(self) -> Path:
         """The file from which an interrupted run goes on."""
         return self.out.with_suffix(".state")
+
+
+@dataclass(frozen=True)
+class KernelTraining:
+    """Settings of `train kernels`.
+
+    Args:
+        images: a folder of photographs, searched recursively.
+        out: weight file to write; examples are kept in a folder beside it, and used again by the next run.
+        examples: blurred files to learn from; each takes about two seconds to make.
+        steps, batch, learning_rate, weight_decay: of AdamW; the rate falls along a half cosine.
+        validation: images to hold out, by first letters; every tenth if empty.
+        workers: processes that make examples.
+        overwrite: replace an existing `out`.
+        seed: of everything.
+    """
+
+    images: Path = option(help="folder of photographs, searched recursively", metavar="DIR")
+    out: Path = option(help="weight file to write (.safetensors)", metavar="FILE")
+    examples: int = option(1600, "blurred files to make and to learn from")
+    steps: int = option(5000, "length of the training")
+    batch: int = option(16, "examples a step")
+    learning_rate: float = option(1.5e-3, "peak learning rate")
+    weight_decay: float = 0.05
+    validation: tuple[str, ...] = option((), "images to hold out, by first letters", metavar="NAME")
+    workers: int = option(2, "processes that make examples")
+    overwrite: bool = option(False, "replace FILE if it exists")
+    seed: int = option(0, "seed of everything random")
+
+    def __post_init__(self) -> None:
+        check_positive(self.learning_rate, "the learning rate")
+        if min(self.examples, self.steps, self.batch, self.workers) < 1:
+            raise InputError("examples, steps, batch and workers are at least 1")
+
+    @property
+    def examples_folder(self) -> Path:
+        """Where examples are kept."""
+        return self.out.with_suffix(".examples")
 
 
 def learning_rate_factor(step: int, progress: float, *, warmup: int, decay: float) -> float:

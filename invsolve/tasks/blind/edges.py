@@ -25,7 +25,19 @@ from invsolve.operators import gaussian_kernel
 from invsolve.operators.transforms import quick_length
 from invsolve.tasks.blind.fit import fit_kernel
 
-__all__ = ["KernelEstimator", "centred", "check_size", "estimate_kernel", "gradients", "tidy", "window_of"]
+__all__ = [
+    "KernelEstimator",
+    "centred",
+    "check_size",
+    "estimate_kernel",
+    "gradients",
+    "grey_window",
+    "refitted",
+    "sharpened",
+    "strong_gradients",
+    "tidy",
+    "window_of",
+]
 
 SMALLEST = 3
 LARGEST_SIDE = 768
@@ -34,6 +46,10 @@ EPSILON = 1e-12
 KERNEL_STEPS = 6
 """Of each fit of the kernel, see `fit_kernel`. Few, so that it follows the image by small moves: a fit to the end takes
 the errors of the first sharpened images as truth (40 tuning files: correlation 0.75 after 80 steps, 0.85 after 6)."""
+SHARPENED = 5e-4
+"""lam of an image that is only looked at."""
+REFIT_SPARSITIES, REFIT_FAINT = (6e-4, 4e-4, 2e-4), 0.02
+"""lam of each turn of `refitted`, and the share of the largest entry below which entries of its start are none."""
 EXTENT = 0.05
 """What the extent of a kernel begins with, as a share of the largest sum of a row or column."""
 
@@ -85,8 +101,7 @@ def estimate_kernel(image: Tensor, size: int, settings: KernelEstimator | None =
     """
     settings = settings or KernelEstimator()
     check_size(size, (image.shape[1], image.shape[2]))
-    grey = image.detach().cpu().float().mean(0)
-    grey = grey[window_of(grey, LARGEST_SIDE)]
+    grey = grey_window(image)
     if float(gradients(grey).abs().max()) < 1e-4:
         raise InputError("the image has no contrast from which a blur could be told")
     kernel = gaussian_kernel(0.6, SMALLEST // 2).float()
@@ -96,6 +111,25 @@ def estimate_kernel(image: Tensor, size: int, settings: KernelEstimator | None =
         if side != kernel.shape[0]:
             kernel = tidy(_resized(kernel, (side, side)), settings.threshold)
         kernel = _at_scale(y, kernel, settings)
+    return kernel.double() / kernel.double().sum()
+
+
+def grey_window(image: Tensor) -> Tensor:
+    """What kernels are estimated from, [h, w] in float32 on the CPU: the part of [C, H, W] with the most contrast."""
+    grey = image.detach().cpu().float().mean(0)
+    return grey[window_of(grey, LARGEST_SIDE)]
+
+
+def refitted(grey: Tensor, kernel: Tensor) -> Tensor:
+    """A kernel [s, s] that came from elsewhere, fitted to the edges that it makes of `grey_window`, unsharpened.
+
+    Few turns, so that it stays what it is where the edges say little.
+    """
+    kernel = centred(tidy(kernel.to(grey), REFIT_FAINT))
+    for lam in REFIT_SPARSITIES:
+        x = sharpened(grey, kernel, lam)
+        kernel = _kernel_step(x, grey, kernel, KernelEstimator.ridge, KernelEstimator.kept[1])
+        kernel = centred(tidy(kernel, KernelEstimator.threshold))
     return kernel.double() / kernel.double().sum()
 
 
@@ -114,7 +148,7 @@ def _at_scale(y: Tensor, kernel: Tensor, settings: KernelEstimator) -> Tensor:
     for k in range(settings.n_steps):
         progress = k / max(settings.n_steps - 1, 1)
         lam = max(settings.sparsity * settings.decay**k, settings.least_sparsity)
-        x = _sparse_image(y, kernel, lam)
+        x = sharpened(y, kernel, lam)
         x = _shock(x, round(settings.shocks * (1 - progress)))
         kept = settings.kept[0] + (settings.kept[1] - settings.kept[0]) * progress
         kernel = tidy(_kernel_step(x, y, kernel, settings.ridge, kept), settings.threshold)
@@ -168,7 +202,7 @@ def _middle(profile: Tensor) -> float:
     return float(profile @ at / profile.sum() + (within[0, 0] + within[-1, 0]) / 2) / 2
 
 
-def _sparse_image(y: Tensor, kernel: Tensor, lam: float) -> Tensor:
+def sharpened(y: Tensor, kernel: Tensor, lam: float = SHARPENED) -> Tensor:
     """argmin |k * x - y|^2 + lam |grad x|_0 by half-quadratic splitting, on the scene that y shows and its margin."""
     radius = kernel.shape[0] // 2
     extended = _periodic(y, 2 * radius)
@@ -228,8 +262,14 @@ def _framed(x: Tensor) -> Tensor:
 
 def _kernel_step(x: Tensor, y: Tensor, start: Tensor, ridge: float, kept: float) -> Tensor:
     """argmin |k * g - grad y|^2 + ridge |g|^2 |k|^2 over kernels, where y is seen; g the strongest gradients of x."""
-    g, seen = gradients(x), gradients(y)
+    g, seen = strong_gradients(x, y, kept)
+    power = float(g.square().sum()) * (seen[0].numel() / g[0].numel())
+    return fit_kernel(g, seen, start, ridge * power, KERNEL_STEPS)
+
+
+def strong_gradients(x: Tensor, y: Tensor, kept: float) -> tuple[Tensor, Tensor]:
+    """Gradients of a sharp image, 0 where they are not among the strongest share `kept`, and those of what is seen."""
+    g = gradients(x)
     strength = g.square().sum(0)
     g = torch.where(strength >= strength.flatten().sort().values[int((1 - kept) * strength.numel())], g, 0.0)
-    power = float(g.square().sum()) * (seen[0].numel() / strength.numel())
-    return fit_kernel(g, seen, start, ridge * power, KERNEL_STEPS)
+    return g, gradients(y)

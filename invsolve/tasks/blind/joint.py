@@ -34,7 +34,7 @@ from invsolve.tasks.blind.edges import centred, gradients, tidy, window_of
 from invsolve.tasks.blind.fit import fit_kernel, onto_simplex, spectral_grid
 from invsolve.tasks.observed_blur import ObservedBlur
 
-__all__ = ["TURNS", "posterior_spectrum", "refine_kernel"]
+__all__ = ["EXPONENT", "TURNS", "frequencies", "posterior_spectrum", "refine_kernel", "size_of_spectrum"]
 
 SIDE = 320
 """Of larger images the part of this side with the most contrast is used."""
@@ -99,7 +99,7 @@ def _expected_fit(image: Tensor, y: Tensor, kernel: Tensor, sigma: float, share:
     """The kernel step, for grey images."""
     g, seen = gradients(image), gradients(y)
     grid = spectral_grid(g)
-    down, across = _frequencies(grid, g)
+    down, across = frequencies(grid, g)
     steep = 4 * torch.sin(math.pi * down).square() + 4 * torch.sin(math.pi * across).square()
     unknown = posterior_spectrum(image, kernel, sigma, grid)
     return fit_kernel(g, seen, kernel, share * seen[0].numel() * steep * unknown, KERNEL_STEPS)
@@ -115,24 +115,24 @@ def posterior_spectrum(image: Tensor, kernel: Tensor, sigma: float, grid: tuple[
         grid: of the result, that of a real Fourier transform of so many rows and columns.
     """
     transfer = torch.fft.rfft2(kernel, grid).abs().square()
-    down, across = _frequencies(grid, image)
+    down, across = frequencies(grid, image)
     radius = torch.hypot(down, across).clamp_min(1 / max(grid))
-    return 1 / (transfer / sigma**2 + radius**-EXPONENT / _size(image))
+    return 1 / (transfer / sigma**2 + radius**-EXPONENT / size_of_spectrum(image))
 
 
-def _size(image: Tensor) -> Tensor:
+def size_of_spectrum(image: Tensor) -> Tensor:
     """c of S = c |f|^exponent: from the mean logarithm of a windowed periodogram, whose bias is Euler's constant."""
     height, width = image.shape
     down, across = (torch.hann_window(side, dtype=image.dtype, device=image.device) for side in (height, width))
     window = down[:, None] * across[None]
     power = torch.fft.rfft2((image - image.mean()) * window).abs().square() / window.square().sum()
-    radius = torch.hypot(*_frequencies((height, width), image))
+    radius = torch.hypot(*frequencies((height, width), image))
     low = (radius > max(LOW[0], 2 / min(height, width))) & (radius < LOW[1])
     mean = (power[low] * radius[low] ** -EXPONENT).clamp_min(1e-12).log().mean()
     return (mean + 0.5772).exp()
 
 
-def _frequencies(grid: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
+def frequencies(grid: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
     """Cycles a pixel along columns [H, 1] and rows [1, W // 2 + 1]."""
     down = torch.fft.fftfreq(grid[0], dtype=like.dtype, device=like.device)[:, None]
     return down, torch.fft.rfftfreq(grid[1], dtype=like.dtype, device=like.device)[None]

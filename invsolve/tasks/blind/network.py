@@ -1,0 +1,174 @@
+"""A small network that corrects a blur kernel found at edges, and its weight file.
+
+Edges leave a kernel unsure where they all run one way, and find points and combs where texture repeats itself. The
+network has learnt from pairs (estimate, truth) what errors look like and what kernels look like: see
+`invsolve.train.kernel_network`. A mean over what the kernel may be is too diffuse to restore with, so its answer is the
+start of a few more turns with the image's edges, which have the last word.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from invsolve.core.checks import InputError
+from invsolve.core.files import written_whole
+from invsolve.tasks.blind.edges import grey_window, refitted
+from invsolve.tasks.blind.evidence import CHANNELS, evidence_of
+
+__all__ = [
+    "WEIGHTS",
+    "KernelNetwork",
+    "KernelNetworkConfig",
+    "corrected_kernel",
+    "load_kernel_network",
+    "packaged_kernel_network",
+    "save_kernel_network",
+]
+
+WEIGHTS = Path(str(files("invsolve.tasks.blind"))) / "weights" / "kernels.safetensors"
+
+_FORMAT = "invsolve-kernel-network-1"
+_STEP = 0.3
+_LEAK = 0.01
+_LARGEST_NOISE = 0.1
+"""Above it the network has seen nothing."""
+
+
+@dataclass(frozen=True)
+class KernelNetworkConfig:
+    """Sizes of the network.
+
+    Args:
+        channels: features at each scale, the finest first.
+        blocks: residual blocks of each scale, on the way down and up.
+    """
+
+    channels: tuple[int, ...] = (32, 48, 56)
+    blocks: int = 2
+
+
+class KernelNetwork(nn.Module):
+    """Pictures of `evidence_of` kernels [n, CHANNELS, s, s] -> better kernels [n, s, s]: a U-Net that adds to them."""
+
+    def __init__(self, config: KernelNetworkConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or KernelNetworkConfig()
+        widths, blocks = config.channels, config.blocks
+        pairs = list(zip(widths, widths[1:], strict=False))
+        self.head = nn.Conv2d(CHANNELS, widths[0], 3, padding=1)
+        self.encoder = nn.ModuleList(_blocks(width, blocks) for width in widths)
+        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
+        self.up = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairs)
+        self.decoder = nn.ModuleList(_blocks(width, blocks) for width in widths[:-1])
+        self.tail = nn.Conv2d(widths[0], 1, 3, padding=1)
+        for weights in self.tail.parameters():
+            nn.init.zeros_(weights)
+
+    def forward(self, evidence: Tensor) -> Tensor:
+        raw = evidence[:, 0] + _STEP * self._correction(evidence)
+        kernel = raw.clamp_min(0)
+        # below 0 there is a little slope in training, so that what is 0 can come back
+        shown = F.leaky_relu(raw, _LEAK) if self.training else kernel
+        return shown / kernel.sum((-2, -1), keepdim=True).clamp_min(1e-3)
+
+    @torch.no_grad()
+    def over_turns(self, pictures: Tensor) -> Tensor:
+        """The answer [s, s] to the pictures [CHANNELS, s, s] of one kernel: the mean over turns and mirror images."""
+        sides = (-2, -1)
+        kernels = self(torch.stack([torch.rot90(p, k, sides) for p in (pictures, pictures.flip(-1)) for k in range(4)]))
+        back = [torch.rot90(kernel, -k, sides) for kernel, k in zip(kernels, [*range(4)] * 2, strict=True)]
+        return torch.stack([*back[:4], *(kernel.flip(-1) for kernel in back[4:])]).mean(0)
+
+    def _correction(self, evidence: Tensor) -> Tensor:
+        side = evidence.shape[-1]
+        extra = -side % 2 ** len(self.down)
+        h, passed = self.head(F.pad(evidence, (0, extra, 0, extra))), []
+        for blocks, down in zip(self.encoder, self.down, strict=False):
+            h = blocks(h)
+            passed.append(h)
+            h = down(h)
+        h = self.encoder[-1](h)
+        for k in reversed(range(len(self.down))):
+            h = self.up[k](F.interpolate(h, scale_factor=2.0, mode="nearest")) + passed[k]
+            h = self.decoder[k](h)
+        return self.tail(h)[:, 0, :side, :side].float()
+
+
+class _Block(nn.Module):
+    """Two convolutions; between them, what the mean over the picture says."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.whole = nn.Linear(width, width)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.second(F.silu(self.first(h) + self.whole(h.mean((-2, -1)))[..., None, None]))
+
+
+def _blocks(width: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(_Block(width) for _ in range(count)))
+
+
+def corrected_kernel(image: Tensor, kernel: Tensor, sigma: float, network: KernelNetwork | None = None) -> Tensor:
+    """A better estimate of the kernel [s, s]: at least 0, sums to one, in the middle (`centred`).
+
+    Args:
+        image: the blurred image [C, H, W] in [0, 1], with sides of at least 3 s.
+        kernel: a first estimate, see `estimate_kernel`.
+        sigma: standard deviation of the noise of the mean over the channels, in [0, 1] units, above 0.
+        network: the packaged one if None.
+    """
+    network = packaged_kernel_network() if network is None else network
+    grey = grey_window(image)
+    pictures = evidence_of(grey, kernel.to(grey), min(sigma, _LARGEST_NOISE))
+    return refitted(grey, network.over_turns(pictures))
+
+
+def save_kernel_network(network: KernelNetwork, path: Path, notes: dict[str, str] | None = None) -> None:
+    """Write weights (float16) and configuration to a safetensors file, whole or not at all."""
+    from safetensors.torch import save_file
+
+    tensors = {k: v.detach().cpu().half().contiguous() for k, v in network.state_dict().items()}
+    metadata = {"format": _FORMAT, "config": json.dumps(asdict(network.config)), **(notes or {})}
+    with written_whole(path) as part:
+        save_file(tensors, part, metadata)
+
+
+def load_kernel_network(path: Path) -> KernelNetwork:
+    """Read a file of `save_kernel_network`: float32, evaluation mode, no weight requires a gradient.
+
+    Raises:
+        InputError: it is no such file, or there is none.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a safetensors file: {error}") from error
+    if metadata.get("format") != _FORMAT:
+        raise InputError(f"{path} was not written by `invsolve train kernels`")
+    config = json.loads(metadata["config"])
+    network = KernelNetwork(KernelNetworkConfig(tuple(config["channels"]), config["blocks"]))
+    network.load_state_dict(tensors)
+    return network.eval().requires_grad_(False)
+
+
+@lru_cache(maxsize=1)
+def packaged_kernel_network() -> KernelNetwork:
+    """The network that travels in the package; its card lies beside the weights (`kernels.md`)."""
+    return load_kernel_network(WEIGHTS)

@@ -1,0 +1,255 @@
+"""The network that corrects blur kernels: its examples, its loss, what it sees, its training, and what it gains."""
+
+from __future__ import annotations
+
+import math
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import invsolve as iv
+from invsolve.commands.cli import main
+from invsolve.io import read_image
+from invsolve.operators import gaussian_kernel, motion_kernel
+from invsolve.tasks.blind.edges import estimate_kernel, grey_window
+from invsolve.tasks.blind.evidence import CHANNELS, evidence_of, of_kernel
+from invsolve.tasks.blind.network import (
+    KernelNetwork,
+    KernelNetworkConfig,
+    corrected_kernel,
+    load_kernel_network,
+    packaged_kernel_network,
+    save_kernel_network,
+)
+from invsolve.tasks.observed_blur import ObservedBlur
+from invsolve.train.blurred_files import BlurredFiles, Examples, examples
+from invsolve.train.kernel_score import kernel_loss, score
+from invsolve.train.kernels import FAMILIES, FRAME, draw_kernel
+
+IMAGES = Path(str(files("invsolve.bench") / "images"))
+
+
+def blurred(image: Tensor, kernel: Tensor, sigma: float) -> Tensor:
+    """What a camera sees of [C, H, W]: smaller by the kernel's side less one."""
+    side = kernel.shape[0]
+    operator = ObservedBlur((len(image), image.shape[1] - side + 1, image.shape[2] - side + 1), kernel)
+    scene = image.new_zeros(operator.in_shape)
+    scene[:, : image.shape[1], : image.shape[2]] = image
+    return operator(scene[None])[0] + sigma * iv.Rng(0).normal(torch.empty(1, *operator.out_shape))[0]
+
+
+def framed(kernel: Tensor, side: int) -> Tensor:
+    """The kernel in the middle of a frame."""
+    frame = torch.zeros(side, side)
+    top, left = ((side - length) // 2 for length in kernel.shape)
+    frame[top : top + kernel.shape[0], left : left + kernel.shape[1]] = kernel.float()
+    return frame
+
+
+def files_of(true: Tensor) -> Examples:
+    n = len(true)
+    return Examples(torch.empty(n, CHANNELS, 33, 33), true, torch.full((n,), 0.005), torch.full((n,), 1e-5))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_kernels_are_drawn_by_their_generator_alone(family):
+    drawn = [draw_kernel(np.random.default_rng(seed), family) for seed in range(30)]
+    again = [draw_kernel(np.random.default_rng(seed), family) for seed in range(30)]
+    for kernel, same in zip(drawn, again, strict=True):
+        assert np.array_equal(kernel, same)
+        assert kernel.shape == (FRAME, FRAME)
+        assert kernel.min() >= 0
+        assert kernel.sum() == pytest.approx(1)
+    extents = [np.ptp(np.flatnonzero(kernel.any(0))) + 1 for kernel in drawn]
+    assert min(extents) < 15
+    assert max(extents) > 20
+
+
+def test_the_loss_does_not_mind_where_a_kernel_lies_but_what_it_is():
+    true = torch.stack([framed(kernel, FRAME) for kernel in (motion_kernel(7, 20.0), gaussian_kernel(1.4, 4))])
+    grid = 96
+    down, across = torch.fft.fftfreq(grid)[:, None], torch.fft.rfftfreq(grid)[None]
+    moved = of_kernel(true, (grid, grid)) * torch.exp(-2j * math.pi * (1.375 * down - 2.625 * across))
+    moved = torch.fft.irfft2(moved, (grid, grid)).roll((16, 16), (1, 2))[:, :33, :33]
+    found = score(moved, files_of(true))
+    assert found.correlation.tolist() == pytest.approx([1, 1], abs=1e-2)  # of what the frame cuts off
+    assert found.excess.tolist() == pytest.approx([0, 0], abs=0.02)
+    wide = framed(gaussian_kernel(2.2, 8), 33).expand(2, -1, -1)
+    worse = score(wide, files_of(true))
+    assert float(worse.correlation.max()) < 0.95
+    assert float(worse.excess.min()) > 0.5
+    assert (found.gain - worse.gain).tolist() == pytest.approx((worse.excess - found.excess).tolist(), abs=1e-4)
+    assert float(kernel_loss(wide, files_of(true))) > float(kernel_loss(moved, files_of(true))) + 1
+
+
+def test_the_gain_is_that_over_the_image_as_it_came():
+    """Of a Gaussian image, whose blurred and restored versions are compared with it."""
+    side, sigma, scale = 192, 0.005, 1e-5
+    true, kernel = framed(motion_kernel(9, 0.0), FRAME), framed(gaussian_kernel(1.8, 6), 33)
+    radius = torch.hypot(torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)[None]).clamp_min(1 / 96)
+    spectrum = scale * radius**-2.4
+    errors = []
+    for seed in range(6):
+        image = torch.fft.rfft2(iv.Rng(seed).normal(torch.empty(1, side, side))[0]) * spectrum.sqrt()
+        noise = torch.fft.rfft2(sigma * iv.Rng(seed + 100).normal(torch.empty(1, side, side))[0])
+        seen = image * of_kernel(true, (side, side)) + noise
+        own = of_kernel(kernel, (side, side))
+        restored = own.conj() * seen / (own.abs() ** 2 + 2.25 * sigma**2 / spectrum)
+        errors.append([float(torch.fft.irfft2(x - image, (side, side)).square().mean()) for x in (seen, restored)])
+    blurred_error, restored_error = np.mean(errors, 0)
+    told = score(kernel[None], files_of(true[None]))
+    assert float(told.gain) == pytest.approx(10 * math.log10(blurred_error / restored_error), abs=0.4)
+
+
+def test_the_evidence_knows_the_true_kernel_from_others():
+    """In an image whose spectrum is that of photographs in the mean."""
+    side = 360
+    radius = torch.hypot(torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)[None]).clamp_min(1 / side)
+    white = torch.fft.rfft2(iv.Rng(0).normal(torch.empty(1, side, side))[0])
+    image = 0.5 + torch.fft.irfft2(3e-3 * white * radius**-1.2, (side, side))
+    true = framed(motion_kernel(11, 35.0), 33)
+    grey = blurred(image[None], true, 0.003)[0]
+    distances = []
+    for kernel in (true, framed(motion_kernel(11, 125.0), 33), framed(gaussian_kernel(0.5, 6), 33)):
+        pictures = evidence_of(grey, kernel, 0.003)
+        assert pictures.shape == (CHANNELS, 33, 33)
+        distances.append(float(pictures[4].norm()))
+    assert distances[0] < 0.5 * min(distances[1:])
+
+
+def test_edges_that_are_known_give_the_kernel_without_a_constraint():
+    image = read_image(IMAGES / "coffee.png").pixels[:, 20:236, 20:236]
+    true = framed(motion_kernel(11, 35.0), 33)
+    deconvolved = evidence_of(grey_window(blurred(image, true, 0.003)), true, 0.003 / 3**0.5)[8]
+    assert float((deconvolved * true).sum() / (deconvolved.norm() * true.norm())) > 0.6
+
+
+def test_a_network_that_has_learnt_nothing_leaves_the_kernel_as_it_is():
+    evidence = torch.randn(3, CHANNELS, 21, 21, generator=torch.Generator().manual_seed(0))
+    evidence[:, 0] = evidence[:, 0].clamp_min(0)
+    expected = evidence[:, 0] / evidence[:, 0].sum((-2, -1), keepdim=True)
+    assert torch.allclose(KernelNetwork().eval()(evidence), expected)
+
+
+def test_an_image_that_is_turned_has_the_turned_kernel():
+    network = packaged_kernel_network()
+    pictures = torch.randn(CHANNELS, 33, 33, generator=torch.Generator().manual_seed(0)).abs()
+    as_it_is = network.over_turns(pictures)
+    assert not torch.allclose(as_it_is, pictures[0] / pictures[0].sum(), atol=1e-3)
+    for turn in (lambda p: torch.rot90(p, 1, (-2, -1)), lambda p: p.flip(-1)):
+        assert torch.allclose(network.over_turns(turn(pictures)), turn(as_it_is), atol=1e-5)
+
+
+def test_weights_are_written_and_read(tmp_path: Path):
+    network = KernelNetwork(KernelNetworkConfig((4, 6), 1)).eval()
+    save_kernel_network(network, tmp_path / "k.safetensors", {"steps": "0"})
+    again = load_kernel_network(tmp_path / "k.safetensors")
+    evidence = torch.rand(1, CHANNELS, 9, 9)
+    assert torch.allclose(again(evidence), network(evidence), atol=1e-3)
+    (tmp_path / "text.safetensors").write_text("no")
+    for name, words in (("text.safetensors", "cannot be read|not a"), ("none.safetensors", "there is no file")):
+        with pytest.raises(iv.InputError, match=words):
+            load_kernel_network(tmp_path / name)
+    with pytest.raises(iv.InputError, match="train kernels"):
+        load_kernel_network(Path(str(files("invsolve.noise") / "weights" / "noise.safetensors")))
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        coarse = Image.fromarray(rng.integers(0, 256, (20, 24, 3), dtype=np.uint8))
+        coarse.resize((360, 300), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    Image.fromarray(rng.integers(0, 256, (200, 200, 3), dtype=np.uint8)).save(folder / "small.png")
+    return folder
+
+
+def test_an_example_depends_on_seed_and_number_alone(photographs: Path):
+    data = BlurredFiles(sorted(photographs.iterdir()), 3)
+    assert [path.name for path in data.paths] == ["0.png", "1.png", "2.png"]  # the small one cannot serve
+    pixels, sigma, true = data.file(np.random.default_rng(1))
+    again = data.file(np.random.default_rng(1))
+    assert torch.equal(pixels, again[0])
+    assert np.array_equal(true, again[2])
+    assert pixels.shape[1:] == (256, 256)
+    assert 0.0005 < sigma < 0.1
+    with pytest.raises(iv.InputError, match="smaller than 290 pixels"):
+        BlurredFiles([photographs / "small.png"])
+
+
+def test_examples_are_read_where_they_were_made(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made: list[int] = []
+
+    def example(self: BlurredFiles, index: int) -> Examples:
+        made.append(index)
+        return Examples(
+            torch.full((1, CHANNELS, 33, 33), index / 8), torch.zeros(1, FRAME, FRAME), torch.ones(1), torch.ones(1)
+        )
+
+    monkeypatch.setattr(BlurredFiles, "example", example)
+    monkeypatch.setattr("invsolve.train.blurred_files._PART", 2)
+    monkeypatch.setattr("invsolve.train.blurred_files.ProcessPoolExecutor", lambda n, mp_context: InPlace())
+    data = BlurredFiles(sorted(photographs.iterdir()))
+    first = examples(data, 3, tmp_path, 1)
+    assert first.evidence[:, 0, 0, 0].tolist() == [0, 1 / 8, 2 / 8]
+    assert made == [0, 1, 2, 3]
+    more = examples(data, 5, tmp_path, 1)
+    assert made == [0, 1, 2, 3, 4, 5]
+    assert torch.equal(more.evidence[:3], first.evidence)
+
+
+class InPlace:
+    """A pool of processes that is none."""
+
+    map = staticmethod(map)
+
+    def __enter__(self) -> InPlace:
+        return self
+
+    def __exit__(self, *args: object) -> None: ...
+
+
+def test_the_command_makes_examples_and_a_network(photographs: Path, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setattr("invsolve.train.blurred_files._PART", 2)
+    monkeypatch.setattr("invsolve.train.blurred_files.ProcessPoolExecutor", lambda n, mp_context: InPlace())
+    monkeypatch.setattr("invsolve.train.kernel_network._FEWEST_CHECKS", 2)
+    monkeypatch.setattr("invsolve.tasks.blind.edges.estimate_kernel", lambda *a: framed(gaussian_kernel(1.0, 16), 33))
+    out = tmp_path / "new" / "k.safetensors"
+    words = ["train", "kernels", "--images", str(photographs), "--out", str(out), "--examples", "4", "--workers", "1"]
+    words += ["--steps", "3", "--batch", "2", "--validation", "2"]
+    assert main(words) == 0, capsys.readouterr().err
+    first = load_kernel_network(out)
+    changed = first.tail.weight
+    assert float(changed.abs().max()) > 0
+    assert main(words) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main([*words, "--overwrite"]) == 0  # from the examples that are there, to the same network
+    assert torch.equal(load_kernel_network(out).tail.weight, changed)
+    assert main([*words, "--overwrite", "--seed", "1"]) == 2
+    assert "of another run" in capsys.readouterr().err
+
+
+def test_the_packaged_network_finds_better_kernels_than_edges_alone():
+    """Four photographs that no network here was trained on, with blurs that were not drawn for the training."""
+    gains = []
+    for k, name in enumerate(("coffee.png", "chelsea.png", "astronaut.png", "rocket.png")):
+        image = read_image(IMAGES / name).pixels
+        rng = np.random.default_rng((99, k))
+        kernel = torch.from_numpy(draw_kernel(rng, "shake")).float()
+        y = blurred(image, kernel, 0.008)
+        y = (y.clamp(0, 1) * 255).round() / 255
+        first = estimate_kernel(y, 33)
+        better = corrected_kernel(y, first, 0.008 / 3**0.5)
+        assert float(better.sum()) == pytest.approx(1)
+        assert float(better.min()) >= 0
+        both = torch.stack([first, better]).float()
+        correlations = score(both, files_of(torch.stack([kernel, kernel]))).correlation
+        gains.append(float(correlations[1] - correlations[0]))
+    assert np.mean(gains) > 0
+    assert packaged_kernel_network().config == KernelNetworkConfig()
