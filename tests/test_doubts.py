@@ -258,6 +258,19 @@ def test_a_blur_that_is_not_sure_is_said():
         assert any("is not sure" in sentence for sentence in found.warnings) is not sure, found
 
 
+def test_a_blur_that_fills_the_frame_of_its_kernel_may_be_wider():
+    sharp, y = shaken()
+    prepared = job(y, "blind-deblur", kernel_size=11, noise=0.004)
+    for reach, told in ((4, False), (5, True)):
+        kernel = torch.zeros(11, 11, dtype=torch.float64)
+        kernel[5, 5 - reach : 6 + reach] = 1 / (2 * reach + 1)
+        task = replace(prepared.task, kernel=kernel, second_kernel=kernel)  # pyright: ignore
+        _, height, width = task.operator(3, prepared.measured).in_shape
+        found = doubts(replace(prepared, task=task), F.pad(sharp, (0, width - 106, 0, height - 106)))
+        assert found.checks["kernel_at_border"] == pytest.approx(2 / 11 if told else 0)
+        assert any("fills its frame of 11 pixels" in sentence for sentence in found.warnings) is told
+
+
 def test_a_blur_that_was_not_found_leaves_the_image_as_it_came(monkeypatch: pytest.MonkeyPatch):
     _, y = shaken()
     across, down = motions()
