@@ -21,7 +21,8 @@ from invsolve.operators import gaussian_kernel
 from invsolve.tasks import observed_blur as blur
 from invsolve.tasks.blind.edges import estimate_kernel
 from invsolve.tasks.blind.fit import fit_kernel
-from invsolve.tasks.blind.joint import EXPONENT, _expected_fit, posterior_spectrum, refine_kernel
+from invsolve.tasks.blind.joint import _expected_fit, posterior_spectrum, refine_kernel
+from invsolve.tasks.blind.spectrum import EXPONENT
 
 SIDE, SIGMA = 192, 0.01
 IMAGE = Path(str(files("invsolve.bench") / "images" / "coffee.png"))
@@ -92,15 +93,14 @@ def test_the_fit_is_the_constrained_minimum():
     ).x  # fmt: skip
     start = torch.full((3, 3), 1 / 9, dtype=torch.float64)
     found = fitted_to_the_end(g, seen, start, penalty)
-    assert found.flatten().numpy() == pytest.approx(exact, abs=1e-3)
-    assert objective(found.flatten().numpy()) == pytest.approx(objective(exact), rel=1e-5)
+    assert found.flatten().numpy() == pytest.approx(exact, abs=1e-5)
     grid = torch.full((12, 7), penalty, dtype=torch.float64)  # a flat spectrum is a number
     assert torch.allclose(fitted_to_the_end(g, seen, start, grid), found, atol=1e-8)
 
 
 def fitted_to_the_end(g: Tensor, seen: Tensor, kernel: Tensor, penalty: float | Tensor) -> Tensor:
-    for _ in range(200):
-        kernel = fit_kernel(g, seen, kernel, penalty, 40)
+    for _ in range(2000):
+        kernel = fit_kernel(g, seen, kernel, penalty, 1)
     return kernel
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from invsolve.core.rng import Rng
 from invsolve.operators import camera_shake_kernel, gaussian_kernel
+from invsolve.train.kernels import spread
 
 __all__ = ["KINDS", "SIZES", "Kernel", "Kind"]
 
@@ -62,7 +63,7 @@ def jagged_shake(size: int, rng: np.random.Generator) -> Kernel:
         at = np.concatenate([[0.0], durations.cumsum()])
         times = np.linspace(0, at[-1], 40 * size)
         path = np.stack([np.interp(times, at, corners[:, axis]) for axis in (0, 1)], 1)
-        return _rasterised(path)
+        return spread(path, math.ceil(path.max()) + 2)
 
     return _fitting(draw, size)
 
@@ -149,19 +150,6 @@ def _framed(kernel: Kernel, size: int) -> Kernel:
     top, left = ((size - length) // 2 for length in trace.shape)
     frame[top : top + trace.shape[0], left : left + trace.shape[1]] = trace
     return frame / frame.sum()
-
-
-def _rasterised(path: NDArray[np.float64]) -> Kernel:
-    """Points [P, 2] at or above 0 -> their bilinear share of each pixel."""
-    side = math.ceil(path.max()) + 2
-    kernel = np.zeros((side, side))
-    corner = np.floor(path).astype(int)
-    part = path - corner
-    for down in (0, 1):
-        for right in (0, 1):
-            share = np.abs(1 - down - part[:, 0]) * np.abs(1 - right - part[:, 1])
-            np.add.at(kernel, (corner[:, 0] + down, corner[:, 1] + right), share)
-    return kernel
 
 
 KINDS = (

@@ -21,7 +21,7 @@ from benchmarks.blind.design import MARGIN, Run, kernel_of, scenes
 from benchmarks.blind.kernels import Kernel
 from benchmarks.common import add_row, rows_of, write_image
 from invsolve.restoration import Restoration
-from invsolve.tasks.observed_blur import ObservedBlur
+from invsolve.tasks.deblur import Deblur
 
 __all__ = ["correlation", "make_file", "one", "psnr", "run"]
 
@@ -129,12 +129,7 @@ def make_file(run: Run, kernel: Kernel, scene: Tensor, folder: Path) -> Path:
 
 def blurred(scene: Tensor, kernel: Kernel) -> Tensor:
     """[C, h, w] -> [C, h - s + 1, w - s + 1]: what a camera sees of a scene that goes on beyond the image."""
-    side = kernel.shape[0]
-    shape = (len(scene), scene.shape[1] - side + 1, scene.shape[2] - side + 1)
-    operator = ObservedBlur(shape, torch.from_numpy(kernel))
-    grown = scene.new_zeros(operator.in_shape)  # the operator's grid may be larger; what lies there is not seen
-    grown[:, : scene.shape[1], : scene.shape[2]] = scene
-    return operator(grown[None])[0]
+    return Deblur(torch.from_numpy(kernel)).degrade(scene)[0]
 
 
 def psnr(x: Array, clean: Array) -> float:

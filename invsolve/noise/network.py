@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -13,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from invsolve.core.checks import InputError
-from invsolve.core.files import written_whole
+from invsolve.core.weights import read_network, write_network
 
 __all__ = [
     "CELL",
@@ -135,12 +133,7 @@ class NoiseNetwork(nn.Module):
 
 def save_noise_network(network: NoiseNetwork, path: Path, notes: dict[str, str] | None = None) -> None:
     """Write weights (float16) and configuration to a safetensors file, whole or not at all."""
-    from safetensors.torch import save_file
-
-    tensors = {k: v.detach().cpu().half().contiguous() for k, v in network.state_dict().items()}
-    metadata = {"format": _FORMAT, "config": json.dumps(asdict(network.config)), **(notes or {})}
-    with written_whole(path) as part:
-        save_file(tensors, part, metadata)
+    write_network(network, network.config, _FORMAT, path, notes)
 
 
 def load_noise_network(path: Path) -> NoiseNetwork:
@@ -149,20 +142,9 @@ def load_noise_network(path: Path) -> NoiseNetwork:
     Raises:
         InputError: it is no such file, or there is none.
     """
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise InputError(f"there is no file {path}")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise InputError(f"{path} is not a safetensors file: {error}") from error
-    if metadata.get("format") != _FORMAT:
-        raise InputError(f"{path} was not written by `invsolve train noise`")
-    network = NoiseNetwork(NoiseNetworkConfig(**json.loads(metadata["config"])))
-    network.load_state_dict(tensors)
+    config, weights = read_network(_FORMAT, path, "invsolve train noise")
+    network = NoiseNetwork(NoiseNetworkConfig(**config))
+    network.load_state_dict(weights)
     return network.eval().requires_grad_(False)
 
 

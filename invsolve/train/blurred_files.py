@@ -92,25 +92,23 @@ class BlurredFiles:
         """Number `index`, with n = 1."""
         from invsolve.tasks.blind.edges import estimate_kernel, grey_window
         from invsolve.tasks.blind.evidence import evidence_of
-        from invsolve.tasks.blind.joint import size_of_spectrum
+        from invsolve.tasks.blind.spectrum import scale_of
 
         pixels, sigma, true = self.file(np.random.default_rng((self.seed, 5, index)))
         grey = grey_window(pixels)
         pictures = evidence_of(grey, estimate_kernel(pixels, SIDE).to(grey), sigma)
         return Examples(
-            pictures[None], torch.from_numpy(true)[None].float(), torch.tensor([sigma]), size_of_spectrum(grey)[None]
+            pictures[None], torch.from_numpy(true)[None].float(), torch.tensor([sigma]), scale_of(grey)[None]
         )
 
     def file(self, rng: np.random.Generator) -> tuple[Tensor, float, NDArray[np.float64]]:
         """The pixels [C, 256, 256] of a blurred file, the grey noise that is read in it, and its kernel [35, 35]."""
-        from invsolve.tasks.observed_blur import ObservedBlur
+        from invsolve.tasks.deblur import Deblur
 
         clean, true = self.crop(rng), draw_kernel(rng)
-        operator = ObservedBlur((len(clean), CROP, CROP), torch.from_numpy(true))
-        scene = clean.new_zeros(operator.in_shape)  # the operator's grid may be larger; what lies there is not seen
-        scene[:, : clean.shape[1], : clean.shape[2]] = clean
+        blurred, _ = Deblur(torch.from_numpy(true)).degrade(clean)
         level = math.exp(rng.uniform(math.log(_NOISE[0]), math.log(_NOISE[1])))
-        noisy = operator(scene[None])[0].numpy() + level * rng.standard_normal((len(clean), CROP, CROP))
+        noisy = blurred.numpy() + level * rng.standard_normal(blurred.shape)
         return *_written(noisy, *_FORMATS[int(rng.integers(len(_FORMATS)))]), true
 
     def crop(self, rng: np.random.Generator) -> Tensor:
@@ -118,10 +116,10 @@ class BlurredFiles:
         image = _read(self.paths[int(rng.integers(len(self.paths)))])
         factor = _SCALES[int(rng.integers(len(_SCALES)))]
         image = _scaled(image, max(factor, _NEEDED / min(image.shape[:2])))
-        side, crops = _NEEDED, []
+        crops = []
         for _ in range(_CANDIDATES // 2 if rng.random() < 0.5 else _CANDIDATES):
-            top, left = (int(rng.integers(length - side + 1)) for length in image.shape[:2])
-            crops.append(image[top : top + side, left : left + side].astype(np.float32) / 255)
+            top, left = (int(rng.integers(length - _NEEDED + 1)) for length in image.shape[:2])
+            crops.append(image[top : top + _NEEDED, left : left + _NEEDED].astype(np.float32) / 255)
         crop = max(crops, key=lambda c: float(np.abs(np.diff(c.mean(2), axis=0)).mean()))
         crop = np.rot90(crop, int(rng.integers(4)))
         crop = crop[:, ::-1] if rng.random() < 0.5 else crop
@@ -134,7 +132,7 @@ def _read(path: Path) -> NDArray[np.uint8]:
     return read_image(path, _LONGEST)
 
 
-def _shortest_side(path: Path) -> float:
+def _shortest_side(path: Path) -> int:
     """Of the image as it is read, in pixels."""
     header = read_header(path)
     return int(min(header.height, header.width) * min(1, _LONGEST / max(header.height, header.width)))
@@ -155,6 +153,7 @@ def _written(noisy: NDArray[Any], suffix: str, options: dict[str, Any]) -> tuple
 
     from invsolve import io
     from invsolve.noise.estimate import noise_of
+    from invsolve.noise.white import QUANTISATION
     from invsolve.tasks.deblur import Deblur
 
     values = (noisy.clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
@@ -165,7 +164,7 @@ def _written(noisy: NDArray[Any], suffix: str, options: dict[str, Any]) -> tuple
     codec = Deblur.codec_of(image, None)
     sigma = noise_of(image.pixels, tables=image.jpeg).effective
     sigma = sigma if codec is None else max(sigma, codec.noise)
-    return image.pixels, max(sigma, 1 / 255 / 12**0.5) / 3**0.5
+    return image.pixels, max(sigma, QUANTISATION) / 3**0.5
 
 
 def examples(files: BlurredFiles, count: int, folder: Path, workers: int) -> Examples:

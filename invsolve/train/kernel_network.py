@@ -34,7 +34,7 @@ _FOUND = 0.8
 
 
 def train_kernel_network(config: KernelTraining) -> KernelNetwork:
-    """Make the examples that are not there yet, train both parts, and write the weight file; returns the network.
+    """Make the examples that are not there yet, train, and write the weight file; returns the network.
 
     Raises:
         InputError: `out` exists and `overwrite` is not set, or the examples beside it are of another run.

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from invsolve.tasks.blind.evidence import of_kernel, spectrum_of_photographs
+from invsolve.tasks.blind.spectrum import of_kernel, of_photographs
 from invsolve.train.blurred_files import Examples
 
 __all__ = ["Score", "kernel_loss", "score"]
@@ -54,7 +54,7 @@ def score(kernels: Tensor, data: Examples) -> Score:
     found, wanted = (torch.fft.irfft2(spectrum, grid) for spectrum in (own, moved))
     distance = (found - wanted).abs().sum((-2, -1))
     correlation = (found * wanted).sum((-2, -1)) / (found.norm(dim=(-2, -1)) * wanted.norm(dim=(-2, -1)))
-    images = data.scale[:, None, None] * spectrum_of_photographs(grid, 1.0, own.real)
+    images = of_photographs(grid, data.scale[:, None, None], own.real)
     noise = data.sigma.square()[:, None, None]
     filters = (spectrum.conj() / (spectrum.abs().square() + _INFLATION * noise / images) for spectrum in (own, moved))
     restored, best = (_error(filtered, moved, noise, images) for filtered in filters)

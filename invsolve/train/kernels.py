@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FAMILIES", "FRAME", "draw_kernel"]
+__all__ = ["FAMILIES", "FRAME", "draw_kernel", "spread"]
 
 Kernel = NDArray[np.float64]
 
@@ -89,19 +89,26 @@ def _shake(rng: np.random.Generator, extent: float) -> Kernel:
     path = path - (path.min(0) + path.max(0)) / 2
     reach = min(max(extent - 2, 1.0), FRAME - 3)
     path = path * (reach / max(float(np.ptp(path, 0).max()), 1e-9)) + (FRAME - 1) / 2 + rng.uniform(-0.5, 0.5, 2)
-    kernel = np.zeros((FRAME, FRAME))
     if rng.random() < 0.25:
+        kernel = np.zeros((FRAME, FRAME))
         np.add.at(kernel, tuple(path.round().astype(int).T), 1.0)
     else:
-        corner = np.floor(path).astype(int)
-        part = path - corner
-        for down in (0, 1):
-            for right in (0, 1):
-                share = np.abs(1 - down - part[:, 0]) * np.abs(1 - right - part[:, 1])
-                np.add.at(kernel, (corner[:, 0] + down, corner[:, 1] + right), share)
+        kernel = spread(path, FRAME)
     if rng.random() < 0.4:
         kernel = gaussian_filter(kernel, rng.uniform(0.3, 1.2), mode="constant")
     return kernel / kernel.sum()
+
+
+def spread(path: NDArray[np.float64], side: int) -> Kernel:
+    """Points [P, 2] (row, column) from 0 to `side` - 1 -> the sum of their bilinear shares of each pixel."""
+    kernel = np.zeros((side, side))
+    corner = np.floor(path).astype(int)
+    part = path - corner
+    for down in (0, 1):
+        for right in (0, 1):
+            share = np.abs(1 - down - part[:, 0]) * np.abs(1 - right - part[:, 1])
+            np.add.at(kernel, (corner[:, 0] + down, corner[:, 1] + right), share)
+    return kernel
 
 
 def _places(rng: np.random.Generator, finer: int) -> tuple[Kernel, Kernel]:

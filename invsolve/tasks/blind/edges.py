@@ -24,6 +24,7 @@ from invsolve.core.checks import InputError
 from invsolve.operators import gaussian_kernel
 from invsolve.operators.transforms import quick_length
 from invsolve.tasks.blind.fit import fit_kernel
+from invsolve.tasks.blind.spectrum import of_kernel
 
 __all__ = [
     "KernelEstimator",
@@ -45,9 +46,7 @@ LARGEST_SIDE = 768
 EPSILON = 1e-12
 KERNEL_STEPS = 6
 """Of each fit of the kernel, see `fit_kernel`. Few, so that it follows the image by small moves: a fit to the end takes
-the errors of the first sharpened images as truth (40 tuning files: correlation 0.75 after 80 steps, 0.85 after 6)."""
-SHARPENED = 5e-4
-"""lam of an image that is only looked at."""
+the errors of the first sharpened images as truth."""
 REFIT_SPARSITIES, REFIT_FAINT = (6e-4, 4e-4, 2e-4), 0.02
 """lam of each turn of `refitted`, and the share of the largest entry below which entries of its start are none."""
 EXTENT = 0.05
@@ -202,12 +201,12 @@ def _middle(profile: Tensor) -> float:
     return float(profile @ at / profile.sum() + (within[0, 0] + within[-1, 0]) / 2) / 2
 
 
-def sharpened(y: Tensor, kernel: Tensor, lam: float = SHARPENED) -> Tensor:
+def sharpened(y: Tensor, kernel: Tensor, lam: float) -> Tensor:
     """argmin |k * x - y|^2 + lam |grad x|_0 by half-quadratic splitting, on the scene that y shows and its margin."""
     radius = kernel.shape[0] // 2
     extended = _periodic(y, 2 * radius)
     size = (extended.shape[0], extended.shape[1])
-    blur = _transfer(kernel, size)
+    blur = of_kernel(kernel, size)
     across, down = extended.new_zeros(size), extended.new_zeros(size)
     across[0, 0], across[0, -1], down[0, 0], down[-1, 0] = -1.0, 1.0, -1.0, 1.0
     data, power = blur.conj() * torch.fft.rfft2(extended), blur.abs().square()
@@ -233,13 +232,6 @@ def _periodic(y: Tensor, margin: int) -> Tensor:
         last, first = y.narrow(dim, y.shape[dim] - 1, 1), y.narrow(dim, 0, 1)
         y = torch.cat([y, (1 - share) * last + share * first], dim)
     return y
-
-
-def _transfer(kernel: Tensor, size: tuple[int, int]) -> Tensor:
-    side = kernel.shape[0]
-    grid = kernel.new_zeros(size)
-    grid[:side, :side] = kernel
-    return torch.fft.rfft2(grid.roll((-(side // 2), -(side // 2)), (0, 1)))
 
 
 def _shock(x: Tensor, steps: int) -> Tensor:

@@ -18,15 +18,14 @@ from torch.nn import functional as F
 
 from invsolve.tasks.blind.edges import sharpened, strong_gradients
 from invsolve.tasks.blind.fit import spectral_grid
-from invsolve.tasks.blind.joint import EXPONENT, frequencies, size_of_spectrum
+from invsolve.tasks.blind.spectrum import frequencies, of_kernel, of_photographs, periodogram, scale_of
 
-__all__ = ["CHANNELS", "evidence_of", "of_kernel", "spectrum_of_photographs"]
+__all__ = ["CHANNELS", "evidence_of"]
 
 CHANNELS = 11
 
 _DOUBT, _LOW = 20.0, 0.02
-_RIDGES = (0.02, 0.2)
-_KEPT = 0.4
+_SPARSITY, _KEPT, _RIDGES = 5e-4, 0.4, (0.02, 0.2)
 
 
 def evidence_of(grey: Tensor, kernel: Tensor, sigma: float) -> Tensor:
@@ -40,10 +39,10 @@ def evidence_of(grey: Tensor, kernel: Tensor, sigma: float) -> Tensor:
         kernel: sums to one.
         sigma: standard deviation of the noise of `grey`, above 0.
     """
-    side = kernel.shape[0]
-    size = size_of_spectrum(grey)
-    seen = _autocorrelation_of_image(grey, float(size), sigma, side)
-    own = _autocorrelation_of_kernel(kernel, float(size), sigma, (grey.shape[0], grey.shape[1]), side)
+    side, grid = kernel.shape[0], (grey.shape[0], grey.shape[1])
+    images = of_photographs(grid, float(scale_of(grey)), grey)
+    seen = _autocorrelation(periodogram(grey) - sigma**2, images, grid, sigma, side)
+    own = _autocorrelation(of_kernel(kernel, grid).abs().square() * images, images, grid, sigma, side)
     middle = slice(side // 2, side // 2 + side)
     near = [a[middle, middle] for a in (seen, own)]
     far = [F.avg_pool2d(a[None, None], 3, 2, padding=1, count_include_pad=False)[0, 0] for a in (seen, own)]
@@ -62,47 +61,18 @@ def evidence_of(grey: Tensor, kernel: Tensor, sigma: float) -> Tensor:
     )
 
 
-def of_kernel(kernels: Tensor, grid: tuple[int, int]) -> Tensor:
-    """The Fourier transform of kernels [..., s, s] on a larger grid, about their middles."""
-    side = kernels.shape[-1]
-    padded = F.pad(kernels, (0, grid[1] - side, 0, grid[0] - side))
-    return torch.fft.rfft2(padded.roll((-(side // 2), -(side // 2)), (-2, -1)))
-
-
-def _autocorrelation_of_image(grey: Tensor, size: float, sigma: float, side: int) -> Tensor:
-    height, width = grey.shape
-    down, across = (torch.hann_window(n, dtype=grey.dtype, device=grey.device) for n in (height, width))
-    window = down[:, None] * across[None]
-    power = torch.fft.rfft2((grey - grey.mean()) * window).abs().square() / window.square().sum()
-    return _lags(power - sigma**2, (height, width), size, sigma, side)
-
-
-def _autocorrelation_of_kernel(
-    kernel: Tensor, size: float, sigma: float, grid: tuple[int, int], side: int
-) -> Tensor:  # fmt: skip
-    power = of_kernel(kernel, grid).abs().square() * spectrum_of_photographs(grid, size, kernel)
-    return _lags(power, grid, size, sigma, side)
-
-
-def _lags(power: Tensor, grid: tuple[int, int], size: float, sigma: float, side: int) -> Tensor:
-    """[2 s - 1, 2 s - 1], lag 0 in the middle, the largest 1."""
+def _autocorrelation(power: Tensor, images: Tensor, grid: tuple[int, int], sigma: float, side: int) -> Tensor:
+    """[2 s - 1, 2 s - 1] from a spectrum, whitened by that of photographs; lag 0 in the middle, the largest 1."""
     radius = torch.hypot(*frequencies(grid, power))
-    trusted = (1 - torch.exp(-((radius / _LOW) ** 2))) / (
-        spectrum_of_photographs(grid, size, power) + _DOUBT * sigma**2
-    )
+    trusted = (1 - torch.exp(-((radius / _LOW) ** 2))) / (images + _DOUBT * sigma**2)
     lags = torch.fft.irfft2(trusted * power, grid).roll((side - 1, side - 1), (0, 1))[: 2 * side - 1, : 2 * side - 1]
     return lags / lags.abs().max().clamp_min(1e-12)
-
-
-def spectrum_of_photographs(grid: tuple[int, int], size: float, like: Tensor) -> Tensor:
-    """S = c f^-2.4 on the grid of a real Fourier transform, with c = `size`."""
-    return size * torch.hypot(*frequencies(grid, like)).clamp_min(1 / max(grid)) ** EXPONENT
 
 
 def _deconvolved(grey: Tensor, kernel: Tensor) -> list[Tensor]:
     """D for each ridge, the largest 1."""
     side = kernel.shape[0]
-    g, seen = strong_gradients(sharpened(grey, kernel), grey, _KEPT)
+    g, seen = strong_gradients(sharpened(grey, kernel, _SPARSITY), grey, _KEPT)
     grid = spectral_grid(g)
     spectrum = torch.fft.rfft2(g, grid)
     fits = (spectrum.conj() * torch.fft.rfft2(F.pad(seen, (side - 1, 0, side - 1, 0)), grid)).sum(0)

@@ -32,9 +32,10 @@ from invsolve.core.solver import State
 from invsolve.priors.padded import fitted
 from invsolve.tasks.blind.edges import centred, gradients, tidy, window_of
 from invsolve.tasks.blind.fit import fit_kernel, onto_simplex, spectral_grid
+from invsolve.tasks.blind.spectrum import frequencies, of_photographs, scale_of
 from invsolve.tasks.observed_blur import ObservedBlur
 
-__all__ = ["EXPONENT", "TURNS", "frequencies", "posterior_spectrum", "refine_kernel", "size_of_spectrum"]
+__all__ = ["TURNS", "posterior_spectrum", "refine_kernel"]
 
 SIDE = 320
 """Of larger images the part of this side with the most contrast is used."""
@@ -48,9 +49,6 @@ LEVEL, FIRST_LEVEL, LAM = 0.05, 0.5, 0.25
 SHARES, STEP, KERNEL_STEPS = (2.0, 0.6), 1.7, 15
 """Of the Wiener covariance, first and last (smooth kernels want more of it, thin ones less), of the way to the new
 kernel, and iterations of its fit."""
-
-EXPONENT, LOW = -2.4, (0.01, 0.08)
-"""Of the spectrum of photographs, and the frequencies (cycles a pixel) at which its size is read."""
 
 THRESHOLD = 0.02
 
@@ -115,24 +113,4 @@ def posterior_spectrum(image: Tensor, kernel: Tensor, sigma: float, grid: tuple[
         grid: of the result, that of a real Fourier transform of so many rows and columns.
     """
     transfer = torch.fft.rfft2(kernel, grid).abs().square()
-    down, across = frequencies(grid, image)
-    radius = torch.hypot(down, across).clamp_min(1 / max(grid))
-    return 1 / (transfer / sigma**2 + radius**-EXPONENT / size_of_spectrum(image))
-
-
-def size_of_spectrum(image: Tensor) -> Tensor:
-    """c of S = c |f|^exponent: from the mean logarithm of a windowed periodogram, whose bias is Euler's constant."""
-    height, width = image.shape
-    down, across = (torch.hann_window(side, dtype=image.dtype, device=image.device) for side in (height, width))
-    window = down[:, None] * across[None]
-    power = torch.fft.rfft2((image - image.mean()) * window).abs().square() / window.square().sum()
-    radius = torch.hypot(*frequencies((height, width), image))
-    low = (radius > max(LOW[0], 2 / min(height, width))) & (radius < LOW[1])
-    mean = (power[low] * radius[low] ** -EXPONENT).clamp_min(1e-12).log().mean()
-    return (mean + 0.5772).exp()
-
-
-def frequencies(grid: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
-    """Cycles a pixel along columns [H, 1] and rows [1, W // 2 + 1]."""
-    down = torch.fft.fftfreq(grid[0], dtype=like.dtype, device=like.device)[:, None]
-    return down, torch.fft.rfftfreq(grid[1], dtype=like.dtype, device=like.device)[None]
+    return 1 / (transfer / sigma**2 + 1 / of_photographs(grid, scale_of(image), image))

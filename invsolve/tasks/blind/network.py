@@ -8,8 +8,7 @@ start of a few more turns with the image's edges, which have the last word.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -18,8 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from invsolve.core.checks import InputError
-from invsolve.core.files import written_whole
+from invsolve.core.weights import read_network, write_network
 from invsolve.tasks.blind.edges import grey_window, refitted
 from invsolve.tasks.blind.evidence import CHANNELS, evidence_of
 
@@ -119,29 +117,22 @@ def _blocks(width: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(_Block(width) for _ in range(count)))
 
 
-def corrected_kernel(image: Tensor, kernel: Tensor, sigma: float, network: KernelNetwork | None = None) -> Tensor:
+def corrected_kernel(image: Tensor, kernel: Tensor, sigma: float) -> Tensor:
     """A better estimate of the kernel [s, s]: at least 0, sums to one, in the middle (`centred`).
 
     Args:
         image: the blurred image [C, H, W] in [0, 1], with sides of at least 3 s.
         kernel: a first estimate, see `estimate_kernel`.
         sigma: standard deviation of the noise of the mean over the channels, in [0, 1] units, above 0.
-        network: the packaged one if None.
     """
-    network = packaged_kernel_network() if network is None else network
     grey = grey_window(image)
     pictures = evidence_of(grey, kernel.to(grey), min(sigma, _LARGEST_NOISE))
-    return refitted(grey, network.over_turns(pictures))
+    return refitted(grey, packaged_kernel_network().over_turns(pictures))
 
 
 def save_kernel_network(network: KernelNetwork, path: Path, notes: dict[str, str] | None = None) -> None:
     """Write weights (float16) and configuration to a safetensors file, whole or not at all."""
-    from safetensors.torch import save_file
-
-    tensors = {k: v.detach().cpu().half().contiguous() for k, v in network.state_dict().items()}
-    metadata = {"format": _FORMAT, "config": json.dumps(asdict(network.config)), **(notes or {})}
-    with written_whole(path) as part:
-        save_file(tensors, part, metadata)
+    write_network(network, network.config, _FORMAT, path, notes)
 
 
 def load_kernel_network(path: Path) -> KernelNetwork:
@@ -150,21 +141,9 @@ def load_kernel_network(path: Path) -> KernelNetwork:
     Raises:
         InputError: it is no such file, or there is none.
     """
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise InputError(f"there is no file {path}")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise InputError(f"{path} is not a safetensors file: {error}") from error
-    if metadata.get("format") != _FORMAT:
-        raise InputError(f"{path} was not written by `invsolve train kernels`")
-    config = json.loads(metadata["config"])
+    config, weights = read_network(_FORMAT, path, "invsolve train kernels")
     network = KernelNetwork(KernelNetworkConfig(tuple(config["channels"]), config["blocks"]))
-    network.load_state_dict(tensors)
+    network.load_state_dict(weights)
     return network.eval().requires_grad_(False)
 
 
