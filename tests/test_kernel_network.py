@@ -117,6 +117,7 @@ def test_the_evidence_knows_the_true_kernel_from_others():
         pictures = evidence_of(grey, kernel, 0.003)
         assert pictures.shape == (CHANNELS, 33, 33)
         distances.append(float(pictures[4].norm()))
+        assert torch.equal(pictures[4], pictures[2] - pictures[3])
     assert distances[0] < 0.5 * min(distances[1:])
 
 

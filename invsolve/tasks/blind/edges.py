@@ -3,13 +3,15 @@
 Coarse to fine over the image's scales, two steps in turn:
 
     image   x = argmin |k * x - y|^2 + lam |grad x|_0, then a few shock-filter steps: few, sharp edges
-    kernel    k = argmin |k * g - grad y|^2 + ridge |k|^2,  k >= 0, sum k = 1,  g = the strongest gradients of x
+    kernel    a few steps towards argmin |k * g - grad y|^2 + ridge |k|^2,  k >= 0, sum k = 1,
+              g = the strongest gradients of x
 
 The image is made sharper than k alone explains, which is what moves k: an image that only explains y leaves every k
 where it is, and drifts towards no blur at all (Levin, Weiss, Durand and Freeman 2009, "Understanding and evaluating
 blind deconvolution algorithms", CVPR). Edge prediction follows Cho and Lee 2009, "Fast motion deblurring", ACM Trans.
 Graph.; the gradient-sparse image Xu, Zheng and Jia 2013, "Unnatural L0 sparse representation for natural image
-deblurring", CVPR. `invsolve.tasks.blind.joint` gives a second opinion on the kernel, with the prior.
+deblurring", CVPR. `invsolve.tasks.blind.network` corrects the kernel; `invsolve.tasks.blind.joint` gives a second
+opinion on it, with the prior.
 """
 
 from __future__ import annotations
