@@ -282,6 +282,11 @@ def test_a_blur_that_was_not_found_leaves_the_image_as_it_came(monkeypatch: pyte
     assert any("not found" in sentence for sentence in missed.record["warnings"])
     assert torch.equal(missed.image.pixels, y)
     assert missed.record["estimate"] == "the image as it came"
+    drawn = restore(y, "blind-deblur", kernel_size=11, prior=smooth(), noise=0.004, samples=2)
+    assert torch.equal(drawn.image.pixels, y)
+    assert drawn.samples is None  # those of the solver are of another image
+    assert drawn.uncertainty is None
+    assert "uncertainty" not in drawn.record
 
 
 def test_warnings_are_lines_of_the_terminal_and_of_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
