@@ -26,7 +26,7 @@ BELOW: Mapping[str, frozenset[str]] = {
     "execution": frozenset({"core"}),
     "restoration": JOB - {"restoration"},
     "bench": JOB,
-    "tune": JOB | {"bench"},
+    "tune": JOB | {"bench", "train"},
     "guiding": PARTS,
     "app": JOB | {"bench", "guiding"},
     "commands": JOB | {"app", "bench", "guiding", "tune", "testing", "train"},

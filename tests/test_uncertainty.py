@@ -27,10 +27,11 @@ from invsolve.restoration.conformal import LEVELS, quantiles
 from invsolve.restoration.uncertainty import Uncertainty
 from invsolve.solvers import MMPS
 from invsolve.solvers.steps.updates import multistep
+from invsolve.tasks.blind_deblur import BlindDeblur
 from invsolve.tasks.deblur import Deblur
 from invsolve.tasks.inpaint import Inpaint
 from invsolve.testing.toy import textures
-from invsolve.tune.calibrate import STANDARD, Setup, calibrate, cell_of, weights_of
+from invsolve.tune.calibrate import BLIND_NOISE, STANDARD, Setup, calibrate, cell_of, weights_of
 from invsolve.tune.calibrate import Case as Known
 
 G = torch.Generator().manual_seed(0)
@@ -568,6 +569,23 @@ def test_the_packaged_calibration_has_every_standard_degradation_once():
     assert {(c.measured["task"], c.noise) for c in made.cells} == wanted
     assert len(made.cells) == len(wanted)
     assert {c.images for c in made.cells} == {made.photographs["count"]}
+
+
+def test_the_packaged_calibration_of_unknown_blurs_is_one_of_its_own():
+    """Measured again with: invsolve calibrate --images PHOTOS --task blind-deblur --crops 32 --size 192."""
+    made = packaged_calibration("natural", "blind-deblur")
+    assert made is not None
+    assert packaged_calibration("natural", "denoise") == packaged_calibration("natural")
+    assert made.weights == weights_of(priors.load("natural"))
+    assert (made.solver, made.settings, made.samples, made.centre) == ("", {}, 6, "point")
+    assert [(cell.kind, cell.noise) for cell in made.cells] == [("blind-deblur", level) for level in BLIND_NOISE]
+    assert made.photographs["count"] - 4 <= min(cell.images for cell in made.cells)
+    kind, severity = BlindDeblur(torch.ones(3, 3) / 9).severity
+    assert made.factor(kind, severity, 0.01, 0.9, "average", "edges").outside == ""
+    assert made.factor(f"{kind}-jpeg", severity, 0.01, 0.9, "average", "edges").outside
+    known = packaged_calibration("natural")
+    assert known is not None
+    assert kind not in {cell.kind for cell in known.cells}
 
 
 @pytest.mark.parametrize("kind", ["denoise", "superres", "inpaint-random", "inpaint-hole", "deblur-gaussian", "jpeg"])

@@ -14,6 +14,7 @@ import argparse
 import math
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -45,7 +46,11 @@ TASKS = (
     TaskSpec("50 % missing", "inpaint", 0.01, {"missing": 0.5}),
     TaskSpec("90 % missing", "inpaint", 0.01, {"missing": 0.9}),
     TaskSpec("denoise 0.05", "denoise", 0.05),
+    TaskSpec("blind deblurring", "blind-deblur", 0.01),
 )
+
+BLIND_SIDE, BLIND_SEED = 192, 1000
+"""Of the crops whose blur has to be found, and of their kernels, which are not those of the calibration."""
 
 FIGURE = Path(__file__).parents[2] / "docs" / "images" / "interval-map.png"
 
@@ -57,6 +62,13 @@ def draw(folder: Path, side: int, names: Sequence[str]) -> None:
     for spec in TASKS:
         path = folder / f"{spec.name}.pt"
         if names and spec.name not in names:
+            continue
+        if spec.kind == "blind-deblur":
+            if not path.is_file():
+                wide = torch.stack([image for _, image in held_out(max(side, BLIND_SIDE))])
+                found = [vars(case) for case in drawn_cases(replace(setup, seed=BLIND_SEED), spec, wide)]
+                torch.save(found, path)
+                sys.stderr.write(f"{spec.name}: the blur was found in {len(found)} of {len(wide)}\n")
             continue
         cases = [vars(case) for case in _cases(path)] if path.is_file() else []
         for case in drawn_cases(setup, spec, images[len(cases) :]):
@@ -71,15 +83,17 @@ def _cases(path: Path) -> list[Case]:
 
 def table(calibration: Path | None) -> str:
     """The packaged calibration, or another, as Markdown."""
-    rows, known = [], _table(calibration)
-    for cell in known.cells:
+    rows, known = [], [_table(calibration)]
+    if calibration is None:
+        known.append(_table(None, "blind-deblur"))
+    for own_table, cell in ((each, cell) for each in known for cell in each.cells):
         own, parts = cell.measured, ("flat", "texture", "edges")
         sides = sorted({name.rpartition(" ")[0] for name in cell.average})
         q = [
             f"{side} {' / '.join(_two(cell.average.get(f'{side} {part}'.strip())) for part in parts)}".strip()
             for side in sides
         ]
-        widened = f"{cell.widening(LEVEL):.2f} / {known.widening(cell.kind, LEVEL):.2f}"
+        widened = f"{cell.widening(LEVEL):.2f} / {own_table.widening(cell.kind, LEVEL):.2f}"
         rows.append([
             own["task"], f"{cell.noise:g}", f"{own['coverage']:.3f}", f"{own['worst']:.2f}", f"{own['width']:.3f}",
             f"{own['interval_score']:.3f}", f"{own['ause']:.2f}", "; ".join(q), widened,
@@ -92,8 +106,8 @@ def _two(q: Sequence[float] | None) -> str:
     return "-" if q is None else f"{q[2]:.2f}"
 
 
-def _table(calibration: Path | None) -> Calibration:
-    found = packaged_calibration("natural") if calibration is None else Calibration.read(calibration)
+def _table(calibration: Path | None, task: str = "") -> Calibration:
+    found = packaged_calibration("natural", task) if calibration is None else Calibration.read(calibration)
     if found is None:
         raise SystemExit("there is no packaged calibration: give --calibration")
     return found
@@ -123,13 +137,12 @@ def _mean(values: Iterable[float]) -> float:
 
 def report(folder: Path, calibration: Path | None) -> str:
     """Both tables as Markdown."""
-    known = _table(calibration)
     rows, parts, conditional = [], [], []
     for spec in TASKS:
         path = folder / f"{spec.name}.pt"
         if not path.is_file():
             continue
-        cases = _cases(path)
+        cases, known = _cases(path), _table(calibration, spec.kind)
         told = [_uncertain(case, spec, known) for case in cases]
         inside = [_inside(*pair).double().mean() for pair in zip(cases, told, strict=True)]
         kept = [float(_inside(c, u, "image").double().mean()) >= LEVEL for c, u in zip(cases, told, strict=True)]
@@ -143,7 +156,7 @@ def report(folder: Path, calibration: Path | None) -> str:
             spec.name + (f" ({outside} outside)" if outside else ""), f"{_mean(map(float, inside)):.3f}{spread}",
             f"{min(inside):.2f}", f"{_mean(kept):.0%}", " / ".join(f"{width:.3f}" for width in widths), f"{ours:.4f}",
             *plain, f"{_mean(ause(c.error, c.scale) for c in cases):.2f}", f"{point:.2f}", f"{mean:.2f}",
-            f"{_mean(c.seconds[0] for c in cases) / _mean(c.seconds[1] for c in cases):.1f}",
+            _cost(cases),
         ])  # fmt: skip
         parts.append(_strata(spec, cases, told))
         conditional.append(spec.name)
@@ -156,6 +169,12 @@ def report(folder: Path, calibration: Path | None) -> str:
         [name, *(part.get(column, "") for column in columns)] for name, part in zip(conditional, parts, strict=True)
     ]
     return f"{markdown(head, rows)}\n\n{markdown(['task', *columns], second)}\n"
+
+
+def _cost(cases: Sequence[Case]) -> str:
+    """Time of the samples in units of that of the point estimate, where that was taken."""
+    samples, point = (_mean(case.seconds[i] for case in cases) for i in (0, 1))
+    return f"{samples / point:.1f}" if point else "-"
 
 
 def _others(cases: Sequence[Case]) -> tuple[str, str]:

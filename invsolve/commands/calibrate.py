@@ -25,6 +25,7 @@ __all__ = ["add_parser"]
 EXAMPLES = """examples:
   invsolve calibrate --images PHOTOS --task superres --factor 4 --noise 0.01 -o x4.json
   invsolve calibrate --images PHOTOS --prior mine.pt --solver diffpir --task deblur --std 2 --noise 0.02 -o mine.json
+  invsolve calibrate --images PHOTOS --task blind-deblur --size 192 -o blind.json
   invsolve restore small.png --task superres --samples 6 --calibration x4.json
 """
 
@@ -124,7 +125,8 @@ def _specs(args: argparse.Namespace) -> Sequence[TaskSpec]:
     """
     from invsolve.bench.suite import TaskSpec
     from invsolve.core.options import filled
-    from invsolve.tune.calibrate import STANDARD
+    from invsolve.tasks.blind_deblur import BlindDeblur
+    from invsolve.tune.calibrate import BLIND_NOISE, STANDARD
 
     told = given(args, [name for task in TASKS for name in options_of(TASKS[task].suite_type())])
     specs, used = [], set()
@@ -132,6 +134,11 @@ def _specs(args: argparse.Namespace) -> Sequence[TaskSpec]:
         kind = TASKS[task].suite_type()
         own = {name: value for name, value in told.items() if name in options_of(kind)}
         used |= set(own)
+        if task == BlindDeblur.name:
+            if own:
+                raise InputError(f"{task} is calibrated with blurs of all kinds: leave --{min(own)} away")
+            specs += [TaskSpec(task, task, level) for level in args.noise or BLIND_NOISE]
+            continue
         rows = [row[1:] for row in STANDARD if row[0] == task] or [((TASKS[task].simulated_noise,), ({},))]
         for levels, options in [(rows[0][0], (own,))] if own else rows:
             for each in options:

@@ -205,12 +205,15 @@ class Calibration:
 
 
 @cache
-def packaged_calibration(prior: str) -> Calibration | None:
-    """The table in the package for the prior of this name; None where there is none."""
-    path = files("invsolve") / "presets" / f"calibration-{prior}.json"
-    if not prior.isidentifier() or not path.is_file():
+def packaged_calibration(prior: str, task: str = "") -> Calibration | None:
+    """The table in the package for the prior of this name, that of a task where it has its own; None where none is."""
+    if not prior.isidentifier():
         return None
-    return _parsed(path.read_text(encoding="utf-8"), path.name)
+    for name in (f"calibration-{prior}-{task}.json", f"calibration-{prior}.json"):
+        path = files("invsolve") / "presets" / name
+        if path.is_file():
+            return _parsed(path.read_text(encoding="utf-8"), path.name)
+    return None
 
 
 def _at(values: Sequence[float], level: float) -> float:

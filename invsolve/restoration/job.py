@@ -116,7 +116,7 @@ class Job:
                     f" and the solver {table.solver}" if table.solver else "",
                 )
             return table, str(own.calibration)
-        table = packaged_calibration(name)
+        table = packaged_calibration(name, self.task.name)
         fits = table is not None and own.preset is None and own.presets is None and own.quality == "balanced"
         if not fits or table is None or not table.matches(name, solver, own.settings):
             return None, ""

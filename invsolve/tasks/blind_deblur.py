@@ -74,7 +74,7 @@ class BlindDeblur(Deblur):
 
     @property
     def severity(self) -> tuple[str, float]:
-        return self.name, 1.0
+        return self.name if self.codec is None else f"{self.name}-jpeg", 1.0
 
     @property
     def conditions(self) -> Mapping[str, float]:

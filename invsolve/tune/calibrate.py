@@ -13,7 +13,7 @@ from torch import Tensor
 
 from invsolve.bench.suite import TaskSpec
 from invsolve.bench.tasks import Measurement, measure, section
-from invsolve.core.checks import CapabilityError, InvsolveError
+from invsolve.core.checks import CapabilityError, InputError, InvsolveError
 from invsolve.core.driver import solve
 from invsolve.core.prior import Prior
 from invsolve.core.solver import Solver
@@ -23,8 +23,10 @@ from invsolve.priors.traits import traits_of
 from invsolve.restoration.calibration import UNRELATED, Calibration, Cell
 from invsolve.restoration.choice import chosen
 from invsolve.restoration.conformal import LEVELS, PROMISES, blended, groups, quantiles
+from invsolve.tasks.blind_deblur import BlindDeblur
+from invsolve.tune.found_blur import LEAST_SIDE, found_blur
 
-__all__ = ["STANDARD", "Case", "Setup", "calibrate", "cell_of", "drawn_cases", "weights_of"]
+__all__ = ["BLIND_NOISE", "STANDARD", "Case", "Setup", "calibrate", "cell_of", "drawn_cases", "weights_of"]
 
 NOISE = (0.01, 0.05, 0.2)
 
@@ -37,6 +39,9 @@ STANDARD: Sequence[tuple[str, tuple[float, ...], tuple[Mapping[str, Any], ...]]]
     ("jpeg", (UNRELATED,), ({"compression": 10}, {"compression": 30}, {"compression": 75})),
 )
 """What is calibrated where nothing is named: tasks, noise levels, and the options of the tasks in a suite."""
+
+BLIND_NOISE = (0.005, 0.02)
+"""What blind deblurring is calibrated at: its photographs have to be larger, so that it has a table of its own."""
 
 LEVEL = 0.9
 """Of the intervals that are reported."""
@@ -69,7 +74,8 @@ class Setup:
 
     def solvers(self, spec: TaskSpec, measured: Measurement | None = None) -> tuple[Solver, Solver | None]:
         """The sampler and the solver of the point estimate, chosen as `restore` does."""
-        part, traits = section(spec), traits_of(self.prior)
+        blind = spec.kind == BlindDeblur.name  # whose blurs are drawn without options
+        part, traits = BlindDeblur.section(None) if blind else section(spec), traits_of(self.prior)
         common: dict[str, Any] = {"noise": spec.noise}
         if measured is not None and measured.task is not None:
             common = {"noise": measured.noise, "conditions": measured.task.conditions}
@@ -112,12 +118,16 @@ class Case:
 
 
 def drawn_cases(setup: Setup, spec: TaskSpec, images: Tensor) -> Iterator[Case]:
-    """Each image [n, 3, H, W] degraded and restored.
+    """Each image [n, 3, H, W] degraded and restored; of unknown blurs those that are found.
 
     Raises:
-        CapabilityError: a degradation that is not known, or a solver without samples.
+        CapabilityError: an operator that is no restoration task, or a solver without samples.
+        InputError: images too small for an unknown blur.
         InvsolveError: a restoration that is not finite.
     """
+    if spec.kind == BlindDeblur.name:
+        yield from _found_blurs(setup, spec, images)
+        return
     for image in images:
         digest = hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()[:16]
         yield _case(setup, spec, measure(spec, image, digest, setup.seed))
@@ -126,8 +136,8 @@ def drawn_cases(setup: Setup, spec: TaskSpec, images: Tensor) -> Iterator[Case]:
 def _case(setup: Setup, spec: TaskSpec, measured: Measurement) -> Case:
     task = measured.task
     sampler, point = setup.solvers(spec, measured)
-    if task is None or task.unknowns is not None or task.estimates_kernel:
-        raise CapabilityError("intervals are calibrated for restoration tasks whose degradation is known")
+    if task is None or task.unknowns is not None:
+        raise CapabilityError("intervals are calibrated for restoration tasks")
     problem = measured.problem(setup.prior)
     found = solve(problem, sampler, samples=setup.samples, seed=setup.seed, antithetic=True)
     samples = measured.visible(found.samples[0]).float().clamp(0, 1)
@@ -141,6 +151,17 @@ def _case(setup: Setup, spec: TaskSpec, measured: Measurement) -> Case:
     if known is not None and known.shape != centre.shape[1:]:
         known = None
     return Case(centre, samples, measured.truth, *task.severity, known, (found.stats.seconds, seconds))
+
+
+def _found_blurs(setup: Setup, spec: TaskSpec, images: Tensor) -> Iterator[Case]:
+    """Photographs behind random blurs, which `restore` finds; the options of a suite are not asked."""
+    if min(images.shape[-2:]) < LEAST_SIDE:
+        raise InputError(f"an unknown blur is calibrated on images of at least {LEAST_SIDE} pixels: give --size")
+    told: dict[str, Any] = {"samples": setup.samples, "solver": setup.solver, "settings": setup.settings}
+    for number, image in enumerate(images):
+        found = found_blur(image, spec.noise, setup.seed + number, prior=setup.prior, **told)
+        if found is not None:
+            yield Case(found.centre, found.samples, found.truth, BlindDeblur.name, 1.0, None, (found.seconds, 0.0))
 
 
 def cell_of(cases: Sequence[Case], noise: float, seed: int = 0) -> Cell:
