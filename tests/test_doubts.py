@@ -287,6 +287,7 @@ def test_a_blur_that_was_not_found_leaves_the_image_as_it_came(monkeypatch: pyte
     assert drawn.samples is None  # those of the solver are of another image
     assert drawn.uncertainty is None
     assert "uncertainty" not in drawn.record
+    assert any("as it came, without samples" in sentence for sentence in drawn.record["warnings"])
 
 
 def test_warnings_are_lines_of_the_terminal_and_of_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -79,10 +79,11 @@ def _found_blur(job: Job, found: Doubts) -> Doubts:
                 "with the one that came, and look at the kernel; a larger image or another --kernel-size may help"
             )
         return found
+    bare = "" if job.options.samples is None else ", without samples"
     found.warnings.append(
         "the blur was not found (two estimates of it disagree, or the image hardly shows it), and the image is "
-        "returned as it came: try another --kernel-size, a little larger than the blur, a larger image, or measure "
-        "the blur and use --task deblur --kernel"
+        f"returned as it came{bare}: try another --kernel-size, a little larger than the blur, a larger image, or "
+        "measure the blur and use --task deblur --kernel"
     )
     return replace(found, nothing_found=True)
 

@@ -14,6 +14,7 @@ from invsolve.metrics.intervals import pixel_deviation, pixel_scale, student
 from invsolve.restoration.calibration import UNRELATED, Calibration, Factor
 from invsolve.restoration.conformal import PROMISES, SHARE_OF_IMAGES, blended, groups
 from invsolve.restoration.job import Job
+from invsolve.tasks.blind_deblur import BlindDeblur
 
 __all__ = ["Promise", "Uncertainty", "uncertainty_of"]
 
@@ -101,8 +102,9 @@ class Uncertainty:
             )
         if outside := self.factor(0.9, "average").outside:
             return f"none: {outside}; intervals are half as wide again as the nearest that were measured"
+        what = "photographs behind blurs" if self.kind == BlindDeblur.name else "photographs"
         return (
-            "average: 90 % of the pixels of photographs like those of the calibration set lie inside; image: on "
+            f"average: 90 % of the pixels of {what} like those of the calibration set lie inside; image: on "
             f"{SHARE_OF_IMAGES:.0%} of such photographs at least 90 % of the pixels do"
         )
 
