@@ -16,8 +16,13 @@ import invsolve as iv
 from invsolve.bench.suite import TaskSpec
 from invsolve.commands.cli import main
 from invsolve.io import Image
+from invsolve.io.jpeg import JPEGTables
 from invsolve.restoration import Restoration
 from invsolve.restoration.calibration import Calibration
+from invsolve.restoration.job import prepare
+from invsolve.restoration.options import Options
+from invsolve.tasks.blind_deblur import BlindDeblur
+from invsolve.tasks.jpeg import JPEG
 from invsolve.tune.calibrate import Setup, calibrate
 from invsolve.tune.found_blur import REACH, blurred_photograph, found_blur, moved_to
 
@@ -35,7 +40,7 @@ def test_an_image_is_moved_to_where_it_resembles_another_by_fractions_of_a_pixel
     other = torch.stack([torch.from_numpy(shift(c.double().numpy(), by, order=5, mode="mirror")) for c in image])
     noisy = other + 0.01 * iv.Rng(0).normal(other[None])[0]
     inner = (slice(None), slice(12, -12), slice(12, -12))
-    assert float((moved_to(image, noisy)[inner] - other[inner]).abs().max()) < 2e-3
+    assert float((moved_to(image, noisy, REACH)[inner] - other[inner]).abs().max()) < 2e-3
 
 
 def test_a_photograph_is_blurred_as_a_file_shows_it():
@@ -47,12 +52,14 @@ def test_a_photograph_is_blurred_as_a_file_shows_it():
     assert torch.equal(again[0], y)
     assert not torch.equal(blurred_photograph(image, 0.01, 6)[2], kernel)
     assert torch.equal(clean, image[:, 17:-17, 17:-17])
+    noise = y - blurred_photograph(image, 1e-9, 5)[0]
+    assert float(noise.std()) == pytest.approx(0.01, rel=0.05)
 
 
-def restored_as(shown: Tensor, estimate: str = "restored") -> Restoration:
+def restored_as(shown: Tensor, *, found: bool = True) -> Restoration:
     samples = torch.stack([shown - 0.02, shown + 0.02])
     result = iv.Result(samples[None], (("ok", "ok"),), torch.zeros(1, 2), {}, iv.Stats(1.0, 0.0, 3.0, 0), 0, {})
-    return Restoration(Image(shown), samples, shown, None, {"estimate": estimate}, result)
+    return Restoration(Image(shown), samples if found else None, shown, None, {}, result)
 
 
 def test_a_case_compares_at_the_best_shift_and_leaves_out_what_was_not_found(monkeypatch: pytest.MonkeyPatch):
@@ -63,7 +70,7 @@ def test_a_case_compares_at_the_best_shift_and_leaves_out_what_was_not_found(mon
 
     def restore(y: Tensor, task: str, **options) -> Restoration:
         asked.update(options, task=task, size=tuple(y.shape))
-        return restored_as(beside.clamp(0, 1), asked.pop("answer", "restored"))
+        return restored_as(beside.clamp(0, 1), found=asked.pop("found", True))
 
     monkeypatch.setattr("invsolve.tune.found_blur.restore", restore)
     found = found_blur(image, 0.01, 0, samples=2)
@@ -72,23 +79,44 @@ def test_a_case_compares_at_the_best_shift_and_leaves_out_what_was_not_found(mon
     assert found.truth.shape == (3, 126 - 2 * REACH, 126 - 2 * REACH)
     assert found.samples.shape == (2, *found.truth.shape)
     assert float((found.truth - found.centre).abs()[:, 6:-6, 6:-6].max()) < 0.01
-    asked["answer"] = "the image as it came"
+    asked["found"] = False
     assert found_blur(image, 0.01, 0, samples=2) is None
 
 
 def test_unknown_blurs_have_a_table_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     shown = smooth_image(140)
-    answers = iter(["restored", "the image as it came", "restored"])
-    monkeypatch.setattr(
-        "invsolve.tune.found_blur.restore",
-        lambda y, *a, **o: restored_as((y + 0.01).clamp(0, 1), next(answers)),
-    )
+    seeds: list[int] = []
+
+    def restore(y: Tensor, task: str, *, seed: int, **options) -> Restoration:
+        seeds.append(seed)
+        return restored_as((y + 0.01).clamp(0, 1), found=seed % 2 == 0)
+
+    monkeypatch.setattr("invsolve.tune.found_blur.restore", restore)
     setup, spec = Setup(SmoothPrior(), "toy", samples=2), TaskSpec("b", "blind-deblur", 0.01)
     calibrate(setup, [spec], torch.stack([shown] * 3), tmp_path / "c.json", lambda cell: None)
     (cell,) = Calibration.read(tmp_path / "c.json").cells
     assert (cell.kind, cell.severity, cell.noise, cell.images) == ("blind-deblur", 1.0, 0.01, 2)
+    assert seeds == [0, 1, 2]  # each photograph has a blur of its own
+    known = TaskSpec("d", "denoise", 0.01)
     with pytest.raises(iv.InputError, match="at least 133 pixels: give --size"):
-        calibrate(setup, [replace(spec, noise=0.02)], torch.rand(2, 3, 64, 64), tmp_path / "d.json", lambda cell: None)
+        calibrate(setup, [known, spec], torch.rand(2, 3, 64, 64), tmp_path / "d.json", lambda cell: None)
+    assert not (tmp_path / "d.json").exists()  # before anything was measured
+    with pytest.raises(iv.InvsolveError, match="found in none"):
+        calibrate(replace(setup, seed=1), [spec], shown[None], tmp_path / "e.json", lambda cell: None)
+
+
+def test_a_restoration_takes_the_table_of_unknown_blurs():
+    """That of known blurs for deblurring; the kind of a JPEG file is one of which neither table knows."""
+    y = cartoon(120)
+    for task, about, kind in (("blind-deblur", {}, "blind-deblur"), ("deblur", {"blur_sigma": 1.0}, "deblur-gaussian")):
+        job = prepare(y, Options.of(task, noise=0.01, samples=2, **about))
+        table, source = job.calibration
+        assert table is not None
+        assert source == "packaged"
+        assert job.task.severity[0] == kind
+        assert kind in {cell.kind for cell in table.cells}
+    blind = BlindDeblur(torch.ones(3, 3) / 9, codec=JPEG(JPEGTables.of_quality(75), 0.01))
+    assert blind.severity == ("blind-deblur-jpeg", 1.0)
 
 
 def test_options_of_a_blur_are_none_of_an_unknown_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -32,7 +32,7 @@ from invsolve.tasks.deblur import Deblur
 from invsolve.tasks.inpaint import Inpaint
 from invsolve.testing.toy import textures
 from invsolve.tune.calibrate import BLIND_NOISE, STANDARD, Setup, calibrate, cell_of, weights_of
-from invsolve.tune.calibrate import Case as Known
+from invsolve.tune.case import Case as Known
 
 G = torch.Generator().manual_seed(0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -12,8 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import shift, spline_filter
-from scipy.optimize import minimize
 from torch import Tensor
 
 import invsolve as iv
@@ -22,6 +21,7 @@ from benchmarks.blind.kernels import Kernel
 from benchmarks.common import add_row, rows_of, write_image
 from invsolve.restoration import Restoration
 from invsolve.tasks.deblur import Deblur
+from invsolve.tune.found_blur import moved_to
 
 __all__ = ["correlation", "make_file", "one", "psnr", "run"]
 
@@ -137,21 +137,10 @@ def psnr(x: Array, clean: Array) -> float:
 
     Fractions are of splines of degree 5, looked for around the best shift by whole pixels.
     """
-    height, width = clean.shape[0] - 2 * REACH, clean.shape[1] - 2 * REACH
-    middle = (slice(REACH, REACH + height), slice(REACH, REACH + width))
-    target = clean[middle]
-    places = [(i, j) for i in range(2 * REACH + 1) for j in range(2 * REACH + 1)]
-    errors = [((x[i : i + height, j : j + width] - target) ** 2).mean() for i, j in places]
-    whole = np.array(places[int(np.argmin(errors))], float) - REACH
-    splines = [spline_filter(channel, order=5) for channel in np.moveaxis(x, 2, 0)]
-
-    def error(at: NDArray[np.float64]) -> float:
-        moved = [shift(s, -whole - at, order=5, prefilter=False, mode="nearest")[middle] for s in splines]
-        return float(((np.stack(moved, 2) - target) ** 2).mean() / least)
-
-    least = min(errors) + 1e-12
-    best = minimize(error, [0.0, 0.0], method="L-BFGS-B", options={"eps": 1e-3, "maxfun": 30})
-    return round(float(-10 * np.log10(least * min(best.fun, 1.0))), 3)
+    image, target = (torch.from_numpy(np.moveaxis(values, 2, 0).copy()) for values in (x, clean))
+    middle = (..., slice(REACH, -REACH), slice(REACH, -REACH))
+    error = (moved_to(image, target, REACH) - target)[middle].square().mean()
+    return round(-10 * math.log10(float(error) + 1e-12), 3)
 
 
 def correlation(found: Kernel, true: Kernel) -> float:

@@ -32,7 +32,8 @@ from invsolve.restoration.conformal import PROMISES
 from invsolve.restoration.loading import load_prior
 from invsolve.restoration.options import Options
 from invsolve.restoration.uncertainty import Promise, Uncertainty
-from invsolve.tune.calibrate import Case, Setup, drawn_cases
+from invsolve.tune.calibrate import Setup, drawn_cases
+from invsolve.tune.case import Case
 
 TASKS = (
     TaskSpec("superres x4", "superres", 0.01, {"factor": 4}),
@@ -64,17 +65,23 @@ def draw(folder: Path, side: int, names: Sequence[str]) -> None:
         if names and spec.name not in names:
             continue
         if spec.kind == "blind-deblur":
-            if not path.is_file():
-                wide = torch.stack([image for _, image in held_out(max(side, BLIND_SIDE))])
-                found = [vars(case) for case in drawn_cases(replace(setup, seed=BLIND_SEED), spec, wide)]
-                torch.save(found, path)
-                sys.stderr.write(f"{spec.name}: the blur was found in {len(found)} of {len(wide)}\n")
+            _draw_blind(replace(setup, seed=BLIND_SEED), spec, path)
             continue
         cases = [vars(case) for case in _cases(path)] if path.is_file() else []
         for case in drawn_cases(setup, spec, images[len(cases) :]):
             cases.append(vars(case))
             torch.save(cases, path)
             sys.stderr.write(f"{spec.name}: {len(cases)} of {len(images)}\n")
+
+
+def _draw_blind(setup: Setup, spec: TaskSpec, path: Path) -> None:
+    """All crops at once, unless the file is there: those whose blur is not found leave no trace to go on from."""
+    if path.is_file():
+        return
+    images = torch.stack([image for _, image in held_out(BLIND_SIDE)])
+    found = [vars(case) for case in drawn_cases(setup, spec, images)]
+    torch.save(found, path)
+    sys.stderr.write(f"{spec.name}: the blur was found in {len(found)} of {len(images)}\n")
 
 
 def _cases(path: Path) -> list[Case]:

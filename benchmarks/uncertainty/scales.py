@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invsolve.metrics.intervals import interval_score
-from invsolve.tune.calibrate import Case
+from invsolve.tune.case import Case
 
 __all__ = ["LEVEL", "constant", "left_out_score", "strata", "without_samples"]
 

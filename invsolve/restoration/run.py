@@ -174,10 +174,11 @@ def _restoration(job: Job, prior: Prior, result: Result, point: Result | None) -
     doubts = doubts_of(job, drawn, theta)
     result = replace(result, status=(tuple(doubts.status(sentence) for sentence in result.status[0]),))
     record = make_record(job, prior, result, _misfits(job, drawn, theta), doubts)
-    drawn, count = job.seen(drawn), 0 if doubts.nothing_found else len(drawn)
+    drawn = job.seen(drawn)
+    samples = None if job.options.samples is None or doubts.nothing_found else drawn
     estimate = drawn.mean(0) if point is None else job.seen(_finite(job, point))[0]
     estimate = job.task.consistent(estimate, job.y, job.noise).clamp(0, 1)
-    uncertainty = None if count < 2 else uncertainty_of(job, estimate, drawn)
+    uncertainty = None if samples is None or len(samples) < 2 else uncertainty_of(job, estimate, samples)
     if uncertainty is not None:
         record["uncertainty"] = uncertainty.record()
     if doubts.nothing_found:
@@ -190,7 +191,6 @@ def _restoration(job: Job, prior: Prior, result: Result, point: Result | None) -
         name, baseline = job.task.baseline(job.y)
         restored = score(*job.task.aligned(estimate, job.truth))
         record["scores"] = {"restored": restored, name: score(*job.task.aligned(baseline, job.truth))}
-    samples = None if job.options.samples is None or count == 0 else drawn
     kernel = job.task.estimated_kernel
     if kernel is None and "kernel" in result.theta:
         kernel = result.theta["kernel"][0].mean(0).cpu()

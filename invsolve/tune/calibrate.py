@@ -13,20 +13,21 @@ from torch import Tensor
 
 from invsolve.bench.suite import TaskSpec
 from invsolve.bench.tasks import Measurement, measure, section
-from invsolve.core.checks import CapabilityError, InputError, InvsolveError
+from invsolve.core.checks import CapabilityError, InvsolveError
 from invsolve.core.driver import solve
 from invsolve.core.prior import Prior
 from invsolve.core.solver import Solver
-from invsolve.metrics.intervals import ause, interval_score, paired_crps, pixel_scale
+from invsolve.metrics.intervals import ause, interval_score, paired_crps
 from invsolve.priors.network import NetworkPrior
 from invsolve.priors.traits import traits_of
 from invsolve.restoration.calibration import UNRELATED, Calibration, Cell
 from invsolve.restoration.choice import chosen
 from invsolve.restoration.conformal import LEVELS, PROMISES, blended, groups, quantiles
 from invsolve.tasks.blind_deblur import BlindDeblur
-from invsolve.tune.found_blur import LEAST_SIDE, found_blur
+from invsolve.tune.case import Case
+from invsolve.tune.found_blur import check_sides, found_blur
 
-__all__ = ["BLIND_NOISE", "STANDARD", "Case", "Setup", "calibrate", "cell_of", "drawn_cases", "weights_of"]
+__all__ = ["BLIND_NOISE", "STANDARD", "Setup", "calibrate", "cell_of", "drawn_cases", "weights_of"]
 
 NOISE = (0.01, 0.05, 0.2)
 
@@ -74,54 +75,26 @@ class Setup:
 
     def solvers(self, spec: TaskSpec, measured: Measurement | None = None) -> tuple[Solver, Solver | None]:
         """The sampler and the solver of the point estimate, chosen as `restore` does."""
-        blind = spec.kind == BlindDeblur.name  # whose blurs are drawn without options
-        part, traits = BlindDeblur.section(None) if blind else section(spec), traits_of(self.prior)
+        part, traits = section(spec), traits_of(self.prior)
         common: dict[str, Any] = {"noise": spec.noise}
         if measured is not None and measured.task is not None:
             common = {"noise": measured.noise, "conditions": measured.task.conditions}
         sampler = chosen(part, traits, solver=self.solver, sampling=True, changes=self.settings, **common).solver
         if sampler.deterministic:
             raise CapabilityError(f"{sampler.name} draws no samples: name a sampler, or leave --solver away")
-        point = self.solver is None and traits.scope == "local"
-        return sampler, chosen(part, traits, **common).solver if point else None
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """One restoration of a known image.
-
-    Attributes:
-        centre, truth: [C, H, W] in [0, 1].
-        samples: [S, C, H, W] in [0, 1].
-        kind, severity: see `Task.severity`.
-        known: bool [H, W] of measured pixels, where the task tells them apart.
-        seconds: of the samples, and of the point estimate.
-    """
-
-    centre: Tensor
-    samples: Tensor
-    truth: Tensor
-    kind: str
-    severity: float
-    known: Tensor | None
-    seconds: tuple[float, float] = (0.0, 0.0)
+        return sampler, chosen(part, traits, **common).solver if self.has_point else None
 
     @property
-    def error(self) -> Tensor:
-        """|truth - centre|."""
-        return (self.truth - self.centre).abs()
-
-    @property
-    def scale(self) -> Tensor:
-        """s, see `pixel_scale`."""
-        return pixel_scale(self.samples, self.known)
+    def has_point(self) -> bool:
+        """Whether the centre is a point estimate, and not the mean of the samples."""
+        return self.solver is None and traits_of(self.prior).scope == "local"
 
 
 def drawn_cases(setup: Setup, spec: TaskSpec, images: Tensor) -> Iterator[Case]:
     """Each image [n, 3, H, W] degraded and restored; of unknown blurs those that are found.
 
     Raises:
-        CapabilityError: an operator that is no restoration task, or a solver without samples.
+        CapabilityError: a degradation that is neither known nor a blur, or a solver without samples.
         InputError: images too small for an unknown blur.
         InvsolveError: a restoration that is not finite.
     """
@@ -136,8 +109,8 @@ def drawn_cases(setup: Setup, spec: TaskSpec, images: Tensor) -> Iterator[Case]:
 def _case(setup: Setup, spec: TaskSpec, measured: Measurement) -> Case:
     task = measured.task
     sampler, point = setup.solvers(spec, measured)
-    if task is None or task.unknowns is not None:
-        raise CapabilityError("intervals are calibrated for restoration tasks")
+    if task is None or task.unknowns is not None or task.estimates_kernel:
+        raise CapabilityError("intervals are calibrated for restoration tasks whose degradation is known")
     problem = measured.problem(setup.prior)
     found = solve(problem, sampler, samples=setup.samples, seed=setup.seed, antithetic=True)
     samples = measured.visible(found.samples[0]).float().clamp(0, 1)
@@ -155,13 +128,12 @@ def _case(setup: Setup, spec: TaskSpec, measured: Measurement) -> Case:
 
 def _found_blurs(setup: Setup, spec: TaskSpec, images: Tensor) -> Iterator[Case]:
     """Photographs behind random blurs, which `restore` finds; the options of a suite are not asked."""
-    if min(images.shape[-2:]) < LEAST_SIDE:
-        raise InputError(f"an unknown blur is calibrated on images of at least {LEAST_SIDE} pixels: give --size")
+    check_sides(images)
     told: dict[str, Any] = {"samples": setup.samples, "solver": setup.solver, "settings": setup.settings}
     for number, image in enumerate(images):
         found = found_blur(image, spec.noise, setup.seed + number, prior=setup.prior, **told)
         if found is not None:
-            yield Case(found.centre, found.samples, found.truth, BlindDeblur.name, 1.0, None, (found.seconds, 0.0))
+            yield found
 
 
 def cell_of(cases: Sequence[Case], noise: float, seed: int = 0) -> Cell:
@@ -254,11 +226,16 @@ def calibrate(
         images: photographs [n, 3, H, W] in [0, 1].
         path: of the table, JSON.
         report: told about every entry.
+
+    Raises:
+        InputError: images too small for an unknown blur, before anything is measured.
+        InvsolveError: `path` is the table of something else, or no blur was found.
     """
+    if any(spec.kind == BlindDeblur.name for spec in specs):
+        check_sides(images)
     digest = hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()[:16]
     photographs = {"count": len(images), "size": images.shape[-1], "digest": digest}
-    sampled = next(iter(specs))
-    centre = "point" if setup.solvers(sampled)[1] is not None else "mean"
+    centre = "point" if setup.has_point else "mean"
     empty = Calibration(
         setup.name, setup.solver or "", setup.settings, setup.samples, centre, photographs, (), weights_of(setup.prior)
     )  # fmt: skip
@@ -270,7 +247,10 @@ def calibrate(
         words = _words(spec)
         if (words, spec.noise) in done:
             continue
-        cell = cell_of(list(drawn_cases(setup, spec, images)), spec.noise, setup.seed)
+        cases = list(drawn_cases(setup, spec, images))
+        if not cases:
+            raise InvsolveError("the blur was found in none of the images: take more, or more detailed ones")
+        cell = cell_of(cases, spec.noise, setup.seed)
         cell = replace(cell, measured={"task": words, **cell.measured})
         table = replace(table, cells=(*table.cells, cell))
         table.write(path)

@@ -1,0 +1,42 @@
+"""A restoration of a photograph that is known, from which intervals are calibrated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from invsolve.metrics.intervals import pixel_scale
+
+__all__ = ["Case"]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One restoration of a known image.
+
+    Attributes:
+        centre, truth: [C, H, W] in [0, 1].
+        samples: [S, C, H, W] in [0, 1].
+        kind, severity: see `Task.severity`.
+        known: bool [H, W] of measured pixels, where the task tells them apart.
+        seconds: of the samples, and of the point estimate.
+    """
+
+    centre: Tensor
+    samples: Tensor
+    truth: Tensor
+    kind: str
+    severity: float
+    known: Tensor | None
+    seconds: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def error(self) -> Tensor:
+        """|truth - centre|."""
+        return (self.truth - self.centre).abs()
+
+    @property
+    def scale(self) -> Tensor:
+        """s, see `pixel_scale`."""
+        return pixel_scale(self.samples, self.known)
