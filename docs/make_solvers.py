@@ -23,6 +23,8 @@ implemented, what they are proven to get right, the published settings and the n
 def needs(solver: type[Solver]) -> str:
     """What the solver asks of a problem, in words."""
     asked = solver.needs
+    if solver is SOLVERS["ddnm"]:
+        return "linear operator with SVD, Gaussian noise; any linear operator with `noisy=False`"
     if asked.svd:
         return "linear operator with SVD, Gaussian noise"
     if asked.linear:

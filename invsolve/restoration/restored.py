@@ -48,8 +48,7 @@ class Restoration:
     def interval(self, level: float = 0.9, promise: Promise = "average") -> tuple[Tensor, Tensor]:
         """(low, high): images [C, H, W] in [0, 1] between which the truth lies with probability `level`.
 
-        The restored image -+ q s, with s the standard deviation of the samples at a pixel under Gaussian windows of 1
-        and 6 pixels, + 0.003.
+        The restored image -+ q s, with s how uncertain each pixel is, see `invsolve.metrics.intervals.pixel_scale`.
         q was measured on photographs of which the truth is known, for degradations and noise like this one's;
         `record["uncertainty"]` says on which, what is promised, and where nothing is.
 
