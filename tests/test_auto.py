@@ -55,6 +55,13 @@ def test_a_clean_image_is_returned_unchanged(index):
     assert "unchanged" in done.record["auto"]["found"][-1]
 
 
+def test_a_clean_image_has_no_samples_and_needs_no_calibration():
+    table = Path(iv.__file__).parent / "presets" / "calibration-natural.json"
+    done = iv.restore(crop(1), prior=QUICK["prior"], samples=2, calibration=table)
+    assert done.record["auto"]["task"] == "unchanged"
+    assert done.samples is None
+
+
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif"])
 def test_a_file_to_which_nothing_was_done_is_copied(tmp_path, capsys, monkeypatch, ending):
     """Byte for byte where the format stays, and so it is said; else, or where a quality is asked for, written anew."""

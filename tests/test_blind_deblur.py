@@ -94,6 +94,7 @@ def _mean(kernel: Tensor, dim: int) -> float:
 @pytest.mark.parametrize(("image", "size", "words"), [
     (cartoon(60), 4, "odd"),
     (cartoon(60), 31, "cannot be found in an image of 60 x 60"),
+    (cartoon(60)[:, :27], 3, "it takes at least 28 on each side"),
     (torch.full((3, 60, 60), 0.5), 9, "no contrast"),
 ])  # fmt: skip
 def test_what_cannot_be_estimated_is_refused(image, size, words):

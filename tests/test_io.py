@@ -131,6 +131,33 @@ def test_palette_cmyk_and_one_bit_images_become_ordinary_ones(tmp_path: Path) ->
     assert [name for name, p in shapes.items() if p.alpha is not None] == ["t.png"]
 
 
+@pytest.mark.parametrize("name", ["a.pgm", "plain.pgm", "twelve.pgm", "a.jp2"])
+def test_grey_of_more_than_eight_bits_keeps_its_values(tmp_path: Path, name: str) -> None:
+    top = 4095 if name == "twelve.pgm" else 65535
+    values = np.random.default_rng(0).integers(0, top + 1, (12, 20)).astype(np.uint16)
+    head = f"{'P2' if name == 'plain.pgm' else 'P5'}\n20 12\n{top}\n".encode()
+    if name == "plain.pgm":
+        (tmp_path / name).write_bytes(head + " ".join(map(str, values.flatten())).encode())
+    elif name == "a.jp2":
+        pillow.fromarray(values).save(tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(head + values.astype(">u2").tobytes())
+    image = read_image(tmp_path / name)
+    assert image.depth == 16
+    np.testing.assert_allclose(image.pixels[0], values / top, atol=1e-4)
+
+
+def test_floating_point_grey_keeps_its_values_and_their_check(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((12, 20)).astype("<f4")
+    (tmp_path / "a.pfm").write_bytes(b"Pf\n20 12\n-1.0\n" + values[::-1].tobytes())
+    image = read_image(tmp_path / "a.pfm")
+    assert image.depth == 32
+    np.testing.assert_array_equal(image.pixels[0], values)
+    (tmp_path / "b.pfm").write_bytes(b"Pf\n20 12\n-1.0\n" + (255 * values).tobytes())
+    with pytest.raises(InputError, match="scale it to"):
+        read_image(tmp_path / "b.pfm")
+
+
 def test_a_image_of_one_pixel_is_a_image(tmp_path: Path) -> None:
     for depth in (8, 16):
         back = read_image(write_image(tmp_path / f"{depth}.png", _image(3, depth, size=(1, 1))))

@@ -30,7 +30,8 @@ from invsolve.restoration.batch import restore_item
 from invsolve.restoration.sources import Entry, entries, find, output_path
 
 QUICK = {"task": "denoise", "noise": 0.05, "quality": "fast", "precision": "float32"}
-WORDS = ["--task", "denoise", "--noise", "0.05", "--quality", "fast", "--precision", "float32"]
+SAMPLED = ["--task", "denoise", "--noise", "0.05", "--precision", "float32"]
+WORDS = [*SAMPLED, "--quality", "fast"]
 
 
 def images(folder: Path, names: list[str], side: int = 24) -> Path:
@@ -139,6 +140,65 @@ def test_files_that_exist_stop_a_batch_before_it_begins(tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err
     assert main([*words, "--overwrite", "-q"]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_an_image_that_is_to_be_restored_is_never_overwritten_unasked(tmp_path, capsys):
+    images(tmp_path / "in", ["a.png", "b.png"])
+    before = {path: path.read_bytes() for path in (tmp_path / "in").iterdir()}
+    a, b = (str(tmp_path / "in" / name) for name in ("a.png", "b.png"))
+    for words in (
+        [str(tmp_path / "in"), "--template", "{name}", "--skip-existing"],
+        [a, "-o", a, "--skip-existing"],
+        [a, b, "--template", "b{ext}", "--overwrite", "--shard", "1/1"],
+        [a, "-o", str(tmp_path / "in" / ".." / "in" / "a.png")],
+    ):
+        assert main(["restore", *words, *WORDS]) == 2
+        assert {path: path.read_bytes() for path in (tmp_path / "in").iterdir()} == before
+    assert "would overwrite it" in capsys.readouterr().err
+    assert main(["restore", a, "-o", a, "--overwrite", *WORDS]) == 0  # asked for
+    assert Path(a).read_bytes() != before[Path(a)]
+
+
+def test_what_a_format_cannot_hold_is_said_before_work_starts(tmp_path, capsys, monkeypatch):
+    values = np.random.default_rng(0).integers(0, 256, (24, 32, 4), dtype=np.uint8)
+    pillow.fromarray(values).save(tmp_path / "holes.png")
+    values[..., 3] = 255
+    pillow.fromarray(values).save(tmp_path / "opaque.png")
+    pillow.new("RGB", (8192, 2)).save(tmp_path / "long.webp")
+    assert main(["restore", str(tmp_path / "opaque.png"), "--format", "jpg", *WORDS]) == 0
+    assert read_image(tmp_path / "opaque-restored.jpg").alpha is None
+    monkeypatch.setattr("invsolve.restoration.pages.run", None)
+    assert main(["restore", str(tmp_path / "holes.png"), "--format", "jpg", *WORDS]) == 2
+    assert "hold no transparency" in capsys.readouterr().err
+    assert main(["restore", str(tmp_path / "long.webp"), "--factor", "2"]) == 2
+    assert "a side of 16384 pixels is too long for this format" in capsys.readouterr().err
+
+
+def test_overwriting_leaves_nothing_of_the_earlier_restoration(tmp_path, capsys):
+    images(tmp_path, ["a.png"])
+    words = ["restore", str(tmp_path / "a.png"), "--overwrite", "-q", *SAMPLED]
+    (tmp_path / "a-restored-notes.txt").write_text("mine")
+    assert main([*words, "--samples", "3"]) == 0
+    (tmp_path / "a-restored-samples" / "mine.png").write_bytes(b"mine")
+    assert main([*words, "--samples", "2"]) == 0
+    names = sorted(path.name for path in (tmp_path / "a-restored-samples").iterdir())
+    assert names == ["mine.png", "sample1.png", "sample2.png"]
+    assert main([*words, "--no-comparison"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a-restored-notes.txt", "a-restored-samples", "a-restored.json", "a-restored.png", "a.png"
+    ]  # fmt: skip
+    assert main([*words, "--no-record", "--no-comparison"]) == 0
+    assert not (tmp_path / "a-restored.json").exists()
+
+
+def test_a_failure_leaves_the_record_of_a_restoration_that_is_there(tmp_path):
+    images(tmp_path / "in", ["a.png", "b.png"])
+    words = ["restore", str(tmp_path / "in"), "-o", str(tmp_path / "out"), *WORDS]
+    assert main(words) == 0
+    before = (tmp_path / "out" / "a-restored.json").read_bytes()
+    broken(tmp_path / "in", "a.png")
+    assert main([*words, "--overwrite"]) == 1
+    assert (tmp_path / "out" / "a-restored.json").read_bytes() == before
 
 
 def test_exit_code_2_if_nothing_could_start(tmp_path, capsys):
@@ -334,12 +394,65 @@ def test_what_an_earlier_run_has_made_is_not_restored_again(tmp_path, capsys, mo
     assert not list(Path("in").rglob("*restored-restored*"))
 
 
+def test_what_a_record_tells_of_is_not_restored_again_under_other_names(tmp_path, capsys, monkeypatch):
+    images(tmp_path / "in", ["grey.jpg", "b.png"])
+    monkeypatch.chdir(tmp_path)
+    assert main(["restore", "in", "--samples", "2", *SAMPLED]) == 0
+    images(tmp_path / "in", ["grey.png"])  # now there are two of this name, which are told apart by their endings
+    capsys.readouterr()
+    assert main(["restore", "in", "--recursive", "--template", "{stem}-new{ext}", *WORDS]) == 0
+    assert "3 restored in" in capsys.readouterr().err
+    made = {"b-new.png", "grey-jpg-new.jpg", "grey-png-new.png"}
+    assert {p.name for p in Path("in").glob("*-new.*") if p.suffix != ".json"} == made
+    assert main(["restore", "in", "--format", "webp", "--overwrite", *WORDS]) == 0
+    assert "3 restored in" in capsys.readouterr().err
+    assert main(["restore", "in", "-o", "one", "--template", "{name}", *WORDS]) == 0
+    assert main(["restore", "one", "-o", "two", *WORDS]) == 0  # what one run has made may be the other's images
+    assert len([p for p in Path("two").iterdir() if p.suffix != ".json" and "comparison" not in p.name]) == 3
+
+
+def test_hidden_folders_are_not_searched(tmp_path):
+    images(tmp_path, ["a.png", ".trash/b.png", "more/.thumbnails/c.png", "more/d.png"])
+    assert [entry.name for entry in find([tmp_path], recursive=True).entries] == ["a.png", "more/d.png"]
+
+
+def test_a_file_is_as_it_came_only_if_all_its_pages_are(tmp_path, capsys):
+    noisy = np.random.default_rng(0).normal(128, 40, (64, 64, 3)).clip(0, 255).astype(np.uint8)
+    flat = np.full((64, 64, 3), 90, np.uint8)
+    for name, pages in (("mixed.tif", (flat, noisy)), ("flat.tif", (flat, flat))):
+        with tifffile.TiffWriter(tmp_path / name) as writer:
+            for page in pages:
+                writer.write(page, photometric="rgb", metadata=None)
+    words = ["--quality", "fast", "--precision", "float32"]
+    assert main(["restore", str(tmp_path / "mixed.tif"), *words]) == 0
+    told = capsys.readouterr().out
+    assert "the first page as it came" in told
+    assert "and 1 pages more: 1 by pnp-hqs" in told
+    assert (tmp_path / "mixed-restored-comparison.png").exists()
+    assert main(["restore", str(tmp_path / "flat.tif"), *words]) == 0
+    assert "the image as it came, its file copied byte for byte" in capsys.readouterr().out
+
+
 def test_the_summary_names_what_failed_and_counts_what_came_unchanged(tmp_path, capsys):
     images(tmp_path / "in", ["a.png"])
     pillow.new("RGB", (64, 64), (200, 30, 30)).save(tmp_path / "in" / "flat.png")
     for i in range(6):
         broken(tmp_path / "in", f"broken{i}.png")
-    assert main(["restore", str(tmp_path / "in"), "-o", str(tmp_path / "out"), *WORDS[4:]]) == 1
+    assert (
+        main(
+            [
+                "restore",
+                str(tmp_path / "in"),
+                "-o",
+                str(tmp_path / "out"),
+                "--quality",
+                "fast",
+                "--precision",
+                "float32",
+            ]
+        )
+        == 1
+    )
     told = capsys.readouterr().err
     assert "failed: broken0.png, broken1.png, broken2.png, broken3.png, broken4.png and 1 more" in told
     assert "(1 of them as they came: nothing was surely wrong)" in told

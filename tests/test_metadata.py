@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as pillow
-from PIL import ImageCms
+from PIL import ImageCms, ImageOps
 
 from invsolve import InputError
 from invsolve.io import Image, encode_image, read_header, read_image, write_image
@@ -101,6 +101,32 @@ def test_what_both_formats_can_carry_survives(tmp_path: Path, kind: str, target:
     second = read_image(write_image(tmp_path / f"out.{target}", first))
     assert second.size == first.size
     assert said(second) == CARRIED[kind] & CARRIED[target]
+
+
+@pytest.mark.parametrize("kind", ["jpg", "tif", "png", "webp"])
+@pytest.mark.parametrize("form", ['tiff:Orientation="6"', "<tiff:Orientation>6</tiff:Orientation>"])
+@pytest.mark.parametrize("marked", [True, False])
+def test_an_orientation_in_xmp_is_not_applied_twice(tmp_path: Path, kind: str, form: str, marked: bool) -> None:
+    """Whatever a program makes of the marks of the file, it makes an image like it of the restoration."""
+    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/">' + form.encode() + b"</x:xmpmeta>"
+    path, image = tmp_path / f"a.{kind}", pillow.fromarray(pixels())
+    told = {"exif": exif().tobytes()} if marked else {}
+    if kind == "png":
+        from PIL import PngImagePlugin
+
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", packet.decode())
+        image.save(path, pnginfo=text, **told)
+    elif kind == "tif":
+        image.save(path, tiffinfo={700: packet, **({0x0112: 6} if marked else {})})
+    else:
+        image.save(path, xmp=packet, **told)
+    read = read_image(path)
+    assert read.metadata.xmp is not None
+    for target in ("jpg", "tif", "png", "webp"):
+        made = write_image(tmp_path / f"made.{target}", read, overwrite=True)
+        with pillow.open(path) as before, pillow.open(made) as after:
+            assert ImageOps.exif_transpose(after).size == ImageOps.exif_transpose(before).size
 
 
 def test_a_restoration_notes_its_software_and_size(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ def test_a_step_is_one_pixel_wide_and_ramps_are_no_edges() -> None:
     assert edge_width(step(0)) == pytest.approx(1)
     assert edge_width(torch.full((1, 64, 64), 0.5)) is None
     assert edge_width(torch.linspace(0, 1, 256).expand(1, 256, 256)) is None
+    for size in ((1, 1), (1, 40), (40, 1)):
+        assert edge_width(torch.rand(3, *size)) is None
 
 
 @pytest.mark.parametrize("index", [1, 2, 3])

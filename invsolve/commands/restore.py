@@ -279,7 +279,9 @@ def _report(path: Path | None, record: Any) -> list[str]:
     noise, stats = record["noise"], record["stats"]
     if record["task"]["name"] == Unchanged.name:
         how = ", its file copied byte for byte" if record.get("copied") else ""
-        return [one_line(path), f"  the image as it came{how}", f"  {'; '.join(record['auto']['found'])}"]
+        what = "the image" if _untouched(record) else "the first page"
+        lines = [one_line(path), f"  {what} as it came{how}", f"  {'; '.join(record['auto']['found'])}"]
+        return [*lines, *_further(record)]
     by = f" by {record['solver']['name']}" if stats["network_forwards"] else ""
     lines = [
         one_line(path),
@@ -296,8 +298,7 @@ def _report(path: Path | None, record: Any) -> list[str]:
         lines.append(
             f"  noise of the sensor: {told} ({'told by the file' if sensor['source'] == 'file' else 'estimated'})"
         )
-    if "further_pages" in record:
-        lines.append(f"  and {len(record['further_pages'])} pages more")
+    lines += _further(record)
     if "found" in record["task"]:
         lines.append(f"  {record['task']['found']}")
     if "uncertainty" in record:
@@ -308,10 +309,26 @@ def _report(path: Path | None, record: Any) -> list[str]:
     return lines
 
 
+def _further(record: Any) -> list[str]:
+    """A line about the pages after the first: how many, and what was done to them."""
+    pages = record.get("further_pages", ())
+    if not pages:
+        return []
+    count = Counter("as they came" if _untouched(page) else f"by {page['solver']['name']}" for page in pages)
+    return [f"  and {len(pages)} pages more: {', '.join(f'{n} {how}' for how, n in count.items())}"]
+
+
+def _untouched(record: Mapping[str, Any]) -> bool:
+    """Whether nothing was done to an image, and to no page of its file."""
+    return all(
+        page.get("task", {}).get("name") == Unchanged.name for page in (record, *record.get("further_pages", ()))
+    )
+
+
 def _counted(record: Mapping[str, Any]) -> dict[str, Any]:
     """What a summary says of a record."""
     score = record.get("scores", {}).get("restored", {}).get("psnr")
-    return {"psnr": score, "unchanged": record.get("task", {}).get("name") == Unchanged.name}
+    return {"psnr": score, "unchanged": _untouched(record)}
 
 
 def _summary(ended: Sequence[Outcome], seconds: float, found: Found, args: argparse.Namespace) -> None:

@@ -23,7 +23,10 @@ __all__ = ["check_values", "read_image"]
 
 logger = logging.getLogger(__name__)
 
-_GREY_MODES = {"1", "L", "LA", "I;16"}
+_GREY_MODES = {"1", "L", "LA"}
+
+_DEEP_MODES = {"I": 65535, "I;16": 65535, "I;16B": 65535, "F": 1}
+"""Grey images of Pillow with more than 8 bits, and what is white in them: PGM and JPEG 2000 of 16 bits, PFM."""
 
 
 def read_image(path: str | Path, *, holes: bool = False, page: int | None = None) -> Image:
@@ -112,6 +115,8 @@ def _converted(image: Any) -> Any:
     """[H, W, C] of a Pillow image, C = 1 to 4."""
     import numpy
 
+    if white := _DEEP_MODES.get(image.mode):
+        return numpy.asarray(image, dtype=numpy.float32)[..., None] / numpy.float32(white)
     grey = image.mode in _GREY_MODES
     opaque = not image.has_transparency_data
     values = numpy.array(image.convert(("L" if grey else "RGB") if opaque else ("LA" if grey else "RGBA")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from invsolve.io.metadata import png_chunks
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["LONGEST", "check_target", "encode_image", "write_files", "write_image"]
+__all__ = ["LONGEST", "check_format", "check_target", "encode_image", "write_files", "write_image"]
 
 LONGEST = 255
 """Bytes of a file's name, on every usual file system."""
@@ -116,10 +117,9 @@ def encode_image(image: Image, path: str | Path, *, quality: int | None = None, 
     if suffix not in SUFFIXES:
         raise InputError(f"{path} has an ending of no known image format; {nearest(suffix, SUFFIXES)}")
     form = SUFFIXES[suffix]
-    if form in _OPAQUE and image.alpha is not None:
-        raise InputError(f"{path}: {suffix} files hold no transparency; choose .png, .webp or .tif")
-    if max(image.size) > _MAX_SIDE.get(form, 1 << 30):
-        raise InputError(f"{path}: a side of {max(image.size)} pixels is too long for this format; choose .png or .tif")
+    check_format(path, image.size, image.alpha)
+    if form in _OPAQUE and image.alpha is not None:  # it is opaque everywhere
+        image = replace(image, alpha=None)
     if form == "tiff":
         return tiff.encode([_page(page) for page in (image, *further)])
     if further:
@@ -129,6 +129,22 @@ def encode_image(image: Image, path: str | Path, *, quality: int | None = None, 
         data = png.encode(_values(image, 8 if image.depth == 8 else 16), icc)
         return png.with_chunks(data, png_chunks(image.metadata, image.size))
     return _by_pillow(image, form, icc, quality)
+
+
+def check_format(path: str | Path, size: tuple[int, int], alpha: Tensor | None) -> None:
+    """Raise `InputError` unless the format of a file named `path` can hold an image.
+
+    Args:
+        path: its ending is one of `SUFFIXES`.
+        size: (height, width).
+        alpha: its opacity in [0, 1].
+    """
+    suffix = Path(path).suffix.lower()
+    form = SUFFIXES[suffix]
+    if form in _OPAQUE and alpha is not None and bool((alpha < 1 - 0.5 / 255).any()):
+        raise InputError(f"{path}: {suffix} files hold no transparency; choose .png, .webp or .tif")
+    if max(size) > _MAX_SIDE.get(form, 1 << 30):
+        raise InputError(f"{path}: a side of {max(size)} pixels is too long for this format; choose .png or .tif")
 
 
 def _page(image: Image) -> tiff.Page:

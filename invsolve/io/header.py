@@ -114,7 +114,8 @@ def _parse(path: Path, file: BinaryIO, start: bytes, page: int) -> Header:
         with heif_open(path, content) as image:
             return Header("heif", image.height, image.width, 8)
     with pillow_open(path, content) as image:
-        return Header((image.format or "").lower(), image.height, image.width, 8)
+        depth = 32 if image.mode == "F" else 16 if image.mode.startswith("I") else 8
+        return Header((image.format or "").lower(), image.height, image.width, depth)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ _DESCRIPTIVE = {0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298, _EXIF_IF
 
 _WIDTH, _HEIGHT, _MAKER_NOTE = 0xA002, 0xA003, 0x927C
 _XMP_KEYWORD = b"XML:com.adobe.xmp"
+_XMP_ORIENTATION = re.compile(rb"""(\btiff:Orientation(?:\s*=\s*["']|>\s*))[1-8]""")
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ def read_metadata(path: Path, image: Any) -> Metadata:
                 exif = _bytes(table)
             xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
             xmp = xmp.encode() if isinstance(xmp, str) else xmp
-            return checked(path, exif, xmp, _dpi(image.info.get("dpi")))
+            marked = _ORIENTATION in (image.tag_v2 if image.format == "TIFF" else own)
+            return checked(path, exif, _upright_xmp(xmp) if marked else xmp, _dpi(image.info.get("dpi")))
     except InputError as error:
         logger.warning("%s; it is left out", error)
         return Metadata()
@@ -108,6 +111,7 @@ def upright(path: Path, exif: bytes | None, xmp: bytes | None, dpi: tuple[float,
     try:
         with foreign(f"the metadata of {path}"):
             table = _table(exif)
+            xmp = _upright_xmp(xmp) if exif and _ORIENTATION in _loaded(exif) else xmp
             return checked(path, None if table is None else _bytes(table), xmp, dpi)
     except InputError as error:
         logger.warning("%s; it is left out", error)
@@ -184,14 +188,25 @@ def _end(buffer: io.BytesIO) -> int:
 
 def _table(exif: bytes | None) -> Any:
     """A Pillow Exif of a block, upright; None where there is nothing in it."""
-    from PIL import Image as pillow
-
     if not exif:
         return None
-    table = pillow.Exif()
-    table.load(exif)
+    table = _loaded(exif)
     table[_ORIENTATION] = 1
     return table
+
+
+def _loaded(exif: bytes) -> Any:
+    """A Pillow Exif of a block as it is."""
+    from PIL import Image as pillow
+
+    table = pillow.Exif()
+    table.load(exif)
+    return table
+
+
+def _upright_xmp(xmp: bytes | None) -> bytes | None:
+    """An XMP packet whose orientation, where it has one, is 1: that of an image which has been turned."""
+    return None if xmp is None else _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
 
 
 def _bytes(table: Any) -> bytes:

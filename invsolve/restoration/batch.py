@@ -177,6 +177,7 @@ def _items(chosen: Sequence[Entry], batch: Batch, out: Path | None, template: st
 def check_items(items: Sequence[Item]) -> None:
     """Raise `InputError` unless the files of every item can be written, and no two of them have one name."""
     seen: dict[Path, str] = {}
+    sources = {os.path.realpath(item.entry.source): item.entry.source for item in items if is_file(item.entry)}
     for item in items:
         if item.path in seen:
             raise InputError(
@@ -188,6 +189,14 @@ def check_items(items: Sequence[Item]) -> None:
         kinds = {"comparison": batch.comparison, "record": batch.record, "kernel": batch.options.kind.estimates_kernel}
         replaced = batch.overwrite or batch.skip_existing
         check_targets(item.path, batch.options.samples, overwrite=replaced, deep=item.deep, **kinds)
+        for target in targets(item.path, batch.options.samples, **kinds).values():
+            source = sources.get(os.path.realpath(target))
+            asked = batch.overwrite and source == item.entry.source and target == item.path
+            if source is not None and not asked:
+                raise InputError(
+                    f"{source} is to be restored, and the restoration of {item.entry.source} would overwrite it: give "
+                    "another --template, or another folder or file with -o"
+                )
 
 
 def restore_batch(
@@ -317,9 +326,9 @@ def _written(item: Item, restoration: Restoration, began: float) -> Outcome:
 
 
 def _failed(item: Item, error: Exception, seconds: float, *, started: bool) -> Outcome:
-    """The outcome of a failure, which is a record where restorations have one."""
+    """The outcome of a failure, which is a record where restorations have one, unless an earlier run succeeded."""
     sentence = _sentence(error)
-    if item.batch.record and item.batch.failures:
+    if item.batch.record and item.batch.failures and not is_finished(item.path, record=True):
         record: dict[str, Any] = {"input": {"path": item.entry.source}, "status": ["failed"], "error": sentence}
         if not isinstance(error, InvsolveError):
             record["traceback"] = "".join(traceback.format_exception(error))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -108,6 +108,10 @@ class Options:
     def kind(self) -> type[Task]:
         """The class of the task."""
         return TASKS[self.task]
+
+    def without_samples(self) -> Options:
+        """The same for an image of which no samples are drawn, and so without a calibration of them."""
+        return replace(self, samples=None, calibration=None)
 
     @property
     def section(self) -> str:

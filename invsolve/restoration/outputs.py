@@ -70,7 +70,7 @@ def save(
     deep: bool = False,
 ) -> list[Path]:
     """Write a restoration; see `Restoration.save` and, for `deep`, `check_targets`. Nothing done is not compared."""
-    comparison_too = comparison_too and restoration.content is None
+    comparison_too = comparison_too and not restoration.untouched
     count = None if restoration.samples is None else len(restoration.samples)
     kernel = restoration.kernel
     kinds = {"comparison": comparison_too, "record": record_too, "kernel": kernel is not None}
@@ -92,20 +92,35 @@ def save(
             target = paths[f"sample {i + 1}"]
             contents[target] = encode_image(replace(image, pixels=pixels), target, quality=quality)
     record["outputs"] = {what: target.name for what, target in paths.items()}
+    superseded = _earlier(path).difference(paths.values()) if overwrite else set()
     for folder in {target.parent for target in contents}:
         folder.mkdir(parents=True, exist_ok=True)
     write_files(contents, overwrite=overwrite)
     if comparison_too:
         _write_secondary(paths["comparison"], encode_image(comparison(_panels(restoration)), paths["comparison"]))
+    for left in superseded:
+        left.unlink(missing_ok=True)
     if record_too:
         write_record(paths["record"], record)
     return list(paths.values())
 
 
+def _earlier(path: Path) -> set[Path]:
+    """The files beside a restoration at `path` that its record, if it has one, says were written with it."""
+    note = targets(path, None)["record"]
+    try:
+        outputs = read_json(note, "record").get("outputs", {}) if note.is_file() else {}
+    except InputError:
+        return set()
+    samples = sum(what.startswith("sample ") for what in outputs)
+    files = targets(path, samples, **{kind: kind in outputs for kind in ("kernel", "comparison", "record")})
+    return {target for what, target in files.items() if outputs.get(what) == target.name}
+
+
 def encoded(restoration: Restoration, path: str | Path, quality: int | None) -> bytes:
     """The content of the restored image's file: that of the input where nothing was done to it, and may be kept."""
     kept = quality is None and SUFFIXES.get(Path(path).suffix.lower()) == restoration.image.format
-    if kept and restoration.content is not None and all(page.content is not None for page in restoration.further):
+    if kept and restoration.content is not None and restoration.untouched:
         return restoration.content
     return encode_image(restoration.image, path, quality=quality, further=[page.image for page in restoration.further])
 

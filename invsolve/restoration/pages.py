@@ -10,6 +10,7 @@ from invsolve.core.checks import InputError
 from invsolve.core.driver import Progress
 from invsolve.core.prior import Prior
 from invsolve.io import SUFFIXES, page_count
+from invsolve.io.encode import check_format
 from invsolve.restoration.job import Job, prepare
 from invsolve.restoration.options import Options
 from invsolve.restoration.restored import Restoration
@@ -28,7 +29,7 @@ def jobs_of(path: Path, options: Options, ending: str) -> Iterator[Job]:
 
     Raises:
         InputError: anything that cannot be done; several pages into a format that holds one, and what is written beside
-            one image: samples, a blur kernel, a checkpoint.
+            one image: samples, a blur kernel, a checkpoint; a format that cannot hold the restored image.
     """
     count = page_count(path)
     if count > 1:
@@ -42,7 +43,10 @@ def jobs_of(path: Path, options: Options, ending: str) -> Iterator[Job]:
             if given:
                 raise InputError(f"{path} has {count} pages, but {what}: split the file")
     for page in range(count):
-        yield prepare(path, options, page=page if count > 1 else None)
+        job = prepare(path, options, page=page if count > 1 else None)
+        alpha = None if job.image.alpha is None else job.task.opacity(job.image.alpha)
+        check_format(path.with_suffix(ending), job.task.restored_size(job.measured), alpha)
+        yield job
 
 
 def run_pages(

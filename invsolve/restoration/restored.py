@@ -87,6 +87,11 @@ class Restoration:
         """Standard deviation of the samples at each pixel, [C, H, W]; None without two samples."""
         return None if self.samples is None or len(self.samples) < 2 else self.samples.std(0)
 
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing was done to the image, and to no page of its file."""
+        return all(page.content is not None for page in (self, *self.further))
+
     def save(
         self,
         path: str | Path,

@@ -120,7 +120,7 @@ def _run(job: Job, prior: Prior | None, callbacks: Sequence[Callable[[Progress],
     cost = GaussianLikelihood(job.operator, job.measurement(job.y, job.channels)[None], sigma)
     problem = Problem(prior, cost, job.task.unknowns)
     if job.task.interpolates:
-        job = replace(job, options=replace(job.options, samples=None))
+        job = replace(job, options=job.options.without_samples())
         return _restoration(job, prior, _without_solver(job, problem.to_image(problem.smooth_estimate)[None]), None)
     result = solve(
         problem,
@@ -212,7 +212,7 @@ def _finite(job: Job, result: Result) -> Tensor:
 
 def _unchanged(job: Job, prior: Prior) -> Restoration:
     """The image as it is, without a call of the network, and without samples."""
-    job = replace(job, options=replace(job.options, samples=None))
+    job = replace(job, options=job.options.without_samples())
     pixels = job.image.pixels
     result = _without_solver(job, pixels[None, None])
     record = make_record(job, prior, result, [0.0], Doubts())

@@ -7,12 +7,12 @@ import hashlib
 import os
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from invsolve.core.boundary import read_text
+from invsolve.core.boundary import read_json, read_text
 from invsolve.core.checks import InputError
 from invsolve.io import LONGEST, READABLE, SUFFIXES
 
@@ -24,6 +24,9 @@ TEMPLATE = "{stem}-restored{ext}"
 STDIN = "-"
 
 _ADDED = len("-comparison.png")
+
+_BESIDE = ("-comparison", "-kernel", "-interval")
+"""What is added to the name of a restoration for further images beside it."""
 
 _SAMPLED = ("samples", "interval.png")
 """What is written beside a restoration where samples are drawn: a folder and a map."""
@@ -125,7 +128,7 @@ def _of_file(path: Path, folder: PurePosixPath, searched: bool = False) -> Entry
 def _of_folder(folder: Path, recursive: bool, others: list[str], folders: list[str]) -> list[Entry]:
     found = []
     for path in sorted(folder.rglob("*") if recursive else folder.iterdir()):
-        if path.name.startswith("."):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         if path.is_dir() and not recursive:
             folders.append(str(path))
@@ -218,6 +221,8 @@ def targets(
 def without_outputs(found: Found, *paths: Sequence[Path]) -> Found:
     """What was found in folders and by patterns, but for what earlier runs have made of the other images.
 
+    That is what would be written now, and what a record beside it tells of, for other names and formats.
+
     Args:
         found: what was named.
         paths: where the restoration of each image goes; several times, where it may have gone to other folders.
@@ -229,12 +234,38 @@ def without_outputs(found: Found, *paths: Sequence[Path]) -> Found:
             beside = [path.with_name(f"{files['record'].stem}-{what}") for what in _SAMPLED]
             written |= {file.absolute(): i for file in (*files.values(), *beside)}
 
+    sources = {os.path.realpath(entry.source): i for i, entry in enumerate(found.entries)}
+
     def made(i: int, entry: Entry) -> bool:
         here = Path(entry.source).absolute()
-        return any(written.get(place, i) != i for place in (here, here.parent))
+        return any(written.get(place, i) != i for place in (here, here.parent)) or _recorded(here, i, sources)
 
     kept = tuple(entry for i, entry in enumerate(found.entries) if not (entry.searched and made(i, entry)))
     return replace(found, entries=kept)
+
+
+def _recorded(path: Path, index: int, sources: Mapping[str, int]) -> bool:
+    """Whether a record says that a file was made of one of the `sources`, but for the one of this index.
+
+    The record lies beside the restoration, and has its name without what is added to the names of other files.
+    """
+    within = path.parent.name.removesuffix("-samples")
+    homes = [path.with_name(f"{path.stem.removesuffix(added)}.json") for added in ("", *_BESIDE)]
+    if within != path.parent.name:
+        homes.append(path.parent.with_name(f"{within}.json"))
+    for note in dict.fromkeys(homes):
+        try:
+            record = read_json(note, "record") if note.is_file() else {}
+        except InputError:
+            continue
+        outputs, told = record.get("outputs"), record.get("input")
+        if not isinstance(outputs, dict) or not isinstance(told, dict) or path.name not in outputs.values():
+            continue
+        source = str(told.get("path"))
+        places = (os.path.realpath(source), os.path.realpath(note.with_name(Path(source).name)))
+        if any(sources.get(place, index) != index for place in places):
+            return True
+    return False
 
 
 def cut(stem: str, size: int) -> str:

@@ -34,6 +34,8 @@ def edge_width(image: Tensor) -> float | None:
 def _widths(luma: Tensor) -> Tensor:
     """Of the edges along rows."""
     steps = luma.diff(dim=1)
+    if steps.numel() == 0:  # a single column
+        return luma.new_zeros(0)
     turns = torch.ones_like(steps, dtype=torch.bool)  # every row begins a run
     turns[:, 1:] = steps[:, 1:].sign() != steps[:, :-1].sign()
     run = turns.flatten().cumsum(0) - 1

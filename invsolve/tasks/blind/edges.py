@@ -43,6 +43,9 @@ __all__ = [
 ]
 
 SMALLEST = 3
+LEAST_SIDE = 28
+"""Pixels on each side of an image in which a blur is looked for: smaller ones lack the frequencies that are read."""
+
 LARGEST_SIDE = 768
 """Of larger images the part with the most contrast is used."""
 EPSILON = 1e-12
@@ -138,6 +141,11 @@ def check_size(size: int, image: tuple[int, int]) -> None:
     """Raise `InputError` unless a kernel of `size` can be looked for in an image of (height, width)."""
     if isinstance(size, bool) or int(size) != size or size < SMALLEST or size % 2 == 0:
         raise InputError(f"the kernel's size is an odd number of pixels of at least {SMALLEST}, got {size}")
+    if min(image) < LEAST_SIDE:
+        raise InputError(
+            f"a blur cannot be found in an image of {image[1]} x {image[0]} pixels: it takes at least {LEAST_SIDE} on "
+            "each side"
+        )
     if 3 * size > min(image):
         raise InputError(
             f"a kernel of {size} pixels cannot be found in an image of {image[1]} x {image[0]} pixels: "
