@@ -88,8 +88,10 @@ def test_a_calibration_file_scores_the_intervals_of_the_rows_that_it_is_of(refer
     photographs = {"count": 3, "size": 8, "digest": "ab"}
     table = Calibration("invsolve.testing.toy:textures", "ddnm", {"n_steps": 5}, 4, "mean", photographs, (cell,))
     other = replace(table, settings={"n_steps": 6})
+    wide = replace(cell, average={"flat": (9.0,) * 4}, image={"flat": (9.0,) * 4})
+    usual = replace(table, settings={}, cells=(wide,))  # of the solver's own number of steps, which this row has not
     with Store.writing(folder) as store:
-        score(store, calibrations=[other, table])
+        score(store, calibrations=[usual, other, table])
         found = {
             (row["solver"], row["task"], metric): values
             for row in store.units()
@@ -372,3 +374,108 @@ def test_a_function_of_the_user_s_is_a_column(tmp_path, monkeypatch):
         importlib.invalidate_caches()
         score(store, trust=True)
         assert {row["value"] for row in store.query("scores") if row["metric"] == name} == {7.0}
+
+
+OWN_CODE = """
+from dataclasses import dataclass
+from invsolve.operators import Denoising
+from invsolve.solvers import DDNM
+
+SHARE = 1.0
+
+@dataclass(frozen=True)
+class Solver(DDNM):
+    name = "mine"
+    def step(self, problem, state, rng):
+        state, info = super().step(problem, state, rng)
+        return type(state)(SHARE * state.x, state.k, state.theta, state.memory), info
+
+class Operator(Denoising):
+    def forward(self, x, theta={}):
+        return SHARE * super().forward(x, theta)
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "again"),
+    [
+        ('name = "ddnm"', 'name = "ddnm"\nsolver = "own_code:Solver"', 2),
+        ('kind = "superres"\nfactor = 2', 'kind = "operator"\noperator = "own_code:Operator"', 2),
+    ],
+)
+def test_an_edit_of_the_user_s_code_is_noticed(old, new, again, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = write_suite(tmp_path, TOML.replace(old, new).replace("items = 3", "items = 1"))
+    for text, count in ((OWN_CODE, 4), (OWN_CODE, 0), (OWN_CODE.replace("SHARE = 1.0", "SHARE = 0.9"), again)):
+        monkeypatch.delitem(sys.modules, "own_code", raising=False)
+        (tmp_path / "own_code.py").write_text(text)
+        importlib.invalidate_caches()
+        shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+        with Store.writing(tmp_path / "store") as store:
+            assert run(load_suite(path, trust=True), store) == count
+
+
+def test_another_checkpoint_of_a_peer_is_noticed(tmp_path):
+    from invsolve.bench.peers import weights_of_peer
+
+    digests = []
+    for content in (b"one", b"two"):
+        (tmp_path / "net.pth").write_bytes(content)
+        digests.append(weights_of_peer(f"spandrel:{tmp_path / 'net.pth'}"))
+    assert digests[0] != digests[1]
+    assert weights_of_peer("deepinv DPS") == weights_of_peer(f"spandrel:{tmp_path / 'none.pth'}") == {}
+
+
+def test_a_disk_that_is_full_of_measurements_stops_the_run(tmp_path, monkeypatch):
+    put = Store.put_measurement
+
+    def full(self, name, content):
+        if self.db.execute("SELECT count(*) FROM outcomes").fetchone()[0] >= 2:
+            raise StoreFull("No space left")
+        put(self, name, content)
+
+    with Store.writing(tmp_path / "store") as store, monkeypatch.context() as patched:
+        patched.setattr(Store, "put_measurement", full)
+        with pytest.raises(StoreFull):
+            run(toy(tmp_path), store)
+        assert {unit["status"] for unit in store.units()} == {"ok", None}
+
+
+def test_what_an_operator_or_a_metric_of_the_user_s_raises_stops_nothing_else(tmp_path, monkeypatch, caplog):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "raises.py").write_text(
+        "from invsolve.operators import Denoising\n"
+        "class Op(Denoising):\n    def forward(self, x, theta={}):\n        raise KeyError('mine')\n"
+        "def metric(case):\n    raise ValueError('too small')\n"
+    )
+    text = TOML.replace('kind = "superres"\nfactor = 2', 'kind = "operator"\noperator = "raises:Op"')
+    text = text.replace('"misfit", ', '"misfit", "raises:metric:low", ')
+    with Store.writing(tmp_path / "store") as store:
+        assert run(load_suite(write_suite(tmp_path, text), trust=True), store, only=["item=draw 0"]) == 4
+        rows = {unit["task"]: unit for unit in store.units() if unit["status"]}
+        assert (rows["superres2"]["status"], rows["inpaint"]["status"]) == ("failed", "ok")
+        assert "KeyError" in rows["superres2"]["error"]
+        score(store, trust=True)
+        values = {
+            row["metric"]: row["value"] for row in store.query("scores") if row["unit"] == rows["inpaint"]["hash"]
+        }
+        assert values["raises:metric:low"] is None
+        assert values["psnr"] > 0
+        assert "too small" in caplog.text
+
+
+def test_a_score_of_a_set_of_other_units_is_not_shown(tmp_path):
+    from invsolve.bench.unit import set_mark
+
+    with Store.writing(tmp_path / "store") as store:
+        run(toy(tmp_path, TOML.replace('"crps"]', '"crps", "kid"]')), store)
+        hashes = [u["hash"] for u in store.units() if (u["task"], u["solver"]) == ("inpaint", "ddnm")]
+
+        def shown() -> list[float]:
+            rows = next(t for t in tables(store) if t.task == "inpaint").rows
+            return [row.cells["kid"].value for row in rows if "kid" in row.cells]
+
+        store.note("set_scores", ("inpaint", "ddnm", "kid", "x", 0.5, 3, set_mark(hashes)))
+        assert shown() == [0.5]
+        store.note("set_scores", ("inpaint", "ddnm", "kid", "x", 0.5, 3, set_mark(hashes[:2])))
+        assert shown() == []

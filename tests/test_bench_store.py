@@ -396,3 +396,35 @@ def test_a_damaged_output_is_not_handed_in(folder, tmp_path):
     with pytest.raises(outcomes.Damaged, match="SHA-256 has changed"):
         submit(folder, tmp_path / "b.zip")
     assert export(folder, tmp_path / "rows.csv") == 12
+
+
+def test_a_bundle_with_optional_tasks_and_of_fewer_images_than_before_fits(tmp_path):
+    text = TOML.replace('kind = "inpaint"', 'kind = "inpaint"\noptional = true')
+    with Store.writing(tmp_path / "store") as store:
+        run(toy(tmp_path, text), store)
+        score(store)
+        score(store, ["ssim"])  # of images that are no longer part of the suite
+        run(toy(tmp_path, text.replace("items = 3", "items = 2")), store)
+        store.db.execute("DELETE FROM scores WHERE metric = 'ssim' AND unit IN (SELECT hash FROM units)")
+    assert check_bundle(submit(tmp_path / "store", tmp_path / "bundle.zip")) == []
+
+
+def test_settings_that_depend_on_files_elsewhere_are_not_compared():
+    from invsolve.bench.checking import _lacks_files
+
+    rows = [{"name": "ddnm"}]
+    assert not _lacks_files({"solvers": rows})
+    assert _lacks_files({"prior": {"name": "mine.pt"}, "solvers": rows})
+    assert _lacks_files({"solvers": [{"name": "ddnm", "preset": "file:mine.toml"}]})
+    assert _lacks_files({"solvers": [{"name": "ddnm", "preset": "restore:mine.pt"}]})
+
+
+def test_only_scores_that_are_not_there_lack_their_weights():
+    import math
+
+    from invsolve.bench.table import Cell, Row
+    from invsolve.bench.text import lacks
+
+    row = Row("a", "solver", 1, "", {}, cells={"lpips": Cell(0.3), "dists": Cell(math.nan)})
+    missing = {"lpips", "dists", "fid"}
+    assert [name for name in ("lpips", "dists", "fid", "psnr") if lacks(missing, row, name)] == ["dists", "fid"]

@@ -65,6 +65,7 @@ def test_a_noisier_image_scores_worse(name):
 def test_metrics_have_no_value_for_images_that_are_too_small():
     assert math.isnan(METRICS["ssim"].load()(pair(8)))
     assert math.isnan(METRICS["ms-ssim"].load()(pair(64)))
+    assert math.isnan(METRICS["haarpsi"].load()(pair(12)))
 
 
 def test_misfit_is_the_residual_in_units_of_the_noise():
@@ -252,3 +253,19 @@ def test_dinov2_features_come_from_a_folder_of_the_users(tmp_path, monkeypatch):
     assert tuple(found.shape) == (2, 16)
     assert SET_METRICS["fd-dinov2"].between(found, found) == pytest.approx(0.0, abs=1e-9)
     assert (found[0] - found[1]).abs().max() > 1e-3
+
+
+def test_kernel_distance_of_sets_of_different_size():
+    a = Rng(0).normal(torch.empty(1, 3, 2, dtype=torch.float64))[0]
+    b = Rng(1).normal(torch.empty(1, 7, 2, dtype=torch.float64))[0]
+    k = lambda x, y: ((x @ y) / 2 + 1).item() ** 3  # noqa: E731
+    within = sum(k(s[i], s[j]) / (len(s) * (len(s) - 1)) for s in (a, b) for i in range(len(s)) for j in range(i))
+    across = sum(k(x, y) for x in a for y in b) / 21
+    assert kernel_distance(a, b) == pytest.approx(2 * within - 2 * across, rel=1e-9)
+
+
+def test_an_image_without_numbers_has_no_psnr():
+    image = torch.full((3, 8, 8), 0.5)
+    psnr = METRICS["psnr"].load()
+    assert psnr(Case(image, image)) == math.inf
+    assert math.isnan(psnr(Case(image * torch.nan, image)))

@@ -138,3 +138,38 @@ def test_the_command_writes_a_table_with_its_provenance(tmp_path, capsys):
     assert "# Made by: invsolve tune --images PHOTOS" in text
     assert "SHA-256" in text
     assert tomllib.loads(text)["inpaint"]["ddnm"]["eta"] == 0.85
+
+
+def test_trials_belong_to_the_weights_of_the_prior(tmp_path):
+    from dataclasses import replace
+
+    from invsolve.priors import NetworkPrior
+
+    names = set()
+    for value in (0.5, 0.6):
+        module = torch.nn.Conv2d(3, 3, 1)
+        torch.nn.init.constant_(module.weight, value)
+        torch.nn.init.zeros_(module.bias)
+        names.add(search_module._study_name(replace(search(tmp_path), prior=NetworkPrior(module)), "ddnm", "inpaint"))
+    assert len(names) == 2
+
+
+@pytest.mark.usefixtures("small")
+def test_a_solver_that_cannot_do_a_task_costs_the_others_nothing(tmp_path, capsys, caplog, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    write_image(tmp_path / "photos" / "0.png", Image(Rng(0).uniform(torch.empty(1, 3, 12, 12))[0]))
+    out, whole = tmp_path / "presets.toml", search_module.tune
+
+    def some(search, solver, section, report):
+        if section == "superres2":
+            raise search_module.NoCandidate("no singular value decomposition")
+        return whole(search, solver, section, report)
+
+    monkeypatch.setattr(search_module, "tune", some)
+    words = ["tune", "--images", str(tmp_path / "photos"), "--solver", "ddnm", "--trials", "2", "--crops", "1"]
+    words += ["--size", "12", "--prior", "invsolve.testing.toy:textures", "-o", str(out)]
+    assert main([*words, "--task", "inpaint", "superres2"]) == 0
+    assert "ddnm is left out for superres2: no singular value decomposition" in caplog.text
+    assert "ddnm" in tomllib.loads(out.read_text())["inpaint"]
+    assert main([*words, "--task", "superres2"]) == 2
+    assert "no solver has settings for any of the tasks" in capsys.readouterr().err

@@ -34,11 +34,15 @@ def _flat(store: Store) -> tuple[list[str], list[dict[str, Any]]]:
     """All active units with their scores, one row each."""
     scores: dict[str, dict[str, float]] = {}
     names: dict[str, None] = {}
+    units = store.units()
+    active = {unit["hash"] for unit in units}
     for unit, metric, value, _, implementation in store.query("scores"):
+        if unit not in active:
+            continue
         column = f"{metric} [{implementation}]"
         names.setdefault(column)
         scores.setdefault(unit, {})[column] = value
-    rows = [{**{c: unit[c] for c in COLUMNS}, **scores.get(unit["hash"], {})} for unit in store.units()]
+    rows = [{**{c: unit[c] for c in COLUMNS}, **scores.get(unit["hash"], {})} for unit in units]
     return [*COLUMNS, *names], rows
 
 

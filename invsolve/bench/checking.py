@@ -19,8 +19,8 @@ from invsolve.bench.suite import Suite, canonical
 from invsolve.bench.table import tables
 from invsolve.bench.text import markdown
 from invsolve.bench.trust import code_in
-from invsolve.bench.unit import Unit, measurement_hash, unit_hash
-from invsolve.core.boundary import foreign, open_file, parse_json, parse_toml
+from invsolve.bench.unit import CODE, Unit, measurement_hash, unit_hash
+from invsolve.core.boundary import foreign, is_there, open_file, parse_json, parse_toml
 from invsolve.core.checks import InputError
 
 __all__ = ["CANNOT_SHOW", "check_bundle"]
@@ -60,7 +60,8 @@ def check_bundle(path: Path, outputs: Path | None = None) -> list[str]:
         table = parse_toml(files["suite.toml"].decode(), "suite.toml")
         units = [Unit(**dict(zip(UNIT, row, strict=True)), content=index["contents"][row[0]]) for row in index["units"]]
         wrong = [*_of_units(units, index), *_of_suite(units, table, about)]
-        wrong += [] if code_in(table) else _of_settings(units, _suite(str(about["suite"]), files["suite.toml"]))
+        if not (code_in(table) or _lacks_files(table)):
+            wrong += _of_settings(units, _suite(str(about["suite"]), files["suite.toml"]))
         if not wrong:
             wrong += _of_tables(units, index, about, files)
         if outputs is not None:
@@ -126,8 +127,11 @@ def _of_units(units: list[Unit], index: Mapping[str, Any]) -> Iterator[str]:
 def _of_suite(units: list[Unit], table: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[str]:
     """Rows against the suite's text, and that text against the page's description."""
     run = {"seeds": [0], "samples": 1, "threads": 1, "microbatch": 0, "seconds": 0.0, **table.get("run", {})}
-    tasks = {row["name"]: row for row in table["tasks"]}
-    solvers = {row["name"]: row for row in table["solvers"]}
+    described = about["description"]
+    told = {row["name"] for row in described["tasks"]}
+    tasks = {row["name"]: row for row in table["tasks"] if row["name"] in told or not row.get("optional", False)}
+    left = {row["name"] for row in table["tasks"]} - tasks.keys()  # they need a file that was not there
+    solvers = {row["name"]: row for row in table["solvers"] if not left or tasks.keys() & set(row.get("tasks", tasks))}
     items = list(dict.fromkeys(unit.item for unit in units))
     wanted = {
         (item, task, name, seed)
@@ -137,7 +141,6 @@ def _of_suite(units: list[Unit], table: Mapping[str, Any], about: Mapping[str, A
     found = {(u.item, u.task, u.solver, u.seed) for u in units}
     yield from (f"{'/'.join(map(str, name))} of the suite is missing" for name in sorted(wanted - found, key=str))
     yield from (f"{'/'.join(map(str, name))} is not in the suite" for name in sorted(found - wanted, key=str))
-    described = about["description"]
     if described["items"] != len(items):
         yield f"{len(items)} images have rows, {described['items']} are described"
     for part, rows in (("tasks", tasks), ("solvers", solvers)):
@@ -154,9 +157,9 @@ def _of_unit(
     unit: Unit, table: Mapping[str, Any], run: Mapping[str, Any], task: Mapping[str, Any], row: Mapping[str, Any]
 ) -> Iterator[str]:
     spec, where = unit.spec(), f"{unit.task}/{unit.solver}"
-    options = {key: value for key, value in task.items() if key not in ("name", "kind", "noise")}
+    options = {key: value for key, value in task.items() if key not in ("name", "kind", "noise", "optional")}
     said = {"kind": task["kind"], "noise": float(task.get("noise", 0.01)), "options": options}
-    if canonical(spec["task"]) != canonical(said):
+    if canonical({key: value for key, value in spec["task"].items() if key != CODE}) != canonical(said):
         yield f"{unit.task} was measured otherwise than the suite says"
     own = spec["solver"]
     method = "peer" if "peer" in row else "baseline" if row.get("baseline", False) else "solver"
@@ -175,6 +178,20 @@ def _of_unit(
         yield f"{where} ran with other threads, microbatches or seconds than the suite says"
 
 
+def _lacks_files(table: Mapping[str, Any]) -> bool:
+    """Whether settings depend on a prior or preset table that is a file elsewhere."""
+    from invsolve.priors import check_known
+
+    prior = table.get("prior", {}).get("name", "natural")
+    presets = [row.get("preset", "") for row in table["solvers"]]
+    try:
+        for name in (prior, *(preset.removeprefix("restore:") for preset in presets if preset.startswith("restore:"))):
+            check_known(name)
+    except InputError:
+        return True
+    return any(p.startswith("file:") and not is_there(p.removeprefix("file:")) for p in presets)
+
+
 def _suite(name: str, content: bytes) -> Suite:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "suite.toml"
@@ -189,7 +206,8 @@ def _of_settings(units: list[Unit], suite: Suite) -> Iterator[str]:
         row = rows.get(unit.solver)
         if row is None or unit.task not in row.settings:
             continue
-        if canonical(unit.spec()["solver"]) != canonical(row.content(unit.task)):
+        how = {key: value for key, value in unit.spec()["solver"].items() if key != CODE}
+        if canonical(how) != canonical(row.content(unit.task)):
             yield f"{unit.task}/{unit.solver} ran with other settings than this version of invsolve gives to the suite"
 
 

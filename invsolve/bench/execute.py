@@ -53,9 +53,10 @@ def execute(job: Job) -> bytes:
     record: dict[str, Any] = {"unit": job.hash, "started": time.time(), **_place()}
     tensors: dict[str, Tensor] = {}
     _forget_peak()
-    began = time.perf_counter()
+    began, device = time.perf_counter(), "cpu"
     try:
         prior = load_spec_prior(canonical(spec["prior"]))
+        device = prior.device.type
         began = time.perf_counter()  # what a process loads once for all its units is no unit's time
         found, tensors = _solve(spec, _measurement(spec, job.measurement), prior)
         if 0 < spec["seconds"] < (took := time.perf_counter() - began):  # peers cannot be stopped on the way
@@ -70,7 +71,7 @@ def execute(job: Job) -> bytes:
         unable = isinstance(error, Unable)
         record |= {"status": "unable" if unable else "failed", "error": _line(error)}
         record |= {} if unable else {"traceback": traceback.format_exc()}
-    record |= {"seconds": time.perf_counter() - began, "memory": _peak(), "finished": time.time()}
+    record |= {"seconds": time.perf_counter() - began, "memory": _peak(device), "finished": time.time()}
     return pack(record, tensors)
 
 
@@ -118,7 +119,8 @@ def _solve(spec: Mapping[str, Any], measurement: Measurement, prior: Prior) -> t
     solver, samples = spec["solver"], spec["solver"]["samples"]
     if solver["method"] == "baseline":
         image = measurement.baseline()
-        return {"status": "ok", "forwards": 0.0, "backwards": 0.0}, {"visible": _half(image[None])}
+        record, found = _ending(image[None], "ok", 0.0, 0.0, {})
+        return record, {"visible": found["samples"]} if found else {}
     problem = measurement.problem(prior)
     if solver["method"] == "peer":
         from invsolve.bench.peers import peer_named, run_peer
@@ -173,16 +175,18 @@ def _line(error: BaseException) -> str:
 
 
 def _forget_peak() -> None:
-    """Begin a new peak of memory, where the system lets a process do so (Linux)."""
+    """Begin a new peak of memory, on a GPU, and where the system lets a process do so (Linux)."""
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return
 
 
-def _peak() -> int:
-    """Bytes: the most this process held since `_forget_peak`; on a GPU, the most that was allocated."""
-    if torch.cuda.is_available():
+def _peak(device: str) -> int:
+    """Bytes: the most this process held since `_forget_peak`; on a GPU, the most that was allocated there."""
+    if device == "cuda":
         return torch.cuda.max_memory_allocated()
     status = Path("/proc/self/status")
     if status.is_file():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from invsolve.bench.reading import settings_for
+from invsolve.bench.suite import canonical
 from invsolve.bench.tasks import Measurement
 from invsolve.core.checks import InputError
 from invsolve.restoration.calibration import Calibration
@@ -55,11 +56,11 @@ def interval_of_unit(
     row, task = content["solver"], measurement.task
     if row["method"] != "solver" or len(samples) < 2 or task is None:
         return None
-    settings = json.loads(json.dumps(row["settings"], default=list))
     for table in calibrations:
-        told = json.loads(json.dumps(dict(table.settings), default=list))
-        own = all(settings.get(name) == value for name, value in told.items())
-        if own and (table.prior, table.solver) == (content["prior"]["name"], row["solver"]):
+        if (table.prior, table.solver) != (content["prior"]["name"], row["solver"]):
+            continue
+        told = settings_for("the calibration", table.solver, "restore", table.prior, measurement.spec, table.settings)
+        if canonical(told) == canonical(row["settings"]):
             kind, severity = task.severity
             known = task.known(measurement.y)
             if known is not None and known.shape != samples.shape[2:]:

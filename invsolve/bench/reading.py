@@ -241,7 +241,7 @@ def _solver(row: Any, tasks: Sequence[TaskSpec], known: Sequence[str], prior: st
     if "peer" in row or row.get("baseline", False):
         return _foreign(where, row, chosen, count)
     solver, preset = row.get("solver", name), row.get("preset", "restore")
-    settings = {task.name: _settings(where, solver, preset, prior, task, row.get("settings", {})) for task in chosen}
+    settings = {task.name: settings_for(where, solver, preset, prior, task, row.get("settings", {})) for task in chosen}
     return SolverSpec(name, "solver", solver, settings, preset, count)
 
 
@@ -261,7 +261,7 @@ def _foreign(where: str, row: dict[str, Any], tasks: Sequence[TaskSpec], samples
     return SolverSpec(row["name"], "peer", peer.name, empty, peer.settings, samples)
 
 
-def _settings(where: str, solver: str, preset: str, prior: str, task: TaskSpec, changes: Any) -> dict[str, Any]:
+def settings_for(where: str, solver: str, preset: str, prior: str, task: TaskSpec, changes: Any) -> dict[str, Any]:
     """All settings of a solver for a task: preset, then changes, then the class' own defaults."""
     from invsolve.bench.tasks import level, section
     from invsolve.core.presets import published

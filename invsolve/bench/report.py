@@ -24,6 +24,7 @@ from invsolve.bench.table import Row, Table, tables, title
 from invsolve.bench.text import (
     MISSING,
     difference_text,
+    lacks,
     latex,
     markdown,
     number,
@@ -177,7 +178,7 @@ def _row(row: Row, metrics: list[str], missing: frozenset[str], task: str, again
         "row": row,
         "rank": rank_text(row),
         "behind": f"From the best, paired: {difference_text(row.behind)}, p {number(row.p)}" if row.behind else "",
-        "cells": [MISSING if name in missing else row.cells.get(name) for name in metrics],
+        "cells": [MISSING if lacks(missing, row, name) else row.cells.get(name) for name in metrics],
         "command": shlex.join(command),
     }
 

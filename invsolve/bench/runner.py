@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 from invsolve.bench.data import Item, find_items
 from invsolve.bench.execute import Job, execute, failure, load_spec_prior
-from invsolve.bench.outcomes import record_of
+from invsolve.bench.outcomes import StoreFull, record_of
 from invsolve.bench.store import Store
 from invsolve.bench.suite import Suite, canonical
 from invsolve.bench.tasks import measure
@@ -135,9 +136,12 @@ class _Loop:
                 unit = waiting.popleft()
                 try:
                     job = Job(unit.hash, unit.content, self._measurement(unit))
-                except InvsolveError as error:
+                except StoreFull:
+                    raise
+                except Exception as error:  # an image that cannot be read, or an operator of the user's
+                    trace = "" if isinstance(error, InvsolveError) else traceback.format_exc()
                     done += 1
-                    self._finish(unit, failure(unit.hash, f"{type(error).__name__}: {error}"), done, total)
+                    self._finish(unit, failure(unit.hash, f"{type(error).__name__}: {error}", trace), done, total)
                     continue
                 self.executor.submit(job)
                 out[unit.hash] = unit

@@ -18,6 +18,7 @@ from invsolve.bench.store import Store
 from invsolve.bench.suite import TaskSpec
 from invsolve.bench.tasks import Measurement
 from invsolve.bench.trust import check_trusted
+from invsolve.bench.unit import set_mark
 from invsolve.core.checks import InputError
 from invsolve.core.identity import identify
 from invsolve.metrics import METRICS, SET_METRICS, Case, Metric, WeightsMissing, image_metric, metric_named
@@ -168,14 +169,19 @@ def _score_unit(
     for name, function in scores.items():
         metric = metric_named(name)
         assert isinstance(metric, Metric)
-        if metric.per == "interval":
-            each = [] if ends is None else [function(*ends, truth)]
-        else:
-            # Calibration compares with the truth as it is: clipping would make intervals too wide.
-            cases_or_truth = cases if metric.per == "image" else [Case(images[0], known.truth)]
-            each = metric.values(function, cases_or_truth, images)
+        try:
+            if metric.per == "interval":
+                each = [] if ends is None else [function(*ends, truth)]
+            else:
+                # Calibration compares with the truth as it is: clipping would make intervals too wide.
+                cases_or_truth = cases if metric.per == "image" else [Case(images[0], known.truth)]
+                each = metric.values(function, cases_or_truth, images)
+            several = metric.per == "image" and len(images) > 1
+            mean = _number(function(middle)) if several else None
+        except Exception as error:  # of one metric on one image: the others go on, and this has no number
+            logger.warning("%s of unit %s is not computed: %s: %s", name, unit, type(error).__name__, error)
+            each, mean = [], None
         value = _number(sum(each) / len(each)) if each else None
-        mean = _number(function(middle)) if metric.per == "image" and len(images) > 1 else None
         rows.append((unit, name, marks[name], value, mean, json.dumps([_number(v) for v in each])))
     store.note("scores", *rows)
 
@@ -198,7 +204,7 @@ def _score_sets(store: Store, name: str, features: Callable[[Sequence[Tensor]], 
     for (task, solver), rows in groups.items():
         if any(row["status"] != "ok" for row in rows) or len(rows) < metric.least:
             continue
-        mark = f"{rows[0]['hash']} {len(rows)} {hash_of([row['hash'] for row in rows])}"
+        mark = set_mark([row["hash"] for row in rows])
         if (task, solver, name, metric.implementation(), mark) in known:
             continue
         try:
@@ -222,10 +228,3 @@ def _features(store: Store, rows: Sequence[Any], features: Any, cache: dict[str,
             cache[row["measurement"]] = features([measurement.truth.clamp(0, 1)])[0]
         theirs.append(cache[row["measurement"]])
     return torch.stack(ours), torch.stack(theirs)
-
-
-def hash_of(names: Sequence[str]) -> str:
-    """A short hash of names in their order."""
-    import hashlib
-
-    return hashlib.sha256(" ".join(names).encode()).hexdigest()[:16]

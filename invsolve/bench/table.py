@@ -13,6 +13,7 @@ from typing import Any
 
 from invsolve.bench.statistics import bootstrap_interval, holm, paired_test, pareto_front, rank_intervals
 from invsolve.bench.store import Store
+from invsolve.bench.unit import set_mark
 from invsolve.metrics import SET_METRICS, image_metric, metric_named
 
 __all__ = ["Cell", "Row", "Table", "published_rows", "tables"]
@@ -111,7 +112,10 @@ def tables(store: Store) -> list[Table]:
     scores = _scores(store)
     missing = frozenset(row["metric"] for row in store.query("notes"))
     sets: dict[tuple[str, str], dict[str, Cell]] = defaultdict(dict)
+    marks = {key: set_mark([unit["hash"] for unit in units]) for key, units in groups.items()}
     for row in store.query("set scores"):
+        if row["of"] != marks.get((row["task"], row["solver"])):  # of other images or settings
+            continue
         sets[row["task"], row["solver"]][row["metric"]] = Cell(math.nan if row["value"] is None else row["value"])
     found, published = [], dict(published_rows(about["published"]))
     for task in about["tasks"]:

@@ -5,13 +5,23 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from invsolve.bench.store import Store
 from invsolve.bench.table import Cell, Row, Table, title
 
-__all__ = ["MISSING", "cell_text", "latex", "markdown", "plain_name", "sheet_text", "shown_metrics", "status_text"]
+__all__ = [
+    "MISSING",
+    "cell_text",
+    "lacks",
+    "latex",
+    "markdown",
+    "plain_name",
+    "sheet_text",
+    "shown_metrics",
+    "status_text",
+]
 
 MISSING = "weights missing"
 
@@ -97,12 +107,18 @@ def rank_text(row: Row) -> str:
     return str(row.rank) if row.rank_low == row.rank_high else f"{row.rank} ({row.rank_low}–{row.rank_high})"
 
 
+def lacks(missing: Collection[str], row: Row, metric: str) -> bool:
+    """Whether a row has no score of a metric because its weights are not here."""
+    cell = row.cells.get(metric)
+    return metric in missing and (cell is None or math.isnan(cell.value))
+
+
 def _rows(table: Table) -> tuple[list[str], list[list[str]]]:
     metrics = shown_metrics(table)
     head = ["rank", "solver", *map(title, metrics), "network calls", "seconds", "p against best"]
     rows = []
     for row in table.rows:
-        cells = [MISSING if name in table.missing else cell_text(row.cells.get(name)) for name in metrics]
+        cells = [MISSING if lacks(table.missing, row, name) else cell_text(row.cells.get(name)) for name in metrics]
         if not row.complete:
             cells = [row.note, *[""] * (len(metrics) - 1)] if metrics else []
         rows.append([rank_text(row), row.solver, *cells, number(row.calls), number(row.seconds), number(row.p)])

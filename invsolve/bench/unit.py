@@ -9,11 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from invsolve.bench.data import Item
-from invsolve.bench.suite import PriorSpec, Suite, canonical
+from invsolve.bench.suite import PriorSpec, SolverSpec, Suite, canonical
+from invsolve.bench.tasks import OPERATOR
 from invsolve.core.identity import Unidentified, identify
 from invsolve.core.prior import Prior
+from invsolve.core.registry import Registry
+from invsolve.operators import OPERATORS
+from invsolve.solvers import SOLVERS
 
-__all__ = ["Unit", "enumerate_units", "measurement_hash", "prior_digest", "unit_hash"]
+__all__ = ["CODE", "Unit", "enumerate_units", "measurement_hash", "prior_digest", "set_mark", "unit_hash"]
+
+CODE = "code"
+"""Where a task's or a solver's content has the identity of the user's own code or file."""
 
 PROTOCOL = 2
 """Changed when the same unit would be measured or solved otherwise."""
@@ -84,13 +91,39 @@ def enumerate_units(suite: Suite, items: Sequence[Item], prior: str) -> Iterator
     for seed in suite.seeds:
         for item in items:
             for task in suite.tasks:
-                drawn = {"item": item.digest, "task": task.content(), "seed": seed, "protocol": PROTOCOL}
+                code = code_of(OPERATORS, task.options["operator"]) if task.kind == OPERATOR else {}
+                drawn = {"item": item.digest, "task": task.content() | code, "seed": seed, "protocol": PROTOCOL}
                 measurement = measurement_hash(drawn)
                 for solver in suite.solvers:
                     if task.name not in solver.settings:
                         continue
-                    content = canonical({**drawn, **shared, "solver": solver.content(task.name)})
+                    how = solver.content(task.name) | _own(solver)
+                    content = canonical({**drawn, **shared, "solver": how})
                     yield Unit(unit_hash(content), measurement, item.name, task.name, solver.name, seed, content)
+
+
+def set_mark(hashes: Sequence[str]) -> str:
+    """What a score of a set of units is of: units in their order."""
+    return f"{hashes[0]} {len(hashes)} {hashlib.sha256(' '.join(hashes).encode()).hexdigest()[:16]}"
+
+
+def _own(solver: SolverSpec) -> dict[str, str]:
+    """What decides a row besides its settings: the user's code, or the weights of a peer's checkpoint."""
+    if solver.method == "peer":
+        from invsolve.bench.peers import weights_of_peer
+
+        return weights_of_peer(solver.solver)
+    return {} if solver.method == "baseline" else code_of(SOLVERS, solver.solver)
+
+
+def code_of(registry: Registry[Any], name: Any) -> dict[str, str]:
+    """The identity of code that is named as "module:attribute", as part of a unit's content; nothing of other names."""
+    if not isinstance(name, str) or ":" not in name:
+        return {}
+    try:
+        return {CODE: identify(registry[name], name)}
+    except Unidentified:  # its edits are not noticed
+        return {}
 
 
 def _hash(content: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import shlex
 import sys
@@ -19,6 +20,8 @@ from invsolve.tasks import TASKS
 from invsolve.tune.tasks import sections
 
 __all__ = ["add_parser", "preset_text"]
+
+logger = logging.getLogger(__name__)
 
 COMMON = {"prior": "natural", "device": "auto", "precision": "float32", "seed": 0}
 
@@ -66,7 +69,7 @@ def run_command(args: argparse.Namespace) -> int:
     from invsolve.restoration.loading import load_prior
     from invsolve.restoration.settings import table
     from invsolve.tune.images import crops
-    from invsolve.tune.search import Search, tune
+    from invsolve.tune.search import NoCandidate, Search, tune
 
     count = len(args.solver) * len(parts)
     images = crops(args.images, args.crops, args.size)
@@ -81,7 +84,13 @@ def run_command(args: argparse.Namespace) -> int:
             def report(trial: Any, where: str = f"{task} {solver}") -> None:
                 sys.stderr.write(f"{where}: {trial.psnr:.2f} dB, misfit {trial.misfit:.2f}, {trial.settings}\n")
 
-            tuned.setdefault(task, {})[solver] = tune(search, solver, task, report)
+            try:
+                tuned.setdefault(task, {})[solver] = tune(search, solver, task, report)
+            except NoCandidate as error:
+                logger.warning("%s is left out for %s: %s", solver, task, error)
+    tuned = {task: found for task, found in tuned.items() if found}
+    if not tuned:
+        raise InputError("no solver has settings for any of the tasks: nothing is written")
     words = ["PHOTOS" if word == str(args.images) else word for word in args.words]
     head = [
         f"Solver settings for the prior `{args.prior}`, by task.",

@@ -12,7 +12,7 @@ from invsolve.metrics.base import Case, ImageScore
 
 __all__ = ["fsim", "gmsd", "haarpsi", "misfit", "ms_ssim", "psnr", "ssim"]
 
-SSIM_SIDE, MS_SSIM_SIDE = 11, 161
+SSIM_SIDE, MS_SSIM_SIDE, HAARPSI_SIDE = 11, 161, 16
 
 
 def psnr() -> ImageScore:
@@ -20,7 +20,7 @@ def psnr() -> ImageScore:
 
     def score(case: Case) -> float:
         error = float((case.image.double() - case.truth.double()).square().mean())
-        return -10 * math.log10(error) if error > 0 else math.inf
+        return math.inf if error == 0 else -10 * math.log10(error)
 
     return score
 
@@ -59,10 +59,10 @@ def fsim() -> ImageScore:
 
 
 def haarpsi() -> ImageScore:
-    """HaarPSI (Reisenhofer et al. 2018, arXiv 1607.06140), with piq's downsampling by 2."""
+    """HaarPSI (Reisenhofer et al. 2018, arXiv 1607.06140), with piq's downsampling by 2; NaN below 16 pixels."""
     import piq
 
-    return _by_piq(piq.haarpsi)
+    return _by_piq(piq.haarpsi, HAARPSI_SIDE)
 
 
 def gmsd() -> ImageScore:

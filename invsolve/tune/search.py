@@ -20,12 +20,21 @@ from invsolve.metrics import METRICS, Case
 from invsolve.priors.traits import traits_of
 from invsolve.restoration.choice import row
 from invsolve.solvers import SOLVERS
+from invsolve.tune.calibrate import weights_of
 from invsolve.tune.spaces import SPACES, inside
 from invsolve.tune.tasks import Sections, sections
 
-__all__ = ["Search", "Trial", "tune"]
+__all__ = ["NoCandidate", "Search", "Trial", "tune"]
 
 MARGIN, PENALTY, TOLERANCE = 0.03, 2.0, 0.1
+
+
+REASON = "reason"
+"""The attribute of a stopped trial that says why it could not run."""
+
+
+class NoCandidate(InputError):
+    """No settings of a solver ran to their end."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +152,8 @@ def _study_name(search: Search, solver: str, section: str) -> str:
     """What trials in the storage belong to; what is drawn is a part of it where it is not what the tasks declare."""
     specs = search.sections[section]
     drawn = "" if sections().get(section) == specs else f" {[canonical(spec.content()) for spec in specs]}"
-    return f"{search.prior_name} {solver} {section} {search.digest} {' '.join(search.metrics)}{drawn}"
+    weights = weights_of(search.prior)
+    return f"{search.prior_name} {weights} {solver} {section} {search.digest} {' '.join(search.metrics)}{drawn}"
 
 
 def _judge(search: Search, solver: str, section: str, trial: Any) -> Trial:
@@ -163,8 +173,10 @@ def _judge(search: Search, solver: str, section: str, trial: Any) -> Trial:
             try:
                 result = solve(measurement.problem(search.prior), built, items=[i])
             except InvsolveError as error:
+                trial.set_user_attr(REASON, str(error))
                 raise optuna.TrialPruned(str(error)) from error
             if not result.ok:
+                trial.set_user_attr(REASON, result.status[0][0])
                 raise optuna.TrialPruned(result.status[0][0])
             residual = measurement.residual(result.samples[0], {})[0]
             shown = measurement.visible(result.samples[0])[0].clamp(0, 1)
@@ -206,7 +218,9 @@ def _chosen(search: Search, trials: Sequence[Any], complete: Any) -> Trial:
         if t.state == complete and all(map(math.isfinite, t.values))
     ]
     if not found:
-        raise InputError("no candidate ran to its end on all images: allow more trials or seconds")
+        reasons = [trial.user_attrs[REASON] for trial in trials if REASON in trial.user_attrs]
+        because = f", the last because: {reasons[-1]}" if reasons else ": allow more trials or seconds"
+        raise NoCandidate(f"no candidate ran to its end on all images{because}")
     sign = 1.0 if search.directions()[0] == "maximize" else -1.0
     best = max(sign * trial.values[0] for trial in found)
     margin = MARGIN if search.metrics[0] == "psnr" else 0.0

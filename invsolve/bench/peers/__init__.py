@@ -18,12 +18,25 @@ All B * S rows run as one batch, as ours do. Both draw from the global generator
 
 from __future__ import annotations
 
+import hashlib
+
 from invsolve.bench.peers import azula_samplers, deepinv_samplers, networks
 from invsolve.bench.peers.seen import CLASSICAL, classical
 from invsolve.bench.peers.task import Peer, PeerResult, Unable, denoiser_at, run_peer
 from invsolve.core.checks import InputError, nearest
+from invsolve.core.weight_files import find_weight_file
 
-__all__ = ["PEERS", "RESTORERS", "Peer", "PeerResult", "Unable", "denoiser_at", "peer_named", "run_peer"]
+__all__ = [
+    "PEERS",
+    "RESTORERS",
+    "Peer",
+    "PeerResult",
+    "Unable",
+    "denoiser_at",
+    "peer_named",
+    "run_peer",
+    "weights_of_peer",
+]
 
 PEERS = (
     Peer("deepinv DPS", "defaults", deepinv_samplers.dps(), 1000),
@@ -55,6 +68,13 @@ RESTORERS = (
     Peer("deepinv RAM", "its weights", networks.ram, 0),
 )
 """Classical methods and trained networks, which give one image."""
+
+
+def weights_of_peer(name: str) -> dict[str, str]:
+    """The digest of the file of "spandrel:FILE", as part of a unit's content; nothing of other peers, or without it."""
+    kind, _, file = name.partition(":")
+    path = find_weight_file(file) if kind == "spandrel" else None
+    return {} if path is None else {"code": hashlib.sha256(path.read_bytes()).hexdigest()[:32]}
 
 
 def peer_named(name: str) -> Peer:
