@@ -100,12 +100,12 @@ def _classifier(guide: Guide, prior: Prior) -> tuple[Any, int]:
     if guide.classifier is not None:
         classifier = load_attribute(guide.classifier)
         assert prior.shape is not None
-        probe = torch.full((1, *prior.shape), 0.5), torch.full((1,), 0.1)
+        probe = torch.full((1, *prior.shape), 0.5, device=prior.device), torch.full((1,), 0.1, device=prior.device)
         return classifier, int(classifier(*probe).shape[1])
     if guide.prior == "digits":
         from invsolve.priors.loading.digits import digits_classifier
 
-        return digits_classifier().of_images, 10
+        return digits_classifier(prior.device).of_images, 10
     raise InputError(f"--scale steers by a classifier, and {guide.prior} comes with none: give --classifier")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
+from invsolve.priors.latent import LatentPrior
 from invsolve.testing import check_solver
 
 ALL = sorted(solvers.SOLVERS)
@@ -354,3 +356,19 @@ def test_a_sample_whose_values_ran_away_is_not_ok(value, told):
     assert [sentence for (sentence,) in result.status[::2]] == ["ok", "ok"]
     assert result.status[1][0].startswith(f"failed: values ran to {told}")
     assert not result.ok
+
+
+class _Decoded(LatentPrior):
+    """Latents whose decoder gives NaN, or hides how large they are."""
+
+    def __init__(self, image: float) -> None:
+        super().__init__(Constant(1e6, [1]), lambda z: z * image if math.isnan(image) else z.clamp(-1, 1))
+
+
+@pytest.mark.parametrize("image", [0.0, torch.nan])
+def test_latents_that_ran_away_and_images_without_numbers_are_not_ok(image):
+    result = iv.solve(iv.Problem(_Decoded(image)), solvers.DDIM(n_steps=3), samples=3)
+    assert not result.ok
+    told = ["no numbers"] * 3 if image != 0 else ["", "ran to", ""]
+    for sentence, words in zip(result.status[0], told, strict=True):
+        assert words in sentence if words else sentence == "ok"

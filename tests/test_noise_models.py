@@ -161,3 +161,19 @@ def test_an_unknown_noise_level_is_found_by_a_solver():
 
     optimiser.step(closure)
     assert float(block.constrain(raw).detach()) == pytest.approx(math.sqrt(float((y - x).square().mean())), rel=1e-4)
+
+
+def test_holes_of_a_mask_are_no_entries():
+    """Of the level of the noise, and of the misfit at which solvers stop."""
+    keep = torch.rand(16, 16, generator=torch.Generator().manual_seed(0)) < 0.25
+    operator = operators.Inpainting((1, 16, 16), keep)
+    x = torch.full((1, 1, 16, 16), 0.5, dtype=torch.float64)
+    unknown = costs.UnknownGaussianLikelihood(operator, None)
+    y = unknown.simulate(x, iv.Rng(0), {"sigma": torch.tensor([0.08], dtype=torch.float64)})
+    unknown = costs.UnknownGaussianLikelihood(operator, y)
+    level = float((y - x)[..., keep].square().mean().sqrt())
+    energies = [float(unknown(x, {"sigma": torch.tensor([f * level])})) for f in (0.95, 1.0, 1.05)]
+    assert min(energies) == energies[1]
+    assert costs.GaussianLikelihood(operator, y, 0.08).measured.tolist() == [int(keep.sum())]
+    noisy_holes = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(1))  # as some published runs have
+    assert costs.GaussianLikelihood(operators.Denoising((1, 16, 16)), noisy_holes, 0.08).measured.tolist() == [256]

@@ -48,3 +48,9 @@ def test_samples_with_an_azula_denoiser_follow_the_posterior():
 def test_what_is_no_denoiser_is_refused():
     with pytest.raises(iv.InputError, match="an azula denoiser with a schedule is needed, got Identity"):
         priors.AzulaPrior(torch.nn.Identity())
+
+
+def test_states_stay_in_float32_whatever_the_precision_of_the_network():
+    for half in (torch.bfloat16, torch.float16):
+        assert priors.AzulaPrior(denoiser().to(half)).dtype == torch.float32
+    assert priors.AzulaPrior(denoiser()).dtype == torch.float64

@@ -236,3 +236,11 @@ def test_a_prior_trained_by_the_project_loads_from_its_file(tmp_path):
     (tmp_path / "own.safetensors").write_bytes(whole[:-50])
     with pytest.raises(iv.InputError):
         priors.load(tmp_path / "own.safetensors")
+
+
+def test_weights_of_deepinv_that_come_in_two_units_need_theirs(tmp_path):
+    pytest.importorskip("deepinv")
+    (tmp_path / "edm.pt").write_bytes(b"")
+    for name in ("NCSNpp", "ADMUNet"):
+        with pytest.raises(iv.InputError, match="give _was_trained_on_minus_one_one and pixel_std"):
+            priors.load(f"deepinv:{name}", weights=tmp_path / "edm.pt")

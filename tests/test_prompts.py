@@ -242,3 +242,48 @@ def test_pipelines_that_cannot_be_used_are_told():
         priors.from_pipeline(StableDiffusionPipeline(unet().half()))
     with pytest.raises(iv.InputError, match="not known how a object encodes"):
         Prompts(object).encode(["a cat"], torch.device("cpu"))
+
+
+def test_texts_are_encoded_where_the_encoders_are_and_taken_to_the_network() -> None:
+    class Elsewhere(Stub):
+        device = torch.device("meta")
+
+        def encode_prompt(self, prompt: list[str], device: Any, **_: Any) -> tuple[Tensor]:
+            assert torch.device(device).type == "meta"
+            return (torch.zeros(len(prompt), 3, 12),)
+
+    pipe = type("StableDiffusionElsewhere", (Elsewhere,), {})()
+    told = Prompts(lambda: pipe, None).encode(["a cat"], torch.device("cpu"))
+    assert {name: value.device.type for name, value in told.items()} == {"encoder_hidden_states": "cpu"}
+
+
+def test_a_latent_consistency_model_is_told_its_guidance() -> None:
+    from diffusers.pipelines.latent_consistency_models.pipeline_latent_consistency_text2img import (
+        LatentConsistencyModelPipeline as Pipeline,
+    )
+
+    from invsolve.priors.networks.diffusers import DiffusersNetwork
+
+    network = unet(time_cond_proj_dim=6)
+    module, x, words = DiffusersNetwork(network), noise(2, 4, 8, 8), noise(2, 3, 12)
+    assert "guidance" in module.needed
+    with pytest.raises(iv.InputError, match="guidance"):
+        module(x, torch.tensor([5, 5]), encoder_hidden_states=words)
+    own = module(x, torch.tensor([5, 5]), encoder_hidden_states=words, guidance=8.5)
+    embedded = Pipeline.get_guidance_scale_embedding(None, torch.tensor([7.5, 7.5]), embedding_dim=6)  # pyright: ignore[reportArgumentType]
+    theirs = network(x, torch.tensor([5, 5]), words, timestep_cond=embedded, return_dict=False)[0]
+    torch.testing.assert_close(own, theirs)
+
+
+def test_latents_of_movq_are_decoded_as_kandinsky_does() -> None:
+    from invsolve.priors.networks.diffusers import Autoencoder
+
+    coder = diffusers.VQModel(
+        block_out_channels=(32, 32), latent_channels=4, num_vq_embeddings=16, norm_type="spatial",
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("AttnUpDecoderBlock2D",) * 2,
+    ).eval()  # fmt: skip
+    z = noise(1, 4, 4, 4)
+    with torch.no_grad():
+        theirs = coder.decode(z, force_not_quantize=True, return_dict=False)[0]
+        assert torch.equal(Autoencoder.of(coder).decode(z), theirs)
+        assert not torch.equal(coder.decode(z / 0.18215, return_dict=False)[0], theirs)

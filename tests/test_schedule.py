@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
 import invsolve as iv
 from invsolve.core.schedule import path
@@ -109,3 +110,17 @@ def test_the_time_of_a_ratio_is_that_of_the_bisection(schedule):
     for t in (0.002, 0.1, 0.3333, 0.8):
         alpha, sigma = schedule(t)
         assert schedule.time_of(sigma / alpha) == pytest.approx(t, abs=1e-9)
+
+
+@pytest.mark.parametrize("schedule", [iv.FlowSchedule(), iv.CosineSchedule()])
+@pytest.mark.parametrize("parametrization", ["edm", "eps"])
+def test_networks_that_divide_by_alpha_enter_pure_noise_late(schedule, parametrization):
+    class Zero(torch.nn.Module):
+        def forward(self, x, c):
+            return 0.1 * x
+
+    prior = iv.priors.NetworkPrior(Zero(), parametrization, schedule, shape=(1, 4, 4), conditioning="sigma")
+    for solver in (iv.solvers.DDIM(n_steps=4), iv.solvers.DAPS(n_steps=3, n_langevin=2, spread=None)):
+        cost = iv.costs.GaussianLikelihood(iv.operators.Denoising((1, 4, 4)), torch.full((1, 1, 4, 4), 0.5), 0.1)
+        result = iv.solve(iv.Problem(prior, cost if solver.needs.cost else None), solver)
+        assert "ended at step" not in result.status[0][0]

@@ -134,6 +134,8 @@ def test_noise_gain_is_the_frobenius_norm_of_the_pseudo_inverse():
     torch.testing.assert_close(operator.noise_gain(y)[0], want)
     probed = super(SVDOperator, operator).noise_gain(y)[0]
     assert abs(probed / want - 1) < 0.5  # one draw of 60 numbers; off by 4 standard deviations once in 10 000 seeds
+    several = super(SVDOperator, operator).noise_gain(y.expand(3, *y.shape[1:]))
+    torch.testing.assert_close(several, probed.expand(3))  # a row's does not depend on its place in the batch
 
 
 @pytest.mark.parametrize("low", [0.0, -1.0])
@@ -206,6 +208,18 @@ def test_pnphqs_gives_each_item_what_it_gets_alone(average):
         torch.testing.assert_close(together.samples[row], iv.solve(own, solver).samples[0], rtol=0, atol=1e-10)
     assert together.stats.network_forwards == 6.0
     assert (together.samples[0] - together.samples[1]).abs().max() > 0.01
+
+
+def test_pnphqs_takes_noise_of_each_item_for_measurements_that_are_no_images():
+    a = operators.HadamardSensing((1, 8, 8), 0.5, rng=iv.Rng(0))
+    y = torch.rand(2, *a.out_shape, generator=G, dtype=torch.float64)
+    sigma = torch.tensor([0.1, 0.02], dtype=torch.float64)
+    prior = priors.GaussianPrior(torch.full((1, 8, 8), 0.5), toy.covariance(64), value_range=(0.0, 1.0))
+    solver = solvers.PnPHQS(n_steps=4)
+    together = iv.solve(iv.Problem(prior, costs.GaussianLikelihood(a, y, sigma)), solver)
+    for row in range(2):
+        own = iv.Problem(prior, costs.GaussianLikelihood(a, y[row : row + 1], float(sigma[row])))
+        torch.testing.assert_close(together.samples[row], iv.solve(own, solver).samples[0], rtol=0, atol=1e-6)
 
 
 def test_pnphqs_never_denoises_below_the_noise():

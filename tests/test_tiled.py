@@ -12,6 +12,7 @@ from torch import Tensor
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
 from invsolve.core.prior import Prediction, Prior
+from invsolve.priors.conditional import ConditionalPrior
 from invsolve.priors.networks.unet import Denoiser
 from invsolve.priors.networks.unet_config import DenoiserConfig
 from invsolve.priors.tiled import GRID, TiledPrior, extents
@@ -207,3 +208,14 @@ def test_natural_does_not_show_the_tiles(name: str) -> None:
         with torch.no_grad():
             gap = (prior.denoise(x_t, t) - TiledPrior(prior, 256, 128).denoise(x_t, t)).abs() / 2
         assert gap.max() < 1e-3
+
+
+def test_conditions_of_the_prior_show_through_the_tiles() -> None:
+    class Labelled(torch.nn.Module):
+        def forward(self, x: Tensor, c: Tensor, label: Any = None) -> Tensor:
+            return torch.zeros_like(x)
+
+    prior = ConditionalPrior(Labelled(), 3).given(label=torch.tensor([0, 1, 2]))
+    tiled = TiledPrior(prior, 64, 32)
+    assert tiled.items == prior.items == 3
+    assert TiledPrior(local_prior(), 64, 32).items is None

@@ -233,6 +233,13 @@ class Likelihood(TerminalCost):
             raise InputError("this likelihood has no measurement (y=None): build it with y to score or restore")
         return self.y
 
+    @property
+    def measured(self) -> Tensor:
+        """How many real numbers were measured for each item, [B]: holes that hold nothing do not count."""
+        y = self.measurement
+        seen = (self.operator.observed(torch.ones_like(y)) != 0) | (y != 0)
+        return seen.flatten(1).sum(1) * (2 if y.is_complex() else 1)
+
     def residual(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         """y - A(x), [N, *out_shape]."""
         return self.measurement - self.operator(x, theta)

@@ -230,8 +230,13 @@ def _run_chunk(
     well = _broadcast(run.failed < 0, run.state.x)
     final = torch.where(well, run.state.x, run.estimate)
     energy = problem.energy(final, run.state.theta) if problem.cost is not None else final.new_full((n,), torch.nan)
+    images = problem.to_image(final)
+    reach = images.abs().flatten(1).amax(1)
+    if problem.prior.latent:  # a decoder may hide that its latents ran away
+        reach = torch.maximum(reach, final.abs().flatten(1).amax(1))
     return {
-        "samples": problem.to_image(final).cpu(),
+        "samples": images.cpu(),
+        "reach": reach.cpu(),
         "failed": run.failed.cpu(),
         "energy": energy.cpu(),
         "calls": torch.tensor([calls.forward_rows, calls.backward_rows]),
@@ -301,8 +306,7 @@ def _collect(
         value = torch.cat([output[name] for output in outputs])
         return value.reshape(*shape, *value.shape[1:])
 
-    reach = joined("samples").abs().flatten(2).amax(2)
-    ends = zip(joined("failed").tolist(), reach.tolist(), strict=True)
+    ends = zip(joined("failed").tolist(), joined("reach").tolist(), strict=True)
     calls = torch.stack([output["calls"] for output in outputs]).sum(0).double() / (shape[0] * shape[1])
     config = {
         "solver": repr(solver),
@@ -330,6 +334,8 @@ def _collect(
 def _sentence(failed: int, reach: float) -> str:
     if failed >= 0:
         return f"ended at step {failed}: values became non-finite; the last finite estimate is kept"
+    if math.isnan(reach):
+        return "failed: the image has values that are no numbers: use smaller steps or weights"
     if reach > FAR:
         return f"failed: values ran to {reach:.3g}, images are in [0, 1]: use smaller steps or weights"
     return "ok"

@@ -211,11 +211,11 @@ class LinearOperator(Operator):
     def noise_gain(self, like: Tensor) -> Tensor:
         """By how much A^+ amplifies white noise: the root mean square of A^+ n for n ~ N(0, I), [1] or [N].
 
-        Measured with one fixed draw of n for each of the measurements `like` [N, *out_shape]; operators that know their
-        spectrum compute it.
+        Measured with one fixed draw of n, the same for all measurements `like` [N, *out_shape]; operators that know
+        their spectrum compute it.
         """
-        real = torch.empty(like.shape, dtype=real_dtype(like)).normal_(generator=torch.Generator().manual_seed(0))
-        return row_norm(self.pinv(real.to(like))) / prod(self.in_shape) ** 0.5
+        real = torch.empty(like.shape[1:], dtype=real_dtype(like)).normal_(generator=torch.Generator().manual_seed(0))
+        return row_norm(self.pinv(real.to(like).expand(like.shape))) / prod(self.in_shape) ** 0.5
 
     def ridge(self, residual: Tensor, lam: float | Tensor) -> Tensor:
         """A^T (A A^T + lam I)^-1 r = (A^T A + lam I)^-1 A^T r, [N, *out_shape] -> [N, *in_shape]; lam as above."""

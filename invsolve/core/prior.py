@@ -141,6 +141,11 @@ class Prior(ABC):
         return None if self.latent or self.shape is None else self.shape[0]
 
     @property
+    def divides_by_alpha(self) -> bool:
+        """Whether predictions divide by alpha_t, so that there are none where it is 0."""
+        return False
+
+    @property
     def items(self) -> int | None:
         """The number of images that the condition is given for; None if it applies to any batch."""
         return None
@@ -215,6 +220,10 @@ class WrappedPrior(Prior):
     @property
     def unbound(self) -> str | None:
         return self.prior.unbound
+
+    @property
+    def divides_by_alpha(self) -> bool:
+        return self.prior.divides_by_alpha
 
     @property
     def image_channels(self) -> int | None:

@@ -57,9 +57,9 @@ class GaussianLikelihood(Likelihood):
 class UnknownGaussianLikelihood(Likelihood):
     """Gaussian noise whose standard deviation is an unknown parameter, theta[name] ([N] or [N, 1]), above 0.
 
-    -log p(y | x, sigma) = |y - A(x)|^2 / (2 sigma^2) + m log(sigma sqrt(2 pi)), whose minimum over sigma is the root
-    mean square of the residual. Give `Unknowns({name: Unknown((1,), "softplus")})`; the operator gets the other
-    entries of theta.
+    -log p(y | x, sigma) = |y - A(x)|^2 / (2 sigma^2) + m log(sigma sqrt(2 pi)) of m entries that were measured, whose
+    minimum over sigma is the root mean square of their residual. Give `Unknowns({name: Unknown((1,), "softplus")})`;
+    the operator gets the other entries of theta.
 
     Args:
         operator: A.
@@ -78,7 +78,7 @@ class UnknownGaussianLikelihood(Likelihood):
         check_settings(self)
 
     def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
-        return gaussian_energy(self.residual(x, theta), self._sigma(theta))
+        return gaussian_energy(self.residual(x, theta), self._sigma(theta), self.measured)
 
     def residual(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         return self.measurement - self.operator(x, self._others(theta))
@@ -102,13 +102,17 @@ def check_level(value: float | Tensor, what: str) -> None:
         raise InputError(f"{what} is one number or one for each item [B], got a tensor {list(value.shape)}")
 
 
-def gaussian_energy(residual: Tensor, sigma: float | Tensor) -> Tensor:
-    """|r|^2 / (2 sigma^2) + m log(sigma sqrt(2 pi)) of residuals [N, ...] with m real entries, [N]."""
+def gaussian_energy(residual: Tensor, sigma: float | Tensor, entries: Tensor | None = None) -> Tensor:
+    """|r|^2 / (2 sigma^2) + m log(sigma sqrt(2 pi)) of residuals [N, ...], [N].
+
+    m is `entries` [N], or else the number of real entries in r.
+    """
     residual = residual.flatten(1)
     if residual.is_complex():
         residual = torch.view_as_real(residual).flatten(1)
     sigma = torch.as_tensor(sigma, dtype=residual.dtype, device=residual.device)
-    constant = residual.shape[1] * (torch.log(sigma) + 0.5 * math.log(2 * math.pi))
+    m = residual.shape[1] if entries is None else entries
+    constant = m * (torch.log(sigma) + 0.5 * math.log(2 * math.pi))
     return residual.square().sum(1) / (2 * sigma**2) + constant
 
 

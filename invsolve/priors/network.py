@@ -155,6 +155,10 @@ class NetworkPrior(Prior):
         return f"needs embeddings of a text ({', '.join(missing)}): give --prompt, or bind them by prior.given(...)"
 
     @property
+    def divides_by_alpha(self) -> bool:
+        return self.parametrization in ("edm", "eps")
+
+    @property
     def image_channels(self) -> int | None:
         return self.channels
 

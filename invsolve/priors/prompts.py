@@ -48,8 +48,9 @@ class Prompts:
         """
         key = (*texts, str(device))
         if key not in self._kept:
-            with torch.no_grad():
-                self._kept[key] = self._encoded(list(texts), device)
+            with torch.no_grad():  # where the encoders are
+                found = self._encoded(list(texts), getattr(self.pipe, "device", device))
+            self._kept[key] = {name: value.to(device) for name, value in found.items()}
         return self._kept[key]
 
     def empty(self, n: int, device: torch.device) -> dict[str, Tensor]:

@@ -107,6 +107,18 @@ class TiledPrior(Prior):
         self.traits = prior.traits
 
     @property
+    def items(self) -> int | None:
+        return self.prior.items
+
+    @property
+    def unbound(self) -> str | None:
+        return self.prior.unbound
+
+    @property
+    def divides_by_alpha(self) -> bool:
+        return self.prior.divides_by_alpha
+
+    @property
     def image_channels(self) -> int | None:
         return self.prior.image_channels
 

@@ -70,6 +70,10 @@ class DAPS(PathSolver):
     needs = Needs()
     differentiates = False
 
+    @property
+    def _divides_by_alpha(self) -> bool:
+        return self.spread is None  # r_t = sigma_t / alpha_t
+
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         if self.sampler == "exact":
             _ = problem.linear_data  # an error unless linear and Gaussian

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from invsolve.core.linalg import per_sample
 from invsolve.core.prior import Prior
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
@@ -123,9 +122,9 @@ class PnPHQS(Solver):
     def _data_step(self, problem: Problem, z: Tensor, levels: list[float]) -> Tensor:
         operator, y, sigma_y = problem.linear_data
         shared = levels[0] if len(set(levels)) == 1 else torch.tensor(levels, dtype=torch.float64)
-        rho = self.lam * sigma_y**2 / per_sample(shared, z) ** 2
-        left = VISIBLE * (shared.to(z) if isinstance(shared, Tensor) else shared)
-        return z + operator.ridge_within(y - operator(z), rho.flatten() if isinstance(rho, Tensor) else rho, left)
+        level = shared.to(z) if isinstance(shared, Tensor) else shared
+        sigma = sigma_y.flatten() if isinstance(sigma_y, Tensor) else sigma_y
+        return z + operator.ridge_within(y - operator(z), self.lam * sigma**2 / level**2, VISIBLE * level)
 
     def _denoise(self, prior: Prior, x: Tensor, levels: list[float], k: int) -> Tensor:
         """D(x, level) for each row; rows of one level are one call."""

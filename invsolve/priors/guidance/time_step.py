@@ -52,13 +52,13 @@ class TimeStepPair(Pair):
         return self.leading.predict(x_t, t)
 
     def second(self, x_t: Tensor, t: float) -> Prediction:
-        with self._perturbed(t, 0):
+        with self._perturbed(t, 0, len(x_t)):
             return self.leading.predict(x_t, t)
 
     def both(self, x_t: Tensor, t: float) -> tuple[Prediction, Prediction]:
         n = len(x_t)
         twice = self.leading if self.leading.items is None else self.leading.select(torch.arange(n).repeat(2))
-        with self._perturbed(t, n):
+        with self._perturbed(t, n, 2 * n):
             out = twice.predict(torch.cat([x_t, x_t]), t)
         return Prediction(out.x0[:n], out.eps[:n]), Prediction(out.x0[n:], out.eps[n:])
 
@@ -76,10 +76,17 @@ class TimeStepPair(Pair):
         return self.leading.items
 
     @contextmanager
-    def _perturbed(self, t: float, start: int) -> Iterator[None]:
-        """The embedding with its rows from `start` on perturbed."""
+    def _perturbed(self, t: float, start: int, n: int) -> Iterator[None]:
+        """The embedding of a call on `n` rows with those from `start` on perturbed.
+
+        Raises:
+            InputError: the call did not pass through it once with all rows.
+        """
+
+        rows: list[int] = []
 
         def moved(module: nn.Module, inputs: Any, out: Tensor) -> Tensor:
+            rows.append(len(out))
             if not self.window[0] <= t <= self.window[1]:
                 return out
             generator = torch.Generator().manual_seed(self.seed)
@@ -92,6 +99,12 @@ class TimeStepPair(Pair):
             yield
         finally:
             handle.remove()
+        if rows != [n]:
+            raise InputError(
+                f"time-step guidance needs a network that takes its rows in one call and uses the embedding that was "
+                f"given; it was called with {rows or 'no'} rows in place of {n}: load the prior without dtype, compile "
+                "and chunk, and name the module that embeds the time"
+            )
 
 
 def time_guided(prior: Prior, embedding: nn.Module, weight: Weight | float, **settings: Any) -> GuidedPrior:

@@ -65,7 +65,9 @@ class AzulaPrior(Prior):
 
     @property
     def dtype(self) -> torch.dtype:
-        return next((p.dtype for p in self.denoiser.parameters()), torch.get_default_dtype())
+        """Of states and times: azula converts to the precision of its network itself."""
+        known = next((p.dtype for p in self.denoiser.parameters()), torch.get_default_dtype())
+        return torch.float64 if known == torch.float64 else torch.float32
 
     @property
     def device(self) -> torch.device:

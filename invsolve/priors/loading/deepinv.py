@@ -23,6 +23,9 @@ from invsolve.priors.networks.execution import Speed
 __all__ = ["from_deepinv", "load_deepinv", "tensors_alone"]
 
 
+UNITS = dict.fromkeys(("ADMUNet", "NCSNpp"), ("_was_trained_on_minus_one_one", "pixel_std"))
+"""Classes of deepinv whose weights come in two units, and the arguments that tell them."""
+
 _SAFE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
@@ -96,6 +99,12 @@ def load_deepinv(
     if weights is None and settings.get("pretrained", "download") is not None and is_offline(None):
         raise InputError(
             f"deepinv would download the weights of {name}, and the network is not to be used: give weights=FILE"
+        )
+    lacking = [option for option in UNITS.get(name, ()) if option not in settings]
+    if weights is not None and lacking:
+        raise InputError(
+            f"weights of deepinv's {name} from a file do not say for which pixels they were trained: give "
+            f"{' and '.join(lacking)} (True and 0.5 for the files that deepinv downloads, which take [-1, 1])"
         )
     try:
         with tensors_alone():

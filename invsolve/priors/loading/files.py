@@ -18,7 +18,7 @@ from torch import nn
 from invsolve.core.boundary import foreign
 from invsolve.core.checks import InputError, check_options
 from invsolve.core.prior import Prior
-from invsolve.core.schedule import Schedule
+from invsolve.core.schedule import DDPMSchedule, Schedule
 from invsolve.priors.conditional import ConditionalPrior
 from invsolve.priors.labelled import LabelledDenoiser
 from invsolve.priors.loading.beta_tables import as_schedule
@@ -128,7 +128,13 @@ def load_adm(
     if schedule is None and config.size == 64 and config.width == 192:
         schedule = "cosine"
     shape = None if config.size is None else (config.in_channels, config.size, config.size)
-    settings: dict[str, Any] = {"schedule": as_schedule(schedule), "shape": shape, "speed": speed}
+    told = as_schedule(schedule)
+    if not isinstance(told, DDPMSchedule):
+        raise InputError(
+            f"{weights.path} holds a guided-diffusion network, which is told an index into a table of noise levels: "
+            f'schedule is "linear", "cosine" or a DDPMSchedule, not {told!r}'
+        )
+    settings: dict[str, Any] = {"schedule": told, "shape": shape, "speed": speed}
     settings["channels"] = config.in_channels
     if config.n_labels:
         last = config.n_labels - 1

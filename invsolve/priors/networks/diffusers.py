@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 import torch
@@ -40,8 +41,14 @@ class DiffusersNetwork(nn.Module):
         # Stable Diffusion XL: a pooled embedding and the image's size, which go in together.
         self.added = ("text_embeds", "time_ids") if network.config.get("addition_embed_type") == "text_time" else ()
         self.needed = (*self.needed, *self.added)
+        # Latent consistency models: distilled with a guidance scale, which they are told.
+        self.scale_width = network.config.get("time_cond_proj_dim")
+        if self.scale_width:
+            own.add("timestep_cond")
+            self.needed = (*self.needed, "guidance")
         self.conditions = (
             "label",
+            *(("guidance",) if self.scale_width else ()),
             *(name for name in inspect.signature(network.forward).parameters if name not in own),
             *self.added,
         )
@@ -58,6 +65,9 @@ class DiffusersNetwork(nn.Module):
             raise InputError(f"{type(self.network).__name__} needs embeddings of a prompt: use prior.given({names})")
         if label is not None:
             conditions["class_labels"] = torch.as_tensor(label, device=x.device).expand(len(x))
+        if self.scale_width:
+            guidance = torch.as_tensor(conditions.pop("guidance"), dtype=x.dtype, device=x.device).expand(len(x))
+            conditions["timestep_cond"] = _waves(1000 * (guidance - 1), self.scale_width)
         if self.added:
             conditions["added_cond_kwargs"] = {name: conditions.pop(name) for name in self.added}
         out = self._called(x, c * self.scale if self.scale != 1.0 else c, conditions)
@@ -74,6 +84,14 @@ class DiffusersNetwork(nn.Module):
     @checkpointing.setter
     def checkpointing(self, on: bool) -> None:
         (self.network.enable_gradient_checkpointing if on else self.network.disable_gradient_checkpointing)()
+
+
+def _waves(values: Tensor, width: int) -> Tensor:
+    """Sines and cosines of numbers [N], [N, width]: how latent consistency models embed guidance scales."""
+    half = width // 2
+    rates = torch.exp(torch.arange(half, dtype=values.dtype, device=values.device) * (-math.log(1e4) / (half - 1)))
+    angles = values[:, None] * rates
+    return F.pad(torch.cat([angles.sin(), angles.cos()], 1), (0, width - 2 * half))
 
 
 class PackedNetwork(DiffusersNetwork):
@@ -124,10 +142,14 @@ class Autoencoder:
     Args:
         coder: the autoencoder.
         scale, shift: numbers, or one for each channel [C, 1, 1].
+        quantised: whether latents go through the codebook of an autoencoder that has one.
     """
 
-    def __init__(self, coder: Any, scale: float | Tensor = 1.0, shift: float | Tensor = 0.0) -> None:
+    def __init__(
+        self, coder: Any, scale: float | Tensor = 1.0, shift: float | Tensor = 0.0, *, quantised: bool = True
+    ) -> None:
         self.coder, self.scale, self.shift = coder, scale, shift
+        self.options: dict[str, Any] = {} if quantised else {"force_not_quantize": True}
         widths = coder.config.get("block_out_channels") or coder.config["encoder_block_out_channels"]
         self.factor = 2 ** (len(widths) - 1)
         """Side of the square of pixels that a latent stands for."""
@@ -140,6 +162,8 @@ class Autoencoder:
         scaling_factor (raw - latents_mean) / latents_std.
         """
         known = coder.config
+        if known.get("norm_type") == "spatial":  # MoVQ, of Kandinsky: its latents are not scaled, nor quantised
+            return cls(coder, quantised=False)
         scale, mean, std = (known.get(name) for name in ("scaling_factor", "latents_mean", "latents_std"))
         scale = 1.0 if scale is None else float(scale)
         if mean is None or std is None:
@@ -149,7 +173,7 @@ class Autoencoder:
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents -> images."""
-        return self.coder.decode(z / self.scale + self.shift, return_dict=False)[0]
+        return self.coder.decode(z / self.scale + self.shift, return_dict=False, **self.options)[0]
 
     def encode(self, x: Tensor) -> Tensor:
         """Images -> latents: the mean of what the encoder says."""

@@ -37,17 +37,19 @@ def isotropic_variance(step: Step, prior_std: float) -> float:
 
 
 @lru_cache(maxsize=64)
-def signal_path(schedule: Schedule, n: int, t_start: float, times: tuple[float, ...] | None) -> tuple[Step, ...]:
+def signal_path(
+    schedule: Schedule, n: int, t_start: float, times: tuple[float, ...] | None, noisy_end: bool = False
+) -> tuple[Step, ...]:
     """The steps of a descent on which every alpha_t is above 0.
 
     A schedule that ends in pure noise (alpha_1 = 0: flow, cosine) is entered where sigma_t / alpha_t = 1000 instead.
     """
-    steps = path(schedule, n, t_start, times)
+    steps = path(schedule, n, t_start, times, noisy_end)
     first = steps[0]
     if first.alpha_t * LONGEST >= first.sigma_t:
         return steps
     entry = max(schedule.time_of(LONGEST) - 1e-9, (first.t + first.s) / 2)
-    return path(schedule, n, t_start, (entry, *(step.s for step in steps)))
+    return path(schedule, n, t_start, (entry, *(step.s for step in steps)), noisy_end)
 
 
 class Tangent:

@@ -34,8 +34,8 @@ class PathSolver(Solver):
         start: where the path begins, see `start_state`.
         eta: share of fresh noise in a step, from 0 to 1; for solvers that have this setting.
         noisy_end: whether explicit times may end above 0, so that the sample keeps some noise.
-        divides_by_alpha: whether the update divides by alpha_t. If so, a schedule with alpha_1 = 0 (flow matching,
-            cosine) is entered at sigma_t / alpha_t = 1000 in place of t = 1.
+        divides_by_alpha: whether the update divides by alpha_t. If it or the prior does, a schedule with alpha_1 = 0
+            (flow matching, cosine) is entered at sigma_t / alpha_t = 1000 in place of t = 1.
     """
 
     n_steps: int
@@ -57,8 +57,11 @@ class PathSolver(Solver):
         if t_start is None:
             t_start = 1.0 if self.start == "random" else GUIDED_TIME
         if self._divides_by_alpha:
-            return signal_path(schedule, self.n_steps, t_start, self.times)
-        return path(schedule, self.n_steps, t_start, self.times, self.noisy_end)
+            return signal_path(schedule, self.n_steps, t_start, self.times, self.noisy_end)
+        steps = path(schedule, self.n_steps, t_start, self.times, self.noisy_end)
+        if steps[0].alpha_t == 0 and problem.prior.divides_by_alpha:
+            return signal_path(schedule, self.n_steps, t_start, self.times, self.noisy_end)
+        return steps
 
     @property
     def _divides_by_alpha(self) -> bool:

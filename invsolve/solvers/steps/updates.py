@@ -162,8 +162,8 @@ def start_state(problem: Problem, n: int, rng: NoiseSource, step: Step, start: S
     return step.alpha_t * estimate + step.sigma_t * rng.normal(empty)
 
 
-def noise_floor(problem: Problem) -> Tensor | float:
-    """The expected |y - A(x)|^2 at the true image, in the prior's units: m (w sigma)^2, a number or [N].
+def noise_floor(problem: Problem) -> Tensor:
+    """The expected |y - A(x)|^2 at the true image, in the prior's units: m (w sigma)^2 of m entries measured, [N].
 
     Raises:
         CapabilityError: the noise is not Gaussian, so that its level is not one number.
@@ -171,8 +171,7 @@ def noise_floor(problem: Problem) -> Tensor | float:
     cost = problem.cost
     if not isinstance(cost, Likelihood) or cost.gaussian_sigma is None:
         raise CapabilityError("stopping at the noise level needs a Gaussian likelihood: use another stopping rule")
-    entries = problem.entries * (2 if cost.measurement.is_complex() else 1)
-    return entries * (problem.width * cost.gaussian_sigma) ** 2
+    return cost.measured * (problem.width * cost.gaussian_sigma) ** 2
 
 
 def gradient_length(problem: Problem, misfit: Tensor, weight: float) -> Tensor | float:
