@@ -1,6 +1,6 @@
 """Write the model card of a packaged prior from its weight file, its training log and the recorded measurements.
 
-    python benchmarks/natural/card.py --prior natural-deep --log RUN.csv [--before HOURS]
+    python benchmarks/natural/card.py --prior natural-deep --log RUN.csv [RUN.csv ...] [--before HOURS]
 
 Run `denoise.py` and `samples.py` first: the card copies their tables.
 """
@@ -27,13 +27,20 @@ A denoising prior for photographs: `D(x; sigma) = E[x0 | x]` for `x = x0 + sigma
 
 OPTIONS = f"--batch 24 --workers 2 --validation {' '.join(HELD_OUT)}"
 COMMANDS = {
-    "natural": "invsolve train denoiser --images PHOTOS --out natural.safetensors --channels 96,96,128,192 --crop 64 "
-    f"--final-crop 80 --decay 0.8 --hours 2.5 {OPTIONS}   # in several parts with --resume, planned at first for "
-    "1.57 h and then for 2.7 h, so that the learning rate fell in three slopes",
-    "natural-deep": "invsolve train denoiser --images PHOTOS --out natural-deep.safetensors --init natural.safetensors "
-    "--blocks 2,4,4,4 --crop 80 --final-crop 96 --learning-rate 1.5e-3 --warmup 150 --decay 0.5 --seed 11 --hours 1.9 "
-    f"{OPTIONS}",
+    "natural": (
+        "invsolve train denoiser --images PHOTOS --out natural.safetensors --channels 96,96,128,192 --crop 64 "
+        f"--final-crop 80 --decay 0.8 --hours 2.5 {OPTIONS}   # in several parts with --resume, planned at first for "
+        "1.57 h and then for 2.7 h, so that the learning rate fell in three slopes",
+    ),
+    "natural-deep": (
+        "invsolve train denoiser --images PHOTOS --out first.safetensors --init natural.safetensors --blocks 2,4,4,4 "
+        f"--crop 80 --final-crop 96 --learning-rate 1.5e-3 --warmup 150 --decay 0.5 --seed 11 --hours 1.9 {OPTIONS}",
+        "invsolve train denoiser --images PHOTOS --out natural-deep.safetensors --init first.safetensors --blocks "
+        "3,6,6,4 --crop 80 --final-crop 96 --learning-rate 1.2e-3 --warmup 150 --decay 1.0 --seed 13 --steps 9500 "
+        f"--compile {OPTIONS}",
+    ),
 }
+"""The runs of `invsolve train` that made the weights, one after another."""
 
 DATA = """\
 ## Data
@@ -64,44 +71,46 @@ flips and turns at eight times the cost).
 """
 
 
-def training(log: Path, weights: Path, command: str, before: float) -> str:
-    """The section on the training: command, length, network and validation curve.
+def training(logs: list[Path], weights: Path, commands: tuple[str, ...], before: float) -> str:
+    """The section on the training: commands, length, network and validation curve.
 
     Args:
-        log: CSV that the training wrote.
-        weights: the file.
-        command: that trained it.
-        before: hours that trained the weights it started from.
+        logs: CSV that each run wrote.
+        weights: the file that the last run wrote.
+        commands: of the runs.
+        before: hours that trained the weights the first run started from.
     """
     with safe_open(str(weights), framework="pt") as file:
         metadata = file.metadata()
     config = DenoiserConfig.from_json(metadata["config"])
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    with log.open() as stream:
-        rows = [r for r in csv.DictReader(stream) if int(r["step"]) <= int(metadata["step"])]
-    chosen = rows[:: max(1, len(rows) // 12)]
-    chosen = chosen if chosen[-1] is rows[-1] else [*chosen, rows[-1]]
+    runs = [list(csv.DictReader(log.open())) for log in logs]
+    runs[-1] = [row for row in runs[-1] if int(row["step"]) <= int(metadata["step"])]
+    lengths = [f"{float(rows[-1]['hours']):.2f} hours ({rows[-1]['step']} steps)" for rows in runs]
     lines = [
         "## Training",
         "",
-        f"    {command}",
+        *(f"    {command}" for command in commands),
         "",
-        f"{metadata['hours']} hours on two shared CPU cores, {metadata['step']} steps"
+        f"{' and '.join(lengths)} on two shared CPU cores"
         + (f", after the {before:.2f} hours that trained the weights it started from;" if before else ";"),
         f"the weights are the {metadata['average']} average, chosen on the validation images.",
         "",
-        "With `--steps` instead of `--hours`, the steps before the learning rate falls are reproduced bit for bit:",
-        "nothing in them depends on the time.",
+        "With `--steps` instead of `--hours`, a run on one machine is reproduced bit for bit: nothing in it depends on",
+        "the time.",
         "",
         f"Network: residual U-Net at half resolution, channels {config.channels}, blocks {config.blocks}.",
         f"File: {weights.stat().st_size / 1e6:.1f} MB, fp16, SHA-256 `{digest}`.",
         "",
-        "| hours | step | crops/s | validation PSNR at 15 / 25 / 50 (dB) |",
-        "|---|---|---|---|",
+        "| run | hours | step | crops/s | validation PSNR at 15 / 25 / 50 (dB) |",
+        "|---|---|---|---|---|",
     ]
-    for r in chosen:
-        psnr = " / ".join(f"{float(r[r['best'] + f'_psnr{level}']):.2f}" for level in (15, 25, 50))
-        lines.append(f"| {float(r['hours']):.2f} | {r['step']} | {float(r['images_per_second']):.0f} | {psnr} |")
+    for number, rows in enumerate(runs, 1):
+        chosen = rows[:: max(1, len(rows) // 12)]
+        for r in chosen if chosen[-1] is rows[-1] else [*chosen, rows[-1]]:
+            psnr = " / ".join(f"{float(r[r['best'] + f'_psnr{level}']):.2f}" for level in (15, 25, 50))
+            speed = f"{float(r['images_per_second']):.0f}"
+            lines.append(f"| {number} | {float(r['hours']):.2f} | {r['step']} | {speed} | {psnr} |")
     return "\n".join([*lines, ""])
 
 
@@ -113,7 +122,7 @@ def section(path: Path) -> str:
 def main() -> None:
     """Write the card beside the weights."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--log", type=Path, required=True, help="CSV that the training wrote")
+    parser.add_argument("--log", type=Path, nargs="+", required=True, help="CSV that each run of the training wrote")
     parser.add_argument("--prior", choices=PRIORS, default=PRIORS[-1])
     parser.add_argument("--before", type=float, default=0.0, metavar="HOURS", help="that trained what it started from")
     parser.add_argument("--results", type=Path, default=ROOT / "results")

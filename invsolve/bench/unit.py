@@ -116,7 +116,7 @@ def _own(solver: SolverSpec) -> dict[str, str]:
     return {} if solver.method == "baseline" else code_of(SOLVERS, solver.solver)
 
 
-def code_of(registry: Registry[Any], name: Any) -> dict[str, str]:
+def code_of(registry: Registry, name: Any) -> dict[str, str]:
     """The identity of code that is named as "module:attribute", as part of a unit's content; nothing of other names."""
     if not isinstance(name, str) or ":" not in name:
         return {}

@@ -23,7 +23,7 @@ from invsolve.priors.networks.execution import Speed
 __all__ = ["from_deepinv", "load_deepinv", "tensors_alone"]
 
 
-UNITS = dict.fromkeys(("ADMUNet", "NCSNpp"), ("_was_trained_on_minus_one_one", "pixel_std"))
+UNITS: dict[str, tuple[str, str]] = dict.fromkeys(("ADMUNet", "NCSNpp"), ("_was_trained_on_minus_one_one", "pixel_std"))
 """Classes of deepinv whose weights come in two units, and the arguments that tell them."""
 
 _SAFE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
