@@ -60,6 +60,8 @@ def guided(guide: Guide, prior: Prior) -> tuple[Problem, Solver]:
 
     if prior.shape is None:
         raise InputError(f"the prior {guide.prior} has no size of its own: guide one that has, for example digits")
+    if guide.classifier is not None and (guide.scale is None or guide.reward is not None or guide.weight is not None):
+        raise InputError("--classifier steers towards a class with a scale: give --class and --scale, and no --weight")
     told: dict[str, Any] = {"n_steps": guide.steps, "eta": guide.eta}
     if guide.reward is not None:
         if guide.weight is not None:

@@ -230,3 +230,14 @@ def test_the_hosted_space_starts_the_page(monkeypatch):
     assert asked["limits"].at_once == 1
     assert re.search(r"^sdk_version: 6\.", (folder / "README.md").read_text(), re.MULTILINE)
     assert "invsolve[app,heif,raw]" in (folder / "requirements.txt").read_text()
+
+
+def test_each_image_of_a_batch_has_its_own_time():
+    pytest.importorskip("gradio")
+    from invsolve.app.running import Engine, Run
+
+    engine, run = Engine("natural", "cpu", 1000, seconds=60.0), Run(lambda own: None)
+    with engine.computing(run):
+        run.deadline = 0.0  # the first image took it all
+        engine.time(run)
+        run.check()

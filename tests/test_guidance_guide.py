@@ -82,3 +82,9 @@ def test_errors_are_one_line_and_leave_nothing(tmp_path: Path, capsys, words: st
     assert said in err
     assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_classifier_that_would_not_be_used_is_refused(tmp_path, capsys):
+    for words in (["--class", "7"], ["--class", "7", "--weight", "3"], ["--reward", "my:reward", "--scale", "fixed:1"]):
+        assert guide(tmp_path / "a.png", *words, "--classifier", "my:typo") == 2
+        assert "--classifier steers towards a class with a scale" in capsys.readouterr().err

@@ -232,6 +232,10 @@ def test_the_command_makes_examples_and_a_network(photographs: Path, tmp_path: P
     assert torch.equal(load_kernel_network(out).tail.weight, changed)
     assert main([*words, "--overwrite", "--seed", "1"]) == 2
     assert "of another run" in capsys.readouterr().err
+    first = min(photographs.iterdir())
+    first.write_bytes(first.read_bytes() + b"another photograph of this name")
+    assert main([*words, "--overwrite"]) == 2
+    assert "of another run" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

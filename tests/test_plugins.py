@@ -344,6 +344,11 @@ def test_the_templates_are_working_packages(tmp_path, monkeypatch, capsys):
         write_package("solver", "line-solver", tmp_path)
     with pytest.raises(iv.InputError, match="a name is made of"):
         write_package("solver", "2fast!", tmp_path)
+    for kind, name in (("operator", "blur"), ("solver", "dps"), ("prior", "natural"), ("cost", "Gaussian")):
+        with pytest.raises(iv.InputError, match=f"one of invsolve's own {kind}s"):
+            write_package(kind, name, tmp_path)
+    with pytest.raises(iv.InputError, match="a word of Python itself"):
+        write_package("operator", "lambda", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"line-{kind}" for kind in folders)
 
 

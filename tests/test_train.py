@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 
 from invsolve.commands.cli import main
-from invsolve.priors.networks.unet import load_denoiser
+from invsolve.core.checks import InputError
+from invsolve.priors.labelled import LabelledDenoiser
+from invsolve.priors.networks.unet import load_denoiser, save_denoiser
 from invsolve.priors.networks.unet_config import DenoiserConfig
 from invsolve.train.average import PowerAverage
 from invsolve.train.data import PhotoSet, find_images, split_images
@@ -280,3 +282,49 @@ def test_a_run_from_trained_weights_keeps_their_network_and_resumes_without_them
     train_denoiser(dataclasses.replace(config, steps=8, resume=True))
     with pytest.raises(ValueError, match="--init: there is no weight file"):
         train_denoiser(dataclasses.replace(config, overwrite=True))
+
+
+@pytest.mark.parametrize("ending", [".csv", ".png", ".state.pt"])
+def test_files_beside_the_weights_are_not_overwritten(images: Path, tmp_path: Path, ending: str) -> None:
+    config = settings(images, tmp_path / "w.safetensors", steps=2)
+    mine = config.out.with_suffix(ending)
+    mine.write_text("mine")
+    with pytest.raises(InputError, match="exists, and the run would write it"):
+        train_denoiser(config)
+    assert mine.read_text() == "mine"
+    with pytest.raises(InputError, match=r"ends in \.safetensors"):
+        settings(images, tmp_path / "v1.0")
+
+
+def test_the_plot_of_a_run_is_no_image_of_it(images: Path) -> None:
+    config = settings(images, images / "a.safetensors", steps=4)
+    train_denoiser(config)
+    assert config.out.with_suffix(".png").is_file()
+    held = config.out.with_suffix(".csv").read_text().splitlines()[-1].split(",")[5:]
+    train_denoiser(dataclasses.replace(config, overwrite=True))
+    assert config.out.with_suffix(".csv").read_text().splitlines()[-1].split(",")[5:] == held
+
+
+def test_a_run_resumes_as_what_it_was(images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = settings(images, tmp_path / "w.safetensors", steps=4)
+    train_denoiser(config)
+    again = dataclasses.replace(config, resume=True)
+    for change in ({"optimizer": "adamw"}, {"labels": True}):
+        with pytest.raises(InputError, match="give the settings it was started with"):
+            train_denoiser(dataclasses.replace(again, **change))
+    train_denoiser(again)
+    assert "nothing is left to train: 4 steps" in caplog.text
+    train_denoiser(dataclasses.replace(again, steps=6))
+    assert "the run was planned for 4 steps, and goes on to 6 steps" in caplog.text
+
+
+def test_a_start_of_other_classes_is_refused(images: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / "classes" / name).mkdir(parents=True)
+        for i in range(10):
+            Image.fromarray(np.full((16, 16, 3), 20 * i, np.uint8)).save(tmp_path / "classes" / name / f"{i}.png")
+    start = tmp_path / "first.safetensors"
+    save_denoiser(LabelledDenoiser(dataclasses.replace(TINY, classes=3)), start)
+    config = settings(tmp_path / "classes", tmp_path / "w.safetensors", steps=1)
+    with pytest.raises(InputError, match=r"has 3 classes of images with 3 channels, the images .* have 2 with 3"):
+        train_denoiser(dataclasses.replace(config, labels=True, init=start))

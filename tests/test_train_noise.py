@@ -132,3 +132,20 @@ def test_the_command_writes_a_file_that_loads(
     for extra, message in ((["--batch", "0"], "must be positive"), (["--images", str(tmp_path / "none")], "no dir")):
         assert main([*words, "--overwrite", *extra]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_state_of_another_run_is_not_resumed(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(noise_network, "_HELD_TILES", 4)
+    monkeypatch.setattr(noise_network, "_SAVE_SECONDS", 0.0)
+    out = tmp_path / "noise.safetensors"
+    words = ["train", "noise", "--images", str(images), "--out", str(out), "--batch", "4"]
+    with monkeypatch.context() as patched:
+        patched.setattr(noise_network, "validate", interrupt)
+        assert main([*words, "--steps", "2"]) not in (0, 2)
+    assert out.with_suffix(".state").is_file()
+    assert main([*words, "--steps", "3", "--seed", "1", "--resume"]) == 2
+    assert "another seed, batch or other images" in capsys.readouterr().err
+    assert main([*words, "--steps", "1", "--seed", "1"]) == 0  # a run of its own, which leaves nothing to go on from
+    assert not out.with_suffix(".state").exists()

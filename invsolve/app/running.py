@@ -153,9 +153,13 @@ class Engine:
             Stopped: the visitor stopped it.
         """
         with self._place, enough_memory(), torch.inference_mode(False):
-            own.deadline = time.monotonic() + self._seconds
+            self.time(own)
             own.check()
             yield
+
+    def time(self, own: Run) -> None:
+        """Begin the time that the next image of a run may take."""
+        own.deadline = time.monotonic() + self._seconds
 
     def restore(self, own: Run, path: Path, options: Options) -> Restoration:
         """Restore a file; for a `Run`.

@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     with written_whole(out) as part:
         sheet(result.samples[0].clamp(0, 1)).save(part, "PNG")
     asked = {"class": args.label, "reward": args.reward, "scale": args.scale, "weight": args.weight}
+    asked |= {"classifier": args.classifier, "temperature": args.temperature if args.reward is not None else None}
     record = {key: value for key, value in asked.items() if value is not None}
     record |= {**result.config, "seed": args.seed, "samples": args.samples, "diverged": lost}
     record |= {"network_forwards": result.stats.network_forwards, "seconds": result.stats.seconds}

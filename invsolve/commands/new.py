@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import keyword
 import re
 import shutil
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 from invsolve.commands.templates import PYPROJECT, README, TEMPLATES
 from invsolve.core.checks import InputError
+from invsolve.core.registry import Registry
 
 __all__ = ["add_parser", "write_package"]
 
@@ -32,6 +34,16 @@ def run_command(args: argparse.Namespace) -> int:
     return 0
 
 
+def _registry(kind: str) -> Registry:
+    """The registry that a part of a kind is added to."""
+    from invsolve.costs import COSTS
+    from invsolve.operators import OPERATORS
+    from invsolve.priors import PRIORS
+    from invsolve.solvers import SOLVERS
+
+    return {"operator": OPERATORS, "solver": SOLVERS, "prior": PRIORS, "cost": COSTS}[kind]
+
+
 def write_package(kind: str, name: str, where: Path) -> Path:
     """Write a package named `name` for a part of a kind into the folder `where`, whole or not at all.
 
@@ -50,6 +62,10 @@ def write_package(kind: str, name: str, where: Path) -> Path:
     module = "_".join(words).lower()
     if not module.isidentifier():
         raise InputError(f"a name is made of letters, digits and dashes and starts with a letter, got {name!r}")
+    if keyword.iskeyword(module):
+        raise InputError(f"{module} is a word of Python itself: choose another name")
+    if {name.strip(), module, module.replace("_", "-")} & set(_registry(kind).builtin):
+        raise InputError(f"{name.strip()} is the name of one of invsolve's own {kind}s: choose another name")
     title = "".join(word[:1].upper() + word[1:] for word in words)
     template = TEMPLATES[kind]
     names = {

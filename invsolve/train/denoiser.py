@@ -178,6 +178,8 @@ def train_denoiser(config: DenoiserTraining) -> None:
             or there is nothing to resume.
     """
     state = _starting_state(config)
+    if state is not None:
+        _check_settings(config, state["settings"])
     initial = None if config.init is None or state is not None else _initial(config)
     if state is not None:
         config = replace(config, network=DenoiserConfig.from_json(json.dumps(state["network"])))
@@ -185,13 +187,47 @@ def train_denoiser(config: DenoiserTraining) -> None:
         config = replace(config, network=_grown(initial.config, config.network.blocks))
     runtime = Runtime.detect(config.precision, compiled=config.compiled, workers=config.workers)
     config, photos, validation = _images(config, runtime)
+    if initial is not None and config.labels:
+        _check_start(config, initial.config)
     trainer = Trainer(config, photos, runtime)
     if state is not None:
         trainer.load_state_dict(state)
+        if trainer.progress >= 1:
+            logger.warning(
+                "nothing is left to train: %d steps in %.2f hours are done; give more --hours or --steps",
+                trainer.step, trainer.seconds / 3600,
+            )  # fmt: skip
     elif initial is not None:
         trainer.start_from(initial)
     with RunLog(config.out, resume=state is not None) as log, _stop_on_signal() as stopped, without_denormals():
         _loop(trainer, validation, log, stopped)
+
+
+def _check_settings(config: DenoiserTraining, saved: dict[str, str]) -> None:
+    """Refuse to continue a run as one of another kind; another length is said.
+
+    Raises:
+        InputError: the run had labels, or another optimizer.
+    """
+    for name in ("labels", "optimizer"):
+        if str(getattr(config, name)) != saved[name]:
+            flag = "--labels" if name == "labels" else f"--optimizer {saved[name]}"
+            how = "without" if saved[name] == "False" else "with"
+            raise InputError(f"{config.state_path} is of a run {how} {flag}: give the settings it was started with")
+    planned, now = ({n: str(v) for n, v in each.items()} for each in (saved, asdict(config)))
+    if (planned["steps"], planned["hours"]) != (now["steps"], now["hours"]):
+        told = [f"{a['hours']} hours" if a["steps"] == "None" else f"{a['steps']} steps" for a in (planned, now)]
+        logger.warning("the run was planned for %s, and goes on to %s", *told)
+
+
+def _check_start(config: DenoiserTraining, initial: DenoiserConfig) -> None:
+    """Raise `InputError` where a start with labels is of other classes or channels than the images."""
+    own, theirs = ((each.classes, each.image_channels) for each in (config.network, initial))
+    if own != theirs:
+        raise InputError(
+            f"--init: the network has {theirs[0]} classes of images with {theirs[1]} channels, the images in "
+            f"{config.images} have {own[0]} with {own[1]}: start without --init"
+        )
 
 
 def _initial(config: DenoiserTraining) -> Denoiser:
@@ -225,7 +261,9 @@ def _images(config: DenoiserTraining, runtime: Runtime) -> tuple[DenoiserTrainin
         logger.info("%d images of %d classes, %d held out", len(train.labels), classes, len(held.labels))
         validation = Validation.of(held.images, runtime, np.random.default_rng(20240501), held.labels)
         return replace(config, network=network, noise=law), train, validation
-    train_paths, validation_paths = split_images(find_images(config.images), config.validation)
+    plot = config.out.with_suffix(".png").resolve()
+    found = [path for path in find_images(config.images) if path.resolve() != plot]
+    train_paths, validation_paths = split_images(found, config.validation)
     logger.info("held out for validation: %s", ", ".join(p.name for p in validation_paths))
     photos = PhotoSet(train_paths, max(config.crop, config.last_crop))
     return config, photos, Validation.of_photographs(validation_paths, runtime)
@@ -286,6 +324,10 @@ def _starting_state(config: DenoiserTraining) -> dict[str, Any] | None:
         return load_torch(config.state_path, "training state")
     if config.out.exists() and not config.overwrite:
         raise InputError(f"{config.out} exists; continue it with --resume or start anew with --overwrite")
+    for path in (config.state_path, config.out.with_suffix(".csv"), config.out.with_suffix(".png")):
+        if path.exists() and not config.overwrite:
+            raise InputError(f"{path} exists, and the run would write it: name another --out, or use --overwrite")
+    config.state_path.unlink(missing_ok=True)  # of an earlier run: nothing resumes from it any more
     return None
 
 

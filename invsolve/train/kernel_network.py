@@ -63,7 +63,8 @@ def _kept(config: KernelTraining, photographs: list[Path], part: str, count: int
     files = BlurredFiles(photographs, config.seed + (part == "validation") * _OTHER_SEED)
     folder = config.examples_folder / part
     note = folder / "made-of.json"
-    made_of = {"photographs": [path.name for path in files.paths], "seed": files.seed}
+    names = [[path.relative_to(config.images).as_posix(), path.stat().st_size] for path in files.paths]
+    made_of = {"photographs": names, "seed": files.seed}
     if note.exists() and json.loads(note.read_text()) != made_of:
         raise InputError(f"{folder} holds examples of another run: delete it, or choose another --out")
     folder.mkdir(parents=True, exist_ok=True)

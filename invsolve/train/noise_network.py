@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,16 +95,19 @@ def train_noise_network(config: NoiseTraining) -> NoiseNetwork:
         raise InputError(f"{config.out} exists: name another file or use --overwrite")
     if config.resume and not config.state.exists():
         raise InputError(f"there is no {config.state} to resume from: leave --resume away")
+    if not config.resume:
+        config.state.unlink(missing_ok=True)  # of an earlier run
     train, held = split_images(find_images(config.images), config.validation)
+    made_of = {"seed": config.seed, "batch": config.batch, "images": [path.name for path in train]}
     data, checks = NoisyFiles(train), NoisyFiles(held).draw(_HELD_TILES, np.random.default_rng((config.seed, 2)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = NoiseNetwork().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=0.01)
-    first, spent = _resumed(config, network, optimizer) if config.resume else (0, 0.0)
+    first, spent = _resumed(config, network, optimizer, made_of) if config.resume else (0, 0.0)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     with without_denormals():
-        steps = _train(config, network, optimizer, data, checks, first, spent)
+        steps = _train(config, network, optimizer, data, checks, made_of, first, spent)
     lines = validate(network, checks)
     logger.info("held out: %s", lines)
     save_noise_network(network, config.out, {"steps": str(steps), "seed": str(config.seed), "validation": lines})
@@ -112,7 +117,7 @@ def train_noise_network(config: NoiseTraining) -> NoiseNetwork:
 
 def _train(
     config: NoiseTraining, network: NoiseNetwork, optimizer: torch.optim.Optimizer, data: NoisyFiles,
-    checks: NoisyTiles, step: int, spent: float,
+    checks: NoisyTiles, made_of: Mapping[str, Any], step: int, spent: float,
 ) -> int:  # fmt: skip
     """Steps until the run's length is reached; returns their number."""
     began = saved = time.monotonic()
@@ -144,19 +149,17 @@ def _train(
             logger.info("held out: %s", validate(network, checks))
         if time.monotonic() - saved > _SAVE_SECONDS:
             saved = time.monotonic()
-            _save_state(config, network, optimizer, step, saved - began + spent)
+            state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "made_of": dict(made_of)}
+            with written_whole(config.state) as whole:
+                torch.save({**state, "step": step, "spent": saved - began + spent}, whole)
 
 
-def _save_state(
-    config: NoiseTraining, network: NoiseNetwork, optimizer: torch.optim.Optimizer, step: int, spent: float
-) -> None:
-    with written_whole(config.state) as part:
-        state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "spent": spent}
-        torch.save(state, part)
-
-
-def _resumed(config: NoiseTraining, network: NoiseNetwork, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+def _resumed(
+    config: NoiseTraining, network: NoiseNetwork, optimizer: torch.optim.Optimizer, made_of: Mapping[str, Any]
+) -> tuple[int, float]:
     state = torch.load(config.state, weights_only=True)
+    if state["made_of"] != made_of:
+        raise InputError(f"{config.state} is of a run with another seed, batch or other images: give its settings")
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
     return state["step"], state["spent"]

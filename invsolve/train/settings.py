@@ -83,6 +83,8 @@ class DenoiserTraining:
             raise InputError(
                 f"optimizer is muon or adamw, precision auto, bf16 or fp32; got {self.optimizer}, {self.precision}"
             )
+        if self.out.suffix != ".safetensors":
+            raise InputError(f"the weight file ends in .safetensors, got {self.out}")
         sizes = (
             self.batch,
             self.crop,
