@@ -14,7 +14,7 @@ from PIL import Image as pillow
 
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
-from invsolve.io import Image, write_image
+from invsolve.io import Image, read_image, write_image
 from invsolve.io.inputs import as_image, describe, without_hidden_colours
 from invsolve.tasks.inputs import read_kernel, read_mask
 
@@ -181,6 +181,12 @@ def test_kernels_of_every_kind(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     for source in [*held, tmp_path / "k.npy", tmp_path / "k.txt", inference(lambda: in_graph * 1)]:
         assert np.allclose(read_kernel(source).numpy(), kernel, atol=1e-4)
     assert caplog.text == ""
+    shape = np.zeros((5, 5, 4), np.uint8)
+    shape[..., :3], shape[1:4, 1:4, 3] = 255, np.round(255 * 4 * kernel)  # white paint on a transparent layer
+    pillow.fromarray(shape).save(tmp_path / "k.png")
+    for source in (tmp_path / "k.png", read_image(tmp_path / "k.png")):
+        assert np.allclose(read_kernel(source).numpy()[1:4, 1:4], kernel, atol=1e-3)
+    caplog.clear()
     read_kernel(np.ones((4, 5)) / 20)
     assert "even side, 4 x 5: its entry [2, 2]" in caplog.text
     for wrong, match in ((kernel.astype(complex), "real"), ("k", "no image|there is no"), (np.zeros((3, 3)), "sum")):

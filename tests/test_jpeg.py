@@ -17,7 +17,7 @@ from invsolve.bench.tasks import Measurement, measure
 from invsolve.core.checks import InputError
 from invsolve.io import read_image
 from invsolve.io.jpeg import JPEGTables, turned, unturned
-from invsolve.tasks.jpeg import JPEG
+from invsolve.tasks.jpeg import JPEG, encoded
 from invsolve.tasks.jpeg_codec import JPEGCoefficients, coefficients, expected_error
 from invsolve.tasks.jpeg_history import find_tables
 from invsolve.testing import check_operator
@@ -181,3 +181,54 @@ def test_photographs_gain_with_the_packaged_prior(tmp_path, quality):
         before, after = (float((image - x).square().mean()) for image in (done.degraded, done.image.pixels))
         gains.append(10 * math.log10(before / after))
     assert min(gains) > 0.25, gains
+
+
+def written(x: torch.Tensor, tables: list[list[int]], sampling: str = "4:2:0") -> io.BytesIO:
+    file = io.BytesIO()
+    pillow_of(x).save(file, "JPEG", qtables=tables, subsampling=sampling)
+    return file
+
+
+def test_each_colour_has_its_own_table(tmp_path):
+    """Also where two slots hold one table, which some encoders write."""
+    luma, cb = (list(table) for table in (JPEGTables.of_quality(40).luma, JPEGTables.of_quality(70).chroma or ()))
+    luma = [min(255, step + 3) for step in luma]
+    for cr in (cb, [min(255, 2 * step + 1) for step in cb]):
+        (tmp_path / "a.jpg").write_bytes(written(detailed(), [luma, cb, cr], "4:4:4").getvalue())
+        image = read_image(tmp_path / "a.jpg")
+        assert image.jpeg is not None
+        assert image.jpeg.second == (None if cr == cb else tuple(cr))
+        found = coefficients(image.pixels, image.jpeg)
+        assert min(float((plane == plane.round()).double().mean()) for plane in found) > 0.99
+        check_operator(JPEGCoefficients((3, 16, 32), image.jpeg, 0.1)).raise_if_failed()
+        again = coefficients(encoded(image.pixels, image.jpeg), image.jpeg)
+        assert min(float((plane == plane.round()).double().mean()) for plane in again) > 0.99
+
+
+def test_samplings_count_relative_to_the_colours(tmp_path):
+    """4:2:2 written as 2x2, 1x2, 1x2."""
+    content = bytearray(written(detailed(), [[7] * 64, [9] * 64], "4:2:2").getvalue())
+    start = content.index(b"\xff\xc0")
+    factors = [start + 11 + 3 * k for k in range(3)]
+    assert [content[place] for place in factors] == [0x21, 0x11, 0x11]
+    for place, value in zip(factors, (0x22, 0x12, 0x12), strict=True):
+        content[place] = value
+    (tmp_path / "a.jpg").write_bytes(content)
+    with Pil.open(tmp_path / "a.jpg") as image:
+        tables = JPEGTables.read(image)
+    assert tables is not None
+    assert tables.sampling == (1, 2)
+
+
+def test_the_history_is_looked_for_where_there_is_detail():
+    """A photograph on a white sheet."""
+    sheet = torch.ones(3, 768, 800)
+    sheet[:, 640:736, 672:784] = detailed()
+    file = io.BytesIO()
+    pillow_of(sheet).save(file, "JPEG", quality=50, subsampling=2)
+    import numpy as np
+
+    pixels = torch.from_numpy(np.array(Pil.open(file))).permute(2, 0, 1) / 255
+    found = find_tables(pixels)
+    assert found is not None
+    assert (found.quality, found.sampling) == (50, (2, 2))

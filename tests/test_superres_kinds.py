@@ -318,3 +318,28 @@ def test_a_jpeg_file_is_known_by_its_pixels():
     assert of_pixels.codec.tables.quality == looked.codec.tables.quality == 60
     assert (looked.codec.source, of_pixels.codec.source) == ("file", "pixels")
     assert of_pixels.downsampling == looked.downsampling
+
+
+def test_hidden_colours_do_not_tell_how_an_image_was_made_smaller():
+    """A cut-out on hidden black or white is looked at as what is seen of it."""
+    x = read_image(packaged()[1]).pixels[:, :192, :192]
+    small = torch.nn.functional.interpolate(x[None], scale_factor=0.5, mode="bicubic", antialias=True)[0].clamp(0, 1)
+    rows, columns = torch.meshgrid(torch.arange(96), torch.arange(96), indexing="ij")
+    alpha = ((rows - 48) ** 2 + (columns - 48) ** 2 < 40**2).float()[None]
+    looked = []
+    for hidden in (0.0, 1.0, 0.5):
+        image = Image(torch.where(alpha > 0, small, hidden), alpha)
+        looked.append(Superres.from_options(Superres(2), image, None))
+    assert looked[0].sampling == looked[1].sampling == looked[2].sampling
+    assert {each.downsampling for each in looked} == {looked[0].downsampling}
+
+
+def test_the_noise_of_a_turned_file_is_read_by_its_own_tables(monkeypatch: pytest.MonkeyPatch):
+    told = []
+    from invsolve.noise import estimate
+
+    real = estimate.noise_of
+    monkeypatch.setattr(estimate, "noise_of", lambda *a, **k: told.append(k.get("tables")) or real(*a, **k))
+    image = small_jpeg(read_image(packaged()[1]).pixels, 60)
+    Superres.from_options(Superres(2), image, None)
+    assert told == [image.jpeg]

@@ -36,12 +36,14 @@ class JPEGTables:
         chroma: those of the colours; None for a grey file.
         sampling: (rows, columns) of pixels that share one value of the colours: (2, 2) is 4:2:0, (1, 2) 4:2:2.
         orientation: the mark (1 to 8) by which the stored image was turned upright.
+        second: the steps of the second colour, where the file has others for it than for the first.
     """
 
     luma: tuple[int, ...]
     chroma: tuple[int, ...] | None = None
     sampling: tuple[int, int] = (2, 2)
     orientation: int = 1
+    second: tuple[int, ...] | None = None
 
     @classmethod
     def of_quality(cls, quality: int, *, colour: bool = True, sampling: tuple[int, int] = (2, 2)) -> JPEGTables:
@@ -64,11 +66,15 @@ class JPEGTables:
         # without a JFIF mark, an Adobe mark of 0 or the names R, G, B say that no colours were transformed
         if image.info.get("adobe_transform") == 0 or [layer[0] for layer in layers] == [82, 71, 66]:
             return None
-        sampling = (layers[0][2], layers[0][1])
-        plain = all((layer[1], layer[2]) == (1, 1) for layer in layers[1:]) and layers[1][3] == layers[2][3]
-        if not plain or sampling not in _SAMPLINGS:
+        (_, across, down, _), *colours = layers
+        if len({layer[1:3] for layer in colours}) != 1:
             return None
-        return cls(tuple(tables[layers[0][3]]), tuple(tables[layers[1][3]]), sampling, orientation)
+        sampling = (down / colours[0][2], across / colours[0][1])
+        if sampling not in _SAMPLINGS:
+            return None
+        luma, chroma, second = (tuple(tables[layer[3]]) for layer in layers)
+        rows, columns = (int(pixels) for pixels in sampling)
+        return cls(luma, chroma, (rows, columns), orientation, None if second == chroma else second)
 
     @cached_property
     def quality(self) -> int:
@@ -83,6 +89,7 @@ class JPEGTables:
     def steps(self, plane: int) -> Tensor:
         """The quantisation steps [8, 8] of the brightness (0) or a colour (1, 2)."""
         table = self.luma if plane == 0 or self.chroma is None else self.chroma
+        table = self.second if plane == 2 and self.second is not None else table
         return torch.tensor(table, dtype=torch.float64).view(8, 8)
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from invsolve.io.cosines import YCC, cosines
 from invsolve.io.jpeg import JPEGTables
 
-__all__ = ["found_quality"]
+__all__ = ["detailed_part", "found_quality"]
 
 NEAR, LIKELY, MIN_COUNT = 0.75, 0.7, 60
 """Rounding of pixels moves coefficients by less than the first (in units of 1 / 255); which share of them, beyond
@@ -26,15 +26,14 @@ def found_quality(y: Tensor) -> int | None:
     """The quality of the standard tables that fit the brightness of an image; None where none do.
 
     The image has to be as it was decoded, not cropped, resized or edited. A quality near 100 leaves no trace. The
-    blocks with the most detail of a part of at most 512 x 512 pixels are looked at, but those with clipped pixels.
+    blocks with the most detail of `detailed_part` are looked at, but those with clipped pixels.
 
     Args:
         y: [C, H, W] in [0, 1].
     """
-    rows, columns = (min(side, _SIDE) // 16 * 16 for side in y.shape[1:])
-    if min(rows, columns) < 32:
+    x = 255 * detailed_part(y).double()
+    if min(x.shape[1:]) < 32:
         return None
-    x = 255 * y[:, :rows, :columns].double()
     luma = (torch.einsum("c,chw->hw", YCC[0], x) if len(x) == 3 else x[0]) - 128
     whole = F.max_pool2d(((x <= 0) | (x >= 255)).any(0)[None].float(), 8)[0].flatten() == 0
     found = cosines(luma).flatten(0, 1).flatten(1)[whole, 1:].abs().float()
@@ -45,6 +44,23 @@ def found_quality(y: Tensor) -> int | None:
     if best < LIKELY:
         return None
     return min((q for q in fits if fits[q][0] > best - 0.2), key=lambda q: fits[q][1])
+
+
+def detailed_part(y: Tensor) -> Tensor:
+    """The part of an image [C, H, W], at most 512 x 512 pixels in whole blocks of 16, with the most detail.
+
+    Blocks with clipped pixels do not count: nothing is told of them.
+    """
+    rows, columns = (min(side, _SIDE) // 16 * 16 for side in y.shape[1:])
+    whole = y[:, : y.shape[1] // 16 * 16, : y.shape[2] // 16 * 16]
+    if whole.shape[1:] == (rows, columns) or min(rows, columns) < 32:
+        return whole[:, :rows, :columns]
+    luma = whole.float().mean(0, keepdim=True)
+    detail = F.avg_pool2d(F.pad(luma.diff(dim=2).abs(), (0, 1)), 16)
+    clipped = F.max_pool2d(((whole <= 0) | (whole >= 1)).any(0, keepdim=True).float(), 16)
+    sums = F.avg_pool2d(detail * (1 - clipped), (rows // 16, columns // 16), stride=1)[0]
+    top, left = divmod(int(sums.argmax()), sums.shape[1])
+    return whole[:, 16 * top : 16 * top + rows, 16 * left : 16 * left + columns]
 
 
 def _fit(found: Tensor, steps: Tensor) -> tuple[float, float]:

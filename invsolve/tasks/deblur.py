@@ -10,7 +10,7 @@ from invsolve.core.checks import InputError
 from invsolve.core.lazy import torch
 from invsolve.core.options import option
 from invsolve.core.settings import Positive, check_settings
-from invsolve.io.inputs import Source
+from invsolve.io.inputs import Source, without_hidden_colours
 from invsolve.tasks.base import Size, Streams, Task
 from invsolve.tasks.inputs import read_kernel
 from invsolve.tasks.jpeg import JPEG
@@ -119,7 +119,8 @@ class Deblur(JPEGMeasured):
         found = None if simulation is not None else JPEG.of_image(image)
         if found is None:
             return None
-        return found.by_frequency(image.pixels, noise_of(image.pixels, tables=image.jpeg).effective)
+        pixels, known = without_hidden_colours(image), None if image.alpha is None else image.alpha[0] > 0
+        return found.by_frequency(pixels, noise_of(pixels, known, tables=image.jpeg).effective)
 
     @classmethod
     def gaussian(cls, sigma: float) -> Self:

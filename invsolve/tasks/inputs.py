@@ -35,7 +35,7 @@ def read_mask(source: Source, size: tuple[int, int]) -> Tensor:
         if isinstance(source, list | tuple) or "int" in kind:
             source = _of_integers(source)
     image = as_image(source)
-    level = image.pixels.mean(0) * (1.0 if image.alpha is None else image.alpha[0])
+    level = _grey(image)
     step = 1 / (255 if image.depth == 8 else 65535)
     missing = level >= (0.5 * step if image.depth < 32 and 0 < float(level.max()) < 1.5 * step else 0.5)
     if tuple(missing.shape) != size:
@@ -48,6 +48,11 @@ def read_mask(source: Source, size: tuple[int, int]) -> Tensor:
     if bool(missing.all()):
         raise InputError("the mask marks everything as missing: known pixels must be black (below 0.5)")
     return missing
+
+
+def _grey(image: Image) -> torch.Tensor:
+    """The brightness [H, W] of an image on black."""
+    return image.pixels.mean(0) * (1.0 if image.alpha is None else image.alpha[0])
 
 
 def _of_integers(source: Any) -> Any:
@@ -63,7 +68,7 @@ def _of_integers(source: Any) -> Any:
 
 
 def read_kernel(source: Source) -> Tensor:
-    """A blur kernel [h, w] that sums to one: a grey image, a .npy or text file of numbers, or an array.
+    """A blur kernel [h, w] that sums to one: an image on black, a .npy or text file of numbers, or an array.
 
     Numbers that do not sum to about 1 are divided by their sum, with a warning. The entry [h // 2, w // 2] stands for
     no shift; of an even side that is one of the two middle ones, as in scipy.ndimage, and a warning says so.
@@ -76,7 +81,7 @@ def read_kernel(source: Source) -> Tensor:
     if isinstance(source, str | Path):
         values = _kernel_file(Path(source))
     else:
-        values = source.pixels.mean(0) if isinstance(source, Image) else source
+        values = _grey(source) if isinstance(source, Image) else source
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         values = values.double() if not values.is_complex() else values
@@ -106,7 +111,7 @@ def _kernel_file(path: Path) -> Any:
     import numpy
 
     if path.suffix.lower() not in (".npy", ".txt", ".csv"):
-        return read_image(path).pixels.mean(0)
+        return _grey(read_image(path))
     content = read_bytes(path, "blur kernel", MAX_TEXT_BYTES)
     with foreign(f"{path}, which should hold a table of numbers,"):
         if path.suffix.lower() == ".npy":

@@ -11,6 +11,7 @@ from invsolve.core.checks import InputError
 from invsolve.core.lazy import lazy, torch
 from invsolve.core.options import option
 from invsolve.core.settings import Range, check_settings
+from invsolve.io.inputs import without_hidden_colours
 from invsolve.io.jpeg import JPEGTables, turned, unturned
 from invsolve.tasks.base import Size, Streams, Task
 
@@ -93,7 +94,7 @@ class JPEG(Task):
         tables = image.jpeg or history.find_tables(image.pixels)
         if tables is None or (tables.chroma is not None and len(image.pixels) != 3):
             return None
-        return cls.of_tables(tables, image.pixels, "file" if image.jpeg else "pixels")
+        return cls.of_tables(tables, without_hidden_colours(image), "file" if image.jpeg else "pixels")
 
     @classmethod
     def of_tables(cls, tables: JPEGTables, y: Tensor, source: Literal["file", "pixels", "given"] = "file") -> Self:
@@ -206,7 +207,7 @@ def encoded(clean: Tensor, tables: JPEGTables) -> Tensor:
     from PIL import Image as pillow
 
     values = (clean.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
-    qtables = [list(table) for table in (tables.luma, tables.chroma) if table is not None]
+    qtables = [list(table) for table in (tables.luma, tables.chroma, tables.second) if table is not None]
     file = io.BytesIO()
     picture = pillow.fromarray(values[..., 0] if len(clean) == 1 else values)
     how = {} if len(clean) == 1 else {"subsampling": {(1, 1): "4:4:4", (1, 2): "4:2:2"}.get(tables.sampling, "4:2:0")}

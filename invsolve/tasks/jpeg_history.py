@@ -8,12 +8,10 @@ from torch import Tensor
 
 from invsolve.io.cosines import cosines
 from invsolve.io.jpeg import JPEGTables
-from invsolve.io.jpeg_history import found_quality
+from invsolve.io.jpeg_history import detailed_part, found_quality
 from invsolve.tasks.jpeg_codec import planes_of, subsampled
 
 __all__ = ["find_tables"]
-
-_SIDE = 512
 
 
 def find_tables(y: Tensor) -> JPEGTables | None:
@@ -26,8 +24,7 @@ def find_tables(y: Tensor) -> JPEGTables | None:
     if quality is None:
         return None
     tables = JPEGTables.of_quality(quality, colour=len(y) == 3)
-    rows, columns = (min(side, _SIDE) // 16 * 16 for side in y.shape[1:])
-    return tables if tables.chroma is None else _with_sampling(255 * y[:, :rows, :columns].double(), tables)
+    return tables if tables.chroma is None else _with_sampling(255 * detailed_part(y).double(), tables)
 
 
 def _with_sampling(x: Tensor, tables: JPEGTables) -> JPEGTables:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from invsolve.core.checks import InputError
 from invsolve.core.options import option
 from invsolve.core.settings import Range, check_settings
+from invsolve.io.inputs import without_hidden_colours
 from invsolve.tasks.base import Size, Streams
 from invsolve.tasks.jpeg import JPEG
 from invsolve.tasks.jpeg_measured import JPEGMeasured
@@ -85,17 +86,18 @@ class Superres(JPEGMeasured):
             return options
         from invsolve.noise.estimate import noise_of
 
-        noise, told, codec = noise_of(image.pixels), options, JPEG.of_image(image)
-        noisy = noise.low >= NOISY if codec is None else codec.was_noisy(image.pixels, noise)
+        pixels, known = without_hidden_colours(image), None if image.alpha is None else image.alpha[0] > 0
+        noise, told, codec = noise_of(pixels, known, tables=image.jpeg), options, JPEG.of_image(image)
+        noisy = noise.low >= NOISY if codec is None else codec.was_noisy(pixels, noise)
         if not noisy:
-            seen = read_sampling(image.pixels, options.factor, compressed=codec is not None)
+            seen = read_sampling(pixels, options.factor, compressed=codec is not None)
             told = replace(options, sampling=seen)
         if told.downsampling == AUTO:
             kind = AREA if told.sampling is None else told.sampling.safest
             told = replace(told, downsampling=kind, automatic=True)
         if codec is None or noisy:
             return told  # of a noisy file what the estimate of the noise says allows for the compression
-        return replace(told, codec=codec.by_frequency(image.pixels))
+        return replace(told, codec=codec.by_frequency(pixels))
 
     def operator(self, channels: int, size: Size) -> LinearOperator:
         self._fits(size)
