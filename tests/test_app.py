@@ -241,3 +241,13 @@ def test_each_image_of_a_batch_has_its_own_time():
         run.deadline = 0.0  # the first image took it all
         engine.time(run)
         run.check()
+
+
+def test_images_of_one_name_keep_different_ones():
+    pytest.importorskip("gradio")
+    from pathlib import Path
+
+    from invsolve.app.batch_tab import different
+
+    names = ["a.png", "a.png", "a (2).png", "b.jpg", "a.jpg"]
+    assert different([Path(name) for name in names]) == ["a", "a (3)", "a (2)", "b", "a (4)"]

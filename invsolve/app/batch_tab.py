@@ -6,7 +6,6 @@ import html
 import json
 import tempfile
 import zipfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -142,11 +141,8 @@ class BatchTab:
         task, told = self._damage.told(values)
         options = self._engine.options(task, **told)
         (folder / "out").mkdir()
-        names, lines = Counter(), []
-        for path in map(Path, images):
-            names[path.stem] += 1
-            count = f" ({names[path.stem]})" if names[path.stem] > 1 else ""
-            lines.append(Line(f"{path.stem}{count}{path.suffix}", path))
+        paths = list(map(Path, images))
+        lines = [Line(f"{stem}{path.suffix}", path) for stem, path in zip(different(paths), paths, strict=True)]
         return Work(lines, options, folder / "out")
 
     def _computed(self, own: Run, work: Work) -> None:
@@ -178,6 +174,18 @@ class BatchTab:
                 outcome = next(outcomes)
             _filled(line, outcome)
             work.ended += 1
+
+
+def different(paths: Sequence[Path]) -> list[str]:
+    """Stems for files, those of one name told apart by numbers that no other has."""
+    taken, stems = {path.stem for path in paths}, []
+    for path in paths:
+        stem, number = path.stem, 1
+        while stem in stems or (number > 1 and stem in taken):
+            number += 1
+            stem = f"{path.stem} ({number})"
+        stems.append(stem)
+    return stems
 
 
 def _failed(work: Work, line: Line, said: str) -> None:

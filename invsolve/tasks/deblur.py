@@ -115,12 +115,13 @@ class Deblur(JPEGMeasured):
     def codec_of(image: Image, simulation: Streams | None) -> JPEG | None:
         """How an image was compressed, and what noise had left of each frequency; None of others and of simulations."""
         from invsolve.noise.estimate import noise_of
+        from invsolve.noise.white import QUANTISATION
 
         found = None if simulation is not None else JPEG.of_image(image)
         if found is None:
             return None
         pixels, known = without_hidden_colours(image), None if image.alpha is None else image.alpha[0] > 0
-        return found.by_frequency(pixels, noise_of(pixels, known, tables=image.jpeg).effective)
+        return found.by_frequency(pixels, noise_of(pixels, known, QUANTISATION, image.jpeg).effective)
 
     @classmethod
     def gaussian(cls, sigma: float) -> Self:

@@ -85,9 +85,10 @@ class Superres(JPEGMeasured):
         if simulation is not None:
             return options
         from invsolve.noise.estimate import noise_of
+        from invsolve.noise.white import QUANTISATION
 
         pixels, known = without_hidden_colours(image), None if image.alpha is None else image.alpha[0] > 0
-        noise, told, codec = noise_of(pixels, known, tables=image.jpeg), options, JPEG.of_image(image)
+        noise, told, codec = noise_of(pixels, known, QUANTISATION, image.jpeg), options, JPEG.of_image(image)
         noisy = noise.low >= NOISY if codec is None else codec.was_noisy(pixels, noise)
         if not noisy:
             seen = read_sampling(pixels, options.factor, compressed=codec is not None)
