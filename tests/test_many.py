@@ -477,3 +477,73 @@ def test_without_a_terminal_a_line_now_and_then_tells_how_far_it_is(capsys, monk
         "invsolve: 4 of 20 images, about 57 min left",
         "invsolve: 5 of 20 images, about 94 h left",
     ]
+
+
+def test_a_kernel_that_is_read_is_neither_overwritten_nor_removed(tmp_path, capsys):
+    images(tmp_path, ["a.png"], side=48)
+    kernel = tmp_path / "a-restored-kernel.png"
+    pillow.fromarray(np.full((5, 5), 255, np.uint8)).save(kernel)
+    record = {"status": ["ok"], "outputs": {"restored": "a-restored.png", "kernel": "a-restored-kernel.png"}}
+    (tmp_path / "a-restored.json").write_text(json.dumps(record))  # as blind deblurring left it
+    words = ["restore", str(tmp_path / "a.png"), "--task", "deblur", "--kernel", str(kernel)]
+    words += ["--noise", "0.05", "--quality", "fast", "--precision", "float32", "--overwrite"]
+    before = kernel.read_bytes()
+    assert main(words) == 0, capsys.readouterr().err
+    assert kernel.read_bytes() == before
+    assert main([*words, "-o", str(kernel)]) == 2
+    assert "is read as --kernel" in capsys.readouterr().err
+
+
+def seen_devices(job: str) -> bytes:
+    """A job that says which GPU its worker sees."""
+    time.sleep(0.05)
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "").encode()
+
+
+@pytest.mark.parametrize(("visible", "devices", "expected"), [(None, 2, {"0", "1"}), ("5,3,7", 2, {"5", "3"})])
+def test_each_worker_sees_a_gpu_of_its_own(visible, devices, expected, monkeypatch):
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    workers = Workers(seen_devices, 4, devices=devices)
+    try:
+        found = {content.decode() for _, content, _ in outcomes(workers, [str(i) for i in range(12)]) if content}
+    finally:
+        workers.close()
+    assert found == expected
+
+
+def test_a_name_of_the_longest_length_stops_no_folder(tmp_path):
+    images(tmp_path, ["a.png", f"{'n' * 251}.png"])
+    assert main(["restore", str(tmp_path), "-q", *WORDS]) == 0
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--devices", "0"], "--devices is at least 1"),
+    (["-", "--workers", "2", "-o", "out"], "standard input is read by this process alone"),
+    (["-o", "-", "--format", "xyz"], "--format is one of"),
+    (["-o", "-", "--output-quality", "0"], "--output-quality is from 1 to 100"),
+])  # fmt: skip
+def test_what_cannot_be_shared_out_or_streamed_is_said_at_once(words, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images(tmp_path, ["a.png"])
+    assert main(["restore", "a.png", *words, *WORDS]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_memory_of_a_machine_without_sysconf_is_known(monkeypatch):
+    import ctypes
+
+    from invsolve.restoration import memory
+
+    class Kernel:
+        @staticmethod
+        def GlobalMemoryStatusEx(pointer):
+            status = ctypes.cast(pointer, ctypes.POINTER(ctypes.c_uint64))
+            status[1] = 16 * 2**30  # behind the two 32 bit numbers
+            return 1
+
+    monkeypatch.delattr("os.sysconf")
+    monkeypatch.setattr(ctypes, "windll", type("Dlls", (), {"kernel32": Kernel}), raising=False)
+    assert memory._of_machine() == 16 * 2**30

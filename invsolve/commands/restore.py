@@ -125,11 +125,15 @@ def run_command(args: argparse.Namespace) -> int:
     )
     found = find(args.images, recursive=args.recursive)
     if args.out == STDIN:
+        _check(options, 1, args)
         return _to_stdout(entries(found, _shard(args.shard)), options, args)
     if len(found.entries) > 1:
         found = without_outputs(found, *(_paths(entries(found), args, out)[0] for out in (args.out, None)))
     chosen = entries(found, _shard(args.shard))
     _check(options, len(chosen), args)
+    apart = args.ray is not None or (args.workers or args.devices or 1) > 1
+    if apart and len(found.entries) > 1 and any(entry.source == STDIN for entry in chosen):
+        raise InputError("standard input is read by this process alone: leave --workers, --devices and --ray away")
     paths, folders = _paths(chosen, args, args.out)
     single = len(chosen) == 1 and len(found.entries) == 1 and not args.skip_existing
 
@@ -160,9 +164,7 @@ def run_command(args: argparse.Namespace) -> int:
 
 def _paths(chosen: Sequence[Entry], args: argparse.Namespace, place: str | None) -> tuple[list[Path], bool]:
     """Where everything goes, in a folder or beside the images, and whether folders are made for it."""
-    ending = None if args.ending is None else f".{args.ending.lower().lstrip('.')}"
-    if ending is not None and ending not in SUFFIXES:
-        raise InputError(f"--format is one of {', '.join(sorted(SUFFIXES))}, got {args.ending}")
+    ending = _ending(args)
     out = None if place is None else Path(place)
     if out is not None and out.suffix.lower() in SUFFIXES and not out.is_dir():
         if len(chosen) != 1:
@@ -179,11 +181,21 @@ def _paths(chosen: Sequence[Entry], args: argparse.Namespace, place: str | None)
     return paths, out is not None and out not in paths
 
 
+def _ending(args: argparse.Namespace) -> str | None:
+    """The ending that --format asks for."""
+    ending = None if args.ending is None else f".{args.ending.lower().lstrip('.')}"
+    if ending is not None and ending not in SUFFIXES:
+        raise InputError(f"--format is one of {', '.join(sorted(SUFFIXES))}, got {args.ending}")
+    return ending
+
+
 def _check(options: Options, count: int, args: argparse.Namespace) -> None:
     if args.output_quality is not None and not 1 <= args.output_quality <= 100:
         raise InputError(f"--output-quality is from 1 to 100, got {args.output_quality}")
     if args.workers is not None and args.workers < 1:
         raise InputError(f"--workers is at least 1, got {args.workers}")
+    if args.devices is not None and args.devices < 1:
+        raise InputError(f"--devices is at least 1, got {args.devices}")
     if options.checkpoint is not None:
         if count > 1:
             raise InputError("a checkpoint belongs to one image: restore them one by one")
@@ -233,7 +245,7 @@ def _to_stdout(chosen: Sequence[Entry], options: Options, args: argparse.Namespa
     from invsolve.restoration.outputs import encoded
     from invsolve.restoration.pages import jobs_of, run_pages
 
-    ending = f".{(args.ending or chosen[0].ending or 'png').lower().lstrip('.')}"
+    ending = _ending(args) or chosen[0].ending.lower()
     ending = ending if ending in SUFFIXES else ".png"
     with local(chosen[0]) as path:
         done = run_pages(jobs_of(path, options, ending))

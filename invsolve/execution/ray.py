@@ -57,7 +57,13 @@ class RayExecutor(Executor):
             hint = "" if "RAY_AUTH_MODE" in os.environ else "; if it asks for a token, set RAY_AUTH_MODE=token"
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"no Ray cluster answers at {address!r}: {reason}{hint}") from error
-        room = int(ray.cluster_resources().get("CPU", 1) // threads)
+        resources = ray.cluster_resources()
+        room = int(resources.get("CPU", 1) // threads)
+        if gpus:
+            room = min(room, int(resources.get("GPU", 0) // gpus))
+            if room < 1:
+                ray.shutdown()
+                raise InputError("the Ray cluster has no GPU: leave --devices away")
         self._remote: Any = ray.remote(num_cpus=threads, num_gpus=gpus)(_Holder)
         self._make = lambda: self._remote.remote(run, threads)
         self._idle = [self._make() for _ in range(max(1, min(count or room, room)))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from multiprocessing import connection, get_all_start_methods, get_context, parent_process
 from typing import Any
 
@@ -41,11 +42,13 @@ class Workers(Executor):
     def _start(self, place: int) -> _Worker:
         own: dict[str, str] = {name: str(self._threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         if self._devices is not None:
-            own["CUDA_VISIBLE_DEVICES"] = str(place % self._devices)
+            seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+            chosen = (seen or [str(i) for i in range(self._devices)])[: self._devices]
+            own["CUDA_VISIBLE_DEVICES"] = chosen[place % len(chosen)]
         before = {name: os.environ.get(name) for name in own}
         os.environ.update(own)
         try:
-            return _Worker(self._context, self._run)
+            return _Worker(self._context, self._run, own)
         finally:
             for name, value in before.items():
                 if value is None:
@@ -81,9 +84,9 @@ class Workers(Executor):
 class _Worker:
     """A process and the pipe to it."""
 
-    def __init__(self, context: Any, run: Run) -> None:
+    def __init__(self, context: Any, run: Run, environment: Mapping[str, str]) -> None:
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, run), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, run, environment), daemon=True)
         self.process.start()
         theirs.close()
         self.job: Any = None
@@ -122,8 +125,9 @@ def _ending(code: int | None) -> str:
     return f"exit code {code}"
 
 
-def _serve(pipe: Any, run: Run) -> None:
+def _serve(pipe: Any, run: Run, environment: Mapping[str, str]) -> None:
     """A worker's life: jobs in, outcomes out, until the parent is gone."""
+    os.environ.update(environment)  # one that a server forked has the server's
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:

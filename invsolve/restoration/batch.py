@@ -178,6 +178,7 @@ def check_items(items: Sequence[Item]) -> None:
     """Raise `InputError` unless the files of every item can be written, and no two of them have one name."""
     seen: dict[Path, str] = {}
     sources = {os.path.realpath(item.entry.source): item.entry.source for item in items if is_file(item.entry)}
+    read = {os.path.realpath(file): flag for item in items[:1] for flag, file in item.batch.options.files.items()}
     for item in items:
         if item.path in seen:
             raise InputError(
@@ -190,7 +191,10 @@ def check_items(items: Sequence[Item]) -> None:
         replaced = batch.overwrite or batch.skip_existing
         check_targets(item.path, batch.options.samples, overwrite=replaced, deep=item.deep, **kinds)
         for target in targets(item.path, batch.options.samples, **kinds).values():
-            source = sources.get(os.path.realpath(target))
+            place = os.path.realpath(target)
+            if place in read:
+                raise InputError(f"{target} is read as --{read[place]}, and would be overwritten: name another output")
+            source = sources.get(place)
             asked = batch.overwrite and source == item.entry.source and target == item.path
             if source is not None and not asked:
                 raise InputError(

@@ -78,7 +78,21 @@ def budget(memory: float | None, device: torch.device) -> int:
         return int(memory * 2**30)
     if device.type == "cuda":
         return int(SHARE * torch.cuda.get_device_properties(device).total_memory)
-    return int(SHARE * min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), _container_limit()))
+    return int(SHARE * min(_of_machine(), _container_limit()))
+
+
+def _of_machine() -> int:
+    """The machine's memory in bytes."""
+    if hasattr(os, "sysconf"):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    import ctypes  # Windows: MEMORYSTATUSEX is two 32 bit numbers and seven of 64 bits, the second of them the memory
+
+    class Status(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_uint32), ("load", ctypes.c_uint32), ("bytes", ctypes.c_uint64 * 7))
+
+    status = Status(length=ctypes.sizeof(Status))
+    found = ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))  # pyright: ignore[reportAttributeAccessIssue]
+    return int(status.bytes[0]) if found else 8 * 2**30
 
 
 def _container_limit() -> int:

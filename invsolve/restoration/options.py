@@ -109,6 +109,13 @@ class Options:
         """The class of the task."""
         return TASKS[self.task]
 
+    @property
+    def files(self) -> dict[str, str]:
+        """The files that options of the task name, by their flags."""
+        names = [name for name, known in options_of(type(self.about)).items() if known.is_file]
+        told = {name.replace("_", "-"): getattr(self.about, name) for name in names}
+        return {flag: str(value) for flag, value in told.items() if isinstance(value, str | Path)}
+
     def without_samples(self) -> Options:
         """The same for an image of which no samples are drawn, and so without a calibration of them."""
         return replace(self, samples=None, calibration=None)

@@ -92,7 +92,8 @@ def save(
             target = paths[f"sample {i + 1}"]
             contents[target] = encode_image(replace(image, pixels=pixels), target, quality=quality)
     record["outputs"] = {what: target.name for what, target in paths.items()}
-    superseded = _earlier(path).difference(paths.values()) if overwrite else set()
+    kept = {target.resolve() for target in paths.values()} | _inputs(record)
+    superseded = [target for target in _earlier(path) if target.resolve() not in kept] if overwrite else []
     for folder in {target.parent for target in contents}:
         folder.mkdir(parents=True, exist_ok=True)
     write_files(contents, overwrite=overwrite)
@@ -105,16 +106,24 @@ def save(
     return list(paths.values())
 
 
-def _earlier(path: Path) -> set[Path]:
+def _earlier(path: Path) -> list[Path]:
     """The files beside a restoration at `path` that its record, if it has one, says were written with it."""
     note = targets(path, None)["record"]
     try:
         outputs = read_json(note, "record").get("outputs", {}) if note.is_file() else {}
     except InputError:
-        return set()
+        return []
+    if not isinstance(outputs, dict):
+        return []
     samples = sum(what.startswith("sample ") for what in outputs)
     files = targets(path, samples, **{kind: kind in outputs for kind in ("kernel", "comparison", "record")})
-    return {target for what, target in files.items() if outputs.get(what) == target.name}
+    return [target for what, target in files.items() if outputs.get(what) == target.name]
+
+
+def _inputs(record: Mapping[str, Any]) -> set[Path]:
+    """The files that a restoration was made from: image, kernel, mask, ..."""
+    told = [value.get("path") for value in record.values() if isinstance(value, dict)]
+    return {Path(path).resolve() for path in told if path}
 
 
 def encoded(restoration: Restoration, path: str | Path, quality: int | None) -> bytes:

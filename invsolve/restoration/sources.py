@@ -250,7 +250,8 @@ def _recorded(path: Path, index: int, sources: Mapping[str, int]) -> bool:
     The record lies beside the restoration, and has its name without what is added to the names of other files.
     """
     within = path.parent.name.removesuffix("-samples")
-    homes = [path.with_name(f"{path.stem.removesuffix(added)}.json") for added in ("", *_BESIDE)]
+    stems = [path.stem.removesuffix(added) for added in ("", *_BESIDE)]
+    homes = [path.with_name(f"{cut(stem, LONGEST - _ADDED)}.json") for stem in stems]
     if within != path.parent.name:
         homes.append(path.parent.with_name(f"{within}.json"))
     for note in dict.fromkeys(homes):
