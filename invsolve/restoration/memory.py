@@ -15,10 +15,10 @@ from invsolve.priors.tiled import GRID, TiledPrior, extents
 
 __all__ = ["Plan", "budget", "plan"]
 
-FORWARD_BYTES = 1000
-GRADIENT_BYTES = 2600
+FORWARD_BYTES = 1100
+GRADIENT_BYTES = 3300
 """Bytes for each pixel in one call of `natural` (measured on a CPU: 710 to 900 forward, 2160 to 2240 with its gradient)
-and of `natural-deep` (600 to 980, 2080 to 2470)."""
+and of `natural-deep` (660 to 1070, 2800 to 3230)."""
 
 STATE_BYTES = 240
 """Bytes for each pixel of the solver's state, data step and results: twenty copies of three channels."""
