@@ -387,9 +387,9 @@ slow_run(SmoothPrior({pause}), pathlib.Path({checkpoint!r})).save(pathlib.Path({
 
 
 def slow_run(prior: Prior, checkpoint: Path | None) -> Restoration:
-    """Eight samples, two at a time, of which an interrupted run has finished some and begun others."""
+    """Eight samples, not all at a time, of which an interrupted run has finished some and begun others."""
     return simulated(
-        "denoise", photograph(40, 40), prior=prior, solver="dps", samples=8, memory=0.005, checkpoint=checkpoint,
+        "denoise", photograph(40, 40), prior=prior, solver="dps", samples=8, memory=0.0055, checkpoint=checkpoint,
         checkpoint_seconds=0.0, settings={"form": "ddim", "n_steps": 10, "t_start": 0.3},
     )  # fmt: skip
 
