@@ -239,7 +239,7 @@ def test_each_image_of_a_batch_has_its_own_time():
     engine, run = Engine("natural", "cpu", 1000, seconds=60.0), Run(lambda own: None)
     with engine.computing(run):
         run.deadline = 0.0  # the first image took it all
-        engine.time(run)
+        engine.start_clock(run)
         run.check()
 
 

@@ -423,7 +423,7 @@ def test_another_checkpoint_of_a_peer_is_noticed(tmp_path):
         (tmp_path / "net.pth").write_bytes(content)
         digests.append(weights_of_peer(f"spandrel:{tmp_path / 'net.pth'}"))
     assert digests[0] != digests[1]
-    assert weights_of_peer("deepinv DPS") == weights_of_peer(f"spandrel:{tmp_path / 'none.pth'}") == {}
+    assert weights_of_peer("deepinv DPS") is weights_of_peer(f"spandrel:{tmp_path / 'none.pth'}") is None
 
 
 def test_a_disk_that_is_full_of_measurements_stops_the_run(tmp_path, monkeypatch):
@@ -479,3 +479,35 @@ def test_a_score_of_a_set_of_other_units_is_not_shown(tmp_path):
         assert shown() == [0.5]
         store.note("set_scores", ("inpaint", "ddnm", "kid", "x", 0.5, 3, set_mark(hashes[:2])))
         assert shown() == []
+
+
+def test_a_prior_on_the_cpu_has_its_memory_there_whatever_else_the_machine_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with Store.writing(tmp_path / "store") as store:
+        run(toy(tmp_path), store, only=["item=draw 0", "task=inpaint"])
+        assert all(unit["memory"] > 0 for unit in store.units() if unit["status"] == "ok")
+
+
+def test_a_baseline_without_numbers_has_failed(tmp_path, monkeypatch):
+    from invsolve.bench.tasks import Measurement
+
+    monkeypatch.setattr(Measurement, "baseline", lambda self: torch.full_like(self.truth, torch.nan))
+    with Store.writing(tmp_path / "store") as store:
+        run(toy(tmp_path), store, only=["item=draw 0", "solver=baseline"])
+        rows = [unit for unit in store.units() if unit["status"]]
+        assert {(unit["status"], unit["error"]) for unit in rows} == {("failed", "values are not finite")}
+
+
+def test_a_ray_cluster_without_a_gpu_is_said_at_once(monkeypatch):
+    from types import SimpleNamespace
+
+    from invsolve.execution.ray import RayExecutor
+
+    ended = []
+    ray = SimpleNamespace(
+        init=lambda **options: None, cluster_resources=lambda: {"CPU": 8.0}, shutdown=lambda: ended.append(True)
+    )
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with pytest.raises(InputError, match="no GPU: leave --devices away"):
+        RayExecutor(execute, "auto", 2, 1, 1.0)
+    assert ended == [True]

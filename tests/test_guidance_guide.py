@@ -88,3 +88,14 @@ def test_a_classifier_that_would_not_be_used_is_refused(tmp_path, capsys):
     for words in (["--class", "7"], ["--class", "7", "--weight", "3"], ["--reward", "my:reward", "--scale", "fixed:1"]):
         assert guide(tmp_path / "a.png", *words, "--classifier", "my:typo") == 2
         assert "--classifier steers towards a class with a scale" in capsys.readouterr().err
+
+
+def test_the_classifier_is_where_the_prior_is(monkeypatch):
+    from invsolve import guiding
+    from invsolve.priors.loading import digits
+
+    asked = []
+    monkeypatch.setattr(digits, "digits_classifier", lambda device: asked.append(device) or digits.NoisyClassifier)
+    prior = type("Elsewhere", (), {"device": torch.device("meta"), "shape": (1, 16, 16)})()
+    guiding._classifier(guiding.Guide(prior="digits", label=7, scale="fixed:1"), prior)
+    assert asked == [torch.device("meta")]

@@ -165,7 +165,7 @@ class BatchTab:
 
         def callbacks(item: Item) -> list[Any]:
             own.part = places[id(item)]
-            self._engine.time(own)  # of this image: more than one may be computed before the next outcome
+            self._engine.start_clock(own)  # of this image: more than one may be computed before the next outcome
             return [own.step]
 
         outcomes = iter(restore_batch([item for _, item in items], callbacks=callbacks))

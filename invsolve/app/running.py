@@ -153,11 +153,11 @@ class Engine:
             Stopped: the visitor stopped it.
         """
         with self._place, enough_memory(), torch.inference_mode(False):
-            self.time(own)
+            self.start_clock(own)
             own.check()
             yield
 
-    def time(self, own: Run) -> None:
+    def start_clock(self, own: Run) -> None:
         """Begin the time that the next image of a run may take."""
         own.deadline = time.monotonic() + self._seconds
 

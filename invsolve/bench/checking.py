@@ -159,7 +159,7 @@ def _of_unit(
     spec, where = unit.spec(), f"{unit.task}/{unit.solver}"
     options = {key: value for key, value in task.items() if key not in ("name", "kind", "noise", "optional")}
     said = {"kind": task["kind"], "noise": float(task.get("noise", 0.01)), "options": options}
-    if canonical({key: value for key, value in spec["task"].items() if key != CODE}) != canonical(said):
+    if _without_code(spec["task"]) != canonical(said):
         yield f"{unit.task} was measured otherwise than the suite says"
     own = spec["solver"]
     method = "peer" if "peer" in row else "baseline" if row.get("baseline", False) else "solver"
@@ -176,6 +176,11 @@ def _of_unit(
         yield f"{where} ran with another prior than the suite says"
     if any(spec[key] != run[key] for key in ("threads", "microbatch", "seconds")):
         yield f"{where} ran with other threads, microbatches or seconds than the suite says"
+
+
+def _without_code(content: Mapping[str, Any]) -> str:
+    """A task's or a solver's content but for the identity of code or a file, which a suite does not tell."""
+    return canonical({key: value for key, value in content.items() if key != CODE})
 
 
 def _lacks_files(table: Mapping[str, Any]) -> bool:
@@ -206,8 +211,7 @@ def _of_settings(units: list[Unit], suite: Suite) -> Iterator[str]:
         row = rows.get(unit.solver)
         if row is None or unit.task not in row.settings:
             continue
-        how = {key: value for key, value in unit.spec()["solver"].items() if key != CODE}
-        if canonical(how) != canonical(row.content(unit.task)):
+        if _without_code(unit.spec()["solver"]) != canonical(row.content(unit.task)):
             yield f"{unit.task}/{unit.solver} ran with other settings than this version of invsolve gives to the suite"
 
 

@@ -112,7 +112,8 @@ def _own(solver: SolverSpec) -> dict[str, str]:
     if solver.method == "peer":
         from invsolve.bench.peers import weights_of_peer
 
-        return weights_of_peer(solver.solver)
+        digest = weights_of_peer(solver.solver)
+        return {} if digest is None else {CODE: digest}
     return {} if solver.method == "baseline" else code_of(SOLVERS, solver.solver)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from invsolve.commands.options import add_set, read_settings
 from invsolve.core.checks import InputError, nearest
+from invsolve.core.registry import Registry
 
-__all__ = ["KINDS", "add_parser"]
+__all__ = ["KINDS", "add_parser", "registries"]
 
 KINDS = ("operator", "solver", "prior", "cost")
 FEW = 8
@@ -61,6 +62,16 @@ def run_command(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def registries() -> dict[str, Registry]:
+    """Where parts of each kind are looked up by name."""
+    from invsolve.costs import COSTS
+    from invsolve.operators import OPERATORS
+    from invsolve.priors import PRIORS
+    from invsolve.solvers import SOLVERS
+
+    return {"operator": OPERATORS, "solver": SOLVERS, "prior": PRIORS, "cost": COSTS}
+
+
 def _kind(name: str) -> str:
     """What a name stands for.
 
@@ -71,18 +82,14 @@ def _kind(name: str) -> str:
     from invsolve.core.prior import Prior
     from invsolve.core.registry import load_attribute
     from invsolve.core.solver import Solver
-    from invsolve.costs import COSTS
-    from invsolve.operators import OPERATORS
-    from invsolve.priors import PRIORS
-    from invsolve.solvers import SOLVERS
 
     if ":" not in name:
-        registries = {"operator": OPERATORS, "solver": SOLVERS, "prior": PRIORS, "cost": COSTS}
-        kinds = [kind for kind, registry in registries.items() if name in registry]
+        known_by = registries()
+        kinds = [kind for kind, registry in known_by.items() if name in registry]
         if len(kinds) > 1:
             raise InputError(f"{name} is {' and '.join(f'a {kind}' for kind in kinds)}: say which by --kind")
         if not kinds:
-            known = [known for registry in registries.values() for known in registry]
+            known = [known for registry in known_by.values() for known in registry]
             raise InputError(f"nothing is named {name!r}; {nearest(name, known)}; or give module:attribute")
         return kinds[0]
     found = load_attribute(name)

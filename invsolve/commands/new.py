@@ -11,9 +11,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from invsolve.commands.check import registries
 from invsolve.commands.templates import PYPROJECT, README, TEMPLATES
 from invsolve.core.checks import InputError
-from invsolve.core.registry import Registry
 
 __all__ = ["add_parser", "write_package"]
 
@@ -32,16 +32,6 @@ def run_command(args: argparse.Namespace) -> int:
     folder = write_package(args.kind, args.name, Path.cwd())
     sys.stdout.write(f"{folder}\n  cd {folder.name}; pip install -e .; invsolve check {folder.name}; pytest\n")
     return 0
-
-
-def _registry(kind: str) -> Registry:
-    """The registry that a part of a kind is added to."""
-    from invsolve.costs import COSTS
-    from invsolve.operators import OPERATORS
-    from invsolve.priors import PRIORS
-    from invsolve.solvers import SOLVERS
-
-    return {"operator": OPERATORS, "solver": SOLVERS, "prior": PRIORS, "cost": COSTS}[kind]
 
 
 def write_package(kind: str, name: str, where: Path) -> Path:
@@ -64,7 +54,7 @@ def write_package(kind: str, name: str, where: Path) -> Path:
         raise InputError(f"a name is made of letters, digits and dashes and starts with a letter, got {name!r}")
     if keyword.iskeyword(module):
         raise InputError(f"{module} is a word of Python itself: choose another name")
-    if {name.strip(), module, module.replace("_", "-")} & set(_registry(kind).builtin):
+    if {name.strip(), module, module.replace("_", "-")} & registries()[kind].builtin.keys():
         raise InputError(f"{name.strip()} is the name of one of invsolve's own {kind}s: choose another name")
     title = "".join(word[:1].upper() + word[1:] for word in words)
     template = TEMPLATES[kind]

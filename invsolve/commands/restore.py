@@ -131,7 +131,7 @@ def run_command(args: argparse.Namespace) -> int:
         found = without_outputs(found, *(_paths(entries(found), args, out)[0] for out in (args.out, None)))
     chosen = entries(found, _shard(args.shard))
     _check(options, len(chosen), args)
-    apart = args.ray is not None or (args.workers or args.devices or 1) > 1
+    apart = args.ray is not None or _processes(args) > 1
     if apart and len(found.entries) > 1 and any(entry.source == STDIN for entry in chosen):
         raise InputError("standard input is read by this process alone: leave --workers, --devices and --ray away")
     paths, folders = _paths(chosen, args, args.out)
@@ -214,11 +214,16 @@ def _shard(text: str | None) -> tuple[int, int] | None:
     return i, n
 
 
+def _processes(args: argparse.Namespace) -> int:
+    """How many restore images side by side on this machine."""
+    return args.workers or args.devices or 1
+
+
 def _executor(args: argparse.Namespace) -> Executor | None:
     """Where images are restored; None for this process."""
     from invsolve.restoration.batch import restore_item
 
-    count = args.workers or args.devices or 1
+    count = _processes(args)
     if args.ray is not None:
         from invsolve.execution.ray import RayExecutor
 
@@ -232,7 +237,7 @@ def _executor(args: argparse.Namespace) -> Executor | None:
 
 def _threads(args: argparse.Namespace) -> int | None:
     """Of each worker: the processors of this machine, shared out; None without workers."""
-    count = args.workers or args.devices or 1
+    count = _processes(args)
     if count == 1:
         return None if args.ray is None else 1
     return each(count)

@@ -52,6 +52,11 @@ class Image:
             raise InputError(f"an image has 8, 16 or 32 (floating point) bits a value, got {self.depth}")
 
     @property
+    def seen(self) -> Tensor | None:
+        """Where pixels are not wholly transparent, bool [H, W]; None without opacity."""
+        return None if self.alpha is None else self.alpha[0] > 0
+
+    @property
     def size(self) -> tuple[int, int]:
         """(height, width)."""
         return self.pixels.shape[1], self.pixels.shape[2]

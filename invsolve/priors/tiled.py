@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from invsolve.core.checks import CapabilityError, InputError, check_shape
-from invsolve.core.prior import Prediction, Prior
+from invsolve.core.prior import Prediction, Prior, WrappedPrior
 
 __all__ = ["GRID", "TiledPrior", "extents"]
 
@@ -61,7 +61,7 @@ def extents(length: int, tile: int, overlap: int, *, fixed: bool = False, grid: 
     return [(start, min(start + side, length)) for start in starts]
 
 
-class TiledPrior(Prior):
+class TiledPrior(WrappedPrior):
     """Another prior, evaluated tile by tile.
 
     A pixel's value comes from tiles in which it is at least `overlap` / 4 pixels away from the cut; between two tiles
@@ -101,29 +101,10 @@ class TiledPrior(Prior):
             raise CapabilityError("a latent prior cannot be tiled in pixels: restore smaller images, or without tiles")
         if prior.shape is not None and tuple(prior.shape[1:]) != (tile, tile):
             raise InputError(f"this prior serves images of {list(prior.shape)} only: take tiles of that size")
-        self.prior, self.tile, self.overlap, self.grid = prior, tile, overlap, grid
+        super().__init__(prior)
+        self.tile, self.overlap, self.grid = tile, overlap, grid
         self.max_pixels, self.fixed = max_pixels or tile * tile, fixed or prior.shape is not None
-        self.schedule, self.value_range, self.bounded = prior.schedule, prior.value_range, prior.bounded
-        self.traits = prior.traits
-
-    @property
-    def items(self) -> int | None:
-        return self.prior.items
-
-    @property
-    def unbound(self) -> str | None:
-        return self.prior.unbound
-
-    @property
-    def divides_by_alpha(self) -> bool:
-        return self.prior.divides_by_alpha
-
-    @property
-    def image_channels(self) -> int | None:
-        return self.prior.image_channels
-
-    def denoise(self, x_t: Tensor, t: float) -> Tensor:
-        return self.predict(x_t, t).x0
+        self.shape = None
 
     def predict(self, x_t: Tensor, t: float) -> Prediction:
         if x_t.ndim != 4:
@@ -209,14 +190,6 @@ class TiledPrior(Prior):
         return TiledPrior(
             self.prior.select(rows), self.tile, self.overlap, self.max_pixels, self.grid, fixed=self.fixed
         )
-
-    @property
-    def device(self) -> torch.device:
-        return self.prior.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.prior.dtype
 
     def __repr__(self) -> str:
         return f"TiledPrior({self.prior!r}, tile={self.tile}, overlap={self.overlap}, max_pixels={self.max_pixels})"

@@ -259,7 +259,7 @@ def prepare(source: Source, options: Options, traits: Traits | None = None, page
         task = task.joint()
     truth = None
     y = task.observed(image)
-    seen = None if image.alpha is None else image.alpha[0] > 0
+    seen = image.seen
     known = task.known(y)
     if streams is None and known is not None:
         y = torch.where(known, y, 0.0)  # whatever stands in the holes, NaN included
@@ -313,8 +313,7 @@ def _noise_of_file(image: Image, options: Options) -> NoiseEstimate:
     y = torch.where(known, without_hidden_colours(image), 0.0)
     if options.noise != "auto":
         return given_noise(float(options.noise), y)
-    seen = None if image.alpha is None else image.alpha[0] > 0
-    return noise_of(y, _both(None if bool(known.all()) else known, seen), ASSUMED_NOISE, image.jpeg)
+    return noise_of(y, _both(None if bool(known.all()) else known, image.seen), ASSUMED_NOISE, image.jpeg)
 
 
 def _both(known: Tensor | None, seen: Tensor | None) -> Tensor | None:

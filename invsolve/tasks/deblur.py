@@ -120,8 +120,8 @@ class Deblur(JPEGMeasured):
         found = None if simulation is not None else JPEG.of_image(image)
         if found is None:
             return None
-        pixels, known = without_hidden_colours(image), None if image.alpha is None else image.alpha[0] > 0
-        return found.by_frequency(pixels, noise_of(pixels, known, QUANTISATION, image.jpeg).effective)
+        pixels = without_hidden_colours(image)
+        return found.by_frequency(pixels, noise_of(pixels, image.seen, QUANTISATION, image.jpeg).effective)
 
     @classmethod
     def gaussian(cls, sigma: float) -> Self:

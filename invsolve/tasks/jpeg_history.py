@@ -20,11 +20,12 @@ def find_tables(y: Tensor) -> JPEGTables | None:
     Args:
         y: [C, H, W] in [0, 1].
     """
-    quality = found_quality(y)
+    part = detailed_part(y)
+    quality = found_quality(part)
     if quality is None:
         return None
     tables = JPEGTables.of_quality(quality, colour=len(y) == 3)
-    return tables if tables.chroma is None else _with_sampling(255 * detailed_part(y).double(), tables)
+    return tables if tables.chroma is None else _with_sampling(255 * part.double(), tables)
 
 
 def _with_sampling(x: Tensor, tables: JPEGTables) -> JPEGTables:

@@ -87,8 +87,8 @@ class Superres(JPEGMeasured):
         from invsolve.noise.estimate import noise_of
         from invsolve.noise.white import QUANTISATION
 
-        pixels, known = without_hidden_colours(image), None if image.alpha is None else image.alpha[0] > 0
-        noise, told, codec = noise_of(pixels, known, QUANTISATION, image.jpeg), options, JPEG.of_image(image)
+        pixels, told, codec = without_hidden_colours(image), options, JPEG.of_image(image)
+        noise = noise_of(pixels, image.seen, QUANTISATION, image.jpeg)
         noisy = noise.low >= NOISY if codec is None else codec.was_noisy(pixels, noise)
         if not noisy:
             seen = read_sampling(pixels, options.factor, compressed=codec is not None)

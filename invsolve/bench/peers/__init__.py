@@ -70,11 +70,11 @@ RESTORERS = (
 """Classical methods and trained networks, which give one image."""
 
 
-def weights_of_peer(name: str) -> dict[str, str]:
-    """The digest of the file of "spandrel:FILE", as part of a unit's content; nothing of other peers, or without it."""
+def weights_of_peer(name: str) -> str | None:
+    """The digest of the file of "spandrel:FILE"; None of other peers, or without the file."""
     kind, _, file = name.partition(":")
     path = find_weight_file(file) if kind == "spandrel" else None
-    return {} if path is None else {"code": hashlib.sha256(path.read_bytes()).hexdigest()[:32]}
+    return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()[:32]
 
 
 def peer_named(name: str) -> Peer:
