@@ -222,6 +222,29 @@ def test_deepinv_physics_conforms(name, physics):
 
 
 @pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("kind", ["circular", "valid", "reflect", "fft", "downsampling", "mask"])
+def test_deepinv_physics_with_parameters_for_each_sample(kind, physics):
+    kernels = torch.rand(3, 1, 3, 3, generator=torch.Generator().manual_seed(1)) + 0.1
+    kernels = kernels / kernels.sum((-2, -1), keepdim=True)
+    if kind == "fft":
+        original = physics.BlurFFT((2, 8, 8), filter=kernels)
+    elif kind == "downsampling":
+        original = physics.Downsampling(filter=kernels, img_size=(2, 8, 8), factor=2)
+    elif kind == "mask":
+        original = physics.Inpainting((2, 8, 8), mask=(torch.rand(3, 2, 8, 8) < 0.5).float())
+    else:
+        original = physics.Blur(filter=kernels, padding=kind)
+    operator = as_operator(original, in_shape=(2, 8, 8))
+    x = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = operator(x)
+    torch.testing.assert_close(y, original.A(x))
+    rows = torch.tensor([2, 0])
+    torch.testing.assert_close(operator.select(rows)(x[rows]), y[rows])
+    likelihood = costs.GaussianLikelihood(operator, y, 0.1)
+    torch.testing.assert_close(likelihood.select(rows)(x[rows]), likelihood(x)[rows])
+
+
+@pytest.mark.usefixtures("quiet")
 def test_deepinv_physics_is_frozen_and_noiseless(physics):
     original = physics.Blur(filter=box_filter(), padding="circular", noise_model=physics.GaussianNoise(1.0))
     operator = as_operator(original, in_shape=(1, 8, 8))

@@ -169,6 +169,46 @@ def test_a_tensor_that_could_be_either_is_refused_until_it_is_declared(kind):
     assert Cauchy(operators.Denoising((3, 4, 4)), y[:2], weight).select(torch.tensor([1])).width is weight
 
 
+def test_what_a_derived_likelihood_adds_is_taken_by_rows():
+    @dataclass(frozen=True, eq=False)
+    class Robust(costs.GaussianLikelihood):
+        width: float | torch.Tensor = 1.0
+
+        def __call__(self, x, theta=EMPTY):
+            width = torch.as_tensor(self.width).reshape(-1, 1)
+            return torch.log1p((self.residual(x, theta).flatten(1) / width).square()).sum(1)
+
+    cost, x, rows = Robust(D, image(3, seed=1), 0.1, torch.tensor([0.1, 0.5, 2.0])), image(3), torch.tensor([2, 0])
+    torch.testing.assert_close(cost.select(rows)(x[rows]), cost(x)[rows])
+    with pytest.raises(iv.InputError, match=r"width must be one number or one for each of 3 items.*per_item"):
+        Robust(D, image(3), 0.1, torch.rand(2))
+
+
+def test_costs_in_a_list_are_parts_as_those_in_a_tuple():
+    class Many(iv.TerminalCost):
+        def __init__(self, parts):
+            self.parts = parts
+
+        def __call__(self, x, theta=EMPTY):
+            return sum((part(x) for part in self.parts), x.new_zeros(len(x)))
+
+    x, rows = image(3), torch.tensor([2, 0])
+    for kind in (list, tuple):
+        cost = Many(kind([Cauchy(D, image(3, seed=s), torch.rand(3) + 0.1) for s in (1, 2)]))
+        assert cost.items == 3
+        assert isinstance(cost.select(rows).parts, kind)
+        torch.testing.assert_close(cost.select(rows)(x[rows]), cost(x)[rows])
+
+
+def test_a_cost_without_an_energy_for_each_sample_is_refused():
+    class Scalar(iv.TerminalCost):
+        def __call__(self, x, theta=EMPTY):
+            return x.square().sum()
+
+    with pytest.raises(iv.InputError, match=r"Scalar must return one energy for each sample, shape \[2\], got \[\]"):
+        iv.Problem(PRIOR, Scalar()).energy(torch.zeros(2, *PRIOR.shape))
+
+
 def test_other_costs_and_their_parts_take_rows_too():
     @dataclass(frozen=True, eq=False)
     class Near(iv.TerminalCost):

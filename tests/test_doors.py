@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as pillow
+from skimage import data
 
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
@@ -293,6 +294,19 @@ def test_whole_restorations_in_double_and_in_inference_mode(double: None) -> Non
     assert torch.equal(first, second)
 
 
+@pytest.mark.parametrize("task", ["auto", "denoise", "superres", "deblur", "blind-deblur", "jpeg"])
+def test_every_task_reads_an_image_the_same_in_double(task: str, double: None) -> None:
+    told: dict[str, Any] = {"deblur": {"blur_sigma": 1.0}, "jpeg": {"compression": 50}}
+    options: dict[str, Any] = {"task": task, "quality": "fast", **told.get(task, {})}
+    photo = torch.as_tensor(data.coffee()[100:164, 100:164].copy()).movedim(-1, 0).float() / 255
+    first = iv.restore(photo, **options)
+    torch.set_default_dtype(torch.float32)
+    second = iv.restore(photo, **options)
+    assert first.image.pixels.dtype == torch.float32
+    assert first.record["noise"] == second.record["noise"]
+    assert torch.equal(first.image.pixels, second.image.pixels)
+
+
 @pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3), torch.tensor(3), np.random.default_rng(0).integers(4)])
 def test_seeds_of_numpy_are_seeds(seed: Any) -> None:
     assert torch.equal(run(Y, seed=seed), run(Y, seed=int(seed)))
@@ -400,3 +414,101 @@ def test_warnings_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         as_image(EIGHT)
     assert caplog.text == ""
+
+
+def backwards(array: Any) -> Any:
+    """The same values in a view that runs backwards."""
+    return np.ascontiguousarray(array[..., ::-1])[..., ::-1]
+
+
+def swapped(array: Any) -> Any:
+    """The same values in the other byte order, as in FITS files."""
+    return array.astype(array.dtype.newbyteorder(">"))
+
+
+HALF = np.random.default_rng(1).random((8, 8)) < 0.5
+ARRAYS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+    "Blur": (np.random.default_rng(2).random((3, 3)) / 4.5, lambda a: operators.Blur((3, 8, 8), a / a.sum())),
+    "Inpainting": (HALF.astype(np.float32), lambda a: operators.Inpainting((3, 8, 8), a)),
+    "from_image": (HALF.astype(np.float32), lambda a: operators.Inpainting.from_image((3, 8, 8), a)),
+    "from_image of three": (
+        np.stack([HALF] * 3).astype(np.float32), lambda a: operators.Inpainting.from_image((3, 8, 8), a)
+    ),
+    "MRI": (HALF.astype(np.float64), lambda a: operators.MRI((2, 8, 8), a)),
+    "coils": (
+        np.exp(1j * np.arange(128.0)).reshape(2, 8, 8), lambda a: operators.MRI((2, 8, 8), HALF.astype(float), a)
+    ),
+    "ShiftedMask": (HALF.astype(np.float32), lambda a: operators.ShiftedMask((3, 8, 8), a)),
+    "VaryingBlur": (
+        np.random.default_rng(3).random((2, 3, 3)) + 1,
+        lambda a: operators.VaryingBlur(
+            (3, 8, 8), a / a.sum((-2, -1), keepdims=True), np.stack([HALF, ~HALF]).astype(float)
+        ),
+    ),
+    "RollingShutter": (
+        np.random.default_rng(4).random((8, 2)).astype(np.float32), lambda a: operators.RollingShutter((3, 8, 8), a)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [backwards, swapped, list])
+@pytest.mark.parametrize("name", ARRAYS)
+@pytest.mark.filterwarnings("ignore:the blur kernel sums to")
+def test_operators_take_arrays_of_any_layout(name: str, kind: Callable[[Any], Any]) -> None:
+    array, make = ARRAYS[name]
+    if kind is list and name in ("Blur", "VaryingBlur"):
+        pytest.skip("what is divided by its sum is an array")
+    values = array.tolist() if kind is list else kind(array)
+    expected, operator = make(torch.from_numpy(array.copy()) if name not in ("VaryingBlur",) else array), make(values)
+    x = torch.rand(1, *operator.in_shape, generator=torch.Generator().manual_seed(0))
+    theta = {"offset": torch.tensor([[0.5, 1.0]])} if name == "ShiftedMask" else {}
+    assert torch.equal(operator(x, theta), expected(x, theta))
+
+
+def test_tomography_takes_numpys_integers_and_angles() -> None:
+    pytest.importorskip("deepinv")
+    x = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = operators.Tomography((1, 8, 8), 3)(x)
+    number: Any = np.int64(3)
+    assert torch.equal(operators.Tomography((1, 8, 8), number)(x), expected)
+    angles: Any = np.linspace(0, 180, 4)[:-1][::-1]
+    assert operators.Tomography((1, 8, 8), angles)(x).shape == expected.shape
+
+
+@pytest.mark.parametrize("kind", [backwards, swapped])
+def test_measurements_and_masks_of_any_layout(kind: Callable[[Any], Any]) -> None:
+    assert torch.equal(run(kind(Y.numpy())), run(Y))
+    for dtype in (np.uint8, np.int32, np.uint32, np.float32, bool):
+        assert torch.equal(read_mask(kind(HALF.astype(dtype)), (8, 8)), torch.from_numpy(HALF)), dtype
+    image = np.random.default_rng(5).random((8, 8, 3)).astype(np.float32)
+    assert torch.equal(as_image(kind(image)).pixels, as_image(image).pixels)
+    assert describe(kind(image)) == describe(image)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: operators.Blur((3, 8, 8), torch.full((3, 3), 1 / 9)), lambda: operators.SuperResolution((3, 8, 8), 2),
+    lambda: operators.MRI((1, 8, 8), torch.ones(8, 8)),
+])  # fmt: skip
+def test_complex_images_are_refused_rather_than_halved(make: Callable[[], Any]) -> None:
+    operator = make()
+    with pytest.raises(iv.InputError, match="takes real images: give real and imaginary part as two channels"):
+        operator(torch.zeros(1, *operator.in_shape, dtype=torch.complex64))
+
+
+def of_numpy(x: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(x) * 2)
+
+
+def test_functions_that_convert_to_numpy_are_said_to_have_no_gradient() -> None:
+    for linear in (True, False):
+        operator = operators.as_operator(of_numpy, in_shape=(3, 8, 8), linear=linear)
+        assert torch.equal(operator(Y), 2 * Y)
+        with pytest.raises(iv.CapabilityError, match="of_numpy leaves torch and so has no gradient: write it in torch"):
+            operator.vjp(Y, Y)
+    likelihood = costs.GaussianLikelihood(operators.as_operator(of_numpy, in_shape=(3, 8, 8)), Y, 0.1)
+    for cost in (
+        likelihood, costs.RewardCost(lambda x: of_numpy(x).mean((1, 2, 3))),
+        costs.ClassifierCost(lambda x: of_numpy(x).flatten(1)[:, :2], 1, 2),
+    ):  # fmt: skip
+        with pytest.raises(iv.CapabilityError, match="leaves torch and so has no gradient"):
+            iv.solve(iv.Problem(PRIOR, cost), solvers.DPS(n_steps=2))

@@ -144,7 +144,7 @@ DIAGNOSES = {
     "NoBatch": ("output shape", "batch dimension is lost"),
     "OverBatch": ("samples independent of their batch", "runs over the batch"),
     "WrongShape": ("output shape", "out_shape says [3, 32, 32], forward makes [3, 32, 31]"),
-    "Detached": ("differentiable", "gives no gradient"),
+    "Detached": ("differentiable", "leaves torch"),
     "Rounded": ("vjp against finite differences", "jumps"),
     "Levels": ("vjp against finite differences", "jumps"),
     "Bytes": ("values of an image", "0 to 255"),

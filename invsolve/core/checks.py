@@ -20,6 +20,7 @@ __all__ = [
     "InputError",
     "InvsolveError",
     "ShapeError",
+    "as_tensor",
     "as_values",
     "check_options",
     "check_positive",
@@ -27,6 +28,7 @@ __all__ = [
     "check_share",
     "enough_memory",
     "nearest",
+    "needing_gradients",
     "require",
     "usable",
     "usable_device",
@@ -89,6 +91,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(names)}{hint}"
 
 
+@contextmanager
+def needing_gradients(x: Tensor, what: str, remedy: str = "use SCG, or write it in torch operations") -> Iterator[None]:
+    """Turn what PyTorch says where somebody's function converts a tensor of a graph to NumPy into `CapabilityError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if x.requires_grad and "requires grad" in str(error):
+            raise CapabilityError(f"{what} leaves torch and so has no gradient: {remedy}") from error
+        raise
+
+
 def check_options(what: str, options: Iterable[str], known: Iterable[str]) -> None:
     """Raise `InputError` if there is an option that is not known."""
     names = list(known)
@@ -120,6 +133,27 @@ def require(package: str, what: str) -> None:
         raise InputError(f"{what} needs the package {package}, pip install {package}: {error}") from error
 
 
+def as_tensor(value: object, what: str) -> Tensor:
+    """A tensor as it is; an array of any strides and byte order, or a sequence of numbers, as a tensor of its own.
+
+    PyTorch itself takes neither views that run backwards (`mask[:, ::-1]`) nor the byte order of FITS files, and knows
+    little of unsigned integers above 8 bits.
+
+    Raises:
+        InputError: it holds something else than numbers.
+    """
+    if isinstance(value, torch.Tensor):
+        return value
+    import numpy
+
+    try:
+        array = numpy.array(value)
+        array = array.astype(array.dtype.newbyteorder("="), order="C")
+        return torch.from_numpy(array.astype(numpy.int64) if array.dtype in (numpy.uint32, numpy.uint64) else array)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} must hold numbers, in rows of equal length: {error}") from error
+
+
 def as_values(value: object, what: str) -> Tensor:
     """What a user calls a tensor, as one that a run can use: of floating point or complex values, outside of any graph.
 
@@ -132,7 +166,7 @@ def as_values(value: object, what: str) -> Tensor:
     if not isinstance(value, torch.Tensor):
         if getattr(value, "__array_interface__", None) is None:
             raise InputError(f"{what} must be a tensor, got {type(value).__name__}: torch.as_tensor(...) makes one")
-        value = torch.tensor(value)
+        value = as_tensor(value, what)
     if not value.is_floating_point() and not value.is_complex():
         kind = str(value.dtype).removeprefix("torch.")
         raise InputError(f"{what} holds {kind}: divide 8 bit values by 255, counts by the peak")

@@ -114,8 +114,8 @@ def _attributes(cost: TerminalCost) -> dict[str, Any]:
 
 
 def _costs(parts: Mapping[str, Any]) -> list[TerminalCost]:
-    """The costs among the attributes, alone or in tuples."""
-    every = [one for part in parts.values() for one in (part if isinstance(part, tuple) else (part,))]
+    """The costs among the attributes, alone, in tuples or in lists."""
+    every = [one for part in parts.values() for one in (part if isinstance(part, tuple | list) else (part,))]
     return [one for one in every if isinstance(one, TerminalCost)]
 
 
@@ -136,8 +136,9 @@ def _changed(cost: Any, tensors: Mapping[str, Tensor], of_part: Callable[[Any], 
     for name, part in _attributes(cost).items():
         if isinstance(part, TerminalCost | Operator):
             changes[name] = of_part(part)
-        elif isinstance(part, tuple) and any(isinstance(one, TerminalCost | Operator) for one in part):
-            changes[name] = tuple(of_part(one) if isinstance(one, TerminalCost | Operator) else one for one in part)
+        elif isinstance(part, tuple | list) and any(isinstance(one, TerminalCost | Operator) for one in part):
+            changed = [of_part(one) if isinstance(one, TerminalCost | Operator) else one for one in part]
+            changes[name] = changed if isinstance(part, list) else tuple(changed)
     if dataclasses.is_dataclass(cost):
         return replace(cost, **changes)  # pyright: ignore[reportArgumentType]
     twin = copy.copy(cost)
@@ -196,7 +197,8 @@ class Likelihood(TerminalCost):
         per_item: names of the attributes besides y that may hold one value for each of the B items. Where a likelihood
             does not say (None), a vector must have B entries, one for each item; a tensor with as many dimensions as y
             and B as the first is taken to have one entry for each item, too; one with other dimensions is taken to be
-            the same for all, unless its first happens to be B: that is refused, for it could be either.
+            the same for all, unless its first happens to be B: that is refused, for it could be either. The same goes
+            for attributes that a derived class adds without saying it anew.
     """
 
     operator: Operator
@@ -271,17 +273,26 @@ class Likelihood(TerminalCost):
             if y is not None and len(value) != len(y):
                 told = f"{name} must be one number or one for each of {len(y)} items, got {list(value.shape)}"
                 shared = f"; if it is the same for all, say so in {kind}: per_item = ()"
-                raise InputError(told + (shared if self.per_item is None else ""))
+                raise InputError(told + (shared if name not in self._spoken_for() else ""))
         if y is not None:
             check_shape(y, operator.out_shape, f"the measurement of {type(operator).__name__}")
         super().check()
 
     def _rows(self) -> Mapping[str, Tensor]:
         named, y = dict(super()._rows()), self.y
-        if self.per_item is None:
-            others = {name: value for name, value in _attributes(self).items() if name not in ("y", "operator")}
-            named = {name: value for name, value in others.items() if self._differs(name, value)}
+        silent = {name: value for name, value in _attributes(self).items() if name not in self._spoken_for()}
+        named |= {name: value for name, value in silent.items() if self._differs(name, value)}
         return named if y is None else {"y": y, **named}
+
+    def _spoken_for(self) -> set[str]:
+        """The attributes of which `per_item` speaks: those of the class that says it, not those of classes below it."""
+        derived = [kind for kind in type(self).__mro__ if issubclass(kind, Likelihood) and kind is not Likelihood]
+        speaker = next((kind for kind in derived if vars(kind).get("per_item") is not None), None)
+        if speaker is None:
+            return {"y", "operator"}
+        if not dataclasses.is_dataclass(speaker):
+            return set(_attributes(self))
+        return {"y", "operator", *(self.per_item or ()), *(field.name for field in dataclasses.fields(speaker))}
 
     def _differs(self, name: str, value: Any) -> bool:
         """Whether an attribute of which nothing is said has one value for each item."""
@@ -304,24 +315,26 @@ def linear_gaussian(cost: TerminalCost | None) -> tuple[LinearOperator, Tensor, 
     return cost.operator, cost.measurement, cost.gaussian_sigma
 
 
-NOISE_LIKE = 3.0
-"""Times the noise level: what stands where an operator measures nothing is noise up to this, and else a placeholder."""
+NOISE_LIKE = 4.0
+"""Standard errors by which mean and power may exceed those of noise, of what stands where nothing is measured."""
 
 
 def _without_placeholders(operator: Operator, y: Tensor, sigma: float | Tensor | None) -> Tensor:
     """A measurement with zeros where the operator measures nothing, whatever stands there: white, NaN, another image.
 
     Published simulations of inpainting add noise to the missing pixels, too, and the norms of their residuals count it.
-    Such noise about zero, of the likelihood's own level, is kept, so that those runs come out as published.
+    Noise about zero, of the likelihood's own level or less, is kept, so that those runs come out as published.
     """
     observed = operator.observed(y)
     if observed is y or sigma is None:
         return observed
     missing = operator.observed(torch.ones_like(y)) == 0
-    rest = torch.where(missing, y, 0.0).abs().flatten(1).double()
-    count = missing.flatten(1).sum(1).clamp_min(1)
+    rest = torch.where(missing, y, 0.0)
+    rest = (torch.view_as_real(rest) if rest.is_complex() else rest).flatten(1).double()
+    count = missing.flatten(1).sum(1).clamp_min(1) * (2 if y.is_complex() else 1)
     level = torch.as_tensor(sigma, dtype=torch.float64, device=y.device).flatten()
-    noise = rest.square().sum(1) <= count * (NOISE_LIKE * level) ** 2  # False where there is a NaN
+    centred = rest.sum(1).abs() <= NOISE_LIKE * level * count.sqrt()
+    noise = centred & (rest.square().sum(1) <= level**2 * (count + NOISE_LIKE * (2 * count).sqrt()))  # no NaN
     return torch.where(noise.view(-1, *[1] * (y.ndim - 1)), y, observed)
 
 

@@ -30,6 +30,9 @@ Params = Mapping[str, Tensor]
 """Unknown operator parameters, leading dimension N; empty unless the problem is blind."""
 EMPTY: Params = MappingProxyType({})
 
+LEAVES_TORCH = "write it in torch, or derive from LinearOperator and give its adjoint"
+"""What to do with an operator that has no gradient."""
+
 
 class Constants:
     """The tensors of an operator, converted to the precision and device of its input."""
@@ -102,10 +105,7 @@ class Operator(ABC):
             x = usable(x.detach()).requires_grad_()
             y = self(x, theta)
             if not y.requires_grad:
-                raise CapabilityError(
-                    f"{self!r} gives no gradient, for it leaves torch (through NumPy, or by detach): write it in "
-                    "torch, or derive from LinearOperator and give its adjoint"
-                )
+                raise CapabilityError(f"{self!r} leaves torch (through NumPy, or by detach): {LEAVES_TORCH}")
             (grad,) = torch.autograd.grad(y, x, usable(v))
         return grad
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import CapabilityError, InputError
+from invsolve.core.checks import CapabilityError, InputError, ShapeError
 from invsolve.core.cost import Likelihood, TerminalCost, broadcast_sigma, linear_gaussian
 from invsolve.core.linalg import real_dtype
 from invsolve.core.operator import EMPTY, LinearOperator, Params, Shape, SVDOperator
@@ -141,6 +141,11 @@ class Problem:
         """Phi(decode(x0), theta) plus the penalties on theta, [N] in nats."""
         theta = self.theta(raw)
         energy = self._differentiable(self._cost(self.to_image(x0), theta), x0)
+        if tuple(energy.shape) != (len(x0),):
+            raise ShapeError(
+                f"{type(self.cost).__name__} must return one energy for each sample, shape [{len(x0)}], got "
+                f"{list(energy.shape)}: sum over every dimension but the first"
+            )
         return energy if self.unknowns is None else energy + self.unknowns.penalty(theta)
 
     def noisy_energy(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:

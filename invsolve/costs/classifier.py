@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from invsolve.core.checks import CapabilityError, InputError, ShapeError
+from invsolve.core.checks import CapabilityError, InputError, ShapeError, needing_gradients
 from invsolve.core.cost import TerminalCost
 from invsolve.core.identity import keyed_state
 from invsolve.core.operator import EMPTY, Params
@@ -68,7 +68,8 @@ class ClassifierCost(TerminalCost):
 
     def _cost(self, x: Tensor, sigma: float) -> Tensor:
         level = (x.new_full((len(x),), sigma),) if self.conditional else ()
-        logits = self.classifier(x, *level)
+        with needing_gradients(x, "this classifier"):
+            logits = self.classifier(x, *level)
         if tuple(logits.shape) != (len(x), self.n_classes):
             raise ShapeError(
                 f"the classifier must return logits of shape [{len(x)}, {self.n_classes}], got {list(logits.shape)}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from invsolve.core.boundary import open_file
-from invsolve.core.checks import InputError, ShapeError
+from invsolve.core.checks import InputError, ShapeError, as_tensor
 from invsolve.core.lazy import torch
 from invsolve.io.decode import check_values, read_image
 from invsolve.io.image import Image
@@ -141,10 +141,7 @@ def describe(source: Source) -> dict[str, Any]:
     if isinstance(source, Image):
         source = source.pixels
     if not isinstance(source, torch.Tensor):
-        import numpy
-
-        array = numpy.array(source)
-        source = torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
+        source = as_tensor(source, "an image")
     values = source.detach().cpu().contiguous()
     content = values.view(torch.uint8) if values.ndim else values[None].view(torch.uint8)
     return {"shape": list(values.shape), "sha256": hashlib.sha256(content.numpy().tobytes()).hexdigest()}

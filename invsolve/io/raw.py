@@ -144,9 +144,9 @@ def _mosaic(path: Path, content: bytes, raw: Any) -> Mosaic:
     tile = names[:side, :side]
     if (numpy.tile(tile, (height // side + 1, width // side + 1))[:height, :width] != names).any():
         raise InputError(f"{path} has colour filters in no regular pattern: develop it to TIFF, and restore that")
-    if not torch.allclose(matrix.sum(1), torch.ones(3), atol=0.02):
+    if not torch.allclose(matrix.sum(1), torch.ones_like(matrix[:, 0]), atol=0.02):
         logger.warning("%s: the colours of this camera are not known, they are taken for sRGB", path)
-        matrix = torch.eye(3)
+        matrix = torch.eye(3, dtype=torch.float32)
     balance = next((b[:3] for b in balances if min(b[:3]) > 0), [1.0, 1.0, 1.0])
     red, green, blue = (float(factor / min(balance)) for factor in balance)
     planes = torch.from_numpy(numpy.ascontiguousarray(values))[None]

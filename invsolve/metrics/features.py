@@ -128,8 +128,8 @@ def dinov2_features() -> Features:
 
     folder = find_weights("dinov2-large/config.json").parent
     network = Dinov2Model.from_pretrained(folder, local_files_only=True).eval()
-    mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
-    std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    mean = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float32).view(3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225], dtype=torch.float32).view(3, 1, 1)
 
     def token(image: Tensor) -> Tensor:
         x = functional.interpolate(image[None].float(), (224, 224), mode="bicubic", antialias=True).clamp(0, 1)

@@ -145,7 +145,7 @@ def load_noise_network(path: Path) -> NoiseNetwork:
     config, weights = read_network(_FORMAT, path, "invsolve train noise")
     network = NoiseNetwork(NoiseNetworkConfig(**config))
     network.load_state_dict(weights)
-    return network.eval().requires_grad_(False)
+    return network.float().eval().requires_grad_(False)
 
 
 @lru_cache(maxsize=1)

@@ -16,7 +16,7 @@ from invsolve.operators.convolution import correlate, correlate_adjoint, grid_fo
 from invsolve.operators.kernels import centred, checked_kernel
 from invsolve.operators.padding import check_padding, extend, extend_adjoint
 from invsolve.operators.shapes import digest, image_shape
-from invsolve.operators.transforms import cosine_laplacian, dct2, fft_dtype, fourier_laplacian, idct2
+from invsolve.operators.transforms import cosine_laplacian, dct2, fft_dtype, fourier_laplacian, idct2, real_images
 
 __all__ = ["CircularBlur", "SpatialBlur", "SymmetricBlur", "is_symmetric"]
 
@@ -203,7 +203,7 @@ class CircularBlur(_SpectralBlur):
         return torch.fft.ifft2(c, norm="ortho").real
 
     def _filter(self, x: Tensor, response: Tensor) -> Tensor:
-        return torch.fft.irfft2(torch.fft.rfft2(x.to(fft_dtype(x))) * response, x.shape[-2:]).to(x.dtype)
+        return torch.fft.irfft2(torch.fft.rfft2(real_images(x)) * response, x.shape[-2:]).to(x.dtype)
 
     def _kept(self, table: Tensor) -> Tensor:
         """Half of the spectrum: the other is its mirror image."""
@@ -255,7 +255,7 @@ class SymmetricBlur(_SpectralBlur):
         return self._filter(b, 1 / (self._s(b) ** 2 + per_sample(lam, b) * laplacian))
 
     def _filter(self, x: Tensor, response: Tensor) -> Tensor:
-        return idct2(dct2(x.to(fft_dtype(x))) * response).to(x.dtype)
+        return idct2(dct2(real_images(x)) * response).to(x.dtype)
 
 
 def _precise(like: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from invsolve.operators.transforms import fft_dtype, quick_length
+from invsolve.operators.transforms import fft_dtype, quick_length, real_images
 
 __all__ = ["Grid", "correlate", "correlate_adjoint", "grid_for", "transfer_function"]
 
@@ -31,7 +31,7 @@ def transfer_function(kernel: Tensor, grid: Grid) -> Tensor:
 
 
 def _filter(z: Tensor, transfer: Tensor, grid: Grid, size: Grid) -> Tensor:
-    spectrum = torch.fft.rfft2(z.to(fft_dtype(z)), grid) * transfer
+    spectrum = torch.fft.rfft2(real_images(z), grid) * transfer
     return torch.fft.irfft2(spectrum, grid)[..., : size[0], : size[1]].to(z.dtype)
 
 

@@ -195,13 +195,18 @@ def _observed(physics: _Frozen, y: Tensor) -> Tensor:
 
 def _rows(physics: Any, shape: Shape, dtype: torch.dtype) -> int:
     """For how many samples a physics has parameters, as deepinv's generators make them; 1 where they are for all."""
-    like = torch.zeros(1, *shape, dtype=dtype, device=_device(physics))
-    try:
-        with torch.no_grad():
-            n = len(physics.A(like))
-            return n if n > 1 and len(physics.A(like.expand(n, *shape))) == n else 1
-    except Exception:  # what it says is told by the dry run that follows
-        return 1
+
+    def measured(n: int) -> int:
+        """Measurements of a batch of n images; 0 where the physics takes no such batch."""
+        try:
+            with torch.no_grad():
+                return len(physics.A(torch.zeros(n, *shape, dtype=dtype, device=_device(physics))))
+        except Exception:  # what it says is told by the dry run that follows
+            return 0
+
+    made = measured(1)  # one image is broadcast over the parameters of several samples, or is refused
+    leading = [] if made else [len(t) for t in (*physics.parameters(), *physics.buffers()) if t.ndim]
+    return next((n for n in (made, *leading) if n > 1 and measured(n) == n), 1)
 
 
 def _device(physics: Physics) -> torch.device:

@@ -8,7 +8,7 @@ from math import ceil, floor
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, ShapeError, check_positive, check_shape
+from invsolve.core.checks import InputError, ShapeError, as_tensor, check_positive, check_shape
 from invsolve.core.compose import Stack
 from invsolve.core.linalg import per_sample
 from invsolve.core.operator import EMPTY, Constants, LinearOperator, Operator, Params, Shape
@@ -125,6 +125,7 @@ class ShiftedMask(Operator):
 
     def __init__(self, in_shape: Shape, mask: Tensor, softness: float = 1.0) -> None:
         self.in_shape = self.out_shape = _, h, w = image_shape(in_shape)
+        mask = as_tensor(mask, "the mask")
         if tuple(mask.shape) != (h, w):
             raise ShapeError(f"the mask must be [{h}, {w}], got {list(mask.shape)}")
         check_positive(softness, "softness")

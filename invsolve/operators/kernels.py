@@ -8,7 +8,7 @@ from math import ceil, pi, radians
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, ShapeError, check_positive
+from invsolve.core.checks import InputError, ShapeError, as_tensor, check_positive
 from invsolve.core.operator import Shape
 from invsolve.core.rng import NoiseSource
 
@@ -105,7 +105,7 @@ def checked_kernel(kernel: Tensor, in_shape: Shape) -> Tensor:
         InputError: entries that are not finite, or a sum of 0 or less.
     """
     c, h, w = in_shape
-    kernel = torch.as_tensor(kernel)
+    kernel = as_tensor(kernel, "the blur kernel")
     if kernel.ndim not in (2, 3, 4) or (kernel.ndim > 2 and kernel.shape[-3] not in (1, c)) or 0 in kernel.shape:
         raise ShapeError(
             f"a blur kernel is [h, w], [1 or {c}, h, w] or, one a sample, [B, 1 or {c}, h, w]; got {list(kernel.shape)}"

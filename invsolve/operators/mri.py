@@ -7,11 +7,11 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, ShapeError, check_shape
+from invsolve.core.checks import InputError, ShapeError, as_tensor, check_shape
 from invsolve.core.linalg import per_sample
 from invsolve.core.operator import EMPTY, Constants, LinearOperator, Params, Shape, select_rows
 from invsolve.operators.shapes import digest, image_shape
-from invsolve.operators.transforms import fft_dtype
+from invsolve.operators.transforms import real_images
 
 __all__ = ["MRI"]
 
@@ -37,13 +37,13 @@ class MRI(LinearOperator):
         self.in_shape = c, h, w = image_shape(in_shape)
         if c not in (1, 2):
             raise ShapeError(f"an MRI image has one channel (real) or two (real, imaginary), got {list(in_shape)}")
-        mask = torch.as_tensor(mask)
+        mask = as_tensor(mask, "the mask")
         if mask.ndim not in (2, 3) or tuple(mask.shape[-2:]) != (h, w):
             raise ShapeError(f"the mask must be [{h}, {w}] or [B, {h}, {w}], got {list(mask.shape)}")
         if not bool(((mask == 0) | (mask == 1)).all()) or not bool(mask.flatten(-2).any(-1).all()):
             raise InputError("the mask must hold 0 and 1, and measure at least one frequency: 1 marks measured ones")
         self.single = coils is None
-        coils = torch.ones(1, h, w, dtype=torch.complex128) if coils is None else torch.as_tensor(coils)
+        coils = torch.ones(1, h, w, dtype=torch.complex128) if coils is None else as_tensor(coils, "the coils")
         if coils.ndim != 3 or tuple(coils.shape[1:]) != (h, w):
             raise ShapeError(f"coil sensitivities must be [K, {h}, {w}], got {list(coils.shape)}")
         self.out_shape = (len(coils), h, w)
@@ -52,12 +52,7 @@ class MRI(LinearOperator):
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         self._no_parameters(theta)
-        if x.is_complex():
-            raise InputError(
-                "MRI takes real images: give real and imaginary part as two channels, "
-                "torch.view_as_real(z).movedim(-1, 1) of z [N, H, W]"
-            )
-        z = x.to(fft_dtype(x))
+        z = real_images(x)
         u = torch.complex(z[:, :1], z[:, 1:] if z.shape[1] == 2 else torch.zeros_like(z))
         return self._mask(z, len(x)) * _transform(self.constants.get("coils", z) * u, inverse=False)
 

@@ -9,7 +9,7 @@ from invsolve.core.checks import InputError
 from invsolve.core.operator import EMPTY, Constants, Operator, Params, Shape
 from invsolve.core.rng import NoiseSource
 from invsolve.operators.shapes import digest, image_shape
-from invsolve.operators.transforms import fft_dtype
+from invsolve.operators.transforms import real_images
 
 __all__ = ["CodedDiffraction", "FourierMagnitude"]
 
@@ -40,7 +40,7 @@ class FourierMagnitude(Operator):
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         self._no_parameters(theta)
-        u = torch.fft.fft2(x.to(fft_dtype(x)), self.out_shape[1:], norm="ortho")
+        u = torch.fft.fft2(real_images(x), self.out_shape[1:], norm="ortho")
         return _modulus(u).to(x.dtype)
 
     def __repr__(self) -> str:
@@ -68,7 +68,7 @@ class CodedDiffraction(Operator):
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         self._no_parameters(theta)
-        z = x.to(fft_dtype(x))
+        z = real_images(x)
         u = torch.fft.fft2(self.constants.get("code", z) * z[:, None], norm="ortho")
         return _modulus(u).flatten(1, 2).to(x.dtype)
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, ShapeError, check_shape
+from invsolve.core.checks import InputError, ShapeError, as_tensor, check_shape
 from invsolve.core.linalg import per_sample, real_dtype
 from invsolve.core.operator import EMPTY, Constants, Params, Shape, SVDOperator, select_rows
 from invsolve.core.rng import NoiseSource
@@ -92,7 +92,7 @@ class Inpainting(_Diagonal):
 
     def __init__(self, in_shape: Shape, mask: Tensor) -> None:
         self.in_shape = self.out_shape = image_shape(in_shape)
-        mask = torch.as_tensor(mask)
+        mask = as_tensor(mask, "the mask")
         if mask.ndim == 2:
             mask = mask[None]
         c, h, w = self.in_shape
@@ -139,7 +139,7 @@ class Inpainting(_Diagonal):
     @classmethod
     def from_image(cls, in_shape: Shape, image: Tensor, threshold: float = 0.5) -> Self:
         """Pixels are known where the mask image ([H, W] or [C, H, W], in [0, 1]) is above `threshold` throughout."""
-        known = image > threshold
+        known = as_tensor(image, "the mask image") > threshold
         return cls(in_shape, known if known.ndim == 2 else known.all(-3, keepdim=True))
 
     def spectrum(self, like: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from invsolve.core.linalg import per_sample
 from invsolve.core.operator import EMPTY, Constants, Params, Shape, SVDOperator
 from invsolve.operators.padding import extend, extend_adjoint
 from invsolve.operators.shapes import image_shape
-from invsolve.operators.transforms import dct2, fft_dtype, idct2
+from invsolve.operators.transforms import dct2, fft_dtype, idct2, real_images
 
 __all__ = ["SuperResolution"]
 
@@ -127,7 +127,7 @@ class SuperResolution(SVDOperator):
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         self._no_parameters(theta)
-        z = x.to(fft_dtype(x))
+        z = real_images(x)
         weights = self.constants.get("weights", z)
         z = extend(z, self._sides, self._sides, "symmetric").flatten(0, 1)[:, None]
         z = F.conv2d(z, weights[None, None, None], stride=(1, self.factor))

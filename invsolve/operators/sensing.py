@@ -12,7 +12,7 @@ from invsolve.core.checks import InputError
 from invsolve.core.operator import Constants, Shape, SVDOperator
 from invsolve.core.rng import NoiseSource
 from invsolve.operators.shapes import digest, image_shape
-from invsolve.operators.transforms import fft_dtype
+from invsolve.operators.transforms import real_images
 
 __all__ = ["HadamardSensing", "RandomConvolution"]
 
@@ -122,7 +122,7 @@ class RandomConvolution(_Sensing):
         return self._filtered(c.reshape(len(c), *self.in_shape), conjugate=True)
 
     def _filtered(self, x: Tensor, *, conjugate: bool) -> Tensor:
-        z = x.to(fft_dtype(x))
+        z = real_images(x)
         response = self.constants.get("filter", z)
         response = response.conj() if conjugate else response
         return torch.fft.irfft2(torch.fft.rfft2(z) * response, z.shape[-2:]).to(x.dtype)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, check_positive, require
+from invsolve.core.checks import InputError, as_tensor, check_positive, require
 from invsolve.core.operator import Operator, Shape
 from invsolve.operators.adapt import as_operator
 from invsolve.operators.shapes import image_shape
@@ -28,6 +29,7 @@ def Tomography(in_shape: Shape, angles: int | Tensor = 60) -> Operator:
     _, h, w = image_shape(in_shape)
     if h != w:
         raise InputError(f"tomography needs square images, got {h} x {w}: crop or pad them")
+    angles = int(angles) if isinstance(angles, Integral) else as_tensor(angles, "the angles")
     if isinstance(angles, int):
         check_positive(angles, "the number of angles")
     return (1 / w) * _radon(in_shape, angles)
@@ -62,6 +64,7 @@ def RadioInterferometry(in_shape: Shape, places: Tensor) -> Operator:
     from deepinv import physics
 
     c, h, w = image_shape(in_shape)
+    places = as_tensor(places, "places")
     if c != 1 or places.ndim != 2 or len(places) != 2:
         raise InputError(f"one channel and places [2, M] are needed, got {list(in_shape)} and {list(places.shape)}")
     options: dict[str, Any] = {"img_size": (h, w), "samples_loc": places.to(torch.float32)}

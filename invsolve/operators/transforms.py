@@ -13,12 +13,28 @@ from math import pi
 import torch
 from torch import Tensor
 
-__all__ = ["cosine_laplacian", "dct2", "fft_dtype", "fourier_laplacian", "idct2", "quick_length"]
+from invsolve.core.checks import InputError
+
+__all__ = ["cosine_laplacian", "dct2", "fft_dtype", "fourier_laplacian", "idct2", "quick_length", "real_images"]
 
 
 def fft_dtype(x: Tensor) -> torch.dtype:
     """The real precision in which `x` is transformed or filtered: CPUs do neither reliably in half precision."""
     return torch.float64 if x.dtype in (torch.float64, torch.complex128) else torch.float32
+
+
+def real_images(x: Tensor) -> Tensor:
+    """Images in the precision in which they are transformed or filtered.
+
+    Raises:
+        InputError: they are complex, and their imaginary part would be lost.
+    """
+    if x.is_complex():
+        raise InputError(
+            "this operator takes real images: give real and imaginary part as two channels, "
+            "torch.view_as_real(z).movedim(-1, 1) of z [N, H, W]"
+        )
+    return x.to(fft_dtype(x))
 
 
 def quick_length(n: int) -> int:

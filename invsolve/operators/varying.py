@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, ShapeError, check_shape
+from invsolve.core.checks import InputError, ShapeError, as_tensor, check_shape
 from invsolve.core.operator import EMPTY, Constants, LinearOperator, Params, Shape
 from invsolve.operators.blur_kinds import SpatialBlur
 from invsolve.operators.shapes import digest, image_shape
@@ -34,6 +34,8 @@ class VaryingBlur(LinearOperator):
         self, in_shape: Shape, kernels: Tensor, weights: Tensor | None = None, padding: str = "reflect"
     ) -> None:
         self.in_shape = self.out_shape = _, h, w = image_shape(in_shape)
+        kernels = as_tensor(kernels, "the kernels")
+        weights = None if weights is None else as_tensor(weights, "the weights")
         if kernels.ndim == 2:
             kernels = kernels[None]
         if weights is None and len(kernels) == 1:
@@ -89,6 +91,7 @@ class RollingShutter(LinearOperator):
 
     def __init__(self, in_shape: Shape, path: Tensor, exposure: int = 1) -> None:
         self.in_shape = self.out_shape = _, h, w = image_shape(in_shape)
+        path = as_tensor(path, "the camera's path")
         if exposure < 1 or tuple(path.shape) != (h + exposure - 1, 2):
             raise ShapeError(
                 f"the path has a position for each of {h} lines and {exposure} exposures, [{h + exposure - 1}, 2]; got "

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invsolve.core.boundary import MAX_TEXT_BYTES, foreign, read_bytes
-from invsolve.core.checks import InputError, ShapeError
+from invsolve.core.checks import InputError, ShapeError, as_tensor
 from invsolve.core.lazy import torch
 from invsolve.io import Image, read_image
 from invsolve.io.inputs import Source, as_image, from_pillow
@@ -31,8 +31,7 @@ def read_mask(source: Source, size: tuple[int, int]) -> Tensor:
     """
     if not isinstance(source, str | Path | Image):
         source = from_pillow(source)
-        kind = str(getattr(source, "dtype", ""))
-        if isinstance(source, list | tuple) or "int" in kind:
+        if isinstance(source, list | tuple | torch.Tensor) or getattr(source, "dtype", None) is not None:
             source = _of_integers(source)
     image = as_image(source)
     level = _grey(image)
@@ -57,7 +56,7 @@ def _grey(image: Image) -> torch.Tensor:
 
 def _of_integers(source: Any) -> Any:
     """Integers of any size as 8 bit ones: 0 and 1, or 0 to 255, or as they are where they are 16 bit."""
-    values = source if isinstance(source, torch.Tensor) else torch.tensor(source)
+    values = as_tensor(source, "a mask")
     if values.is_floating_point() or values.dtype in (torch.bool, torch.uint8, torch.uint16) or not values.numel():
         return source
     low, high = int(values.min()), int(values.max())

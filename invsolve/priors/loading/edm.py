@@ -165,7 +165,9 @@ def _of_latents(prior: NetworkPrior, vae: str | Path, coder: Mapping[str, Any], 
         from invsolve.priors.loading.hub import fetch_repository
 
         place = str(fetch_repository(place.removeprefix("hf:")))
-    scale, bias = (torch.tensor(coder[name], device=device)[:, None, None] for name in ("scale", "bias"))
+    scale, bias = (
+        torch.tensor(coder[name], dtype=torch.float32, device=device)[:, None, None] for name in ("scale", "bias")
+    )
     both = Autoencoder(autoencoder(Path(place).expanduser(), device), scale, -bias / scale)
     return LatentPrior(prior, both.decode, both.encode, (0.0, 1.0), both.factor)
 

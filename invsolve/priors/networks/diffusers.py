@@ -168,7 +168,7 @@ class Autoencoder:
         scale = 1.0 if scale is None else float(scale)
         if mean is None or std is None:
             return cls(coder, scale, float(known.get("shift_factor") or 0.0))
-        mean, std = (torch.tensor(v, device=coder.device).reshape(-1, 1, 1) for v in (mean, std))
+        mean, std = (torch.tensor(v, dtype=coder.dtype, device=coder.device).reshape(-1, 1, 1) for v in (mean, std))
         return cls(coder, scale / std, mean)
 
     def decode(self, z: Tensor) -> Tensor:

@@ -144,7 +144,7 @@ def load_kernel_network(path: Path) -> KernelNetwork:
     config, weights = read_network(_FORMAT, path, "invsolve train kernels")
     network = KernelNetwork(KernelNetworkConfig(tuple(config["channels"]), config["blocks"]))
     network.load_state_dict(weights)
-    return network.eval().requires_grad_(False)
+    return network.float().eval().requires_grad_(False)
 
 
 @lru_cache(maxsize=1)
