@@ -13,7 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import tifffile
 import torch
+from PIL import Image as Pillow
 
 import invsolve as iv
 from invsolve.app.words import command_line, python_lines, seconds_left, suggestion
@@ -133,6 +135,35 @@ def test_what_is_painted_becomes_pixels_of_the_image(tmp_path):
     assert mask[10, 12] == 1
     mask = painted({"tool": "box", "width": 1, "points": [[-9, -9], [900, 3]]}, folder=tmp_path)
     assert float(mask.sum()) == 3 * 64
+
+
+def test_what_is_painted_on_a_turned_photograph_is_of_the_upright_image(tmp_path):
+    pytest.importorskip("gradio")
+    from invsolve.app.masks import paintable, painted_mask
+
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    Pillow.new("RGB", (64, 40), (90, 90, 90)).save(tmp_path / "turned.jpg", exif=exif.tobytes())
+    shown = paintable(tmp_path / "turned.jpg")
+    assert shown["size"] == [40, 64]
+    box = {"tool": "box", "width": 1, "points": [[0, 60], [40, 64]]}
+    target = painted_mask({"size": shown["size"], "shapes": [box]}, tmp_path / "turned.jpg", tmp_path / "mask.png")
+    assert target is not None
+    mask = read_image(target).pixels[0]
+    assert tuple(mask.shape) == (64, 40)
+    assert mask.nonzero()[:, 0].unique().tolist() == [60, 61, 62, 63]
+
+
+def test_images_with_missing_values_have_a_picture(tmp_path):
+    pytest.importorskip("gradio")
+    from invsolve.app.masks import paintable
+    from invsolve.app.pictures import picture_of
+
+    values = torch.full((20, 30), 0.5)
+    values[5:9, 5:9] = float("nan")
+    tifffile.imwrite(tmp_path / "holes.tif", values.numpy())
+    assert picture_of(tmp_path / "holes.tif", 16).startswith("data:image/jpeg")
+    assert paintable(tmp_path / "holes.tif")["size"] == [30, 20]
 
 
 def test_what_is_transparent_is_filled_in_beside_what_is_painted(tmp_path):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from skimage import data
 
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
-from invsolve.io import Image, read_image, write_image
+from invsolve.io import Image, png, read_image, write_image
 from invsolve.io.inputs import as_image, describe, without_hidden_colours
 from invsolve.tasks.inputs import read_kernel, read_mask
 
@@ -335,6 +338,14 @@ def test_what_stands_in_missing_pixels_does_not_matter(name: str, filling: float
     assert torch.equal(results[0].energy, results[1].energy)
 
 
+@pytest.mark.parametrize(("sigma", "filling"), [(0.2, 0.5), (0.4, 1.0), (0.02, 0.05), (0.1, 0.2)])
+def test_grey_and_white_holes_are_no_noise_however_much_there_is(sigma: float, filling: float) -> None:
+    grey = costs.GaussianLikelihood(MASKED, torch.where(HOLES, Y, filling), sigma)
+    assert torch.equal(grey.measurement, torch.where(HOLES, Y, 0.0))
+    noise = sigma * torch.randn(Y.shape, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(costs.GaussianLikelihood(MASKED, MASKED(Y) + noise, sigma).measurement, MASKED(Y) + noise)
+
+
 @pytest.mark.parametrize(
     "cost",
     [costs.GaussianLikelihood(MASKED, None, 0.3), costs.LaplaceLikelihood(MASKED, None, 0.3),
@@ -512,3 +523,46 @@ def test_functions_that_convert_to_numpy_are_said_to_have_no_gradient() -> None:
     ):  # fmt: skip
         with pytest.raises(iv.CapabilityError, match="leaves torch and so has no gradient"):
             iv.solve(iv.Problem(PRIOR, cost), solvers.DPS(n_steps=2))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("opened", [False, True])
+def test_the_transparent_value_of_grey_png_files(tmp_path: Path, bits: int, opened: bool) -> None:
+    if opened and bits in (2, 4):
+        pytest.skip("Pillow scales the pixels, not the value, and does not tell how many bits there were")
+    top = 2**bits - 1
+    row = np.array([0, top, 0, top, top, 0, top, 0], np.uint16)
+    packed = np.packbits((row[:, None] >> np.arange(bits)[::-1] & 1).astype(np.uint8).ravel()).tobytes()
+    header = struct.pack(">IIBBBBB", 8, 1, bits, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"tRNS", struct.pack(">H", top)), (b"IDAT", zlib.compress(b"\0" + packed))]
+    path = tmp_path / "grey.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(png.chunk(*one) for one in [*chunks, (b"IEND", b"")]))
+    image = as_image(pillow.open(path) if opened else path)
+    assert image.alpha is not None
+    assert image.alpha[0, 0].tolist() == [1.0 - value / top for value in row.tolist()]
+
+
+def test_colour_and_premultiplied_images_of_pillow_keep_their_opacity() -> None:
+    colour = pillow.new("RGB", (3, 2), (9, 8, 7))
+    colour.info["transparency"] = (9, 8, 7)
+    assert float(as_image(colour).alpha.max()) == 0  # pyright: ignore[reportOptionalMemberAccess]
+    grey = as_image(pillow.new("LA", (3, 2), (40, 128)).convert("La"))
+    assert abs(float(grey.alpha[0, 0, 0]) - 128 / 255) < 1e-6  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def test_numpys_integers_are_those_of_python_in_records_and_names(tmp_path: Path) -> None:
+    number: Any = np.int64(3)
+    made = iv.restore(PLANES, task="denoise", noise=0.1, seed=number, samples=np.int64(1))
+    assert (made.record["seed"], type(made.record["seed"])) == (3, int)
+    assert json.loads(json.dumps(made.record["samples"])) == 1
+    for names in (np.arange(2), torch.arange(2)):
+        assert torch.equal(run(Y, items=names), run(Y, items=[0, 1]))
+
+
+@pytest.mark.parametrize("sigma", [0.5, 0.8, 1.0])
+def test_arrays_with_as_much_noise_as_may_be_told_are_images(sigma: float) -> None:
+    noise = sigma * torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert as_image(0.5 + noise).pixels.shape == (3, 64, 64)
+    for wrong in (255 * (0.5 + noise).clamp(0, 1), 2 * torch.rand(3, 64, 64) - 1, 5 * torch.rand(3, 64, 64)):
+        with pytest.raises(iv.InputError, match=r"scale it to \[0, 1\]"):
+            as_image(wrong)

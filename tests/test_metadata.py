@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image as pillow
 from PIL import ImageCms, ImageOps
 
 from invsolve import InputError
-from invsolve.io import Image, encode_image, read_header, read_image, write_image
+from invsolve.io import Image, encode_image, png, read_header, read_image, write_image
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF/></x:xmpmeta>'
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -127,6 +128,27 @@ def test_an_orientation_in_xmp_is_not_applied_twice(tmp_path: Path, kind: str, f
         made = write_image(tmp_path / f"made.{target}", read, overwrite=True)
         with pillow.open(path) as before, pillow.open(made) as after:
             assert ImageOps.exif_transpose(after).size == ImageOps.exif_transpose(before).size
+
+
+def test_what_a_bigtiff_file_says_is_kept(tmp_path: Path) -> None:
+    for big in (False, True):
+        tags = [(0x010F, 2, 6, b"Leica\0", True), (0x8298, 2, 3, b"me\0", True)]
+        path = tmp_path / f"{big}.tif"
+        tifffile.imwrite(path, np.zeros((8, 8, 3), np.uint8), bigtiff=big, resolution=(300, 300), extratags=tags)
+        found = read_image(path).metadata
+        table = pillow.Exif()
+        table.load(found.exif or b"")
+        assert (table[0x010F], table[0x8298]) == ("Leica", "me")
+        assert found.dpi == (300, 300)
+
+
+def test_a_damaged_block_in_a_png_file_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = png.with_chunks(png.encode(np.full((4, 4, 3), 7, np.uint8), None), png.chunk(b"eXIf", b"garbage"))
+    (tmp_path / "bad.png").write_bytes(content)
+    image = read_image(tmp_path / "bad.png")
+    assert bool((image.pixels == 7 / 255).all())
+    assert image.metadata.exif is None
+    assert "left out" in caplog.text
 
 
 def test_a_restoration_notes_its_software_and_size(tmp_path: Path) -> None:

@@ -122,6 +122,13 @@ WRAPPERS = {
     "average as a list": lambda s: {"model": zeros(s), "ema": {"decay": 0.9, "shadow_params": list(s.values())}},
     "average as a bare list": lambda s: {"state_dict": wrapped("module.", zeros(s)), "ema": list(s.values())},
     "one of several rates": lambda s: {"model": zeros(s), "ema": [s]},
+    "average of an unknown name": lambda s: {"unet": zeros(s), "ema_unet": s},
+    "average of parameters": lambda s: {"model": zeros(s), "ema_params": s},
+    "average in capitals": lambda s: {"model": zeros(s), "EMA": s},
+    "average of a state dict": lambda s: {"model_state_dict": zeros(s), "ema_model_state_dict": s},
+    "beside a generator's state": lambda s: {"model": s, "rng_state": torch.get_rng_state()},
+    "beside a schedule": lambda s: {"model": zeros(s), "ema": s, "betas": torch.ones(9)},
+    "beside losses": lambda s: {"state_dict": s, "losses": torch.ones(9)},
     "average beside, named": lambda s: {
         "ema": {"initted": torch.tensor(True), "step": torch.tensor(3), **wrapped("online_model.model.", zeros(s)),
                 **wrapped("ema_model.model.", s)}
@@ -146,6 +153,7 @@ def test_the_network_is_found_inside_what_training_scripts_save(tmp_path, state,
     ("content", "match"),
     [
         (lambda s: {"first": s, "second": s}, r"could be the network \(first, second\)"),
+        (lambda s: {"model": s, "ema_fast": s, "ema_slow": s}, r"several averages \(ema_fast, ema_slow\)"),
         (lambda s: {"epoch": 3, "note": "x"}, r"its entries are epoch, note"),
         (lambda s: {"ema": [s, s]}, r"2 averages under 'ema'"),
         (lambda s: {"ema": {"shadow_params": list(s.values())}}, r"a list without names"),

@@ -331,6 +331,10 @@ def test_a_calibration_comes_back_from_its_file_and_other_files_are_refused(tmp_
     path = tmp_path / "c.json"
     made = table(cell(known=(1.0, 2.0, 3.0, 4.0), missing=(2.0, 3.0, 4.0, 5.0)))
     made.write(path)
+    link = path.with_name("link.json")
+    link.symlink_to(path)
+    made.write(link)
+    assert link.is_symlink()
     again = Calibration.read(path)
     assert again.factor("denoise", 1.0, 0.1, 0.9, "image", "missing") == made.factor(
         "denoise", 1.0, 0.1, 0.9, "image", "missing"

@@ -14,7 +14,7 @@ from invsolve.app.pictures import picture_of
 from invsolve.app.scripted import scripted
 from invsolve.core.checks import InputError
 from invsolve.core.lazy import torch
-from invsolve.io import Image, read_header, read_image, write_image
+from invsolve.io import Image, read_image, write_image
 
 __all__ = ["paintable", "painted_mask", "painter"]
 
@@ -32,9 +32,10 @@ def painter(elem_id: str) -> gr.HTML:
 
 def paintable(path: Path) -> dict[str, Any]:
     """The painter's value for a file: its size, and its picture with a key, on which what is transparent is marked."""
-    header, picture = read_header(path), picture_of(path, SIDE, marked=True)
+    height, width = read_image(path, holes=True).size  # upright, as the picture is, and not as the file stores it
+    picture = picture_of(path, SIDE, marked=True)
     key = hashlib.sha256(picture.encode()).hexdigest()[:16]
-    return {"picture": picture, "key": key, "size": [header.width, header.height]}
+    return {"picture": picture, "key": key, "size": [width, height]}
 
 
 def painted_mask(painted: Any, image: Path, target: Path) -> Path | None:

@@ -76,7 +76,7 @@ def picture_of(path: Path, side: int, *, marked: bool = False) -> str:
     import numpy
     from PIL import Image as Pillow
 
-    image = read_image(path)
+    image = read_image(path, holes=True)
     pixels = image.pixels[:3].nan_to_num(0).clamp(0, 1)
     if pixels.shape[0] == 1:
         pixels = pixels.expand(3, -1, -1)

@@ -157,7 +157,10 @@ class Measurement:
         operator = self.operator
         image = operator(samples, theta) if theta else operator(samples)
         residual = (self._measured - image) / self.noise
-        known = None if self.task is None else self.task.known(self.y)
+        if self.task is None:
+            seen = operator.observed(torch.ones_like(self._measured[None]))[0] != 0
+            return residual[..., seen].flatten(1)
+        known = self.task.known(self.y)
         return residual.flatten(1) if known is None else residual[..., known].flatten(1)
 
     def baseline(self) -> Tensor:
@@ -205,9 +208,10 @@ def measure(spec: TaskSpec, image: Tensor, digest: str, seed: int) -> Measuremen
         return Rng(seed, [(f"{what} {digest}", 0)])
 
     if spec.kind == OPERATOR:
-        clean = _operator(spec, tuple(image.shape))(image[None])[0]
-        y = clean + spec.noise * streams("noise").normal(clean[None])[0]
-        return Measurement(spec, image, y)
+        operator = _operator(spec, tuple(image.shape))
+        clean = operator(image[None])
+        y = operator.observed(clean + spec.noise * streams("noise").normal(clean))
+        return Measurement(spec, image, y[0])
     options = _options(spec)
     drawn = TASKS[spec.kind].draw(options, (image.shape[1], image.shape[2]), streams)
     task = TASKS[spec.kind].from_draw(options, drawn)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import index
-from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex
 
 from invsolve.core.lazy import torch
 
@@ -29,6 +29,7 @@ __all__ = [
     "enough_memory",
     "nearest",
     "needing_gradients",
+    "plain_integer",
     "require",
     "usable",
     "usable_device",
@@ -182,6 +183,16 @@ def usable(tensor: Tensor) -> Tensor:
         return tensor
     with torch.inference_mode(False):
         return tensor.clone()
+
+
+def plain_integer(value: Any) -> Any:
+    """Integers of NumPy and PyTorch as those of Python, which are written and hashed alike; anything else as it is."""
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        return value
+    try:
+        return index(value)
+    except TypeError:  # a tensor that is no integer
+        return value
 
 
 def whole_seed(seed: object) -> int:

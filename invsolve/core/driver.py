@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checkpoint import Checkpoint, peak_memory
-from invsolve.core.checks import InputError, whole_seed
+from invsolve.core.checks import InputError, plain_integer, whole_seed
 from invsolve.core.identity import run_identity
 from invsolve.core.microbatch import rows_that_fit
 from invsolve.core.prior import Calls
@@ -152,7 +152,7 @@ def _solve(
         raise InputError(f"solve takes a solver such as solvers.NDTM(), got {solver!r}")
     solver.needs.check(problem, type(solver).__name__)
     n_items = problem.items
-    items = list(range(n_items)) if items is None else list(items)
+    items = list(range(n_items)) if items is None else [plain_integer(item) for item in items]
     _check_sizes(n_items, samples, items, microbatch)
     problem = problem.on_prior()
     keys = [(item, s // 2 if antithetic else s) for item in items for s in range(samples)]

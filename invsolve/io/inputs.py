@@ -105,11 +105,25 @@ def from_pillow(source: Any) -> Any:
     from PIL import ImageOps
 
     image = ImageOps.exif_transpose(source)
+    if "transparency" in image.info and image.mode in ("1", "L", "I;16", "RGB"):  # one value of a PNG file
+        return _with_opacity(image)
+    if image.mode == "La":
+        return image.convert("LA")
     if image.mode in ("F", "I;16", "I;16B", "I;16L", "L", "LA", "RGB", "RGBA"):
         return image
     if image.mode == "I":
         raise InputError("a Pillow image of the mode I has integers of 32 bits: divide them by what is white")
     return image.convert("L" if image.mode == "1" else "RGBA" if image.has_transparency_data else "RGB")
+
+
+def _with_opacity(image: Any) -> Any:
+    """A Pillow image in which one value is transparent, with its opacity as a channel."""
+    import numpy
+
+    if image.mode != "I;16":
+        return image.convert("RGBA" if image.mode == "RGB" else "LA")
+    values = numpy.asarray(image)
+    return numpy.stack([values, numpy.where(values == image.info["transparency"], 0, 65535).astype(values.dtype)], -1)
 
 
 def without_hidden_colours(image: Image) -> Tensor:

@@ -69,10 +69,8 @@ def read_metadata(path: Path, image: Any) -> Metadata:
             own = image.getexif()
             exif = None
             if any(tag != _ORIENTATION and (tag in _DESCRIPTIVE or image.format != "TIFF") for tag in own):
-                table = _table(own.tobytes())  # a copy: the image's own still tells how to turn it
-                for tag in [tag for tag in table if image.format == "TIFF" and tag not in _DESCRIPTIVE]:
-                    del table[tag]
-                exif = _bytes(table)
+                # a copy: the image's own still tells how to turn it
+                exif = _bytes(_described(own) if image.format == "TIFF" else _table(own.tobytes()))
             xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
             xmp = xmp.encode() if isinstance(xmp, str) else xmp
             marked = _ORIENTATION in (image.tag_v2 if image.format == "TIFF" else own)
@@ -80,6 +78,16 @@ def read_metadata(path: Path, image: Any) -> Metadata:
     except InputError as error:
         logger.warning("%s; it is left out", error)
         return Metadata()
+
+
+def _described(own: Any) -> Any:
+    """A Pillow Exif with what the first directory of a TIFF or BigTIFF file says about the photograph."""
+    from PIL import Image as pillow
+
+    table = pillow.Exif()
+    for tag in _DESCRIPTIVE.intersection(own):
+        table[tag] = dict(own.get_ifd(tag)) if tag in (_EXIF_IFD, _GPS_IFD) else own[tag]
+    return table
 
 
 def of_tiff(path: Path, content: bytes) -> Metadata:

@@ -58,7 +58,7 @@ def pick(path: Path, data: bytes) -> Picked:
             raise InputError(f"{path} is damaged: a checksum in the PNG file is wrong")
         content = data[place + 8 : end - 4]
         if kind in _PIXELS:
-            parts.append(data[place:end])
+            parts.append(_deepened(data, content) if kind == b"tRNS" else data[place:end])
             packed += length if kind == b"IDAT" else 0
         elif kind == b"iCCP":
             icc = _profile(path, content)
@@ -74,6 +74,15 @@ def pick(path: Path, data: bytes) -> Picked:
         raise InputError(f"{path} is truncated: the PNG file ends early")
     _check_pixels(path, data, packed)
     return Picked(b"".join(parts), icc, exif, xmp, dpi)
+
+
+def _deepened(data: bytes, content: bytes) -> bytes:
+    """The chunk tRNS; the grey value of 2 or 4 bits that is transparent as one of 8 bits, as Pillow compares it."""
+    bits, colour = data[24], data[25]
+    if colour == 0 and bits in (2, 4) and len(content) == 2:
+        (value,) = struct.unpack(">H", content)
+        content = struct.pack(">H", value % 2**bits * 255 // (2**bits - 1))
+    return chunk(b"tRNS", content)
 
 
 def _check_pixels(path: Path, data: bytes, packed: int) -> None:

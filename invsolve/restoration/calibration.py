@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from invsolve.core.checks import InputError
-from invsolve.core.files import write_whole
+from invsolve.core.files import destination, write_whole
 from invsolve.restoration.conformal import LEVELS, PROMISES
 
 __all__ = ["UNRELATED", "Calibration", "Cell", "Factor", "packaged_calibration"]
@@ -179,7 +179,7 @@ class Calibration:
     def write(self, path: Path) -> None:
         """As JSON, whole or not at all."""
         content = {"format": FORMAT, "levels": LEVELS, **asdict(self)}
-        write_whole(path, (json.dumps(content, indent=1, default=list) + "\n").encode())
+        write_whole(destination(path), (json.dumps(content, indent=1, default=list) + "\n").encode())
 
     @classmethod
     def read(cls, path: str | Path) -> Calibration:

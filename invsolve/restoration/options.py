@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from invsolve.core.checks import InputError, nearest
+from invsolve.core.checks import InputError, nearest, plain_integer, whole_seed
 from invsolve.core.options import filled, option, options_of
 from invsolve.priors import check_known
 from invsolve.restoration.settings import QUALITIES
@@ -62,6 +62,9 @@ class Options:
     def __post_init__(self) -> None:
         if self.about is None:
             object.__setattr__(self, "about", filled(TASKS[self.task].option_type(), {}, self.task))
+        object.__setattr__(self, "seed", whole_seed(self.seed))
+        for name in ("samples", "label"):
+            object.__setattr__(self, name, plain_integer(getattr(self, name)))
         if self.noise != "auto":
             _check_noise(self.noise)
         _check_pace(self.quality, self.time_limit, self.checkpoint)

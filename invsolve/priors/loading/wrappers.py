@@ -7,6 +7,7 @@ the order of the network's parameters.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,13 +90,16 @@ def _found(content: Any, path: Path) -> dict[str, Tensor]:
     """The tensors in nested dictionaries."""
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds no named weights (a state dict), but a {type(content).__name__}")
-    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor) and str(k) not in _COUNTERS}
-    if any(v.ndim for v in tensors.values()):
-        return tensors
     choices = [
         str(k) for k, v in content.items() if not str(k).lower().startswith(("opt", *_OTHERS)) and _holds_weights(v)
     ]
-    known = [name for name in (*_AVERAGES, *_NETWORKS) if name in choices]
+    averages = [name for name in _AVERAGES if name in choices] or [name for name in choices if _is_average(name)]
+    if len(averages) > 1 and averages[0] not in _AVERAGES:
+        raise InputError(f"{path} has several averages ({', '.join(averages)}): save the one that is meant")
+    known = averages + [name for name in _NETWORKS if name in choices]
+    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor) and str(k) not in _COUNTERS}
+    if not known and any(v.ndim for v in tensors.values()):
+        return tensors
     if not known and len(choices) == 1:
         known = choices
     if not known:
@@ -118,6 +122,12 @@ def _found(content: Any, path: Path) -> dict[str, Tensor]:
     if not siblings:
         raise InputError(f"{path} holds averaged weights as a list without names: save them as a state dict")
     return _paired(values, bare(_found(content[siblings[0]], path), path), path)
+
+
+def _is_average(name: str) -> bool:
+    """Whether an entry is named as an average of the weights: "EMA", "ema_unet", "net_averaged"."""
+    lower = name.lower()
+    return bool(re.search(r"(^|[^a-z])ema([^a-z]|$)|averag", lower)) and not any(other in lower for other in _OTHERS)
 
 
 def _holds_weights(value: Any) -> bool:
