@@ -1,7 +1,7 @@
-"""Draw docs/images/strip.jpg, six degraded photographs above their restorations: python docs/make_strip.py
+"""Draw docs/images/strip.jpg, six degraded images above their restorations: python docs/make_strip.py
 
-Each is a photograph of scikit-image, degraded by `invsolve restore --simulate` and restored with the defaults. None of
-them trained the prior or was used to choose a setting.
+Each is a crop of a photograph of scikit-image, degraded by `invsolve restore --simulate` and restored with the
+defaults. None of the photographs was used for training.
 """
 
 from __future__ import annotations

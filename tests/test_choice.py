@@ -266,7 +266,7 @@ def test_options_of_a_prior_reach_its_loader():
     assert done.record["prior"]["options"] == {"schedule": "linear"}
     with pytest.raises(iv.InputError, match="sizes"):
         restore(y, "denoise", prior_options={"sizes": 3}, **common)
-    with pytest.raises(iv.InputError, match="make the Prior object with them"):
+    with pytest.raises(iv.InputError, match="when you create the Prior object"):
         Options(prior=Pixels(), prior_options={"size": 3})
 
 

@@ -255,7 +255,7 @@ def test_a_blur_that_is_not_sure_is_said():
         _, height, width = task.operator(3, prepared.measured).in_shape
         found = doubts(replace(prepared, task=task), F.pad(sharp, (0, width - 106, 0, height - 106)))
         assert not found.nothing_found
-        assert any("is not sure" in sentence for sentence in found.warnings) is not sure, found
+        assert any("is uncertain" in sentence for sentence in found.warnings) is not sure, found
 
 
 def test_a_blur_that_fills_the_frame_of_its_kernel_may_be_wider():
@@ -287,7 +287,7 @@ def test_a_blur_that_was_not_found_leaves_the_image_as_it_came(monkeypatch: pyte
     assert drawn.samples is None  # those of the solver are of another image
     assert drawn.uncertainty is None
     assert "uncertainty" not in drawn.record
-    assert any("as it came, without samples" in sentence for sentence in drawn.record["warnings"])
+    assert any("unchanged, without samples" in sentence for sentence in drawn.record["warnings"])
 
 
 def test_warnings_are_lines_of_the_terminal_and_of_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -29,7 +29,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     parser = subparsers.add_parser(
         "app",
         help="restore photographs in the browser",
-        description="Serve a page that restores photographs. Only this machine can open it, and nothing is sent away.",
+        description="Serve a page that restores photographs. By default only this machine can open it, and "
+        "it contacts no other machine.",
     )
     add = parser.add_argument
     add("--port", type=int, default=7860, metavar="N", help="port of the page (default 7860)")

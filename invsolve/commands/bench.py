@@ -41,7 +41,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
         add("suite", nargs="?", default="quick", help="shipped suite or .toml file (default quick)")
         add("--store", type=Path, metavar="DIR", help="folder of the results (default runs/bench/SUITE)")
     add = added["run"].add_argument
-    add("--only", action="append", default=[], metavar="KIND=PATTERN", help="task=, solver=, item=, seed=, unit=")
+    kinds = "run only matching units; KIND is task, solver, item, seed or unit"
+    add("--only", action="append", default=[], metavar="KIND=PATTERN", help=kinds)
     add_set(added["run"], "for example solver.n_steps=20 or task.factor=2", FORM)
     add("--data", metavar="PATH", help="folder or list of images instead of the suite's")
     add("--prior", metavar="NAME", help="prior instead of the suite's")

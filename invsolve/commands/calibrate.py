@@ -37,15 +37,15 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     parser = subparsers.add_parser(
         "calibrate",
         help="measure how wide intervals must be",
-        description="Degrade and restore photographs that are known, and measure how wide the intervals of a prior and "
-        "a solver have to be: restore --calibration takes the file.",
+        description="Degrade and restore clean photographs, and measure how wide the intervals of a prior and a solver "
+        "have to be. Pass the resulting file to restore --calibration.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--images", type=Path, required=True, metavar="DIR", help="photographs, never those of a benchmark")
-    add("--task", nargs="+", default=[], metavar="NAME", help="what is wrong with them (default: a table of all)")
-    add("--noise", nargs="+", type=float, metavar="LEVEL", help="standard deviations (default: those of the table)")
+    add("--task", nargs="+", default=[], metavar="NAME", help="tasks to calibrate (default: the standard table)")
+    add("--noise", nargs="+", type=float, metavar="LEVEL", help="noise levels (default: those of the standard table)")
     add("--samples", type=int, default=6, metavar="N", help="drawn for each image (default 6)")
     add("--solver", metavar="NAME", help="sampler (default: the best for the task)")
     add_set(parser, "a setting of the solver")

@@ -32,8 +32,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     parser = subparsers.add_parser(
         "check",
         help="check your own operator, solver, prior or cost",
-        description="Check that an operator, solver, prior or cost keeps what the others rely on; exit code 0 if it "
-        "does, 1 if not.",
+        description="Check that an operator, solver, prior or cost has the properties that the rest of the library "
+        "relies on. The exit code is 0 if all checks pass, 1 if not.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -23,7 +23,7 @@ COMMANDS = {
     "check": ("invsolve.commands.check", "check your own operator, solver, prior or cost"),
     "new": ("invsolve.commands.new", "write a package for an operator, solver, prior or cost"),
     "guide": ("invsolve.commands.guide", "draw samples guided by a class or a reward"),
-    "train": ("invsolve.commands.train", "train a small prior from your own images"),
+    "train": ("invsolve.commands.train", "train a prior or another small network from your own images"),
     "tune": ("invsolve.commands.tune", "find a solver's settings on tuning images"),
     "calibrate": ("invsolve.commands.calibrate", "measure how wide intervals must be"),
     "completion": ("invsolve.commands.completion", "write the script that completes these commands in a shell"),

@@ -26,8 +26,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     parser = subparsers.add_parser(
         "completion",
         help="write the script that completes these commands in a shell",
-        description="Write the script by which a shell completes commands, options, names of tasks, solvers and "
-        "priors, and files. What installed plug-ins add is in it, so that it is written anew when they change.",
+        description="Write a script that lets a shell complete commands, options, files, and the names of tasks, "
+        "solvers and priors. It includes what installed plug-ins add, so write it again when the plug-ins change.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -25,8 +25,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     parser = subparsers.add_parser(
         "doctor",
         help="check a prior on this machine",
-        description="Check a prior on this machine: device, precision, weights, one call, memory, which settings each "
-        "task has, and about how long it takes.",
+        description="Check a prior on this machine: device, precision, weights, the time of one call, memory, and for "
+        "each task the settings and an estimate of the time.",
     )
     parser.add_argument("prior", nargs="?", default="natural", help="a prior, as for restore --prior (default natural)")
     add_options(parser, Options, ("label", "device", "precision"))

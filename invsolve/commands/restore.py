@@ -67,7 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add(
         "--task",
         default="auto",
-        help=f"what is wrong with it: {', '.join(TASKS)}, or module:attribute (default auto: looks at the file)",
+        help=f"what is wrong with the image: {', '.join(TASKS)}, or module:attribute (default auto: inspects it)",
     )
     add_options(parser, Options, ("noise", "samples", "calibration", "seed"))
     _add_outputs(parser)
@@ -96,10 +96,10 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         "--output-quality",
         type=int,
         metavar="N",
-        help="of JPEG, WebP and AVIF files, 1 to 100 (default: 95, lossless, 90)",
+        help="quality of JPEG, WebP and AVIF files, 1 to 100 (default: JPEG 95, WebP lossless, AVIF 90)",
     )
     add("--overwrite", action="store_true", help="replace outputs that exist")
-    add("--skip-existing", action="store_true", help="leave images alone that have been restored before")
+    add("--skip-existing", action="store_true", help="skip images that are already restored")
     add("--no-comparison", dest="comparison", action="store_false", help="write no comparison figure")
     add("--no-record", dest="record", action="store_false", help="write no JSON record")
     add("--json", action="store_true", help="one line of JSON for each image on stdout")
@@ -108,10 +108,10 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
 
 def _add_many(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("many images").add_argument
-    add("--recursive", action="store_true", help="search folders of folders")
-    add("--workers", type=int, metavar="N", help="processes that restore images side by side")
-    add("--devices", type=int, metavar="N", help="GPUs, one for each worker")
-    add("--shard", metavar="I/N", help="restore the I-th of N parts alone, for job arrays")
+    add("--recursive", action="store_true", help="also search subfolders")
+    add("--workers", type=int, metavar="N", help="number of processes that restore images in parallel")
+    add("--devices", type=int, metavar="N", help="number of GPUs, one for each worker")
+    add("--shard", metavar="I/N", help="restore only part I of N, for job arrays")
     add("--ray", metavar="ADDRESS", help="restore on a Ray cluster: auto, HOST:PORT, or local")
 
 
@@ -367,7 +367,7 @@ def _summary(ended: Sequence[Outcome], seconds: float, found: Found, args: argpa
     failed = [outcome.source for outcome in ended if outcome.status == "failed"]
     for what, names in (
         ("failed", failed),
-        ("left out as no images", found.others),
+        ("skipped, not images", found.others),
         ("folders left out (--recursive searches them)", found.folders),
     ):
         if names:

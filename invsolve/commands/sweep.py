@@ -29,20 +29,21 @@ def add_sweep(actions: argparse._SubParsersAction[Any]) -> None:
     parser = actions.add_parser(
         "sweep",
         help=line,
-        description=f"Run {line}. Units that are done stay done: the same command goes on, a larger grid adds to it.",
+        description="Run a solver over a grid of its settings, and write a table and a figure. Finished units are "
+        "kept: the same command continues a stopped sweep, and a larger grid adds to it.",
     )
     add = parser.add_argument
     add("--solver", default="ndtm", metavar="NAME", help="default ndtm")
     add("--task", default="superres", choices=list(TASKS), help="default superres")
     add("--set", action="append", default=[], dest="settings", metavar="NAME=A,B,C", help=f"as {EXAMPLE}; many times")
     add("--alone", action="store_true", help="change each setting alone, not all of them together")
-    add("--preset", default="restore", metavar="NAME", help="others: restore (default), default, ffhq256/superres4")
+    add("--preset", default="restore", metavar="NAME", help="other settings: restore (default), default or a preset")
     add("--noise", type=float, metavar="S", help="standard deviation in [0, 1] (default: the task's own)")
     add("--prior", default="natural", metavar="NAME", help="default natural")
     add("--prior-option", action="append", default=[], dest="prior_options", metavar="NAME=VALUE", help="of its loader")
     add("--data", metavar="PATH", help="folder or list of images (default: those in the package)")
     add("--items", type=int, default=0, metavar="N", help="only the first N images")
-    add("--size", type=int, default=96, help="side of the squares that are cut of them; 0: whole images (default 96)")
+    add("--size", type=int, default=96, help="side of the central square to use; 0: whole images (default 96)")
     add("--samples", type=int, default=1, metavar="N", help="posterior samples of a unit (default 1)")
     add("--seeds", type=int, default=1, metavar="N", help="measurements of an image (default 1)")
     add("--metrics", nargs="+", default=["psnr", "ssim", "misfit"], metavar="NAME", help="the first is drawn")

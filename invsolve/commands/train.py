@@ -17,7 +17,7 @@ __all__ = ["add_parser"]
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Add `train denoiser|classifier|noise|kernels` to a command line; the default `run` takes the parsed arguments."""
-    train = subparsers.add_parser("train", help="train a small network from your own images")
+    train = subparsers.add_parser("train", help="train a prior or another small network from your own images")
     kinds = train.add_subparsers(dest="kind", required=True)
     denoiser = kinds.add_parser("denoiser", help="a folder of images in, a denoising prior out")
     add_options(denoiser, DenoiserTraining)

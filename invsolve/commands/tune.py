@@ -31,21 +31,22 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     parser = subparsers.add_parser(
         "tune",
         help="find a solver's settings on tuning images",
-        description="Find settings on images that no result will be reported on, and write them as a preset table.",
+        description="Find a solver's settings on tuning images, and write them as a preset table. Do not report "
+        "results on these images.",
     )
     add = parser.add_argument
     add("--images", type=Path, required=True, metavar="DIR", help="tuning images; never those of a benchmark")
     add("--solver", nargs="+", required=True, metavar="NAME", help="solvers to tune")
     add("--task", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(sections())} (default: all), or tasks")
-    add("--trials", type=int, default=30, metavar="N", help="candidates of a solver and task (default 30)")
-    add("--budget", type=float, metavar="MINUTES", help="of this session, shared by solvers and tasks")
+    add("--trials", type=int, default=30, metavar="N", help="candidates per solver and task (default 30)")
+    add("--budget", type=float, metavar="MINUTES", help="time limit of this run, shared by all solvers and tasks")
     add("--metric", nargs="+", default=["psnr"], metavar="NAME", help="the first decides (default psnr); calls is one")
     add("--crops", type=int, default=9, help="images, one crop each (default 9)")
     add("--size", type=int, default=128, help="side of a crop in pixels (default 128)")
     add("--noise", type=float, help="standard deviation in place of what the tasks declare for tuning")
     add_options(parser, Options, ("prior", "device", "precision", "seed"), **COMMON)
     add("-o", "--out", type=Path, required=True, metavar="FILE", help="preset table to write (.toml)")
-    add("--storage", type=Path, metavar="FILE", help="trials, to go on from (default: OUT with the ending .db)")
+    add("--storage", type=Path, metavar="FILE", help="file of all trials, continued if it exists (default: OUT as .db)")
     add_task_options(parser, lambda task: task.suite_type())
     parser.set_defaults(run=run_command)
     return parser

@@ -21,7 +21,7 @@ HOME = Path("runs") / "bench"
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where units are computed."""
     add = parser.add_argument
-    add("--workers", type=int, metavar="N", help="worker processes (default: one a processor)")
+    add("--workers", type=int, metavar="N", help="worker processes (default: one per processor; 1 with a GPU)")
     add("--ray", metavar="ADDRESS", help="run on a Ray cluster: auto, HOST:PORT, or local")
     add("--gpus", type=float, default=0.0, metavar="N", help="with --ray: GPUs of each worker (default 0)")
     add("--retry", action="store_true", help="run failed units again")

@@ -1,7 +1,7 @@
 """Which solver, with which settings, suits a prior, a task and a noise level; and why.
 
 `chosen` is asked by `invsolve restore`, suites of the leaderboard, `invsolve tune` and Python alike. A local prior has
-the tables of `natural`; a global one (a pretrained network of whole images) is restored with by NDTM, with the settings
+the tables of `natural`; a global one (a pretrained network of whole images) is used by NDTM, with the settings
 published for it or for the nearest family. Nothing of another prior is used without a word: see `Choice.reason`.
 """
 

@@ -71,18 +71,18 @@ def _found_blur(job: Job, found: Doubts) -> Doubts:
         if at_border > CUT_OFF:
             found.warnings.append(
                 f"the blur that was found fills its frame of {len(task.kernel)} pixels and may be wider: try a larger "
-                "--kernel-size, and compare the restored image with the one that came"
+                "--kernel-size, and compare the restored image with the input"
             )
         elif evidence < SURE:
             found.warnings.append(
-                "the blur that was found is not sure, as a second estimate of it differs: compare the restored image "
-                "with the one that came, and look at the kernel; a larger image or another --kernel-size may help"
+                "the blur that was found is uncertain, because a second estimate of it differs: compare the restored "
+                "image with the input, and look at the kernel; a larger image or another --kernel-size may help"
             )
         return found
     bare = "" if job.options.samples is None else ", without samples"
     found.warnings.append(
-        "the blur was not found (two estimates of it disagree, or the image hardly shows it), and the image is "
-        f"returned as it came{bare}: try another --kernel-size, a little larger than the blur, a larger image, or "
+        "the blur was not found (two estimates of it disagree, or the image hardly shows it), so the image is "
+        f"returned unchanged{bare}: try another --kernel-size (a little larger than the blur) or a larger image, or "
         "measure the blur and use --task deblur --kernel"
     )
     return replace(found, nothing_found=True)
@@ -115,24 +115,22 @@ def _residual(job: Job, drawn: Tensor, theta: Mapping[str, Tensor], found: Doubt
         found.checks["misfit_of_input"] = before
     if before is not None and misfit > max(MISFIT_FAILED, before):
         found.failures.append(
-            f"failed: the result explains the image worse than the image itself does ({misfit:.3g} times the noise, "
-            f"{before:.3g} without restoration): use the default solver, or other settings"
+            f"failed: the result explains the image worse than the unrestored image does (residual {misfit:.3g} times "
+            f"the noise, {before:.3g} without restoration): use the default solver, or other settings"
         )
     elif misfit > MISFIT and structure > STRUCTURED:
         found.warnings.append(_unexplained(job, misfit))
     elif misfit > NOISIER and job.noise.method not in ("given", "task"):
         found.warnings.append(
-            f"what the result leaves unexplained is {misfit:.2g} times the noise that was estimated: there is more "
-            f"of it; try --noise {misfit * job.noise.sigma:.2g}"
+            f"the residual is {misfit:.2g} times the estimated noise: the image is noisier than estimated; "
+            f"try --noise {misfit * job.noise.sigma:.2g}"
         )
 
 
 def _unexplained(job: Job, misfit: float) -> str:
-    left = f"what the result leaves unexplained is {misfit:.2g} times the noise and has structure"
+    left = f"the residual is {misfit:.2g} times the noise and has structure"
     if job.task.name == "deblur":
-        return (
-            f"{left}: the blur is probably not the one that was told; try a smaller --blur-sigma, or another --kernel"
-        )
+        return f"{left}: the blur is probably not the one you gave; try a smaller --blur-sigma, or another --kernel"
     if job.task.estimates_kernel:
         return f"{left}: the blur that was found is probably wrong; try another --kernel-size, or a part of the image"
     return f"{left}: the image was probably not degraded as this task assumes"

@@ -25,12 +25,12 @@ __all__ = ["Options"]
 class Options:
     """What is wanted; see `restore`. `Options.of` takes the options of the task, too."""
 
-    task: str = option("auto", "what is wrong with the image; auto looks at it")
+    task: str = option("auto", "what is wrong with the image; auto inspects it and chooses")
     noise: float | Literal["auto"] = option(
-        "auto", "standard deviation of the noise; 1 is the step from black to white (default auto: estimated)"
+        "auto", "standard deviation of the noise, where black is 0 and white is 1 (default auto: estimated)"
     )
     samples: int | None = option(
-        None, "draw and write N posterior samples, and a map of how wide each pixel's interval is", metavar="N"
+        None, "also write N posterior samples and, from 2 on, a map of the pixels' interval widths", metavar="N"
     )
     seed: int = option(0, "seed of everything random")
     simulate: bool = option(False, "IMAGE is clean: degrade it first, then report PSNR and SSIM")
@@ -75,17 +75,17 @@ class Options:
         if isinstance(self.solver, str):
             SOLVERS.check(self.solver)
         if own and self.settings:
-            raise InputError("settings belong to a solver that is named: change the solver object instead")
+            raise InputError("settings apply to a solver given by name: set them on the Solver object instead")
         if not named and self.device != "auto":
-            raise InputError("a Prior object computes on its own device: move it there, and leave device away")
+            raise InputError("a Prior object uses the device it is on: move the object, and omit device")
         if not named and self.prior_options:
-            raise InputError("options of a prior belong to one that is named: make the Prior object with them")
+            raise InputError("prior options apply to a prior given by name: pass them when you create the Prior object")
         if own and (self.preset or self.presets):
-            raise InputError("presets belong to a solver that is named: a Solver object has its settings")
+            raise InputError("presets apply to a solver given by name: a Solver object already has its settings")
         if self.samples is not None and self.samples < 1:
             raise InputError(f"samples must be at least 1, got {self.samples}")
         if self.calibration is not None and (self.samples or 1) < 2:
-            raise InputError("a calibration belongs to posterior samples: give --samples 6, or leave it away")
+            raise InputError("a calibration belongs to posterior samples: add --samples 6, or omit --calibration")
 
     @classmethod
     def of(cls, task: str = "auto", **keywords: Any) -> Options:
@@ -159,4 +159,4 @@ def _check_pace(quality: str, limit: float | None, checkpoint: object) -> None:
     if limit is not None and not limit > 0:
         raise InputError(f"the time limit is in seconds and above 0, got {limit}")
     if limit is not None and checkpoint is not None:
-        raise InputError("a time limit measures the machine anew each time, so that it cannot go on from a checkpoint")
+        raise InputError("--time-limit times the machine in every run, so it cannot be combined with --checkpoint")

@@ -86,13 +86,13 @@ def _noise(job: Job, found: Doubts) -> None:
         return
     if told > NOISE_RATIO * max(read.high, NOISE_FLOOR):
         found.warnings.append(
-            f"the noise told, {job.noise.sigma:.3g}, is {told / seen:.1f} times what the image shows, "
-            f"{read.sigma:.3g}: fine detail is taken for noise; leave --noise away to have it estimated"
+            f"the given noise level, {job.noise.sigma:.3g}, is {told / seen:.1f} times what the image shows, "
+            f"{read.sigma:.3g}: fine detail is treated as noise; omit --noise to have the level estimated"
         )
     if told * NOISE_RATIO < read.low:
         found.warnings.append(
-            f"the noise told, {job.noise.sigma:.3g}, is less than the image shows, {read.sigma:.3g}: noise is taken "
-            "for detail and kept or amplified; leave --noise away to have it estimated"
+            f"the given noise level, {job.noise.sigma:.3g}, is less than the image shows, {read.sigma:.3g}: noise is "
+            "treated as detail and kept or amplified; omit --noise to have the level estimated"
         )
 
 
@@ -112,8 +112,8 @@ def _compression(job: Job, found: Doubts) -> None:
     remedy = "--task jpeg removes them" if job.task.name == "denoise" else "run --task jpeg first, or give --noise"
     remedy += "" if job.task.name == "denoise" else f" {taken:.2g}"
     found.warnings.append(
-        f"JPEG compression (quality {tables.quality}) took about {taken:.2g} from this image, more than the noise of "
-        f"{job.noise.sigma:.2g} that was assumed, so that its blocks are taken for detail: {remedy}"
+        f"JPEG compression (quality {tables.quality}) changed the pixels by about {taken:.2g}, more than {CODEC:g} "
+        f"times the assumed noise of {job.noise.sigma:.2g}, so its blocks are treated as detail: {remedy}"
     )
 
 
@@ -126,8 +126,8 @@ def _wide_hole(job: Job, found: Doubts) -> None:
     found.checks["hole"] = width
     if job.traits.scope == "local" and width >= HOLE:
         found.warnings.append(
-            f"a hole is {width:.0f} pixels wide; this prior knows detail, not objects, so that the middle of a hole of "
-            f"more than {HOLE} is a smooth guess: give a prior of whole images (--prior), or make the image smaller"
+            f"a hole is {width:.0f} pixels wide; this prior knows detail, not objects, so the middle of a hole of "
+            f"{HOLE} pixels or more is a smooth guess: use a prior of whole images (--prior), or a smaller image"
         )
 
 
@@ -151,12 +151,16 @@ def _blur(job: Job, found: Doubts) -> None:
     reading = read_size(job.y.mean(0), task.kernel, noise, added)
     found.checks.update(blur_size=reading.size, blur_evidence=reading.evidence)
     if reading.evidence > WIDER:
-        told = "the blur told" if task.blur_sigma is None else f"the blur told, {task.blur_sigma:.3g} pixels,"
-        size = f"{reading.size:.2g} times it" if task.blur_sigma is None else f"{reading.size * task.blur_sigma:.2g}"
+        told = "the given blur" if task.blur_sigma is None else f"the given blur of {task.blur_sigma:.3g} pixels"
+        size = (
+            f"{reading.size:.2g} of this width"
+            if task.blur_sigma is None
+            else f"{reading.size * task.blur_sigma:.2g} pixels"
+        )
         remedy = "a narrower --kernel" if task.blur_sigma is None else "a smaller --blur-sigma"
         found.warnings.append(
-            f"{told} is wider than the image shows, about {size}: undoing it amplifies detail and makes rings along "
-            f"edges; try {remedy}"
+            f"{told} is wider than the image shows (about {size}): undoing it amplifies detail and makes rings "
+            f"along edges; try {remedy}"
         )
 
 
@@ -169,7 +173,7 @@ def _downsampling(job: Job, found: Doubts) -> None:
     found.checks["aliased"] = aliased
     if aliased > ALIASED and not task.automatic and task.downsampling != "nearest":
         found.warnings.append(
-            f"the image looks aliased, as one of which only every so many pixels were kept, and not smoothed by the "
-            f"{task.downsampling} filter that was told, which sharpens its false detail: leave --downsampling away, or "
-            "say nearest if the first of each so many pixels was kept"
+            f"the image looks aliased, as if pixels had been dropped without smoothing, but --downsampling says "
+            f"{task.downsampling}; this sharpens false detail: omit --downsampling, or use nearest if the first pixel "
+            "of each block was kept"
         )

@@ -101,7 +101,7 @@ class Uncertainty:
                 "the samples say; invsolve calibrate measures them"
             )
         if outside := self.factor(0.9, "average").outside:
-            return f"none: {outside}; intervals are half as wide again as the nearest that were measured"
+            return f"none: {outside}; intervals are 1.5 times as wide as the nearest that were measured"
         what = "photographs behind blurs" if self.kind == BlindDeblur.name else "photographs"
         return (
             f"average: 90 % of the pixels of {what} like those of the calibration set lie inside; image: on "

@@ -49,13 +49,13 @@ class PnPHQS(Solver):
             after it: evens out what a network prefers in one direction. Images [C, H, W] only.
         start: the first z, "smooth" (argmin |y - A x|^2 + (sigma / 0.1)^2 |grad x|^2 in [0, 1] units: what was not
             measured is filled from its surroundings) or "guided" (A^+ y where the pseudo-inverse is well conditioned).
-        average: the last so many denoisings (all, where there are fewer) are of the same x at the last level, turned
-            another way each with `turns`, and the result is their mean (self-ensemble; Timofte, Rothe and Van Gool
-            2016, arXiv 1511.02228).
-        scales: the falling levels are shared out over so many scales, from images 2^(scales - 1) times smaller to the
-            full size: D is then that of the image made smaller, at a level divided as often, made larger again. What is
-            missing in a wide hole lies beyond what a network sees at full size. Not below 16 pixels a side, nor with
-            priors of one size.
+        average: the result is the mean of this many denoisings (or of all, if there are fewer) of the same x at the
+            last level, each turned differently if `turns` is set (self-ensemble; Timofte, Rothe and Van Gool 2016,
+            arXiv 1511.02228).
+        scales: number of image sizes over which the falling levels are divided, from 2^(scales - 1) times smaller to
+            the full size. D then makes the image smaller, denoises it at a level divided by the same factor, and
+            enlarges it again: at full size a network does not see across a wide hole. Sides stay at 16 pixels or more;
+            not for priors of one size.
         momentum: the data step begins at z + momentum (z - z'), z' the one before: in fewer steps what was not measured
             is filled from farther away.
     """

@@ -35,7 +35,9 @@ KEEP = 0.5
 class InpaintOptions:
     """What a user says: where the image is missing."""
 
-    mask: Source | None = option(None, "white is missing; by default what is transparent, or NaN", metavar="FILE")
+    mask: Source | None = option(
+        None, "mask, white where pixels are missing (default: transparent or NaN pixels)", metavar="FILE"
+    )
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Superres(JPEGMeasured):
     factor: Annotated[int, Range(2)] = option(4, "how many times larger")
 
     downsampling: Literal["auto", "bicubic", "area", "lanczos", "nearest"] = option(
-        AUTO, "how it was made smaller: bicubic, area, lanczos, nearest, or auto: as the image shows"
+        AUTO, "how the image was made smaller: bicubic, area, lanczos, nearest (default auto: detected)"
     )
 
     codec: JPEG | None = None
