@@ -139,10 +139,11 @@ KINDS = [
     TaskSpec("f", "deblur", 0.1, {"length": 5.0, "intensity": 0.5}),
     TaskSpec("g", "blind-deblur", 0.1, {"side": 9, "std": 1.0}),
     TaskSpec("h", "operator", 0.1, {"operator": "gaussian-blur", "options": {"std": 1.0}}),
+    TaskSpec("i", "operator", 0.1, {"operator": "inpainting", "options": {"mask": [[1, 0] * 16] * 32}}),
 ]
 
 
-@pytest.mark.parametrize("spec", KINDS, ids=lambda spec: f"{spec.kind} {spec.options}")
+@pytest.mark.parametrize("spec", KINDS, ids=lambda spec: f"{spec.name} {spec.kind}")
 def test_a_measurement_is_the_operator_of_the_truth_and_noise_of_the_right_size(spec):
     image = Rng(0).uniform(torch.empty(1, 3, 32, 32))[0]
     made = measure(spec, image, "item", 0)
@@ -157,6 +158,8 @@ def test_a_measurement_is_the_operator_of_the_truth_and_noise_of_the_right_size(
     assert torch.equal(made.y, measure(spec, image, "item", 0).y)
     assert not torch.equal(made.y, measure(spec, image, "item", 1).y)
     assert not torch.equal(made.y, measure(spec, image, "another", 0).y)
+    if spec.options.get("operator") == "inpainting":
+        assert not made.y[..., 1::2].any()
     if "mask" in made.drawn:
         share = spec.options.get("missing", 36 / 32**2)
         assert made.drawn["mask"].float().mean().item() == pytest.approx(share, abs=0.06)
