@@ -297,9 +297,13 @@ def test_whole_restorations_in_double_and_in_inference_mode(double: None) -> Non
     assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize("task", ["auto", "denoise", "superres", "deblur", "blind-deblur", "jpeg"])
+@pytest.mark.parametrize("task", ["auto", "denoise", "superres", "inpaint", "deblur", "blind-deblur", "jpeg"])
 def test_every_task_reads_an_image_the_same_in_double(task: str, double: None) -> None:
-    told: dict[str, Any] = {"deblur": {"blur_sigma": 1.0}, "jpeg": {"compression": 50}}
+    told: dict[str, Any] = {
+        "deblur": {"blur_sigma": 1.0},
+        "jpeg": {"compression": 50},
+        "inpaint": {"mask": HALF.repeat(8, 0).repeat(8, 1)},
+    }
     options: dict[str, Any] = {"task": task, "quality": "fast", **told.get(task, {})}
     photo = torch.as_tensor(data.coffee()[100:164, 100:164].copy()).movedim(-1, 0).float() / 255
     first = iv.restore(photo, **options)
@@ -483,12 +487,20 @@ def test_tomography_takes_numpys_integers_and_angles() -> None:
     number: Any = np.int64(3)
     assert torch.equal(operators.Tomography((1, 8, 8), number)(x), expected)
     angles: Any = np.linspace(0, 180, 4)[:-1][::-1]
-    assert operators.Tomography((1, 8, 8), angles)(x).shape == expected.shape
+    given = operators.Tomography((1, 8, 8), torch.from_numpy(angles.copy()))(x)
+    assert torch.equal(operators.Tomography((1, 8, 8), angles)(x), given)
 
 
 @pytest.mark.parametrize("kind", [backwards, swapped])
 def test_measurements_and_masks_of_any_layout(kind: Callable[[Any], Any]) -> None:
     assert torch.equal(run(kind(Y.numpy())), run(Y))
+    mean, cov = np.linspace(0, 1, 6), np.diag(np.linspace(1, 2, 6))
+    prior = priors.GaussianPrior(kind(mean), kind(cov))
+    x = torch.rand(2, 6, generator=torch.Generator().manual_seed(0))
+    expected = priors.GaussianPrior(torch.from_numpy(mean), torch.from_numpy(cov)).denoise(x, 0.5)
+    assert torch.equal(prior.denoise(x, 0.5), expected)
+    deep = operators.Inpainting.from_image((3, 8, 8), kind((HALF * 2000).astype(np.uint16)), 1000)
+    assert torch.equal(deep(Y), operators.Inpainting((3, 8, 8), HALF)(Y))
     for dtype in (np.uint8, np.int32, np.uint32, np.float32, bool):
         assert torch.equal(read_mask(kind(HALF.astype(dtype)), (8, 8)), torch.from_numpy(HALF)), dtype
     image = np.random.default_rng(5).random((8, 8, 3)).astype(np.float32)
@@ -514,8 +526,11 @@ def test_functions_that_convert_to_numpy_are_said_to_have_no_gradient() -> None:
     for linear in (True, False):
         operator = operators.as_operator(of_numpy, in_shape=(3, 8, 8), linear=linear)
         assert torch.equal(operator(Y), 2 * Y)
-        with pytest.raises(iv.CapabilityError, match="of_numpy leaves torch and so has no gradient: write it in torch"):
+        with pytest.raises(iv.CapabilityError, match=r"of_numpy.* leaves torch and so has no gradient: write it in"):
             operator.vjp(Y, Y)
+    in_place = operators.as_operator(lambda x: x.clamp_(0, 1), in_shape=(3, 8, 8))
+    with pytest.raises(RuntimeError, match="in-place"):
+        in_place.vjp(Y, Y)
     likelihood = costs.GaussianLikelihood(operators.as_operator(of_numpy, in_shape=(3, 8, 8)), Y, 0.1)
     for cost in (
         likelihood, costs.RewardCost(lambda x: of_numpy(x).mean((1, 2, 3))),
@@ -542,18 +557,21 @@ def test_the_transparent_value_of_grey_png_files(tmp_path: Path, bits: int, open
     assert image.alpha[0, 0].tolist() == [1.0 - value / top for value in row.tolist()]
 
 
-def test_colour_and_premultiplied_images_of_pillow_keep_their_opacity() -> None:
-    colour = pillow.new("RGB", (3, 2), (9, 8, 7))
-    colour.info["transparency"] = (9, 8, 7)
-    assert float(as_image(colour).alpha.max()) == 0  # pyright: ignore[reportOptionalMemberAccess]
+def test_colour_and_premultiplied_images_of_pillow_keep_their_opacity(tmp_path: Path) -> None:
+    pillow.new("RGB", (3, 2), (9, 8, 7)).save(tmp_path / "key.png", transparency=(9, 8, 7))
+    for image in (as_image(pillow.open(tmp_path / "key.png")), as_image(tmp_path / "key.png")):
+        assert image.alpha is not None
+        assert float(image.alpha.max()) == 0
+    assert as_image(pillow.open(tmp_path / "key.png").convert("RGB").copy()).alpha is None  # flattened by the user
     grey = as_image(pillow.new("LA", (3, 2), (40, 128)).convert("La"))
     assert abs(float(grey.alpha[0, 0, 0]) - 128 / 255) < 1e-6  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def test_numpys_integers_are_those_of_python_in_records_and_names(tmp_path: Path) -> None:
     number: Any = np.int64(3)
-    made = iv.restore(PLANES, task="denoise", noise=0.1, seed=number, samples=np.int64(1))
+    made = iv.restore(PLANES, task="denoise", noise=0.1, seed=number, samples=np.int64(1), tile=np.int64(64))
     assert (made.record["seed"], type(made.record["seed"])) == (3, int)
+    assert json.dumps(made.record)
     assert json.loads(json.dumps(made.record["samples"])) == 1
     for names in (np.arange(2), torch.arange(2)):
         assert torch.equal(run(Y, items=names), run(Y, items=[0, 1]))
@@ -562,7 +580,10 @@ def test_numpys_integers_are_those_of_python_in_records_and_names(tmp_path: Path
 @pytest.mark.parametrize("sigma", [0.5, 0.8, 1.0])
 def test_arrays_with_as_much_noise_as_may_be_told_are_images(sigma: float) -> None:
     noise = sigma * torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(0))
-    assert as_image(0.5 + noise).pixels.shape == (3, 64, 64)
-    for wrong in (255 * (0.5 + noise).clamp(0, 1), 2 * torch.rand(3, 64, 64) - 1, 5 * torch.rand(3, 64, 64)):
+    for grey in (0.0, 0.05, 0.5, 0.95, 1.0):
+        assert as_image(grey + noise).pixels.shape == (3, 64, 64)
+    stars = torch.zeros(1000, 1000)
+    stars[::40, ::40] = 255
+    for wrong in (255 * (0.5 + noise).clamp(0, 1), 2 * torch.rand(3, 64, 64) - 1, 5 * torch.rand(3, 64, 64), stars):
         with pytest.raises(iv.InputError, match=r"scale it to \[0, 1\]"):
             as_image(wrong)

@@ -16,9 +16,11 @@ from PIL import ImageCms, ImageOps
 
 from invsolve import InputError
 from invsolve.io import Image, encode_image, png, read_header, read_image, write_image
+from invsolve.io.inputs import as_image
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF/></x:xmpmeta>'
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
 HEIF = importlib.util.find_spec("pillow_heif") is not None
 
 CARRIED = {
@@ -148,6 +150,7 @@ def test_a_damaged_block_in_a_png_file_is_left_out(tmp_path: Path, caplog: pytes
     image = read_image(tmp_path / "bad.png")
     assert bool((image.pixels == 7 / 255).all())
     assert image.metadata.exif is None
+    assert bool((as_image(pillow.open(tmp_path / "bad.png")).pixels == image.pixels).all())
     assert "left out" in caplog.text
 
 

@@ -129,6 +129,10 @@ WRAPPERS = {
     "beside a generator's state": lambda s: {"model": s, "rng_state": torch.get_rng_state()},
     "beside a schedule": lambda s: {"model": zeros(s), "ema": s, "betas": torch.ones(9)},
     "beside losses": lambda s: {"state_dict": s, "losses": torch.ones(9)},
+    "average in camel case": lambda s: {"model": zeros(s), "modelEMA": s},
+    "average of stochastic weights": lambda s: {"model": zeros(s), "swa_model": s},
+    "an average's losses": lambda s: {"model": s, "ema_losses": {"loss": torch.ones(3)}, "ema_loss": [torch.ones(1)]},
+    "losses beside weights": lambda s: {**s, "ema_stats": {"loss": torch.ones(3)}},
     "average beside, named": lambda s: {
         "ema": {"initted": torch.tensor(True), "step": torch.tensor(3), **wrapped("online_model.model.", zeros(s)),
                 **wrapped("ema_model.model.", s)}

@@ -32,8 +32,8 @@ def painter(elem_id: str) -> gr.HTML:
 
 def paintable(path: Path) -> dict[str, Any]:
     """The painter's value for a file: its size, and its picture with a key, on which what is transparent is marked."""
-    height, width = read_image(path, holes=True).size  # upright, as the picture is, and not as the file stores it
-    picture = picture_of(path, SIDE, marked=True)
+    image = read_image(path, holes=True)  # upright, and not as the file stores it
+    (height, width), picture = image.size, picture_of(image, SIDE, marked=True)
     key = hashlib.sha256(picture.encode()).hexdigest()[:16]
     return {"picture": picture, "key": key, "size": [width, height]}
 

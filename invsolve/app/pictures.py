@@ -12,7 +12,7 @@ import gradio as gr
 
 from invsolve.core.checks import InvsolveError
 from invsolve.core.lazy import torch
-from invsolve.io import read_header, read_image
+from invsolve.io import Image, read_header, read_image
 
 __all__ = ["chosen_image", "picture_of"]
 
@@ -65,18 +65,18 @@ def _is_image(path: Path) -> bool:
         return False
 
 
-def picture_of(path: Path, side: int, *, marked: bool = False) -> str:
-    """A file, as a JPEG of at most `side` x `side` pixels.
+def picture_of(source: Path | Image, side: int, *, marked: bool = False) -> str:
+    """An image, as a JPEG of at most `side` x `side` pixels.
 
     Args:
-        path: of any format that is read.
+        source: a file of any format that is read, or what was read from one.
         side: in pixels.
         marked: show what is transparent in the colour of the brush.
     """
     import numpy
     from PIL import Image as Pillow
 
-    image = read_image(path, holes=True)
+    image = source if isinstance(source, Image) else read_image(source, holes=True)
     pixels = image.pixels[:3].nan_to_num(0).clamp(0, 1)
     if pixels.shape[0] == 1:
         pixels = pixels.expand(3, -1, -1)

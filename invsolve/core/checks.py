@@ -93,12 +93,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 @contextmanager
-def needing_gradients(x: Tensor, what: str, remedy: str = "use SCG, or write it in torch operations") -> Iterator[None]:
+def needing_gradients(
+    x: Tensor, what: object, remedy: str = "use SCG, or write it in torch operations"
+) -> Iterator[None]:
     """Turn what PyTorch says where somebody's function converts a tensor of a graph to NumPy into `CapabilityError`."""
     try:
         yield
     except RuntimeError as error:
-        if x.requires_grad and "requires grad" in str(error):
+        if x.requires_grad and "numpy()" in str(error):
             raise CapabilityError(f"{what} leaves torch and so has no gradient: {remedy}") from error
         raise
 
@@ -148,7 +150,7 @@ def as_tensor(value: object, what: str) -> Tensor:
     import numpy
 
     try:
-        array = numpy.array(value)
+        array = numpy.asarray(value)
         array = array.astype(array.dtype.newbyteorder("="), order="C")
         return torch.from_numpy(array.astype(numpy.int64) if array.dtype in (numpy.uint32, numpy.uint64) else array)
     except (TypeError, ValueError) as error:

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import CapabilityError, InputError, check_shape, usable
+from invsolve.core.checks import CapabilityError, InputError, check_shape, needing_gradients, usable
 from invsolve.core.linalg import conjugate_gradient, laplacian, per_sample, real_dtype, row_norm
 
 __all__ = ["EMPTY", "Constants", "LinearOperator", "Operator", "Params", "SVDOperator", "Shape"]
@@ -93,7 +93,8 @@ class Operator(ABC):
         if not x.is_floating_point() and not x.is_complex():
             kind = str(x.dtype).removeprefix("torch.")
             raise InputError(f"{type(self).__name__} takes floating point values, got {kind}: divide 8 bit ones by 255")
-        return self.forward(x, theta)
+        with needing_gradients(x, self, LEAVES_TORCH):
+            return self.forward(x, theta)
 
     def observed(self, y: Tensor) -> Tensor:
         """A measurement [N, *out_shape] with zeros where the operator measures nothing, NaN there included."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import CapabilityError, InputError, ShapeError
+from invsolve.core.checks import CapabilityError, InputError, ShapeError, needing_gradients
 from invsolve.core.cost import Likelihood, TerminalCost, broadcast_sigma, linear_gaussian
 from invsolve.core.linalg import real_dtype
 from invsolve.core.operator import EMPTY, LinearOperator, Params, Shape, SVDOperator
@@ -140,7 +140,8 @@ class Problem:
     def energy(self, x0: Tensor, raw: Params = EMPTY) -> Tensor:
         """Phi(decode(x0), theta) plus the penalties on theta, [N] in nats."""
         theta = self.theta(raw)
-        energy = self._differentiable(self._cost(self.to_image(x0), theta), x0)
+        with needing_gradients(x0, type(self.cost).__name__):
+            energy = self._differentiable(self._cost(self.to_image(x0), theta), x0)
         if tuple(energy.shape) != (len(x0),):
             raise ShapeError(
                 f"{type(self.cost).__name__} must return one energy for each sample, shape [{len(x0)}], got "
@@ -154,7 +155,8 @@ class Problem:
         Raises:
             CapabilityError: the cost judges clean images only.
         """
-        return self._cost.noisy(self.to_image(x_t / alpha), sigma / (alpha * self.width))
+        with needing_gradients(x_t, type(self.cost).__name__):
+            return self._cost.noisy(self.to_image(x_t / alpha), sigma / (alpha * self.width))
 
     def residual(self, x0: Tensor, raw: Params = EMPTY) -> Tensor:
         """y - A(x0) in the prior's units (twice those of [0, 1] for a [-1, 1] prior), [N, *out_shape]."""

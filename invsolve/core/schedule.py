@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError
+from invsolve.core.checks import InputError, as_tensor
 
 __all__ = ["CosineSchedule", "DDPMSchedule", "FlowSchedule", "Schedule", "Step", "VESchedule", "VPSchedule", "path"]
 
@@ -96,7 +96,7 @@ class DDPMSchedule(Schedule):
     def __init__(self, betas: Tensor | Sequence[float] | None = None) -> None:
         if betas is None:
             betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
-        table = torch.as_tensor(betas, dtype=torch.float64).cpu()
+        table = as_tensor(betas, "betas").cpu().double()
         if (
             table.ndim != 1
             or len(table) == 0

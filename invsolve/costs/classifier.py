@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from invsolve.core.checks import CapabilityError, InputError, ShapeError, needing_gradients
+from invsolve.core.checks import CapabilityError, InputError, ShapeError, as_tensor
 from invsolve.core.cost import TerminalCost
 from invsolve.core.identity import keyed_state
 from invsolve.core.operator import EMPTY, Params
@@ -50,7 +50,7 @@ class ClassifierCost(TerminalCost):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_settings(self)
-        values = torch.as_tensor(self.target)
+        values = as_tensor(self.target, "target")
         if values.ndim > 1 or values.is_floating_point() or values.dtype == torch.bool or values.numel() == 0:
             raise InputError(f"target is a whole number or one for each image [B], got {self.target!r}")
         if int(values.min()) < 0 or int(values.max()) >= self.n_classes:
@@ -68,8 +68,7 @@ class ClassifierCost(TerminalCost):
 
     def _cost(self, x: Tensor, sigma: float) -> Tensor:
         level = (x.new_full((len(x),), sigma),) if self.conditional else ()
-        with needing_gradients(x, "this classifier"):
-            logits = self.classifier(x, *level)
+        logits = self.classifier(x, *level)
         if tuple(logits.shape) != (len(x), self.n_classes):
             raise ShapeError(
                 f"the classifier must return logits of shape [{len(x)}, {self.n_classes}], got {list(logits.shape)}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from invsolve.core.checks import ShapeError, needing_gradients
+from invsolve.core.checks import ShapeError
 from invsolve.core.cost import TerminalCost
 from invsolve.core.identity import keyed_state
 from invsolve.core.operator import EMPTY, Params
@@ -33,8 +33,7 @@ class FunctionCost(TerminalCost):
         self._takes_theta = sum(p.kind in positional and p.default is p.empty for p in parameters) > 1
 
     def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
-        with needing_gradients(x, "this cost"):
-            value = self.function(x, theta) if self._takes_theta else self.function(x)
+        value = self.function(x, theta) if self._takes_theta else self.function(x)
         if tuple(value.shape) != (len(x),):
             raise ShapeError(
                 f"a terminal cost must return one energy for each sample, shape [{len(x)}], got {list(value.shape)}: "

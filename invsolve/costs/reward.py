@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, ShapeError, needing_gradients
+from invsolve.core.checks import InputError, ShapeError
 from invsolve.core.cost import TerminalCost
 from invsolve.core.identity import keyed_state
 from invsolve.core.operator import EMPTY, Params
@@ -46,8 +46,7 @@ class RewardCost(TerminalCost):
         check_settings(self)
 
     def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
-        with needing_gradients(x, "this reward"):
-            value = self.reward(x)
+        value = self.reward(x)
         if tuple(value.shape) != (len(x),):
             raise ShapeError(
                 f"a reward must return one number for each image, shape [{len(x)}], got {list(value.shape)}: "

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from invsolve.core.boundary import open_file
+from invsolve.core.boundary import foreign, open_file
 from invsolve.core.checks import InputError, ShapeError, as_tensor
 from invsolve.core.lazy import torch
 from invsolve.io.decode import check_values, read_image
@@ -104,8 +104,13 @@ def from_pillow(source: Any) -> Any:
         return source
     from PIL import ImageOps
 
-    image = ImageOps.exif_transpose(source)
-    if "transparency" in image.info and image.mode in ("1", "L", "I;16", "RGB"):  # one value of a PNG file
+    try:
+        with foreign("the EXIF data of a Pillow image"):
+            image = ImageOps.exif_transpose(source)
+    except InputError as error:
+        logger.warning("%s; it is left out", error)
+        image = source
+    if getattr(source, "format", None) == "PNG" and _has_transparent_value(image):
         return _with_opacity(image)
     if image.mode == "La":
         return image.convert("LA")
@@ -114,6 +119,14 @@ def from_pillow(source: Any) -> Any:
     if image.mode == "I":
         raise InputError("a Pillow image of the mode I has integers of 32 bits: divide them by what is white")
     return image.convert("L" if image.mode == "1" else "RGBA" if image.has_transparency_data else "RGB")
+
+
+def _has_transparent_value(image: Any) -> bool:
+    """Whether one value of an opened PNG file is transparent. Pillow keeps colours of 16 bits, of pixels of 8 bits."""
+    value = image.info.get("transparency")
+    if image.mode == "RGB":
+        return isinstance(value, tuple) and max(value) < 256
+    return isinstance(value, int) and image.mode in ("1", "L", "I;16")
 
 
 def _with_opacity(image: Any) -> Any:

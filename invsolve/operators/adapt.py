@@ -22,9 +22,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from invsolve.core.checks import CapabilityError, InputError, ShapeError, needing_gradients
+from invsolve.core.checks import CapabilityError, InputError, ShapeError
 from invsolve.core.identity import keyed_state
-from invsolve.core.operator import EMPTY, LEAVES_TORCH, LinearOperator, Operator, Params, Shape
+from invsolve.core.operator import EMPTY, LinearOperator, Operator, Params, Shape
 from invsolve.operators.shapes import digest, positive_shape
 
 __all__ = ["CallableOperator", "LinearCallableOperator", "as_operator", "measured_shape"]
@@ -160,8 +160,7 @@ class CallableOperator(Operator):
                 raise InputError(f"{_describe(self.function)} needs theta[{missing[0]!r}], got {sorted(theta)}")
         else:
             self._no_parameters(theta)
-        with needing_gradients(x, _describe(self.function), LEAVES_TORCH):
-            return self.function(x, theta) if self._takes_theta else self.function(x)
+        return self.function(x, theta) if self._takes_theta else self.function(x)
 
     def identity_state(self) -> dict[str, Any]:
         """What decides the measurements."""

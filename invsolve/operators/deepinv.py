@@ -200,7 +200,7 @@ def _rows(physics: Any, shape: Shape, dtype: torch.dtype) -> int:
         """Measurements of a batch of n images; 0 where the physics takes no such batch."""
         try:
             with torch.no_grad():
-                return len(physics.A(torch.zeros(n, *shape, dtype=dtype, device=_device(physics))))
+                return len(physics.A(torch.zeros(1, *shape, dtype=dtype, device=_device(physics)).expand(n, *shape)))
         except Exception:  # what it says is told by the dry run that follows
             return 0
 

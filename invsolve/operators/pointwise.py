@@ -139,7 +139,7 @@ class Inpainting(_Diagonal):
     @classmethod
     def from_image(cls, in_shape: Shape, image: Tensor, threshold: float = 0.5) -> Self:
         """Pixels are known where the mask image ([H, W] or [C, H, W], in [0, 1]) is above `threshold` throughout."""
-        known = as_tensor(image, "the mask image") > threshold
+        known = (image if isinstance(image, Tensor) else as_tensor(image, "the mask image").double()) > threshold
         return cls(in_shape, known if known.ndim == 2 else known.all(-3, keepdim=True))
 
     def spectrum(self, like: Tensor) -> Tensor:

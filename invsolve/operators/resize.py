@@ -27,7 +27,7 @@ from invsolve.core.linalg import per_sample
 from invsolve.core.operator import EMPTY, Constants, Params, Shape, SVDOperator
 from invsolve.operators.padding import extend, extend_adjoint
 from invsolve.operators.shapes import image_shape
-from invsolve.operators.transforms import dct2, fft_dtype, idct2, real_images
+from invsolve.operators.transforms import dct2, idct2, real_images
 
 __all__ = ["SuperResolution"]
 
@@ -137,7 +137,7 @@ class SuperResolution(SVDOperator):
     def adjoint(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
         check_shape(y, self.out_shape, "SuperResolution.adjoint")
         self._no_parameters(theta)
-        z = y.to(fft_dtype(y)).flatten(0, 1)[:, None]
+        z = real_images(y).flatten(0, 1)[:, None]
         weights = self.constants.get("weights", z)
         z = F.conv_transpose2d(z, weights[None, None, :, None], stride=(self.factor, 1))
         z = F.conv_transpose2d(z, weights[None, None, None], stride=(1, self.factor))

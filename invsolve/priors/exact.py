@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import CapabilityError, InputError
+from invsolve.core.checks import CapabilityError, InputError, as_tensor
 from invsolve.core.cost import Likelihood, linear_gaussian
 from invsolve.core.operator import LinearOperator
 from invsolve.core.prior import Prior
@@ -192,12 +192,17 @@ class GaussianPrior(MixturePrior):
         schedule: Schedule | None = None,
         value_range: tuple[float, float] = (0.0, 1.0),
     ) -> None:
-        covs = torch.as_tensor(cov, dtype=torch.float64, device=mean.device)[None]
+        mean = as_tensor(mean, "the mean")
+        covs = as_tensor(cov, "the covariance").to(mean.device, torch.float64)[None]
         super().__init__(mean[None], covs, None, schedule, value_range)
 
 
 def _stacked(values: Tensor | Sequence[Any]) -> Tensor:
-    return values if isinstance(values, Tensor) else torch.stack([torch.as_tensor(value) for value in values])
+    return (
+        values
+        if isinstance(values, Tensor)
+        else torch.stack([as_tensor(value, "a mean or a covariance") for value in values])
+    )
 
 
 def _spectral(covs: Tensor, k: int, d: int) -> tuple[Tensor, Tensor | None]:

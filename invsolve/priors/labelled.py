@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from invsolve.core.checks import CapabilityError, InputError
+from invsolve.core.checks import CapabilityError, InputError, as_tensor
 from invsolve.core.schedule import Schedule
 from invsolve.priors.exact import MixturePrior
 from invsolve.priors.networks.unet import Denoiser
@@ -22,7 +22,7 @@ def _checked(condition: dict[str, Any], n_classes: int) -> Tensor | int:
     if set(condition) != {"label"}:
         raise CapabilityError(f"this prior is given label=..., not {', '.join(condition) or 'nothing'}")
     label = condition["label"]
-    values = torch.as_tensor(label)
+    values = as_tensor(label, "a label")
     if values.ndim > 1 or values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
         raise InputError(f"a label is a whole number or one for each image [B], got {label!r}")
     if values.numel() == 0 or int(values.min()) < 0 or int(values.max()) > n_classes:

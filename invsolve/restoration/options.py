@@ -63,7 +63,7 @@ class Options:
         if self.about is None:
             object.__setattr__(self, "about", filled(TASKS[self.task].option_type(), {}, self.task))
         object.__setattr__(self, "seed", whole_seed(self.seed))
-        for name in ("samples", "label"):
+        for name in ("samples", "label", "tile"):
             object.__setattr__(self, name, plain_integer(getattr(self, name)))
         if self.noise != "auto":
             _check_noise(self.noise)

@@ -13,7 +13,7 @@ from invsolve.core.checks import check_shape
 from invsolve.core.linalg import conjugate_gradient, per_sample, row_dot
 from invsolve.core.operator import EMPTY, Constants, LinearOperator, Params, Shape
 from invsolve.operators.blur_kinds import CircularBlur
-from invsolve.operators.transforms import fft_dtype, quick_length
+from invsolve.operators.transforms import quick_length, real_images
 
 __all__ = ["ObservedBlur"]
 
@@ -59,13 +59,13 @@ class ObservedBlur(LinearOperator):
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         check_shape(x, self.in_shape, "ObservedBlur.forward")
-        z = x.to(fft_dtype(x))
+        z = real_images(x)
         spectrum = torch.fft.rfft2(z) * self.constants.get("response", z)
         return torch.fft.irfft2(spectrum, self.in_shape[-2:])[..., *self.window].to(x.dtype)
 
     def adjoint(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
         check_shape(y, self.out_shape, "ObservedBlur.adjoint")
-        z = y.to(fft_dtype(y))
+        z = real_images(y)
         return self._filtered(z, self.constants.get("response", z).conj()).to(y.dtype)
 
     def solve_normal(self, b: Tensor, lam: float | Tensor, theta: Params = EMPTY) -> Tensor:
@@ -89,7 +89,7 @@ class ObservedBlur(LinearOperator):
 
     def _ridge(self, residual: Tensor, lam: float | Tensor, error: float | Tensor | None) -> Tensor:
         check_shape(residual, self.out_shape, "ObservedBlur.ridge")
-        r = residual.to(fft_dtype(residual))
+        r = real_images(residual)
         power, weight = self.constants.get("power", r), per_sample(lam, r)
         inverse = 1 / (power + weight)
 

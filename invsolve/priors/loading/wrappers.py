@@ -93,11 +93,14 @@ def _found(content: Any, path: Path) -> dict[str, Tensor]:
     choices = [
         str(k) for k, v in content.items() if not str(k).lower().startswith(("opt", *_OTHERS)) and _holds_weights(v)
     ]
-    averages = [name for name in _AVERAGES if name in choices] or [name for name in choices if _is_average(name)]
-    if len(averages) > 1 and averages[0] not in _AVERAGES:
-        raise InputError(f"{path} has several averages ({', '.join(averages)}): save the one that is meant")
-    known = averages + [name for name in _NETWORKS if name in choices]
     tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor) and str(k) not in _COUNTERS}
+    averages = [name for name in _AVERAGES if name in choices]
+    if not averages:
+        size = max(map(_count, [tensors, *(content[name] for name in choices)]))
+        averages = [name for name in choices if _is_average(name) and 2 * _count(content[name]) > size]
+        if len(averages) > 1:
+            raise InputError(f"{path} has several averages ({', '.join(averages)}): save the one that is meant")
+    known = averages + [name for name in _NETWORKS if name in choices]
     if not known and any(v.ndim for v in tensors.values()):
         return tensors
     if not known and len(choices) == 1:
@@ -125,9 +128,17 @@ def _found(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _is_average(name: str) -> bool:
-    """Whether an entry is named as an average of the weights: "EMA", "ema_unet", "net_averaged"."""
-    lower = name.lower()
-    return bool(re.search(r"(^|[^a-z])ema([^a-z]|$)|averag", lower)) and not any(other in lower for other in _OTHERS)
+    """Whether an entry is named as an average of the weights: "EMA", "ema_unet", "modelEMA", "net_averaged"."""
+    words = re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+    return bool(re.search(r"(^|[^a-z])(ema|swa|avg)([^a-z]|$)|averag", words)) and not any(o in words for o in _OTHERS)
+
+
+def _count(value: Any) -> int:
+    """The number of tensors with dimensions in an entry."""
+    if isinstance(value, Tensor):
+        return int(value.ndim > 0)
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return sum(map(_count, parts))
 
 
 def _holds_weights(value: Any) -> bool:
