@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +235,39 @@ def test_a_real_pipeline_with_the_encoder_of_clip_in_memory_and_from_its_folder(
     for prior in (priors.from_pipeline(pipe), priors.load(str(tmp_path / "pipeline"))):
         for text, right in expected.items():
             torch.testing.assert_close(prior.given(prompt=text).eps(z, 0.3), right, rtol=1e-4, atol=1e-5)
+
+
+def test_text_encoders_of_the_hub_are_downloaded_when_a_prompt_is_given(tmp_path, monkeypatch):
+    tokenizer, encoder = clip(tmp_path)
+    pipe = diffusers.StableDiffusionPipeline(
+        vae=vae(), text_encoder=encoder, tokenizer=tokenizer, unet=unet(),
+        scheduler=diffusers.DDIMScheduler(steps_offset=1, clip_sample=False),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    remote, local = tmp_path / "remote", tmp_path / "models--me--it" / "snapshots" / "c0ffee"
+    pipe.save_pretrained(remote)
+
+    def snapshot_download(name, *, allow_patterns, ignore_patterns, revision=None, **_):
+        assert (name, revision) in (("me/it", None), ("me/it", "c0ffee"))
+        for file in remote.rglob("*.*"):
+            path = file.relative_to(remote).as_posix()
+            matches = [any(fnmatch(path, p) for p in patterns) for patterns in (allow_patterns, ignore_patterns)]
+            if file.is_file() and matches == [True, False]:
+                (local / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, local / path)
+        return str(local)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    prior = priors.load("hf:me/it")
+    assert (local / "text_encoder" / "config.json").is_file()
+    assert not (local / "text_encoder" / "model.safetensors").exists()
+    z = noise(1, 4, 8, 8)
+    expected = priors.load(str(remote)).given(prompt="a cat").eps(z, 0.3)
+    torch.testing.assert_close(prior.given(prompt="a cat").eps(z, 0.3), expected)
+    assert (local / "text_encoder" / "model.safetensors").is_file()
+    (remote / "text_encoder" / "model.safetensors").unlink()
+    with pytest.raises(iv.InputError, match="text_encoder has no weights: add model"):
+        priors.load(str(remote)).given(prompt="a dog").eps(z, 0.3)
 
 
 def test_pipelines_that_cannot_be_used_are_told():

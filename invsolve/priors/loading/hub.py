@@ -26,7 +26,7 @@ from invsolve.core.checks import InputError
 from invsolve.core.files import written_whole
 from invsolve.priors.loading.cards import Card
 
-__all__ = ["cache_folder", "fetch", "fetch_repository", "is_offline", "sha256_of"]
+__all__ = ["cache_folder", "complete_text_encoders", "fetch", "fetch_repository", "is_offline", "sha256_of"]
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +43,10 @@ _WANTED = (
     (["*.json", f"*{_WEIGHTS}*.safetensors"], ["*.non_ema*"]),
     (["*.json", f"*{_WEIGHTS}*.safetensors", f"*{_WEIGHTS}*.bin"], ["*.fp16*", "*.bf16*", "*.non_ema*"]),
 )
-"""Of the files on the Hugging Face hub, what is wanted and what not: text encoders, which nothing here uses, are larger
-than many networks. The second is for repositories that have nothing but half precision, the third for old ones."""
+"""Patterns of the files to download from the Hugging Face hub, and of those to leave out. The second pair is for
+repositories with half precision only, the third for old ones. Text encoders are downloaded when a prompt is given."""
+
+_TEXTS = ["text_encoder*/*", "tokenizer*/*"]
 
 _PARTS = ("", "unet", "transformer", "vae", "vqvae", "movq")
 """Where a repository has networks and autoencoders."""
@@ -131,19 +133,53 @@ def fetch_repository(
     Raises:
         InputError: no such repository, no network, or nothing in the cache.
     """
+    settings: dict[str, Any] = {"revision": revision, "endpoint": mirror, "local_files_only": is_offline(offline)}
+    folder = Path()
+    for wanted, unwanted in _WANTED:
+        folder = _snapshot(name, allow_patterns=wanted, ignore_patterns=unwanted, **settings)
+        if not any(_lacks_weights(folder / part) for part in _PARTS):
+            break
+    return folder
+
+
+def complete_text_encoders(folder: Path) -> None:
+    """Download the text encoders of a pipeline that `fetch_repository` downloaded without them.
+
+    Args:
+        folder: the pipeline's folder, models--ORGANISATION--NAME/snapshots/COMMIT in the hub's cache.
+
+    Raises:
+        InputError: the weights are missing, and the folder is not in the hub's cache or the hub cannot be reached.
+    """
+    encoder = folder / "text_encoder"
+    if any(encoder.glob("*.safetensors")) or any(encoder.glob("*.bin")):
+        return
+    repository = folder.parent.parent.name
+    if not repository.startswith("models--"):
+        raise InputError(f"{encoder} has no weights: add model.safetensors of the pipeline's text encoder")
+    name, commit = repository.removeprefix("models--").replace("--", "/", 1), folder.name
+    unwanted = ["*.fp16*", "*.bf16*", "*.msgpack", "*.h5", "*.onnx*"]
+    for rest in (["*.bin"], ["*.safetensors"]):
+        _snapshot(
+            name,
+            revision=commit,
+            allow_patterns=_TEXTS,
+            ignore_patterns=unwanted + rest,
+            local_files_only=is_offline(None),
+        )
+        if any(encoder.glob("*.safetensors")):
+            return
+
+
+def _snapshot(name: str, **options: Any) -> Path:
+    """The folder of a repository in the hub's cache, after downloading what is missing."""
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError
     except ImportError as error:
         raise InputError("the Hugging Face hub needs: pip install 'invsolve[priors]'") from error
-    settings: dict[str, Any] = {"revision": revision, "endpoint": mirror, "local_files_only": is_offline(offline)}
     try:
-        folder = Path()
-        for wanted, unwanted in _WANTED:
-            folder = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=unwanted, **settings))
-            if not any(_lacks_weights(folder / part) for part in _PARTS):
-                break
-        return folder
+        return Path(snapshot_download(name, **options))
     except LocalEntryNotFoundError as error:
         raise InputError(
             f"{name} cannot be had: it is not in the cache, and the hub was not asked or is out of reach"

@@ -11,6 +11,7 @@ import torch
 from invsolve.core.boundary import foreign, read_json
 from invsolve.core.checks import InputError
 from invsolve.core.prior import Prior
+from invsolve.priors.loading.hub import complete_text_encoders
 from invsolve.priors.loading.schedulers import reading
 from invsolve.priors.networks.diffusers import Autoencoder
 from invsolve.priors.networks.execution import Speed
@@ -81,6 +82,7 @@ def folder_prompts(folder: Path, coder: Any, network: Any) -> Prompts | None:
         if found is None:
             raise InputError(f"{folder} is a pipeline of the unknown class {kind}")
         known = inspect.signature(found.__init__).parameters
+        complete_text_encoders(folder)
         left = {n: None for n in ("unet", "transformer", "vae", "safety_checker", "image_encoder") if n in known}
         with foreign(f"the text encoders in {folder}"):
             return found.from_pretrained(folder, local_files_only=True, **left)
