@@ -1,6 +1,6 @@
 """invsolve: imaging inverse problems solved with pretrained diffusion priors.
 
-A prior, a terminal cost and a solver make a restoration:
+Combine a prior, a terminal cost and a solver into a restoration:
 
     import invsolve as iv
     from invsolve import costs, operators, priors, solvers
@@ -10,7 +10,7 @@ A prior, a terminal cost and a solver make a restoration:
     cost = costs.GaussianLikelihood(A, y, sigma=0.01)
     samples = iv.solve(iv.Problem(prior, cost), solvers.NDTM(), samples=4, seed=0).samples
 
-Everything below is imported when first used, so that the command line can answer without loading torch.
+Every name is imported on first use, so that the command line can start without loading torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Samples steered by a class or a reward: from words to a problem and its solver, and the sheet of what was drawn."""
+"""Guided sampling by a class or a reward: build the problem and the solver, and draw a sheet of samples."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ __all__ = ["Guide", "guided", "sheet"]
 
 @dataclass(frozen=True)
 class Guide:
-    """What samples are steered by; see `invsolve guide`.
+    """The options of guided sampling; see `invsolve guide`.
 
     Args:
-        prior: its name.
-        label: the class to draw; None where a reward is given.
-        reward: "module:function", images [N, C, H, W] in [0, 1] -> rewards [N].
-        temperature: of the reward.
-        scale: of the gradient, as "adaptive:30".
-        weight: classifier-free instead, as "c2fg:1.5,0.6".
+        prior: name of the prior.
+        label: the class to sample; None if a reward is given.
+        reward: "module:function", a function from images [N, C, H, W] in [0, 1] to rewards [N].
+        temperature: temperature of the reward.
+        scale: scale of the gradient, such as "adaptive:30".
+        weight: weight of classifier-free guidance, used instead of a scale, such as "c2fg:1.5,0.6".
         classifier: "module:function", a noisy classifier (x, sigma) -> logits.
-        steps: of the solver.
-        eta: 0 deterministic, 1 ancestral.
+        steps: number of solver steps.
+        eta: 0 is deterministic, 1 is ancestral.
     """
 
     prior: str = "digits"
@@ -45,14 +45,14 @@ class Guide:
 
 
 def guided(guide: Guide, prior: Prior) -> tuple[Problem, Solver]:
-    """The problem and the solver that a guide asks for.
+    """Build the problem and the solver for a guide.
 
     Args:
-        guide: what steers.
+        guide: the guidance options.
         prior: the loaded prior of that name.
 
     Raises:
-        InputError: what does not go together, or a prior that cannot be steered so.
+        InputError: the options do not go together, or the prior cannot be guided in this way.
     """
     from invsolve import costs, solvers
     from invsolve.core.registry import load_attribute
@@ -84,7 +84,7 @@ def _classifier_free(guide: Guide, prior: Prior) -> Problem:
     from invsolve.priors.guidance.named import parse_weight, published_weights
 
     if not isinstance(prior, ConditionalPrior) or prior.null is None:
-        prior.given(label=guide.label)  # an unconditional prior says so
+        prior.given(label=guide.label)  # raises the error of an unconditional prior
         raise InputError("classifier-free guidance needs a prior trained without labels as well: use --scale")
     prior.given(label=guide.label)
     weight = parse_weight(guide.weight or "1")
@@ -96,7 +96,7 @@ def _classifier_free(guide: Guide, prior: Prior) -> Problem:
 
 
 def _classifier(guide: Guide, prior: Prior) -> tuple[Any, int]:
-    """The classifier of noisy images, and how many classes it knows."""
+    """The classifier of noisy images and its number of classes."""
     from invsolve.core.registry import load_attribute
 
     if guide.classifier is not None:
@@ -112,7 +112,7 @@ def _classifier(guide: Guide, prior: Prior) -> tuple[Any, int]:
 
 
 def sheet(images: Tensor) -> Any:
-    """Images [N, C, H, W] in [0, 1] side by side as a Pillow image, small ones enlarged without smoothing."""
+    """Arrange images [N, C, H, W] in [0, 1] in a grid as a Pillow image; small ones are enlarged without smoothing."""
     from PIL import Image
 
     n, channels, height, width = images.shape

@@ -1,1 +1,1 @@
-"""The page in the browser: `invsolve app`. It restores with the same functions and options as `invsolve restore`."""
+"""The browser page `invsolve app`. It uses the same functions and options as `invsolve restore`."""

@@ -1,4 +1,4 @@
-"""The page's functions for programs: `gradio_client` and plain HTTP; see docs/app.md."""
+"""The API of the page for programs, by `gradio_client` or plain HTTP; see docs/app.md."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["add_api"]
 
 COMMON = ("noise", "samples", "quality", "time_limit", "seed")
-"""Options of every task that a program may give."""
+"""Common options of all tasks that a program may give."""
 
 
 def add_api(engine: Engine, folder: Path) -> None:
-    """Add `/restore` to the page that is being made; its components are not seen."""
+    """Add the endpoint `/restore` to the current page; its components are hidden."""
 
     sessions = Sessions()
 
@@ -39,7 +39,7 @@ def add_api(engine: Engine, folder: Path) -> None:
         mask: str | None,
         kernel: str | None,
     ) -> Iterator[list[str] | None]:
-        """Restore an image: its file first, then the record, and what else goes with it; None on the way."""
+        """Restore an image: yield None during the run, then the files: the image, the record and any others."""
         with tempfile.TemporaryDirectory(dir=folder) as name, sentences():
             if image is None:
                 raise InputError("an image is needed: a file")
@@ -70,10 +70,10 @@ def add_api(engine: Engine, folder: Path) -> None:
 
 
 def _told(task: str, options: Mapping[str, Any], files: Mapping[str, str | None]) -> dict[str, Any]:
-    """The options of the program, of those that the page has; files come as files alone.
+    """Return the given options combined with the given files; file options cannot be given as text.
 
     Raises:
-        InputError: another task or option.
+        InputError: if the page does not have the task or an option.
     """
     if task not in offered_tasks():
         raise InputError(f"the page has no task {task!r}; {nearest(task, offered_tasks())}")

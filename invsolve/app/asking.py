@@ -1,4 +1,4 @@
-"""What a visitor is asked about an image: the kind of damage, and the options of that task."""
+"""The form about an image: the kind of damage, and the options of that task."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["Damage", "named", "show_progress", "step"]
 
 
 def step(number: int, text: str) -> gr.HTML:
-    """A numbered heading."""
+    """Add a numbered heading."""
     return gr.HTML(f'<h2 class="iv-step"><span>{number}</span>{text}</h2>', padding=False)
 
 
 def show_progress(button: gr.Button, elem_id: str) -> None:
-    """Scroll to what comes when a button is pressed, where it is below the button: on a phone."""
+    """Scroll to the output when a button is pressed, on narrow screens, where the output is below the button."""
     script = f"""() => {{
       const place = document.getElementById({elem_id!r});
       if (window.matchMedia("(max-width: 800px)").matches) place.scrollIntoView({{ behavior: "smooth" }});
@@ -34,14 +34,14 @@ def show_progress(button: gr.Button, elem_id: str) -> None:
 
 
 class Damage:
-    """Components that ask what is wrong: the task, its options and the options of all tasks.
+    """Form components for the damage: the task, its options and the common options.
 
     Args:
-        name: stands before the ids of the components.
-        first: the task that is chosen at first.
+        name: prefix of the component ids.
+        first: the task selected at the start.
         painter: whether a mask can be painted.
-        common: options of all tasks that are asked for.
-        qualities: whether the quality is asked for.
+        common: names of the common options to show.
+        qualities: whether to show the quality.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Damage:
         self.quality: Any = None
 
     def build(self) -> None:
-        """Make the components that ask for the damage, in the layout that is being made."""
+        """Create the components for the task and its options, in the current layout."""
         names = [(title(name), name) for name in offered_tasks()]
         self.task = gr.Radio(
             names, value=self._first, show_label=False, label="What is wrong with it?", elem_id=f"{self._name}-task",
@@ -72,7 +72,7 @@ class Damage:
         )  # fmt: skip
 
     def build_common(self) -> None:
-        """Make the quality, and under a heading the options of all tasks."""
+        """Create the component for the quality and, in an accordion, those for the common options."""
         if self._qualities:
             words = [(name.capitalize(), name) for name in QUALITIES]
             self.quality = gr.Radio(words, value="balanced", label="Quality", info="Better takes longer")
@@ -88,7 +88,7 @@ class Damage:
         self.painter = painter(f"{self._name}-mask")
 
     def show_under_brush(self, image: Any, engine: Engine) -> None:
-        """Keep the image of a component under the brush, if the page takes it."""
+        """Show the image of a component in the painter, if the page accepts it."""
 
         def shown(task: str, path: str | None) -> Any:
             if task != "inpaint":
@@ -97,7 +97,7 @@ class Damage:
                 if path is not None:
                     engine.check_size(Path(path))
                 return None if path is None else paintable(Path(path))
-            except InvsolveError:  # which is told when it is to be restored
+            except InvsolveError:  # reported when the visitor starts the restoration
                 return None
 
         for trigger in (self.task.change, image.change):
@@ -107,7 +107,7 @@ class Damage:
 
     @staticmethod
     def painted(shapes: Any, task: str, told: dict[str, Any], path: Path, folder: Path) -> Path | None:
-        """Add the mask that was painted, a file in `folder`, to the options of inpainting; None where there is none."""
+        """Write the painted mask into `folder` and add it to the options of inpainting; return None without a mask."""
         if task != "inpaint" or "mask" in told:
             return None
         mask = painted_mask(shapes, path, folder / f"{cut(path.stem, 80)}-mask.png")
@@ -117,19 +117,19 @@ class Damage:
 
     @property
     def components(self) -> list[Any]:
-        """The inputs of a handler, as `told` takes their values."""
+        """The inputs of an event handler, in the order in which `told` expects their values."""
         asked = [self.task] if self.quality is None else [self.task, self.quality]
         return [*asked, *(field.component for field in self.fields)]
 
     def component(self, task: str, option: str) -> Any:
-        """The component of an option."""
+        """Return the component of an option."""
         return next(f.component for f in self.fields if (f.task, f.option.name) == (task, option))
 
     def told(self, values: Sequence[Any]) -> tuple[str, dict[str, Any]]:
-        """The task, and the options that a visitor gave, of the values of `components`.
+        """Return the task and the given options, from the values of `components`.
 
         Raises:
-            InputError: one that has to be given is missing, or is no number.
+            InputError: if a required option is missing, or a value is not a number.
         """
         task, rest = values[0], values[1:]
         chosen: dict[str, Any] = {}
@@ -141,5 +141,5 @@ class Damage:
 
 
 def named(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as a visitor repeats them, in a folder that holds the files."""
+    """Return the options with file names instead of paths, for a command that is run in the folder of the files."""
     return {name: value.name if isinstance(value, Path) else value for name, value in told.items()}

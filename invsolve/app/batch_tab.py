@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["MAX_FILES", "BatchTab"]
 
 MAX_FILES = 200
-"""Of one batch."""
+"""Largest number of files in one batch."""
 
 SIDE = 144
-"""Of a thumbnail, in pixels: twice as many as it has on the page."""
+"""Side of a thumbnail in pixels, twice its size on the page."""
 
 COMMON = ("noise", "time_limit", "seed")
 EMPTY = '<div class="iv-empty"><p>A line for each image appears here,<br>and at the end one file to download.</p></div>'
@@ -39,7 +39,7 @@ EMPTY = '<div class="iv-empty"><p>A line for each image appears here,<br>and at 
 
 @dataclass
 class Line:
-    """A line of the table: an image and what became of it."""
+    """A line of the table: an image and its result."""
 
     name: str
     path: Path
@@ -51,7 +51,7 @@ class Line:
 
 @dataclass
 class Work:
-    """A batch: its lines, and where restorations go."""
+    """A batch: its lines, and the folder for the restorations."""
 
     lines: list[Line]
     options: Options
@@ -61,11 +61,11 @@ class Work:
 
 
 class BatchTab:
-    """Layout and handlers.
+    """Layout and event handlers of the tab.
 
     Args:
-        engine: restores.
-        folder: for files of a run, which are deleted after it.
+        engine: computes the restorations.
+        folder: for the files of a run, which are deleted afterwards.
     """
 
     def __init__(self, engine: Engine, folder: Path) -> None:
@@ -74,7 +74,7 @@ class BatchTab:
         self._damage = Damage("iv-batch", common=COMMON)
 
     def build(self) -> None:
-        """Make the components in the layout that is being made."""
+        """Create the components in the current layout."""
         with gr.Row(elem_classes="iv-columns"):
             with gr.Column(scale=5, min_width=300):
                 step(1, "Choose images")
@@ -108,10 +108,10 @@ class BatchTab:
         self.stop.click(self._sessions.stop, None, self.progress, **quick)
 
     def restore(self, request: gr.Request, images: list[str] | None, *values: Any) -> Iterator[list[Any]]:
-        """Restore all: values of all outputs now and then, at the end with the zip file.
+        """Restore all images; regularly yield the values of all outputs, at the end with the zip file.
 
         Raises:
-            gradio.Error: the library's sentence.
+            gradio.Error: with the message of the library's error.
         """
         with tempfile.TemporaryDirectory(dir=self._folder) as name:
             folder = Path(name)
@@ -146,7 +146,7 @@ class BatchTab:
         return Work(lines, options, folder / "out")
 
     def _computed(self, own: Run, work: Work) -> None:
-        """Restore every image that is one and is not too large; the others are lines that say why."""
+        """Restore every valid image that is not too large; the lines of the others say what is wrong."""
         from invsolve.restoration.batch import Batch, Item, restore_batch
 
         batch = Batch(work.options, overwrite=True, comparison=False, failures=False)
@@ -165,7 +165,7 @@ class BatchTab:
 
         def callbacks(item: Item) -> list[Any]:
             own.part = places[id(item)]
-            self._engine.start_clock(own)  # of this image: more than one may be computed before the next outcome
+            self._engine.start_clock(own)  # for this image: several may be computed before the next outcome
             return [own.step]
 
         outcomes = iter(restore_batch([item for _, item in items], callbacks=callbacks))
@@ -177,7 +177,7 @@ class BatchTab:
 
 
 def different(paths: Sequence[Path]) -> list[str]:
-    """Stems for files, those of one name told apart by numbers that no other has."""
+    """Return unique stems for files; equal names get a number that no other file has."""
     taken, stems = {path.stem for path in paths}, []
     for path in paths:
         stem, number = path.stem, 1
@@ -194,7 +194,7 @@ def _failed(work: Work, line: Line, said: str) -> None:
 
 
 def _filled(line: Line, outcome: Outcome) -> None:
-    """A line with what became of its image."""
+    """Fill a line with the outcome of its image."""
     from invsolve.tasks.auto import Unchanged
 
     if outcome.status == "failed":
@@ -219,7 +219,7 @@ def _ended(work: Work, *, stopped: bool) -> str:
 
 
 def _packed(work: Work, path: Path) -> Path | None:
-    """Restorations and records as a zip file, with a text of what failed; None where nothing was restored."""
+    """Write restorations, records and a list of failures into a zip file; return None if nothing was restored."""
     files = sorted(each for each in work.out.iterdir() if each.is_file())
     if not files:
         return None

@@ -35,7 +35,7 @@ __all__ = ["CompareTab", "read_settings"]
 ROWS = 4
 BEST, NONE = "best", "none"
 FIRST = ((BEST, "balanced"), (BEST, "fast"), (NONE, "balanced"), (NONE, "balanced"))
-"""What is chosen when the page opens."""
+"""The methods and qualities selected when the page opens."""
 
 COMMON = ("noise", "seed")
 EMPTY = (
@@ -45,12 +45,12 @@ EMPTY = (
 
 @dataclass(frozen=True)
 class Entry:
-    """One of what is compared.
+    """One method or setting in the comparison.
 
     Attributes:
-        name: in words.
-        told: options that it adds.
-        options: all of them.
+        name: the name to show.
+        told: the options of this entry.
+        options: all options.
     """
 
     name: str
@@ -59,12 +59,12 @@ class Entry:
 
 
 class CompareTab:
-    """Layout and handlers.
+    """Layout and event handlers of the tab.
 
     Args:
-        engine: restores.
-        examples: of which one is undamaged.
-        folder: for files of a run, which are deleted after it.
+        engine: computes the restorations.
+        examples: the example images, one of which is undamaged.
+        folder: for the files of a run, which are deleted afterwards.
     """
 
     def __init__(self, engine: Engine, examples: Examples, folder: Path) -> None:
@@ -73,7 +73,7 @@ class CompareTab:
         self._damage = Damage("iv-compare", first="denoise", painter=True, common=COMMON, qualities=False)
 
     def build(self) -> None:
-        """Make the components in the layout that is being made."""
+        """Create the components in the current layout."""
         with gr.Row(elem_classes="iv-columns"):
             with gr.Column(scale=5, min_width=300):
                 self._inputs()
@@ -140,10 +140,10 @@ class CompareTab:
     def compare(
         self, request: gr.Request, image: str | None, simulate: bool, painted: Any, *values: Any
     ) -> Iterator[list[Any]]:
-        """Restore with every entry: values of all outputs now and then, at the end with the files.
+        """Restore with every entry; regularly yield the values of all outputs, at the end with the files.
 
         Raises:
-            gradio.Error: the library's sentence.
+            gradio.Error: with the message of the library's error.
         """
         kept = [gr.skip()] * 4
         with tempfile.TemporaryDirectory(dir=self._folder) as name:
@@ -196,7 +196,7 @@ class CompareTab:
         return path, task, told, entries
 
     def _computed(self, own: Run, path: Path, entries: Sequence[Entry]) -> list[Restoration | str]:
-        """A restoration for each entry, or why there is none."""
+        """Return a restoration for each entry, or an error message."""
         done: list[Restoration | str] = []
         for i, entry in enumerate(entries):
             own.part, own.parts = i, len(entries)
@@ -236,16 +236,16 @@ class CompareTab:
 
 
 def _methods() -> list[str]:
-    """Solvers: those first that have settings for photographs."""
+    """Return the solver names; those with settings for photographs come first."""
     tuned = {name for row in table("natural").values() for name in row if name in SOLVERS}
     return sorted(SOLVERS, key=lambda name: (name not in tuned, name))
 
 
 def read_settings(text: str) -> dict[str, Any]:
-    """The settings in "n_steps=20, noise_ratios=[1.0, 0.1]".
+    """Read settings such as "n_steps=20, noise_ratios=[1.0, 0.1]".
 
     Raises:
-        InputError: a part without a name or a value.
+        InputError: if a part has no name or no value.
     """
     parts = re.split(r",(?![^\[\]]*\])", text)
     return dict(read_setting(part.strip(), "n_steps=20", "name=value, name=value", "Settings") for part in parts)

@@ -1,4 +1,4 @@
-"""What is said about restorations that are compared: scores, network calls and seconds."""
+"""Texts about compared restorations: scores, network calls and seconds."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ def _scores(restoration: Restoration) -> dict[str, float]:
 
 
 def _calls(restoration: Restoration) -> float:
-    """Of the network, forwards and backwards."""
+    """Return the number of network calls, forward and backward."""
     return restoration.record["stats"]["network_forwards"] + restoration.record["stats"]["network_backwards"]
 
 
 def caption(restoration: Restoration) -> str:
-    """Scores where the truth is known, seconds and network calls."""
+    """Return the seconds and network calls, and the scores if the ground truth is known."""
     scores, stats = _scores(restoration), restoration.record["stats"]
     measured = f"{scores['psnr']:.2f} dB, SSIM {scores['ssim']:.3f}; " if scores else ""
     return f"{measured}{stats['seconds']:.1f} s, {_calls(restoration):.0f} calls"
 
 
 def before_caption(restoration: Restoration) -> str:
-    """How near the damaged image is to the undamaged one, where that is known."""
+    """Return the PSNR of the baseline made from the damaged image; "" if the ground truth is not known."""
     scores = restoration.record.get("scores", {})
     name = next((name for name in scores if name != "restored"), None)
     return "" if name is None else f"baseline ({name}): {scores[name]['psnr']:.2f} dB"
 
 
 def scores_table(names: Sequence[str], outcomes: Sequence[Restoration | str]) -> str:
-    """Scores, calls and seconds; the best of a column is bold."""
+    """Return an HTML table of scores, network calls and seconds; the best value of each column is bold."""
     columns = (
         ("PSNR in dB", "psnr", max),
         ("SSIM", "ssim", max),

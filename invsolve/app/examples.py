@@ -1,4 +1,4 @@
-"""Examples of the page: photographs of the package, degraded as the tasks say."""
+"""Examples of the page: photographs of the package, degraded for each task."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Example:
     """A degraded photograph.
 
     Args:
-        name: of the button.
-        task: that restores it.
-        photograph: of `invsolve.testing`.
-        top, left, side: of the square that is taken of it, in pixels.
+        name: label of the button.
+        task: the task that restores it.
+        photograph: name of a photograph in `invsolve.testing`.
+        top, left, side: position and size of the square crop, in pixels.
         degrade: options of the simulation.
-        told: options that a visitor sets to restore it.
-        file: its name.
+        told: options that are filled in to restore it.
+        file: the file name.
     """
 
     name: str
@@ -57,10 +57,10 @@ EXAMPLES = (
 
 
 class Examples:
-    """The files of the examples, which are made when they are first asked for.
+    """The files of the examples, which are created on first use.
 
     Args:
-        folder: into which they are written.
+        folder: the folder for the files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -68,7 +68,7 @@ class Examples:
 
     @property
     def paths(self) -> dict[str, Path]:
-        """The files by the names of `EXAMPLES`."""
+        """The files, by the names in `EXAMPLES`."""
         with self._making:
             return self._paths
 
@@ -88,7 +88,7 @@ class Examples:
 
 
 def _clean(each: Example) -> Image:
-    """The part of a photograph that an example is made of."""
+    """Return the crop of a photograph from which an example is made."""
     with as_file(files("invsolve.testing") / "photographs" / f"{each.photograph}.jpg") as source:
         pixels = read_image(source).pixels
     return Image(pixels[:, each.top : each.top + each.side, each.left : each.left + each.side].contiguous(), None, 8)
@@ -116,7 +116,7 @@ def _write(each: Example, path: Path) -> Path:
 
 
 def _scratches(side: int) -> Any:
-    """Thin slanted lines and a stain, bool [side, side]."""
+    """Return a mask of thin slanted lines and a stain, bool [side, side]."""
     rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     lines = (rows + 3 * columns) % 64 < 5
     stain = (rows - 0.72 * side).square() + (columns - 0.3 * side).square() < (0.09 * side) ** 2

@@ -1,4 +1,4 @@
-"""Fields of the page, made from the dataclasses of options that the command line is made from."""
+"""Form fields of the page, made from the same options dataclasses as the command line."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from invsolve.tasks import TASKS
 __all__ = ["Field", "common_fields", "offered_tasks", "task_fields", "values_of"]
 
 FIRST = ("auto", "denoise", "blind-deblur", "deblur", "superres", "inpaint", "jpeg")
-"""The order of the tasks; others that are installed follow."""
+"""The tasks that are shown first, in this order; other installed tasks follow."""
 
 LEFT_OUT = ("custom", "demosaic", "nonlinear-deblur")
-"""Tasks for the command line alone: their options name code to be run, or the weights of another network, or they are
-of raw files, which browsers do not show."""
+"""Tasks that are only on the command line: their options name code to run or the weights of another network, or they
+work on raw files, which browsers cannot show."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """An option and the component that shows it; of a task, or of all where that is ""."""
+    """An option and its component; `task` is "" for an option of all tasks."""
 
     task: str
     option: Option
     component: Any
 
     def read(self, value: Any) -> Any:
-        """The option's value, None where nothing was said."""
+        """Return the value of the option; None if it was not given."""
         if value is None or str(value).strip() in ("", str(self.option.default)):
             return None
         if self.option.is_file:
@@ -43,27 +43,27 @@ class Field:
 
 
 def offered_tasks() -> list[str]:
-    """Names of the tasks of the page."""
+    """Return the names of the tasks of the page."""
     known = [name for name in TASKS if name not in LEFT_OUT]
     return [*(name for name in FIRST if name in known), *(name for name in known if name not in FIRST)]
 
 
 def task_fields(task: str) -> list[Field]:
-    """The fields of a task, in the layout that is being made."""
+    """Create the fields of a task in the current layout."""
     return [Field(task, each, _component(each)) for each in options_of(TASKS[task].option_type()).values()]
 
 
 def common_fields(names: Sequence[str]) -> list[Field]:
-    """The fields of options of every task, in the layout that is being made."""
+    """Create the fields of common options in the current layout."""
     known = options_of(Options)
     return [Field("", known[name], _component(known[name])) for name in names]
 
 
 def values_of(fields: Sequence[Field], values: Sequence[Any], task: str) -> dict[str, Any]:
-    """The options that a visitor gave, of those that belong to the task.
+    """Return the given options that belong to the task.
 
     Raises:
-        InputError: one that has to be given is missing.
+        InputError: if a required option is missing.
     """
     told = {}
     for field, value in zip(fields, values, strict=True):
@@ -82,10 +82,10 @@ def _is_number(each: Option) -> bool:
 
 
 def _number(each: Option, text: str) -> Any:
-    """What was typed, as the option's number or word.
+    """Convert typed text to a number or an allowed word of the option.
 
     Raises:
-        InputError: it is neither.
+        InputError: if it is neither.
     """
     kind, text = float if float in each.kinds else int, text.strip()
     if text in each.words:
@@ -98,7 +98,7 @@ def _number(each: Option, text: str) -> Any:
 
 
 def _component(each: Option) -> Any:
-    """A component for an option; its name in words, and the line of help of the command below it."""
+    """Create a component for an option, labelled with its title and a line of help."""
     told = {"label": title(each.name), "interactive": True}
     default = None if each.default is MISSING else each.default
     if each.is_file:
@@ -106,7 +106,7 @@ def _component(each: Option) -> Any:
     told["info"] = explained(each)
     if bool in each.kinds:
         return gr.Checkbox(value=bool(default), **told)
-    if _is_number(each):  # a number of Gradio's shows and sends 0 where nothing was said
+    if _is_number(each):  # gr.Number shows and sends 0 for an empty field
         text = str(default) if isinstance(default, int | float) else ""
         return gr.Textbox(value=text, placeholder="automatic" if default == "auto" else "not set", **told)
     if each.words:

@@ -1,4 +1,4 @@
-"""A visitor's run: started, followed, stopped, and its errors as one sentence."""
+"""The run of a visitor: start it, follow it, stop it, and show its errors."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from invsolve.core.checks import InvsolveError
 __all__ = ["Sessions", "sentence", "sentences", "shown", "state", "without_folders"]
 
 EVERY = 0.2
-"""Seconds between two looks at a run."""
+"""Seconds between two updates about a run."""
 
 FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s]+/)+(?=[^/\s])")
 
 
 class Sessions:
-    """The run of each visitor, by the hash of the session."""
+    """The current run of each visitor, by session hash."""
 
     def __init__(self) -> None:
         self._runs: dict[str, Run] = {}
 
     def follow(self, request: gr.Request, work: Callable[[Run], Any]) -> Iterator[Run]:
-        """Start a computation and give its run now and then until it has ended; it is stopped if nobody follows it."""
+        """Start a computation and regularly yield its run until it ends; stop it if the generator is closed."""
         session = str(request.session_hash)
         run = self._runs[session] = Run(work)
         run.start()
@@ -39,20 +39,20 @@ class Sessions:
             while not run.wait(EVERY):
                 yield run
         finally:
-            run.stop()  # the visitor may have left
+            run.stop()  # in case the visitor has left
             if self._runs.get(session) is run:
                 del self._runs[session]
         yield run
 
     def stop(self, request: gr.Request) -> str:
-        """Stop the visitor's run before its next step."""
+        """Stop the run of the visitor before its next step."""
         if run := self._runs.get(str(request.session_hash)):
             run.stop()
         return note("Stopping ...")
 
 
 def state(run: Run, doing: str) -> str:
-    """How far a run is, as HTML."""
+    """Return the progress of a run as HTML."""
     if run.began is None:
         return note("Preparing: reading the image, looking at its noise ...")
     if run.share == 0:
@@ -62,18 +62,18 @@ def state(run: Run, doing: str) -> str:
 
 
 def shown(visible: bool) -> Any:
-    """An update of whether a component is seen."""
+    """Return an update that shows or hides a component."""
     return gr.update(visible=visible)
 
 
 def sentence(error: Exception) -> str:
-    """The library's error with the names of files and without the folders of this machine."""
+    """Return an error message of the library, with file names but without the folders of this machine."""
     text = FOLDERS.sub("", " ".join(str(error).split()))
-    return text[:1].upper() + text[1:] if text.split(" ")[0].isalpha() else text  # a file's name stays as it is
+    return text[:1].upper() + text[1:] if text.split(" ")[0].isalpha() else text  # do not change a file name
 
 
 def without_folders(value: Any) -> Any:
-    """A record with the names of files and without the folders of this machine."""
+    """Return a record with file names but without the folders of this machine."""
     if isinstance(value, Mapping):
         return {name: without_folders(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
@@ -84,10 +84,10 @@ def without_folders(value: Any) -> Any:
 
 @contextmanager
 def sentences() -> Iterator[None]:
-    """Show the library's errors in a toast.
+    """Show errors of the library in a pop-up message.
 
     Raises:
-        gradio.Error: the sentence.
+        gradio.Error: with the message.
     """
     try:
         yield

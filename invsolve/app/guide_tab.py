@@ -1,4 +1,4 @@
-"""The tab that draws digits of a class: how a label, its weight and a classifier steer samples."""
+"""The tab that draws digits of a class, to show how a label, its weight and a classifier guide samples."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["GuideTab"]
 NAME = "digits"
 WEIGHT, FIXED, ADAPTIVE = "The network, which knows labels", "A classifier", "A classifier, even steps"
 HOW = {WEIGHT: "", FIXED: "fixed", ADAPTIVE: "adaptive"}
-"""Ways to steer, and the rule of the gradient's length where a classifier steers."""
+"""Guidance methods, and for a classifier the scaling rule of its gradient."""
 
 COUNTS = (16, 36, 64)
 ANY = "any"
@@ -36,7 +36,7 @@ EMPTY = '<div class="iv-empty"><p>Digits appear here, out of noise.</p></div>'
 
 @dataclass
 class Drawing:
-    """What is drawn, as far as it has come."""
+    """A drawing and its current state."""
 
     guide: Guide
     samples: int
@@ -48,10 +48,10 @@ class Drawing:
 
 
 class GuideTab:
-    """Layout and handlers.
+    """Layout and event handlers of the tab.
 
     Args:
-        engine: its places are those of all runs.
+        engine: limits how many runs compute at the same time.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -60,7 +60,7 @@ class GuideTab:
         self._prior: Prior | None = None
 
     def build(self) -> None:
-        """Make the components in the layout that is being made."""
+        """Create the components in the current layout."""
         with gr.Row(elem_classes="iv-columns"):
             with gr.Column(scale=5, min_width=300):
                 self._inputs()
@@ -114,10 +114,10 @@ class GuideTab:
         self, request: gr.Request, label: str, how: str, weight: float, samples: int, steps: float, eta: float,
         seed: float,
     ) -> Iterator[list[Any]]:  # fmt: skip
-        """Draw: values of all outputs now and then, with the digits as they are at that step.
+        """Draw digits; regularly yield the values of all outputs, with the digits of the current step.
 
         Raises:
-            gradio.Error: the library's sentence.
+            gradio.Error: with the message of the library's error.
         """
         kept = [gr.skip()] * 3
         drawing = Drawing(_guide(label, how, weight, int(steps), eta), int(samples), int(seed))
@@ -166,7 +166,7 @@ def _guide(label: str, how: str, weight: float, steps: int, eta: float) -> Guide
     from invsolve.guiding import Guide
 
     told: dict[str, Any] = {"steps": steps, "eta": eta}
-    if label == ANY:  # a weight of 0 is the network without a label
+    if label == ANY:  # with a weight of 0, the label has no effect
         return Guide(NAME, label=0, weight="0", **told)
     if how == WEIGHT:
         return Guide(NAME, label=int(label), weight=f"{weight:g}", **told)
@@ -183,7 +183,7 @@ def _picture(images: Any) -> str:
 
 
 def _recognised(classifier: Any, images: Any) -> list[int]:
-    """How many of the images the classifier takes for each digit."""
+    """Return how many of the images the classifier recognises as each digit."""
     import torch
 
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The tab that shows the leaderboard's page of a store of results."""
+"""The tab that shows the leaderboard page of a results store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from invsolve.core.checks import InputError
 __all__ = ["PLACE", "LeaderboardTab", "named_stores"]
 
 PLACE = "leaderboard"
-"""Where the pages are served, below the app's own address."""
+"""Path at which the pages are served, below the address of the app."""
 
 NOTHING = (
     "There are no results yet. Compute some with <code>invsolve bench run quick</code>, and start the page in the same "
@@ -25,10 +25,10 @@ NOTHING = (
 
 
 def named_stores(folders: Sequence[Path], home: Path) -> dict[str, Path]:
-    """Stores by name: those that were named, or those in the folder where `invsolve bench` puts them.
+    """Return the results stores by name: the given folders, or else those that `invsolve bench` wrote into `home`.
 
     Raises:
-        InputError: a folder that was named has no results.
+        InputError: if a given folder has no results.
     """
     for folder in folders:
         if not (folder / "results.db").is_file():
@@ -43,18 +43,18 @@ def named_stores(folders: Sequence[Path], home: Path) -> dict[str, Path]:
 
 
 class LeaderboardTab:
-    """Layout and handlers.
+    """Layout and event handlers of the tab.
 
     Args:
-        stores: folders by name: a visitor chooses among them alone.
-        folder: that is served at `PLACE`; pages are written into it.
+        stores: folders by name; a visitor can open only these.
+        folder: the folder that is served at `PLACE`; pages are written into it.
     """
 
     def __init__(self, stores: Mapping[str, Path], folder: Path) -> None:
         self._stores, self._folder = stores, folder
 
     def build(self) -> None:
-        """Make the components in the layout that is being made."""
+        """Create the components in the current layout."""
         if not self._stores:
             gr.HTML(f'<div class="iv-empty"><p>{NOTHING}</p></div>', padding=False)
             return
@@ -68,10 +68,10 @@ class LeaderboardTab:
         )  # fmt: skip
 
     def show(self, name: str) -> Any:
-        """The page of a store, made anew where there are new results.
+        """Return the page of a store; it is made again if there are new results.
 
         Raises:
-            gradio.Error: the store cannot be read.
+            gradio.Error: if the store cannot be read.
         """
         from invsolve.bench.report import write_report
 

@@ -1,4 +1,4 @@
-"""Masks that are painted over an image with painter.js: shapes in pixels of the image, drawn at full resolution."""
+"""Masks painted over an image with painter.js: shapes in image pixels, drawn at full resolution."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from invsolve.io import Image, read_image, write_image
 __all__ = ["paintable", "painted_mask", "painter"]
 
 MAX_SHAPES, MAX_POINTS, FAR = 1000, 200_000, 1e5
-"""Of what was painted; and how far from the image's corner a point may be, in pixels."""
+"""Largest number of shapes and of points; largest coordinate of a point, in pixels."""
 
 SIDE = 1600
-"""Of the image under the brush, at most, in pixels."""
+"""Largest side of the image shown in the painter, in pixels."""
 
 
 def painter(elem_id: str) -> gr.HTML:
-    """The painter in the layout that is being made; its value is what `paintable` gives and `painted_mask` takes."""
+    """Create the painter in the current layout; `paintable` makes its value, and `painted_mask` reads it."""
     return scripted("painter", elem_id)
 
 
 def paintable(path: Path) -> dict[str, Any]:
-    """The painter's value for a file: its size, and its picture with a key, on which what is transparent is marked."""
-    image = read_image(path, holes=True)  # upright, and not as the file stores it
+    """Return the painter's value for a file: its size, its picture with transparent pixels marked, and a key."""
+    image = read_image(path, holes=True)  # upright, not as stored in the file
     (height, width), picture = image.size, picture_of(image, SIDE, marked=True)
     key = hashlib.sha256(picture.encode()).hexdigest()[:16]
     return {"picture": picture, "key": key, "size": [width, height]}
 
 
 def painted_mask(painted: Any, image: Path, target: Path) -> Path | None:
-    """Write what was painted, and what is transparent in the image, as a white mask; None where nothing was painted.
+    """Write a mask that is white where the image is painted or transparent; return None if nothing was painted.
 
     Args:
         painted: the painter's value, {"size": [width, height], "shapes": [...]}. A shape is {"tool": "brush", "box" or
             "erase", "width": of the brush, "points": [[x, y], ...]}: a line, or two corners of a box.
-        image: the file that is restored; what was painted on an image of another size is left out.
-        target: the mask's file.
+        image: the file to restore; shapes painted on an image of another size are ignored.
+        target: the file of the mask.
 
     Raises:
-        InputError: what was painted is nothing that the painter sends.
+        InputError: if the value is not one that the painter sends.
     """
     shapes = painted.get("shapes") if isinstance(painted, Mapping) else None
     if not shapes:
@@ -69,10 +69,10 @@ def painted_mask(painted: Any, image: Path, target: Path) -> Path | None:
 
 
 def _drawn(shapes: Sequence[Mapping[str, Any]], height: int, width: int) -> Any:
-    """The shapes one over the other, uint8 [height, width], 255 where something is to be filled in.
+    """Draw the shapes in order, uint8 [height, width], 255 where pixels are missing.
 
     Raises:
-        ValueError: too many shapes or points, or one that lies far outside.
+        ValueError: if there are too many shapes or points, or a point lies far outside.
     """
     import cv2
     import numpy
@@ -95,10 +95,10 @@ def _drawn(shapes: Sequence[Mapping[str, Any]], height: int, width: int) -> Any:
 
 
 def _place(value: Any) -> float:
-    """A coordinate or a width.
+    """Read a coordinate or a width.
 
     Raises:
-        ValueError: it is no number, or a huge one.
+        ValueError: if it is not a number, or too large.
     """
     number = float(value)
     if not math.isfinite(number) or abs(number) > FAR:

@@ -1,4 +1,4 @@
-"""The page: its tabs, its look and its server."""
+"""The page: its tabs, its style and its server."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from invsolve.app.running import Engine
 __all__ = ["Limits", "served"]
 
 WARM_AFTER = 5.0
-"""Seconds after which torch is imported where nobody has opened the page."""
+"""Seconds after which torch is imported if nobody has opened the page."""
 
 KEPT = 3600
-"""Seconds that uploads and results are kept at most."""
+"""Longest time, in seconds, for which uploads and results are kept."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the page takes.
+    """Limits of the page.
 
     Args:
-        max_pixels: of a restored image.
-        max_megabytes: of a file.
-        at_once: restorations that are computed at the same time.
-        max_minutes: that one image may take.
-        queue: visitors that may wait.
+        max_pixels: largest number of pixels of a restored image.
+        max_megabytes: largest size of a file.
+        at_once: number of restorations computed at the same time.
+        max_minutes: longest time for one image.
+        queue: number of visitors that may wait.
     """
 
     max_pixels: int = 4_000_000
@@ -56,18 +56,18 @@ def served(
     *, prior: str = "natural", device: str = "auto", host: str = "127.0.0.1", port: int | None = 7860,
     limits: Limits = Limits(), stores: Mapping[str, Path] | None = None,
 ) -> Iterator[str]:  # fmt: skip
-    """Serve the page; the context's value is its address, and at its end the server stops and its files are deleted.
+    """Context manager that serves the page and yields its address; at exit the server stops and deletes its files.
 
     Args:
         prior, device: see `restore`.
-        host: the address that the page is bound to.
-        port: of the server; one that is free if None.
-        limits: what it takes.
-        stores: results of the leaderboard that can be opened, folders by name.
+        host: the address that the server binds to.
+        port: port of the server; a free one if None.
+        limits: limits of the page.
+        stores: results folders by name that can be opened in the leaderboard tab.
 
     Raises:
-        InputError: the prior cannot be used.
-        OSError: the port is taken.
+        InputError: if the prior cannot be used.
+        OSError: if the port is in use.
     """
     with tempfile.TemporaryDirectory(prefix="invsolve-app-") as name:
         folder = Path(name)
@@ -91,14 +91,14 @@ def served(
             finally:
                 stopped.set()
                 page.close(verbose=False)
-                warming.join()  # it writes into the folder
+                warming.join()  # the thread writes into the folder
 
 
 def _warm(examples: Examples, stopped: threading.Event) -> None:
-    """Do what the first restoration would have to wait for, as soon as a page that is opened at once is seen.
+    """Import torch and make the examples before the first restoration, but after a page opened at the start is shown.
 
-    To import torch takes a second of a processor, in which nothing else is served; a page that is seen asks for the
-    pictures of the examples, and does so sooner.
+    Importing torch takes a second of CPU time, during which nothing is served. A page that is opened requests the
+    pictures of the examples, which imports torch earlier.
     """
     if stopped.wait(WARM_AFTER):
         return
@@ -108,7 +108,7 @@ def _warm(examples: Examples, stopped: threading.Event) -> None:
 
 
 def _serve_folder(server: object, folder: Path) -> None:
-    """Serve the leaderboard's pages below the app's address, before the app's own catch-all."""
+    """Serve the leaderboard pages below the address of the app; the route comes before the catch-all of the app."""
     from starlette.routing import Mount
     from starlette.staticfiles import StaticFiles
 
@@ -117,7 +117,7 @@ def _serve_folder(server: object, folder: Path) -> None:
 
 @contextmanager
 def _environment(**values: str) -> Iterator[None]:
-    """Gradio reads these from the environment alone."""
+    """Set environment variables inside the `with` block; Gradio reads these settings only from the environment."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -141,7 +141,7 @@ def _page(engine: Engine, examples: Examples, folder: Path, stores: Mapping[str,
         "Leaderboard": LeaderboardTab(stores, folder / PLACE),
     }
     with gr.Blocks(analytics_enabled=False, title="invsolve", delete_cache=(KEPT // 4, KEPT)) as page:
-        add_api(engine, runs)  # before the tabs, whose handlers would take its name
+        add_api(engine, runs)  # before the tabs, whose handlers would otherwise take its name
         gr.HTML(
             '<header class="iv-head"><h1>invsolve</h1><p>Restore photographs, and see what was changed. Images stay on '
             "the machine that runs this page.</p></header>",
@@ -159,7 +159,7 @@ def _page(engine: Engine, examples: Examples, folder: Path, stores: Mapping[str,
 
 
 def _theme() -> Base:
-    """Quiet colours and the fonts of the visitor's machine: nothing is fetched from elsewhere."""
+    """Return a theme with plain colours and system fonts: nothing is loaded from other servers."""
     return Default(
         primary_hue="teal",
         secondary_hue="teal",

@@ -1,4 +1,4 @@
-"""Image files that a visitor chooses, and small pictures of them as the text of an address that a page shows."""
+"""Image files that a visitor chooses, and small previews of them as data URLs."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ MARK = (1.0, 0.18, 0.44)
 
 
 def chosen_image(elem_id: str, *, height: int, check: Callable[[Path], None]) -> gr.Image:
-    """A place for an image in the layout that is being made; its value is the file as it came, whatever it is.
+    """Create an image component in the current layout; its value is the path of the uploaded file, of any format.
 
-    Gradio opens files with Pillow before a handler sees them, and does not say what is wrong with one that Pillow does
-    not read; `invsolve.io` reads more, and says so in a sentence. What browsers do not show is shown as a picture.
+    Gradio would open files with Pillow before a handler sees them, and does not explain why Pillow cannot read a file.
+    `invsolve.io` reads more formats and gives clear error messages. Formats that browsers cannot show get a preview.
 
     Args:
-        elem_id: of the component.
-        height: in pixels.
-        check: raises `InvsolveError` for a file that is not taken.
+        elem_id: id of the component.
+        height: height in pixels.
+        check: raises `InvsolveError` for a file that is not accepted.
     """
 
     def shown(name: str | None) -> str:
@@ -66,12 +66,12 @@ def _is_image(path: Path) -> bool:
 
 
 def picture_of(source: Path | Image, side: int, *, marked: bool = False) -> str:
-    """An image, as a JPEG of at most `side` x `side` pixels.
+    """Return an image as the data URL of a JPEG of at most `side` x `side` pixels.
 
     Args:
-        source: a file of any format that is read, or what was read from one.
-        side: in pixels.
-        marked: show what is transparent in the colour of the brush.
+        source: an image file of any supported format, or an image.
+        side: largest side in pixels.
+        marked: show transparent pixels in the colour of the brush.
     """
     import numpy
     from PIL import Image as Pillow

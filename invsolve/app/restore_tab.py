@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 __all__ = ["RestoreTab", "before_image"]
 
 COMMON = ("noise", "samples", "time_limit", "seed")
-"""Options of every task that the tab shows besides the quality."""
+"""Common options that the tab shows, in addition to the quality."""
 
 EMPTY = '<div class="iv-empty"><p>The restored image appears here,<br>with a slider between before and after.</p></div>'
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a visitor asked for: the file, the options as they are run, and as they are told to others."""
+    """The request of a visitor: the file, the options for the run, and the options for the shown command."""
 
     path: Path
     task: str
@@ -49,17 +49,17 @@ class Wanted:
 
     @property
     def output(self) -> str:
-        """Name of the restored file."""
+        """The name of the restored file."""
         return f"{cut(self.path.stem, 80)}-restored.png"
 
 
 class RestoreTab:
-    """Layout and handlers.
+    """Layout and event handlers of the tab.
 
     Args:
-        engine: restores.
-        examples: their files.
-        folder: for files of a run, which are deleted after it.
+        engine: computes the restorations.
+        examples: the files of the examples.
+        folder: for the files of a run, which are deleted afterwards.
     """
 
     def __init__(self, engine: Engine, examples: Examples, folder: Path) -> None:
@@ -68,7 +68,7 @@ class RestoreTab:
         self._damage = Damage("iv", painter=True, common=COMMON)
 
     def build(self) -> None:
-        """Make the components in the layout that is being made."""
+        """Create the components in the current layout."""
         with gr.Row(elem_classes="iv-columns"):
             with gr.Column(scale=5, min_width=300):
                 self._inputs()
@@ -134,7 +134,7 @@ class RestoreTab:
             )
 
     def pictures(self) -> list[Any]:
-        """The buttons of the examples with their pictures, which are made while the page opens."""
+        """Return updates that add pictures to the example buttons; the pictures are made while the page opens."""
         return [gr.update(icon=str(self._examples.paths[name])) for name in self.buttons]
 
     def _example(self, each: Example) -> list[Any]:
@@ -157,7 +157,7 @@ class RestoreTab:
         self.stop.click(self._sessions.stop, None, self.progress, **quick)
 
     def _look(self, image: str | None) -> dict[str, Any] | None:
-        """What is found in a new image."""
+        """Analyse a new image and return the findings."""
         if image is None:
             return None
         with sentences():
@@ -166,10 +166,10 @@ class RestoreTab:
     def restore(
         self, request: gr.Request, image: str | None, painted: Any, certain: bool, *values: Any
     ) -> Iterator[list[Any]]:
-        """Restore: values of all outputs now and then, at the end with the files, which are deleted afterwards.
+        """Restore an image; regularly yield the values of all outputs, at the end with the files, deleted afterwards.
 
         Raises:
-            gradio.Error: the library's sentence.
+            gradio.Error: with the message of the library's error.
         """
         kept = [gr.skip()] * len(self._changed)
         with tempfile.TemporaryDirectory(dir=self._folder) as name:
@@ -198,7 +198,7 @@ class RestoreTab:
         task, given = self._damage.told(values)
         if certain:
             given.setdefault("samples", SAMPLES)
-        if given.get("samples", 1) > 1:  # intervals were measured at this quality
+        if given.get("samples", 1) > 1:  # intervals were calibrated at the default quality
             given.pop("quality", None)
         self._engine.check_size(path)
         mask = self._damage.painted(painted, task, given, path, folder)
@@ -241,5 +241,5 @@ def before_image(restoration: Restoration, path: Path) -> Path:
 
 
 def _suggested(found: Mapping[str, Any] | None, chosen: bool) -> tuple[Any, Any]:
-    """The task that fits, and a line about it; nothing where a visitor has chosen meanwhile."""
+    """Return the suggested task and a line about it; no update if the visitor has chosen a task in the meantime."""
     return (gr.skip(), gr.skip()) if found is None or chosen else suggestion(found, offered_tasks())

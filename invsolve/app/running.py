@@ -1,4 +1,4 @@
-"""One restoration at a time, in a thread that tells how far it is and can be stopped."""
+"""Restorations in threads that report their progress and can be stopped; only a few run at the same time."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ __all__ = ["Engine", "Run", "Stopped"]
 
 
 MAX_SAMPLES = 32
-"""Of an image."""
+"""Largest number of samples of an image."""
 
 
 class Stopped(BaseException):
-    """A visitor has stopped a run. Like KeyboardInterrupt it is no failure, and what handles failures lets it pass."""
+    """A visitor stopped a run. Like KeyboardInterrupt, it is not an `Exception`, so error handlers do not catch it."""
 
 
 class _Heard(logging.Handler):
-    """Keeps the warnings of one thread."""
+    """Collects the warnings of one thread."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -48,15 +48,15 @@ class _Heard(logging.Handler):
 
 @dataclass(eq=False)
 class Run:
-    """A computation in a thread of its own.
+    """A computation in its own thread.
 
     Attributes:
-        share: of its steps that have been made, from 0 to 1.
-        part, parts: which of how many images or methods is computed, from 0.
-        began: when computing began; None while it waits or prepares.
-        result, error: what came of it.
-        warnings: of the library, in words.
-        deadline: when it has taken too long, by the monotonic clock.
+        share: completed share of the steps, from 0 to 1.
+        part, parts: index of the current image or method, from 0, and their number.
+        began: time at which computing began; None while it waits or prepares.
+        result, error: the result of the computation, or its exception.
+        warnings: warnings of the library.
+        deadline: time limit, by the monotonic clock.
     """
 
     work: Callable[[Run], Any]
@@ -72,22 +72,23 @@ class Run:
     _done: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         threading.Thread(target=self._run, daemon=True).start()
 
     def stop(self) -> None:
-        """End it before the next step."""
+        """Stop the computation before its next step."""
         self._stop.set()
 
     def wait(self, seconds: float) -> bool:
-        """Whether it has ended, at the latest after so many seconds."""
+        """Wait for the end, at most `seconds`; return whether the computation has ended."""
         return self._done.wait(seconds)
 
     def step(self, progress: Progress) -> None:
-        """A callback of the solver.
+        """Update the progress; a callback of the solver.
 
         Raises:
-            Stopped: `stop` was called.
+            Stopped: if `stop` was called.
+            InputError: after the deadline.
         """
         self.check()
         self.begin()
@@ -95,7 +96,7 @@ class Run:
         self.share = (self.part + own) / self.parts
 
     def begin(self) -> None:
-        """Note that computing begins, where it has not."""
+        """Record the time at which computing begins, if not yet recorded."""
         self.began = self.began or time.monotonic()
 
     def check(self) -> None:
@@ -110,7 +111,7 @@ class Run:
         logger.addHandler(heard)
         try:
             self.result = self.work(self)
-        except BaseException as error:  # the page's thread raises it
+        except BaseException as error:  # raised again in the thread of the page
             self.error = error
         finally:
             logger.removeHandler(heard)
@@ -119,14 +120,14 @@ class Run:
 
 
 class Engine:
-    """The prior, loaded once, and places for runs: what has none waits.
+    """Holds the prior, loaded once, and limits how many runs compute at the same time; the others wait.
 
     Args:
-        prior: its name; see `invsolve.priors.load`.
+        prior: name of the prior; see `invsolve.priors.load`.
         device: see `restore`.
-        max_pixels: of a restored image.
-        places: runs that compute at the same time.
-        seconds: that one image may take.
+        max_pixels: largest number of pixels of a restored image.
+        places: number of runs that compute at the same time.
+        seconds: time limit for one image.
     """
 
     def __init__(self, prior: str, device: str, max_pixels: int, places: int = 1, seconds: float = math.inf) -> None:
@@ -135,10 +136,10 @@ class Engine:
         self._place, self._loading = threading.BoundedSemaphore(places), threading.Lock()
 
     def options(self, task: str, **told: Any) -> Options:
-        """Options of a restoration with the prior of the page.
+        """Return the options of a restoration with the prior of the page.
 
         Raises:
-            InputError: options that cannot be used, or more samples than the page draws.
+            InputError: if the options are invalid, or ask for more samples than the page allows.
         """
         samples = told.get("samples")
         if isinstance(samples, int) and samples > MAX_SAMPLES:
@@ -147,10 +148,10 @@ class Engine:
 
     @contextmanager
     def computing(self, own: Run) -> Iterator[None]:
-        """A place for a run, which has waited for it.
+        """Wait until a run may compute, and hold its place inside the `with` block.
 
         Raises:
-            Stopped: the visitor stopped it.
+            Stopped: if the visitor stopped the run.
         """
         with self._place, enough_memory(), torch.inference_mode(False):
             self.start_clock(own)
@@ -158,15 +159,15 @@ class Engine:
             yield
 
     def start_clock(self, own: Run) -> None:
-        """Begin the time that the next image of a run may take."""
+        """Start the time limit for the next image of a run."""
         own.deadline = time.monotonic() + self._seconds
 
     def restore(self, own: Run, path: Path, options: Options) -> Restoration:
-        """Restore a file; for a `Run`.
+        """Restore a file within a `Run`.
 
         Raises:
-            InputError: anything that cannot be done.
-            Stopped: the visitor stopped it.
+            InputError: if the restoration is not possible.
+            Stopped: if the visitor stopped the run.
         """
         from invsolve.restoration.job import prepare
         from invsolve.restoration.run import run
@@ -181,10 +182,10 @@ class Engine:
             return run(job, prior, callbacks=[own.step])
 
     def look(self, path: Path) -> dict[str, Any]:
-        """What is found in a file, and the task that fits: the record of `invsolve.tasks.auto.Findings`.
+        """Analyse a file and suggest a task: return the record of `invsolve.tasks.auto.Findings`.
 
         Raises:
-            InputError: it is no image, or too large.
+            InputError: if the file is not an image, or too large.
         """
         from invsolve.restoration.job import prepare
 
@@ -192,7 +193,7 @@ class Engine:
         return dict(prepare(path, self.options("auto")).record["auto"])
 
     def loaded(self, options: Options) -> Prior:
-        """The prior of the page."""
+        """Return the prior of the page, loaded on first use."""
         from invsolve.restoration.loading import kept_prior
 
         with self._loading:
@@ -200,11 +201,11 @@ class Engine:
 
     @property
     def told(self) -> dict[str, Any]:
-        """Options of the page that a command needs, too."""
+        """Options of the page that a command for the same restoration needs as well."""
         return {} if self.prior == "natural" else {"prior": self.prior}
 
     def check_size(self, path: Path, options: Options | None = None) -> None:
-        """Raise `InputError` if a file is no image, or has too many pixels, also as it is enlarged by the options."""
+        """Raise `InputError` if a file is not an image or has too many pixels, after enlargement by the options."""
         header = read_header(path)
         factor = getattr(None if options is None else options.about, "factor", 1)
         self.check_pixels(factor * header.height, factor * header.width)

@@ -1,4 +1,4 @@
-"""Components of the page that a script of ours draws."""
+"""Components of the page that are drawn by the package's own scripts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["scripted"]
 
 
 def scripted(name: str, elem_id: str, *, visible: bool = True) -> gr.HTML:
-    """The component that NAME.js draws, in the layout that is being made."""
+    """Create the component drawn by NAME.js in the current layout."""
     folder = files("invsolve.app")
     script = "".join(folder.joinpath(f"{part}.js").read_text(encoding="utf-8") for part in ("nodes", name))
     return gr.HTML(

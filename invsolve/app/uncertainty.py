@@ -1,4 +1,4 @@
-"""How certain each pixel of a restoration is: the images that the viewer shows, and what stays open, in words."""
+"""The uncertainty of each pixel of a restoration: the images for the viewer, and a description in words."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 __all__ = ["certainty", "left_open"]
 
 SAMPLES = 6
-"""Drawn where a visitor asks how certain each pixel is: as many as the packaged calibration has."""
+"""Samples drawn to estimate the uncertainty: as many as in the packaged calibration."""
 
 COLOURS = 9
-"""Of the legend."""
+"""Number of colours in the legend."""
 
 CLEAREST, DENSEST = 0.2, 0.85
-"""Opacity of the map where the interval is narrow, and where it is wide."""
+"""Opacity of the map for the narrowest and for the widest intervals."""
 
 PARTS = (("upper", "middle", "lower"), ("left", "centre", "right"))
 
 SPREAD_OUT = 1.25
-"""A ninth of the image is named as the least certain where its intervals are so many times as wide as the mean."""
+"""A ninth of the image is reported as the least certain if its intervals are this many times as wide as on average."""
 
 
 def certainty(restoration: Restoration, folder: Path) -> dict[str, Any]:
-    """The viewer's value: restored image, mean and samples, and the map of interval widths; files go into `folder`."""
+    """Return the viewer's value: restored image, mean, samples and map of interval widths; files go into `folder`."""
     from invsolve.restoration.figure import interval_width
 
     drawn, (low, high) = restoration.samples, restoration.interval()
@@ -54,7 +54,7 @@ def certainty(restoration: Restoration, folder: Path) -> dict[str, Any]:
 
 
 def coloured(level: Tensor) -> Tensor:
-    """Levels [H, W] from 0 to 1 in the colours of a map that grows brighter evenly, [3, H, W]."""
+    """Convert levels [H, W] from 0 to 1 to colours of the viridis colour map, [3, H, W]."""
     import cv2
 
     values = (level.clamp(0, 1) * 255).round().byte().numpy()
@@ -63,7 +63,7 @@ def coloured(level: Tensor) -> Tensor:
 
 
 def left_open(restoration: Restoration) -> str:
-    """What the measurement leaves open, as HTML."""
+    """Describe the remaining uncertainty of a restoration, as HTML."""
     uncertainty = restoration.uncertainty
     assert uncertainty is not None
     low, high = restoration.interval()
@@ -90,12 +90,12 @@ def _grey(value: float) -> str:
 
 
 def _every(half: Tensor) -> int:
-    """A step that leaves as many values as `torch.quantile` takes."""
+    """Return a subsampling step that leaves few enough values for `torch.quantile`."""
     return max(1, half.numel() // 1_000_000)
 
 
 def _least_certain(half: Tensor) -> str:
-    """The ninth of the image with the widest intervals, in words; "" where all are alike."""
+    """Describe the ninth of the image with the widest intervals; "" if all parts are similar."""
     if min(half.shape) < 9:
         return ""
     means = torch.nn.functional.adaptive_avg_pool2d(half[None, None], 3)[0, 0]

@@ -1,4 +1,4 @@
-"""The viewer of images on the page (viewer.js), and the values that it shows."""
+"""The image viewer of the page (viewer.js), and its values."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ HINT = "Ctrl and wheel, two fingers or a double click: zoom"
 
 
 def viewer(elem_id: str, *, visible: bool = True) -> gr.HTML:
-    """A viewer in the layout that is being made."""
+    """Create a viewer in the current layout."""
     return scripted("viewer", elem_id, visible=visible)
 
 
 def served(path: Path) -> dict[str, Any]:
-    """A file that the page may show: Gradio keeps a copy and tells its address."""
+    """Describe a file for the page: Gradio keeps a copy and sends its address."""
     return {"path": str(path), "meta": {"_type": "gradio.FileData"}}
 
 
 def panel(label: str, path: Path, note: str = "", **told: Any) -> dict[str, Any]:
-    """An image with its name and a line below it."""
+    """Describe an image with its label and a line below it."""
     return {"label": label, "file": served(path), "note": note, **told}
 
 
 def slider(before: Path, after: Path, size: tuple[int, int]) -> dict[str, Any]:
-    """Two images of one size (height, width) in pixels, the second over the first up to a line."""
+    """Show two images of one size (height, width) in pixels, with a slider between before and after."""
     panels = [panel("Before", before), panel("After", after)]
     return {"mode": "slider", "size": [size[1], size[0]], "panels": panels, "hint": HINT}
 
 
 def grid(panels: Sequence[dict[str, Any]], size: tuple[int, int]) -> dict[str, Any]:
-    """Images side by side, of one size (height, width) on the page; {"label", "failed"} stands for one that failed."""
+    """Show images side by side, of one size (height, width) on the page; {"label", "failed"} describes a failed one."""
     return {"mode": "grid", "size": [size[1], size[0]], "panels": list(panels), "hint": HINT}
 
 
@@ -51,15 +51,15 @@ def samples(
     colours: Sequence[str],
     white: float,
 ) -> dict[str, Any]:
-    """The restored image, the mean and the samples, one at a time, under a map of how wide the interval of a pixel is.
+    """Show the restored image, the mean and the samples, one at a time, under a map of the interval widths.
 
     Args:
-        panels: the restored image first; those with sample=True are samples.
+        panels: the restored image first; panels with sample=True are samples.
         size: (height, width) in pixels.
-        low, high: images of the interval's ends.
+        low, high: images of the lower and upper interval limits.
         overlay: the map.
-        colours: of the map from width 0 to `white`.
-        white: the width that has the last colour, in grey levels of 255.
+        colours: colours of the map, from width 0 to `white`.
+        white: the width with the last colour, in grey levels of 255.
     """
     ends = {"low": served(low), "high": served(high), "map": served(overlay)}
     told = {"colours": list(colours), "white": white, "hint": HINT}

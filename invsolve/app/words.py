@@ -1,4 +1,4 @@
-"""What the page says: names of tasks and options, what a restoration found, and how to make it again."""
+"""Texts of the page: names of tasks and options, results of a restoration, and how to repeat it."""
 
 from __future__ import annotations
 
@@ -52,33 +52,33 @@ EXPLAINED = {
 }
 
 LEVELS = ((0.006, "hardly any"), (0.02, "faint"), (0.06, "visible"), (0.15, "strong"), (1.0, "very strong"))
-"""Noise levels and what they look like."""
+"""Upper limits of noise levels, and the words for them."""
 
 
 def title(name: str) -> str:
-    """A task or an option in words; its name where the page has none."""
+    """Return the title of a task or an option, made from its name if the page has no title for it."""
     return TITLES.get(name, name.replace("_", " ").replace("-", " ").capitalize())
 
 
 def explained(option: Option) -> str:
-    """A line about an option."""
+    """Return a line of help about an option."""
     return EXPLAINED.get(option.name, option.help[:1].upper() + option.help[1:])
 
 
 def noise_level(sigma: float, of: str = "") -> str:
-    """A noise level in a word, with `of` behind it, and a number."""
+    """Describe a noise level by a word, followed by `of`, and a number."""
     word = next((word for level, word in LEVELS if sigma <= level), LEVELS[-1][1])
     return f"{word}{of} ({100 * sigma:.2g} % of the step from black to white)"
 
 
 def seconds_left(spent: float, share: float) -> str:
-    """How long a run still takes, from the time it took for a share of its steps."""
+    """Describe the remaining time of a run, from the time spent on a share of its steps."""
     left = spent * (1 - share) / max(share, 1e-6)
     return f"about {left / 60:.0f} min left" if left >= 90 else f"about {max(left, 1):.0f} s left"
 
 
 def bar(share: float, text: str) -> str:
-    """A progress bar as HTML."""
+    """Return a progress bar as HTML."""
     percent = round(100 * min(max(share, 0.0), 1.0))
     return (
         f'<div class="iv-progress" role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="100" '
@@ -88,12 +88,12 @@ def bar(share: float, text: str) -> str:
 
 
 def note(text: str) -> str:
-    """A line without a bar."""
+    """Return a status line without a bar, as HTML."""
     return f'<p class="iv-status" role="status">{html.escape(text)}</p>'
 
 
 def looked(auto: Mapping[str, Any]) -> str:
-    """What a look at an image found, the record of `invsolve.tasks.auto.Findings`, in words."""
+    """Describe the findings about an image, the record of `invsolve.tasks.auto.Findings`, in words."""
     told = [noise_level(auto["noise"], " noise")]
     if auto["jpeg_quality"] is not None:
         told.append(f"JPEG of quality {auto['jpeg_quality']}")
@@ -103,7 +103,7 @@ def looked(auto: Mapping[str, Any]) -> str:
 
 
 def suggestion(auto: Mapping[str, Any], offered: Sequence[str]) -> tuple[str, str]:
-    """The task for an image that was looked at, of those that are offered, and why, as HTML."""
+    """Return the task to select for an analysed image, among the offered tasks, and the reason as HTML."""
     task, said = auto["task"], looked(auto)
     if task == "unchanged":
         return "auto", note(f"Nothing is surely wrong: {said}. Is it blurred, too small or scratched? Say so below.")
@@ -113,24 +113,24 @@ def suggestion(auto: Mapping[str, Any], offered: Sequence[str]) -> tuple[str, st
 
 
 def rows(pairs: Sequence[tuple[str, str]]) -> str:
-    """Names and what is said about them, as HTML."""
+    """Format pairs of a name and a text as HTML."""
     lines = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in pairs)
     return f'<dl class="iv-found">{lines}</dl>'
 
 
 def details(heading: str, pairs: Sequence[tuple[str, str]]) -> str:
-    """The same, folded under a heading."""
+    """Format pairs as in `rows`, collapsed under a heading."""
     return f'<details class="iv-details"><summary>{html.escape(heading)}</summary>{rows(pairs)}</details>'
 
 
 def warned(texts: Sequence[str]) -> str:
-    """What to be careful about, as HTML; every sentence once."""
+    """Format warnings as HTML, each one only once."""
     told = (text[:1].upper() + text[1:] for text in dict.fromkeys(texts))
     return "".join(f'<p class="iv-warning">{html.escape(text)}</p>' for text in told)
 
 
 def found(restoration: Restoration, warnings: Sequence[str]) -> str:
-    """What was found and what was done about it, what to be careful about, and how it was computed, as HTML."""
+    """Describe a restoration as HTML: warnings, what was found and done, and how it was computed."""
     record = restoration.record
     noise, stats, solver, task = record["noise"], record["stats"], record["solver"], record["task"]
     height, width = restoration.image.pixels.shape[1:]
@@ -160,7 +160,7 @@ def found(restoration: Restoration, warnings: Sequence[str]) -> str:
 def command_line(
     name: str, task: str, told: Mapping[str, Any], output: str, settings: Mapping[str, Any] | None = None
 ) -> str:
-    """The command that makes a restoration again, in a folder that holds its files; `settings` are the method's."""
+    """Return the command that repeats a restoration in the folder of its files; `settings` are those of the solver."""
     words = ["invsolve", "restore", f"./{name}" if name.startswith("-") else name, "--task", task]
     for key, value in told.items():
         flag = f"--{key.replace('_', '-')}"
@@ -173,7 +173,7 @@ def command_line(
 
 
 def python_lines(name: str, task: str, told: Mapping[str, Any], output: str) -> str:
-    """The Python lines that make a restoration again."""
+    """Return the Python lines that repeat a restoration."""
     keywords = "".join(f", {key}={value!r}" for key, value in told.items())
     return (
         f"import invsolve as iv\n\nrestoration = iv.restore({name!r}, {task!r}{keywords})\nrestoration.save({output!r})"

@@ -1,4 +1,4 @@
-"""Results for others: rows as CSV or Parquet, a bundle to hand in, and paired comparisons of two stores."""
+"""Export of results: rows as CSV or Parquet, a bundle for submission, and paired comparisons of two stores."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RESULT = "status", "error", "forwards", "backwards", "seconds", "memory", "envir
 
 
 def _flat(store: Store) -> tuple[list[str], list[dict[str, Any]]]:
-    """All active units with their scores, one row each."""
+    """Return the columns, and one row for each active unit with its scores."""
     scores: dict[str, dict[str, float]] = {}
     names: dict[str, None] = {}
     units = store.units()
@@ -55,14 +55,14 @@ def _csv(columns: list[str], rows: list[dict[str, Any]]) -> bytes:
 
 
 def export(folder: Path, out: Path) -> int:
-    """Write every active unit with its scores; returns their number.
+    """Write every active unit with its scores to a file, and return the number of units.
 
     Args:
-        folder: of the store.
-        out: file that ends in .csv or .parquet.
+        folder: the folder of the store.
+        out: a file that ends in .csv or .parquet.
 
     Raises:
-        InputError: another ending, no such folder, or Parquet without pyarrow.
+        InputError: for another file ending, a missing folder, or Parquet without pyarrow.
     """
     if out.suffix not in (".csv", ".parquet"):
         raise InputError(f"{out} ends neither in .csv nor in .parquet")
@@ -87,10 +87,10 @@ def export(folder: Path, out: Path) -> int:
 def submit(folder: Path, out: Path) -> Path:
     """Pack index, rows, tables, suite and the digests of all outputs into a ZIP file with a manifest.
 
-    `invsolve.bench.checking.check_bundle` compares them with each other.
+    `invsolve.bench.checking.check_bundle` checks that they are consistent.
 
     Raises:
-        InputError: not a .zip file, no such folder, a suite that is not complete, or a damaged output.
+        InputError: if `out` is not a .zip file in an existing folder, the suite is incomplete, or an output is damaged.
     """
     if out.suffix != ".zip" or not out.parent.is_dir():
         raise InputError(f"name a .zip file in a folder that exists, got {out}")
@@ -119,7 +119,7 @@ def submit(folder: Path, out: Path) -> Path:
 
 
 def index(store: Store) -> dict[str, Any]:
-    """All that tables are made of, as lists of plain values."""
+    """Return all data behind the tables, as lists of plain values."""
     units = store.units()
     once = {unit["hash"]: unit for unit in units}
     return {
@@ -134,15 +134,17 @@ def index(store: Store) -> dict[str, Any]:
 
 
 def rows_csv(store: Store) -> bytes:
-    """`rows.csv` of a store."""
+    """Return the content of `rows.csv` for a store."""
     return _csv(*_flat(store))
 
 
 def compare(first: Path, second: Path, metric: str) -> str:
-    """Paired differences second - first of a metric, by task and solver, over the items and seeds both have.
+    """Compare two stores by paired differences second - first of a metric, by task and solver, over common units.
+
+    Units are paired by item and seed.
 
     Raises:
-        InputError: an unknown metric, or nothing in common.
+        InputError: if the metric is unknown, or the stores have nothing in common.
     """
     if image_metric(metric) is None:
         from invsolve.core.checks import nearest

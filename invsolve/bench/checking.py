@@ -1,4 +1,4 @@
-"""Checking a bundle that somebody has handed in: its parts against each other, and what that cannot show."""
+"""Checks of a submitted bundle: whether its parts are consistent, and what such checks cannot show."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ __all__ = ["CANNOT_SHOW", "check_bundle"]
 
 FILES = {"index.json", "rows.csv", "tables.md", "suite.toml", "about.json", "manifest.json"}
 LARGEST = 256 << 20
-"""Bytes of a bundle, and of all its files unpacked."""
+"""Largest size of a bundle in bytes, and of all its files unpacked."""
 
 CANNOT_SHOW = (
     "that the outputs exist and are what the suite computes: give their store with --store, or run rows again",
     "that scores, network calls, seconds and memory are those of the outputs",
     "that the images of the data and the weights of the prior are those that their names say",
 )
-"""What no comparison of a bundle's parts can tell."""
+"""Facts that no comparison of the parts of a bundle can show."""
 
 
 def check_bundle(path: Path, outputs: Path | None = None) -> list[str]:
-    """What is wrong with a bundle, in sentences; nothing if its parts fit each other, see `CANNOT_SHOW`.
+    """Return messages about inconsistencies in a bundle; none if its parts are consistent, see `CANNOT_SHOW`.
 
     Args:
-        path: of the ZIP file.
-        outputs: a store whose outputs are compared with the bundle's digests.
+        path: the ZIP file.
+        outputs: a store whose outputs are compared with the digests in the bundle.
 
     Raises:
-        InputError: it is no bundle.
+        InputError: if the file is not a bundle.
     """
     files = _unpacked(path)
     manifest = parse_json(files["manifest.json"], "manifest.json")
@@ -70,10 +70,10 @@ def check_bundle(path: Path, outputs: Path | None = None) -> list[str]:
 
 
 def _unpacked(path: Path) -> dict[str, bytes]:
-    """The files of a bundle.
+    """Read the files of a bundle.
 
     Raises:
-        InputError: others than a bundle has, or more than is read.
+        InputError: if the files are not those of a bundle, or too large.
     """
     no_bundle = f"{path} is no bundle of `invsolve bench submit`"
     with open_file(path, "bundle", LARGEST) as file:
@@ -92,7 +92,7 @@ def _unpacked(path: Path) -> dict[str, bytes]:
 
 
 def _of_units(units: list[Unit], index: Mapping[str, Any]) -> Iterator[str]:
-    """Names, contents, outcomes and scores of units against each other."""
+    """Compare names, contents, outcomes and scores of units with each other."""
     names = Counter((u.item, u.task, u.solver, u.seed) for u in units)
     yield from (f"{'/'.join(map(str, name))} stands there {n} times" for name, n in names.items() if n > 1)
     hashes = {unit.hash for unit in units}
@@ -125,12 +125,12 @@ def _of_units(units: list[Unit], index: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _of_suite(units: list[Unit], table: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[str]:
-    """Rows against the suite's text, and that text against the page's description."""
+    """Compare the rows with the text of the suite, and that text with the description on the page."""
     run = {"seeds": [0], "samples": 1, "threads": 1, "microbatch": 0, "seconds": 0.0, **table.get("run", {})}
     described = about["description"]
     told = {row["name"] for row in described["tasks"]}
     tasks = {row["name"]: row for row in table["tasks"] if row["name"] in told or not row.get("optional", False)}
-    left = {row["name"] for row in table["tasks"]} - tasks.keys()  # they need a file that was not there
+    left = {row["name"] for row in table["tasks"]} - tasks.keys()  # they need a file that was missing
     solvers = {row["name"]: row for row in table["solvers"] if not left or tasks.keys() & set(row.get("tasks", tasks))}
     items = list(dict.fromkeys(unit.item for unit in units))
     wanted = {
@@ -179,12 +179,12 @@ def _of_unit(
 
 
 def _without_code(content: Mapping[str, Any]) -> str:
-    """A task's or a solver's content but for the identity of code or a file, which a suite does not tell."""
+    """Return the content of a task or a solver without the identity of code or files, which is not in a suite."""
     return canonical({key: value for key, value in content.items() if key != CODE})
 
 
 def _lacks_files(table: Mapping[str, Any]) -> bool:
-    """Whether settings depend on a prior or preset table that is a file elsewhere."""
+    """Whether settings depend on a prior or preset table in a file that is not available here."""
     from invsolve.priors import check_known
 
     prior = table.get("prior", {}).get("name", "natural")
@@ -205,7 +205,7 @@ def _suite(name: str, content: bytes) -> Suite:
 
 
 def _of_settings(units: list[Unit], suite: Suite) -> Iterator[str]:
-    """Rows against all settings that the suite resolves to in this version."""
+    """Compare the rows with all settings that the suite resolves to in this version."""
     rows = {solver.name: solver for solver in suite.solvers}
     for unit in units:
         row = rows.get(unit.solver)
@@ -216,7 +216,7 @@ def _of_settings(units: list[Unit], suite: Suite) -> Iterator[str]:
 
 
 def _of_tables(units: list[Unit], index: Mapping[str, Any], about: Mapping[str, Any], files: Mapping[str, bytes]):
-    """rows.csv and tables.md against what the index makes."""
+    """Compare rows.csv and tables.md with those made from the index."""
     with tempfile.TemporaryDirectory() as folder, Store.writing(Path(folder) / "store") as store:
         meta = {"description": about["description"]}
         store.define(str(about["suite"]), files["suite.toml"].decode(), units, meta)
@@ -235,7 +235,7 @@ def _of_tables(units: list[Unit], index: Mapping[str, Any], about: Mapping[str, 
 
 
 def _of_outputs(index: Mapping[str, Any], folder: Path) -> Iterator[str]:
-    """The files of a store against the digests."""
+    """Compare the files of a store with the digests."""
     with Store.reading(folder) as store:
         for hash, outcome in index["outcomes"].items():
             try:

@@ -1,4 +1,4 @@
-"""The images of a suite, each named by the hash of its content."""
+"""The images of a suite, each identified by the hash of its content."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["Item", "find_items", "packaged"]
 
 @dataclass(frozen=True)
 class Item:
-    """An image that can be read when it is needed.
+    """An image that is read when it is needed.
 
     Attributes:
-        name: of the row; file name without its ending.
-        digest: of the file's bytes and of what is cut out of it.
-        source: path, or the number of a draw.
+        name: name of the row: the file name without its ending.
+        digest: hash of the file content and of the size and fit of the crop.
+        source: path, or the index of a draw.
     """
 
     name: str
@@ -36,10 +36,10 @@ class Item:
     spec: DataSpec
 
     def load(self, prior: Prior | None = None) -> Tensor:
-        """The image [3, H, W] in [0, 1].
+        """Read the image [3, H, W] in [0, 1].
 
         Raises:
-            InputError: it cannot be read, or is smaller than the suite's size.
+            InputError: if it cannot be read, or is smaller than the size of the suite.
         """
         if isinstance(self.source, int):
             return _draw(prior, self.source)
@@ -50,10 +50,11 @@ class Item:
 
 
 def find_items(spec: DataSpec, prior: Prior | None = None) -> list[Item]:
-    """The items of a suite in the order of their names.
+    """Return the items of a suite, in the order of their paths or of the list.
 
     Raises:
-        InputError: no such folder or list, no image in it, two of one name, or a prior that cannot draw.
+        InputError: if the folder or list is missing or has no images, two images have the same name, or the prior has
+            no exact sampler.
     """
     if spec.kind == "draws":
         _drawable(prior)
@@ -95,7 +96,7 @@ def _paths(spec: DataSpec) -> list[Path]:
 
 
 def packaged() -> list[Path]:
-    """The test images that travel in the package."""
+    """Return the test images included in the package."""
     folder = Path(str(files("invsolve") / "bench" / "images"))
     return sorted(path for path in folder.iterdir() if path.suffix == ".png")
 
@@ -112,7 +113,7 @@ def _digest(content: bytes, cut: Mapping[str, Any]) -> str:
 
 
 def _cut(image: Tensor, spec: DataSpec, name: str) -> Tensor:
-    """The middle square of the suite's size."""
+    """Cut the central square of the size of the suite, after the resizing that `fit` asks for."""
     if not spec.size:
         return image.contiguous()
     height, width = image.shape[1:]
@@ -131,7 +132,7 @@ def _cut(image: Tensor, spec: DataSpec, name: str) -> Tensor:
 
 
 def _stretched(image: Tensor, size: int) -> Tensor:
-    """Both sides made `size` by Pillow's bilinear filter on 8 bits, as torchvision's `Resize` does it to a file."""
+    """Resize both sides to `size` with Pillow's bilinear filter on 8 bits, like torchvision's `Resize` for a file."""
     import numpy as np
     import torch
     from PIL import Image as pillow

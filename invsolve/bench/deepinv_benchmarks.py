@@ -1,7 +1,7 @@
 """The operators of deepinv's public benchmarks (github.com/deepinv/benchmarks), made by deepinv with its own settings.
 
-A suite names them as operators: operator = "invsolve.bench.deepinv_benchmarks:gaussian_blur". `physics` gives the same
-as deepinv physics with their noise, for `model(y, physics)`.
+A suite names them as operators: operator = "invsolve.bench.deepinv_benchmarks:gaussian_blur". `physics` returns the
+same operators as deepinv physics with their noise, for `model(y, physics)`.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ __all__ = ["BENCHMARKS", "downsampling", "gaussian_blur", "inner_psnr", "inpaint
 BENCHMARKS = (
     "cbsd68_gaussian_denoising", "div2k_super_resolution_2x", "div2k_inpainting_easy", "div2k_gaussian_deblurring",
 )  # fmt: skip
-"""Their names in `deepinv_bench.run_benchmark`."""
+"""Names of the benchmarks in `deepinv_bench.run_benchmark`."""
 
 
 def physics(benchmark: str, img_size: Shape = (3, 256, 256), *, seed: int = 0) -> Any:
-    """The deepinv physics of one of `BENCHMARKS`, with its noise model.
+    """Return the deepinv physics of one of `BENCHMARKS`, with its noise model.
 
     Args:
-        benchmark: its name.
+        benchmark: name of the benchmark.
         img_size: (C, H, W); the benchmarks use 256 x 256 pixels.
-        seed: of the mask of missing pixels, which the benchmark draws anew each time.
+        seed: seed of the mask of missing pixels, which the benchmark draws again each time.
 
     Raises:
-        InputError: there is no such benchmark, or deepinv is not installed.
+        InputError: if there is no such benchmark, or deepinv is not installed.
     """
     require("deepinv", "a benchmark of deepinv")
     from deepinv.physics import Blur, Denoising, Downsampling, GaussianNoise, Inpainting
@@ -57,22 +57,22 @@ def _operator(benchmark: str, in_shape: Shape) -> Operator:
 
 
 def downsampling(in_shape: Shape) -> Operator:
-    """Half the size by deepinv's bicubic filter, circular at the borders."""
+    """Return the downsampling to half the size by deepinv's bicubic filter, circular at the borders."""
     return _operator("div2k_super_resolution_2x", in_shape)
 
 
 def inpainting(in_shape: Shape) -> Operator:
-    """30 % of the pixels are known: one mask for all images."""
+    """Return the inpainting operator with 30 % known pixels, one mask for all images."""
     return _operator("div2k_inpainting_easy", in_shape)
 
 
 def gaussian_blur(in_shape: Shape) -> Operator:
-    """A Gaussian blur of standard deviation 2; what would need pixels beyond the border is not measured."""
+    """Return the Gaussian blur of standard deviation 2; outputs that need pixels beyond the border are not measured."""
     return _operator("div2k_gaussian_deblurring", in_shape)
 
 
 def inner_psnr(case: Case) -> float:
-    """PSNR without a frame of 16 pixels, as the benchmark of deblurring has it: deepinv's PSNR(center_crop=-16)."""
+    """Compute the PSNR without a border of 16 pixels, as in the deblurring benchmark: PSNR(center_crop=-16)."""
     from deepinv.loss.metric import PSNR
 
     return float(PSNR(center_crop=-16)(case.image[None], case.truth[None]))

@@ -1,4 +1,4 @@
-"""What a process runs with: versions, hardware and the state of the source tree."""
+"""The environment of a process: versions, hardware and the state of the source tree."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["environment"]
 
 @cache
 def environment() -> str:
-    """What this process runs with, as JSON: versions, hardware, state of the source tree."""
+    """Describe the environment of this process as JSON: versions, hardware, state of the source tree."""
     versions = {}
     for name in ("invsolve", "torch", "numpy", "deepinv", "azula", "piq", "torchmetrics"):
         try:
@@ -45,7 +45,7 @@ def _processor() -> str:
 
 
 def _git() -> str:
-    """The commit of the source tree, "+changes" where it has been edited; "" outside one."""
+    """Return the commit of the source tree, with "+changes" if it has been edited; "" outside a source tree."""
     here = Path(__file__).parent
     command = ["git", "-C", str(here), "describe", "--always", "--dirty=+changes", "--exclude=*"]
     try:

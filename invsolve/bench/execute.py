@@ -1,4 +1,4 @@
-"""Running one unit: the same code in this process, in a worker process and on a cluster."""
+"""Run one unit: the same code in this process, in a worker process and on a cluster."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from invsolve.core.prior import Prior
 __all__ = ["Job", "execute", "failure", "load_spec_prior", "pack"]
 
 LARGEST = 60000.0
-"""Outputs are stored in half precision, whose largest number is 65504."""
+"""Largest stored value: outputs are stored in half precision, whose largest number is 65504."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is given: the unit's content and its measurement as the bytes of a safetensors file."""
+    """The input of a worker: the content of the unit, and its measurement as the bytes of a safetensors file."""
 
     hash: str
     content: str
@@ -43,10 +43,10 @@ class OverBudget(Exception):
 
 
 def execute(job: Job) -> bytes:
-    """The outcome of a unit as the bytes of the file that is stored: tensors, and a record with its status.
+    """Run a unit; return its outcome as the bytes of the stored file: tensors, and a record with the status.
 
-    The status is "ok", "unable" (the method cannot do this problem), or "failed" with a traceback or the solver's own
-    sentence. Nothing is raised.
+    The status is "ok", "unable" (the method cannot solve this problem), or "failed" with a traceback or the message of
+    the solver. No exception is raised.
     """
     spec = json.loads(job.content)
     torch.set_num_threads(spec["threads"])
@@ -57,9 +57,9 @@ def execute(job: Job) -> bytes:
     try:
         prior = load_spec_prior(canonical(spec["prior"]))
         device = prior.device.type
-        began = time.perf_counter()  # what a process loads once for all its units is no unit's time
+        began = time.perf_counter()  # loading the prior, once for all units of a process, does not count
         found, tensors = _solve(spec, _measurement(spec, job.measurement), prior)
-        if 0 < spec["seconds"] < (took := time.perf_counter() - began):  # peers cannot be stopped on the way
+        if 0 < spec["seconds"] < (took := time.perf_counter() - began):  # peers cannot be stopped during the run
             tensors = {}
             raise OverBudget(f"took {took:.1f} seconds, over its {spec['seconds']:g}")
         record |= found
@@ -76,19 +76,19 @@ def execute(job: Job) -> bytes:
 
 
 def failure(hash: str, error: str, trace: str = "") -> bytes:
-    """The outcome of a unit that could not even be begun, or whose workers died."""
+    """Return the outcome of a unit that could not be started, or whose workers died."""
     now = time.time()
     record = {"unit": hash, "status": "failed", "error": error, "traceback": trace or error, **_place()}
     return pack({**record, "started": now, "finished": now, "seconds": 0.0, "memory": 0}, {})
 
 
 def _place() -> dict[str, str]:
-    """The process that computes, and what it runs with: on a cluster every node has its own."""
+    """Describe the process and its environment, which differ between the nodes of a cluster."""
     return {"worker": f"{platform.node()}:{os.getpid()}", "environment": environment()}
 
 
 def pack(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
-    """The file of an outcome."""
+    """Return the bytes of the outcome file."""
     from safetensors.torch import save
 
     return save({k: v.contiguous() for k, v in tensors.items()}, {"record": json.dumps(record)})
@@ -96,7 +96,7 @@ def pack(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
 
 @lru_cache(maxsize=1)
 def load_spec_prior(spec: str) -> Prior:
-    """The prior of a unit, kept for the next one."""
+    """Load the prior of a unit; it is cached for the next unit."""
     from invsolve import priors
 
     table = json.loads(spec)
@@ -115,7 +115,7 @@ def _measurement(spec: Mapping[str, Any], content: bytes) -> Measurement:
 
 
 def _solve(spec: Mapping[str, Any], measurement: Measurement, prior: Prior) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Record and tensors of a run."""
+    """Run the method; return the record and the tensors."""
     solver, samples = spec["solver"], spec["solver"]["samples"]
     if solver["method"] == "baseline":
         image = measurement.baseline()
@@ -175,7 +175,7 @@ def _line(error: BaseException) -> str:
 
 
 def _forget_peak() -> None:
-    """Begin a new peak of memory, on a GPU, and where the system lets a process do so (Linux)."""
+    """Reset the peak memory on a GPU, and of the process where the system allows it (Linux)."""
     if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
     try:
@@ -185,7 +185,7 @@ def _forget_peak() -> None:
 
 
 def _peak(device: str) -> int:
-    """Bytes: the most this process held since `_forget_peak`; on a GPU, the most that was allocated there."""
+    """Return the peak memory of this process in bytes since `_forget_peak`; on a GPU, the peak allocated there."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
     status = Path("/proc/self/status")

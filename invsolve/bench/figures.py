@@ -15,11 +15,11 @@ AXES = {"calls": ("network calls a sample (a backward counts two)", 0), "seconds
 
 
 def pareto_svg(rows: Sequence[Row], metric: str, axis: str) -> str:
-    """A metric against a cost on a logarithmic axis, the front joined by a line; "" for fewer than two points.
+    """Plot a metric against a cost on a logarithmic axis, with a line along the front; "" for fewer than two points.
 
     Args:
-        rows: of a task; those that are complete and have the cost above 0 are drawn.
-        metric: name.
+        rows: the rows of a task; complete rows with a cost above 0 are drawn.
+        metric: name of the metric.
         axis: "calls" or "seconds".
     """
     label, side = AXES[axis]
@@ -68,7 +68,7 @@ def pareto_svg(rows: Sequence[Row], metric: str, axis: str) -> str:
 
 
 def _names(spots: Sequence[tuple[float, float]], words: Sequence[str]) -> list[str]:
-    """The names of points beside them, where they cover neither a point nor another name if there is such a place."""
+    """Place the names beside their points, if possible without covering a point or another name."""
     taken = [(a - 5, b - 5, a + 5, b + 5) for a, b in spots]
     found = []
     for (a, b), word in zip(spots, words, strict=True):
@@ -87,7 +87,7 @@ def _covers(place: tuple[float, float], wide: float, taken: Sequence[tuple[float
 
 
 def _scale(low: float, high: float, start: float, end: float, *, powers: bool = False):
-    """A linear map with some room on both sides, and its ticks with their words."""
+    """Return a linear map with some margin on both sides, and its ticks with their labels."""
     room = 0.08 * (high - low) or 0.5
     low, high = low - room, high + room
 

@@ -1,4 +1,4 @@
-"""Bundles of results as a data set on the Hugging Face hub."""
+"""Upload bundles of results to a data set on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ def push_bundle(bundle: Path, name: str, *, private: bool = False, api: Any = No
     """Add a bundle to a data set on the hub, with the card of the data set.
 
     Args:
-        bundle: what `submit` wrote; checked first.
-        name: "organisation/name" of the data set; made if it does not exist.
-        private: whether a new one can be seen by its organisation alone.
-        api: what uploads, in place of `huggingface_hub.HfApi`.
+        bundle: a file written by `submit`; it is checked first.
+        name: "organisation/name" of the data set; created if it does not exist.
+        private: whether a new data set is visible only to its organisation.
+        api: an object to use instead of `huggingface_hub.HfApi`.
 
     Returns:
         The address of the commit.
 
     Raises:
-        InputError: the bundle's parts do not fit each other, the name is none of the hub's, or the hub refuses.
+        InputError: if the parts of the bundle are inconsistent, the name is not valid on the hub, or the hub refuses.
     """
     if name.count("/") != 1 or not all(name.split("/")):
         raise InputError(f"a data set is called organisation/name, got {name!r}")

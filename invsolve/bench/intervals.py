@@ -1,4 +1,4 @@
-"""Intervals of a suite's samples by calibration files that `invsolve calibrate` wrote."""
+"""Intervals for the samples of a suite, from calibration files written by `invsolve calibrate`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ LEVEL = 0.9
 
 
 def check_calibrations(calibrations: Sequence[Calibration]) -> None:
-    """Refuse what no row of a suite can have.
+    """Check that calibrations can apply to rows of a suite.
 
     Raises:
-        InputError: intervals about the point estimate of `restore`, which is no part of a suite.
+        InputError: for intervals around the point estimate of `restore`, which is not part of a suite.
     """
     for table in calibrations:
         if table.centre != "mean":
@@ -35,21 +35,21 @@ def check_calibrations(calibrations: Sequence[Calibration]) -> None:
 
 
 def digest_of_calibrations(calibrations: Sequence[Calibration]) -> str:
-    """A short hash of what they hold, which is a part of a score's implementation."""
+    """Return a short hash of their content, which becomes part of the implementation of a score."""
     return hashlib.sha256(repr(calibrations).encode()).hexdigest()[:12]
 
 
 def interval_of_unit(
     content: Mapping[str, Any], measurement: Measurement, samples: Tensor, calibrations: Sequence[Calibration]
 ) -> tuple[Tensor, Tensor] | None:
-    """(low, high) [3, H, W] at 90 % about the mean of a unit's samples.
+    """Return the 90 % interval (low, high), [3, H, W] each, around the mean of the samples of a unit.
 
-    None for a baseline or a peer, a single sample, a degradation that is not known, or a prior, solver or setting that
-    none of the calibrations is of.
+    Return None for a baseline or a peer, a single sample, an unknown degradation, or if no calibration has the same
+    prior, solver and settings.
 
     Args:
-        content: of the unit: all that decided it.
-        measurement: what it restored.
+        content: the content of the unit.
+        measurement: the measurement of the unit.
         samples: [S, 3, H, W] in [0, 1].
         calibrations: tables of `invsolve calibrate`, with the mean of the samples as the centre.
     """

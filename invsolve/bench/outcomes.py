@@ -1,4 +1,4 @@
-"""Files of a store: outcomes and measurements as safetensors, each known by its digest, damaged ones named."""
+"""Files of a store: outcomes and measurements as safetensors, each checked by its digest."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 LARGEST_FILE = 4 << 30
-"""Bytes of a stored file that are read."""
+"""Largest size, in bytes, of a stored file that is read."""
 
 FIELDS = {"unit": str, "status": str, "environment": str, "started": (int, float), "finished": (int, float)}
 
 
 class StoreFull(InvsolveError):
-    """The disk took no more: nothing that was finished is lost."""
+    """The results cannot be written, for example because the disk is full; finished results are kept."""
 
 
 class Damaged(InputError):
-    """A stored file is not what was written."""
+    """A stored file is missing, unreadable, or has changed since it was written."""
 
 
 @contextmanager
 def guarded(folder: Path) -> Iterator[None]:
-    """Turn what a disk refuses into `StoreFull`."""
+    """Convert errors when writing to the disk into `StoreFull`."""
     try:
         yield
     except OSError as error:
@@ -55,10 +55,10 @@ def guarded(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Be the one process that writes to a store; the lock ends with the process.
+    """Hold the write lock of a store; the lock ends with the process.
 
     Raises:
-        InputError: another process writes to it, or the folder cannot be used.
+        InputError: if another process writes to the store, or the folder cannot be used.
     """
     from filelock import FileLock, Timeout
 
@@ -81,18 +81,18 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def stamp_of(path: Path) -> str:
-    """Size and time of a file: while they stay, its digest is not read again."""
+    """Return the size and modification time of a file; while they are unchanged, its digest is not checked again."""
     status = path.stat()
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def digest_of(content: bytes) -> str:
-    """SHA-256 of a file's content."""
+    """Return the SHA-256 of the content of a file."""
     return hashlib.sha256(content).hexdigest()
 
 
 def hash_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(hash, file) of FOLDER/ab/HASH.safetensors; whatever else lies there is somebody's and left alone."""
+    """Yield (hash, file) for each FOLDER/ab/HASH.safetensors; all other files are ignored."""
     for part in sorted(folder.iterdir()) if folder.is_dir() else ():
         if not re.fullmatch("[0-9a-f]{2}", part.name) or not part.is_dir():
             continue
@@ -103,10 +103,10 @@ def hash_files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def read_checked(path: Path, digest: str | None) -> bytes:
-    """The content of a stored file.
+    """Read a stored file.
 
     Raises:
-        Damaged: it cannot be read, or has another digest.
+        Damaged: if it cannot be read, or has another digest.
     """
     try:
         content = read_bytes(path, "stored file", LARGEST_FILE)
@@ -118,10 +118,10 @@ def read_checked(path: Path, digest: str | None) -> bytes:
 
 
 def tensors_of(content: bytes, path: Path) -> dict[str, Tensor]:
-    """The tensors of a stored file.
+    """Parse the tensors of a stored file.
 
     Raises:
-        Damaged: it is no safetensors file.
+        Damaged: if it is not a safetensors file.
     """
     from safetensors.torch import load
 
@@ -133,14 +133,14 @@ def tensors_of(content: bytes, path: Path) -> dict[str, Tensor]:
 
 
 def record_of(content: bytes, unit: str | None = None) -> dict[str, Any]:
-    """The record in an outcome's header, without reading its tensors.
+    """Read the record in the header of an outcome, without reading its tensors.
 
     Args:
-        content: of the file.
-        unit: whose outcome it has to be.
+        content: the content of the file.
+        unit: the unit to which the outcome must belong; not checked if None.
 
     Raises:
-        Damaged: there is no such record, or it is another unit's.
+        Damaged: if there is no valid record, the file is truncated, or the outcome is of another unit.
     """
     size = int.from_bytes(content[:8], "little")
     try:
@@ -161,50 +161,50 @@ def record_of(content: bytes, unit: str | None = None) -> dict[str, Any]:
 
 
 class StoredFiles(ABC):
-    """The files of a store, each checked against the digest that was noted when it was written."""
+    """The files of a store, each checked against the digest recorded when it was written."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @abstractmethod
     def digest(self, table: str, name: str) -> str | None:
-        """Of a file in "outcomes" or "measurements", as it was written; None where it is not known."""
+        """Return the recorded digest of a file in "outcomes" or "measurements"; None if it is not known."""
 
     def output_path(self, unit: str) -> Path:
-        """The file of a unit's outcome."""
+        """Return the path of the outcome of a unit."""
         return self.folder / "outputs" / unit[:2] / f"{unit}.safetensors"
 
     def output(self, unit: str) -> dict[str, Tensor]:
-        """The tensors of a unit's outcome.
+        """Read the tensors of the outcome of a unit.
 
         Raises:
-            Damaged: the file is not what was written.
+            Damaged: if the file is missing or has changed.
         """
         path = self.output_path(unit)
         return tensors_of(read_checked(path, self.digest("outcomes", unit)), path)
 
     def measurement_path(self, measurement: str) -> Path:
-        """The file of a measurement."""
+        """Return the path of a measurement."""
         return self.folder / "measurements" / measurement[:2] / f"{measurement}.safetensors"
 
     def measurement(self, measurement: str) -> dict[str, Tensor]:
-        """The tensors of a measurement.
+        """Read the tensors of a measurement.
 
         Raises:
-            Damaged: the file is gone, or not what was written.
+            Damaged: if the file is missing or has changed.
         """
         path = self.measurement_path(measurement)
         return tensors_of(read_checked(path, self.digest("measurements", measurement)), path)
 
     def move_aside(self, path: Path) -> None:
-        """Move a damaged file, if it is there, to where it is in nobody's way."""
+        """Move a damaged file, if it exists, to the folder `aside`."""
         with guarded(self.folder):
             (self.folder / "aside").mkdir(exist_ok=True)
             if os.path.lexists(path):
                 path.replace(self.folder / "aside" / f"{path.name}.{secrets.token_hex(4)}")
 
     def measured(self, measurement: str) -> bytes | None:
-        """The file of a measurement; None where there is none, or a damaged one, which is then set aside."""
+        """Read the file of a measurement; return None if it is missing, or damaged and then set aside."""
         path = self.measurement_path(measurement)
         try:
             self.measurement(measurement)

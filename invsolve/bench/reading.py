@@ -1,4 +1,4 @@
-"""Suites from TOML: every key checked before anything runs, and a typo answered with the nearest key."""
+"""Read suites from TOML: all keys are checked before anything runs, and errors suggest the nearest key."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SOLVER = ("name", "solver", "peer", "baseline", "preset", "settings", "samples"
 
 
 def shipped() -> list[str]:
-    """The names of the suites in the package."""
+    """Return the names of the suites in the package."""
     return sorted(path.name.removesuffix(".toml") for path in _folder().iterdir() if path.name.endswith(".toml"))
 
 
@@ -30,16 +30,17 @@ def _folder() -> Any:
 
 
 def load_suite(name: str | Path, overrides: Sequence[tuple[str, Any]] = (), *, trust: bool = False) -> Suite:
-    """A suite by its shipped name or from a TOML file.
+    """Load a suite by its name in the package or from a TOML file.
 
     Args:
-        name: a shipped suite or a path that ends in .toml.
+        name: a suite of the package or a path that ends in .toml.
         overrides: ("data.items", 2), ("run.samples", 4), ("prior.name", "natural"), ("ndtm.n_steps", 20) for one row,
-            ("solver.n_steps", 20) for all rows whose solver has the setting, ("task.factor", 2) likewise.
-        trust: whether the file may name code of its own ("module:attribute"), which is imported and runs.
+            ("solver.n_steps", 20) for all rows whose solver has the setting, ("task.factor", 2) likewise for tasks.
+        trust: whether the file may name its own code ("module:attribute"), which is imported and runs.
 
     Raises:
-        InputError: no such suite, or anything in it that cannot be run; the message says where and names the nearest.
+        InputError: if there is no such suite, or a part of it cannot be run; the message says where, and suggests the
+            nearest name.
     """
     path = Path(name)
     if path.suffix == ".toml":
@@ -81,7 +82,7 @@ def _overridden(table: dict[str, Any], overrides: Sequence[tuple[str, Any]]) -> 
 
 
 def _override_tasks(rows: Sequence[dict[str, Any]], key: str, setting: str, value: Any) -> None:
-    """Change an option of those tasks that have it."""
+    """Change an option of the tasks that have it."""
     from invsolve.bench.tasks import kinds, option_names
 
     options = {
@@ -98,7 +99,7 @@ def _override_tasks(rows: Sequence[dict[str, Any]], key: str, setting: str, valu
 
 
 def _settings_of(row: Mapping[str, Any]) -> list[str]:
-    """The settings of a row's solver; none for peers and baselines."""
+    """Return the setting names of the solver of a row; none for peers and baselines."""
     from invsolve.solvers import SOLVERS
 
     name = row.get("solver", row.get("name"))
@@ -108,7 +109,7 @@ def _settings_of(row: Mapping[str, Any]) -> list[str]:
 
 
 def _keys(where: str, table: Any, known: Sequence[str]) -> dict[str, Any]:
-    """The table, after its keys were checked."""
+    """Check the keys of a table, and return it."""
     if not isinstance(table, dict):
         raise InputError(f"{where} of the suite is a table of values, got {table!r}")
     for key in table:
@@ -126,10 +127,10 @@ def _typed(where: str, key: str, value: Any, kind: type | tuple[type, ...]) -> A
 
 
 def suite_of(name: str, table: dict[str, Any]) -> Suite:
-    """The suite of this name that a table says, as it is read from TOML.
+    """Make a suite of this name from a table, as read from TOML.
 
     Raises:
-        InputError: anything in it that cannot be run.
+        InputError: if a part of it cannot be run.
     """
     from invsolve.metrics import metric_named
 
@@ -215,7 +216,7 @@ def _task(row: Any) -> TaskSpec:
 
 
 def _runnable(tasks: Sequence[TaskSpec], rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[TaskSpec, ...], list[str]]:
-    """The tasks without the optional ones that need a file which is not here, and a sentence for each of those."""
+    """Return the tasks without optional ones that need a missing file, and a message for each task left out."""
     from invsolve.bench.tasks import missing
 
     lacking = {
@@ -246,7 +247,7 @@ def _solver(row: Any, tasks: Sequence[TaskSpec], known: Sequence[str], prior: st
 
 
 def _foreign(where: str, row: dict[str, Any], tasks: Sequence[TaskSpec], samples: int) -> SolverSpec:
-    """A peer's solver, or the baseline of each task."""
+    """Return the spec of a peer, or of the baseline of each task."""
     if row.get("settings"):
         raise InputError(f"{where} of the suite: peers and baselines have no settings, they run as shipped")
     empty: dict[str, dict[str, Any]] = {task.name: {} for task in tasks}
@@ -262,7 +263,7 @@ def _foreign(where: str, row: dict[str, Any], tasks: Sequence[TaskSpec], samples
 
 
 def settings_for(where: str, solver: str, preset: str, prior: str, task: TaskSpec, changes: Any) -> dict[str, Any]:
-    """All settings of a solver for a task: preset, then changes, then the class' own defaults."""
+    """Return all settings of a solver for a task: the changes, else the preset, else the defaults of the class."""
     from invsolve.bench.tasks import level, section
     from invsolve.core.presets import published
     from invsolve.core.settings import made_with
@@ -294,7 +295,7 @@ def settings_for(where: str, solver: str, preset: str, prior: str, task: TaskSpe
 
 
 def toml_text(table: Mapping[str, Any]) -> str:
-    """A suite's table as TOML again."""
+    """Format the table of a suite as TOML."""
     lines = [f"{key} = {toml_value(value)}" for key, value in table.items() if isinstance(value, str)]
     for key in ("data", "prior", "run"):
         if table.get(key):
@@ -306,7 +307,7 @@ def toml_text(table: Mapping[str, Any]) -> str:
 
 
 def toml_value(value: Any) -> str:
-    """A value as TOML."""
+    """Format a value as TOML."""
     import json
 
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""The page of a suite: a folder with one HTML file and its images, which needs no server and no network."""
+"""The leaderboard page of a suite: a folder with one HTML file and its images, without a server or network access."""
 
 from __future__ import annotations
 
@@ -46,26 +46,26 @@ __all__ = ["write_report"]
 logger = logging.getLogger(__name__)
 
 FAILURES = 500
-"""Failures that the page shows with their traceback."""
+"""Largest number of failures that the page shows with their traceback."""
 
 WHITE = 0.25
-"""Absolute error, or standard deviation, that is white in the maps."""
+"""The absolute error or standard deviation that is white in the maps."""
 
 
 def write_report(folder: Path, out: Path | None = None, *, images: int = 6, trust: bool = False) -> Path:
-    """Write the page, its images, the tables as Markdown and LaTeX, and the methods' papers as BibTeX.
+    """Write the page, its images, the tables as Markdown and LaTeX, and the papers of the methods as BibTeX.
 
     Args:
-        folder: of the store.
+        folder: the folder of the store.
         out: folder of the page; STORE/report if None.
-        images: items of each task whose restorations are shown.
+        images: number of items of each task whose restorations are shown.
         trust: whether operators may be code that the store names.
 
     Returns:
-        The page.
+        The path of the page.
 
     Raises:
-        InputError: there are no results, or the folder cannot be made.
+        InputError: if there are no results, the folder cannot be created, or the store names code that is not trusted.
     """
     out = folder / "report" if out is None else out
     try:
@@ -86,7 +86,7 @@ def write_report(folder: Path, out: Path | None = None, *, images: int = 6, trus
 
 
 def references(about: Mapping[str, Any]) -> str:
-    """BibTeX of the papers behind the suite's solvers; one that names none, or is code of the suite, has a comment."""
+    """Return the papers of the solvers as BibTeX; a comment for a solver without a paper or from the suite's code."""
     entries: dict[str, str] = {}
     for name in sorted({row["solver"] for row in about["solvers"] if row["method"] == "solver"}):
         if name not in SOLVERS:
@@ -94,7 +94,7 @@ def references(about: Mapping[str, Any]) -> str:
             continue
         try:
             entries |= {paper.key: paper.bibtex() for paper in papers(SOLVERS[name])}
-        except InputError as error:  # a plug-in's solver
+        except InputError as error:  # a solver of a plug-in
             entries[name] = f"% {name}: {error}"
     return "\n\n".join(entries.values()) + "\n"
 
@@ -111,14 +111,14 @@ def _rendered(context: Mapping[str, Any]) -> str:
 
 
 def _again(store: Store) -> list[str]:
-    """The words of the command that runs the suite anew, in a folder of its own: by name where it is as shipped."""
+    """Return the words of a command that repeats the suite in a new folder, by name if it is unchanged."""
     name = store.meta("suite")
     known = name in shipped() and load_suite(name).source == store.meta("source")
     return ["invsolve", "bench", "run", name if known else f"{plain_name(name)}.toml", "--store", "again"]
 
 
 def _context(store: Store, found: list[Table], items: dict[str, Any], again: list[str]) -> dict[str, Any]:
-    """Everything the template shows."""
+    """Return everything that the template shows."""
     about = store.meta("description")
     notes = {row["metric"]: row["note"] for row in store.query("notes")}
     failures, used = store.query("failures"), store.query("environments")
@@ -184,7 +184,7 @@ def _row(row: Row, metrics: list[str], missing: frozenset[str], task: str, again
 
 
 def _items(store: Store, out: Path, again: list[str], count: int) -> dict[str, Any]:
-    """{task: [{name, truth, input, results: {solver: ...}}]} of the first items, their images written."""
+    """Write the images of the first items; return {task: [{name, truth, input, results: {solver: ...}}]}."""
     shown: dict[str, dict[tuple[str, int], list[Any]]] = {}
     for unit in store.units():
         task = shown.setdefault(unit["task"], {})
@@ -223,7 +223,7 @@ def _item(store: Store, out: Path, again: list[str], key: tuple[str, int], units
 
 
 def _measurement(store: Store, units: list[Any]) -> Any:
-    """What these units restored; None where it is not there."""
+    """Load the measurement of these units; None if it is missing or damaged."""
     if not store.measurement_path(units[0]["measurement"]).is_file():
         return None
     try:
@@ -234,7 +234,7 @@ def _measurement(store: Store, units: list[Any]) -> Any:
 
 
 def _images(store: Store, out: Path, unit: Any, measurement: Any) -> dict[str, str]:
-    """The files of a restoration: the first sample, its error, the samples' deviation, the estimated kernel."""
+    """Write the images of a restoration: first sample, its error, mean and deviation of samples, estimated kernel."""
     with torch.no_grad():
         images, _, tensors = restored(store, unit["hash"], measurement)
     mark = f"{unit['hash'][:16]}-{unit['digest'][:8]}"
@@ -253,7 +253,7 @@ def _kernel(kernel: Tensor) -> Tensor:
 
 
 def _write(out: Path, name: str, pixels: Tensor) -> str:
-    """Write an image unless it is there; its content is decided by its name."""
+    """Write an image unless it exists; equal names mean equal content."""
     path = out / "images" / f"{name}.png"
     if not path.is_file():
         write_whole(path, encode_image(Image(pixels.float().clamp(0, 1).contiguous()), path))

@@ -1,4 +1,4 @@
-"""Running a suite: what is missing is computed, once, and whatever happens nothing finished is lost."""
+"""Run a suite: compute missing units once each; finished results are never lost."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Progress:
-    """Told after each unit: how many are done of how many to do in this run, the last one and its status."""
+    """Progress after each unit: units done, total units of this run, the last unit and its status."""
 
     done: int
     total: int
@@ -49,18 +49,18 @@ def run(
 
     Args:
         suite: the suite.
-        store: opened for writing.
-        executor: where; in this process if not given. It is closed at the end.
-        only: patterns, see `matches`; everything if empty.
-        retry: run failed units of the chosen ones again.
+        store: a store opened for writing.
+        executor: runs the units; this process if not given. It is closed at the end.
+        only: patterns of the chosen units, see `matches`; all units if empty.
+        retry: run failed units among the chosen ones again.
         report: called after each unit.
 
     Returns:
-        How many units were computed.
+        The number of computed units.
 
     Raises:
-        InputError: data, prior or patterns that make no run; nothing was begun.
-        StoreFull: the disk took no more; what was finished is kept.
+        InputError: if data, prior or patterns do not allow a run; raised before anything is computed.
+        StoreFull: if the disk is full; finished results are kept.
     """
     prior = _prior(suite)
     items = find_items(suite.data, prior)
@@ -86,12 +86,13 @@ def run(
 
 
 def matches(unit: Unit, patterns: Sequence[str]) -> bool:
-    """Whether a unit fits every kind of pattern given.
+    """Whether a unit matches the patterns of every given kind.
 
-    "task=super*", "solver=ndtm", "item=chelsea", "seed=0" or "unit=HASH..."; several of one kind are alternatives.
+    Patterns are "task=super*", "solver=ndtm", "item=chelsea", "seed=0" or "unit=HASH..."; several patterns of one kind
+    are alternatives.
 
     Raises:
-        InputError: another kind of pattern.
+        InputError: for any other kind of pattern.
     """
     wanted: dict[str, list[str]] = {}
     for pattern in patterns:
@@ -104,7 +105,7 @@ def matches(unit: Unit, patterns: Sequence[str]) -> bool:
 
 
 def _meant(units: Sequence[Unit], patterns: Sequence[str]) -> str:
-    """The nearest name for the first pattern that fits none."""
+    """Suggest the nearest name for the first pattern that matches no unit."""
     for pattern in patterns:
         if not any(matches(unit, [pattern]) for unit in units):
             key, _, value = pattern.partition("=")
@@ -113,7 +114,7 @@ def _meant(units: Sequence[Unit], patterns: Sequence[str]) -> str:
 
 
 class _Loop:
-    """The one writer: hands out units, and stores what comes back."""
+    """The only writer of the store: submits units, and stores their outcomes."""
 
     def __init__(
         self,
@@ -138,7 +139,7 @@ class _Loop:
                     job = Job(unit.hash, unit.content, self._measurement(unit))
                 except StoreFull:
                     raise
-                except Exception as error:  # an image that cannot be read, or an operator of the user's
+                except Exception as error:  # an unreadable image, or an error in a user's operator
                     trace = "" if isinstance(error, InvsolveError) else traceback.format_exc()
                     done += 1
                     self._finish(unit, failure(unit.hash, f"{type(error).__name__}: {error}", trace), done, total)
@@ -158,7 +159,7 @@ class _Loop:
         return done
 
     def draw_again(self, units: Sequence[Unit]) -> None:
-        """Draw the measurements that outcomes were computed from and that are no longer there."""
+        """Draw again the missing measurements of existing outcomes."""
         kept = {row["hash"] for row in self.store.units() if row["status"] == "ok"}
         for unit in {unit.measurement: unit for unit in units if unit.hash in kept}.values():
             if not self.store.measurement_path(unit.measurement).is_file():
@@ -176,7 +177,7 @@ class _Loop:
         self.report(Progress(done, total, unit, record_of(content)["status"]))
 
     def _measurement(self, unit: Unit) -> bytes:
-        """The measurement's file, made where it is not there; the last one is kept at hand."""
+        """Return the file of the measurement, drawn if it is missing; the last one is cached."""
         if self.measured[0] != unit.measurement:
             content = self.store.measured(unit.measurement)
             if content is None:
@@ -195,7 +196,7 @@ class _Loop:
 
 
 def _prior(suite: Suite) -> Prior:
-    """The suite's prior, which must be there before anything is begun."""
+    """Load the prior of the suite; it must be available before anything runs."""
     spec = canonical({"name": suite.prior.name, "options": dict(suite.prior.options)})
     try:
         return load_spec_prior(spec)
@@ -204,7 +205,7 @@ def _prior(suite: Suite) -> Prior:
 
 
 def describe(suite: Suite, items: Sequence[Item], prior: Prior) -> dict[str, Any]:
-    """What the page says about a suite."""
+    """Return the description of a suite for the page."""
     return {
         "title": suite.title,
         "note": suite.note,

@@ -1,4 +1,4 @@
-"""Scores as a second pass over stored restorations: a new metric needs no new run, a new implementation scores anew."""
+"""Score stored restorations in a second pass: a new metric or a new implementation of one needs no new run."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ def score(
     trust: bool = False,
     calibrations: Sequence[Calibration] = (),
 ) -> None:
-    """Compute every score of the active units that is missing or of another implementation.
+    """Compute every score of the active units that is missing or was computed by another implementation.
 
-    Only whole outcomes are scored; failures never are. A metric whose weights are missing gets a note, and the rest go
-    on.
+    Only successful outcomes are scored, failures never are. A metric whose weights are missing gets a note, and the
+    other metrics are computed.
 
     Args:
-        store: opened for writing.
-        metrics: names; those of the suite if None. Code among them runs: see `metric_named`.
-        report: told (done, to do) after each unit.
+        store: a store opened for writing.
+        metrics: names of metrics; those of the suite if None. Code named here runs: see `metric_named`.
+        report: called with (done, total) after each unit.
         trust: whether operators and metrics may be code that the store names.
-        calibrations: of rows of the suite; their intervals are scored beside the metrics. Without them such scores
-            stay as they are.
+        calibrations: calibrations for rows of the suite; their intervals are scored in addition to the metrics.
+            Without calibrations, existing scores of intervals stay unchanged.
 
     Raises:
-        InputError: the store names code that is not trusted, or a calibration is not of samples alone.
+        InputError: if the store names code that is not trusted, or a calibration is around a point estimate.
     """
     check_calibrations(calibrations)
     names = list(metrics) if metrics is not None else store.meta("description")["metrics"]
-    named = [name for name in names if ":" in name] if metrics is None else []  # not what the caller names
+    named = [name for name in names if ":" in name] if metrics is None else []  # the caller's own are trusted
     check_trusted(store.folder, [*operators_in(store), *named], trust=trust)
     torch.set_num_threads(1)
     intervals = [name for name, metric in METRICS.items() if metric.per == "interval"]
@@ -68,7 +68,7 @@ def score(
         note, metric = "", metric_named(name)
         try:
             loaded[name] = metric.load()
-        except (WeightsMissing, InputError) as error:  # a file or a package that is not here stops no other metric
+        except (WeightsMissing, InputError) as error:  # a missing file or package does not affect other metrics
             note = str(error)
         store.note("notes", (name, note))
     marks = {name: mark for name, score in loaded.items() if (mark := _mark(name, score, calibrations))}
@@ -85,14 +85,14 @@ def score(
 
 
 def operators_in(store: Store) -> list[str]:
-    """The code that the operators of a store's tasks are."""
+    """Return the operators of the store's tasks that are named as code ("module:attribute")."""
     return [row["name"] for row in store.query("operators") if row["name"] and ":" in str(row["name"])]
 
 
 def _mark(name: str, score: Callable[..., Any], calibrations: Sequence[Calibration]) -> str:
-    """The implementation of a metric; for intervals with their calibrations, for the user's code with its identity.
+    """Identify the implementation of a metric, with the calibrations of intervals or the identity of a user's code.
 
-    Empty for a metric of sets.
+    Return "" for a metric of sets.
     """
     metric = image_metric(name)
     if metric is None:
@@ -104,7 +104,7 @@ def _mark(name: str, score: Callable[..., Any], calibrations: Sequence[Calibrati
 
 
 def _waiting(store: Store, marks: Mapping[str, str]) -> dict[str, tuple[str, str, list[str]]]:
-    """Units and the metrics they lack, for metrics with their implementations."""
+    """Return the units and their missing metrics, from the implementations of the metrics."""
     waiting: dict[str, tuple[str, str, list[str]]] = {}
     for name, mark in marks.items():
         for row in store.query("unscored", name, mark):
@@ -113,10 +113,10 @@ def _waiting(store: Store, marks: Mapping[str, str]) -> dict[str, tuple[str, str
 
 
 def load_measurement(store: Store, unit: str, measurement: str) -> Measurement:
-    """The measurement that a unit restored.
+    """Load the measurement of a unit.
 
     Raises:
-        Damaged: its file is gone, or not what was written.
+        Damaged: if its file is missing, has changed, or holds no measurement.
     """
     task = json.loads(store.content(unit))["task"]
     spec = TaskSpec("", task["kind"], task["noise"], task["options"])
@@ -127,7 +127,7 @@ def load_measurement(store: Store, unit: str, measurement: str) -> Measurement:
 
 
 def _set_aside(store: Store, unit: str, measurement: str, error: Damaged) -> None:
-    """Put what is damaged out of the way: the measurement, to be drawn again, or else the outcome."""
+    """Set the damaged file aside: the measurement, which is drawn again, or else the outcome."""
     if store.measured(measurement) is not None:
         store.set_aside(unit, error)
     else:
@@ -135,7 +135,7 @@ def _set_aside(store: Store, unit: str, measurement: str, error: Damaged) -> Non
 
 
 def restored(store: Store, unit: str, measurement: Measurement) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
-    """The restored images [S, 3, H, W] of a unit, not clipped, their residuals [S, m] and its tensors."""
+    """Return the restored images [S, 3, H, W] of a unit, not clipped, their residuals [S, m] and all its tensors."""
     output = store.output(unit)
     if not {"visible", "samples"} & output.keys():
         raise Damaged(f"{store.output_path(unit)} holds no restoration")
@@ -173,12 +173,12 @@ def _score_unit(
             if metric.per == "interval":
                 each = [] if ends is None else [function(*ends, truth)]
             else:
-                # Calibration compares with the truth as it is: clipping would make intervals too wide.
+                # Metrics of calibration use the unclipped ground truth: clipping would make intervals too wide.
                 cases_or_truth = cases if metric.per == "image" else [Case(images[0], known.truth)]
                 each = metric.values(function, cases_or_truth, images)
             several = metric.per == "image" and len(images) > 1
             mean = _number(function(middle)) if several else None
-        except Exception as error:  # of one metric on one image: the others go on, and this has no number
+        except Exception as error:  # a failure of one metric on one image leaves only this score empty
             logger.warning("%s of unit %s is not computed: %s: %s", name, unit, type(error).__name__, error)
             each, mean = [], None
         value = _number(sum(each) / len(each)) if each else None
@@ -187,14 +187,14 @@ def _score_unit(
 
 
 def _number(value: float) -> float | None:
-    """A value for the database, which knows no NaN; infinite PSNR becomes 100 dB."""
+    """Convert a value for the database: NaN becomes None, and an infinite PSNR becomes 100 dB."""
     if math.isnan(value):
         return None
     return min(value, 100.0) if math.isinf(value) else value
 
 
 def _score_sets(store: Store, name: str, features: Callable[[Sequence[Tensor]], Tensor]) -> None:
-    """Distances between all restorations of a task by one solver, first samples, and the true images."""
+    """Compute distances between the true images and the first samples of all restorations, for each task and solver."""
     metric, groups = SET_METRICS[name], defaultdict(list)
     for row in store.units():
         groups[row["task"], row["solver"]].append(row)
@@ -217,7 +217,7 @@ def _score_sets(store: Store, name: str, features: Callable[[Sequence[Tensor]], 
 
 
 def _features(store: Store, rows: Sequence[Any], features: Any, cache: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Features [n, d] of first samples and of true images; `cache` holds those of the latter."""
+    """Return the features [n, d] of first samples and of true images; `cache` holds those of the true images."""
     ours, theirs = [], []
     for row in rows:
         measurement = load_measurement(store, row["hash"], row["measurement"])

@@ -1,6 +1,6 @@
-"""What may be concluded: intervals, paired tests, ranks with their uncertainty, fronts. Items are the sample.
+"""Statistics of the tables: intervals, paired tests, ranks with their uncertainty, fronts. Items are the sample.
 
-All resampling is of items, with one fixed stream of random numbers, so that tables can be made again to the digit.
+All resampling is over items, with one fixed stream of random numbers, so that tables can be reproduced exactly.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ EXACT_ITEMS = 12
 
 @lru_cache(maxsize=64)
 def _counts(n: int) -> Any:
-    """How often each of n items is drawn in each bootstrap sample, [R, n]."""
+    """Return how often each of n items is drawn in each bootstrap sample, [R, n]."""
     import numpy
 
     rng = numpy.random.default_rng(n)
@@ -25,9 +25,9 @@ def _counts(n: int) -> Any:
 
 
 def bootstrap_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean (Efron 1979); NaN for fewer than two values or where one is not finite.
+    """Percentile bootstrap interval of the mean (Efron 1979); NaN for fewer than two values or if one is not finite.
 
-    With few items it is too narrow (five: about 85 % instead of 95 %), as every such interval is.
+    Like every bootstrap interval, it is too narrow with few items (five: about 85 % coverage instead of 95 %).
     """
     import numpy
 
@@ -42,8 +42,8 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95) -> tuple[fl
 def paired_test(differences: Sequence[float]) -> float:
     """Two-sided p-value that differences have mean 0, by flipping their signs (Fisher 1935).
 
-    Exact over all 2^n patterns for up to 12 items, else from 20 000 random ones, (1 + hits) / (1 + patterns). NaN for
-    fewer than two finite differences. Six items cannot give less than 2 / 64.
+    Exact over all 2^n sign patterns for up to 12 items, else from 20 000 random ones, (1 + hits) / (1 + patterns). NaN
+    for fewer than two differences or if one is not finite. Six items cannot give less than 2 / 64.
     """
     import numpy
 
@@ -71,7 +71,7 @@ def _signs(n: int) -> Any:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values that keep the family's error rate (Holm 1979); NaN stays NaN and does not count."""
+    """Adjust p-values to control the family-wise error rate (Holm 1979); NaN stays NaN and does not count."""
     import math
 
     order = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
@@ -83,9 +83,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def rank_intervals(losses: Sequence[Sequence[float]], level: float = 0.95) -> list[tuple[int, int]]:
-    """For each row of losses [k][n] (the smaller the better), the central interval of its rank over bootstrap samples.
+    """Return the central bootstrap interval of the rank of each row of losses [k][n] (smaller is better).
 
-    Ranks start at 1; equal means share the better one.
+    Ranks start at 1; equal means share the better rank.
     """
     import numpy
 
@@ -99,6 +99,6 @@ def rank_intervals(losses: Sequence[Sequence[float]], level: float = 0.95) -> li
 
 
 def pareto_front(costs: Sequence[float], losses: Sequence[float]) -> list[bool]:
-    """Which points no other beats in one and equals in the other."""
+    """Return which points are on the front: no other point is at least as good in both and better in one."""
     points = list(zip(costs, losses, strict=True))
     return [not any(c <= cost and m <= loss and (c < cost or m < loss) for c, m in points) for cost, loss in points]

@@ -1,14 +1,15 @@
-"""The results of a suite: one folder, a file an outcome, and an SQLite index of them; it survives kill -9.
+"""The results of a suite: one folder with one file per outcome and an SQLite index; it survives kill -9.
 
     STORE/suite.toml                   the suite as it was run
     STORE/results.db                   the index: units, outcomes, scores (SQLite, write-ahead log)
     STORE/measurements/ab/HASH.safetensors
-    STORE/outputs/ab/HASH.safetensors  restorations, and in its header the record of the run
-    STORE/aside                        files that were found damaged
+    STORE/outputs/ab/HASH.safetensors  restorations, with the record of the run in the header
+    STORE/aside                        damaged files
 
-An outcome is complete when its file has its name; a row in the index follows, with the file's digest, and files without
-one (killed in between) are taken in at the next start. One process writes, under a lock that ends with it. Units of
-equal content, under whatever names, share one outcome. All SQL is here, in schema.sql and in queries.toml.
+An outcome is complete as soon as its file has its final name. Then a row with the digest of the file is added to the
+index. Files without a row (the process was killed in between) are indexed at the next start. Only one process writes,
+under a lock that ends with the process. Units of equal content share one outcome, even under different names. All SQL
+is here, in schema.sql and in queries.toml.
 """
 
 from __future__ import annotations
@@ -61,10 +62,10 @@ class Store(StoredFiles):
     @classmethod
     @contextmanager
     def reading(cls, folder: str | Path) -> Iterator[Self]:
-        """Open what is there, beside whoever writes; nothing is written, so that the folder may be read-only.
+        """Open an existing store, even while another process writes to it; the folder may be read-only.
 
         Raises:
-            InputError: there is no store.
+            InputError: if there is no store.
         """
         folder = Path(folder)
         if not (path := folder / "results.db").is_file():
@@ -73,7 +74,7 @@ class Store(StoredFiles):
         with tempfile.TemporaryDirectory() as copy, cls._connected(folder, path, uri) as store:
             try:
                 store._check_version()
-            except sqlite3.OperationalError:  # the log of a folder that cannot be written to is read from a copy
+            except sqlite3.OperationalError:  # in a read-only folder, the log can only be read from a copy
                 for name in ("results.db", "results.db-wal"):
                     if (folder / name).is_file():
                         shutil.copyfile(folder / name, Path(copy) / name)
@@ -85,15 +86,15 @@ class Store(StoredFiles):
     @classmethod
     @contextmanager
     def writing(cls, folder: str | Path) -> Iterator[Self]:
-        """Open or make a store as its only writer, take in outcomes whose row is missing, set damaged files aside.
+        """Open or create a store as its only writer, index outcomes without a row, and set damaged files aside.
 
         Raises:
-            InputError: another process writes to it, or the folder cannot be used.
+            InputError: if another process writes to the store, or the folder cannot be used.
         """
         folder = Path(folder)
         with locked(folder), cls._connected(folder, folder / "results.db", str(folder / "results.db")) as store:
             store.db.execute("PRAGMA journal_mode=WAL")
-            # Files are flushed one by one; the index may lose its last rows with the power, and takes them in again.
+            # Files are flushed one by one; after a power failure the index may lack its last rows, and adds them again.
             store.db.execute("PRAGMA synchronous=NORMAL")
             if not store.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 store.db.executescript((files("invsolve") / "bench" / "schema.sql").read_text(encoding="utf-8"))
@@ -122,10 +123,10 @@ class Store(StoredFiles):
             raise InputError(f"{self.folder} holds results of another version of invsolve: name another --store")
 
     def define(self, name: str, source: str, units: Iterable[Unit], meta: Mapping[str, Any]) -> int:
-        """Make these the store's units, in this order; outcomes of equal hashes stay. Returns their number.
+        """Replace the units of the store, in this order, and return their number; outcomes of equal hashes are kept.
 
         Raises:
-            InputError: the store belongs to another suite.
+            InputError: if the store belongs to another suite.
         """
         known = self.meta("suite")
         if known is not None and known != name:
@@ -143,12 +144,12 @@ class Store(StoredFiles):
         return len(rows)
 
     def meta(self, key: str) -> Any:
-        """What `define` noted; None if nothing."""
+        """Return a value stored by `define`; None if there is none."""
         row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return row and json.loads(row["value"])
 
     def units(self) -> list[sqlite3.Row]:
-        """The units in order, each with its outcome's columns (NULL while it has none)."""
+        """Return the units in order, each with the columns of its outcome (NULL while it has none)."""
         return self.db.execute(
             "SELECT u.hash, u.measurement, u.item, u.task, u.solver, u.seed, o.status, o.error, o.forwards, "
             "o.backwards, o.seconds, o.memory, o.environment, o.digest FROM units u "
@@ -156,19 +157,19 @@ class Store(StoredFiles):
         ).fetchall()
 
     def content(self, unit: str) -> str:
-        """What decides the outcome of a unit, as JSON."""
+        """Return everything that determines the outcome of a unit, as JSON."""
         return self.db.execute("SELECT content FROM contents WHERE hash = ?", (unit,)).fetchone()["content"]
 
     def outcome(self, unit: str) -> dict[str, Any] | None:
-        """All that is known about a unit's run."""
+        """Return the outcome row of a unit; None if it has not run."""
         row = self.db.execute("SELECT * FROM outcomes WHERE unit = ?", (unit,)).fetchone()
         return row and dict(row)
 
     def put(self, unit: str, content: bytes) -> bool:
-        """Store an outcome; False where the unit has one already, which then stays.
+        """Store an outcome; return False if the unit already has one, which is then kept.
 
         Raises:
-            StoreFull: the disk takes no more.
+            StoreFull: if the disk is full.
         """
         path = self.output_path(unit)
         with guarded(self.folder):
@@ -190,10 +191,10 @@ class Store(StoredFiles):
         )
 
     def put_measurement(self, measurement: str, content: bytes) -> None:
-        """Store a measurement. Where it was drawn before and differs, the outcomes that it had are set aside.
+        """Store a measurement. If an earlier draw of it differs, the outcomes of that draw are set aside.
 
         Raises:
-            StoreFull: the disk takes no more.
+            StoreFull: if the disk is full.
         """
         path, digest = self.measurement_path(measurement), digest_of(content)
         known = self.digest("measurements", measurement)
@@ -209,7 +210,7 @@ class Store(StoredFiles):
         self.db.execute("INSERT OR REPLACE INTO measurements VALUES (?, ?, ?)", row)
 
     def retry(self, units: Sequence[str]) -> int:
-        """Forget the failures among these units, so that they run again; their records are kept aside."""
+        """Remove the failures among these units, so that they run again; keep their records in the table "earlier"."""
         failed = [u for u in dict.fromkeys(units) if (self.outcome(u) or {"status": "ok"})["status"] != "ok"]
         for unit in failed:
             self._forget(unit)
@@ -217,7 +218,7 @@ class Store(StoredFiles):
         return len(failed)
 
     def _forget(self, unit: str) -> None:
-        """Take an outcome and its scores out of the index."""
+        """Remove an outcome and its scores from the index."""
         with self._transaction():
             self.db.execute("INSERT INTO earlier VALUES (?, ?)", (unit, json.dumps(self.outcome(unit))))
             self.db.execute("DELETE FROM outcomes WHERE unit = ?", (unit,))
@@ -228,7 +229,7 @@ class Store(StoredFiles):
             )
 
     def set_aside(self, unit: str, reason: object) -> None:
-        """Move a damaged outcome out of the way, so that its unit runs again."""
+        """Move a damaged outcome to the folder `aside`, so that its unit runs again."""
         self.move_aside(self.output_path(unit))
         self._forget(unit)
         row = self.db.execute("SELECT task, solver, item, seed FROM units WHERE hash = ?", (unit,)).fetchone()
@@ -236,13 +237,13 @@ class Store(StoredFiles):
         logger.warning("the outcome of %s is set aside and runs again: %s", name, reason)
 
     def add_metrics(self, names: Sequence[str]) -> None:
-        """Show these metrics beside those of the suite."""
+        """Show these metrics in addition to those of the suite."""
         about = self.meta("description")
         about["metrics"] += [name for name in names if name not in about["metrics"]]
         self.db.execute("INSERT OR REPLACE INTO meta VALUES ('description', ?)", (json.dumps(about),))
 
     def _take_in(self) -> None:
-        """Index outcomes that were written when the last run was killed; set aside what is not as it was written."""
+        """Index outcomes written before the last run was killed; set aside files that have changed."""
         for part in self.folder.glob("*/*/.*.part"):
             part.unlink()
         known = {unit: rest for unit, *rest in self.db.execute("SELECT unit, digest, stamp FROM outcomes")}
@@ -263,17 +264,17 @@ class Store(StoredFiles):
                 self.measured(name)
 
     def digest(self, table: str, name: str) -> str | None:
-        """Of a file in "outcomes" or "measurements", as it was written; None where it is not known."""
+        """Return the recorded digest of a file in "outcomes" or "measurements"; None if it is not known."""
         column = "unit" if table == "outcomes" else "hash"
         row = self.db.execute(f"SELECT digest FROM {table} WHERE {column} = ?", (name,)).fetchone()
         return row and row["digest"]
 
     def query(self, name: str, *values: Any) -> list[sqlite3.Row]:
-        """The rows of one of the queries in queries.toml."""
+        """Run one of the queries in queries.toml and return its rows."""
         return self.db.execute(_query(name), values).fetchall()
 
     def note(self, name: str, *rows: Sequence[Any]) -> None:
-        """Put rows into "notes", "scores" or "set_scores" in place of those of equal keys."""
+        """Insert rows into a table, such as "notes", "scores" or "set_scores"; rows with equal keys are replaced."""
         if rows:
             marks = ", ".join("?" * len(rows[0]))
             with self._transaction():

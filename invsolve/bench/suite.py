@@ -1,4 +1,4 @@
-"""A suite: which images are degraded how, by whom they are restored, and how that is judged."""
+"""A suite: its images, degradations, solvers and metrics."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Method = Literal["solver", "peer", "baseline"]
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Where the images come from.
+    """The source of the images.
 
     Attributes:
-        kind: "packaged" (the test images in the package), "folder", "list" (a file with a path a line) or "draws" (of
-            the prior itself, where it has an exact sampler).
-        path: of the folder or list.
-        items: how many, in the order of their names; all of them if 0.
+        kind: "packaged" (the test images in the package), "folder", "list" (a file with one path per line) or "draws"
+            (samples of the prior itself, which needs an exact sampler).
+        path: path of the folder or list.
+        items: number of images, in the order of their paths or of the list; all of them if 0.
         size: side of the square images; their own size if 0.
-        fit: "crop" takes the middle, "resize" makes the shorter side `size` first, "stretch" makes both sides `size`.
+        fit: "crop" takes the centre, "resize" first resizes the shorter side to `size`, "stretch" resizes both sides.
     """
 
     kind: str
@@ -47,10 +47,10 @@ class TaskSpec:
     """A degradation.
 
     Attributes:
-        name: of the row's section.
+        name: name of the task in the tables.
         kind: one of `invsolve.bench.tasks.kinds()`.
-        noise: standard deviation in [0, 1] units.
-        options: of the kind.
+        noise: standard deviation of the noise in [0, 1] units.
+        options: options of the kind.
     """
 
     name: str
@@ -59,21 +59,21 @@ class TaskSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def content(self) -> dict[str, Any]:
-        """All that decides the measurement, without the name."""
+        """Return everything that determines the measurement, without the name."""
         return {"kind": self.kind, "noise": self.noise, "options": dict(self.options)}
 
 
 @dataclass(frozen=True)
 class SolverSpec:
-    """A row: a solver (or a peer's, or the baseline) with the settings of each task.
+    """A row: a solver, a peer or the baseline, with its settings for each task.
 
     Attributes:
-        name: of the row.
-        method: whose it is.
-        solver: registry name, or the peer's.
-        settings: {task: all settings}, resolved; empty for peers and baselines.
-        preset: where the settings come from, in words.
-        samples: posterior samples an item.
+        name: name of the row.
+        method: "solver", "peer" or "baseline".
+        solver: name in the registry, or name of the peer.
+        settings: {task: all settings}, resolved; empty settings for peers and baselines.
+        preset: description of the source of the settings.
+        samples: posterior samples per item.
     """
 
     name: str
@@ -84,7 +84,7 @@ class SolverSpec:
     samples: int
 
     def content(self, task: str) -> dict[str, Any]:
-        """All that decides the restoration."""
+        """Return everything that determines the restoration."""
         return {
             "method": self.method,
             "solver": self.solver,
@@ -98,16 +98,16 @@ class Suite:
     """A validated suite.
 
     Attributes:
-        name, title: of the page.
+        name, title: name of the suite, and title of its page.
         data, prior, tasks, solvers: what is run.
-        seeds: each makes a measurement of its own.
-        threads: of a unit, whatever runs beside it.
+        seeds: each seed makes its own measurements.
+        threads: threads of each unit, independent of the load.
         microbatch: samples that run together; all if 0.
-        seconds: after which a unit is stopped and counted as failed; no limit if 0.
-        metrics: names.
-        published: section of the published rows that stand beside the measured ones, or "".
-        note: what a reader has to know.
-        source: the TOML text, with what was changed on the command line.
+        seconds: time after which a unit is stopped and counted as failed; no limit if 0.
+        metrics: names of the metrics.
+        published: section of the published rows to show beside the measured ones, or "".
+        note: information for the reader.
+        source: the TOML text, with the changes of the command line.
     """
 
     name: str
@@ -126,10 +126,10 @@ class Suite:
     source: str
 
     def task(self, name: str) -> TaskSpec:
-        """The task of this name.
+        """Return the task of this name.
 
         Raises:
-            InputError: there is none.
+            InputError: if there is none.
         """
         for task in self.tasks:
             if task.name == name:
@@ -138,5 +138,5 @@ class Suite:
 
 
 def canonical(value: Any) -> str:
-    """One text for equal contents: JSON with sorted keys."""
+    """Format a value as JSON with sorted keys, so that equal contents give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), default=list)

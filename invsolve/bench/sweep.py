@@ -1,4 +1,4 @@
-"""Ablations: a solver on a task over a grid of its settings, computed as the units of a suite."""
+"""Ablations: a solver on a task over a grid of settings, computed as the units of a suite."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ Grid = Mapping[str, Sequence[Any]]
 """The values of each setting."""
 
 LINES = 8
-"""Combinations of the other settings that a panel of the figure shows; of more it shows the best."""
+"""Largest number of combinations of the other settings in a panel of the figure; with more, only the best is shown."""
 
 
 def points(grid: Grid, *, alone: bool = False) -> dict[str, dict[str, Any]]:
-    """The points of a grid by name, {"n_steps = 10, weight = 1.0": {"n_steps": 10, "weight": 1.0}}.
+    """Return the points of a grid by name, {"n_steps = 10, weight = 1.0": {"n_steps": 10, "weight": 1.0}}.
 
     Args:
         grid: values by setting.
-        alone: each setting is changed alone, the others stay as they were chosen; else all combinations.
+        alone: change one setting at a time and keep the preset values of the others; else all combinations.
 
     Raises:
-        InputError: no value, or one twice.
+        InputError: if a setting has no value, or a value twice.
     """
     for name, values in grid.items():
         words = [toml_value(value) for value in values]
@@ -59,18 +59,18 @@ def sweep_suite(
     preset: str = "restore",
     alone: bool = False,
 ) -> Suite:
-    """The suite of a sweep: a row a point of the grid.
+    """Make the suite of a sweep, with one row for each point of the grid.
 
     Args:
-        solver: its name.
+        solver: name of the solver.
         grid: values by setting.
-        task: its "kind", "noise" and options, as a suite's table has them.
-        data, prior, run: the suite's tables.
-        preset: where the other settings come from, as in a suite.
+        task: "kind", "noise" and options of the task, as in the table of a suite.
+        data, prior, run: the tables of the suite.
+        preset: source of the other settings, as in a suite.
         alone: see `points`.
 
     Raises:
-        InputError: anything that cannot be run.
+        InputError: if a part of it cannot be run.
     """
     rows = [
         {"name": name, "solver": solver, "preset": preset, "settings": point}
@@ -88,7 +88,7 @@ def sweep_suite(
 
 
 def sweep_table(store: Store, grid: Grid, *, alone: bool = False) -> str:
-    """The results as Markdown, in the order of the grid: settings, mean and 95 % interval of each metric, cost."""
+    """Format the results as Markdown, in grid order: settings, mean and 95 % interval of each metric, cost."""
     (table,) = tables(store)
     rows = {row.solver: row for row in table.rows}
     metrics = shown_metrics(table)
@@ -105,10 +105,10 @@ def sweep_table(store: Store, grid: Grid, *, alone: bool = False) -> str:
 
 
 def sweep_figure(store: Store, grid: Grid, path: str | Path, *, alone: bool = False) -> None:
-    """Draw the first metric against each setting; a line a combination of the others, or the best of them if many.
+    """Plot the first metric against each setting, with a line for each combination of the others, or for the best.
 
     Raises:
-        InputError: no point has a value, or no setting has two.
+        InputError: if no point has a value, or no setting has two values.
     """
     (table,) = tables(store)
     metric = table.ranked_by
@@ -123,7 +123,7 @@ def sweep_figure(store: Store, grid: Grid, path: str | Path, *, alone: bool = Fa
 
 
 def _panel(name: str, places: Sequence[Any], found: Sequence[tuple[Mapping[str, Any], float]], metric: str) -> Panel:
-    """A metric against one setting, from (settings, value) of all points."""
+    """Make the panel of a metric against one setting, from (settings, value) of all points."""
     from invsolve.metrics import metric_named
 
     numeric = all(isinstance(place, int | float) and not isinstance(place, bool) for place in places)
@@ -144,10 +144,10 @@ def _panel(name: str, places: Sequence[Any], found: Sequence[tuple[Mapping[str, 
 
 
 def control_images(store: Store, suite: Suite, folder: Path) -> list[Path]:
-    """Write control-NAME.png for each point: estimates and controls along the first unit, which runs once more.
+    """Write control-NAME.png for each point: estimates and controls during the first unit, which runs once more.
 
     Raises:
-        InputError: the solver reports no control.
+        InputError: if the solver reports no control.
     """
     from invsolve.bench.execute import load_spec_prior
     from invsolve.bench.scoring import load_measurement

@@ -1,4 +1,4 @@
-"""The tables of a suite: one for each task, a row for each solver, complete ones ranked."""
+"""The tables of a suite: one table per task, one row per solver; complete rows are ranked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Cell", "Row", "Table", "published_rows", "tables"]
 
 @dataclass(frozen=True)
 class Cell:
-    """A mean over items with its 95 % interval; `of_mean` is the value of the samples' mean image."""
+    """A mean over items with its 95 % interval; `of_mean` is the value for the mean image of the samples."""
 
     value: float
     low: float = math.nan
@@ -34,15 +34,15 @@ class Row:
     """A solver on a task.
 
     Attributes:
-        solver: its name.
-        counts: units by status, "missing" for those that have not run.
-        cells: by metric; empty unless complete.
-        rank, rank_low, rank_high: by the table's metric, 0 where unranked.
-        behind: the mean paired difference from the best in that metric, with its interval; None for the best.
-        p: its adjusted p-value.
-        forwards, backwards, seconds, memory: means over units (memory: the most).
-        note: why it is not ranked.
-        front: on the Pareto front of that metric against network calls, and against seconds.
+        solver: name of the row.
+        counts: number of units by status, "missing" for units that have not run.
+        cells: cells by metric; empty unless the row is complete.
+        rank, rank_low, rank_high: rank by the metric of the table, and its interval; 0 if unranked.
+        behind: mean paired difference from the best row in that metric, with its interval; None for the best row.
+        p: adjusted p-value of that difference.
+        forwards, backwards, seconds, memory: means over units (memory: the maximum).
+        note: the reason why the row is not ranked.
+        front: whether the row is on the Pareto front of that metric against network calls, and against seconds.
     """
 
     solver: str
@@ -65,32 +65,32 @@ class Row:
 
     @property
     def total(self) -> int:
-        """Units it has."""
+        """The number of units."""
         return sum(self.counts.values())
 
     @property
     def complete(self) -> bool:
-        """Whether all of them are whole."""
+        """Whether all units have succeeded."""
         return self.counts.get("ok", 0) == self.total
 
     @property
     def calls(self) -> float:
-        """Network calls a sample: forwards and backwards, a backward counted as two."""
+        """Network calls per sample: forward passes plus twice the backward passes."""
         return self.forwards + 2 * self.backwards
 
 
 @dataclass(frozen=True)
 class Table:
-    """A task's rows, ranked ones first.
+    """The rows of a task, ranked rows first.
 
     Attributes:
-        task: its name.
-        spec: its kind, noise and options; None for a task of the published rows that the suite does not run.
-        metrics: of the suite, in its order.
-        missing: those of them whose weights are not on this machine.
-        ranked_by: the first metric of an image that has a value; "" while there is none.
-        rows: measured.
-        published: the numbers of others.
+        task: name of the task.
+        spec: kind, noise and options of the task; None if it has only published rows and the suite does not run it.
+        metrics: the metrics of the suite, in order.
+        missing: the metrics whose weights are not on this machine.
+        ranked_by: the first metric of single images that has a value; "" if there is none.
+        rows: the measured rows.
+        published: the published rows.
     """
 
     task: str
@@ -103,7 +103,7 @@ class Table:
 
 
 def tables(store: Store) -> list[Table]:
-    """Everything the page shows, from the index alone."""
+    """Return the tables of all tasks, from the index alone."""
     about = store.meta("description")
     names = [name for name in about["metrics"] if image_metric(name) or name in SET_METRICS]
     groups: dict[tuple[str, str], list[Any]] = defaultdict(list)
@@ -114,7 +114,7 @@ def tables(store: Store) -> list[Table]:
     sets: dict[tuple[str, str], dict[str, Cell]] = defaultdict(dict)
     marks = {key: set_mark([unit["hash"] for unit in units]) for key, units in groups.items()}
     for row in store.query("set scores"):
-        if row["of"] != marks.get((row["task"], row["solver"])):  # of other images or settings
+        if row["of"] != marks.get((row["task"], row["solver"])):  # computed for other images or settings
             continue
         sets[row["task"], row["solver"]][row["metric"]] = Cell(math.nan if row["value"] is None else row["value"])
     found, published = [], dict(published_rows(about["published"]))
@@ -136,7 +136,7 @@ def tables(store: Store) -> list[Table]:
 
 
 def _scores(store: Store) -> dict[str, dict[str, tuple[float, float]]]:
-    """{unit: {metric: (value, value of the mean image)}} of the active units."""
+    """Return {unit: {metric: (value, value of the mean image)}}."""
     found: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
     for unit, metric, value, mean, _ in store.query("scores"):
         found[unit][metric] = (math.nan if value is None else value, math.nan if mean is None else mean)
@@ -146,7 +146,7 @@ def _scores(store: Store) -> dict[str, dict[str, tuple[float, float]]]:
 def _row(
     solver: Mapping[str, Any], units: Sequence[Any], scores: Mapping[str, Any], names: Sequence[str]
 ) -> tuple[Row, dict[str, dict[str, float]]]:
-    """A row, and {metric: {item: mean over its seeds}}."""
+    """Return a row, and {metric: {item: mean over its seeds}}."""
     counts: dict[str, int] = defaultdict(int)
     for unit in units:
         counts[unit["status"] or "missing"] += 1
@@ -192,7 +192,7 @@ def _has(metric: str, row: Row) -> bool:
 
 
 def _rank(rows: Sequence[Row], items: Mapping[str, Mapping[str, Mapping[str, float]]], metric: str) -> None:
-    """Ranks by a metric, their intervals, tests against the best, and the Pareto fronts."""
+    """Set the ranks by a metric, their intervals, tests against the best row, and the Pareto fronts."""
     ranked = [row for row in rows if _has(metric, row)]
     if not ranked:
         return
@@ -220,7 +220,7 @@ def _ordered(rows: Sequence[Row]) -> list[Row]:
 
 
 def published_rows(section: str) -> dict[str, list[dict[str, Any]]]:
-    """{task: rows of published numbers}: never ours, shown beside and marked so."""
+    """Return {task: rows of published numbers}; the tables mark these rows as published."""
     if not section:
         return {}
     text = (files("invsolve") / "bench" / "published.toml").read_text(encoding="utf-8")
@@ -228,7 +228,7 @@ def published_rows(section: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def title(metric: str) -> str:
-    """A column's head, with an arrow towards the better side."""
+    """Return the column title of a metric, with an arrow towards better values."""
     known = metric_named(metric)
     arrow = {"high": " ↑", "low": " ↓", "target": f" → {known.target:g}"}[known.better]
     return known.title + arrow

@@ -22,18 +22,18 @@ from invsolve.tasks import TASKS, Task
 __all__ = ["Measurement", "check_options", "kinds", "level", "measure", "missing", "option_names", "section"]
 
 OPERATOR = "operator"
-"""The kind of a degradation that is no restoration task: a name of `invsolve.operators.OPERATORS` and its options."""
+"""The kind of a degradation that is not a restoration task: an operator of `invsolve.operators.OPERATORS`."""
 
 
 @dataclass(frozen=True)
 class OperatorDraw:
-    """What a suite says of the kind "operator".
+    """The options of the kind "operator" in a suite.
 
     Attributes:
         operator: name in `OPERATORS`, or "module:attribute".
-        options: its arguments besides the image's shape.
-        assumed: standard deviation that solvers are told, for measurements without noise; that of the noise if 0.
-        like: section of the tuned settings that suit it, such as "deblur"; solvers' own defaults if empty.
+        options: its arguments other than the image shape.
+        assumed: noise level given to solvers, for measurements without noise; the actual noise level if 0.
+        like: section of tuned settings to use, such as "deblur"; the defaults of each solver if empty.
     """
 
     operator: str
@@ -49,12 +49,12 @@ class OperatorDraw:
 
 
 def kinds() -> list[str]:
-    """The kinds of degradation: the restoration tasks, and "operator"."""
+    """Return the kinds of degradation: the restoration tasks, and "operator"."""
     return [*TASKS, OPERATOR]
 
 
 def option_names(kind: str) -> list[str]:
-    """The options of a kind in a suite."""
+    """Return the option names of a kind in a suite."""
     if kind == OPERATOR:
         return ["operator", "options", "assumed", "like"]
     return list(options_of(TASKS[kind].suite_type()))
@@ -69,18 +69,18 @@ def _options(spec: TaskSpec) -> Any:
 
 
 def section(task: TaskSpec) -> str:
-    """The section of the preset tables that a task belongs to; "" for kinds without one."""
+    """Return the section of the preset tables for a task; "" for kinds without one."""
     options = _options(task)
     return options.like if task.kind == OPERATOR else TASKS[task.kind].section(options)
 
 
 def level(task: TaskSpec) -> float:
-    """The noise that solvers are told before anything is drawn."""
+    """Return the noise level that is known before anything is drawn."""
     return task.noise or _options(task).assumed
 
 
 def check_options(where: str, task: TaskSpec) -> None:
-    """Raise `InputError` for options that make no degradation."""
+    """Raise `InputError` for options that do not define a degradation."""
     try:
         _options(task)
     except InputError as error:
@@ -88,19 +88,19 @@ def check_options(where: str, task: TaskSpec) -> None:
 
 
 def missing(task: TaskSpec) -> str:
-    """What this machine lacks to run a task, in words; "" where it lacks nothing."""
+    """Describe what this machine lacks to run a task; "" if it lacks nothing."""
     return "" if task.kind == OPERATOR else TASKS[task.kind].needs(_options(task))
 
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """y = A(x) + noise, and all that was drawn for it.
+    """y = A(x) + noise, and everything that was drawn for it.
 
     Attributes:
         spec: the degradation.
-        truth: the part of the image that a restoration shows, [3, H, W].
-        y: without the batch dimension.
-        drawn: "mask" (bool [H, W], true where pixels are missing), "kernel" [h, w]: what the task has of them.
+        truth: the ground truth of the part of the image that a restoration shows, [3, H, W].
+        y: the measurement, without the batch dimension.
+        drawn: "mask" (bool [H, W], true where pixels are missing) and "kernel" [h, w], if the task draws them.
     """
 
     spec: TaskSpec
@@ -110,14 +110,14 @@ class Measurement:
 
     @property
     def task(self) -> Task | None:
-        """The restoration task, where there is one for this kind."""
+        """The restoration task; None for the kind "operator"."""
         if self.spec.kind == OPERATOR:
             return None
         return TASKS[self.spec.kind].from_draw(_options(self.spec), self.drawn)
 
     @property
     def operator(self) -> Operator:
-        """A, from the solver's image to y."""
+        """The operator A, from the image of the solver to y."""
         task = self.task
         if task is not None:
             return task.operator(3, (self.y.shape[1], self.y.shape[2]))
@@ -133,27 +133,27 @@ class Measurement:
 
     @property
     def _measured(self) -> Tensor:
-        """What the operator's output is compared with."""
+        """The values that the output of the operator is compared with."""
         return self.y if self.task is None else self.task.measurement(self.y, 3)
 
     @property
     def unknowns(self) -> Unknowns | None:
-        """Parameters of the operator that a solver finds with the image."""
+        """Parameters of the operator that a solver estimates together with the image."""
         return None if self.task is None else self.task.unknowns
 
     def problem(self, prior: Prior) -> Problem:
-        """What a solver is given."""
+        """Return the problem for a solver."""
         from invsolve.costs import GaussianLikelihood
 
         return Problem(prior, GaussianLikelihood(self.operator, self._measured[None], self.noise), self.unknowns)
 
     def visible(self, samples: Tensor) -> Tensor:
-        """The restored images [..., 3, H, W] in the solver's ones."""
+        """Return the visible part [..., 3, H, W] of images of a solver."""
         task = self.task
         return samples if task is None else task.visible(samples, (self.y.shape[1], self.y.shape[2]))
 
     def residual(self, samples: Tensor, theta: Mapping[str, Tensor]) -> Tensor:
-        """(y - A(x)) / sigma of solver's images [S, ...], at measured entries alone."""
+        """Compute (y - A(x)) / sigma of images of a solver [S, ...], at measured entries only."""
         operator = self.operator
         image = operator(samples, theta) if theta else operator(samples)
         residual = (self._measured - image) / self.noise
@@ -164,7 +164,7 @@ class Measurement:
         return residual.flatten(1) if known is None else residual[..., known].flatten(1)
 
     def baseline(self) -> Tensor:
-        """What one has without a prior, as a solver's image or the visible part: [3, H, W] of the truth's size."""
+        """Return a simple restoration without a prior, [3, H, W] in the size of the ground truth."""
         task = self.task
         if task is not None:
             return task.baseline(self.y)[1]
@@ -176,32 +176,32 @@ class Measurement:
         raise InputError("this measurement is no image, and its operator has no inverse: there is no baseline")
 
     def shown(self) -> Tensor:
-        """The measurement as an image of the truth's size, where it is one; else mid-grey."""
+        """Return the measurement as an image in the size of the ground truth; mid-grey if it is not an image."""
         task = self.task
         if task is not None:
             return task.shown(self.y)
         return self.y if self.y.shape == self.truth.shape else torch.full_like(self.truth, 0.5)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What has to be stored."""
+        """Return the tensors to store."""
         drawn = {f"drawn.{key}": value.contiguous() for key, value in self.drawn.items()}
         return {"truth": self.truth.contiguous(), "y": self.y.contiguous(), **drawn}
 
     @classmethod
     def from_tensors(cls, spec: TaskSpec, tensors: Mapping[str, Tensor]) -> Measurement:
-        """The measurement that `tensors` stored."""
+        """Make a measurement from the result of `tensors`."""
         drawn = {k.removeprefix("drawn."): v for k, v in tensors.items() if k.startswith("drawn.")}
         return cls(spec, tensors["truth"], tensors["y"], drawn)
 
 
 def measure(spec: TaskSpec, image: Tensor, digest: str, seed: int) -> Measurement:
-    """Degrade an image; what is random comes from (seed, digest) alone, so that every solver and run has the same.
+    """Degrade an image; random numbers depend only on (seed, digest), so every solver and run gets the same ones.
 
     Args:
         spec: the degradation.
         image: [3, H, W] in [0, 1].
-        digest: of the item.
-        seed: of the suite.
+        digest: digest of the item.
+        seed: a seed of the suite.
     """
 
     def streams(what: str) -> Rng:

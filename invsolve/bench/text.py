@@ -1,4 +1,4 @@
-"""Tables as text: Markdown, LaTeX and the terminal."""
+"""Tables as text: Markdown, LaTeX and terminal output."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MISSING = "weights missing"
 
 
 def status_text(store: Store) -> str:
-    """Units by status for each task and solver, failures with their first line, metrics without weights."""
+    """Describe a store: units by status for each task and solver, first error messages, metrics without weights."""
     counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     errors: dict[tuple[str, str], str] = {}
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -52,17 +52,17 @@ def status_text(store: Store) -> str:
 
 
 def plain_name(name: str) -> str:
-    """A name as that of a file in a folder: letters, digits, ".", "-" and "_"."""
+    """Convert a name to a safe file name of letters, digits, ".", "-" and "_"."""
     return re.sub(r"[^\w.-]", "_", name).lstrip(".")[:100] or "suite"
 
 
 def sheet_text(value: Any) -> Any:
-    """A value for a spreadsheet, which would take text that begins like a formula for one."""
+    """Escape a value for a spreadsheet, so that text is not read as a formula."""
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else value
 
 
 def shown_metrics(table: Table) -> list[str]:
-    """Metrics for which some row, measured or published, has a number, or would have one if it had its weights."""
+    """Return the metrics with a number in a measured or published row, or whose weights are missing."""
     return [
         name
         for name in table.metrics
@@ -73,12 +73,12 @@ def shown_metrics(table: Table) -> list[str]:
 
 
 def published_value(row: dict[str, float], metric: str) -> float | None:
-    """The published number of a metric; LPIPS stands for the network that the tables use."""
+    """Return the published number of a metric; published LPIPS counts for every LPIPS metric."""
     return row.get("lpips" if metric.startswith("lpips") else metric)
 
 
 def number(value: float) -> str:
-    """A value with as many digits as it deserves."""
+    """Format a value with a suitable number of digits."""
     if not math.isfinite(value):
         return "–"
     if abs(value) >= 1e5:
@@ -87,7 +87,7 @@ def number(value: float) -> str:
 
 
 def cell_text(cell: Cell | None) -> str:
-    """Mean and interval."""
+    """Format a mean with its interval."""
     if cell is None or not math.isfinite(cell.value):
         return "–"
     interval = f" [{number(cell.low)}, {number(cell.high)}]" if math.isfinite(cell.low) else ""
@@ -95,20 +95,20 @@ def cell_text(cell: Cell | None) -> str:
 
 
 def difference_text(cell: Cell) -> str:
-    """A paired difference with its interval, signs shown."""
+    """Format a paired difference with its interval, with signs."""
     interval = f" [{cell.low:+.3g}, {cell.high:+.3g}]" if math.isfinite(cell.low) else ""
     return f"{cell.value:+.3g}{interval}"
 
 
 def rank_text(row: Row) -> str:
-    """Rank with its interval."""
+    """Format a rank with its interval."""
     if not row.rank:
         return "–"
     return str(row.rank) if row.rank_low == row.rank_high else f"{row.rank} ({row.rank_low}–{row.rank_high})"
 
 
 def lacks(missing: Collection[str], row: Row, metric: str) -> bool:
-    """Whether a row has no score of a metric because its weights are not here."""
+    """Whether a row has no score of a metric because the weights of the metric are missing."""
     cell = row.cells.get(metric)
     return metric in missing and (cell is None or math.isnan(cell.value))
 
@@ -132,7 +132,7 @@ def _rows(table: Table) -> tuple[list[str], list[list[str]]]:
 
 
 def markdown(tables: Sequence[Table]) -> str:
-    """All tables as Markdown; published rows are marked as such."""
+    """Format all tables as Markdown; published rows are marked."""
     lines = []
     for table in tables:
         head, rows = _rows(table)
@@ -143,7 +143,7 @@ def markdown(tables: Sequence[Table]) -> str:
 
 
 def _marked(text: str) -> str:
-    """Text in a line of Markdown: no mark-up, no HTML, no link."""
+    """Escape text for a line of Markdown: no mark-up, no HTML, no links."""
     line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_|#~]|\](?=[(\[])|\[(?=[^\]]*\][(\[]))", r"\\\1", _printable(line))
 
@@ -160,7 +160,7 @@ _ESCAPED = {c: f"\\{c}" for c in "&%$#_{}"} | {
 
 
 def latex(tables: Sequence[Table]) -> str:
-    """All tables as LaTeX (booktabs)."""
+    """Format all tables as LaTeX (booktabs)."""
     lines = ["% needs \\usepackage{booktabs}"]
     for table in tables:
         head, rows = _rows(table)

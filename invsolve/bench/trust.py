@@ -1,4 +1,4 @@
-"""Which code a suite, or a store of somebody else's, may run: none that is not named as trusted."""
+"""Trust in the code that a suite, or a store from somebody else, names: only trusted code may run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from invsolve.core.checks import InputError
 __all__ = ["check_trusted", "code_in"]
 
 ALLOWED = "INVSOLVE_TRUSTED"
-"""Environment variable: modules whose code suites may name, with commas between them."""
+"""Environment variable with a comma-separated list of modules whose code suites may name."""
 
 
 def code_in(table: Mapping[str, Any]) -> list[str]:
-    """Every "module:attribute" that a suite's table would import: its prior, operators, solvers and metrics."""
+    """Return every "module:attribute" that a suite would import: its prior, operators, solvers and metrics."""
     prior = table.get("prior", {})
     tasks, solvers = (rows if isinstance(rows := table.get(part), list) else [] for part in ("tasks", "solvers"))
     name = str(prior.get("name", "")) if isinstance(prior, Mapping) else ""
@@ -33,12 +33,12 @@ def code_in(table: Mapping[str, Any]) -> list[str]:
 
 
 def check_trusted(what: object, references: Iterable[str], *, trust: bool) -> None:
-    """Raise `InputError` where code is named that is neither invsolve's own nor trusted.
+    """Raise `InputError` if a reference is neither in invsolve nor trusted.
 
     Args:
-        what: names the code, for the message.
-        references: "module:attribute".
-        trust: whether the user has said so.
+        what: the suite or store that names the code, for the message.
+        references: code as "module:attribute".
+        trust: whether the user trusts all of it.
     """
     allowed = ("invsolve", *(name.strip() for name in os.environ.get(ALLOWED, "").split(",") if name.strip()))
     for reference in references:

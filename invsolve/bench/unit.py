@@ -1,4 +1,4 @@
-"""Units: one image, task, solver, setting, prior and seed, named by the hash of all that decides the outcome."""
+"""Units: one image, task, solver, setting, prior and seed, named by the hash of all that determines the outcome."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from invsolve.solvers import SOLVERS
 __all__ = ["CODE", "Unit", "enumerate_units", "measurement_hash", "prior_digest", "set_mark", "unit_hash"]
 
 CODE = "code"
-"""Where a task's or a solver's content has the identity of the user's own code or file."""
+"""Key in the content of a task or a solver for the identity of a user's code or file."""
 
 PROTOCOL = 2
-"""Changed when the same unit would be measured or solved otherwise."""
+"""Version number, increased when the same unit would be measured or solved in another way."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One row to be computed.
+    """One result to compute.
 
     Attributes:
-        hash: of `content`.
-        measurement: hash of what decides y; equal for all solvers.
-        item, task, solver, seed: where it stands in the tables.
-        content: all that decides the outcome, as JSON.
+        hash: hash of `content`.
+        measurement: hash of everything that determines y; equal for all solvers.
+        item, task, solver, seed: its place in the tables.
+        content: everything that determines the outcome, as JSON.
     """
 
     hash: str
@@ -46,19 +46,19 @@ class Unit:
     content: str
 
     def spec(self) -> dict[str, Any]:
-        """The content as a dictionary."""
+        """Return the content as a dictionary."""
         return json.loads(self.content)
 
 
 def prior_digest(prior: Prior, spec: PriorSpec | None = None) -> str:
-    """The identity of a prior; of one that has none, a hash of how the suite names it.
+    """Return the identity of a prior; if it has none, a hash of its name and options in the suite.
 
     Args:
-        prior: as it was loaded.
+        prior: the loaded prior.
         spec: its name and options.
 
     Raises:
-        InputError: it has no identity, and no spec is given.
+        InputError: if it has no identity, and no spec is given.
     """
     try:
         return identify(prior, "the prior")
@@ -69,22 +69,22 @@ def prior_digest(prior: Prior, spec: PriorSpec | None = None) -> str:
 
 
 def unit_hash(content: str) -> str:
-    """The name of a unit, from its content."""
+    """Return the name of a unit, from its content."""
     return _hash(content)
 
 
 def measurement_hash(spec: Mapping[str, Any]) -> str:
-    """The name of a measurement, from a unit's content."""
+    """Return the name of a measurement, from the content of a unit."""
     return _hash({name: spec[name] for name in ("item", "task", "seed", "protocol")})
 
 
 def enumerate_units(suite: Suite, items: Sequence[Item], prior: str) -> Iterator[Unit]:
-    """The units of a suite: all solvers of one measurement follow each other.
+    """Yield the units of a suite; the solvers of one measurement follow each other.
 
     Args:
         suite: the suite.
         items: its images.
-        prior: its `prior_digest`.
+        prior: the `prior_digest` of its prior.
     """
     identity = {"name": suite.prior.name, "options": dict(suite.prior.options), "digest": prior}
     shared = {"prior": identity, "threads": suite.threads, "microbatch": suite.microbatch, "seconds": suite.seconds}
@@ -103,12 +103,12 @@ def enumerate_units(suite: Suite, items: Sequence[Item], prior: str) -> Iterator
 
 
 def set_mark(hashes: Sequence[str]) -> str:
-    """What a score of a set of units is of: units in their order."""
+    """Identify the set of units of a score: the units in their order."""
     return f"{hashes[0]} {len(hashes)} {hashlib.sha256(' '.join(hashes).encode()).hexdigest()[:16]}"
 
 
 def _own(solver: SolverSpec) -> dict[str, str]:
-    """What decides a row besides its settings: the user's code, or the weights of a peer's checkpoint."""
+    """Return what determines a row besides its settings: a user's code, or the weights of a peer's checkpoint."""
     if solver.method == "peer":
         from invsolve.bench.peers import weights_of_peer
 
@@ -118,12 +118,12 @@ def _own(solver: SolverSpec) -> dict[str, str]:
 
 
 def code_of(registry: Registry, name: Any) -> dict[str, str]:
-    """The identity of code that is named as "module:attribute", as part of a unit's content; nothing of other names."""
+    """Return the identity of code named as "module:attribute", for the content of a unit; empty for other names."""
     if not isinstance(name, str) or ":" not in name:
         return {}
     try:
         return {CODE: identify(registry[name], name)}
-    except Unidentified:  # its edits are not noticed
+    except Unidentified:  # changes of this code are not detected
         return {}
 
 

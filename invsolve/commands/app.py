@@ -25,7 +25,7 @@ LIMITS = ("max_pixels", "max_megabytes", "max_minutes", "at_once", "queue")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
-    """Add `app` to a command line; the parser's default `run` takes the parsed arguments."""
+    """Add the subcommand `app`; the default `run` of its parser takes the parsed arguments."""
     parser = subparsers.add_parser(
         "app",
         help="restore photographs in the browser",
@@ -62,7 +62,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
 
 
 def run_command(args: argparse.Namespace) -> int:
-    """Serve until interrupted."""
+    """Serve the page until interrupted."""
     if not 1 <= args.port <= 65535:
         raise InputError(f"--port is from 1 to 65535, got {args.port}")
     for name in LIMITS:
@@ -71,7 +71,7 @@ def run_command(args: argparse.Namespace) -> int:
     options = Options(prior=args.prior, device=args.device)
     if importlib.util.find_spec("gradio") is None:
         raise CapabilityError("the page needs Gradio: pip install 'invsolve[app]'")
-    if options != Options(prior="natural"):  # which can be used: that is not worth the second that torch takes here
+    if options != Options(prior="natural"):  # the default is always valid: skip the second that importing torch takes
         from invsolve.restoration.job import check_options
 
         check_options(options)
@@ -90,9 +90,10 @@ def run_command(args: argparse.Namespace) -> int:
 
 @contextmanager
 def without_stubs() -> Iterator[None]:
-    """Import Gradio without the stub files that it compares with each component's source at every import.
+    """Import Gradio without the stub files that it checks against the source of each component at every import.
 
-    They are for editors and take as long as the rest of the import. It leaves out components whose file is not known.
+    The stubs are for editors, and the check takes as long as the rest of the import. Gradio skips components whose
+    source file is unknown.
     """
     file_of = inspect.getfile
 
@@ -109,7 +110,7 @@ def without_stubs() -> Iterator[None]:
 
 
 def _until_stopped() -> None:
-    """Wait for Ctrl-C or SIGTERM, also where a shell that started the command in the background ignores the first."""
+    """Wait for Ctrl-C or SIGTERM, also if a shell that started the command in the background ignores SIGINT."""
     stopped = threading.Event()
     before = {kind: signal.signal(kind, lambda *_: stopped.set()) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:

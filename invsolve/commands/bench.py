@@ -32,7 +32,7 @@ FORM = "PART.NAME=VALUE"
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
-    """Add `bench` to a command line; the parser's default `run` takes the parsed arguments."""
+    """Add the subcommand `bench`; the default `run` of its parser takes the parsed arguments."""
     parser = subparsers.add_parser("bench", help="run benchmark suites and make their leaderboard")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     added = {name: actions.add_parser(name, help=line) for name, line in ACTIONS.items()}
@@ -79,12 +79,12 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
 
 
 def run_command(args: argparse.Namespace) -> int:
-    """Do what was asked."""
+    """Run the chosen action and return its exit code."""
     return globals()[f"_{args.action}"](args)
 
 
 def _settings(args: argparse.Namespace) -> list[tuple[str, Any]]:
-    """The changes of the command line, in its order."""
+    """Return the changed settings of the command line, in their order."""
     changes = list(read_settings(args.settings, "solver.n_steps=20", FORM).items())
     if args.data is not None:
         path = Path(args.data)
@@ -96,7 +96,7 @@ def _settings(args: argparse.Namespace) -> list[tuple[str, Any]]:
 
 
 def _store(args: argparse.Namespace, changes: Sequence[tuple[str, Any]] = ()) -> Path:
-    """The folder of the results: changes of settings make one of their own, data and prior do not."""
+    """Return the results folder; changed settings get a separate folder, except those of data and prior."""
     if args.store is not None:
         return args.store
     name = Path(args.suite).stem if args.suite.endswith(".toml") else args.suite
@@ -124,7 +124,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _calibrations(args: argparse.Namespace) -> list[Any]:
-    """The calibration files of the command line."""
+    """Read the calibration files of the command line."""
     from invsolve.bench.intervals import check_calibrations
     from invsolve.restoration.calibration import Calibration
 
@@ -169,7 +169,7 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _summary(store: Any) -> str:
-    """Units by status in each task and solver, and what the failures say."""
+    """Return a text with the units by status for each task and solver, and the messages of failures."""
     from invsolve.bench.text import status_text
 
     return status_text(store)

@@ -33,7 +33,7 @@ COMMON = {"prior": "natural", "device": "auto", "precision": "auto", "seed": 0}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
-    """Add `calibrate` to a command line; the parser's default `run` takes the parsed arguments."""
+    """Add the subcommand `calibrate`; the default `run` of its parser takes the parsed arguments."""
     parser = subparsers.add_parser(
         "calibrate",
         help="measure how wide intervals must be",
@@ -60,7 +60,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
 
 
 def run_command(args: argparse.Namespace) -> int:
-    """Measure every degradation, write the table, report."""
+    """Measure every degradation, write the table, and print it."""
     for file, endings in ((args.out, (".json",)), (args.figure, (".png", ".svg", ".pdf"))):
         if file is not None and (file.suffix not in endings or not file.absolute().parent.is_dir()):
             raise InputError(f"{file} does not end in {' or '.join(endings)}, or its folder does not exist")
@@ -105,7 +105,7 @@ HEAD = "90 % intervals, each image with q of the others: coverage (worst image),
 
 
 def line_of(cell: Cell) -> str:
-    """What was measured for a degradation."""
+    """Format the measured values of a degradation as one line."""
     m = cell.measured
     return (
         f"{_label(cell)}: {m['coverage']:.3f} ({m['worst']:.2f}), {m['width']:.4f}, {m['interval_score']:.4f}, "
@@ -118,10 +118,10 @@ def _label(cell: Cell) -> str:
 
 
 def _specs(args: argparse.Namespace) -> Sequence[TaskSpec]:
-    """The degradations: of the tasks that are named, with the options that are given, else the standard ones.
+    """Return the degradations: the named tasks with the given options, otherwise the standard ones.
 
     Raises:
-        InputError: a task or an option that there is not.
+        InputError: if a task or an option does not exist.
     """
     from invsolve.bench.suite import TaskSpec
     from invsolve.core.options import filled

@@ -1,4 +1,4 @@
-"""The command `invsolve check`: the conformance checks on an operator, solver, prior or cost of one's own."""
+"""The command `invsolve check`: conformance checks of a user's operator, solver, prior or cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["KINDS", "add_parser", "registries"]
 
 KINDS = ("operator", "solver", "prior", "cost")
 FEW = 8
-"""Steps of a solver where --set does not say."""
+"""Steps of a solver if --set does not give them."""
 
 EXAMPLES = """examples:
   invsolve check my_module:MyOperator
@@ -28,7 +28,7 @@ EXAMPLES = """examples:
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
-    """Add `check` to a command line; the parser's default `run` takes the parsed arguments."""
+    """Add the subcommand `check`; the default `run` of its parser takes the parsed arguments."""
     parser = subparsers.add_parser(
         "check",
         help="check your own operator, solver, prior or cost",
@@ -63,7 +63,7 @@ def run_command(args: argparse.Namespace) -> int:
 
 
 def registries() -> dict[str, Registry]:
-    """Where parts of each kind are looked up by name."""
+    """Return the registry for each kind of part."""
     from invsolve.costs import COSTS
     from invsolve.operators import OPERATORS
     from invsolve.priors import PRIORS
@@ -73,10 +73,10 @@ def registries() -> dict[str, Registry]:
 
 
 def _kind(name: str) -> str:
-    """What a name stands for.
+    """Return the kind of part that a name refers to.
 
     Raises:
-        InputError: nothing, or parts of several kinds.
+        InputError: if the name is unknown, or refers to parts of several kinds.
     """
     from invsolve.core.cost import TerminalCost
     from invsolve.core.prior import Prior
@@ -160,7 +160,7 @@ def _dtype(args: argparse.Namespace) -> Any:
 
 
 def _or_error(make: Any, name: str) -> Any:
-    """What `make` returns; anything but an `InputError` that it raises becomes one."""
+    """Return `make()`; convert any other exception into an `InputError`."""
     try:
         return make()
     except InputError:
@@ -171,7 +171,7 @@ def _or_error(make: Any, name: str) -> Any:
 
 
 def _made(name: str, in_shape: list[int] | None, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The operator and values of its unknown parameters, three of each."""
+    """Return the operator and values of its unknown parameters, three of each."""
     from invsolve.core.operator import Operator
     from invsolve.operators import OPERATORS, as_operator
     from invsolve.testing.examples import EXAMPLES

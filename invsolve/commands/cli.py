@@ -1,4 +1,4 @@
-"""The command `invsolve`. A subcommand's code is imported when it is named, so that help and errors answer at once."""
+"""The command `invsolve`. A subcommand is imported only when it is used, so that help and errors appear at once."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ COMMANDS = {
 """Subcommands: the module whose `add_parser(subparsers)` adds it and sets `run(args) -> int`, and a line of help."""
 
 FOLLOW = ("restore", "guide", "doctor", "app")
-"""Commands whose number of threads follows the machine's load; what goes on has to go on as it began."""
+"""Commands whose number of threads depends on the load of the machine; a resumed run keeps a fixed number."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that tells what is wrong in one line."""
+    """A parser that reports errors in one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"invsolve: {printable(message)}; see {self.prog} --help\n")
 
 
 class _Version(argparse.Action):
-    """Prints the version, which only then is looked up: that takes a quarter of the time of a command's help."""
+    """Print the version. It is looked up only here, since that takes a quarter of the time of a command's help."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from invsolve import __version__
@@ -53,7 +53,7 @@ class _Version(argparse.Action):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit code: 0, 2 for what the user can set right, 130 if interrupted."""
+    """Run a command line and return its exit code: the subcommand's, 2 for an input error, 130 if interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         with contextlib.redirect_stdout(cast("TextIO", Printable(sys.stdout))):
@@ -88,16 +88,16 @@ def _run(words: list[str]) -> int:
     except InvsolveError as error:
         print(one_line(f"invsolve: {error}"), file=sys.stderr)
         return 2
-    except BrokenPipeError:  # `invsolve priors list | head`: whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor does Python's last flush fail
+    except BrokenPipeError:  # `invsolve priors list | head`: the reader closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the final flush does not fail
         return 0
-    except OSError as error:  # a name that no file can have, a disk that is full, a folder that is not readable
+    except OSError as error:  # an invalid file name, a full disk, an unreadable folder
         print(one_line(f"invsolve: {str(error.filename or '')[:200]}: {error.strerror or error}"), file=sys.stderr)
         return 2
 
 
 def parser_with(*commands: str) -> argparse.ArgumentParser:
-    """The parser of the whole command line, with the options of these commands alone."""
+    """Return the parser of the whole command line, with the options of these commands only."""
     parser = _Parser(prog="invsolve", description="Imaging inverse problems solved with pretrained diffusion priors.")
     about = {"nargs": 0, "dest": argparse.SUPPRESS, "default": argparse.SUPPRESS}
     parser.add_argument("--version", action=_Version, help="show program's version number and exit", **about)
@@ -111,7 +111,7 @@ def parser_with(*commands: str) -> argparse.ArgumentParser:
 
 
 class _ToStderr(logging.StreamHandler[Any]):
-    """Writes to what standard error is at the moment, not to what it was when the first command began."""
+    """Write to the current `sys.stderr`, not to the one at the time of the first command."""
 
     @property
     def stream(self) -> Any:
@@ -123,7 +123,7 @@ class _ToStderr(logging.StreamHandler[Any]):
 
 
 def _log_to_stderr() -> None:
-    """Show the library's warnings as the command's own."""
+    """Print the library's warnings on standard error."""
     logger = logging.getLogger("invsolve")
     if not logger.handlers:
         handler = _ToStderr()

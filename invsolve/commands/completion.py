@@ -1,4 +1,4 @@
-"""The command `invsolve completion`: a script by which a shell completes commands, options, names and files."""
+"""The command `invsolve completion`: a shell script that completes commands, options, names and files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXAMPLES = """examples:
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
-    """Add `completion` to a command line; the parser's default `run` takes the parsed arguments."""
+    """Add the subcommand `completion`; the default `run` of its parser takes the parsed arguments."""
     parser = subparsers.add_parser(
         "completion",
         help="write the script that completes these commands in a shell",
@@ -59,7 +59,7 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 
 def _complete(action: Any, file: Any, folder: Any) -> None:
-    """Say what a value may be where the parser does not: names of parts, files, folders."""
+    """Set the completion of values that the parser does not know: names of parts, files, folders."""
     from invsolve.priors import PRIORS
     from invsolve.restoration.settings import QUALITIES
     from invsolve.solvers import SOLVERS

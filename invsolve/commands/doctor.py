@@ -1,4 +1,4 @@
-"""The command `invsolve doctor`: what a prior would do on this machine, before anything is restored."""
+"""The command `invsolve doctor`: check a prior on this machine before restoring anything."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECTIONS = ("denoise", "superres2", "superres4", "inpaint", "deblur")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
-    """Add `doctor` to a command line; the parser's default `run` takes the parsed arguments."""
+    """Add the subcommand `doctor`; the default `run` of its parser takes the parsed arguments."""
     parser = subparsers.add_parser(
         "doctor",
         help="check a prior on this machine",
@@ -35,7 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
 
 
 def run_command(args: argparse.Namespace) -> int:
-    """Report; 1 where something is missing."""
+    """Print the report; return 1 if something is missing."""
     told = {name: value for name, value in vars(args).items() if name in ("prior", "label", "device", "precision")}
     options = Options(**told)
 
@@ -59,7 +59,7 @@ def _device(device: torch.device) -> str:
 
 
 def _weights(name: str) -> tuple[str, bool]:
-    """What is known of a published file, and whether it is there (or nothing has to be)."""
+    """Describe a published weight file; also return whether it is present (or no file is needed)."""
     from invsolve.priors.loading.cards import cards
     from invsolve.priors.loading.hub import cache_folder, sha256_of
 
@@ -116,7 +116,7 @@ def _choice(section: str, traits: Any) -> Choice | None:
 
     try:
         return chosen(section, traits)
-    except InputError:  # a prior for which no settings are known
+    except InputError:  # no settings are known for this prior
         return None
 
 

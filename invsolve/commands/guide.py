@@ -15,7 +15,7 @@ __all__ = ["add_parser", "run"]
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
-    """Add `guide` to a command line; the parser's default `run` takes the parsed arguments."""
+    """Add the subcommand `guide`; the default `run` of its parser takes the parsed arguments."""
     parser = subparsers.add_parser("guide", help="draw samples guided by a class or a reward")
     add_options(parser, Options, ("prior", "device", "seed"), prior="digits", device="auto", seed=0)
     what = parser.add_mutually_exclusive_group(required=True)
@@ -37,7 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draw the sheet, with a JSON record beside it; returns the exit code."""
+    """Draw the sheet, write a JSON record beside it, and return the exit code."""
     out: Path = args.out
     record_path = out.with_suffix(".json")
     if out.suffix.lower() != ".png" or not out.parent.is_dir():

@@ -1,4 +1,4 @@
-"""The command `invsolve new`: a working, tested package for an operator, solver, prior or cost of one's own."""
+"""The command `invsolve new`: a working, tested package for a user's own operator, solver, prior or cost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["add_parser", "write_package"]
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
-    """Add `new` to a command line; the parser's default `run` takes the parsed arguments."""
+    """Add the subcommand `new`; the default `run` of its parser takes the parsed arguments."""
     parser = subparsers.add_parser("new", help="write a package for an operator, solver, prior or cost of your own")
     parser.add_argument("kind", choices=list(TEMPLATES), help="what to write")
     parser.add_argument("name", help="of the package and its folder, such as line-sensor")
@@ -35,18 +35,18 @@ def run_command(args: argparse.Namespace) -> int:
 
 
 def write_package(kind: str, name: str, where: Path) -> Path:
-    """Write a package named `name` for a part of a kind into the folder `where`, whole or not at all.
+    """Write a package for a part of the given kind; nothing is left behind on an error.
 
     Args:
         kind: "operator", "solver", "prior" or "cost".
-        name: of the package and, in other spellings, of its module and class.
-        where: the folder that holds the package's.
+        name: name of the package and, in other spellings, of its module and class.
+        where: the folder in which the package folder is created.
 
     Returns:
-        The package's folder.
+        The package folder.
 
     Raises:
-        InputError: a name that is none, or a folder that exists.
+        InputError: if the name is invalid or already used, or the folder exists.
     """
     words = [word for word in re.split(r"[-_\s]+", name.strip()) if word]
     module = "_".join(words).lower()

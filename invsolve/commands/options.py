@@ -1,4 +1,4 @@
-"""Arguments of commands, made from the dataclasses that they fill; see `invsolve.core.options`."""
+"""Command-line arguments, made from the dataclasses of their options; see `invsolve.core.options`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["add_options", "add_set", "add_task_options", "given", "read_settings
 def add_options(
     parser: Any, kind: type, names: Iterable[str] | None = None, *, owner: str = "", **defaults: Any
 ) -> None:
-    """Add the options of a dataclass to a parser or a group of one; what the user leaves away is left away.
+    """Add the options of a dataclass to a parser; options that the user omits are missing from the parsed arguments.
 
     Args:
-        parser: it, or a group of it.
+        parser: a parser or an argument group.
         kind: the dataclass.
-        names: of the options, in their order; all of them if not given.
-        owner: stands before the help, as in "superres: how many times larger".
-        defaults: other defaults than those of the dataclass, which `given` then returns.
+        names: names of the options, in their order; all options if not given.
+        owner: prefix of the help text, as in "superres: how many times larger".
+        defaults: defaults that replace those of the dataclass; `given` returns them even if the user omits the option.
     """
     known, groups = options_of(kind), {}
     for name in known if names is None else names:
@@ -46,7 +46,7 @@ def add_options(
 
 
 def add_task_options(parser: argparse.ArgumentParser, type_of: Callable[[Any], type]) -> None:
-    """Add the options of every task once; `type_of` gives a task's dataclass of them."""
+    """Add the options of every task once; `type_of` returns the options dataclass of a task."""
     from invsolve.tasks import TASKS
 
     owners: dict[str, list[str]] = {}
@@ -60,17 +60,17 @@ def add_task_options(parser: argparse.ArgumentParser, type_of: Callable[[Any], t
 
 
 def add_set(parser: argparse.ArgumentParser, help: str, metavar: str = "NAME=VALUE") -> None:
-    """Add `--set`, which may be given many times."""
+    """Add `--set`, which can be repeated."""
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar=metavar, help=help)
 
 
 def read_settings(texts: Sequence[str], example: str, form: str = "NAME=VALUE", flag: str = "--set") -> dict[str, Any]:
-    """The settings that `--set`, or another flag of its kind, gives; see `read_setting`."""
+    """Read the settings given by `--set` or a similar flag; see `read_setting`."""
     return dict(read_setting(text, example, form, flag) for text in texts)
 
 
 def given(args: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
-    """The options that the user (or a default of the command) gave, of those with these names."""
+    """Return the options among `names` that were given by the user or by a default of the command."""
     told: Mapping[str, Any] = vars(args)
     return {name: told[name] for name in names if name in told}
 
@@ -83,12 +83,12 @@ def _help(each: Option, default: Any, owner: str) -> str:
         silent = silent or not default
     if isinstance(default, float):
         default = f"{default:g}"
-    # argparse formats help with %
+    # argparse applies % formatting to help texts
     return (text if silent else f"{text} (default {default})").replace("%", "%%")
 
 
 def _values(each: Option) -> dict[str, Any]:
-    """How the words of the command line become values."""
+    """Return the arguments of `add_argument` that convert words of the command line to values."""
     for kind in each.kinds:
         if get_origin(kind) is tuple:
             inner = get_args(kind)[0]
@@ -126,7 +126,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 class _Tuple(argparse.Action):
-    """Several words as a tuple."""
+    """Store several words as a tuple."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         setattr(namespace, self.dest, tuple(values))

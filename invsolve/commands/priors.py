@@ -54,7 +54,7 @@ def _add_prior(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do one action; 1 if a prior failed its check."""
+    """Run the chosen action; return 1 if a prior failed its check."""
     actions: dict[str, Callable[[argparse.Namespace], int]] = {
         "list": _list,
         "show": _show,
@@ -165,7 +165,7 @@ def _load(args: argparse.Namespace) -> Any:
 
 
 def _images(paths: list[Path] | None, prior: Any) -> Any:
-    """The images as one batch of the prior's size, cut from their middle."""
+    """Read the images as one batch: their central squares, resized to the size of the prior."""
     if not paths:
         return None
     import torch

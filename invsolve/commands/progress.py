@@ -1,4 +1,4 @@
-"""Progress of a batch on standard error: bars where that is a terminal, a line now and then where it is not."""
+"""Progress of a batch on standard error: bars on a terminal, otherwise a line from time to time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["Shown"]
 
 EVERY = 30.0
-"""Seconds between two lines where there is no terminal."""
+"""Seconds between two lines without a terminal."""
 
 
 class Shown:
-    """One bar for the image that is computed, by steps of the solver, and one for the batch with the time left.
+    """One bar for the current image, in solver steps, and one for the batch with the remaining time.
 
     Args:
-        total: images.
+        total: number of images.
         quiet: show nothing.
     """
 
@@ -54,7 +54,7 @@ class Shown:
         self._bars.stop()
 
     def step(self, name: str) -> Callable[[Progress], None]:
-        """A callback of the solver for the image of this name."""
+        """Return a solver callback for the image of this name."""
 
         def callback(progress: Progress) -> None:
             if self._image is None:
@@ -68,7 +68,7 @@ class Shown:
         return callback
 
     def done(self, status: str) -> None:
-        """An image has been restored, skipped, or has failed."""
+        """Count an image that was restored, skipped, or failed."""
         self._finished += 1
         self._skipped += status == "skipped"
         if self._batch is not None:

@@ -49,7 +49,7 @@ EXAMPLES = """examples:
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
-    """Add `restore` to a command line; the parser's default `run` takes the parsed arguments."""
+    """Add the subcommand `restore`; the default `run` of its parser takes the parsed arguments."""
     parser = subparsers.add_parser(
         "restore",
         help="restore degraded photographs",
@@ -116,7 +116,7 @@ def _add_many(parser: argparse.ArgumentParser) -> None:
 
 
 def run_command(args: argparse.Namespace) -> int:
-    """Restore every image. 0: all were, or had been; 1: some failed; 2: nothing could start."""
+    """Restore every image; return 0 if all were restored or skipped, 1 if some failed, 2 if none could start."""
     told = {name: value for name, value in vars(args).items() if name not in _OWN}
     options = Options.of(
         **told,
@@ -163,7 +163,7 @@ def run_command(args: argparse.Namespace) -> int:
 
 
 def _paths(chosen: Sequence[Entry], args: argparse.Namespace, place: str | None) -> tuple[list[Path], bool]:
-    """Where everything goes, in a folder or beside the images, and whether folders are made for it."""
+    """Return the output paths, in a folder or beside the images, and whether sub-folders are created in a folder."""
     ending = _ending(args)
     out = None if place is None else Path(place)
     if out is not None and out.suffix.lower() in SUFFIXES and not out.is_dir():
@@ -182,7 +182,7 @@ def _paths(chosen: Sequence[Entry], args: argparse.Namespace, place: str | None)
 
 
 def _ending(args: argparse.Namespace) -> str | None:
-    """The ending that --format asks for."""
+    """Return the file ending of --format."""
     ending = None if args.ending is None else f".{args.ending.lower().lstrip('.')}"
     if ending is not None and ending not in SUFFIXES:
         raise InputError(f"--format is one of {', '.join(sorted(SUFFIXES))}, got {args.ending}")
@@ -215,12 +215,12 @@ def _shard(text: str | None) -> tuple[int, int] | None:
 
 
 def _processes(args: argparse.Namespace) -> int:
-    """How many restore images side by side on this machine."""
+    """Return how many processes restore images in parallel on this machine."""
     return args.workers or args.devices or 1
 
 
 def _executor(args: argparse.Namespace) -> Executor | None:
-    """Where images are restored; None for this process."""
+    """Return the executor that restores the images; None for this process."""
     from invsolve.restoration.batch import restore_item
 
     count = _processes(args)
@@ -236,7 +236,7 @@ def _executor(args: argparse.Namespace) -> Executor | None:
 
 
 def _threads(args: argparse.Namespace) -> int | None:
-    """Of each worker: the processors of this machine, shared out; None without workers."""
+    """Return the threads of each worker, which share the CPUs of this machine; None without workers."""
     count = _processes(args)
     if count == 1:
         return None if args.ray is None else 1
@@ -262,7 +262,7 @@ def _to_stdout(chosen: Sequence[Entry], options: Options, args: argparse.Namespa
 
 
 def _tell(outcome: Outcome, args: argparse.Namespace) -> None:
-    """What became of an image: a line of JSON, or the path of the result and how it was made."""
+    """Print the outcome of an image: a line of JSON, or the path of the result and how it was computed."""
     record = outcome.record or {}
     if args.json:
         line = {
@@ -284,7 +284,7 @@ def _tell(outcome: Outcome, args: argparse.Namespace) -> None:
 
 
 def _warn(name: str, record: Any) -> None:
-    """A line for everything that speaks against a restoration."""
+    """Print one line for each warning about a restoration."""
     ended = {s for s in record["status"] if s != "ok" and s not in record["warnings"]}
     for sentence in (*sorted(ended), *record["warnings"]):
         logger.warning("%s: %s", name, sentence)
@@ -327,7 +327,7 @@ def _report(path: Path | None, record: Any) -> list[str]:
 
 
 def _further(record: Any) -> list[str]:
-    """A line about the pages after the first: how many, and what was done to them."""
+    """Return a line about the pages after the first: how many there are, and how they were restored."""
     pages = record.get("further_pages", ())
     if not pages:
         return []
@@ -336,20 +336,20 @@ def _further(record: Any) -> list[str]:
 
 
 def _untouched(record: Mapping[str, Any]) -> bool:
-    """Whether nothing was done to an image, and to no page of its file."""
+    """Whether the image and all other pages of its file were left unchanged."""
     return all(
         page.get("task", {}).get("name") == Unchanged.name for page in (record, *record.get("further_pages", ()))
     )
 
 
 def _counted(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a summary says of a record."""
+    """Return the values of a record that the summary needs."""
     score = record.get("scores", {}).get("restored", {}).get("psnr")
     return {"psnr": score, "unchanged": _untouched(record)}
 
 
 def _summary(ended: Sequence[Outcome], seconds: float, found: Found, args: argparse.Namespace) -> None:
-    """How a batch ended, on standard error."""
+    """Print a summary of the batch on standard error."""
     if args.quiet:
         return
     counts = Counter(outcome.status for outcome in ended)
@@ -381,4 +381,4 @@ _OWN = (
     "output_quality", "skip_existing", "comparison", "record", "json", "quiet", "recursive", "workers", "devices",
     "shard", "ray",
 )  # fmt: skip
-"""Arguments that are none of `Options`."""
+"""Arguments that do not belong to `Options`."""

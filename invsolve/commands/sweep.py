@@ -55,7 +55,7 @@ def add_sweep(actions: argparse._SubParsersAction[Any]) -> None:
 
 
 def read_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
-    """{setting: values} of "NAME=A,B,C", the values as TOML would read them; bare words are text."""
+    """Read {setting: values} from "NAME=A,B,C"; values are parsed as TOML, and bare words are strings."""
     grid: dict[str, list[Any]] = {}
     for text in texts:
         name, equals, values = text.partition("=")
@@ -71,7 +71,7 @@ def read_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def run_sweep(args: argparse.Namespace) -> int:
-    """Compute what is missing, score it, write table and figure."""
+    """Compute and score missing units, and write the table and the figure."""
     from invsolve.bench.runner import run
     from invsolve.bench.scoring import score
     from invsolve.bench.store import Store

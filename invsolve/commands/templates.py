@@ -1,4 +1,4 @@
-"""What `invsolve new` writes: for each kind of part its module, its test, and how the package describes it."""
+"""The templates of `invsolve new`: for each kind of part its module, its test, and the package description."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["PYPROJECT", "README", "TEMPLATES", "Template"]
 
 
 class Template(NamedTuple):
-    """The texts of a package; {module}, {dashed} and {title} stand for its name in three spellings."""
+    """The texts of a package; {module}, {dashed} and {title} are replaced by its name in three spellings."""
 
     description: str
     module: str
@@ -327,4 +327,4 @@ TEMPLATES: Mapping[str, Template] = {
     "prior": Template("A prior", PRIOR, PRIOR_TEST),
     "cost": Template("A likelihood", COST, COST_TEST),
 }
-"""By kind of part."""
+"""Templates by kind of part."""

@@ -1,4 +1,4 @@
-"""What a command writes to a terminal: names of files may hold anything, control characters of them never get there."""
+"""Safe output to a terminal: control characters, for example in file names, are escaped."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ __all__ = ["Formatter", "Printable", "one_line", "printable"]
 
 
 def printable(text: str) -> str:
-    """The text with every character that a terminal could take for a command, or cannot show, as its escape.
+    """Return the text with control characters and other non-printable characters escaped.
 
-    Lines and tabs stay.
+    Newlines and tabs are kept.
     """
     if text.isprintable():
         return text
@@ -19,12 +19,12 @@ def printable(text: str) -> str:
 
 
 def one_line(text: object) -> str:
-    """The text in one line, printable."""
+    """Return the text as one printable line."""
     return printable(" ".join(str(text).split()))
 
 
 class Printable:
-    """A text stream that escapes what is no text before it hands it to another."""
+    """A text stream that escapes non-printable characters and writes the result to another stream."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -37,7 +37,7 @@ class Printable:
 
 
 class Formatter(logging.Formatter):
-    """A log record in one line."""
+    """Format a log record as one line."""
 
     def format(self, record: logging.LogRecord) -> str:
         return one_line(super().format(record))

@@ -27,7 +27,7 @@ COMMON = {"prior": "natural", "device": "auto", "precision": "float32", "seed": 
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
-    """Add `tune` to a command line; the parser's default `run` takes the parsed arguments."""
+    """Add the subcommand `tune`; the default `run` of its parser takes the parsed arguments."""
     parser = subparsers.add_parser(
         "tune",
         help="find a solver's settings on tuning images",
@@ -108,7 +108,7 @@ def run_command(args: argparse.Namespace) -> int:
 
 
 def preset_text(head: Sequence[str], tuned: Mapping[str, Mapping[str, Any]], present: Mapping[str, Any]) -> str:
-    """The table: solvers of a section from the best to the worst, and what an earlier table had beside them."""
+    """Format the preset table: in each section, solvers from best to worst, then other rows of an earlier table."""
     from invsolve.bench.reading import toml_value
     from invsolve.solvers import SOLVERS
 

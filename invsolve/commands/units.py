@@ -1,4 +1,4 @@
-"""What commands that compute units of a suite share: workers, and progress."""
+"""Shared code of commands that compute units of a suite: workers and progress."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOME = Path("runs") / "bench"
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where units are computed."""
+    """Add the options for the workers that compute units."""
     add = parser.add_argument
     add("--workers", type=int, metavar="N", help="worker processes (default: one per processor; 1 with a GPU)")
     add("--ray", metavar="ADDRESS", help="run on a Ray cluster: auto, HOST:PORT, or local")
@@ -28,14 +28,14 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
 
 
 def executor_of(args: argparse.Namespace, threads: int) -> Any:
-    """Where units are computed, as the options of `add_workers` say; None is this process.
+    """Return the executor chosen by the options of `add_workers`; None for this process.
 
     Args:
-        args: parsed.
-        threads: of a unit.
+        args: the parsed arguments.
+        threads: threads of each unit.
 
     Raises:
-        InputError: fewer than one worker.
+        InputError: if there is fewer than one worker.
     """
     import torch
 
@@ -56,7 +56,7 @@ def executor_of(args: argparse.Namespace, threads: int) -> Any:
 
 
 class Bar:
-    """Progress on standard error: a bar on a terminal, else a line a minute."""
+    """Progress on standard error: a bar on a terminal, otherwise one line per minute."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
@@ -80,13 +80,13 @@ class Bar:
         self._bar.__exit__(*parts)
 
     def unit(self, progress: Any) -> None:
-        """After a unit."""
+        """Show the progress after a unit."""
         unit = progress.unit
         words = f"{unit.task} / {unit.solver} / {unit.item}: {progress.status}"
         self._tell(progress.done, progress.total, words)
 
     def score(self, done: int, total: int) -> None:
-        """After a unit's scores."""
+        """Show the progress after scoring a unit."""
         self._tell(done, total, "scored")
 
     def _tell(self, done: int, total: int, words: str) -> None:

@@ -1,1 +1,1 @@
-"""The language of the library: operators, costs, schedules, priors, problems, solvers and the loop that runs them."""
+"""Core interfaces: operators, costs, schedules, priors, problems, solvers and the loop that runs them."""

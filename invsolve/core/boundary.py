@@ -1,7 +1,7 @@
-"""What others wrote: files and texts, read under limits, so that whatever is wrong with them is one `InputError`.
+"""Read foreign files and texts under limits; whatever is wrong with them becomes one `InputError`.
 
-Every reader of the library opens files and parses texts through this module. Only regular files are opened: a pipe or
-a device could keep a reader waiting for ever.
+Every reader of the library opens files and parses texts through this module. Only regular files are opened, because a
+pipe or a device could block a reader forever.
 """
 
 from __future__ import annotations
@@ -43,33 +43,33 @@ __all__ = [
 ]
 
 MAX_PIXELS = 178_956_970
-"""Larger images are refused: the limit at which Pillow takes a file for an attack."""
+"""Larger images are refused; this is the limit above which Pillow treats a file as an attack."""
 
 MAX_PIXELS_A_BYTE = 10_000
-"""More pixels than this for each byte of a file come from no camera and no editor: one bit PNG files reach 8 256."""
+"""Limit of pixels for each byte of a file. No camera or editor exceeds it: one-bit PNG files reach 8 256."""
 
 MAX_IMAGE_BYTES = 3 << 30
-"""Of an image file: `MAX_PIXELS` of four channels, 32 bits each."""
+"""Limit of an image file: `MAX_PIXELS` of four channels, 32 bits each."""
 
 MAX_PROFILE_BYTES = 16 << 20
-"""Of a colour profile inside an image."""
+"""Limit of a colour profile inside an image."""
 
 MAX_TEXT_BYTES = 16 << 20
-"""Of a JSON or TOML text, the header of a safetensors file included."""
+"""Limit of a JSON or TOML text, including the header of a safetensors file."""
 
 MAX_PICKLE_BYTES = 4 << 20
-"""Of the pickle in a file of torch, which names tensors and holds none."""
+"""Limit of the pickle in a torch file, which names the tensors but does not contain them."""
 
 MAX_DEPTH, MAX_ENTRIES = 64, 300_000
-"""Containers inside each other in a file of torch, and entries of all of them."""
+"""Limits of the nesting depth of containers in a torch file, and of their entries in total."""
 
 
 @contextmanager
 def foreign(what: object) -> Iterator[None]:
-    """Decode something foreign: whatever a decoder raises on damaged bytes becomes an `InputError` about `what`.
+    """Decode something foreign: any exception of a decoder on damaged bytes becomes an `InputError` about `what`.
 
-    To be put around the decoder alone, so that mistakes of our own are not taken for damaged files. Warnings of
-    decoders are left out.
+    Use it around the decoder alone, so that bugs of this library are not reported as damaged files. Warnings of
+    decoders are suppressed.
     """
     try:
         with warnings.catch_warnings():
@@ -81,12 +81,12 @@ def foreign(what: object) -> Iterator[None]:
         raise InputError(f"{what} is damaged, or needs more memory than there is") from error
     except RecursionError as error:
         raise InputError(f"{what} is damaged: it is nested too deeply") from error
-    except Exception as error:  # a decoder may fail in any way on bytes that nobody meant for it
+    except Exception as error:  # a decoder may fail in any way on bytes of another kind
         raise InputError(f"{what} is truncated or damaged: {_reason(error)}") from error
 
 
 def is_there(path: str | Path) -> bool:
-    """Whether something has this name; names that no file can have are answered with False."""
+    """Whether the path exists; False for names that no file can have."""
     try:
         os.stat(path)  # noqa: PTH116
     except (OSError, ValueError):
@@ -98,15 +98,16 @@ def open_file(path: str | Path, what: str = "file", limit: int | None = None) ->
     """Open a regular file for reading.
 
     Args:
-        path: of the file; links are followed.
-        what: is expected there, for the message.
-        limit: bytes that it may have.
+        path: path of the file; links are followed.
+        what: what is expected there, for the message.
+        limit: the largest allowed size in bytes.
 
     Raises:
-        InputError: no such file, a folder, a pipe or a device, not readable, or larger than `limit`.
+        InputError: the file does not exist, is a folder, a pipe or a device, is not readable, or is larger than
+            `limit`.
     """
     try:
-        # Without O_NONBLOCK a pipe that nobody writes to would be waited for before it could be looked at.
+        # Without O_NONBLOCK, opening a pipe that nobody writes to would block before its type could be checked.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:
         raise InputError(_not_opened(path, what, error)) from error
@@ -128,7 +129,7 @@ def read_bytes(path: str | Path, what: str, limit: int) -> bytes:
     """The content of a regular file.
 
     Raises:
-        InputError: it cannot be opened, see `open_file`, or read.
+        InputError: the file cannot be opened, see `open_file`, or cannot be read.
     """
     with open_file(path, what, limit) as file:
         try:
@@ -141,7 +142,7 @@ def read_text(path: str | Path, what: str, limit: int = MAX_TEXT_BYTES) -> str:
     """The content of a regular UTF-8 text file.
 
     Raises:
-        InputError: it cannot be read, or is no UTF-8 text.
+        InputError: the file cannot be read, or is not UTF-8 text.
     """
     try:
         return read_bytes(path, what, limit).decode("utf-8")
@@ -150,44 +151,44 @@ def read_text(path: str | Path, what: str, limit: int = MAX_TEXT_BYTES) -> str:
 
 
 def parse_json(text: str | bytes, what: object) -> dict[str, Any]:
-    """The JSON object in a text.
+    """Parse the JSON object in a text.
 
     Raises:
-        InputError: the text is too long, no JSON, nested too deeply, or no object at its top.
+        InputError: the text is too long, is not JSON, is nested too deeply, or has no object at its top.
     """
     return _table(text, what, "JSON", json.loads)
 
 
 def parse_toml(text: str, what: object) -> dict[str, Any]:
-    """The table in a TOML text.
+    """Parse the table in a TOML text.
 
     Raises:
-        InputError: the text is too long, no TOML, or nested too deeply.
+        InputError: the text is too long, is not TOML, or is nested too deeply.
     """
     return _table(text, what, "TOML", tomllib.loads)
 
 
 def read_json(path: str | Path, what: str) -> dict[str, Any]:
-    """The JSON object in a file; see `read_text` and `parse_json`."""
+    """Read the JSON object in a file; see `read_text` and `parse_json`."""
     return parse_json(read_text(path, what), path)
 
 
 def read_toml(path: str | Path, what: str) -> dict[str, Any]:
-    """The table in a TOML file; see `read_text` and `parse_toml`."""
+    """Read the table in a TOML file; see `read_text` and `parse_toml`."""
     return parse_toml(read_text(path, what), path)
 
 
 def load_torch(path: str | Path, what: str, *, mapped: bool = False) -> Any:
-    """What `torch.save` has written: tensors and plain containers alone, on the CPU.
+    """Load a file of `torch.save` on the CPU; only tensors and plain containers are accepted.
 
     Args:
-        path: of the file.
-        what: is expected there, for the message.
-        mapped: leave tensors on the disk until they are used, where the format allows it.
+        path: path of the file.
+        what: what is expected there, for the message.
+        mapped: leave tensors on the disk until they are used, if the format allows it.
 
     Raises:
-        InputError: it cannot be opened, is damaged, would run code, or is a small archive of something large. Its cause
-            is what torch raised.
+        InputError: the file cannot be opened, is damaged, would run code, or is a small archive of something large. The
+            cause of the error is what torch raised.
     """
     with open_file(path, what) as file:
         archive = file.read(2) == b"PK"
@@ -200,7 +201,7 @@ def load_torch(path: str | Path, what: str, *, mapped: bool = False) -> Any:
 
 
 def _check_nesting(content: Any, what: str) -> None:
-    """Raise `InputError` for containers inside each other beyond use; one that holds itself is among them."""
+    """Raise `InputError` for containers that are nested too deeply, including one that contains itself."""
     waiting, seen = [(content, 0)], 0
     while waiting:
         here, depth = waiting.pop()
@@ -212,7 +213,7 @@ def _check_nesting(content: Any, what: str) -> None:
 
 
 def check_archive(path: str | Path) -> None:
-    """Raise `InputError` unless the parts of a torch file are stored as they are, and its pickle is of a usual size."""
+    """Raise `InputError` unless the parts of a torch file are uncompressed and its pickle has a usual size."""
     with foreign(path), zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
@@ -223,10 +224,10 @@ def check_archive(path: str | Path) -> None:
 
 
 def number(table: Mapping[str, Any], name: str, default: float, *, low: float, high: float, what: object) -> float:
-    """A number of a foreign table, within [low, high].
+    """Read a number within [low, high] from a foreign table.
 
     Raises:
-        InputError: it is something else.
+        InputError: the value is something else.
     """
     value = table.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
@@ -235,10 +236,10 @@ def number(table: Mapping[str, Any], name: str, default: float, *, low: float, h
 
 
 def whole_number(table: Mapping[str, Any], name: str, default: int, *, low: int, high: int, what: object) -> int:
-    """A whole number of a foreign table, within [low, high].
+    """Read a whole number within [low, high] from a foreign table.
 
     Raises:
-        InputError: it is something else.
+        InputError: the value is something else.
     """
     value = table.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
@@ -255,7 +256,7 @@ def _table(text: str | bytes, what: object, form: str, parse: Any) -> dict[str, 
         content = parse(text)
     except RecursionError as error:
         raise InputError(f"{what} holds {form} that is nested too deeply") from error
-    except ValueError as error:  # numbers of thousands of digits, characters that are none, and all of bad grammar
+    except ValueError as error:  # bad grammar, invalid characters, and numbers of thousands of digits
         raise InputError(f"{what} holds no {form}: {_reason(error)}") from error
     if not isinstance(content, dict):
         raise InputError(f"{what} holds a {type(content).__name__}, where {form} with names and values is expected")
@@ -274,7 +275,7 @@ def _not_opened(path: str | Path, what: str, error: Exception) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of an error, or its kind where it says nothing."""
+    """The first line of an error, or the name of its type if its message is empty."""
     text = getattr(error, "strerror", None) or str(error)
     lines = str(text).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""The file from which an interrupted run goes on."""
+"""The file from which an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def atomic_save(content: Any, path: Path) -> None:
 
 
 class Checkpoint:
-    """The checkpoint of one run; without a path it remembers nothing.
+    """The checkpoint of one run; without a path, nothing is saved.
 
     Args:
-        path: of the file; None for no checkpoint.
+        path: path of the file; None for no checkpoint.
         mark: the `run_identity` of the run.
-        seconds: how often the file is written.
-        rows: of each chunk.
+        seconds: time between two writes of the file.
+        rows: number of rows of each chunk.
 
     Raises:
         InputError: the file belongs to another run or cannot be read, or there is no folder for it.
@@ -106,7 +106,7 @@ class Checkpoint:
         )
 
     def pending(self) -> dict[str, Any] | None:
-        """The chunk that was interrupted, once."""
+        """The interrupted chunk, if there is one; only the first call returns it."""
         pending, self._pending = self._pending, None
         return pending
 
@@ -115,16 +115,16 @@ class Checkpoint:
         return self._path is not None and time.monotonic() - self._last >= self._seconds
 
     def save(self, **pending: Any) -> None:
-        """Write the finished chunks and the one in flight."""
+        """Write the finished chunks and the running one."""
         self._write(pending)
 
     def finish_chunk(self, finished: list[dict[str, Tensor]]) -> None:
-        """Write the finished chunks alone."""
+        """Write only the finished chunks."""
         self.finished = finished
         self._write(None)
 
     def _write(self, pending: dict[str, Any] | None) -> None:
-        """Write the file; one that cannot be written is told once, and costs no result."""
+        """Write the file. If that fails, warn once and continue."""
         if self._path is None:
             return
         digest = _digest(self.finished, pending)
@@ -148,7 +148,7 @@ def _tensors(value: Any) -> bool:
 
 
 def _check_archive(path: Path) -> None:
-    """Raise `ValueError` unless the file is what `torch.save` writes: an archive that nothing is packed in."""
+    """Raise `ValueError` unless the file is what `torch.save` writes: an archive without compression."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
@@ -158,9 +158,9 @@ def _check_archive(path: Path) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most memory held, in bytes: of the GPU if there is one, else of the process since its start.
+    """The most memory held, in bytes: of the GPU if it is used, else of the process since its start.
 
-    0 where the system does not tell (Windows).
+    0 if the system does not report it (Windows).
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

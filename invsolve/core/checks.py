@@ -1,4 +1,4 @@
-"""Errors and argument checks: one sentence with what was expected, what came and what to do."""
+"""Errors and argument checks. A message is one sentence: what was expected, what was given and what to do."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ __all__ = [
 ]
 
 MAX_MESSAGE = 1600
-"""Characters of an error message."""
+"""The maximum number of characters of an error message."""
 
 
 class InvsolveError(Exception):
-    """Base of every error the library raises on purpose; its message is one sentence for the user.
+    """Base class of every error that the library raises on purpose; its message is one sentence for the user.
 
-    Names in a message may come from foreign files: control characters are written as escapes, so that none of them
-    reaches a terminal, and of a very long message the beginning and the end are kept.
+    Names in a message may come from foreign files. Control characters are therefore written as escapes, so that none of
+    them reaches a terminal. Only the beginning and the end of a very long message are kept.
     """
 
     def __init__(self, message: object = "") -> None:
@@ -57,16 +57,16 @@ class InputError(InvsolveError, ValueError):
 
 
 class ShapeError(InputError):
-    """A tensor of another shape than the object was built for."""
+    """A tensor does not have the shape that the object expects."""
 
 
 class CapabilityError(InvsolveError, TypeError):
-    """A solver was asked for something its problem cannot offer; the message names what to use instead."""
+    """A solver needs something that its problem does not provide; the message names what to use instead."""
 
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """Say in one sentence that a machine or its GPU ran out of memory, however that is told.
+    """Raise one clear error when the machine or its GPU runs out of memory, whatever the original error was.
 
     Raises:
         InvsolveError: the memory ran out.
@@ -85,7 +85,7 @@ def enough_memory() -> Iterator[None]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message: the known names, nearest first where one is near."""
+    """The end of an error message: the known names, and the nearest ones if any are near."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
@@ -96,7 +96,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def needing_gradients(
     x: Tensor, what: object, remedy: str = "use SCG, or write it in torch operations"
 ) -> Iterator[None]:
-    """Turn what PyTorch says where somebody's function converts a tensor of a graph to NumPy into `CapabilityError`."""
+    """Raise `CapabilityError` if a user's function converts a tensor that requires a gradient to NumPy."""
     try:
         yield
     except RuntimeError as error:
@@ -106,7 +106,7 @@ def needing_gradients(
 
 
 def check_options(what: str, options: Iterable[str], known: Iterable[str]) -> None:
-    """Raise `InputError` if there is an option that is not known."""
+    """Raise `InputError` if an option is not known."""
     names = list(known)
     for option in options:
         if option not in names:
@@ -114,10 +114,10 @@ def check_options(what: str, options: Iterable[str], known: Iterable[str]) -> No
 
 
 def usable_device(name: torch.device | str) -> torch.device:
-    """The device of a name, on which a tensor could be made.
+    """The device with this name, after checking that a tensor can be created on it.
 
     Raises:
-        InputError: there is no such device, or none of its kind here.
+        InputError: there is no such device, or it is not available here.
     """
     try:
         device = torch.device(name)
@@ -129,7 +129,7 @@ def usable_device(name: torch.device | str) -> torch.device:
 
 
 def require(package: str, what: str) -> None:
-    """Raise `InputError` where a package that only some parts need cannot be imported; called just before it is."""
+    """Raise `InputError` if an optional package cannot be imported; call this just before importing it."""
     try:
         importlib.import_module(package)
     except ImportError as error:
@@ -137,13 +137,13 @@ def require(package: str, what: str) -> None:
 
 
 def as_tensor(value: object, what: str) -> Tensor:
-    """A tensor as it is; an array of any strides and byte order, or a sequence of numbers, as a tensor of its own.
+    """Return a tensor unchanged; convert an array of any strides and byte order, or a sequence of numbers.
 
-    PyTorch itself takes neither views that run backwards (`mask[:, ::-1]`) nor the byte order of FITS files, and knows
-    little of unsigned integers above 8 bits.
+    PyTorch itself accepts neither views that run backwards (`mask[:, ::-1]`) nor the byte order of FITS files, and has
+    little support for unsigned integers above 8 bits.
 
     Raises:
-        InputError: it holds something else than numbers.
+        InputError: the value holds something other than numbers.
     """
     if isinstance(value, torch.Tensor):
         return value
@@ -158,13 +158,13 @@ def as_tensor(value: object, what: str) -> Tensor:
 
 
 def as_values(value: object, what: str) -> Tensor:
-    """What a user calls a tensor, as one that a run can use: of floating point or complex values, outside of any graph.
+    """Convert a user's tensor or array to a detached tensor of floating point or complex values.
 
-    An array becomes a tensor, half precision becomes single. Integers are refused: they are counts, or images that have
-    not been divided by 255, and only the caller knows which.
+    Half precision becomes single precision. Integers are refused: they are counts, or images that were not divided by
+    255, and only the caller knows which.
 
     Raises:
-        InputError: it is neither a tensor nor an array, or holds integers.
+        InputError: the value is neither a tensor nor an array, or holds integers.
     """
     if not isinstance(value, torch.Tensor):
         if getattr(value, "__array_interface__", None) is None:
@@ -180,7 +180,7 @@ def as_values(value: object, what: str) -> Tensor:
 
 
 def usable(tensor: Tensor) -> Tensor:
-    """The tensor, or a copy where it was made in `torch.inference_mode` and could not be differentiated through."""
+    """The tensor, or a copy if it was made in `torch.inference_mode` and cannot be differentiated through."""
     if not tensor.is_inference():
         return tensor
     with torch.inference_mode(False):
@@ -188,20 +188,20 @@ def usable(tensor: Tensor) -> Tensor:
 
 
 def plain_integer(value: Any) -> Any:
-    """Integers of NumPy and PyTorch as those of Python, which are written and hashed alike; anything else as it is."""
+    """Convert integers of NumPy and PyTorch to Python's, which print and hash alike; return anything else unchanged."""
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         return value
     try:
         return index(value)
-    except TypeError:  # a tensor that is no integer
+    except TypeError:  # a tensor that is not an integer
         return value
 
 
 def whole_seed(seed: object) -> int:
-    """A seed as an integer of Python: those of NumPy and tensors of one integer are taken, too.
+    """Convert a seed to a Python integer; integers of NumPy and tensors of one integer are accepted, too.
 
     Raises:
-        InputError: it is something else, a random generator for example.
+        InputError: the seed is something else, for example a random generator.
     """
     if isinstance(seed, bool) or not isinstance(seed, SupportsIndex):
         raise InputError(f"seed must be an integer, got {seed!r}: draw one from a generator, rng.integers(2**32)")

@@ -1,4 +1,4 @@
-"""Sources of methods: a line of text each, and its BibTeX entry."""
+"""Citations of methods: one line of text each, and their BibTeX entries."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Citation:
 
     Attributes:
         authors: family names, in order.
-        year: of the identifier's first version.
-        title: as published.
-        identifier: "arXiv 2502.03686", or where the paper has none the venue with its number or address.
+        year: year of the identifier's first version.
+        title: the published title.
+        identifier: "arXiv 2502.03686", or, if the paper has none, the venue with its number or address.
     """
 
     authors: tuple[str, ...]
@@ -32,10 +32,10 @@ class Citation:
 
     @classmethod
     def parse(cls, text: str) -> Citation:
-        """The paper of a line such as 'Song, Meng, Ermon 2020, "Denoising ...", arXiv 2010.02502'.
+        """Parse a line such as 'Song, Meng, Ermon 2020, "Denoising ...", arXiv 2010.02502'.
 
         Raises:
-            InputError: the line has another form.
+            InputError: the line does not have this form.
         """
         found = _FORM.match(text)
         if found is None:
@@ -66,10 +66,10 @@ class Citation:
 
 
 def papers(solver: Any) -> tuple[Citation, ...]:
-    """The papers of a solver or of its class; several stand in one `cite`, separated by semicolons.
+    """The papers of a solver or of its class; `cite` separates several papers by semicolons.
 
     Raises:
-        InputError: it names no source in the form of `Citation.parse`.
+        InputError: the solver has no citation in the form of `Citation.parse`.
     """
     text = getattr(solver, "cite", None)
     if not isinstance(text, str):
@@ -78,10 +78,10 @@ def papers(solver: Any) -> tuple[Citation, ...]:
 
 
 def cite(*solvers: Any) -> str:
-    """BibTeX entries of the papers behind some solvers (or their classes), each once, in order.
+    """The BibTeX entries of the papers of some solvers (or their classes), each once, in order.
 
     Raises:
-        InputError: a solver that names no source.
+        InputError: a solver has no citation.
     """
     entries = {paper.key: paper.bibtex() for solver in solvers for paper in papers(solver)}
     return "\n\n".join(entries.values()) + "\n"

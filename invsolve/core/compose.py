@@ -1,8 +1,9 @@
-"""Operators made of operators: A @ B, A + B, A - B, c * A, Stack(A, B).
+"""Combined operators: A @ B, A + B, A - B, c * A, Stack(A, B).
 
-Shapes are checked when they are made. A part gets those entries of theta that it lists in `parameters`. Linear parts
-make linear operators, and where parts are diagonal in one basis (`SVDOperator.basis`: blurs with one kind of border,
-masks), their product, sum and multiple are so as well, with all closed forms; a stack of them keeps `solve_normal`.
+Shapes are checked on construction. A part gets those entries of theta that it lists in `parameters`. Linear parts give
+linear operators. If the parts are diagonal in one basis (`SVDOperator.basis`: blurs with one kind of border, masks), so
+are their product, their sum and their multiples, with all closed forms; a stack of such parts has a closed form for
+`solve_normal`.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ __all__ = ["Stack", "add", "compose", "scale"]
 
 
 def compose(outer: Operator, inner: Operator) -> Operator:
-    """x -> outer(inner(x)), what `outer @ inner` makes.
+    """x -> outer(inner(x)); `outer @ inner` calls this.
 
     Raises:
-        ShapeError: `inner` does not make what `outer` takes.
+        ShapeError: the output shape of `inner` is not the input shape of `outer`.
     """
     if tuple(inner.out_shape) != tuple(outer.in_shape):
         raise ShapeError(
@@ -38,7 +39,7 @@ def compose(outer: Operator, inner: Operator) -> Operator:
 
 
 def add(first: Operator, second: Operator) -> Operator:
-    """x -> first(x) + second(x), what `first + second` makes.
+    """x -> first(x) + second(x); `first + second` calls this.
 
     Raises:
         ShapeError: their shapes differ.
@@ -52,7 +53,7 @@ def add(first: Operator, second: Operator) -> Operator:
 
 
 def scale(weight: float, operator: Operator) -> Operator:
-    """x -> weight * operator(x), what `weight * operator` makes."""
+    """x -> weight * operator(x); `weight * operator` calls this."""
     if not torch.isfinite(torch.tensor(float(weight))):
         raise InputError(f"an operator is scaled by a finite number, got {weight}")
     if _share_basis(operator):
@@ -66,7 +67,7 @@ def _share_basis(*parts: Operator) -> bool:
 
 
 class _Combined(Operator):
-    """What all of them share: parts, their parameters, and selection of rows."""
+    """Base class of combined operators: parts, their parameters, and selection of rows."""
 
     parts: tuple[Any, ...]
     sign: str
@@ -171,9 +172,9 @@ class _LinearMultiple(_Multiple, LinearOperator):
 
 
 class _Spectral(_Combined, SVDOperator):
-    """Parts that are diagonal in one basis, and so is what they make: A = V diag(r) V^T.
+    """A combination of parts that are diagonal in one basis: A = V diag(r) V^T.
 
-    Its sign is "@", "+", or "*" for `weight` times a single part.
+    `sign` is "@", "+", or "*" for `weight` times a single part.
     """
 
     def __init__(self, parts: tuple[Operator, ...], sign: str, weight: float = 1.0) -> None:
@@ -220,14 +221,14 @@ class _Spectral(_Combined, SVDOperator):
 
 
 class Stack(_Combined):
-    """Several measurements of one image, y = [A_1 x, A_2 x, ...], flattened and joined to [N, m].
+    """Several measurements of one image, y = [A_1 x, A_2 x, ...], flattened and concatenated to [N, m].
 
     Args:
-        parts: operators with one `in_shape`. Where all are linear so is the stack; where all of them are diagonal in
+        parts: operators with one `in_shape`. The stack is linear if all parts are linear. If all parts are diagonal in
             one basis, `solve_normal` has a closed form.
 
     Raises:
-        ShapeError: they take images of different shapes.
+        ShapeError: the parts take images of different shapes.
     """
 
     sign = ","
@@ -251,7 +252,7 @@ class Stack(_Combined):
         return torch.cat([part.observed(piece).flatten(1) for piece, part in pieces], 1)
 
     def split(self, y: Tensor) -> list[Tensor]:
-        """A measurement [N, m] as those of the parts, [N, *out_shape] each."""
+        """Split a measurement [N, m] into those of the parts, [N, *out_shape] each."""
         pieces = y.split(self.sizes, 1)
         return [piece.reshape(-1, *part.out_shape) for piece, part in zip(pieces, self.parts, strict=True)]
 

@@ -23,20 +23,20 @@ __all__ = ["Likelihood", "SumCost", "TerminalCost", "WeightedCost"]
 class TerminalCost(ABC):
     """Phi(x, theta): an image batch [N, C, H, W] in [0, 1] -> energies [N] in nats. Costs add and scale.
 
-    A cost is a frozen dataclass or any other class. Its tensors follow the problem to another device and precision, and
-    costs and operators among its attributes are taken along.
+    A cost is a frozen dataclass or any other class. Its tensors follow the problem to another device and precision,
+    together with the costs and operators among its attributes.
 
     Attributes:
-        per_item: names of the attributes that may hold one value for each item, a tensor whose leading dimension are
-            the items: only their rows are taken where some items are solved alone (microbatches), or one item several
-            times (samples). A number or a tensor without dimensions is the same for all items, and so is every tensor
-            that is not named.
+        per_item: names of the attributes that may hold one value for each item (a tensor whose leading dimension is the
+            number of items). Only the matching rows are used when some items are solved separately (microbatches) or an
+            item is repeated (samples). Numbers, tensors without dimensions and all tensors that are not named are
+            shared by all items.
     """
 
     per_item: ClassVar[tuple[str, ...] | None] = ()
 
     def __post_init__(self) -> None:
-        """Check what a dataclass is made of; costs with checks of their own call this first."""
+        """Check the fields of a dataclass; costs with their own checks call this first."""
         self.check()
 
     @abstractmethod
@@ -44,18 +44,19 @@ class TerminalCost(ABC):
         """Phi(x, theta), [N]."""
 
     def noisy(self, x: Tensor, sigma: float) -> Tensor:
-        """-log p(y | x) of noisy images x = x0 + sigma n in [0, 1] units, [N], where the cost knows it.
+        """-log p(y | x) of noisy images x = x0 + sigma n in [0, 1] units, [N], if the cost can evaluate them.
 
         Raises:
-            CapabilityError: it judges clean images only.
+            CapabilityError: the cost can only evaluate clean images.
         """
         raise CapabilityError(f"{type(self).__name__} judges clean images only: guide at the clean estimate")
 
     def check(self) -> None:
-        """Check that what is declared to have one value for each item has; a `Problem` asks for it, too.
+        """Check the attributes that `per_item` names; `Problem` calls this, too.
 
         Raises:
-            InputError: an attribute that `per_item` names is missing or no tensor, or sizes differ.
+            InputError: an attribute that `per_item` names is missing, or is a list or an array, or the numbers of items
+                differ.
         """
         parts, kind = _attributes(self), type(self).__name__
         for name in self.per_item or ():
@@ -71,12 +72,12 @@ class TerminalCost(ABC):
 
     @property
     def items(self) -> int | None:
-        """The number of items, None where the cost serves any batch."""
+        """The number of items; None if the cost applies to any batch."""
         own = [len(value) for value in self._rows().values()]
         return next((size for size in [*own, *(cost.items for cost in _costs(_attributes(self)))] if size), None)
 
     def select(self, rows: Tensor) -> Self:
-        """The cost of the items `rows` ([M] indices, repetitions allowed)."""
+        """The cost for the items `rows` ([M] indices, repetitions allowed)."""
         taken = {name: value[rows.to(value.device)] for name, value in self._rows().items()}
         return _changed(self, taken, lambda part: part.select(rows))
 
@@ -107,20 +108,20 @@ class TerminalCost(ABC):
 
 
 def _attributes(cost: TerminalCost) -> dict[str, Any]:
-    """What a cost is made of: the fields of a dataclass, or what another class has set."""
+    """The attributes of a cost: the fields of a dataclass, or the instance attributes of another class."""
     if dataclasses.is_dataclass(cost):
         return {field.name: getattr(cost, field.name) for field in dataclasses.fields(cost) if field.init}
     return dict(vars(cost))
 
 
 def _costs(parts: Mapping[str, Any]) -> list[TerminalCost]:
-    """The costs among the attributes, alone, in tuples or in lists."""
+    """The costs among the attributes, including those in tuples and lists."""
     every = [one for part in parts.values() for one in (part if isinstance(part, tuple | list) else (part,))]
     return [one for one in every if isinstance(one, TerminalCost)]
 
 
 def _check_tensor(name: str, value: Any) -> None:
-    """Raise `InputError` for a list or an array, of which no rows could be taken."""
+    """Raise `InputError` for a list or an array, because rows can only be selected from a tensor."""
     if isinstance(value, list | tuple) or (not isinstance(value, Tensor) and _dimensions(value)):
         raise InputError(f"{name} is a number or a tensor, got {type(value).__name__}: torch.as_tensor(...) makes one")
 
@@ -131,7 +132,7 @@ def _dimensions(value: Any) -> tuple[int, ...]:
 
 
 def _changed(cost: Any, tensors: Mapping[str, Tensor], of_part: Callable[[Any], Any]) -> Any:
-    """A copy of the cost with other tensors, and with `of_part` of the costs and operators it is made of."""
+    """A copy of the cost with new tensors, and `of_part` applied to its costs and operators."""
     changes: dict[str, Any] = dict(tensors)
     for name, part in _attributes(cost).items():
         if isinstance(part, TerminalCost | Operator):
@@ -147,7 +148,7 @@ def _changed(cost: Any, tensors: Mapping[str, Tensor], of_part: Callable[[Any], 
 
 
 def _kind(value: Tensor, dtype: torch.dtype) -> torch.dtype:
-    """The dtype in which a tensor goes with real numbers of `dtype`."""
+    """The dtype for a tensor when real numbers have `dtype`: complex tensors stay complex, integers are unchanged."""
     if value.is_complex():
         return dtype.to_complex()
     return dtype if value.is_floating_point() else value.dtype
@@ -174,7 +175,7 @@ class SumCost(TerminalCost):
 
 @dataclass(frozen=True, eq=False)
 class WeightedCost(TerminalCost):
-    """`weight` times a cost; the weight is a number or one for each item [B]."""
+    """`weight` times a cost; the weight is one number, or one for each item [B]."""
 
     cost: TerminalCost
     weight: float | Tensor
@@ -194,11 +195,11 @@ class Likelihood(TerminalCost):
     Attributes:
         operator: the forward operator A.
         y: measurements [B, *operator.out_shape], or None in a likelihood that only simulates.
-        per_item: names of the attributes besides y that may hold one value for each of the B items. Where a likelihood
-            does not say (None), a vector must have B entries, one for each item; a tensor with as many dimensions as y
-            and B as the first is taken to have one entry for each item, too; one with other dimensions is taken to be
-            the same for all, unless its first happens to be B: that is refused, for it could be either. The same goes
-            for attributes that a derived class adds without saying it anew.
+        per_item: names of the attributes other than y that may hold one value for each of the B items. If a class
+            leaves it as None, the shapes decide. A vector must have B entries, one for each item. A tensor with as many
+            dimensions as y and a first dimension of B has one entry for each item. Any other tensor is shared by all
+            items; but one with another number of dimensions and a first dimension of B is ambiguous and is refused. The
+            same rules apply to attributes that a derived class adds without setting `per_item` again.
     """
 
     operator: Operator
@@ -221,7 +222,7 @@ class Likelihood(TerminalCost):
 
     @property
     def gaussian_sigma(self) -> float | Tensor | None:
-        """The noise's standard deviation ([0, 1] units, a number or [B]) where the noise is Gaussian, else None."""
+        """The standard deviation of the noise ([0, 1] units, a number or [B]) if the noise is Gaussian, else None."""
         return None
 
     @property
@@ -237,7 +238,7 @@ class Likelihood(TerminalCost):
 
     @property
     def measured(self) -> Tensor:
-        """How many real numbers were measured for each item, [B]: holes that hold nothing do not count."""
+        """The number of measured real numbers for each item, [B]; missing entries that hold 0 do not count."""
         y = self.measurement
         seen = (self.operator.observed(torch.ones_like(y)) != 0) | (y != 0)
         return seen.flatten(1).sum(1) * (2 if y.is_complex() else 1)
@@ -285,7 +286,7 @@ class Likelihood(TerminalCost):
         return named if y is None else {"y": y, **named}
 
     def _spoken_for(self) -> set[str]:
-        """The attributes of which `per_item` speaks: those of the class that says it, not those of classes below it."""
+        """The attributes that `per_item` covers: those of the class that sets it, not those added by its subclasses."""
         derived = [kind for kind in type(self).__mro__ if issubclass(kind, Likelihood) and kind is not Likelihood]
         speaker = next((kind for kind in derived if vars(kind).get("per_item") is not None), None)
         if speaker is None:
@@ -295,7 +296,7 @@ class Likelihood(TerminalCost):
         return {"y", "operator", *(self.per_item or ()), *(field.name for field in dataclasses.fields(speaker))}
 
     def _differs(self, name: str, value: Any) -> bool:
-        """Whether an attribute of which nothing is said has one value for each item."""
+        """Whether an attribute that `per_item` does not cover has one value for each item."""
         shape, n = _dimensions(value), 1 if self.y is None else len(self.y)
         if len(shape) != 1 and (n == 1 or shape[:1] != (n,)):
             return False
@@ -309,21 +310,22 @@ class Likelihood(TerminalCost):
 
 
 def linear_gaussian(cost: TerminalCost | None) -> tuple[LinearOperator, Tensor, float | Tensor] | None:
-    """(A, y, sigma) where the cost is the likelihood of a linear measurement with Gaussian noise, else None."""
+    """(A, y, sigma) if the cost is the likelihood of a linear measurement with Gaussian noise, else None."""
     if not isinstance(cost, Likelihood) or cost.gaussian_sigma is None or not isinstance(cost.operator, LinearOperator):
         return None
     return cost.operator, cost.measurement, cost.gaussian_sigma
 
 
 NOISE_LIKE = 4.0
-"""Standard errors by which mean and power may exceed those of noise, of what stands where nothing is measured."""
+"""Values in unmeasured entries count as noise up to this many standard errors above its mean and power."""
 
 
 def _without_placeholders(operator: Operator, y: Tensor, sigma: float | Tensor | None) -> Tensor:
-    """A measurement with zeros where the operator measures nothing, whatever stands there: white, NaN, another image.
+    """Set the entries that the operator does not measure to zero, whatever they hold (white, NaN, another image).
 
-    Published simulations of inpainting add noise to the missing pixels, too, and the norms of their residuals count it.
-    Noise about zero, of the likelihood's own level or less, is kept, so that those runs come out as published.
+    Published simulations of inpainting also add noise to the missing pixels, and the norms of their residuals include
+    it. Noise around zero of at most the likelihood's level is therefore kept, so that those runs give the published
+    results.
     """
     observed = operator.observed(y)
     if observed is y or sigma is None:
@@ -334,7 +336,7 @@ def _without_placeholders(operator: Operator, y: Tensor, sigma: float | Tensor |
     count = missing.flatten(1).sum(1).clamp_min(1) * (2 if y.is_complex() else 1)
     level = torch.as_tensor(sigma, dtype=torch.float64, device=y.device).flatten()
     centred = rest.sum(1).abs() <= NOISE_LIKE * level * count.sqrt()
-    noise = centred & (rest.square().sum(1) <= level**2 * (count + NOISE_LIKE * (2 * count).sqrt()))  # no NaN
+    noise = centred & (rest.square().sum(1) <= level**2 * (count + NOISE_LIKE * (2 * count).sqrt()))  # False for NaN
     return torch.where(noise.view(-1, *[1] * (y.ndim - 1)), y, observed)
 
 

@@ -1,4 +1,4 @@
-"""`solve`: the loop that runs a solver: chunks, randomness, callbacks, checkpoints, failures, network call counts."""
+"""`solve`, the loop that runs a solver: chunks, randomness, callbacks, checkpoints, failures, network call counts."""
 
 from __future__ import annotations
 
@@ -28,18 +28,19 @@ from invsolve.core.solver import Info, Solver, State
 __all__ = ["Progress", "solve"]
 
 FAR = 1e3
-"""Values this many times white are no image's: the sample ran away."""
+"""A sample has diverged if its values exceed white by this factor."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a callback is told after every step.
+    """The progress of a run, passed to callbacks after every step.
 
     Attributes:
-        step, n_steps: steps made and to be made on this chunk of rows.
-        chunk, n_chunks: which chunk (from 0), of how many.
-        rows: the chunk's rows, out of all B * S, item by item.
-        state, info: the solver's, for these rows: copies, so that nothing done to them changes the run.
+        step, n_steps: number of completed steps, and of all steps, of this chunk of rows.
+        chunk, n_chunks: index of the chunk (from 0) and number of chunks.
+        rows: the rows of the chunk among all B * S rows, ordered by item.
+        state, info: the solver's state and info for these rows. They are copies, so changes to them do not affect the
+            run.
     """
 
     step: int
@@ -75,8 +76,8 @@ class _Run:
 
     state: State
     estimate: Tensor  # the last finite clean estimate of each row
-    failed: Tensor  # step at which the row became non-finite, -1 while it is well
-    well: bool = True  # no row has failed, as far as the host knows
+    failed: Tensor  # step at which the row became non-finite, -1 if it has not
+    well: bool = True  # no row has failed as far as the host knows
 
 
 def solve(
@@ -98,27 +99,31 @@ def solve(
     Args:
         problem: prior and cost; B is the number of its measurements.
         solver: the method.
-        samples: S, samples for each measurement.
-        seed: of the noise; a sample's stream is hash(seed, item, sample).
-        items: a name for each measurement, its position if not given. A named item keeps its noise in any batch.
+        samples: S, the number of samples for each measurement.
+        seed: seed of the noise; the stream of a sample is hash(seed, item, sample).
+        items: a name for each measurement; its position if not given. An item with a name gets the same noise in any
+            batch.
         callbacks: called after every step.
-        microbatch: rows (of the B * S) that run together; all of them if not given. "auto": as many as the free memory
-            of a GPU has room for, measured on one row; all on a CPU. Samples do not depend on it.
-        checkpoint: a file from which an interrupted run goes on, bit for bit. It stays when the run has ended and
-            then holds the result. A file that cannot be written on the way is told in a warning and costs nothing.
-        checkpoint_seconds: how often it is written.
-        rng: a noise source instead of `seed`, for replays; needs one chunk.
-        antithetic: draw samples in pairs: the second of a pair sees the noise of the first with the opposite sign. Each
-            has the same law as without, but the deviations of a pair nearly cancel, so that the mean of few samples is
-            nearer to that of many (for diffusion models Jia et al. 2025, arXiv 2506.06185). They are not independent:
-            scores and tests that take draws for such do not apply.
+        microbatch: number of rows (of the B * S) that run together; all of them if not given. "auto" uses as many as
+            fit into the free memory of a GPU, measured on one row, and all of them on a CPU. The samples do not depend
+            on it.
+        checkpoint: a file from which an interrupted run resumes, bit for bit. It remains after the run and then holds
+            the result. If it cannot be written during the run, a warning says so and the run continues.
+        checkpoint_seconds: time between two writes of the checkpoint.
+        rng: a noise source instead of `seed`, for replays; requires a single chunk.
+        antithetic: draw samples in pairs; the second sample of a pair uses the noise of the first with the opposite
+            sign. Each sample has the same distribution as without this option, but the deviations of a pair nearly
+            cancel, so the mean of few samples is closer to the mean of many (for diffusion models Jia et al. 2025,
+            arXiv 2506.06185). The samples are not independent: scores and tests that assume independent samples do not
+            apply.
 
     Raises:
         CapabilityError: the solver needs something the problem does not have.
-        InputError: sizes that make no run; a checkpoint of another run, or of one whose parts cannot be identified:
-            lambdas, closures and objects without state of their own take a `key`, see `invsolve.core.identity`.
+        InputError: the sizes are invalid; or the checkpoint belongs to another run, or to one whose parts cannot be
+            identified. Lambdas, closures and objects without state of their own take a `key`, see
+            `invsolve.core.identity`.
     """
-    with torch.inference_mode(False):  # under which no gradient could be taken
+    with torch.inference_mode(False):  # inference mode would forbid gradients
         return _solve(
             problem,
             solver,
@@ -147,7 +152,7 @@ def _solve(
     rng: NoiseSource | None,
     antithetic: bool,
 ) -> Result:
-    """`solve`, with every argument given."""
+    """`solve` with all arguments given."""
     if not isinstance(solver, Solver):
         raise InputError(f"solve takes a solver such as solvers.NDTM(), got {solver!r}")
     solver.needs.check(problem, type(solver).__name__)
@@ -191,7 +196,7 @@ def _solve(
 
 
 def _noise(rng: Rng, device: torch.device) -> NoiseSource:
-    """The streams; drawn ahead for a GPU, which would otherwise wait for each draw and its copy."""
+    """The noise source; drawn ahead for a GPU, so that the GPU does not wait for each draw and its copy."""
     return Ahead(rng) if device.type == "cuda" else rng
 
 
@@ -232,7 +237,7 @@ def _run_chunk(
     energy = problem.energy(final, run.state.theta) if problem.cost is not None else final.new_full((n,), torch.nan)
     images = problem.to_image(final)
     reach = images.abs().flatten(1).amax(1)
-    if problem.prior.latent:  # a decoder may hide that its latents ran away
+    if problem.prior.latent:  # a decoder may hide that its latents diverged
         reach = torch.maximum(reach, final.abs().flatten(1).amax(1))
     return {
         "samples": images.cpu(),
@@ -300,7 +305,7 @@ def _collect(
     seed: int | None,
     mark: str,
 ) -> Result:
-    """Put the chunks together as [B, S, ...]."""
+    """Combine the chunks into [B, S, ...]."""
 
     def joined(name: str) -> Tensor:
         value = torch.cat([output[name] for output in outputs])

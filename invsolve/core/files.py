@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whoever else writes into the same folder."""
+"""Atomic file writes: a file is either complete or absent, whoever else writes into the same folder."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["destination", "new_file", "write_whole", "written_whole"]
 
 
 def destination(path: Path) -> Path:
-    """The file that writing to `path` writes: the target of a link, `path` itself otherwise.
+    """The file that is written when writing to `path`: the target of a link, otherwise `path` itself.
 
     Raises:
-        InputError: links that lead in a circle.
+        InputError: the links form a circle.
     """
     if not path.is_symlink():
         return path
@@ -32,11 +32,11 @@ def destination(path: Path) -> Path:
 
 @contextmanager
 def written_whole(path: Path) -> Generator[Path]:
-    """A temporary file beside `path`, which takes its place when the block ends well and is gone when it does not.
+    """Yield a temporary file beside `path`, which replaces it if the block succeeds and is deleted otherwise.
 
-    Its name is random and it is made anew, so that nothing which somebody has put there is written to. A link at `path`
-    stays, and its target is replaced. New files have the permissions that the umask leaves; a file that is replaced
-    hands on its own.
+    The file has a random name and is newly created, so nothing that somebody else put there is written to. A link at
+    `path` stays, and its target is replaced. New files have the permissions that the umask leaves; a replaced file
+    passes on its own permissions.
 
     with written_whole(path) as part:
         part.write_text(text)
@@ -51,9 +51,9 @@ def written_whole(path: Path) -> Generator[Path]:
 
 
 def write_whole(path: Path, content: bytes, *, replace: bool = True) -> bool:
-    """Write a file and flush it to the disk; without `replace`, False where it exists, which then stays.
+    """Write a file and flush it to the disk; without `replace`, keep an existing file and return False.
 
-    A link at `path` is replaced: what a user names is given as `destination(path)`.
+    A link at `path` is replaced, so pass `destination(path)` for a path that a user gives.
     """
     part = new_file(path)
     try:
@@ -74,7 +74,7 @@ def write_whole(path: Path, content: bytes, *, replace: bool = True) -> bool:
 
 
 def new_file(target: Path) -> Path:
-    """An empty file of a random name in the folder of `target`, with its permissions; to be removed or renamed."""
+    """Create an empty file with a random name next to `target`, with its permissions; to be removed or renamed."""
     import secrets
 
     part = target.with_name(f".{secrets.token_hex(8)}.part")

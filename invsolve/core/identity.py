@@ -1,15 +1,15 @@
-"""What decides a result, as one hash: of operators, costs, priors, settings, and whatever they are made of.
+"""One hash of everything that determines a result: operators, costs, priors, settings, and all their parts.
 
-    identify(value)         equal contents, equal hash; another content, another hash
-    run_identity(...)       of a whole run: what a checkpoint belongs to
+    identify(value)         equal contents have equal hashes, different contents different ones
+    run_identity(...)       the hash of a whole run, which a checkpoint stores
 
-Values are walked down to numbers, text and the bits of tensors. Nothing is told by its `repr`, nothing by its address.
-Functions and classes of the user's own are known by their name, their code, and the global names that the code reads;
-those of installed packages by their name. An object says what decides its results by a method `identity_state()`, or by
-`__getstate__`, and otherwise by its attributes.
+Values are reduced to numbers, text and the bits of tensors; objects are identified neither by their `repr` nor by their
+address. Functions and classes of the user are identified by their name, their code, and the global names that the code
+reads; those of installed packages by their name. An object can define what determines its results with a method
+`identity_state()` or `__getstate__`; otherwise its attributes do.
 
-A lambda, a function that reads variables of another function, and an object that shows no state cannot be told apart
-from others of their kind. The library's own classes take a `key` for them: a text that changes when they do.
+A lambda, a function that reads variables of another function, and an object that shows no state cannot be distinguished
+from others of their kind. The library's own classes take a `key` for them: a text that changes whenever they change.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Unidentified", "identify", "keyed_state", "run_identity"]
 
 
 def keyed_state(value: Any, *named: str) -> dict[str, Any]:
-    """The attributes of an object with a `key`, which stands for those that are `named` where it is given."""
+    """The attributes of an object with a `key`; if a key is given, it replaces the attributes that are `named`."""
     state = dict(vars(value))
     if state["key"] is not None:
         state = {name: entry for name, entry in state.items() if name not in named}
@@ -37,14 +37,14 @@ def keyed_state(value: Any, *named: str) -> dict[str, Any]:
 
 
 def identify(value: Any, where: str = "the value") -> str:
-    """A hash of all that decides what `value` computes: 32 hexadecimal digits.
+    """Hash everything that determines what `value` computes: 32 hexadecimal digits.
 
     Args:
         value: numbers, text, tensors, arrays, containers, modules, functions, and objects made of them.
-        where: how a message calls it.
+        where: how error messages call the value.
 
     Raises:
-        Unidentified: a part of it has no identity of its own.
+        Unidentified: a part has no identity of its own.
     """
     return Walk().digest(value, where).hex()
 
@@ -52,17 +52,17 @@ def identify(value: Any, where: str = "the value") -> str:
 def run_identity(
     problem: Problem, solver: Solver, seed: int, keys: Sequence[tuple[Hashable, int]], microbatch: int
 ) -> str:
-    """A hash of everything that decides a run's samples, bit for bit, versions included.
+    """Hash everything that determines a run's samples bit for bit, including versions.
 
     Args:
-        problem: prior with its condition and weights, cost, unknowns, shape.
-        solver: with its settings.
-        seed: of the noise.
+        problem: the prior with its condition and weights, cost, unknowns, shape.
+        solver: the solver with its settings.
+        seed: seed of the noise.
         keys: (item, sample) of each row.
-        microbatch: rows that run together.
+        microbatch: number of rows that run together.
 
     Raises:
-        Unidentified: a part of it has no identity of its own.
+        Unidentified: a part has no identity of its own.
     """
     walk = Walk()
     parts = [

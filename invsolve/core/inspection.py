@@ -1,4 +1,4 @@
-"""What Python keeps of objects, functions and packages: what `invsolve.core.identity` walks over."""
+"""Inspection of objects, functions and packages for `invsolve.core.identity`."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ OF_NO_RESULT = frozenset({
     "__init_subclass__", "__protocol_attrs__", "_is_protocol", "_is_runtime_protocol", "__non_callable_proto_members__",
     "__classdictcell__", "__replace__",
 })  # fmt: skip
-"""Entries of a class that decide nothing once its object is made."""
+"""Entries of a class that do not affect results once its object exists."""
 
 
 def state_of(value: Any) -> Any:
-    """What an object keeps: by its own `__getstate__`, else its attributes but for cached ones; None if it has none."""
+    """An object's state: its own `__getstate__`, else its attributes except cached ones; None if it has none."""
     kind = type(value)
     if kind.__getstate__ is not object.__getstate__:
         return value.__getstate__()
@@ -49,7 +49,7 @@ def _slots(kind: type) -> Sequence[str]:
 
 
 def globals_read(code: types.CodeType, scope: Mapping[str, Any]) -> dict[str, Any]:
-    """The global values that a code reads by name; of a module, the attributes that are read of it."""
+    """The global values that a code object reads, by name; for a module, the attributes that it reads."""
     found: dict[str, Any] = {}
     steps = list(dis.get_instructions(code))
     for i, step in enumerate(steps):
@@ -72,7 +72,7 @@ def globals_read(code: types.CodeType, scope: Mapping[str, Any]) -> dict[str, An
 
 @functools.cache
 def installed(top: str) -> bool:
-    """Whether a top-level package is the interpreter's, an installed one, or this one: its code goes by its version."""
+    """Whether a top-level package is Python's, an installed one, or this one; its version then stands for its code."""
     if top in sys.stdlib_module_names and top != "__main__":
         return True
     if top in ("invsolve", "builtins"):
@@ -83,7 +83,7 @@ def installed(top: str) -> bool:
 
 
 def installed_file(name: str) -> bool:
-    """Whether a file of code belongs to the interpreter, an installed package, or this one."""
+    """Whether a code file belongs to Python, an installed package, or this one."""
     path = Path(name)
     if {"site-packages", "dist-packages"} & set(path.parts) or name.startswith("<frozen"):
         return True
@@ -92,7 +92,7 @@ def installed_file(name: str) -> bool:
 
 
 def version_of(top: str) -> str:
-    """The version of a top-level package; "" where it has none."""
+    """The version of a top-level package; "" if it has none."""
     try:
         return version(top)
     except PackageNotFoundError:
@@ -100,10 +100,10 @@ def version_of(top: str) -> str:
 
 
 def condensed(flat: Tensor) -> Tensor:
-    """Bytes on a GPU as two sums of every 4096 words, each with its own odd factor modulo 2^64, on the CPU.
+    """Condense bytes on a GPU to two sums for every 4096 words, with random odd factors modulo 2^64, on the CPU.
 
-    Two contents have equal sums with a probability of 2^-60 (multilinear hashing, Carter and Wegman 1979): the bits are
-    read where they are, at the memory's speed.
+    Two different contents have equal sums with a probability of 2^-60 (multilinear hashing, Carter and Wegman 1979).
+    The bits are read where they are, at the memory's speed.
     """
     size = flat.numel()
     padded = torch.cat([flat, flat.new_zeros(-size % (4 * _CHUNK))]).view(torch.int32).view(-1, _CHUNK)

@@ -1,4 +1,4 @@
-"""Modules that are imported when they are first used, so that help and errors of the command line need no torch."""
+"""Modules that are imported on first use, so that the command line can show help and errors without torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["lazy", "names_of", "torch", "uncollected_imports"]
 
 
 class _Lazy:
-    """Stands for a module until something of it is asked for."""
+    """A placeholder for a module, which is imported on first access to an attribute."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -27,12 +27,12 @@ class _Lazy:
 
 
 def lazy(name: str) -> Any:
-    """The module of this name, imported when something of it is first asked for."""
+    """The module of this name, imported on first access to an attribute."""
     return _Lazy(name)
 
 
 def names_of(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """A package's `__getattr__`, which imports names from where they are at home: {"solve": "invsolve.core.driver"}."""
+    """A package's `__getattr__`; `homes` maps names to their modules: {"solve": "invsolve.core.driver"}."""
 
     def attribute(name: str) -> Any:
         if name in homes:
@@ -44,9 +44,9 @@ def names_of(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
 @contextmanager
 def uncollected_imports() -> Iterator[None]:
-    """Imports of a program of its own: the garbage collector is off while they last, and never looks at them again.
+    """Run the imports of a standalone program without the garbage collector, which also ignores their objects later.
 
-    A full collection takes 0.2 seconds with torch's objects, of which none is garbage.
+    A full collection over torch's objects takes 0.2 seconds, and none of them is garbage.
     """
     was = gc.isenabled()
     gc.disable()

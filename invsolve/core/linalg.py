@@ -12,7 +12,7 @@ __all__ = ["Solution", "conjugate_gradient", "laplacian", "per_sample", "real_dt
 
 
 LOST = 100.0
-"""A row stops once its residual exceeds its smallest one by this factor: it diverges."""
+"""A row stops as diverged once its residual exceeds its smallest one by this factor."""
 
 
 class Solution(NamedTuple):
@@ -99,7 +99,7 @@ def conjugate_gradient(
             slope = slope_new
             done = done | ((size if error is None else slope) <= bound)
             k += 1
-        better = ~(size > least)  # so that what is not a number stays to be seen
+        better = ~(size > least)  # so that NaN stays visible
         best = torch.where(better.view(-1, *[1] * (x.ndim - 1)), x, best)
         least = torch.where(better, size, least)
         done = done | (size > LOST**2 * least)

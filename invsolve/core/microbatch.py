@@ -1,4 +1,4 @@
-"""How many rows run together on a GPU: as many as its free memory has room for."""
+"""The number of rows that run together on a GPU: as many as fit into its free memory."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from invsolve.core.solver import Solver
 __all__ = ["rows_that_fit"]
 
 ROOM = 0.8
-"""Share of the free memory that is used: memory is also lost to fragments."""
+"""Share of the free memory that is used; some memory is lost to fragmentation."""
 
 
 def rows_that_fit(problem: Problem, solver: Solver, rows: int) -> int:
-    """Rows, at most `rows`, of which a GPU holds a step, by the memory that the first step of one row takes.
+    """The number of rows, at most `rows`, whose step fits into a GPU, estimated from the first step of one row.
 
-    All of them on a CPU, where networks run no faster for larger batches but restorations are cut by `--memory`.
+    On a CPU it is `rows`: larger batches do not make networks faster there, and `--memory` splits restorations.
     """
     device = problem.prior.device
     if device.type != "cuda" or rows == 1:
@@ -35,13 +35,13 @@ def rows_that_fit(problem: Problem, solver: Solver, rows: int) -> int:
 
 
 def _fitting(free: int, taken: int, rows: int) -> int:
-    """Rows that fit into the free bytes where one takes `taken`; at least one."""
+    """The number of rows that fit into the free bytes if one takes `taken`; at least one."""
     return max(1, min(rows, int(ROOM * free / max(taken, 1))))
 
 
 def _memory(run: Callable[[], None], device: torch.device) -> tuple[int, int]:
-    """Bytes that are free on a GPU, those that torch keeps for itself included, and those that `run` takes at most."""
-    run()  # what is made once, such as spectra and workspaces, counts as there
+    """The free bytes of a GPU, including those that torch keeps for itself, and the most that `run` takes."""
+    run()  # what is made only once, such as spectra and workspaces, is not counted
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     run()

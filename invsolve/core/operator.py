@@ -27,11 +27,11 @@ __all__ = ["EMPTY", "Constants", "LinearOperator", "Operator", "Params", "SVDOpe
 
 Shape = tuple[int, ...]
 Params = Mapping[str, Tensor]
-"""Unknown operator parameters, leading dimension N; empty unless the problem is blind."""
+"""Unknown operator parameters with leading dimension N; empty unless the problem is blind."""
 EMPTY: Params = MappingProxyType({})
 
 LEAVES_TORCH = "write it in torch, or derive from LinearOperator and give its adjoint"
-"""What to do with an operator that has no gradient."""
+"""Advice in error messages about operators without a gradient."""
 
 
 class Constants:
@@ -45,15 +45,15 @@ class Constants:
         return {"_tensors": self._tensors, "_cache": {}}
 
     def __getitem__(self, name: str) -> Tensor:
-        """The tensor `name` as it was given."""
+        """The original tensor `name`."""
         return self._tensors[name]
 
     def replaced(self, **changes: Tensor) -> Constants:
-        """The same tensors with some of them replaced."""
+        """A copy with some of the tensors replaced."""
         return Constants(**{**self._tensors, **changes})
 
     def get(self, name: str, like: Tensor) -> Tensor:
-        """The tensor `name`; real ones in the real dtype of `like`, complex ones in its complex dtype."""
+        """The tensor `name` in the real dtype of `like`, or in its complex dtype if the tensor is complex."""
         tensor = self._tensors[name]
         dtype = like.dtype.to_complex() if tensor.is_complex() else real_dtype(like)
         key = (name, dtype, like.device)
@@ -81,7 +81,7 @@ class Operator(ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
-        """A(x, theta) for a batch of the right shape; implemented by subclasses."""
+        """Compute A(x, theta) for a batch of the right shape; implemented by subclasses."""
 
     def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         """y = A(x, theta), [N, *in_shape] -> [N, *out_shape].
@@ -97,7 +97,7 @@ class Operator(ABC):
             return self.forward(x, theta)
 
     def observed(self, y: Tensor) -> Tensor:
-        """A measurement [N, *out_shape] with zeros where the operator measures nothing, NaN there included."""
+        """Set unmeasured entries of a measurement [N, *out_shape] to zero, even if they are NaN."""
         return y
 
     def vjp(self, x: Tensor, v: Tensor, theta: Params = EMPTY) -> Tensor:
@@ -111,7 +111,7 @@ class Operator(ABC):
         return grad
 
     def select(self, rows: Tensor) -> Self:
-        """The operator for the batch rows `rows` ([M] indices), if its parameters differ from sample to sample."""
+        """The operator for the batch rows `rows` ([M] indices); unchanged if all samples share its parameters."""
         return self
 
     def __matmul__(self, inner: Operator) -> Operator:
@@ -157,7 +157,8 @@ class LinearOperator(Operator):
     """A linear map from real images to real or complex measurements.
 
     A^T is the transpose with respect to the inner product Re <., .>, so it maps complex measurements to real images.
-    By default `adjoint` is computed by automatic differentiation, `pinv` and `solve_normal` by conjugate gradients.
+    By default, `adjoint` is computed by automatic differentiation, and `pinv` and `solve_normal` by conjugate
+    gradients.
 
     Attributes:
         smooth_tolerance: relative residual to which `solve_smooth` solves in single precision.
@@ -182,7 +183,7 @@ class LinearOperator(Operator):
 
         Args:
             b: [N, *in_shape].
-            lam: above 0; a number or one for each row [N].
+            lam: weight above 0; one number, or one for each row [N].
         """
         check_shape(b, self.in_shape, f"{type(self).__name__}.solve_normal")
         weight = per_sample(lam, b)
@@ -191,12 +192,13 @@ class LinearOperator(Operator):
     def solve_smooth(self, b: Tensor, lam: float | Tensor) -> Tensor:
         """(A^T A + lam L)^-1 b with L the negative Laplacian of the last two dimensions, mirrored at the borders.
 
-        Conjugate gradients, preconditioned by `smooth_preconditioner`, to a relative residual of `smooth_tolerance` in
-        float32 and 1e-8 in float64, or 300 iterations. Operators that the cosine transform diagonalises override this.
+        Uses conjugate gradients, preconditioned by `smooth_preconditioner`, up to a relative residual of
+        `smooth_tolerance` in float32 and 1e-8 in float64, or 300 iterations. Operators that the cosine transform
+        diagonalises override this.
 
         Args:
             b: [N, *in_shape], an image of at least three dimensions.
-            lam: above 0; a number or one for each row [N].
+            lam: weight above 0; one number, or one for each row [N].
         """
         check_shape(b, self.in_shape, f"{type(self).__name__}.solve_smooth")
         weight, precondition = per_sample(lam, b), self.smooth_preconditioner(b, lam)
@@ -210,29 +212,29 @@ class LinearOperator(Operator):
         return None
 
     def noise_gain(self, like: Tensor) -> Tensor:
-        """By how much A^+ amplifies white noise: the root mean square of A^+ n for n ~ N(0, I), [1] or [N].
+        """How much A^+ amplifies white noise: the root mean square of A^+ n for n ~ N(0, I), [1] or [N].
 
-        Measured with one fixed draw of n, the same for all measurements `like` [N, *out_shape]; operators that know
-        their spectrum compute it.
+        Estimated with one fixed draw of n for all measurements `like` [N, *out_shape]. Operators with a known spectrum
+        compute it from the spectrum.
         """
         real = torch.empty(like.shape[1:], dtype=real_dtype(like)).normal_(generator=torch.Generator().manual_seed(0))
         return row_norm(self.pinv(real.to(like).expand(like.shape))) / prod(self.in_shape) ** 0.5
 
     def ridge(self, residual: Tensor, lam: float | Tensor) -> Tensor:
-        """A^T (A A^T + lam I)^-1 r = (A^T A + lam I)^-1 A^T r, [N, *out_shape] -> [N, *in_shape]; lam as above."""
+        """A^T (A A^T + lam I)^-1 r = (A^T A + lam I)^-1 A^T r, [N, *out_shape] -> [N, *in_shape]."""
         return self.solve_normal(self.adjoint(residual), lam)
 
     def ridge_within(self, residual: Tensor, lam: float | Tensor, error: float | Tensor) -> Tensor:
-        """`ridge` whose root mean square error may be as large as `error`, a number or one for each row.
+        """`ridge` with a root mean square error of up to `error`, one number or one for each row.
 
-        For operators that solve by iterations; the others have a closed form, and ignore it.
+        Operators that solve by iterations use `error` to stop early; those with a closed form ignore it.
         """
         return self.ridge(residual, lam)
 
     def pinv(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
         """A^+ y, the least-squares solution of smallest norm, [N, *out_shape] -> [N, *in_shape].
 
-        By conjugate gradients on A^T A x = A^T y, started at zero; directions with small singular values take many
+        Uses conjugate gradients on A^T A x = A^T y, started at zero; directions with small singular values take many
         iterations. Operators with a closed form override it.
         """
         check_shape(y, self.out_shape, f"{type(self).__name__}.pinv")
@@ -240,23 +242,23 @@ class LinearOperator(Operator):
 
 
 class SVDOperator(LinearOperator):
-    """A linear operator with a singular value decomposition A = U diag(s) V^T, U and V given as fast transforms.
+    """A linear operator with a singular value decomposition A = U diag(s) V^T, with U and V given as fast transforms.
 
-    Coefficient vectors have shape [N, n] with n = prod(in_shape), whatever the rank of A. Singular values have shape
-    [n], or [N, n] if the operator differs from sample to sample, and are 0 on the null space; there the entries of `Ut`
-    are 0 and those given to `U` are ignored. Convolutions have complex (Fourier) coefficients, but all methods map real
-    images to real images. `pinv` treats singular values below `cutoff` times the largest one as 0.
+    Coefficient vectors have shape [N, n] with n = prod(in_shape), for any rank of A. Singular values have shape [n], or
+    [N, n] if the operator differs between samples. They are 0 on the null space; there `Ut` returns 0 and `U` ignores
+    its input. Convolutions have complex (Fourier) coefficients, but all methods map real images to real images. `pinv`
+    treats singular values below `cutoff` times the largest one as 0.
 
     Attributes:
-        basis: an identifier of V if U = V up to signs or phases, so that A = V diag(r) V^T with eigenvalues r =
-            `response`; operators with equal identifiers compose in closed form. None otherwise.
+        basis: an identifier of V if U = V up to signs or phases, so that A = V diag(r) V^T with eigenvalues
+            r = `response`; None otherwise. Operators with equal identifiers compose in closed form.
     """
 
     cutoff: float = 1e-6
     basis: Hashable | None = None
 
     def response(self, like: Tensor) -> Tensor:
-        """Eigenvalues r [n] or [N, n] of an operator that has a `basis`, complex where V is; |r| is the spectrum."""
+        """Eigenvalues r [n] or [N, n] of an operator with a `basis`; complex if V is. |r| is the spectrum."""
         return self.spectrum(like)
 
     @abstractmethod

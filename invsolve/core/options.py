@@ -1,4 +1,4 @@
-"""Options: fields of frozen dataclasses, with what a user is told about each. Command lines are made from them."""
+"""Options: fields of frozen dataclasses with a help text for the user. Command lines are built from them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def option(
     flag: str | None = None,
     exclusive: str | None = None,
 ) -> Any:
-    """A field of a dataclass of options.
+    """Define a field of a dataclass of options.
 
     Args:
-        default: its value where none is given; a field without one has to be given.
+        default: value if none is given; a field without a default is required.
         help: one line for the user, without the default.
-        metavar: what stands for the value in the help.
-        flag: on the command line, where it is not the field's name with dashes.
-        exclusive: options with the same word here exclude each other.
+        metavar: placeholder for the value in the help.
+        flag: flag on the command line, if it is not the field's name with dashes.
+        exclusive: options with the same word here are mutually exclusive.
     """
     told = {"help": help, "metavar": metavar, "flag": flag, "exclusive": exclusive}
     return field(default=default, metadata={"option": told})
@@ -41,9 +41,9 @@ class Option:
     """One option.
 
     Attributes:
-        name: of the field.
-        kinds: types of its values without None: `float` and `Literal["auto"]`, for example.
-        default: `dataclasses.MISSING` where the option has to be given.
+        name: name of the field.
+        kinds: types of its values without None, for example `float` and `Literal["auto"]`.
+        default: the default value; `dataclasses.MISSING` if the option is required.
         help, metavar, flag, exclusive: see `option`.
     """
 
@@ -62,7 +62,7 @@ class Option:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The words that are values, for example "auto"."""
+        """The words that the option accepts, for example "auto"."""
         return tuple(word for kind in self.kinds if get_origin(kind) is Literal for word in get_args(kind))
 
 
@@ -81,7 +81,7 @@ def options_of(kind: type) -> Mapping[str, Option]:
 
 
 def _hints(kind: type) -> Mapping[str, Any]:
-    """The types of the fields; a class that is imported for type checkers alone counts as `object`."""
+    """The types of the fields; a class that is imported only for type checkers counts as `object`."""
     unseen: dict[str, Any] = {}
     while True:
         try:
@@ -91,11 +91,11 @@ def _hints(kind: type) -> Mapping[str, Any]:
 
 
 def filled(kind: type, values: Mapping[str, Any], what: str) -> Any:
-    """The dataclass of options `kind` with these values.
+    """Create the dataclass of options `kind` with these values.
 
     Raises:
-        InputError: an option that `what` does not have, one that has to be given is missing, or a value does not
-            pass the checks of the dataclass.
+        InputError: `what` does not have an option, a required option is missing, or a value does not pass the checks of
+            the dataclass.
     """
     known = options_of(kind)
     for name in values:

@@ -21,7 +21,7 @@ class Preset(NamedTuple):
 
 @cache
 def published(solver: str) -> Mapping[str, Preset]:
-    """The presets of the solver with this registry name, by "data set and size/task"; none if it has none."""
+    """The presets of the solver with this registry name, by "data set and size/task"; empty if it has none."""
     text = (files("invsolve") / "presets" / "published.toml").read_text(encoding="utf-8")
     presets = {}
     for name, row in tomllib.loads(text).get(solver, {}).items():

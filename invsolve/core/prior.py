@@ -18,8 +18,8 @@ from invsolve.core.traits import Traits
 __all__ = ["LARGEST", "Calls", "CountingPrior", "Prediction", "Prior", "WrappedPrior"]
 
 LARGEST = 1e18
-"""No image has larger values, and their squares are still finite in float32. A sampler beyond its stability limit may
-reach larger states for a while: predictions count as impossible where they are so much larger than the state."""
+"""No image has larger values, and their squares are still finite in float32. An unstable sampler may reach larger
+states for a while, so predictions count as invalid only if they are larger than the state by this factor."""
 
 
 class Prediction:
@@ -31,8 +31,8 @@ class Prediction:
             its two bounds (Nichol and Dhariwal 2021, arXiv 2102.09672); None otherwise.
 
     Args:
-        eps: the noise prediction (x_t - alpha_t x0) / sigma_t, [N, *shape], or a callable evaluated on first access.
-            The result requires a gradient exactly if `x0` does.
+        eps: the noise prediction (x_t - alpha_t x0) / sigma_t, [N, *shape], or a callable that is evaluated on first
+            access. Its result requires a gradient if and only if `x0` does.
     """
 
     __slots__ = ("_eps", "variance", "x0")
@@ -69,10 +69,10 @@ class Prior(ABC):
 
     Attributes:
         schedule: x_t = alpha_t x0 + sigma_t n.
-        shape: of one sample, without the batch dimension; None if every size is supported.
+        shape: shape of one sample, without the batch dimension; None if every size is supported.
         value_range: the values of black and white in the prior's space, (-1, 1) for most networks.
         bounded: whether clean samples lie inside `value_range`, so that solvers may clamp their estimates to it.
-        traits: what it is good at, where its loader knows; see `invsolve.priors.traits`.
+        traits: what the prior is suited for, if its loader knows; see `invsolve.priors.traits`.
     """
 
     schedule: Schedule
@@ -86,7 +86,7 @@ class Prior(ABC):
         """E[x0 | x_t], [N, *shape] -> [N, *shape]."""
 
     def predict(self, x_t: Tensor, t: float) -> Prediction:
-        """x0 and the noise from one evaluation."""
+        """Predict x0 and the noise with one evaluation."""
         x0 = self.denoise(x_t, t)
 
         def eps() -> Tensor:
@@ -118,11 +118,11 @@ class Prior(ABC):
         raise CapabilityError(f"{type(self).__name__} is unconditional and cannot be given {names}")
 
     def decode(self, z: Tensor) -> Tensor:
-        """From the prior's space to images in `value_range`: the identity unless the prior is latent."""
+        """Map from the prior's space to images in `value_range`: the identity unless the prior is latent."""
         return z
 
     def encode(self, x: Tensor) -> Tensor:
-        """From images in `value_range` to the prior's space: the identity unless the prior is latent."""
+        """Map from images in `value_range` to the prior's space: the identity unless the prior is latent."""
         return x
 
     @property
@@ -132,17 +132,17 @@ class Prior(ABC):
 
     @property
     def unbound(self) -> str | None:
-        """What the prior has to be given first, as the end of a sentence ("needs a class: ..."); None where nothing."""
+        """The missing condition, as the end of a sentence ("needs a class: ..."); None if nothing is missing."""
         return None
 
     @property
     def image_channels(self) -> int | None:
-        """The number of channels of the images that it is a prior of, None where it is not known."""
+        """The number of image channels; None if it is not known."""
         return None if self.latent or self.shape is None else self.shape[0]
 
     @property
     def divides_by_alpha(self) -> bool:
-        """Whether predictions divide by alpha_t, so that there are none where it is 0."""
+        """Whether predictions divide by alpha_t, so that they do not exist where it is 0."""
         return False
 
     @property
@@ -151,7 +151,7 @@ class Prior(ABC):
         return None
 
     def select(self, rows: Tensor) -> Self:
-        """The prior for the batch rows `rows` ([M] indices), if its condition differs from sample to sample."""
+        """The prior for the batch rows `rows` ([M] indices); unchanged if all samples share its condition."""
         return self
 
     def counted(self, calls: Calls) -> Prior:
@@ -169,17 +169,17 @@ class Prior(ABC):
         return torch.float32
 
     def clamp(self, x0: Tensor) -> Tensor:
-        """`x0` limited to the value range where the prior is bounded, unchanged otherwise."""
+        """Clamp `x0` to the value range if the prior is bounded; otherwise return it unchanged."""
         if not self.bounded:
             return x0
-        # The same limits; the gradient of hardtanh is one vectorised operation, that of clamp four slow ones.
+        # Both clamp alike; the gradient of hardtanh is one vectorised operation, that of clamp is four slow ones.
         return F.hardtanh(x0, *self.value_range) if x0.requires_grad else x0.clamp(*self.value_range)
 
 
 class Calls:
-    """Numbers of network evaluations and of gradients with respect to its input, in rows (samples).
+    """Numbers of network evaluations and of gradients with respect to the network's input, in rows (samples).
 
-    `finite` is the last estimate, where the CPU saw that all of it is finite and no gradient is taken of it.
+    `finite` is the last estimate that was found finite on the CPU and requires no gradient.
     """
 
     def __init__(self) -> None:
@@ -189,7 +189,7 @@ class Calls:
 
 
 class WrappedPrior(Prior):
-    """Base of priors that wrap another one and change its predictions alone.
+    """Base class of priors that wrap another prior and change only its predictions.
 
     Attributes:
         prior: the wrapped prior.
@@ -205,7 +205,7 @@ class WrappedPrior(Prior):
 
     @abstractmethod
     def predict(self, x_t: Tensor, t: float) -> Prediction:
-        """x0 and the noise from one evaluation."""
+        """Predict x0 and the noise with one evaluation."""
 
     def decode(self, z: Tensor) -> Tensor:
         return self.prior.decode(z)
@@ -243,10 +243,10 @@ class WrappedPrior(Prior):
 
 
 class CountingPrior(WrappedPrior):
-    """A prior that counts the calls made to another, forward and backward to the input.
+    """A prior that counts the evaluations of another prior and the gradients to its input.
 
-    A row in which the other predicts values that are infinite, or above `LARGEST` times those of the state (or 1),
-    becomes NaN, so that no limit on estimates makes an image of them: the driver ends such a sample.
+    A row with infinite predictions, or with predictions above `LARGEST` times the values of the state (or 1), becomes
+    NaN. Otherwise clamping could turn it into an image; with NaN, the driver ends the sample.
     """
 
     def __init__(self, prior: Prior, calls: Calls | None = None) -> None:
@@ -272,7 +272,7 @@ class CountingPrior(WrappedPrior):
         return x0
 
     def _counted(self, x_t: Tensor) -> Tensor:
-        """`x_t`, or where it requires a gradient a view of it with a hook that counts the gradient."""
+        """Count a call; if `x_t` requires a gradient, return a view of it with a hook that counts the gradient."""
         calls, n = self.calls, x_t.shape[0]
         calls.forward_rows += n
         if not (x_t.requires_grad and torch.is_grad_enabled()):
@@ -294,7 +294,7 @@ class CountingPrior(WrappedPrior):
 
 
 def _beyond(x_t: Tensor, *values: Tensor) -> Tensor | None:
-    """Rows [N, 1, ...] with predictions that cannot be of the state; None where the CPU sees that there are none."""
+    """A mask [N, 1, ...] of rows with invalid predictions; None if the CPU finds none."""
     if x_t.device.type == "cpu" and all(map(_ordinary, values)):
         return None
     rows = torch.stack([v.detach().flatten(1).abs().amax(1) for v in values]).amax(0)
@@ -305,5 +305,5 @@ def _beyond(x_t: Tensor, *values: Tensor) -> Tensor | None:
 
 
 def _ordinary(value: Tensor) -> bool:
-    """Whether all of it is surely within `LARGEST`: its norm is, which is one pass. What is not a number is not."""
+    """Whether the norm, and so all values, are within `LARGEST`; this takes one pass. False for NaN."""
     return torch.linalg.vector_norm(value.detach()).item() <= LARGEST

@@ -1,4 +1,4 @@
-"""`Problem`: a prior with a terminal cost. Solvers take energies, residuals and linear data from it."""
+"""`Problem`: a prior and a terminal cost. Solvers get energies, residuals and linear data from it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LinearData(NamedTuple):
 
 
 class SpectralData(NamedTuple):
-    """`LinearData` in the coordinates of A = U diag(s) V^T; rows [1, n] or [N, n], as in `SVDOperator`.
+    """`LinearData` in the singular coordinates of A = U diag(s) V^T; tensors are [1, n] or [N, n], as in `SVDOperator`.
 
     Attributes:
         operator: A.
@@ -38,10 +38,10 @@ class SpectralData(NamedTuple):
         null: 1 where s = 0, else 0.
         y: U^T y, 0 where s = 0.
         solution: V^T A^+ y = U^T y / s, 0 where s = 0.
-        variance: its noise, sigma^2 / s^2, 0 where s = 0.
+        variance: the noise variance of `solution`, sigma^2 / s^2, 0 where s = 0.
         precision: 1 / sigma, [1, 1] or [N, 1].
         largest_variance: the largest entry of `variance`.
-        flat_variance: what all its entries with s > 0 are, where they are the same; else None.
+        flat_variance: the common value of all entries of `variance` with s > 0; None if they differ.
     """
 
     operator: SVDOperator
@@ -57,13 +57,13 @@ class SpectralData(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A prior and the cost its samples are steered towards.
+    """A prior and the cost that guides its samples.
 
     Args:
-        prior: the prior; label already bound.
+        prior: the prior, already conditioned on its label if it has one.
         cost: the terminal cost, or None for unconditional sampling.
         unknowns: unknown parameters of the cost's operator, for blind problems.
-        shape: of one sample in the prior's space; required only if neither the prior nor the operator knows it.
+        shape: shape of one sample in the prior's space; required only if neither the prior nor the operator knows it.
     """
 
     prior: Prior
@@ -83,10 +83,10 @@ class Problem:
 
     @property
     def items(self) -> int:
-        """The number of images to restore: of the cost's measurements, or of the prior's labels.
+        """The number of images to restore, from the cost's measurements or the prior's labels.
 
         Raises:
-            InputError: there is not one label for each measurement.
+            InputError: the numbers of labels and measurements differ.
         """
         of_cost = self.cost.items if self.cost is not None else None
         of_prior = self.prior.items
@@ -124,17 +124,17 @@ class Problem:
         return self.prior.value_range[1] - self.prior.value_range[0]
 
     def to_image(self, x0: Tensor) -> Tensor:
-        """Prior's space -> images in [0, 1] units (not clipped)."""
+        """Map from the prior's space to images in [0, 1] units (not clipped)."""
         low, _ = self.prior.value_range
         decoded = self.prior.decode(x0)
         return decoded if (low, self.width) == (0.0, 1.0) else (decoded - low) / self.width
 
     def from_image(self, image: Tensor) -> Tensor:
-        """Images in [0, 1] units -> the prior's space."""
+        """Map from images in [0, 1] units to the prior's space."""
         return self.prior.encode(image * self.width + self.prior.value_range[0])
 
     def theta(self, raw: Params) -> Params:
-        """The operator's parameters for raw ones; empty unless the problem is blind."""
+        """The operator's parameters computed from raw (unconstrained) ones; empty unless the problem is blind."""
         return EMPTY if self.unknowns is None else self.unknowns.constrain(raw)
 
     def energy(self, x0: Tensor, raw: Params = EMPTY) -> Tensor:
@@ -153,7 +153,7 @@ class Problem:
         """The cost's own energy of noisy states x_t = alpha x0 + sigma n, alpha above 0, [N] in nats.
 
         Raises:
-            CapabilityError: the cost judges clean images only.
+            CapabilityError: the cost can only evaluate clean images.
         """
         with needing_gradients(x_t, type(self.cost).__name__):
             return self._cost.noisy(self.to_image(x_t / alpha), sigma / (alpha * self.width))
@@ -180,10 +180,10 @@ class Problem:
         return misfit if self.unknowns is None else misfit + self.unknowns.penalty(self.theta(raw))
 
     def _differentiable(self, value: Tensor, x0: Tensor) -> Tensor:
-        """`value`, with a graph where `x0` has one.
+        """Return `value` after checking that it is differentiable if `x0` requires a gradient.
 
         Raises:
-            CapabilityError: the cost or its operator cut the graph.
+            CapabilityError: the cost or its operator is not differentiable.
         """
         if x0.requires_grad and torch.is_grad_enabled() and not value.requires_grad:
             raise CapabilityError(
@@ -269,7 +269,7 @@ class Problem:
         )
 
     def repeated(self, n: int, size: int) -> Problem:
-        """The problem whose n rows are repeated `size` times each, [n * size] rows; made once for each pair."""
+        """The problem with each of its n rows repeated `size` times, [n * size] rows; cached for each pair."""
         if (n, size) not in self._repeated:
             self._repeated[n, size] = self.select(torch.arange(n).repeat_interleave(size))
         return self._repeated[n, size]
@@ -280,25 +280,26 @@ class Problem:
 
     @cached_property
     def initial_estimate(self) -> Tensor:
-        """Where guided solvers start, a first guess of the clean state, [B, ...].
+        """The starting point of guided solvers: a first estimate of the clean state, [B, ...].
 
-        For linear operators A^+ y, as published, where the pseudo-inverse is well conditioned, else `smooth_estimate`:
-        see `invsolve.core.start`. For others y itself where shapes agree.
+        For linear operators it is A^+ y, as published, if the pseudo-inverse is well conditioned, and `smooth_estimate`
+        otherwise; see `invsolve.core.start`. For other operators it is y itself if the shapes agree.
 
         Raises:
-            CapabilityError: the cost has no measurement from which an image follows.
+            CapabilityError: the cost has no measurement, or no image follows from it.
         """
         return self._estimate(guided_estimate)
 
     @cached_property
     def smooth_estimate(self) -> Tensor:
-        """A first guess that knows the noise, [B, ...]: argmin |y - A x|^2 + (sigma / 0.1)^2 <x, L x> for linear A.
+        """A first estimate that accounts for the noise, [B, ...].
 
-        L is the negative Laplacian with mirrored borders, sigma and 0.1 in [0, 1] units (0.02 where the noise is not
-        Gaussian). For other operators y itself where shapes agree.
+        For linear A it is argmin |y - A x|^2 + (sigma / 0.1)^2 <x, L x>, where L is the negative Laplacian with
+        mirrored borders, and sigma and 0.1 are in [0, 1] units (sigma is 0.02 if the noise is not Gaussian). For other
+        operators it is y itself if the shapes agree.
 
         Raises:
-            CapabilityError: the cost has no measurement from which an image follows.
+            CapabilityError: the cost has no measurement, or no image follows from it.
         """
         return self._estimate(smooth_estimate)
 
@@ -315,7 +316,7 @@ class Problem:
         raise CapabilityError("no image follows from this measurement: start from noise (start='random')")
 
     def select(self, rows: Tensor) -> Problem:
-        """The problem of the items `rows` ([M] indices, repetitions allowed)."""
+        """The problem for the items `rows` ([M] indices, repetitions allowed)."""
         cost = None if self.cost is None else self.cost.select(rows)
         return replace(self, prior=self.prior.select(rows), cost=cost)
 

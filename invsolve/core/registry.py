@@ -1,4 +1,4 @@
-"""Names for parts: a table of "module:attribute" entries, imported when asked for, and what plugins add to it."""
+"""Names for components: a table of "module:attribute" entries, imported on demand, and the names of plug-ins."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 def load_attribute(reference: str) -> Any:
-    """The object behind "package.module:attribute"; modules of the working folder are found, too.
+    """Import the object "package.module:attribute"; modules in the working folder are found, too.
 
     Raises:
-        InputError: the module or the attribute does not exist, or the module fails as it is imported.
+        InputError: the module or the attribute does not exist, or the import fails.
     """
     module, _, attribute = reference.partition(":")
     here = str(Path.cwd())
@@ -50,11 +50,13 @@ def entry_points(group: str) -> Iterable[Any]:
 
 @cache
 def _plugged(places: tuple[str, ...]) -> bool:
-    """Whether an installed package names this one among its entry points, by the files that `importlib.metadata` reads:
-    to import that takes a third of the time in which a command answers."""
+    """Whether an installed package declares entry points for this one, from the files that `importlib.metadata` reads.
+
+    Importing that module would take a third of the response time of a command.
+    """
     for place in places:
         folder = Path(place or ".")
-        if folder.is_file():  # an archive, which is not looked into
+        if folder.is_file():  # an archive, which is not searched
             return True
         for file in folder.glob("*.[de][ig][sg]*-info/entry_points.txt"):
             if b"[invsolve." in file.read_bytes().replace(b" ", b""):
@@ -63,21 +65,21 @@ def _plugged(places: tuple[str, ...]) -> bool:
 
 
 class Registry(Mapping[str, Any]):
-    """Parts of one kind by name.
+    """Components of one kind, by name.
 
-    A "module:attribute" is accepted wherever a name is. An installed package adds names by entry points of the group
-    "invsolve.<kind>s", for example in its pyproject.toml
+    A "module:attribute" is accepted wherever a name is. An installed package can add names with entry points of the
+    group "invsolve.<kind>s", for example in its pyproject.toml
 
         [project.entry-points."invsolve.operators"]
         interlace = "my_package:Interlace"
 
-    Built-in names cannot be replaced. A plug-in is imported when its name is asked for; where all parts are asked for
-    (`items`, `values`), one that fails is named in a warning and left out.
+    Built-in names cannot be replaced. A plug-in is imported when its name is looked up. `items` and `values` import all
+    plug-ins; one that fails is named in a warning and left out.
 
     Args:
-        kind: what the parts are called.
+        kind: what the components are called.
         entries: "module:attribute" by name.
-        base: the class that every part derives from, where they are classes of one kind, as "module:attribute".
+        base: the base class of all components, as "module:attribute", if they are classes of one kind.
     """
 
     def __init__(self, kind: str, entries: Mapping[str, str], base: str | None = None) -> None:
@@ -86,7 +88,7 @@ class Registry(Mapping[str, Any]):
 
     @property
     def group(self) -> str:
-        """The entry points' group."""
+        """The entry point group."""
         return f"invsolve.{self.kind}s"
 
     @cached_property
@@ -105,7 +107,7 @@ class Registry(Mapping[str, Any]):
         return found
 
     def check(self, name: str) -> None:
-        """Raise `InputError` if nothing is looked up under this name; nothing is imported."""
+        """Raise `InputError` if the name is unknown; nothing is imported."""
         if not self.accepts(name):
             raise InputError(f"unknown {self.kind} {name!r}; {nearest(name, self._entries)}, or module:attribute")
 
@@ -124,11 +126,11 @@ class Registry(Mapping[str, Any]):
         return dict(self.items()).values()
 
     def accepts(self, name: str) -> bool:
-        """Whether something is looked up under this name: one of these, or a "module:attribute"."""
+        """Whether the name can be looked up: a known name, or a "module:attribute"."""
         return name in self or ":" in name
 
     def __contains__(self, name: object) -> bool:
-        return name in self.builtin or name in self._entries  # what is installed is looked through only if it must be
+        return name in self.builtin or name in self._entries  # installed packages are searched only if necessary
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._entries))

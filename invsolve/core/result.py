@@ -1,4 +1,4 @@
-"""What a run returns."""
+"""The result of a run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["Result", "Stats"]
 
 @dataclass(frozen=True)
 class Stats:
-    """What a run cost.
+    """The cost of a run.
 
     Attributes:
         network_forwards: network evaluations for each sample.
         network_backwards: gradients through the network to its input, for each sample.
-        seconds: wall clock, resumed parts included.
-        peak_memory: bytes: on a GPU the most that was allocated, on a CPU the most the process ever held.
+        seconds: wall-clock time, including the time before a resume.
+        peak_memory: bytes; on a GPU the most memory allocated, on a CPU the most memory that the process has ever held.
     """
 
     network_forwards: float
@@ -31,18 +31,18 @@ class Stats:
 
 @dataclass(frozen=True)
 class Result:
-    """Posterior samples and how they came about.
+    """Posterior samples, and information about the run.
 
     Attributes:
         samples: [B, S, *image shape] in [0, 1] units, not clipped.
-        status: a sentence for each sample, [B][S]: "ok", when and why it ended early, or "failed: ..." where values
-            ran to a thousand times white.
+        status: a sentence for each sample, [B][S]: "ok", or when and why it ended early, or "failed: ..." if values
+            reached a thousand times white.
         energy: the terminal cost of each sample in nats, [B, S]; NaN without a cost.
         theta: constrained operator parameters, [B, S, ...] each; empty unless the problem was blind.
         stats: network calls, seconds, memory.
         seed: the seed of the run.
-        config: what would be needed to run it again, as plain text values; of a run with a checkpoint also its
-            "identity", the hash of all that decided it.
+        config: the settings needed to repeat the run, as plain text; with a checkpoint also its "identity", the hash of
+            everything that determines the result.
     """
 
     samples: Tensor
@@ -60,7 +60,7 @@ class Result:
 
     @property
     def std(self) -> Tensor:
-        """Their standard deviation (divided by S - 1; NaN for one sample), [B, *image shape]."""
+        """The standard deviation of each image's samples (divided by S - 1; NaN for one sample), [B, *image shape]."""
         return self.samples.std(1)
 
     @property

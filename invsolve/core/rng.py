@@ -1,10 +1,10 @@
-"""Random numbers: one stream a sample.
+"""Random numbers: one stream for each sample.
 
-Row i of every draw comes from a generator of its own, seeded by hash(seed, item, sample). A sample therefore sees the
-same noise whatever it is batched with, however the batch is cut, and after a resume. The global generator is neither
-read nor seeded. Numbers are drawn in float32 on the CPU and then moved, so devices and precisions share their noise.
-A row may be the mirror of another: the same stream with normal draws z as -z and uniform ones u as 1 - u, which have
-the same law (antithetic variates, Hammersley and Morton 1956).
+Row i of every draw comes from its own generator, seeded by hash(seed, item, sample). A sample therefore gets the same
+noise in every batch, however the batch is split, and after a resume. The global generator is neither read nor seeded.
+Numbers are drawn in float32 on the CPU and then moved, so that devices and precisions share their noise. A row may
+mirror another: it uses the same stream with normal draws z as -z and uniform ones u as 1 - u, which have the same
+distribution (antithetic variates, Hammersley and Morton 1956).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Key = tuple[Hashable, int]  # (item, sample)
 
 
 class NoiseSource(ABC):
-    """What a solver may draw: whole batches, one row a sample."""
+    """The random draws of a solver: whole batches, one row for each sample."""
 
     @abstractmethod
     def normal(self, like: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ class NoiseSource(ABC):
 
     @abstractmethod
     def uniform(self, like: Tensor) -> Tensor:
-        """Uniform draws on [0, 1), otherwise as `normal`."""
+        """Uniform draws on [0, 1), otherwise like `normal`."""
 
     @abstractmethod
     def poisson(self, rate: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class NoiseSource(ABC):
 
     @abstractmethod
     def state(self) -> Tensor:
-        """All that is needed to continue the streams: a uint8 tensor."""
+        """The state of the streams, with which they can be continued: a uint8 tensor."""
 
     @abstractmethod
     def restore(self, state: Tensor) -> None:
@@ -50,12 +50,12 @@ class NoiseSource(ABC):
 
 
 class Rng(NoiseSource):
-    """The streams of a batch.
+    """The random streams of a batch.
 
     Args:
-        seed: any integer; 0 is a seed like every other.
-        keys: (item, sample) of each row. Without it row i has the key (i, 0), for as many rows as are asked for.
-        mirrored: which rows are mirrors, one for each key; none if not given.
+        seed: any integer, including 0.
+        keys: (item, sample) of each row. Without it, row i has the key (i, 0), for any number of rows.
+        mirrored: which rows are mirrored, one entry for each key; none if not given.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Rng(NoiseSource):
         return out if like.dtype == torch.float32 and like.is_cpu else out.to(device=like.device, dtype=like.dtype)
 
     def drawn(self, shape: Sequence[int], *, pinned: bool = False) -> Tensor:
-        """Standard normal draws in float32 on the CPU, in memory that a GPU copies from by itself if `pinned`."""
+        """Standard normal draws in float32 on the CPU; if `pinned`, in memory that a GPU can copy asynchronously."""
         generators = self._rows(shape[0])
         if len(generators) == 1:
             out = torch.randn(shape, generator=generators[0], dtype=torch.float32, pin_memory=pinned)
@@ -118,7 +118,7 @@ class Rng(NoiseSource):
 
 
 class _Begun(NamedTuple):
-    """A draw that a thread makes: its shape, the streams before it, and the numbers to come."""
+    """A draw in progress in a thread: its shape, the streams before it, and its future result."""
 
     shape: tuple[int, ...]
     before: Tensor
@@ -126,14 +126,14 @@ class _Begun(NamedTuple):
 
 
 class Ahead(NoiseSource):
-    """The streams of an `Rng`, bit for bit, the next draw made by a thread while a GPU computes.
+    """The streams of an `Rng`, bit for bit, with the next draw made by a thread while a GPU computes.
 
-    A step mostly draws what the last one drew, normal numbers of one shape. Where it draws something else the streams
-    go back to where they were. To be used as a context, which ends the thread.
+    Most steps draw the same as the step before: normal numbers of one shape. If a step draws something else, the
+    streams are reset to where they were. Use it as a context manager, which ends the thread.
 
     Args:
-        rng: the streams; nothing else draws from them meanwhile.
-        pinned: whether numbers lie where a GPU copies them from while Python goes on.
+        rng: the streams; nothing else may draw from them meanwhile.
+        pinned: whether numbers are kept in memory that a GPU can copy while Python continues.
     """
 
     def __init__(self, rng: Rng, *, pinned: bool = True) -> None:
@@ -175,7 +175,7 @@ class Ahead(NoiseSource):
         self._rng.restore(state)
 
     def _back(self) -> None:
-        """Undo the draw that was begun."""
+        """Undo the draw in progress."""
         if self._begun is not None:
             self._begun.numbers.result()
             self._rng.restore(self._begun.before)

@@ -1,7 +1,7 @@
 """Noise schedules: x_t = alpha_t x_0 + sigma_t n for t from 1 (noise) down to 0 (clean).
 
-A step goes from `t` to `s` < `t`. Times and coefficients are Python floats (float64), computed once for a path: a step
-never asks the device for them.
+A step goes from `t` to `s` < `t`. Times and coefficients are Python floats (float64) that are computed once for a path,
+so no step has to read them from the device.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["CosineSchedule", "DDPMSchedule", "FlowSchedule", "Schedule", "Step",
 
 
 class Step(NamedTuple):
-    """One step of a path, from time `t` to `s`, with both ends' coefficients."""
+    """One step of a path, from time `t` to `s`, with the coefficients at both ends."""
 
     t: float
     s: float
@@ -58,9 +58,9 @@ class Schedule(ABC):
         return [t_start * (n - i) / n for i in range(n)] + [0.0]
 
     def time_of(self, noise_to_signal: float) -> float:
-        """The time at which sigma_t / alpha_t equals `noise_to_signal`, 1.0 where it never does.
+        """The time at which sigma_t / alpha_t equals `noise_to_signal`; 1.0 if it never does.
 
-        By bisection here; the schedules of this module know it in closed form.
+        This method uses bisection; the schedules of this module override it with closed forms.
         """
         low, high = 0.0, 1.0
         for _ in range(60):
@@ -70,13 +70,13 @@ class Schedule(ABC):
         return high
 
     def log_grid(self, n: int, first: float, last: float) -> tuple[float, ...]:
-        """n times at which sigma_t / alpha_t falls from `first` to `last` by equal factors, then 0: a solver's `times`.
+        """n times at which sigma_t / alpha_t falls from `first` to `last` by equal factors, then 0.
 
-        With `last` the measurement's noise in the prior's units no step is spent on less noise than the data hold: the
-        levels of Zhang et al. 2021 (arXiv 2008.13751).
+        They serve as a solver's `times`. If `last` is the measurement's noise in the prior's units, no step is spent on
+        noise levels below that of the data. These are the levels of Zhang et al. 2021 (arXiv 2008.13751).
 
         Raises:
-            InputError: ratios that do not fall, or not to more than 0.
+            InputError: the ratios do not decrease, or do not stay above 0.
         """
         check_grid(n, 1.0)
         if not (0 < last < first < math.inf):
@@ -87,7 +87,7 @@ class Schedule(ABC):
 class DDPMSchedule(Schedule):
     """The discrete variance-preserving table of DDPM (Ho et al. 2020, arXiv 2006.11239).
 
-    Index k of N is the time t = (k + 1) / N; alpha_bar(0) = 1 exactly. Between indices log alpha_bar is linear.
+    Index k of N is the time t = (k + 1) / N; alpha_bar(0) = 1 exactly. Between indices, log alpha_bar is linear.
 
     Args:
         betas: N values in (0, 1), the last one at most 1 (pure noise); linspace(1e-4, 0.02, 1000) if not given.
@@ -124,7 +124,7 @@ class DDPMSchedule(Schedule):
         else:
             k = math.floor(position)
             before, after, way = self.alpha_bars[k], self.alpha_bars[k + 1], position - k
-            # A last index of pure noise has no logarithm: the signal fades linearly to it.
+            # If the last index is pure noise, its logarithm does not exist: the signal falls to 0 linearly.
             bar = before ** (1 - way) * after**way if after > 0 else before * (1 - way)
         return math.sqrt(bar), math.sqrt(1.0 - bar)
 
@@ -138,9 +138,9 @@ class DDPMSchedule(Schedule):
         return (k + way) / self.n_times
 
     def grid(self, n: int, t_start: float = 1.0) -> list[float]:
-        """The papers' index lists: range(0, end, end // n) with end = N t_start, walked from its end, then 0.
+        """The index lists of the papers: range(0, end, end // n) with end = N t_start, in reverse order, then 0.
 
-        Where n does not divide `end` the list is longer than n (as published: 400 steps of 1000 make 500).
+        If n does not divide `end`, the list is longer than n (as published: 400 steps of 1000 make 500).
         """
         check_grid(n, t_start)
         end = round(t_start * self.n_times)
@@ -183,7 +183,7 @@ class VPSchedule(Schedule):
 class VESchedule(Schedule):
     """Variance-exploding: alpha = 1, sigma(t) = sigma_max t^rho (Karras et al. 2022, arXiv 2206.00364).
 
-    The grid is theirs: sigma^(1/rho) equally spaced from sigma(t_start) to `sigma_min`, then 0.
+    The grid comes from the same paper: sigma^(1/rho) equally spaced from sigma(t_start) to `sigma_min`, then 0.
     """
 
     def __init__(self, sigma_max: float = 80.0, sigma_min: float = 0.002, rho: float = 7.0) -> None:
@@ -258,7 +258,7 @@ class FlowSchedule(Schedule):
 
 
 def check_grid(n: int, t_start: float) -> None:
-    """Raise `InputError` unless `n` steps from `t_start` make a grid."""
+    """Raise `InputError` unless `n` steps from `t_start` form a grid."""
     if n < 1:
         raise InputError(f"a path needs at least 1 step, got n_steps={n}")
     if not 0.0 < t_start <= 1.0:
@@ -266,7 +266,7 @@ def check_grid(n: int, t_start: float) -> None:
 
 
 def check_times(times: Sequence[float], noisy_end: bool = False) -> None:
-    """Raise `InputError` unless the times fall from at most 1 to 0, or with `noisy_end` to any time."""
+    """Raise `InputError` unless the times decrease from at most 1 to 0, or with `noisy_end` to any time."""
     end = times[-1] if times else -1.0
     ended = end == 0 or (noisy_end and end > 0)
     if len(times) < 2 or times[0] > 1 or any(s >= t for t, s in pairwise(times)) or not ended:
@@ -281,13 +281,13 @@ def path(
     times: tuple[float, ...] | None = None,
     noisy_end: bool = False,
 ) -> tuple[Step, ...]:
-    """The steps of a descent, coefficients included: computed once for a schedule and a grid.
+    """The steps of a path with their coefficients, computed once for a schedule and a grid.
 
     Args:
         n: number of steps, see `Schedule.grid`.
         t_start: first time.
-        times: explicit times (falling, ending at 0) in place of `n` and `t_start`.
-        noisy_end: whether it may end above 0, so that what is returned keeps a little noise.
+        times: explicit times (decreasing to 0) instead of `n` and `t_start`.
+        noisy_end: whether the path may end above 0, so that the result keeps a little noise.
     """
     grid = list(times) if times is not None else schedule.grid(n, t_start)
     check_times(grid, noisy_end)

@@ -1,4 +1,4 @@
-"""Settings: what a dataclass of them may hold, said by its annotations, and settings as a command line gives them."""
+"""Settings: dataclasses whose fields are checked against their annotations, and settings from a command line."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a setting may be, as metadata of its annotation: `zeta: Annotated[float, Range(0, 1)]`.
+    """The range of a number, as metadata of its annotation: `zeta: Annotated[float, Range(0, 1)]`.
 
-    NaN and infinity lie in no range.
+    NaN and infinity are outside every range.
 
     Attributes:
         low, high: the bounds.
-        above, below: whether the number must lie above `low`, below `high` (the bound itself is then excluded).
+        above, below: whether the number must be strictly above `low` or strictly below `high`.
     """
 
     low: float = -math.inf
@@ -88,16 +88,16 @@ Share: TypeAlias = Annotated[float, Range(0, 1)]
 FirstTime: TypeAlias = Annotated[float, Range(0, 1, above=True)]
 """Time of the first step: 1 is noise, 0 is clean."""
 Times: TypeAlias = tuple[Share, ...]
-"""A falling grid of times."""
+"""A decreasing grid of times."""
 Ratios: TypeAlias = tuple[Positive, ...]
-"""Falling noise-to-signal ratios."""
+"""Decreasing noise-to-signal ratios."""
 Count: TypeAlias = Annotated[int, Range(1)]
 CountFromZero: TypeAlias = Annotated[int, Range(0)]
 
 
 @cache
 def _types(kind: type) -> Mapping[str, Any]:
-    """The annotations of a class and its bases, but for those that exist for type checkers alone."""
+    """The annotations of a class and its bases, without those that exist only for type checkers."""
     try:
         return get_type_hints(kind, include_extras=True)
     except NameError:
@@ -113,15 +113,15 @@ def _types(kind: type) -> Mapping[str, Any]:
 
 
 def check_settings(settings: Any) -> None:
-    """Check the fields of a dataclass by their annotations; to be called when it is made.
+    """Check the fields of a dataclass against their annotations; call this when it is created.
 
-    A `Literal` holds one of its words, an `int` a whole number, a `float` a finite number, and a `Range` bounds either;
-    unions, tuples, functions and classes are checked, too. A list, as TOML writes them, becomes the tuple that it
-    stands for, a number of NumPy one of Python, and a whole number where a float is meant a float, so that equal
-    settings look the same.
+    A `Literal` holds one of its values, an `int` a whole number, a `float` a finite number, and a `Range` limits
+    either. Unions, tuples, functions and classes are checked, too. Values are converted so that equal settings look the
+    same: a list (as in TOML) becomes a tuple, a number of NumPy becomes one of Python, and a whole number becomes a
+    float if the field is a float.
 
     Raises:
-        InputError: a field holds something else; the message names it.
+        InputError: a field holds an invalid value; the message names the field.
     """
     if not dataclasses.is_dataclass(settings):
         raise InputError(f"{type(settings).__name__} must be a dataclass: decorate it with @dataclass(frozen=True)")
@@ -136,10 +136,10 @@ def check_settings(settings: Any) -> None:
 
 
 def made_with(kind: type[T], settings: Mapping[str, Any], what: str) -> T:
-    """`kind(**settings)`, a dataclass of settings.
+    """Create `kind(**settings)`, a dataclass of settings.
 
     Raises:
-        InputError: a setting that it does not have, with the nearest names, or one that does not pass its checks.
+        InputError: a setting does not exist (the message suggests the nearest names) or does not pass its checks.
     """
     known = [field.name for field in dataclasses.fields(kind)]  # pyright: ignore[reportArgumentType]
     for name in settings:
@@ -150,13 +150,13 @@ def made_with(kind: type[T], settings: Mapping[str, Any], what: str) -> T:
 
 @dataclass(frozen=True)
 class _Wrong:
-    """What was expected, as the end of a sentence."""
+    """A failed check: what was expected, as the end of a sentence."""
 
     expected: str
 
 
 def _checked(value: Any, kind: Any, bounds: Range | None = None) -> Any:
-    """The value as the annotation means it, or what is wrong."""
+    """The value converted to what the annotation asks for, or what is wrong with it."""
     if kind is Any:
         return value
     origin, args = get_origin(kind), get_args(kind)
@@ -184,7 +184,7 @@ def _checked(value: Any, kind: Any, bounds: Range | None = None) -> Any:
 
 
 def _one_of(value: Any, kinds: tuple[Any, ...], bounds: Range | None) -> Any:
-    """The value as the first kind that takes it as it is, else as one that takes it converted."""
+    """The value for the first kind that accepts it unchanged, else for the first that accepts it converted."""
     found = [_checked(value, kind, bounds) for kind in kinds]
     right = [one for one in found if not isinstance(one, _Wrong)]
     same = [one for one in right if one is value]
@@ -195,7 +195,7 @@ def _one_of(value: Any, kinds: tuple[Any, ...], bounds: Range | None) -> Any:
 
 
 def _tuple(value: Any, kinds: tuple[Any, ...]) -> Any:
-    """A tuple whose entries are of the given kinds, or of one kind where an ellipsis follows it."""
+    """A tuple whose entries are of the given kinds, or all of one kind if an ellipsis follows it."""
     repeated = len(kinds) == 2 and kinds[1] is Ellipsis
     wanted = "numbers" if repeated else f"{len(kinds)} numbers"
     if not isinstance(value, tuple) or not (repeated or len(value) == len(kinds)):
@@ -209,7 +209,7 @@ def _tuple(value: Any, kinds: tuple[Any, ...]) -> Any:
 
 
 def _number(value: Any, kind: Any, bounds: Range) -> Any:
-    """A number of Python in the range."""
+    """A Python number in the range."""
     plain = _plain(value)
     if kind is bool:
         return plain if isinstance(plain, bool) else _Wrong("must be True or False")
@@ -222,21 +222,21 @@ def _number(value: Any, kind: Any, bounds: Range) -> Any:
 
 
 def _described(kind: type) -> str:
-    """The name of a class, with examples where it is abstract."""
+    """The name of a class, with examples if it is abstract."""
     names = [sub.__name__ for sub in kind.__subclasses__()] if inspect.isabstract(kind) else []
     return f"{kind.__name__} such as {' or '.join(sorted(names)[:2])}" if names else kind.__name__
 
 
 def _plain(value: Any) -> Any:
-    """A number or word of Python from one of NumPy or torch that has no dimensions; anything else as it is."""
+    """Convert a NumPy or torch value without dimensions to a Python value; return anything else unchanged."""
     return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
 
 
 def read_setting(text: str, example: str, form: str = "NAME=VALUE", flag: str = "--set") -> tuple[str, Any]:
-    """The two sides of "NAME=VALUE", the value as TOML would read it; bare words are text, but True and False are not.
+    """Split "NAME=VALUE" and read the value as TOML would; bare words are text, but True and False are not.
 
     Raises:
-        InputError: nothing before or no "="; the message shows `form` and `example`.
+        InputError: there is no "=", or nothing before it; the message shows `form` and `example`.
     """
     name, equals, value = text.partition("=")
     if not equals or not name:

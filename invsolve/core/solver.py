@@ -26,7 +26,7 @@ class State:
 
     Attributes:
         x: the current iterate [N, *shape]; after the last step, the result in the prior's space.
-        k: number of steps made.
+        k: number of completed steps.
         theta: raw (unconstrained) operator parameters; empty unless the problem is blind.
         memory: other tensors the solver needs in later steps, with leading dimension N.
     """
@@ -43,7 +43,7 @@ class Info:
 
     Attributes:
         x0: the clean estimate behind the step, [N, *shape] in the prior's space.
-        energy: the data misfit at x0, [N], where the solver computed it.
+        energy: the data misfit at x0, [N], if the solver computed it.
         extra: named tensors.
     """
 
@@ -98,8 +98,8 @@ class Needs:
 class Solver(ABC):
     """A method that samples or optimises under a prior and a terminal cost.
 
-    Concrete solvers are final frozen dataclasses of hyper-parameters. They hold no state, so one object serves any
-    number of problems, and its steps can be run by hand:
+    Concrete solvers are final frozen dataclasses of hyper-parameters. They hold no state, so one object can solve any
+    number of problems. You can also run the steps yourself:
 
         state = solver.init(problem, n, rng)
         for _ in range(solver.steps(problem)):
@@ -112,27 +112,27 @@ class Solver(ABC):
     """The paper in the form of `invsolve.core.citation.Citation`; several are separated by semicolons."""
     needs: ClassVar[Needs] = Needs()
     mode_seeking: ClassVar[bool] = False
-    """Whether it returns a point estimate and not posterior samples."""
+    """Whether it returns a point estimate instead of posterior samples."""
     deterministic: ClassVar[bool] = False
     """Whether all samples of one measurement are equal."""
     differentiates: ClassVar[bool] = True
     """Whether it differentiates the network with respect to its input."""
 
     def __post_init__(self) -> None:
-        """Check the settings by their types; solvers that check more of them call this first."""
+        """Check the settings against their types; solvers with further checks call this first."""
         check_settings(self)
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
-        """The solver with settings as published, some of them changed; `presets.published` tells their source.
+        """Create the solver with published settings, some of them changed; `presets.published` lists the sources.
 
         Args:
-            name: "data set and size/task", for example "ffhq256/superres4", or "calibrated/linear": settings whose
-                samples pass exact linear problems (benchmarks/calibration).
-            changes: settings that replace published ones.
+            name: "data set and size/task", for example "ffhq256/superres4"; or "calibrated/linear", whose samples pass
+                the tests on exact linear problems (benchmarks/calibration).
+            changes: settings that replace the published ones.
 
         Raises:
-            InputError: no such preset.
+            InputError: there is no such preset.
         """
         table = published(cls.name)
         if name not in table:
@@ -142,7 +142,7 @@ class Solver(ABC):
 
     @abstractmethod
     def steps(self, problem: Problem) -> int:
-        """How many steps a run makes."""
+        """The number of steps of a run."""
 
     @abstractmethod
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
@@ -150,4 +150,4 @@ class Solver(ABC):
 
     @abstractmethod
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
-        """One step."""
+        """Make one step."""

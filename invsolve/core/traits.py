@@ -1,4 +1,4 @@
-"""What a prior is good at: what decides which solver and which settings suit it."""
+"""Properties of a prior that decide which solver and which settings suit it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ __all__ = ["Traits"]
 
 @dataclass(frozen=True)
 class Traits:
-    """What a prior is good at, as its card or its file tells.
+    """Properties of a prior, as given by its card or its file.
 
     Args:
-        scope: "local" (a denoiser that knows texture and edges, for images of any size) or "global" (a network that
-            knows whole images of one size, as pretrained diffusion models do).
-        family: the prior whose settings suit it: "natural", or a data set of the published settings ("ffhq256",
+        scope: "local" (a denoiser that models texture and edges, for images of any size) or "global" (a network that
+            models whole images of one size, like pretrained diffusion models).
+        family: the prior whose settings suit this one: "natural", or a data set of the published settings ("ffhq256",
             "imagenet256").
-        own: whether those settings were found for this very prior.
-        size: (height, width) of its images in pixels, None where any is served or none is known.
-        channels: of its images, 1 for grey, 3 for colour; None where unknown.
-        labelled: whether it can be given a class.
-        latent: whether it works in the latents of an autoencoder.
-        flow: whether it was taught straight paths (flow matching).
+        own: whether those settings were found for exactly this prior.
+        size: (height, width) of its images in pixels; None if it supports any size or the size is unknown.
+        channels: number of image channels, 1 for grey, 3 for colour; None if unknown.
+        labelled: whether it can be conditioned on a class.
+        latent: whether it works in the latent space of an autoencoder.
+        flow: whether it was trained on straight paths (flow matching).
         few_steps: whether it was distilled to a few steps.
     """
 

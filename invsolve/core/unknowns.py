@@ -1,4 +1,4 @@
-"""Unknown operator parameters: what a blind problem estimates beside the image."""
+"""Unknown operator parameters, which a blind problem estimates together with the image."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Unknown:
     """One unknown operator parameter.
 
     Args:
-        shape: of the parameter for one sample.
+        shape: shape of the parameter for one sample.
         parametrisation: "softmax" (non-negative, sums to one: a kernel), "softplus" (a positive number), "sigmoid" (in
             (0, 1)) or "identity".
-        initial: raw (unconstrained) starting values of that shape; standard normal draws where None.
+        initial: raw (unconstrained) starting values of that shape; standard normal draws if None.
         penalty: constrained values [N, *shape] -> [N], added to the energy.
-        lr: step size of its own Adam; 0 leaves it as it begins.
-        key: a text that stands for the penalty in checkpoints, where it is a lambda or a closure.
+        lr: learning rate of its own Adam; 0 keeps the starting value.
+        key: a text that identifies the penalty in checkpoints, if it is a lambda or a closure.
     """
 
     shape: Shape
@@ -54,11 +54,11 @@ class Unknown:
             raise InputError(f"initial values of shape {list(self.shape)} expected, got {list(self.initial.shape)}")
 
     def constrain(self, raw: Tensor) -> Tensor:
-        """Raw values [N, *shape] -> admissible ones."""
+        """Map raw values [N, *shape] to admissible ones."""
         return _PARAMETRISATIONS[self.parametrisation](raw)
 
     def identity_state(self) -> dict[str, Any]:
-        """What decides the estimates."""
+        """The attributes that determine the estimates."""
         return keyed_state(self, "penalty")
 
 
@@ -77,14 +77,14 @@ class Unknowns:
         return raw
 
     def constrain(self, raw: Params) -> dict[str, Tensor]:
-        """Raw values -> the parameters the operator takes."""
+        """Map raw values to the parameters that the operator takes."""
         return {name: block.constrain(raw[name]) for name, block in self.blocks.items()}
 
     def penalty(self, theta: Params) -> Tensor | float:
         """The sum of the penalties, [N].
 
         Raises:
-            ShapeError: a penalty is not one number for each sample.
+            ShapeError: a penalty does not return one number for each sample.
         """
         total = 0.0
         for name, block in self.blocks.items():

@@ -1,4 +1,4 @@
-"""The walk behind `invsolve.core.identity`: from a value down to numbers, text and the bits of tensors."""
+"""The recursive hash behind `invsolve.core.identity`: values are reduced to numbers, text and the bits of tensors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MODULE_PARTS = ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forw
 
 
 class Unidentified(InputError):
-    """Something that decides a result and cannot be told from others of its kind."""
+    """Something that determines a result and cannot be distinguished from others of its kind."""
 
     def __init__(self, where: str, why: str) -> None:
         super().__init__(
@@ -49,13 +49,13 @@ class Unidentified(InputError):
 
 @runtime_checkable
 class _Stated(Protocol):
-    """An object that says itself what decides its results."""
+    """An object that defines what determines its results."""
 
     def identity_state(self) -> Any: ...
 
 
 def join(*parts: bytes) -> bytes:
-    """A hash of byte strings, each with its length."""
+    """Hash byte strings together with their lengths."""
     joined = hashlib.blake2b(digest_size=_SIZE)
     for part in parts:
         joined.update(struct.pack("<Q", len(part)))
@@ -64,16 +64,16 @@ def join(*parts: bytes) -> bytes:
 
 
 class Walk:
-    """One walk: what has been seen keeps its digest, and what is being looked at is met again by its depth."""
+    """One walk: finished values keep their digest, and a value inside itself is identified by its depth."""
 
     def __init__(self) -> None:
         self.packages: set[str] = set()
         self._known: dict[int, bytes] = {}
         self._open: dict[int, int] = {}
-        self._kept: list[Any] = []  # no address is used twice while the walk lasts
+        self._kept: list[Any] = []  # keeps values alive, so that no id is used twice
 
     def digest(self, value: Any, where: str) -> bytes:
-        """The digest of anything."""
+        """The digest of any value."""
         if value is None or isinstance(value, _PLAIN):
             return self._plain(value)
         number = id(value)
@@ -136,7 +136,7 @@ class Walk:
         return join(b"tensor", head, hashlib.sha256(flat.numpy().data).digest())
 
     def _class(self, kind: type, where: str) -> bytes:
-        """By name where it is installed; by its methods' code and its attributes where it is the user's own."""
+        """Hash an installed class by name, and a user's class also by the code of its methods and its attributes."""
         parts = []
         for one in kind.__mro__:
             parts.append(_name(one).encode())
@@ -160,7 +160,7 @@ class Walk:
         return self.digest(entry, where)
 
     def _function(self, value: Any, where: str) -> bytes | None:
-        """The digest of what is called; None for objects with a method `__call__`."""
+        """The digest of a callable; None for objects with a method `__call__`."""
         if isinstance(value, functools.partial):
             parts = {"func": value.func, "args": value.args, "keywords": value.keywords}
             return join(b"partial", *(self.digest(part, f"{where}.{name}") for name, part in parts.items()))
@@ -186,7 +186,7 @@ class Walk:
         return None
 
     def _code(self, function: types.FunctionType, where: str) -> bytes:
-        """Name, defaults and variables of a function; and, where it is the user's own, its code and what that reads."""
+        """Hash a function's name, defaults and variables; for a user's function also its code and what it reads."""
         parts = [_name(function).encode()]
         for part in (function.__defaults__, function.__kwdefaults__):
             parts.append(self.digest(part, f"{where}, its defaults"))
@@ -207,7 +207,7 @@ class Walk:
         return join(b"code", *parts)
 
     def _module(self, module: nn.Module, where: str) -> bytes:
-        """A network: its class, and all it holds; what torch keeps for its own ends is left out."""
+        """Hash a network's class and everything it holds, except what torch keeps for internal use."""
         module = cast(nn.Module, getattr(module, "_orig_mod", module))
         own = vars(module)
         blank = vars(nn.Module())
@@ -236,14 +236,14 @@ class Walk:
         if isinstance(value, torch.Generator):
             return join(b"generator", self._tensor(value.get_state(), where))
         if kind.__module__ == "torch" and not hasattr(value, "__dict__"):
-            return join(b"torch", repr(value).encode())  # torch.memory_format, torch.layout and their like
+            return join(b"torch", repr(value).encode())  # torch.memory_format, torch.layout and similar
         state = state_of(value)
         if (state is None and not parts) or isinstance(value, io.IOBase):
             raise Unidentified(where, f"{kind.__qualname__} shows no state of its own")
         return join(b"object", self.digest(kind, where), *parts, self._named(state or {}, where))
 
     def _named(self, state: Any, where: str) -> bytes:
-        """Attributes, whatever their order."""
+        """Hash attributes independently of their order."""
         if not isinstance(state, Mapping):
             return self.digest(state, where)
         ordered = sorted(state.items(), key=lambda entry: str(entry[0]))

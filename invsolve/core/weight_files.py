@@ -1,4 +1,4 @@
-"""Weight files of other people's networks: found by name in the usual folders, never downloaded."""
+"""Weight files of third-party networks: found by name in the usual folders, never downloaded."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from invsolve.core.lazy import torch
 __all__ = ["VARIABLE", "find_weight_file", "weight_folders"]
 
 VARIABLE = "INVSOLVE_WEIGHTS"
-"""Folders searched first, separated as in PATH."""
+"""The environment variable with the folders to search first, separated as in PATH."""
 
 
 def weight_folders() -> list[Path]:
-    """Where weight files are looked for: the folders of INVSOLVE_WEIGHTS, then torch's cache."""
+    """The folders in which to look for weight files: those of INVSOLVE_WEIGHTS, then torch's cache."""
     own = [Path(part) for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
     return [*own, Path(torch.hub.get_dir()) / "checkpoints"]
 
 
 def find_weight_file(name: str | Path) -> Path | None:
-    """The file of this path, or of this name in one of the folders; None where there is none.
+    """Find the file with this path, or with this name in one of the folders; None if there is none.
 
     Args:
-        name: a path, or the usual name of a file, with the folder that it comes in if there is one.
+        name: a path, or the usual name of a file, with its usual folder if it has one.
     """
     path = Path(name)
     if path.is_file():

@@ -1,4 +1,4 @@
-"""Weight files of the package's own small networks: safetensors with a name of the format and the configuration."""
+"""Weight files of the package's own small networks: safetensors with the name of the format and the configuration."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["read_network", "write_network"]
 
 
 def write_network(network: nn.Module, config: Any, form: str, path: Path, notes: dict[str, str] | None = None) -> None:
-    """Write weights (float16) and configuration to a safetensors file, whole or not at all.
+    """Write weights (float16) and configuration to a safetensors file, completely or not at all.
 
     Args:
         network: the module.
-        config: a dataclass of plain values, from which it can be built.
+        config: a dataclass of plain values from which the network can be built.
         form: name of the format.
-        path: of the file.
-        notes: more metadata.
+        path: path of the file.
+        notes: additional metadata.
     """
     from safetensors.torch import save_file
 
@@ -35,15 +35,15 @@ def write_network(network: nn.Module, config: Any, form: str, path: Path, notes:
 
 
 def read_network(form: str, path: Path, written_by: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Configuration and float32 weights of a file of `write_network`.
+    """Read the configuration and float32 weights of a file of `write_network`.
 
     Args:
         form: name of the format.
-        path: of the file.
+        path: path of the file.
         written_by: the command that writes such files.
 
     Raises:
-        InputError: it is no such file, or there is none.
+        InputError: the file does not exist, or is not such a file of this format.
     """
     from safetensors import SafetensorError, safe_open
 

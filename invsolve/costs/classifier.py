@@ -24,18 +24,19 @@ class ClassifierCost(TerminalCost):
     """Phi(x) = -log p(y | x) / temperature = -log softmax(classifier(x))_y / temperature.
 
     Args:
-        classifier: images [N, ...] in [0, 1] units -> logits [N, n_classes], differentiable; if `conditional` it is
-            called as classifier(x, sigma) on noisy images x = x0 + sigma n, sigma [N] in the same units.
-        target: the class y from 0: a number, or one for each item [B].
+        classifier: a differentiable function from images [N, ...] in [0, 1] units to logits [N, n_classes]. If
+            `conditional`, it is called as classifier(x, sigma) on noisy images x = x0 + sigma n, sigma [N] in the same
+            units.
+        target: the class y, counted from 0: one number, or one for each item [B].
         n_classes: number of classes.
         temperature: above 0; small values make the guidance strong.
-        conditional: whether the classifier takes noisy images and their noise level. As a terminal cost it then
-            judges clean images at sigma 0, and solvers may also ask it about noisy states.
-        key: stands for the classifier in checkpoints, see `FunctionCost`.
+        conditional: whether the classifier takes noisy images and their noise level. As a terminal cost it is then
+            evaluated on clean images at sigma 0; solvers may also evaluate it on noisy states.
+        key: identifies the classifier in checkpoints, see `FunctionCost`.
 
     Raises:
-        InputError: a target out of range, a temperature not above 0, or logits that are not finite.
-        ShapeError: logits of another shape.
+        InputError: a target is out of range, the temperature is not above 0, or logits are not finite.
+        ShapeError: the logits have another shape.
     """
 
     classifier: Callable[..., Tensor]
@@ -78,14 +79,15 @@ class ClassifierCost(TerminalCost):
         return F.cross_entropy(logits, target, reduction="none") / self.temperature
 
     def identity_state(self) -> dict[str, Any]:
-        """What decides the energies."""
+        """The attributes that determine the energies."""
         return keyed_state(self, "classifier")
 
 
 def check_finite(x: Tensor, value: Tensor, what: str) -> None:
-    """Raise `InputError` where every finite image is given a NaN; single rows that fail are the driver's to note.
+    """Raise `InputError` if every finite image gives NaN; the driver records single rows that fail.
 
-    Only on the CPU: elsewhere every step would wait for the answer, and the driver's status tells.
+    This is checked only on the CPU. On other devices every step would wait for the result, and the driver's status
+    reports the failure.
     """
     if x.device.type != "cpu":
         return
@@ -98,7 +100,8 @@ def check_finite(x: Tensor, value: Tensor, what: str) -> None:
 def of_ddpm(classifier: Callable[[Tensor, Tensor], Tensor], schedule: Any) -> Callable[[Tensor, Tensor], Tensor]:
     """A classifier of guided-diffusion, called as classifier(x_t, index), for `ClassifierCost(..., conditional=True)`.
 
-    x_t = alpha_t (2 x - 1), at the index of `schedule` (a DDPMSchedule) whose sigma_t / alpha_t is 2 sigma.
+    It is called with x_t = alpha_t (2 x - 1), at the index of `schedule` (a DDPMSchedule) at which sigma_t / alpha_t is
+    2 sigma.
     """
 
     def logits(x: Tensor, sigma: Tensor) -> Tensor:

@@ -20,10 +20,10 @@ class FunctionCost(TerminalCost):
     """Phi(x) = function(x) or function(x, theta).
 
     Args:
-        function: a batch of images [N, C, H, W] in [0, 1] -> energies [N] in nats. Solvers other than `SCG` take its
-            gradient.
-        key: a text that stands for the function in checkpoints, where it is a lambda or a closure; to be changed
-            whenever the function is.
+        function: maps a batch of images [N, C, H, W] in [0, 1] to energies [N] in nats. Solvers other than `SCG` use
+            its gradient.
+        key: a text that identifies the function in checkpoints, if it is a lambda or a closure; change it whenever the
+            function changes.
     """
 
     def __init__(self, function: Callable[..., Tensor], key: str | None = None) -> None:
@@ -42,5 +42,5 @@ class FunctionCost(TerminalCost):
         return value
 
     def identity_state(self) -> dict[str, Any]:
-        """What decides the energies."""
+        """The attributes that determine the energies."""
         return keyed_state(self, "function")

@@ -26,7 +26,7 @@ class GaussianLikelihood(Likelihood):
     Args:
         operator: A.
         y: measurements [B, *operator.out_shape]; None for a likelihood that only simulates.
-        sigma: standard deviation in [0, 1] image units, above 0: a number or one for each item [B].
+        sigma: standard deviation in [0, 1] image units, above 0: one number, or one for each item [B].
 
     Raises:
         InputError: sigma is not above 0, or y is not finite or of another shape.
@@ -57,14 +57,14 @@ class GaussianLikelihood(Likelihood):
 class UnknownGaussianLikelihood(Likelihood):
     """Gaussian noise whose standard deviation is an unknown parameter, theta[name] ([N] or [N, 1]), above 0.
 
-    -log p(y | x, sigma) = |y - A(x)|^2 / (2 sigma^2) + m log(sigma sqrt(2 pi)) of m entries that were measured, whose
-    minimum over sigma is the root mean square of their residual. Give `Unknowns({name: Unknown((1,), "softplus")})`;
-    the operator gets the other entries of theta.
+    -log p(y | x, sigma) = |y - A(x)|^2 / (2 sigma^2) + m log(sigma sqrt(2 pi)) for m measured entries. Its minimum over
+    sigma lies at the root mean square of their residual. Give `Unknowns({name: Unknown((1,), "softplus")})`; the
+    operator gets the other entries of theta.
 
     Args:
         operator: A.
         y: measurements [B, *operator.out_shape], or None.
-        name: of the entry in theta.
+        name: name of the entry in theta.
     """
 
     operator: Operator
@@ -96,7 +96,7 @@ class UnknownGaussianLikelihood(Likelihood):
 
 
 def check_level(value: float | Tensor, what: str) -> None:
-    """Raise `InputError` unless a noise level is above 0, one number or one for each item [B]."""
+    """Raise `InputError` unless a noise level is above 0 and is one number, or one for each item [B]."""
     check_positive(value, what)
     if isinstance(value, Tensor) and value.ndim > 1:
         raise InputError(f"{what} is one number or one for each item [B], got a tensor {list(value.shape)}")
@@ -105,7 +105,7 @@ def check_level(value: float | Tensor, what: str) -> None:
 def gaussian_energy(residual: Tensor, sigma: float | Tensor, entries: Tensor | None = None) -> Tensor:
     """|r|^2 / (2 sigma^2) + m log(sigma sqrt(2 pi)) of residuals [N, ...], [N].
 
-    m is `entries` [N], or else the number of real entries in r.
+    m is `entries` [N] if given, else the number of real entries in r.
     """
     residual = residual.flatten(1)
     if residual.is_complex():

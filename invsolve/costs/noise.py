@@ -19,7 +19,7 @@ from invsolve.costs.gaussian import check_level
 __all__ = ["ImpulseLikelihood", "LaplaceLikelihood", "QuantisedLikelihood", "SpeckleLikelihood"]
 
 TINY = 1e-6
-"""Speckle needs a brightness above 0: A(x) is held above this."""
+"""Speckle needs a brightness above 0, so A(x) is clamped to at least this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class LaplaceLikelihood(Likelihood):
     Args:
         operator: A, with real outputs.
         y: measurements [B, *operator.out_shape], or None.
-        scale: b, in [0, 1] units, above 0: a number or one for each item [B]. The standard deviation is sqrt(2) b.
+        scale: b, in [0, 1] units, above 0: one number, or one for each item [B]. The standard deviation is sqrt(2) b.
     """
 
     operator: Operator
@@ -56,16 +56,17 @@ class LaplaceLikelihood(Likelihood):
 
 @dataclass(frozen=True, eq=False)
 class ImpulseLikelihood(Likelihood):
-    """An entry is replaced by a uniform value with probability q, and carries Gaussian noise otherwise:
+    """An entry is replaced by a uniform value with probability q, and has Gaussian noise otherwise:
 
         -log p = -sum log( (1 - q) N(y; A(x), sigma^2) + q / (high - low) [low <= y <= high] )
 
-    Entries far from A(x) stop to pull: a robust cost for dead pixels, salt and pepper, and outliers of any kind.
+    Entries far from A(x) have almost no gradient: a robust cost for dead pixels, salt and pepper, and outliers of any
+    kind.
 
     Args:
         operator: A, with real outputs.
         y: measurements [B, *operator.out_shape], or None.
-        sigma: standard deviation of the entries that survive, above 0.
+        sigma: standard deviation of the entries that are not replaced, above 0.
         probability: q, in (0, 1).
         low, high: range of the impulses.
     """
@@ -148,8 +149,8 @@ class QuantisedLikelihood(Likelihood):
 
         -log p = -sum log [ F((y + d/2 - A(x)) / sigma) - F((y - d/2 - A(x)) / sigma) ],   d = 1 / (levels - 1)
 
-    with F the standard normal distribution function. The first and the last value also stand for all that lies beyond:
-    the rounding clips.
+    with F the standard normal distribution function. The first and the last level also include all values beyond them,
+    because the rounding clips.
 
     Args:
         operator: A, with real outputs.

@@ -1,4 +1,4 @@
-"""Photon counting, alone and with the noise of reading out."""
+"""Photon counting noise, alone and with read-out noise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["PoissonGaussianLikelihood", "PoissonLikelihood"]
 class PoissonLikelihood(Likelihood):
     """peak y ~ Poisson(peak A(x) + background): -log p = sum [ r - n log r + log n! ], n = peak y, r the rate.
 
-    Rates are held above 1e-3 counts, so that the gradient stays finite where A(x) <= 0.
+    Rates are clamped to at least 1e-3 counts, so that the gradient stays finite where A(x) <= 0.
 
     Args:
         operator: A, with outputs of at least 0.
@@ -30,7 +30,7 @@ class PoissonLikelihood(Likelihood):
         background: expected counts where A(x) = 0.
 
     Raises:
-        InputError: peak is not above 0, background below 0, y negative or of another shape.
+        InputError: peak is not above 0, background is below 0, or y is negative or has another shape.
     """
 
     operator: Operator
@@ -64,8 +64,8 @@ class PoissonGaussianLikelihood(Likelihood):
 
         -log p = -sum log sum_n exp(-r) r^n / n! N(y; n / peak, sigma^2)
 
-    The inner sum runs over the counts within 9 standard deviations of its largest term, exact to rounding; their number
-    grows with the smaller of sqrt(r) and peak sigma. Rates are held above 1e-3 counts.
+    The inner sum runs over the counts within 9 standard deviations of its largest term and is exact to rounding; the
+    number of counts grows with the smaller of sqrt(r) and peak sigma. Rates are clamped to at least 1e-3 counts.
 
     Args:
         operator: A, with outputs of at least 0.

@@ -23,17 +23,19 @@ __all__ = ["RewardCost"]
 class RewardCost(TerminalCost):
     """Phi(x) = -r(x) / temperature, so that p(x) exp(-Phi) is p(x) exp(r(x) / temperature).
 
-    With positive=True r(x) > 0 is itself the factor: Phi(x) = -log r(x) / temperature and the law p(x) r(x)^(1 / T).
+    With positive=True, r(x) > 0 is itself the factor: Phi(x) = -log r(x) / temperature, and the distribution becomes
+    p(x) r(x)^(1 / T).
 
     Args:
-        reward: images [N, ...] in [0, 1] units -> rewards [N], differentiable; the higher the better.
-        temperature: above 0; 1 / temperature is the tilt.
-        positive: see above.
-        key: stands for the reward in checkpoints, see `FunctionCost`.
+        reward: a differentiable function from images [N, ...] in [0, 1] units to rewards [N]; higher is better.
+        temperature: above 0; 1 / temperature is the strength of the tilt.
+        positive: whether the reward itself is the factor, see above.
+        key: identifies the reward in checkpoints, see `FunctionCost`.
 
     Raises:
-        InputError: a temperature not above 0; rewards that are not finite, or negative where they are factors.
-        ShapeError: rewards of another shape.
+        InputError: the temperature is not above 0; or rewards are not finite, or are negative although they are
+            factors.
+        ShapeError: the rewards have another shape.
     """
 
     reward: Callable[[Tensor], Tensor]
@@ -60,5 +62,5 @@ class RewardCost(TerminalCost):
         return -value / self.temperature
 
     def identity_state(self) -> dict[str, Any]:
-        """What decides the energies."""
+        """The attributes that determine the energies."""
         return keyed_state(self, "reward")

@@ -1,4 +1,4 @@
-"""Several measurements of one image as one."""
+"""Combine several measurements of one image into one."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["stacked_likelihood"]
 
 
 def stacked_likelihood(*likelihoods: Likelihood) -> GaussianLikelihood:
-    """One Gaussian likelihood for several of the same image, so that solvers for linear-Gaussian problems take them.
+    """Combine Gaussian likelihoods of one image into one, which solvers for linear-Gaussian problems accept.
 
         y_i = A_i x + sigma_i n   for all i   ==   [s y_i / sigma_i] = [s A_i / sigma_i] x + s n,   s = sigma_1
 
-    Up to a constant its energy is the sum of theirs; `+` does the same for solvers that need a cost alone.
+    Up to a constant, its energy is the sum of theirs. `+` does the same for solvers that need only a cost.
 
     Args:
-        likelihoods: Gaussian, of linear operators with one `in_shape`; noise levels are numbers.
+        likelihoods: Gaussian likelihoods of linear operators with one `in_shape`; noise levels are numbers.
 
     Raises:
         CapabilityError: one is not Gaussian and linear, or has a noise level for each item.
-        InputError: none is given, or some have a measurement and some not.
+        InputError: none is given, or only some have a measurement.
     """
     operators: list[Operator] = []
     measured: list[Tensor] = []

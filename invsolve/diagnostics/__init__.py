@@ -1,4 +1,4 @@
-"""Diagnostics: whether what a solver returns can be believed."""
+"""Diagnostics: whether the results of a solver can be trusted."""
 
 from invsolve.diagnostics.calibration import (
     Band,

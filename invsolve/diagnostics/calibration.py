@@ -1,14 +1,13 @@
-"""Calibration: is what a solver returns distributed like the posterior?
+"""Calibration: are the samples of a solver distributed like the posterior?
 
 Two questions, two functions:
 
-    calibrate(samples, reference)      against an exact posterior, where there is one (Gaussian and mixture priors with
-                                       linear-Gaussian data): every statistic compares laws
-    calibrate_truth(samples, truth)    against ground truth, where there is only that: each true image must look like
-                                       one more sample
+    calibrate(samples, reference)      with an exact posterior (Gaussian and mixture priors with linear-Gaussian data):
+                                       every statistic compares distributions
+    calibrate_truth(samples, truth)    with ground truth only: each true image must look like one more sample
 
-Every statistic comes with its resolution: what it shows for exact samples of the same number. A difference smaller
-than that is not evidence.
+Every statistic comes with its resolution: its values for the same number of exact samples. A difference smaller than
+that is not evidence.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ __all__ = [
 ]
 
 LEVELS = (0.5, 0.9, 0.95)
-"""Central intervals whose coverage is measured."""
+"""Levels of the central intervals whose coverage is measured."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +47,21 @@ class Calibration:
 
     Attributes:
         mmse_gap: (|mean(samples) - E[x | y]|^2 - tr(Cov samples) / S) / tr(Cov[x | y]), averaged over items: the excess
-            of the sample mean's squared error over the least possible one, the noise of a finite S taken off. 0 is
-            right, 0.1 an error 10 % above the minimum; it can fall below 0 by chance.
-        z_observed: sample over exact standard deviation, root mean square over observed directions. 1 is right, below
-            1 overconfident, 0 a point estimate.
-        z_unobserved: the same over unobserved directions; NaN where there are none.
-        coverage: for each of `LEVELS`, the exact probability of the samples' central interval, mean over directions.
-        coverage_observed, coverage_unobserved: the same over each group.
+            of the sample mean's squared error over the smallest possible one, corrected for the finite S. 0 is right,
+            0.1 is an error 10 % above the minimum; it can fall below 0 by chance.
+        z_observed: ratio of sample to exact standard deviation, root mean square over observed directions. 1 is right,
+            below 1 is overconfident, 0 is a point estimate.
+        z_unobserved: the same over unobserved directions; NaN if there are none.
+        coverage: for each of `LEVELS`, the exact probability of the samples' central interval, averaged over
+            directions.
+        coverage_observed, coverage_unobserved: the same over each group of directions.
         sliced_wasserstein: see `twosample.sliced_wasserstein`, in posterior standard deviations.
         c2st: see `twosample.c2st`; 0.5 is right.
-        mode_weights: mean responsibility of each component over the samples, averaged over items; (1.0,) for one.
+        mode_weights: mean responsibility of each component over the samples, averaged over items; (1.0,) for one
+            component.
         mode_error: sum_k |mode weight - exact weight| / 2, averaged over items.
-        samples: S for each item.
-        failed: samples left out because they are not finite.
+        samples: S, the number of samples of each item.
+        failed: number of samples left out because they are not finite.
     """
 
     mmse_gap: float
@@ -77,7 +78,7 @@ class Calibration:
     failed: int = 0
 
     def numbers(self) -> dict[str, float]:
-        """Every statistic as one flat table."""
+        """All statistics as one flat table."""
         flat: dict[str, float] = {}
         for item in fields(self):
             value = getattr(self, item.name)
@@ -93,10 +94,10 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Band:
-    """What exact samples give for one statistic: mean, standard deviation, and its false-alarm limits.
+    """The values of one statistic for exact samples: mean, standard deviation, and false-alarm limits.
 
     Attributes:
-        mean, std: over replicates.
+        mean, std: mean and standard deviation over replicates.
         low, high: mean -+ 2.6 std. A calibrated solver is outside in about 1 % of the cases (normal approximation).
     """
 
@@ -115,13 +116,13 @@ def calibrate(samples: Tensor, reference: PosteriorReference) -> Calibration:
 
     Args:
         samples: [B, S, *shape] in [0, 1] units, S at least 20. Those that are not finite are left out and counted.
-        reference: the exact posteriors of the B items; its draws should be at least S.
+        reference: the exact posteriors of the B items; it should have at least S draws.
 
     Returns:
-        The statistics; all NaN where fewer than 20 finite samples of an item are left.
+        The statistics; all NaN if an item has fewer than 20 finite samples left.
 
     Raises:
-        InputError: too few samples to say anything.
+        InputError: there are fewer than 20 samples of each item.
     """
     if samples.ndim < 3 or samples.shape[1] < 20:
         raise InputError(f"samples [B, S, ...] with S of at least 20 expected, got {list(samples.shape)}")
@@ -160,17 +161,17 @@ def calibrate(samples: Tensor, reference: PosteriorReference) -> Calibration:
 def resolution(
     reference: PosteriorReference, samples: int, *, replicates: int = 20, rng: NoiseSource | None = None
 ) -> dict[str, Band]:
-    """What `calibrate` shows for exact samples: for every entry of `Calibration.numbers` its false-alarm band.
+    """The false-alarm band of every entry of `Calibration.numbers`: what `calibrate` gives for exact samples.
 
-    By simulation, because the statistics of an image's directions share their samples. For orientation, with k
-    directions, B items and S samples the standard deviations are about 1 / sqrt(2 B k S) for a z-spread,
-    sqrt(p (1 - p) / (B k S)) for the coverage of independent directions at level p and 0.5 / sqrt(2 B S) for the C2ST.
+    The bands are simulated, because the statistics of an image's directions share their samples. For orientation: with
+    k directions, B items and S samples, standard deviations are about 1 / sqrt(2 B k S) for a z-spread, sqrt(p
+    (1 - p) / (B k S)) for the coverage of independent directions at level p, and 0.5 / sqrt(2 B S) for the C2ST.
 
     Args:
         reference: the exact posteriors.
-        samples: S for each item.
-        replicates: sets of exact samples drawn.
-        rng: where they come from; a stream of its own if not given.
+        samples: S, the number of samples of each item.
+        replicates: number of sets of exact samples.
+        rng: noise source of these samples; a separate stream if not given.
     """
     rng = rng or Rng(seed=1)
     draws = reference.posterior.sample(samples * replicates, rng).split(samples, 1)
@@ -180,7 +181,7 @@ def resolution(
 
 
 class _Item:
-    """One item's samples in z, and what follows from them alone."""
+    """One item's samples in z, and the statistics computed from them alone."""
 
     def __init__(self, z: Tensor, reference: PosteriorReference, index: int) -> None:
         self.z, self.reference, self.index = z, reference, index
@@ -190,8 +191,8 @@ class _Item:
     def coverage(self) -> Tensor:
         """The exact probability of each direction's central intervals, [k, levels].
 
-        Interval ends are at ranks p (n + 1): for exact samples of any continuous law the expected probability between
-        them is the nominal one, whatever n.
+        Interval ends are at ranks p (n + 1): for exact samples of any continuous distribution, the expected probability
+        between them is the nominal one for every n.
         """
         levels = torch.tensor(LEVELS, dtype=self.z.dtype)
         tails = torch.cat([(1 - levels) / 2, (1 + levels) / 2])
@@ -205,7 +206,7 @@ class _Item:
         return (probability[len(LEVELS) :] - probability[: len(LEVELS)]).T
 
     def mode_weights(self) -> Tensor:
-        """Mean responsibilities [K]; under the exact law their expectation is the exact weight."""
+        """Mean responsibilities [K]; under the exact posterior their expectation is the exact weight."""
         if self.reference.modes == 1:
             return self.z.new_ones(1)
         return self.reference.log_components(self.z, self.index)[0].softmax(1).mean(0)

@@ -1,4 +1,4 @@
-"""How hard guidance pulls, and what is left of the prior's variety: control energy, collapse, entropy deficit."""
+"""The strength of guidance, and the diversity that remains: control energy, collapse, entropy deficit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ControlEnergy:
 
     Args:
         steps: `solver.path(problem)`.
-        schedule: a VPSchedule for the second; without one it stays NaN.
+        schedule: a VPSchedule for E_G; without it, E_G stays NaN.
     """
 
     def __init__(self, steps: Sequence[Step], schedule: Schedule | None = None) -> None:
@@ -93,11 +93,13 @@ class ControlEnergy:
 
 
 class ControlImages:
-    """A callback of `solve` that keeps the control of trajectory matching and the clean estimate of the first sample.
+    """A callback of `solve` that stores the control and the clean estimate of the first sample.
+
+    The control is that of trajectory matching.
 
     Args:
-        problem: which the solver is given.
-        shown: steps that are drawn at most.
+        problem: the problem that the solver solves.
+        shown: the largest number of steps to draw.
     """
 
     def __init__(self, problem: Problem, shown: int = 8) -> None:
@@ -113,7 +115,7 @@ class ControlImages:
         self.estimates.append(self.problem.to_image(progress.info.x0[:1])[0].detach().cpu())
 
     def figure(self, path: str | Path) -> None:
-        """Draw estimates above controls; a control is its mean over channels, blue below 0, with its largest value."""
+        """Draw estimates above controls (mean over channels, blue below 0, with the largest value as title)."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -135,24 +137,24 @@ class ControlImages:
 
 
 def mode_entropy(samples: Tensor, modes: Tensor) -> float:
-    """Entropy of the nearest-mode occupancy over log K: 1 where all K modes [K, ...] are equally full, 0 for one."""
+    """Entropy of the nearest-mode occupancy over log K: 1 if all K modes [K, ...] are equally full, 0 for one mode."""
     nearest = torch.cdist(samples.flatten(1).double(), modes.flatten(1).double()).argmin(1)
     share = torch.bincount(nearest, minlength=len(modes)).double() / len(samples)
     return float(-torch.xlogy(share, share).sum() / math.log(len(modes)))
 
 
 def pairwise_distance(samples: Tensor, limit: int = 1000) -> float:
-    """Mean distance of two different samples, among the first `limit`."""
+    """Mean distance between two different samples, among the first `limit`."""
     return float(torch.pdist(samples.flatten(1)[:limit].double()).mean())
 
 
 def collapse_label(diversity: float) -> str:
-    """ "No" above 0.40, "Partial" down to 0.10, "Yes" below, of `mode_entropy`."""
+    """The collapse for a `mode_entropy`: "No" above 0.40, "Partial" down to 0.10, "Yes" below."""
     return "No" if diversity > 0.40 else "Partial" if diversity > 0.10 else "Yes"
 
 
 def critical_scale(scales: Sequence[float], diversities: Sequence[float], level: float = 0.2) -> float:
-    """The least scale at which the diversity falls below `level`, linear between the sweep's points; inf if none."""
+    """The smallest scale at which the diversity falls below `level`, linear between points; inf if there is none."""
     points = sorted(zip(scales, diversities, strict=True))
     for (a, high), (b, low) in zip(points, points[1:], strict=False):
         if high >= level > low:
@@ -163,11 +165,11 @@ def critical_scale(scales: Sequence[float], diversities: Sequence[float], level:
 def collapse_figure(
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], path: str | Path, level: float = 0.2
 ) -> dict[str, float]:
-    """Draw diversity over the scale, one line a method, with the critical scale of each in the legend.
+    """Draw diversity over the scale, a line for each method, with the critical scale of each in the legend.
 
     Args:
         curves: (scales, diversities) by method.
-        path: of the image.
+        path: path of the image.
         level: see `critical_scale`.
 
     Returns:
@@ -186,15 +188,15 @@ def collapse_figure(
 
 @dataclass(frozen=True)
 class EntropyDeficit:
-    """Quantities of the tilted law q ~ p r^lam in two dimensions, in nats.
+    """Quantities of the tilted distribution q ~ p r^lam in two dimensions, in nats.
 
     Attributes:
         entropy: H(q).
-        deficit: H_ref - H(q), H_ref = (d / 2) log(2 pi e s^2) of the reference at its end.
-        bridge: C, the least control energy from N(0, I) to q: KL(q | N(0, I)).
+        deficit: H_ref - H(q), with H_ref = (d / 2) log(2 pi e s^2) the entropy of the reference at its end.
+        bridge: C, the smallest control energy from N(0, I) to q: KL(q | N(0, I)).
         divergence: KL(q | p).
         reward: E_q[r].
-        threshold: C times the integral of beta: the published criterion compares `deficit` with it.
+        threshold: C times the integral of beta, with which the published criterion compares `deficit`.
     """
 
     entropy: float
@@ -222,8 +224,8 @@ def entropy_deficit(
     Args:
         log_p, log_r: log density and log reward, [N, 2] -> [N].
         lam: lambda, at least 0.
-        integral: of beta over the run (10.05 for VPSchedule()).
-        half_width, n: of the grid.
+        integral: integral of beta over the run (10.05 for VPSchedule()).
+        half_width, n: half width of the grid, and its points on each side.
         variant: reference variance "corrected" (1 - e^-integral) or "literal" (e^-integral, as published).
     """
     if lam < 0 or variant not in ("corrected", "literal"):
@@ -250,7 +252,7 @@ def entropy_deficit(
 
 
 def deficit_figure(rows: Mapping[float, EntropyDeficit], path: str | Path) -> None:
-    """Draw the entropy deficit and what the published criterion compares it with over lambda, and the tilted reward."""
+    """Draw the entropy deficit, what the published criterion compares it with, and the tilted reward over lambda."""
     scales, found = list(rows), list(rows.values())
     deficit = {
         "entropy deficit": (scales, [row.deficit for row in found]),

@@ -1,7 +1,7 @@
-"""How far a conditional and an unconditional score are apart, over time and on stated states.
+"""The difference between a conditional and an unconditional score, over time and on given states.
 
-Which states are meant decides the answer: on states of the marginal law the discrepancy falls with t, on those that a
-guided sampler visits it is hump-shaped. So the states are an argument.
+The result depends on the states: on states of the marginal distribution the discrepancy falls with t, on those that a
+guided sampler visits it is hump-shaped. Therefore the states are an argument.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Discrepancy:
         rms, largest: root mean square and maximum of |Delta|.
         cosine: mean cosine of the angle between the two scores.
         log_ratio: mean of log |conditional score| / |unconditional score|.
-        rms_eps, rms_x0: of sigma Delta and sigma^2 / alpha Delta.
+        rms_eps, rms_x0: root mean square of sigma Delta and of sigma^2 / alpha Delta.
         log_ratio_map: mean over states of log |eps_c| / |eps_u| at each entry.
     """
 
@@ -56,16 +56,16 @@ class Discrepancy:
 
 
 def noised(x0: Tensor, schedule: Schedule, times: Sequence[float], rng: NoiseSource) -> dict[float, Tensor]:
-    """States alpha_t x0 + sigma_t n: of the marginal or of a conditional law, as x0 is."""
+    """States alpha_t x0 + sigma_t n, from the marginal or from a conditional distribution, depending on x0."""
     return {t: schedule(t)[0] * x0 + schedule(t)[1] * rng.normal(x0) for t in times}
 
 
 class Trajectory:
-    """A callback of `solve` that keeps the states a sampler visits, as `score_discrepancy` takes them.
+    """A callback of `solve` that stores the states that a sampler visits, in the form for `score_discrepancy`.
 
     Args:
         steps: the solver's path; the state after a step belongs to that step's end.
-        every: steps between two kept states.
+        every: number of steps between two stored states.
     """
 
     def __init__(self, steps: Sequence[Step], every: int = 1) -> None:
@@ -109,9 +109,9 @@ def discrepancy_bound(schedule: Schedule, t: float, diameter: float, std: float 
     """|Delta| <= alpha diameter / (alpha^2 std^2 + sigma^2) at every x, for mixtures of Gaussians of equal deviation.
 
     Args:
-        schedule, t: where.
-        diameter: largest distance from a mean of the class to any mean; of the data's support where std is 0. With a
-            ball of radius R it is at most 2 R (Gao et al. 2026, arXiv 2603.08155).
+        schedule, t: the schedule and the time.
+        diameter: the largest distance from a mean of the class to any mean; if std is 0, the diameter of the data's
+            support. In a ball of radius R it is at most 2 R (Gao et al. 2026, arXiv 2603.08155).
         std: standard deviation of each component.
     """
     alpha, sigma = schedule(t)
@@ -121,11 +121,11 @@ def discrepancy_bound(schedule: Schedule, t: float, diameter: float, std: float 
 def discrepancy_figure(
     rows: Mapping[str, Sequence[Discrepancy]], path: str | Path, bound: Mapping[float, float] | None = None
 ) -> None:
-    """Draw score-space and eps-space discrepancy and cosine over time, one line for each kind of states.
+    """Draw score-space and eps-space discrepancy and cosine over time, with one line for each kind of states.
 
     Args:
-        rows: by kind of states.
-        path: of the image.
+        rows: discrepancies by kind of states.
+        path: path of the image.
         bound: t -> `discrepancy_bound`, drawn in the first panel.
     """
 
@@ -142,10 +142,10 @@ def discrepancy_figure(
 
 
 def log_ratio_figure(rows: Sequence[Discrepancy], path: str | Path) -> None:
-    """Draw the maps of log |eps_c| / |eps_u| of images, one panel a time, on one colour scale about 0.
+    """Draw maps of log |eps_c| / |eps_u|, with one panel for each time and one colour scale around 0.
 
     Raises:
-        InputError: the states are no images [C, H, W].
+        InputError: the states are not images [C, H, W].
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

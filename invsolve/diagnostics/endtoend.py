@@ -1,15 +1,16 @@
-"""One number for a guided sampler: a bound of the divergence between its output and the conditional law, and its parts.
+"""A bound of the divergence between a guided sampler's output and the conditional distribution, and its parts.
 
-Girsanov's theorem for the reverse SDE with the classifier-guided score, its score frozen over each step from t to s:
+Girsanov's theorem for the reverse SDE with the classifier-guided score, which is frozen over each step from t to s:
 
     KL(p_0(. | y) | output) <= KL(p_T(. | y) | start) + sum over steps 1/2 int_s^t g^2(r) E |D(r)|^2 dr
     D(r) = [s_hat - s](x_t) + [grad log q_y - grad log p_y](x_t) + [s_y(x_t, t) - s_y(x_r, r)]
            score error        guidance error                       step size
 
-with x_t, x_r of the forward process of p_0(. | y), s the exact unconditional and s_y the exact conditional score, and
-g^2 dt = d sigma^2 - 2 sigma^2 d log(alpha). The linear part of the SDE is taken to be integrated exactly. It bounds
-path measures: fast oscillations of a classifier count in full although they average out over many steps, so that a
-large bound may come with good samples (Banerjee, Sahu, Wu 2026, arXiv 2601.21200, bound the guidance part).
+Here x_t and x_r are states of the forward process of p_0(. | y), s is the exact unconditional and s_y the exact
+conditional score, and g^2 dt = d sigma^2 - 2 sigma^2 d log(alpha). The linear part of the SDE is assumed to be
+integrated exactly. The bound is for path measures: fast oscillations of a classifier count in full although they
+average out over many steps, so that samples can be good although the bound is large (Banerjee, Sahu, Wu 2026, arXiv
+2601.21200, bound the guidance part).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from invsolve.priors.labelled import LabelledMixture
 __all__ = ["GuidanceBudget", "guidance_budget"]
 
 _NODES = ((0.5 - math.sqrt(3) / 6, 0.5), (0.5 + math.sqrt(3) / 6, 0.5))
-"""Gauss-Legendre on [0, 1]."""
+"""Gauss-Legendre nodes and weights on [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class GuidanceBudget:
     Attributes:
         start: KL(p_T(. | y) | N(0, (alpha_T^2 + sigma_T^2) I)).
         score, guidance, step: 1/2 int g^2 E |.|^2 of each part alone.
-        together: the same of their sum D, at most three times the sum of the parts.
+        together: the same for their sum D, at most three times the sum of the parts.
         error: standard error of `together`.
     """
 
@@ -66,19 +67,20 @@ def guidance_budget(
     rng: NoiseSource,
     prior: Prior | None = None,
 ) -> GuidanceBudget:
-    """The bound for a sampler of p(x0 | label) on a mixture whose scores are known.
+    """Compute the bound for a sampler of p(x0 | label) on a mixture whose scores are known.
 
     Args:
-        mixture: the law of the clean samples and their labels, on a schedule with a signal at the first time.
+        mixture: the distribution of the clean samples and their labels, on a schedule with a signal at the first time.
         label: y.
         classifier: (x_t [N, ...], t) -> logits or log probabilities [N, n_classes], differentiable.
-        times: of the steps, falling, the last one above 0 (the conditional law at that time is the target).
-        n: draws.
-        rng: of the draws.
-        prior: whose score the sampler uses; the mixture's own, without error, if None.
+        times: times of the steps, decreasing, the last one above 0 (the conditional distribution at that time is the
+            target).
+        n: number of draws.
+        rng: noise source of the draws.
+        prior: the prior whose score the sampler uses; if None, the mixture with its exact score.
 
     Raises:
-        InputError: times that do not fall to more than 0.
+        InputError: the times do not decrease, or the last one is not above 0.
     """
     if len(times) < 2 or any(s >= t for t, s in zip(times, times[1:], strict=False)) or times[-1] <= 0:
         raise InputError(f"times must fall and end above 0, got {list(times)[:3]} ... {list(times)[-1:]}")

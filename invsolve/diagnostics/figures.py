@@ -1,4 +1,4 @@
-"""Images of calibration tables."""
+"""Figures of calibration tables."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def calibration_figure(
     title: str = "",
     bands: Mapping[str, Band] | None = None,
 ) -> None:
-    """Write a dot plot: one line a solver, one panel a statistic.
+    """Write a dot plot with one line for each solver and one panel for each statistic.
 
-    The right value is a vertical line, the band of exact samples is grey. Values outside a panel sit at its edge as
-    triangles.
+    A vertical line marks the right value, and a grey band the values of exact samples. Values outside a panel are drawn
+    as triangles at its edge.
 
     Args:
         rows: statistics by solver name, drawn from top to bottom.
-        path: of the image; its ending picks the format.
-        title: above it.
-        bands: what `resolution` returned.
+        path: path of the image; its extension determines the format.
+        title: title of the figure.
+        bands: the result of `resolution`.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -76,12 +76,12 @@ def _dot(axis, value: float, place: int, limits: tuple[float, float], colour: st
 
 
 def coverage_figure(rows: Mapping[str, Sequence[float]], path: str | Path, *, level: float) -> None:
-    """Write a dot plot of the coverage of intervals: one line a degradation, a dot an image, a bar their mean.
+    """Write a dot plot of interval coverage: a line for each degradation, a dot for each image, a bar for their mean.
 
     Args:
-        rows: coverage of each image, by what was done with them.
-        path: of the image; its ending picks the format.
-        level: that was promised: a vertical line.
+        rows: coverage of each image, by degradation.
+        path: path of the image; its extension determines the format.
+        level: the promised coverage, drawn as a vertical line.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,6 +1,6 @@
-"""Two laws of point masses under the forward process: divergence, Fisher information, and inequalities between them.
+"""Two discrete distributions under the forward process: divergence, Fisher information, and their inequalities.
 
-With p, q on the same points, p_t and q_t the laws of x_t = alpha_t x0 + sigma_t n:
+With p and q on the same points, and p_t and q_t the distributions of x_t = alpha_t x0 + sigma_t n:
 
     KL(t) = KL(p_t | q_t) <= alpha^2 D^2 / (2 sigma^2)               D the diameter of the points
     I(t)  = E_p |grad log p_t - grad log q_t|^2 <= (alpha D / sigma^2)^2
@@ -8,8 +8,9 @@ With p, q on the same points, p_t and q_t the laws of x_t = alpha_t x0 + sigma_t
 
 and the parabolic Harnack inequality (Li and Yau 1986, Acta Math. 156) for each of them, see `harnack_margin`. Gao et
 al. 2026, arXiv 2603.08155, use bounds of this kind for classifier-free guidance. Two of their statements do not hold as
-printed: the variance-exploding inequality needs the time sigma^2 / 2 of the heat equation and fails without limit at
-sigma^2; the variance-preserving one lacks the change of scale x / alpha, without which a point mass violates it.
+printed. The variance-exploding inequality needs the time sigma^2 / 2 of the heat equation, and at sigma^2 it can be
+violated by any amount. The variance-preserving one lacks the change of scale x / alpha, without which a point mass
+violates it.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ class LawGap(NamedTuple):
 
 
 def kl_bound(schedule: Schedule, t: float, diameter: float) -> float:
-    """alpha^2 D^2 / (2 sigma^2): no two laws within diameter D have a larger KL(p_t | q_t)."""
+    """alpha^2 D^2 / (2 sigma^2): no two distributions within diameter D have a larger KL(p_t | q_t)."""
     alpha, sigma = schedule(t)
     return 0.5 * (alpha * diameter / sigma) ** 2
 
 
 def fisher_bound(schedule: Schedule, t: float, diameter: float) -> float:
-    """(alpha D / sigma^2)^2, of I(p_t | q_t): the square of `discrepancy_bound`."""
+    """(alpha D / sigma^2)^2, a bound of I(p_t | q_t): the square of `discrepancy_bound`."""
     alpha, sigma = schedule(t)
     return (alpha * diameter / sigma**2) ** 2
 
@@ -53,16 +54,16 @@ def log_density(x: Tensor, points: Tensor, log_weights: Tensor, alpha: float, si
 
 
 def law_gap(points: Tensor, logp: Tensor, logq: Tensor, alpha: float, sigma: float, nodes: int = 128) -> LawGap:
-    """KL and Fisher information at one time, by Gauss-Hermite quadrature about each point.
+    """KL and Fisher information at one time, by Gauss-Hermite quadrature around each point.
 
     Args:
         points: [J, d], d of 1 or 2, float64.
         logp, logq: log weights [J], normalised here.
-        alpha, sigma: of the time, sigma above 0.
-        nodes: of the quadrature in each dimension.
+        alpha, sigma: the coefficients at that time, sigma above 0.
+        nodes: number of quadrature nodes in each dimension.
 
     Raises:
-        InputError: more dimensions, or sigma is 0.
+        InputError: there are more dimensions, or sigma is not above 0.
     """
     if points.shape[1] > 2 or sigma <= 0:
         raise InputError(f"laws are compared in 1 or 2 dimensions and at sigma above 0, got {points.shape[1]}, {sigma}")
@@ -87,7 +88,7 @@ def law_gap(points: Tensor, logp: Tensor, logq: Tensor, alpha: float, sigma: flo
 def fisher_identity(
     points: Tensor, logp: Tensor, logq: Tensor, schedule: Schedule, t: float, step: float = 1e-4, nodes: int = 128
 ) -> tuple[float, float]:
-    """(dKL / dt, -g^2 I / 2) at t, the first by a central difference: equal, by the identity above."""
+    """(dKL / dt, -g^2 I / 2) at t, the first by a central difference; they are equal by the identity above."""
     before, after = (law_gap(points, logp, logq, *schedule(s), nodes=nodes).kl for s in (t - step, t + step))
     (a0, s0), (a, sigma), (a1, s1) = schedule(t - step), schedule(t), schedule(t + step)
     rate = (s1**2 - s0**2) / (2 * step) - 2 * sigma**2 * math.log(a1 / a0) / (2 * step)
@@ -97,7 +98,7 @@ def fisher_identity(
 def harnack_margin(
     points: Tensor, log_weights: Tensor, schedule: Schedule, x1: Tensor, t1: float, x2: Tensor, t2: float
 ) -> Tensor:
-    """log of the right over the left side of Harnack's inequality for t1 < t2, [N]: never below 0.
+    """The log of the right over the left side of Harnack's inequality for t1 < t2, [N]; it is never below 0.
 
     In the coordinates y = x / alpha and s = sigma^2 / (2 alpha^2), in which every schedule is the heat equation
     du/ds = Laplacian u with p_t(x) = alpha^-d u(x / alpha, s):
@@ -105,7 +106,7 @@ def harnack_margin(
         u(y1, s1) <= u(y2, s2) (s2 / s1)^(d/2) exp(|y1 - y2|^2 / (4 (s2 - s1)))
 
     Raises:
-        InputError: the times do not grow, or the first has no noise.
+        InputError: the times do not increase, or there is no noise at the first.
     """
     (a1, g1), (a2, g2) = schedule(t1), schedule(t2)
     s1, s2 = 0.5 * (g1 / a1) ** 2, 0.5 * (g2 / a2) ** 2

@@ -14,10 +14,10 @@ class Panel:
     """One set of axes.
 
     Args:
-        title, x, y: texts.
-        lines: (x values, y values) by label; labels that start with "_" stay out of the legend.
-        log: axes on a logarithmic scale: "", "x", "y" or "xy".
-        ticks: words for x = 0, 1, ... in place of numbers.
+        title, x, y: texts of the title and the axes.
+        lines: (x values, y values) by label; labels that start with "_" are left out of the legend.
+        log: axes with a logarithmic scale: "", "x", "y" or "xy".
+        ticks: labels for x = 0, 1, ... instead of numbers.
     """
 
     title: str
@@ -29,10 +29,10 @@ class Panel:
 
 
 def line_figure(panels: Sequence[Panel], path: str | Path) -> None:
-    """Draw panels side by side; the ending of `path` picks the format.
+    """Draw panels side by side; the extension of `path` determines the format.
 
-    More than ten lines repeat their colours with another stroke. Panels with the same labels, and one panel
-    with more than four, have their legend beside them.
+    After ten lines, colours repeat with another line style. Panels with the same labels have one legend beside them,
+    and so has a single panel with more than four labels.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,7 +1,7 @@
-"""Mixed scores of two laws of point masses: the potential that decides where the flow ends, and how fast it gets there.
+"""Mixed scores of two discrete distributions: the potential that determines where the flow ends, and how fast.
 
 Heat flow: u_i(t) is mu_i convolved with N(0, 2 t I), s = lam grad log u_1 + (1 - lam) grad log u_2, lam >= 0, and the
-generation flow dx/dt = -s with t falling to 0. As t -> 0 it follows -grad Phi / 4 in tau = -log t with
+generation flow is dx/dt = -s with t decreasing to 0. As t -> 0 it follows -grad Phi / 4 in tau = -log t with
 
     Phi(x) = lam d_1(x)^2 + (1 - lam) d_2(x)^2,    d_i the distance to the support of mu_i
 
@@ -56,7 +56,7 @@ def potential(x: Tensor, a: Tensor, b: Tensor, lam: float) -> Tensor:
 
 
 def potential_grad(x: Tensor, a: Tensor, b: Tensor, lam: float) -> Tensor:
-    """2 (x - lam a_j - (1 - lam) b_k) with the nearest points, of ties the first, [N, d]."""
+    """2 (x - lam a_j - (1 - lam) b_k) with the nearest points (the first one if several are nearest), [N, d]."""
     _check_lam(lam)
     return 2 * (x - lam * a[torch.cdist(x, a).argmin(1)] - (1 - lam) * b[torch.cdist(x, b).argmin(1)])
 
@@ -66,7 +66,7 @@ class Minimisers(NamedTuple):
 
     Attributes:
         points: [M, d].
-        kind: [M], 1 in the interior of a cell, r where r points of B are nearest (a kink).
+        kind: [M], 1 in the interior of a cell, r if r points of B are nearest (a kink).
         j: [M], index of the nearest point of A.
     """
 
@@ -78,8 +78,9 @@ class Minimisers(NamedTuple):
 def local_minimisers(a: Tensor, b: Tensor, lam: float) -> Minimisers:
     """All local minimisers of Phi, float64.
 
-    For lam <= 1 they are the lam a_j + (1 - lam) b_k that lie in their own cell. For lam > 1, one for each j at most:
-    the minimum of the strongly convex lam |x - a_j|^2 - (lam - 1) min_k |x - b_k|^2, by its dual over the simplex.
+    For lam <= 1 they are the points lam a_j + (1 - lam) b_k that lie in their own cell. For lam > 1 there is at most
+    one for each j: the minimum of the strongly convex lam |x - a_j|^2 - (lam - 1) min_k |x - b_k|^2, from its dual over
+    the simplex.
     """
     _check_lam(lam)
     points, kinds, js = [], [], []
@@ -108,7 +109,7 @@ def local_minimisers(a: Tensor, b: Tensor, lam: float) -> Minimisers:
 def _dual(a: Tensor, b: Tensor, lam: float) -> Tensor:
     """The weights eta on the simplex that maximise lam |x - a|^2 - (lam - 1) sum eta_k |x - b_k|^2 at x = x_eta.
 
-    By enumeration of supports: the optimum has at most d + 1 positive weights, at equal distance from x.
+    Enumerates the supports: the optimum has at most d + 1 positive weights, at equal distance from x.
     """
     d, best, value = a.shape[0], None, math.inf
     for size in range(1, min(d + 1, len(b)) + 1):
@@ -133,7 +134,7 @@ def _dual(a: Tensor, b: Tensor, lam: float) -> Tensor:
 
 
 def clarke_residual(x: Tensor, a: Tensor, b: Tensor, lam: float, tol: float = 1e-6) -> Tensor:
-    """How far x [N, d] is from lam conv{nearest a} + (1 - lam) conv{nearest b}: 0 exactly at critical points, [N].
+    """The distance of x [N, d] from lam conv{nearest a} + (1 - lam) conv{nearest b}, [N]; 0 exactly at critical points.
 
     Points whose distance exceeds the nearest one's by at most `tol` count as nearest.
     """
@@ -173,10 +174,10 @@ def reverse_flow(
     method: Literal["rk4", "bdf", "ddim"] = "rk4",
     h: float = 0.02,
 ) -> tuple[Tensor, History]:
-    """The generation flow from x0 [N, d] at t0 down to t1, in tau = -log t; its end, and (t, x) on the way.
+    """Follow the generation flow from x0 [N, d] at t0 down to t1, in tau = -log t; return its end and all (t, x).
 
-    "rk4" serves lam <= 1. Above 1 a layer of width O(t) around each kink makes the flow stiff: "bdf" (implicit, one
-    trajectory after the other). "ddim" is classifier-free guidance with weight lam, exact inside a cell.
+    "rk4" is for lam <= 1. For lam > 1, a layer of width O(t) around each kink makes the flow stiff: use "bdf"
+    (implicit, one trajectory after the other). "ddim" is classifier-free guidance with weight lam, exact inside a cell.
     """
     if not 0 < t1 < t0 or h <= 0 or method not in ("rk4", "bdf", "ddim"):
         raise InputError(f"0 < t1 < t0, h > 0 and method rk4, bdf or ddim are needed, got {t1}, {t0}, {h}, {method!r}")
@@ -239,7 +240,7 @@ def rate_exponent(history: History, limit: Tensor, t_lo: float = 1e-6, t_hi: flo
 
 
 def mixing_report(history: History, found: Minimisers, tol: float = 1e-3) -> dict[str, object]:
-    """What a flow did: the share that landed within `tol` of a minimiser, exponents by kind, shares of the basins."""
+    """Summarise a flow: the share that ended within `tol` of a minimiser, exponents by kind, shares of the basins."""
     end = history[-1][1]
     if not len(found.points):
         return {"landed_fraction": 0.0, "exponents": {}, "basins": []}

@@ -1,8 +1,9 @@
-"""Exact posteriors in coordinates in which every direction counts the same.
+"""Exact posteriors in coordinates in which all directions have the same scale.
 
-A calibration statement is about directions: along some the measurement has said much, along others nothing. Here an
-image x becomes z = W (x - E[x | y]), scaled so that each z_i has standard deviation 1 under the exact posterior. A
-Gaussian posterior is then a standard normal law, exactly; a mixture has mean 0 and known one-dimensional laws.
+Calibration depends on the direction: the measurement determines some directions well, and others not at all. Here an
+image x is mapped to z = W (x - E[x | y]), scaled so that each z_i has standard deviation 1 under the exact posterior. A
+Gaussian posterior is then exactly a standard normal distribution; a mixture has mean 0 and known one-dimensional
+distributions.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Coordinates:
     """Directions of an image space of d dimensions, and which of them the measurement observes.
 
     Attributes:
-        matrix: [B, k, d]; z = matrix (x - m) has unit posterior variances. B is 1 where all items share them.
+        matrix: [B, k, d]; z = matrix (x - m) has unit posterior variances. B is 1 if all items share it.
         observed: [B, k], bool.
     """
 
@@ -35,16 +36,16 @@ class Coordinates:
 
     @classmethod
     def of_reduction(cls, prior_cov: Tensor, posterior_cov: Tensor, threshold: float = 0.5) -> Coordinates:
-        """The directions that diagonalise prior and posterior covariance together, most reduced first.
+        """The directions that diagonalise prior and posterior covariance together, the most reduced ones first.
 
-        W C_prior W^T = I and W C_post W^T = diag(r): a direction is observed where the measurement took away at least
-        half of its prior variance, r <= `threshold`. Noise, operator and prior all count: a pixel that was not measured
-        but follows from its neighbours is observed, one that was measured under much noise is not.
+        With W C_prior W^T = I and W C_post W^T = diag(r), a direction is observed if the measurement reduced its prior
+        variance by at least half, r <= `threshold`. Noise, operator and prior all count: a pixel that was not measured
+        but follows from its neighbours is observed, and a pixel that was measured with much noise is not.
 
         Args:
             prior_cov: [d, d], positive definite.
             posterior_cov: [d, d] or [B, d, d].
-            threshold: of r.
+            threshold: upper limit of r.
         """
         factor = torch.linalg.cholesky(prior_cov)
         posterior_cov = posterior_cov if posterior_cov.ndim == 3 else posterior_cov[None]
@@ -57,15 +58,15 @@ class Coordinates:
 
     @classmethod
     def of_operator(cls, operator: LinearOperator, posterior_cov: Tensor, cutoff: float = 1e-6) -> Coordinates:
-        """The eigenvectors of A^T A: where the singular value is above `cutoff` times the largest they are observed.
+        """The eigenvectors of A^T A; those with a singular value above `cutoff` times the largest one are observed.
 
-        Neither noise nor prior counts: along a null-space direction correlated pixels still carry information. Under a
-        Gaussian posterior these coordinates are normal but not independent.
+        Neither noise nor prior counts, although correlated pixels carry information along null-space directions, too.
+        Under a Gaussian posterior these coordinates are normal but not independent.
 
         Args:
             operator: A.
             posterior_cov: [d, d] or [B, d, d].
-            cutoff: relative, of singular values.
+            cutoff: relative limit of singular values.
         """
         d = math.prod(operator.in_shape)
         columns = operator.normal(torch.eye(d, dtype=torch.float64).view(d, *operator.in_shape)).flatten(1)
@@ -78,14 +79,14 @@ class Coordinates:
 
 @dataclass(frozen=True, eq=False)
 class PosteriorReference:
-    """The exact posteriors of B items, ready to be compared with samples of any solver.
+    """The exact posteriors of B items, for comparison with samples of any solver.
 
     Attributes:
-        posterior: in image space.
+        posterior: the posteriors in image space.
         coordinates: z = W (x - m).
-        means: of the components in z, [B, K, k].
-        covs: of the components in z, [B, K, k, k].
-        draws: exact samples in z, [B, M, k]: what two-sample statistics compare with.
+        means: means of the components in z, [B, K, k].
+        covs: covariances of the components in z, [B, K, k, k].
+        draws: exact samples in z, [B, M, k], for two-sample statistics.
     """
 
     posterior: MixturePosterior
@@ -104,15 +105,15 @@ class PosteriorReference:
         draws: int = 2000,
         rng: NoiseSource | None = None,
     ) -> PosteriorReference:
-        """The reference of an exact posterior.
+        """Build the reference of an exact posterior.
 
         Args:
-            posterior: of B items.
-            coordinates: those of `Coordinates.of_reduction` where None.
-            prior_cov: [d, d], needed for them; without it W is the inverse root of the posterior covariance and
-                every direction counts as observed.
-            draws: M, exact samples kept for each item.
-            rng: where they come from.
+            posterior: the posteriors of B items.
+            coordinates: the coordinates; if None, those of `Coordinates.of_reduction`.
+            prior_cov: [d, d], needed for `Coordinates.of_reduction`. If both are None, W is the inverse root of the
+                posterior covariance and every direction counts as observed.
+            draws: M, the number of exact samples kept for each item.
+            rng: noise source of the exact samples.
         """
         if coordinates is None and prior_cov is not None:
             coordinates = Coordinates.of_reduction(prior_cov, posterior.cov)
@@ -133,23 +134,23 @@ class PosteriorReference:
 
     @property
     def items(self) -> int:
-        """B."""
+        """The number of items, B."""
         return len(self.posterior.means)
 
     @property
     def modes(self) -> int:
-        """K."""
+        """The number of components, K."""
         return self.posterior.weights.shape[1]
 
     def draw(self, n: int, rng: NoiseSource) -> Tensor:
-        """n exact samples in z, [B, n, k]."""
+        """Draw n exact samples in z, [B, n, k]."""
         return self.to_z(self.posterior.sample(n, rng).double())
 
     def to_z(self, samples: Tensor) -> Tensor:
-        """Images [B, S, *shape] -> z [B, S, k].
+        """Map images [B, S, *shape] to z [B, S, k].
 
         Raises:
-            InputError: another number of items than the posterior has.
+            InputError: the number of items is not that of the posterior.
         """
         if len(samples) != self.items:
             raise InputError(f"samples of {self.items} items expected, got {list(samples.shape)}")
@@ -158,7 +159,7 @@ class PosteriorReference:
         return centred @ self.coordinates.matrix.mT
 
     def marginal_cdf(self, z: Tensor) -> Tensor:
-        """P(z_i <= z) under the exact law, [B, n, k] -> [B, n, k]."""
+        """P(z_i <= z) under the exact posterior, [B, n, k] -> [B, n, k]."""
         spread = self.covs.diagonal(dim1=2, dim2=3).clamp_min(1e-24).sqrt()
         parts = torch.special.ndtr((z[:, None] - self.means[:, :, None]) / spread[:, :, None])
         return (self.posterior.weights[..., None, None] * parts).sum(1)

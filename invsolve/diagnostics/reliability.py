@@ -1,10 +1,10 @@
-"""Whether a classifier's gradient may guide: cross-entropy beside the error of the guidance itself.
+"""Whether a classifier's gradient can be used for guidance: its cross-entropy and the error of the guidance itself.
 
     eps^2 = E sum_y p_t(y | x) log(p_t(y | x) / q_t(y | x))                       conditional KL = CE(q) - CE(p)
     G     = E sum_y p_t(y | x) |grad log q_t(y | x) - grad log p_t(y | x)|^2      guidance error
 
-A smooth classifier with a small KL has G = O(d eps); without smoothness KL may vanish while G grows without limit
-(Banerjee, Sahu, Wu 2026, arXiv 2601.21200). G is no measure of sample quality: a fast oscillation averages out over
+A smooth classifier with a small KL has G = O(d eps). Without smoothness, KL may vanish while G grows without limit
+(Banerjee, Sahu, Wu 2026, arXiv 2601.21200). G does not measure sample quality: a fast oscillation averages out over
 many noisy steps. Report both, and a sample-level error.
 """
 
@@ -30,17 +30,17 @@ LogProb = Callable[[Tensor, float], Tensor]
 
 @dataclass(frozen=True)
 class Reliability:
-    """A classifier against the exact label posterior at one time.
+    """A classifier compared with the exact label posterior at one time.
 
     Attributes:
         t: time.
-        cross_entropy, bayes: of the classifier, and of the exact posterior, in nats.
+        cross_entropy, bayes: cross-entropy of the classifier and of the exact posterior, in nats.
         kl: E KL(p | q), estimated with the exact p (not as their difference).
-        guidance_mse: G, label-averaged.
+        guidance_mse: G, averaged over labels.
         by_class: E |grad log q_y - grad log p_y|^2 of each class y.
-        true_guidance: E sum_y p_y |grad log p_y|^2: what G is to be compared with.
-        dlsm_excess: E |grad log q_y + s + n / sigma|^2 minus the same with the exact posterior, s the exact score: an
-            estimate of G that needs no posterior beyond the subtrahend.
+        true_guidance: E sum_y p_y |grad log p_y|^2, with which G should be compared.
+        dlsm_excess: E |grad log q_y + s + n / sigma|^2 minus the same with the exact posterior, where s is the exact
+            score. This is an estimate of G that needs the posterior only for the subtracted term.
         lipschitz: 0.95 quantile of |grad log-probabilities|_F.
     """
 
@@ -58,14 +58,14 @@ class Reliability:
 def classifier_report(
     classifier: LogProb, mixture: LabelledMixture, times: Sequence[float], n: int, rng: NoiseSource
 ) -> list[Reliability]:
-    """Judge a classifier on fresh draws from a mixture whose label posterior is known.
+    """Evaluate a classifier on fresh draws from a mixture whose label posterior is known.
 
     Args:
         classifier: (x_t [N, ...], t) -> logits or log probabilities [N, n_classes], differentiable.
-        mixture: the law of the clean samples and their labels.
+        mixture: the distribution of the clean samples and their labels.
         times: in (0, 1].
-        n: draws at each time, never those of the training.
-        rng: of the draws.
+        n: number of draws at each time, which are never the training data.
+        rng: noise source of the draws.
     """
     rows = []
     for t in times:
@@ -106,7 +106,7 @@ def _slope(value: Tensor, x: Tensor) -> Tensor:
 
 
 def _labelled_draws(mixture: LabelledMixture, n: int, rng: NoiseSource) -> tuple[Tensor, Tensor]:
-    """Clean draws with their labels, drawn from the exact posterior of the label at the clean sample's component."""
+    """Clean draws with labels, which are drawn from the exact label posterior of each clean sample."""
     x0 = mixture.sample(n, rng)
     share = mixture.class_log_prob(x0, 0.0).exp()
     u = rng.uniform(x0.new_empty(n, 1))
@@ -134,8 +134,8 @@ class Oscillation:
         error, error_one: G, and E |grad log q_1 - grad log p_1|^2.
         identity: -sum_y p(y) E[f (f'' + f' s)], f = log q - log p: equal to G by integration by parts.
         certificate: (E f^2 E (f'' + f' s)^2)^(1/2), at least G.
-        true: label-averaged mean square of the true guidance.
-        agreement: share of decisions equal to Bayes's.
+        true: mean square of the true guidance, averaged over labels.
+        agreement: share of decisions that equal the Bayes decision.
     """
 
     kl: float
@@ -150,7 +150,7 @@ class Oscillation:
 def oscillation(
     size: float, frequency: float, *, mean: float = 1.0, var: float = 1.0, n: int = 2_000_000
 ) -> Oscillation:
-    """x | y ~ N(+-mean, var), equally likely; q has the log-odds l(x) + size sin(frequency x), l = 2 mean x / var.
+    """x | y ~ N(+-mean, var), equally likely; q has log-odds l(x) + size sin(frequency x), l = 2 mean x / var.
 
     As size -> 0 and frequency -> inf: eps^2 -> size^2 E[p(1 - p)] / 4 and G -> 2 frequency^2 eps^2.
 
@@ -191,7 +191,7 @@ def oscillation(
 
 
 def reliability_figure(reports: Mapping[str, Sequence[Reliability]], path: str | Path) -> None:
-    """Draw KL and guidance error over time, one line for each classifier."""
+    """Draw KL and guidance error over time, with one line for each classifier."""
 
     def lines(name: str) -> dict[str, tuple[list[float], list[float]]]:
         return {label: ([r.t for r in rows], [getattr(r, name) for r in rows]) for label, rows in reports.items()}

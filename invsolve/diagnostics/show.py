@@ -1,4 +1,4 @@
-"""Images side by side, in a notebook or a script."""
+"""Show images side by side, in a notebook or a script."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ __all__ = ["show_images"]
 
 
 def show_images(images: Mapping[str, Any], *, columns: int | None = None, height: float = 2.8) -> Any:
-    """Draw images with their titles, pixels as squares.
+    """Draw images with their titles; pixels appear as squares.
 
     Args:
-        images: by title: tensors [C, H, W] or [1, C, H, W] of one or three channels in [0, 1], clipped. One channel is
-            drawn in grey. A tensor [H, W] is a map with values of any size, drawn in colours with a scale beside it.
-        columns: images in a row; all of them if not given.
-        height: of a row, in inches.
+        images: images by title: tensors [C, H, W] or [1, C, H, W] of one or three channels in [0, 1], clipped. One
+            channel is drawn in grey. A tensor [H, W] is a map with values of any size, drawn in colours with a colour
+            bar.
+        columns: number of images in a row; all of them if not given.
+        height: height of a row, in inches.
 
     Returns:
         The figure of matplotlib.pyplot.
 
     Raises:
         InputError: there are no images.
-        ShapeError: one is none.
+        ShapeError: one of them is not an image.
     """
     import matplotlib.pyplot as plt
 

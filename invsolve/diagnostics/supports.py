@@ -1,4 +1,4 @@
-"""Mixed scores of laws whose supports are not points: segments, discs, or any set that is given by its distance.
+"""Mixed scores of distributions on extended supports: segments, discs, or any set given by its distance.
 
 As in `invsolve.diagnostics.mixing`, the flow of lam grad log u_1 + (1 - lam) grad log u_2 follows -grad Phi / 4 in
 tau = -log t as t -> 0, Phi(x) = lam d_1(x)^2 + (1 - lam) d_2(x)^2, and grad d_i(x)^2 = 2 (x - P_i x) with P_i x the
@@ -34,7 +34,7 @@ class Support(ABC):
 
     @abstractmethod
     def nearest(self, x: Tensor) -> Tensor:
-        """The point of the set nearest to each x, [N, d]; one of them where there are several."""
+        """The point of the set nearest to each x, [N, d]; one of them if there are several."""
 
     def distance(self, x: Tensor) -> Tensor:
         """|x - nearest(x)|, [N]."""
@@ -42,7 +42,7 @@ class Support(ABC):
 
 
 class Law(Support):
-    """A support with the uniform law on it."""
+    """A support with the uniform distribution on it."""
 
     @abstractmethod
     def mean(self, x: Tensor, t: float) -> Tensor:
@@ -89,7 +89,7 @@ class Segment(Law):
         flip = along > length / 2  # mirrored, so that the nearer end is 0
         near = torch.where(flip, length - along, along)
         low, high = -near / std, (length - near) / std
-        # the mean of a normal law cut to [low, high]; the mass of [low, high] is the difference of two upper tails
+        # the mean of a truncated normal distribution; the mass of [low, high] is the difference of two upper tails
         tails = torch.special.log_ndtr(-low), torch.special.log_ndtr(-high)
         mass = tails[0] + torch.log1p(-(tails[1] - tails[0]).exp())
         edges = [(-0.5 * edge.square() - 0.5 * math.log(2 * math.pi) - mass).exp() for edge in (low, high)]
@@ -152,7 +152,7 @@ class DistanceSupport(Support):
 
 
 def support_score(x: Tensor, law: Law, t: float) -> Tensor:
-    """grad log u(x, t) of the uniform law, [N, d]: -(x - mean) / (2 t)."""
+    """grad log u(x, t) of the uniform distribution, [N, d]: -(x - mean) / (2 t)."""
     return -(x - law.mean(x, t)) / (2 * t)
 
 
@@ -169,9 +169,9 @@ def support_potential(x: Tensor, a: Support, b: Support, lam: float) -> tuple[Te
 
 
 def limit_flow(x: Tensor, a: Support, b: Support, lam: float, duration: float = 40.0, h: float = 0.05) -> Tensor:
-    """The end of dx/dtau = -grad Phi(x) / 4 from x [N, d] after `duration`, in steps exact for fixed nearest points.
+    """The end of dx/dtau = -grad Phi(x) / 4 from x [N, d] after `duration`; steps are exact for fixed nearest points.
 
-    Where lam > 1 and Phi has convex kinks the steps stay within O(h) of them.
+    If lam > 1 and Phi has convex kinks, the steps stay within O(h) of them.
     """
     shrink = math.exp(-h / 2)
     for _ in range(math.ceil(duration / h)):

@@ -1,4 +1,4 @@
-"""Calibration without an exact posterior: samples against the images that were measured."""
+"""Calibration without an exact posterior: samples compared with the ground truth."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ __all__ = ["TruthCalibration", "calibrate_truth"]
 
 @dataclass(frozen=True)
 class TruthCalibration:
-    """How true images sit among S posterior samples each; (value, standard error over the B items).
+    """How true images rank among S posterior samples each; entries are (value, standard error over the B items).
 
-    A calibrated solver's truth is one more sample. Entries of one image depend on each other, items do not: standard
-    errors are over items alone, and NaN for a single one.
+    For a calibrated solver, the truth is like one more sample. Entries of one image depend on each other, items do not.
+    Standard errors are therefore over items alone, and NaN for a single item.
 
     Attributes:
-        coverage: {level: share of entries whose truth lies in the samples' central interval}; right where equal.
-        z_spread: root mean square of (truth - mean) / (std sqrt(1 + 1 / S)) over entries, above 1 where the samples
-            are too narrow. Its expectation under calibrated Gaussian samples is sqrt((S - 1) / (S - 3)).
+        coverage: {level: share of entries whose truth lies in the samples' central interval}; right if the two are
+            equal.
+        z_spread: root mean square of (truth - mean) / (std sqrt(1 + 1 / S)) over entries, above 1 if the samples are
+            too narrow. Its expectation under calibrated Gaussian samples is sqrt((S - 1) / (S - 3)).
         crps: continuous ranked probability score, mean |x - y| - mean |x - x'| / 2 over distinct pairs (the fair form),
-            in image units; smaller is better, and the exact posterior has the least expected one.
-        energy_score: the same of whole images with the Euclidean norm, divided by sqrt(entries).
-        rank_counts: how often the truth had a rank from 0 to S among its samples, [S + 1] summed into `bins` equal
-            bins: flat is right, a hump too wide, a cup too narrow, a slope biased.
-        rank_p: p-value that the bins are equally likely, from the mean over the items of their shares and its
-            covariance (Hotelling's T^2, so that dependence within an image does no harm); NaN with too few items.
+            in image units; smaller is better, and the exact posterior has the smallest expected score.
+        energy_score: the same for whole images with the Euclidean norm, divided by sqrt(entries).
+        rank_counts: how often the truth had a rank from 0 to S among its samples, [S + 1] counts summed into `bins`
+            equal bins. Flat is right; a hump means too wide, a cup too narrow, a slope biased.
+        rank_p: p-value of the hypothesis that the bins are equally likely, from the mean over the items of their shares
+            and its covariance (Hotelling's T^2, which allows dependence within an image); NaN with too few items.
         items, samples: B and S.
     """
 
@@ -59,13 +60,14 @@ def calibrate_truth(
     Args:
         samples: [B, S, *shape], S at least 4.
         truth: [B, *shape].
-        levels: of the central intervals.
-        bins: of the rank histogram.
-        mask: [*shape] or [B, *shape], true at the entries that count (the missing pixels, say). All of them if None.
+        levels: levels of the central intervals.
+        bins: number of bins of the rank histogram.
+        mask: [*shape] or [B, *shape], true at the entries that count (for example the missing pixels). All of them if
+            None.
 
     Raises:
-        ShapeError: shapes that do not fit together.
-        InputError: too few samples, or values that are not finite.
+        ShapeError: the shapes do not fit together.
+        InputError: there are too few samples, or values that are not finite.
     """
     if samples.ndim < 2 or samples.shape[2:] != truth.shape[1:] or len(samples) != len(truth):
         raise ShapeError(
@@ -113,10 +115,10 @@ def _mean_pair(ordered: Tensor) -> Tensor:
 
 
 def _covered(ordered: Tensor, truth: Tensor, level: float) -> Tensor:
-    """The probability, over the ranks' ties at the interval's ends, that the truth is inside it.
+    """The probability that the truth is inside the interval; ranks at the interval's ends count in part.
 
-    The truth's rank is uniform on 0 to S under calibration, so an interval between whole ranks has a coverage on a grid
-    of 1 / (S + 1); its two end bins are counted in part, such that the expectation is the level itself.
+    Under calibration the truth's rank is uniform on 0 to S, so an interval between whole ranks has a coverage on a grid
+    of 1 / (S + 1). Its two end bins are counted in part, so that the expected coverage is the level itself.
     """
     n = ordered.shape[1]
     rank = (ordered < truth[:, None]).sum(1).double()

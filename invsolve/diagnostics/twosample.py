@@ -1,4 +1,4 @@
-"""Are two sets of samples from one law? A classifier and sliced transport, in coordinates of unit spread."""
+"""Two-sample tests: a classifier and sliced Wasserstein distances, in coordinates of unit spread."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from invsolve.diagnostics.reference import PosteriorReference
 __all__ = ["c2st", "features", "held_out_accuracy", "sliced_wasserstein"]
 
 LEADING = 8
-"""Coordinates whose pairwise products the classifier sees."""
+"""Number of coordinates whose pairwise products are features of the classifier."""
 GROUPS = 16
-"""Groups of neighbouring coordinates whose energies it sees."""
+"""Number of groups of neighbouring coordinates whose energies are features of the classifier."""
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 64, seed: int = 0) -> float:
     """The root mean square over random directions of the 2-Wasserstein distance of the projections.
 
     Rabin, Peyre, Delon, Bernot 2012, "Wasserstein barycenter and its application to texture mixing". In coordinates of
-    unit spread it is in posterior standard deviations. It is biased upwards: two sets of n draws of one normal law give
-    about 1.5 / sqrt(n) or more, never 0.
+    unit spread, its unit is one posterior standard deviation. It is biased upwards: two sets of n draws from one normal
+    distribution give about 1.5 / sqrt(n) or more, never 0.
 
     Args:
         a: [n, k].
         b: [m, k]; compared at the n mid-quantiles of `a`.
-        projections: random unit vectors.
-        seed: of these.
+        projections: number of random unit vectors.
+        seed: seed of these vectors.
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise InputError(f"two sets of points of equal dimension expected, got {list(a.shape)} and {list(b.shape)}")
@@ -43,11 +43,12 @@ def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 64, seed: int = 
 
 
 def features(z: Tensor, reference: PosteriorReference, item: int) -> Tensor:
-    """What the classifier sees of z [n, k]: test functions, each of about unit spread under the exact law, [n, p].
+    """Features of z [n, k] for the classifier: functions with about unit spread under the exact posterior, [n, p].
 
-    Every z_i and z_i^2 (scaled to share one unit of weight), the pairwise products of up to `LEADING` coordinates
-    spread over all, the energies of up to `GROUPS` groups of neighbours; for a mixture moreover its log density, the
-    responsibilities r_j of its modes, and within each the distance from its centre and the leading coordinates.
+    They are every z_i and z_i^2 (scaled to share one unit of weight), the pairwise products of up to `LEADING`
+    coordinates spread over all, and the energies of up to `GROUPS` groups of neighbours. A mixture adds its log
+    density, the responsibilities r_j of its modes, and within each mode the distance from its centre and the leading
+    coordinates.
     """
     k = z.shape[1]
     leading = z[:, torch.linspace(0, k - 1, min(k, LEADING)).round().long()]
@@ -70,19 +71,19 @@ def features(z: Tensor, reference: PosteriorReference, item: int) -> Tensor:
 
 
 def c2st(z: Tensor, exact: Tensor, reference: PosteriorReference, item: int, folds: int = 2) -> float:
-    """Classifier two-sample test: held-out accuracy at telling solver samples from exact ones.
+    """Classifier two-sample test: held-out accuracy in distinguishing solver samples from exact ones.
 
-    Lopez-Paz, Oquab 2017, arXiv 1610.06545. 0.5 means that they cannot be told apart, 1 that they always can. Under one
-    law the accuracy is a mean of n + m fair coins: its standard deviation is at most about 0.5 / sqrt(n + m). The
-    classifier is regularised least squares on `features`; ridge and threshold are chosen by leave-one-out on the
-    training fold alone.
+    Lopez-Paz, Oquab 2017, arXiv 1610.06545. 0.5 means that they cannot be told apart, 1 that they always can. If the
+    distributions are equal, the accuracy is a mean of n + m fair coins, whose standard deviation is at most about
+    0.5 / sqrt(n + m). The classifier is regularised least squares on `features`; ridge and threshold are chosen by
+    leave-one-out on the training fold alone.
 
     Args:
         z: solver samples [n, k].
         exact: exact samples [m, k], m >= n; the first n are used.
-        reference: of whose item they are.
-        item: its index.
-        folds: each is held out once.
+        reference: the exact posteriors.
+        item: index of the item to which the samples belong.
+        folds: number of folds; each is held out once.
     """
     exact = exact[: len(z)]
     a, b = features(z, reference, item), features(exact, reference, item)
@@ -107,8 +108,8 @@ def held_out_accuracy(a: Tensor, b: Tensor, folds: int = 2) -> float:
 def _ridge_scores(x: Tensor, label: Tensor, test: Tensor) -> Tensor:
     """Decision values of regularised least squares, above 0 for the label 1.
 
-    The ridge minimises the squared leave-one-out error, which has a closed form, and the threshold the number of wrong
-    leave-one-out decisions.
+    The ridge minimises the squared leave-one-out error, which has a closed form. The threshold minimises the number of
+    wrong leave-one-out decisions.
     """
     centre, middle = x.mean(0), label.mean()
     x, test, target = x - centre, test - centre, label - middle
@@ -140,7 +141,7 @@ def _ridge_scores(x: Tensor, label: Tensor, test: Tensor) -> Tensor:
 
 
 def _threshold(scores: Tensor, label: Tensor) -> float:
-    """The cut that decides the most labels rightly, scores above it being 1; the middle one of equally good cuts."""
+    """The threshold that puts the most labels on the right side (1 above it); the middle one of equally good ones."""
     ordered, place = scores.sort()
     right = torch.cat([label.new_zeros(1), -label[place].cumsum(0)])
     cuts = (right == right.max()).nonzero()[:, 0]

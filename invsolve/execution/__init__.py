@@ -1,1 +1,1 @@
-"""Where jobs run: in this process, in worker processes of this machine, on a Ray cluster."""
+"""Executors of jobs: in this process, in worker processes on this machine, or on a Ray cluster."""

@@ -1,4 +1,4 @@
-"""What every place where jobs run has in common, and the simplest one: this process."""
+"""The interface of all executors, and the simplest one, which runs jobs in this process."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["DEATHS", "HOPELESS", "Event", "Executor", "Here", "Run", "outcomes"]
 logger = logging.getLogger(__name__)
 
 DEATHS = 3
-"""Workers that may die over a job before it counts as failed."""
+"""Number of workers that may die on a job before it counts as failed."""
 
 HOPELESS = 12
-"""Workers that may die before anything has come back at all."""
+"""Number of workers that may die before any job has finished; then the run stops."""
 
 Run = Callable[[Any], bytes]
-"""A function of a module that turns a job, anything that can be pickled, into bytes and raises nothing."""
+"""A module-level function that takes a job (any picklable object), returns bytes and raises no exception."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """A job came back with its outcome, or its worker died (`content` None, `reason` says how)."""
+    """A job returned its outcome, or its worker died (then `content` is None and `reason` says how)."""
 
     job: Any
     content: bytes | None
@@ -35,7 +35,7 @@ class Event:
 
 
 class Executor(ABC):
-    """Where jobs run. `room` says how many more can be given; `wait` returns when something has come back."""
+    """Runs jobs. `room` returns how many more can be submitted; `wait` blocks until at least one event is ready."""
 
     @abstractmethod
     def room(self) -> int: ...
@@ -51,7 +51,7 @@ class Executor(ABC):
 
 
 class Here(Executor):
-    """In this process, one after the other."""
+    """Runs jobs in this process, one after the other."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -71,12 +71,12 @@ class Here(Executor):
 
 
 def outcomes(executor: Executor, jobs: Sequence[Any]) -> Iterator[tuple[int, bytes | None, str]]:
-    """Run jobs and give (index, content, reason) of each as it comes back.
+    """Run jobs and yield (index, content, reason) of each one when it finishes.
 
-    A job whose worker died is run again; after `DEATHS` of them its content is None and the reason a sentence.
+    A job whose worker died runs again. After `DEATHS` deaths its content is None, and the reason is a message.
 
     Raises:
-        InvsolveError: `HOPELESS` workers have died, and none has finished anything.
+        InvsolveError: if `HOPELESS` workers have died before any job has finished.
     """
     waiting, out, deaths = deque(range(len(jobs))), {}, [0] * len(jobs)
     alive = False

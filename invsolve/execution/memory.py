@@ -1,7 +1,7 @@
-"""Memory that a restoration frees stays with the process until it ends.
+"""Keep the memory that a restoration frees in the process until the restoration ends.
 
-The GNU C library takes blocks of more than 32 MiB from the system anew each time and gives them back at once, and the
-system fills them with zeros again. Images of 1024x1024 spend a fifth of their processor time on that.
+The GNU C library requests each block of more than 32 MiB from the system and returns it as soon as it is freed, and
+the system fills it with zeros every time. For images of 1024x1024 this takes a fifth of the processor time.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Names of settings in malloc.h."""
 
 LARGEST_BLOCK = 2**30
-"""Larger blocks come from the system in any case, which keeps the memory of very large images from splitting up."""
+"""Larger blocks always come from the system, so that very large images do not fragment the memory."""
 
 
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Reuse freed memory in the block, and give it back to the system after it; nothing where libc is another one.
+    """Reuse freed memory inside the `with` block, and return it to the system afterwards; no effect without glibc.
 
-    It holds for the main thread: other threads have heaps of their own, which hold small blocks only.
+    It applies to the main thread: other threads have their own heaps, which contain only small blocks.
     """
     library = _glibc()
     if library is None:

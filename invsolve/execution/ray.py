@@ -1,4 +1,4 @@
-"""Jobs on a Ray cluster: actors keep what they have loaded, outcomes come back to the driver."""
+"""Jobs on a Ray cluster: actors keep loaded models between jobs, and outcomes return to the driver."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["RayExecutor"]
 
 
 class _Holder:
-    """What runs on the cluster: a process of its own, which keeps what it has loaded between jobs."""
+    """The Ray actor: a separate process that keeps loaded models between jobs."""
 
     def __init__(self, run: Run, threads: int) -> None:
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
@@ -27,19 +27,19 @@ class _Holder:
 
 
 class RayExecutor(Executor):
-    """`count` actors with `threads` processors each (and a GPU each where `gpus`).
+    """Runs jobs in `count` actors with `threads` CPUs and `gpus` GPUs each.
 
-    Actors belong to this driver: they end with it, so that a run that is started again computes nothing twice.
+    Actors belong to this driver and end with it, so that a restarted run computes nothing twice.
 
     Args:
-        run: what turns a job into its outcome; a function of a module.
-        address: of the cluster ("auto", "HOST:PORT"), or "local" to start one on this machine.
-        count: of actors; as many as the cluster has room for if 0.
-        threads: of a job.
-        gpus: of an actor, a fraction allowed.
+        run: module-level function that turns a job into its outcome.
+        address: address of the cluster ("auto", "HOST:PORT"), or "local" to start one on this machine.
+        count: number of actors; as many as fit on the cluster if 0.
+        threads: threads of each job.
+        gpus: GPUs of each actor; may be a fraction.
 
     Raises:
-        InputError: Ray is not installed, or there is no such cluster.
+        InputError: if Ray is not installed or there is no such cluster.
     """
 
     def __init__(self, run: Run, address: str, count: int = 0, threads: int = 1, gpus: float = 0.0) -> None:
@@ -49,11 +49,11 @@ class RayExecutor(Executor):
             raise InputError("--ray needs Ray: pip install 'invsolve[ray]'") from error
         self._ray = ray
         options: dict[str, Any] = {"num_cpus": max(count, 1) * threads} if address == "local" else {"address": address}
-        # A busy machine takes longer to start a node than Ray waits by default.
+        # On a busy machine, a node takes longer to start than Ray waits by default.
         os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
         try:
             ray.init(**options, include_dashboard=False if address == "local" else None, log_to_driver=False)
-        except Exception as error:  # Ray raises bare ones here
+        except Exception as error:  # Ray raises plain exceptions here
             hint = "" if "RAY_AUTH_MODE" in os.environ else "; if it asks for a token, set RAY_AUTH_MODE=token"
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"no Ray cluster answers at {address!r}: {reason}{hint}") from error
@@ -91,7 +91,7 @@ class RayExecutor(Executor):
         return events
 
     def pids(self) -> list[int]:
-        """The processes of idle actors on this machine, for tests that kill them."""
+        """Return the process ids of idle actors on this machine, for tests that kill them."""
         return self._ray.get([actor.pid.remote() for actor in self._idle])
 
     def close(self) -> None:

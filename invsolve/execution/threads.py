@@ -1,8 +1,8 @@
-"""How many threads compute, and how long a waiting one spins: by what this process may use, and what others use now.
+"""The number of compute threads and how long a waiting thread spins, from the CPUs of this process and the load.
 
-OpenMP's threads wait for each other by spinning. Beside other busy processes a spinning thread keeps the processor from
-the one that it waits for, and two threads then take several times as long as one (`benchmarks.speed threads`). So there
-are no more threads than idle processors, and none spins for long, in case the machine becomes busy later.
+OpenMP threads wait for each other by spinning. If other processes are busy, a spinning thread takes the CPU from the
+thread that it waits for, and two threads then take several times as long as one (`benchmarks.speed threads`). So there
+are no more threads than idle CPUs, and no thread spins for long, in case the machine becomes busy later.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from pathlib import Path
 __all__ = ["arrange", "each", "others", "share", "usable"]
 
 SPINS = "30000"
-"""Turns of libgomp's waiting loop; its default is ten times as many, and fewer slow an idle machine down."""
+"""Iterations of the wait loop of libgomp; its default is ten times as many, and fewer slow down an idle machine."""
 
 READINGS, PAUSE = 5, 0.004
-"""Of the number of running processes, and the seconds between two."""
+"""How many times the number of running processes is read, and the seconds between two readings."""
 
 
 def usable(root: Path = Path("/sys/fs/cgroup")) -> int:
-    """Processors that this process may use: by its affinity and by the quota of its container.
+    """Return how many CPUs this process may use, from its affinity and the quota of its container.
 
     Args:
-        root: where control groups are mounted.
+        root: mount point of the control groups.
     """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(root)
@@ -34,7 +34,7 @@ def usable(root: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def _quota(root: Path) -> float | None:
-    """Processors that a container may use at once, by control groups of version 2 or 1; None without a limit."""
+    """Return how many CPUs the container may use at once (control groups version 2 or 1); None without a limit."""
     try:
         if (root / "cpu.max").is_file():
             allowed, period = (root / "cpu.max").read_text().split()
@@ -42,15 +42,15 @@ def _quota(root: Path) -> float | None:
             allowed = (root / "cpu" / "cpu.cfs_quota_us").read_text()
             period = (root / "cpu" / "cpu.cfs_period_us").read_text()
         return float(allowed) / float(period) if allowed != "max" and float(allowed) > 0 else None
-    except (OSError, ValueError):  # no Linux, or no control groups
+    except (OSError, ValueError):  # not Linux, or no control groups
         return None
 
 
 def others(stat: Path = Path("/proc/stat")) -> float:
-    """Other processes of the machine that compute now: mean of a few readings over 20 ms, or the load of a minute.
+    """Return how many other processes are running now: the mean of a few readings over 20 ms, or the 1-minute load.
 
     Args:
-        stat: the file in which Linux tells how many run.
+        stat: the file in which Linux reports the number of running processes.
     """
     readings = []
     for place in range(READINGS):
@@ -72,24 +72,24 @@ def _running(stat: Path) -> int | None:
 
 
 def share(usable: int, processors: int, others: float) -> int:
-    """Threads for one process: as many as processors are idle, at most those that it may use, at least one."""
+    """Return the number of threads for one process: the number of idle CPUs, between 1 and `usable`."""
     return max(1, min(usable, processors - round(others)))
 
 
 def each(workers: int) -> int:
-    """Threads of each of so many worker processes: together no more than the processors that may be used."""
+    """Return the number of threads per worker process, so that all workers together fit the usable CPUs."""
     return max(1, usable() // workers)
 
 
 def arrange(environment: MutableMapping[str, str], *, follow: bool) -> None:
-    """Tell OpenMP, by the environment, before torch is imported; what the user has set stays.
+    """Set the OpenMP variables in the environment before torch is imported; variables set by the user are kept.
 
     Args:
-        environment: of this process.
-        follow: whether the number of threads follows the load; else all processors that may be used count. Another
-            number rounds differently.
+        environment: the environment of this process.
+        follow: whether the number of threads depends on the load; otherwise all usable CPUs count. Another number of
+            threads gives different rounding errors.
     """
-    if "torch" in sys.modules:  # whose threads have read it
+    if "torch" in sys.modules:  # torch has already read the environment
         return
     if "OMP_NUM_THREADS" not in environment:
         may = usable()

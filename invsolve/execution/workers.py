@@ -1,4 +1,4 @@
-"""Jobs in worker processes of this machine, each with a fixed number of threads."""
+"""Jobs in worker processes on this machine, each with a fixed number of threads."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ __all__ = ["Workers"]
 
 
 class Workers(Executor):
-    """`count` processes. One that dies is replaced, and its job comes back as an `Event` without content.
+    """Runs jobs in `count` processes. A dead process is replaced, and its job returns as an `Event` without content.
 
-    Each is told the number of its threads before it imports anything (OMP_NUM_THREADS) and by what they run. It
-    ends with its parent, at once, however that died, so that a run that is started again meets no worker of the last.
+    The number of threads of each worker is set by OMP_NUM_THREADS before it imports anything. A worker ends as soon as
+    its parent ends, for whatever reason, so that a restarted run never meets workers of the previous run.
 
     Args:
-        run: what turns a job into its outcome; a function of a module.
-        count: of processes.
-        threads: of each.
-        devices: GPUs that they share, each worker seeing one; all of them see every GPU if None.
-        method: how `multiprocessing` starts them; "forkserver" where there is one, else "spawn", if None.
+        run: module-level function that turns a job into its outcome.
+        count: number of processes.
+        threads: threads of each process.
+        devices: number of GPUs to share, one visible to each worker; every worker sees all GPUs if None.
+        method: start method of `multiprocessing`; if None, "forkserver" if available, else "spawn".
     """
 
     def __init__(
         self, run: Run, count: int, threads: int = 1, method: str | None = None, devices: int | None = None
     ) -> None:
         self._run, self._threads, self._devices = run, threads, devices
-        # A server that has imported the library forks the workers: they start in milliseconds.
+        # The fork server has already imported the library, so workers start in milliseconds.
         method = method or ("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
         self._context = get_context(method)
         if method == "forkserver":
@@ -73,7 +73,7 @@ class Workers(Executor):
         return events
 
     def pids(self) -> list[int]:
-        """The processes, for tests that kill them."""
+        """Return the process ids, for tests that kill the workers."""
         return [worker.process.pid or 0 for worker in self._workers]
 
     def close(self) -> None:
@@ -97,10 +97,10 @@ class _Worker:
         try:
             self.pipe.send(job)
         except OSError:
-            return  # it is dead, which `wait` will see
+            return  # the worker is dead; `wait` will notice
 
     def take(self) -> Event:
-        """The outcome that has come, or the news of its death."""
+        """Return the finished outcome, or an event that says how the worker died."""
         job, self.job = self.job, None
         assert job is not None
         try:
@@ -126,9 +126,9 @@ def _ending(code: int | None) -> str:
 
 
 def _serve(pipe: Any, run: Run, environment: Mapping[str, str]) -> None:
-    """A worker's life: jobs in, outcomes out, until the parent is gone."""
-    os.environ.update(environment)  # one that a server forked has the server's
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    """Run jobs from the pipe and send their outcomes back, until the parent ends."""
+    os.environ.update(environment)  # a forked worker starts with the environment of the fork server
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interrupts
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:

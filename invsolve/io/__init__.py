@@ -1,4 +1,4 @@
-"""Images as files: what Pillow, tifffile and imagecodecs read and write, with their metadata."""
+"""Image files: read and write them with Pillow, tifffile and imagecodecs, including metadata."""
 
 from invsolve.io.decode import read_image
 from invsolve.io.encode import LONGEST, check_target, encode_image, write_files, write_image

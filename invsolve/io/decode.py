@@ -1,4 +1,4 @@
-"""Files -> images: tifffile for TIFF, imagecodecs for PNG of 16 bits, LibRaw for raw files, Pillow for the others."""
+"""Read image files: tifffile for TIFF, imagecodecs for 16-bit PNG, LibRaw for raw files, Pillow for the rest."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ logger = logging.getLogger(__name__)
 _GREY_MODES = {"1", "L", "LA"}
 
 _DEEP_MODES = {"I": 65535, "I;16": 65535, "I;16B": 65535, "F": 1}
-"""Grey images of Pillow with more than 8 bits, and what is white in them: PGM and JPEG 2000 of 16 bits, PFM."""
+"""Pillow modes of grey images with more than 8 bits, and their white value: 16-bit PGM and JPEG 2000, PFM."""
 
 
 def read_image(path: str | Path, *, holes: bool = False, page: int | None = None) -> Image:
     """Read an image file: 8 or 16 bit or floating point; grey, colour or palette; opacity.
 
-    PNG, JPEG, WebP and TIFF, and what Pillow decodes besides (AVIF, JPEG 2000, GIF, BMP, PPM, TGA); HEIC with the extra
-    `invsolve[heif]`, raw files of cameras with `invsolve[raw]`: as LibRaw develops them, 16 bit sRGB, and what the
-    sensor measured as `Image.mosaic`. EXIF, XMP and the resolution are kept as `Image.metadata`. An orientation mark is
-    applied, a colour profile is kept (pixels are not converted), colours in CMYK become RGB. Of a file with several
-    images the first is read, with a warning in the log.
+    Supported formats are PNG, JPEG, WebP, TIFF, and others that Pillow decodes (AVIF, JPEG 2000, GIF, BMP, PPM, TGA).
+    HEIC needs the extra `invsolve[heif]`, and camera raw files need `invsolve[raw]`. Raw files are developed by LibRaw
+    to 16-bit sRGB; the sensor values are in `Image.mosaic`. EXIF, XMP and the resolution are kept as `Image.metadata`.
+    The orientation is applied, a colour profile is kept (pixels are not converted), and CMYK becomes RGB. Of a file
+    with several images, the first is read, with a warning in the log.
 
     Args:
-        path: of the file.
-        holes: whether floating point pixels may be NaN, because they are missing.
-        page: of a TIFF file, from 0; the first if None, with a warning where there are others.
+        path: path of the file.
+        holes: whether floating point pixels may be NaN, meaning missing.
+        page: page of a TIFF file, from 0; if None, the first, with a warning if there are others.
 
     Raises:
-        InputError: the file cannot be read, is no image, is truncated or damaged, is too large (see `read_header`),
+        InputError: the file cannot be read, is not an image, is truncated or damaged, is too large (see `read_header`),
             or holds floating point values that are not finite or far outside [0, 1].
     """
     path = Path(path)
@@ -73,7 +73,7 @@ def read_image(path: str | Path, *, holes: bool = False, page: int | None = None
 
 
 def _deep(path: Path, content: bytes) -> Any:
-    """[H, W, C] of a PNG file of 16 bits."""
+    """Decode a 16-bit PNG file to [H, W, C]."""
     import imagecodecs
     import numpy
 
@@ -83,7 +83,7 @@ def _deep(path: Path, content: bytes) -> Any:
 
 
 def _shallow(path: Path, content: bytes) -> Any:
-    """[H, W, C] of a PNG file of 8 bits."""
+    """Decode an 8-bit PNG file to [H, W, C]."""
     with pillow_open(path, content) as image:
         image.load()
         return _converted(image)
@@ -107,12 +107,12 @@ def _of_tiff(path: Path, content: bytes, directory: int) -> Metadata:
         with pillow_open(path, content) as image, foreign(path):
             image.seek(directory)
             return read_metadata(path, image)
-    except InputError:  # a kind of pixels that Pillow does not know
+    except InputError:  # a pixel format that Pillow does not support
         return Metadata()
 
 
 def _converted(image: Any) -> Any:
-    """[H, W, C] of a Pillow image, C = 1 to 4."""
+    """Convert a Pillow image to [H, W, C], C = 1 to 4."""
     import numpy
 
     if white := _DEEP_MODES.get(image.mode):
@@ -124,7 +124,7 @@ def _converted(image: Any) -> Any:
 
 
 def _orientation(path: Path, exif: bytes | None) -> int:
-    """The orientation mark in the content of an eXIf chunk, 1 where there is none."""
+    """Return the orientation in the content of an eXIf chunk; 1 if there is none."""
     from PIL import Image as pillow
 
     if exif is None:
@@ -139,7 +139,7 @@ def _orientation(path: Path, exif: bytes | None) -> int:
 
 
 def _turned(values: Any, orientation: int) -> Any:
-    """Apply an orientation mark (1 to 8) to [H, W, C]."""
+    """Apply an orientation (1 to 8) to [H, W, C]."""
     if orientation in (5, 6, 7, 8):
         values = values.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -152,7 +152,7 @@ def _turned(values: Any, orientation: int) -> Any:
 def _image(
     path: Path, values: Any, header: Header, icc: bytes | None, metadata: Metadata, holes: bool = False
 ) -> Image:
-    """The image of [H, W, C] float32 values, C = 1 to 4."""
+    """Create an image from [H, W, C] float32 values, C = 1 to 4."""
     import numpy
 
     planes = torch.from_numpy(numpy.ascontiguousarray(values.transpose(2, 0, 1), dtype=numpy.float32))
@@ -164,14 +164,14 @@ def _image(
 
 
 def check_values(pixels: Tensor, what: object, *, holes: bool = False) -> None:
-    """Raise `InputError` unless pixels [C, H, W] lie in [0, 1], with room for noise that nobody has clipped.
+    """Raise `InputError` if pixels [C, H, W] are not in [0, 1], apart from unclipped noise.
 
     Of black with noise of a standard deviation of 1, 18 % lies outside [-1, 2], 0.14 % outside [-3, 4] and nothing
     outside [-7, 8]. Values in [-1, 1] or up to 255 are told apart by that.
 
     Args:
-        pixels: of an image.
-        what: it is called in the message.
+        pixels: the pixels of an image.
+        what: name of the image in the message.
         holes: whether pixels may be NaN.
     """
     values = pixels[~torch.isnan(pixels)] if holes else pixels

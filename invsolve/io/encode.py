@@ -1,4 +1,4 @@
-"""Images -> files: whole or not at all, and never over a file that is there unless asked to."""
+"""Write images to files: completely or not at all; existing files are only replaced on request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["LONGEST", "check_format", "check_target", "encode_image", "write_files", "write_image"]
 
 LONGEST = 255
-"""Bytes of a file's name, on every usual file system."""
+"""Largest length of a file name in bytes, on common file systems."""
 
 _MAX_SIDE = {"jpeg": 65_500, "webp": 16_383, "avif": 65_535, "bmp": 32_767, "tga": 65_535}
 
@@ -35,20 +35,20 @@ _KEPT = {
     "avif": ("icc_profile", "exif", "xmp"),
     "bmp": ("dpi",),
 }
-"""What the formats that Pillow writes can say besides their pixels."""
+"""Metadata that the formats written by Pillow can hold."""
 
 
 def write_image(path: str | Path, image: Image, *, overwrite: bool = False) -> Path:
-    """Write an image; the ending of `path` decides the format.
+    """Write an image; the extension of `path` determines the format.
 
-    PNG and TIFF keep the image's depth (PNG has no floating point and takes 16 bit); the others are 8 bit: JPEG
-    (quality 95, full colour resolution), WebP and JPEG 2000 (lossless), AVIF (quality 90, full colour resolution), BMP,
-    PPM and TGA. Values are rounded to the nearest step and clipped to [0, 1]. The colour profile, EXIF, XMP and the
-    resolution are kept by the formats that have a place for them.
+    PNG and TIFF keep the image's depth (PNG uses 16 bits for floating point images). The other formats use 8 bits: JPEG
+    (quality 95, no chroma subsampling), WebP and JPEG 2000 (lossless), AVIF (quality 90, no chroma subsampling), BMP,
+    PPM and TGA. Values are clipped to [0, 1] and rounded to the nearest step. The colour profile, EXIF, XMP and the
+    resolution are kept by the formats that support them.
 
     Raises:
-        InputError: no such folder, the file exists and `overwrite` is not set, the format is unknown or cannot hold the
-            image.
+        InputError: the folder does not exist, the file exists and `overwrite` is not set, or the format is unknown or
+            cannot hold the image.
     """
     path = Path(path)
     check_target(path, overwrite=overwrite)
@@ -57,7 +57,7 @@ def write_image(path: str | Path, image: Image, *, overwrite: bool = False) -> P
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:
-    """Raise `InputError` unless a file may be written at `path`, or where a link at `path` leads to."""
+    """Raise `InputError` if a file cannot be written at `path`, or at the target of a link at `path`."""
     if len(os.fsencode(path.name)) > LONGEST:
         raise InputError(f"the name {path.name} is longer than the {LONGEST} bytes that a file's name may have")
     target = destination(path)
@@ -76,10 +76,10 @@ def check_target(path: Path, *, overwrite: bool) -> None:
 
 
 def write_files(contents: Mapping[Path, bytes], *, overwrite: bool = False) -> None:
-    """Write several files, all or none: temporary files first, then renames. A link stays, and its target is written.
+    """Write several files, all or none: first temporary files, then renames. For a link, its target is written.
 
     Raises:
-        InputError: a file exists and `overwrite` is not set, or one cannot be written.
+        InputError: a file exists and `overwrite` is not set, or a file cannot be written.
     """
     for path in contents:
         check_target(path, overwrite=overwrite)
@@ -102,16 +102,16 @@ def write_files(contents: Mapping[Path, bytes], *, overwrite: bool = False) -> N
 
 
 def encode_image(image: Image, path: str | Path, *, quality: int | None = None, further: Sequence[Image] = ()) -> bytes:
-    """The content of a file named `path`.
+    """Return the content of a file named `path`.
 
     Args:
-        image: what it holds.
-        path: its ending decides the format.
-        quality: of JPEG, WebP and AVIF, 1 to 100; see `write_image` for what they are by default.
-        further: pages that follow, in a TIFF file.
+        image: the image to encode.
+        path: its extension determines the format.
+        quality: quality of JPEG, WebP and AVIF, 1 to 100; see `write_image` for the defaults.
+        further: further pages of a TIFF file.
 
     Raises:
-        InputError: the ending stands for no known format, or the format cannot hold the image.
+        InputError: the extension is not that of a known format, or the format cannot hold the image.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
@@ -132,12 +132,12 @@ def encode_image(image: Image, path: str | Path, *, quality: int | None = None, 
 
 
 def check_format(path: str | Path, size: tuple[int, int], alpha: Tensor | None) -> None:
-    """Raise `InputError` unless the format of a file named `path` can hold an image.
+    """Raise `InputError` if the format of a file named `path` cannot hold an image.
 
     Args:
-        path: its ending is one of `SUFFIXES`.
+        path: a path with one of the extensions `SUFFIXES`.
         size: (height, width).
-        alpha: its opacity in [0, 1].
+        alpha: opacity in [0, 1].
     """
     suffix = Path(path).suffix.lower()
     form = SUFFIXES[suffix]
@@ -152,13 +152,13 @@ def _page(image: Image) -> tiff.Page:
 
 
 def _profile(image: Image) -> bytes | None:
-    """The colour profile, where it is one of the image's kind: a grey profile would make colours unreadable."""
+    """The colour profile if it matches the image (grey or RGB): a grey profile would make colours unreadable."""
     kind = b"GRAY" if len(image.pixels) == 1 else b"RGB "
     return image.icc if image.icc is not None and image.icc[16:20] == kind else None
 
 
 def _values(image: Image, depth: int) -> Any:
-    """[H, W, C] array of uint8, uint16 or float32."""
+    """Return a [H, W, C] array of uint8, uint16 or float32."""
     import numpy
     import torch
 

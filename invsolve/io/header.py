@@ -1,4 +1,4 @@
-"""What an image file says about itself before anything is decoded: its kind and its size."""
+"""Read the format and size of an image file without decoding it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ SUFFIXES = {
     ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".jpe": "jpeg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff",
     ".avif": "avif", ".jp2": "jpeg2000", ".bmp": "bmp", ".ppm": "ppm", ".pgm": "ppm", ".pnm": "ppm", ".tga": "tga",
 }  # fmt: skip
-"""Endings of files that are written, and the formats they stand for."""
+"""Extensions of the files that can be written, and their formats."""
 
 READABLE = {*SUFFIXES, *raw.SUFFIXES, ".gif", ".heic", ".heif", ".hif", ".jfif", ".j2k", ".jpx", ".dib", ".pbm"}
-"""Endings of files that are taken for images where a folder is searched."""
+"""Extensions of the files that count as images when a folder is searched."""
 
 _BY_PILLOW = ("AVIF", "BMP", "DIB", "GIF", "JPEG2000", "PPM")
-"""Further formats that Pillow decodes by itself: some of its other ones call programs, or are no images."""
+"""Further formats that Pillow decodes itself. Some of its other formats call programs, or are not images."""
 
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
@@ -38,13 +38,13 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Header:
-    """The kind and size of an image file.
+    """The format and size of an image file.
 
     Attributes:
-        format: "png", "jpeg", "webp", "tiff", "heif", "raw", or one of Pillow in lower case.
-        height, width: as stored, before an orientation mark is applied.
-        depth: 8, 16 or 32 (floating point) bits a value.
-        pages: of a TIFF file; 1 of any other, whatever it holds besides its first image.
+        format: "png", "jpeg", "webp", "tiff", "heif", "raw", or a Pillow format in lower case.
+        height, width: as stored, before the orientation is applied.
+        depth: bits per value: 8, 16 or 32 (floating point).
+        pages: number of pages of a TIFF file; 1 for any other format, even if it holds further images.
     """
 
     format: str
@@ -55,15 +55,15 @@ class Header:
 
 
 def read_header(path: str | Path, page: int = 0) -> Header:
-    """Look at a file without decoding it.
+    """Read the header of an image file without decoding it.
 
     Args:
-        path: of the file.
-        page: of a TIFF file, from 0.
+        path: path of the file.
+        page: page of a TIFF file, from 0.
 
     Raises:
-        InputError: no such file, a folder, a pipe or a device, an empty file, not an image of a known format, or larger
-            than `MAX_PIXELS`.
+        InputError: the file does not exist, is a folder, a pipe or a device, is empty, is not an image of a known
+            format, or is larger than `MAX_PIXELS`.
     """
     path = Path(path)
     with open_file(path, "image", MAX_IMAGE_BYTES) as file:
@@ -83,7 +83,7 @@ def read_header(path: str | Path, page: int = 0) -> Header:
 
 
 def page_count(path: str | Path) -> int:
-    """The pages of a TIFF file; 1 of any other.
+    """Return the number of pages of a TIFF file; 1 for any other format.
 
     Raises:
         InputError: see `read_header`.
@@ -120,12 +120,12 @@ def _parse(path: Path, file: BinaryIO, start: bytes, page: int) -> Header:
 
 @contextmanager
 def pillow_open(path: Path, content: bytes) -> Iterator[PillowImage]:
-    """Open the content of a file with Pillow; what is wrong with it becomes an `InputError`."""
+    """Open the content of a file with Pillow; any problem raises an `InputError`."""
     from PIL import Image as pillow
     from PIL import UnidentifiedImageError
 
     known = ["PNG", "JPEG", "WEBP", "TIFF", *_BY_PILLOW]
-    formats = [*known, "TGA"] if path.suffix.lower() == ".tga" else known  # TGA files have no mark of their own
+    formats = [*known, "TGA"] if path.suffix.lower() == ".tga" else known  # TGA files have no signature
     with foreign(path):
         try:
             image = pillow.open(io.BytesIO(content), formats=formats)
@@ -144,7 +144,7 @@ def pillow_open(path: Path, content: bytes) -> Iterator[PillowImage]:
 
 @contextmanager
 def heif_open(path: Path, content: bytes) -> Iterator[PillowImage]:
-    """Open a HEIC or HEIF file, as telephones write them; what is wrong with it becomes an `InputError`."""
+    """Open a HEIC or HEIF file, as written by phones; any problem raises an `InputError`."""
     try:
         import pillow_heif
     except ImportError as error:

@@ -18,19 +18,18 @@ __all__ = ["Image"]
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """Pixels, and what is needed to write them as the kind of file they came from.
+    """Pixels, and the information needed to write them in their original file format.
 
     Args:
         pixels: [C, H, W] float32 on the CPU with C = 1 (grey) or 3 (red, green, blue); 0 is black, 1 is white. Pixels
-            of a floating point file may lie somewhat outside [0, 1], as noise does.
-        alpha: opacity [1, H, W] in [0, 1], 1 is opaque; None where the image has none. Colours are not multiplied
-            by it.
-        depth: bits of a value in the file: 8, 16, or 32 for floating point.
-        format: of the file: "png", "jpeg", "webp", "tiff", "avif", ...
+            of a floating point file may be slightly outside [0, 1], for example because of noise.
+        alpha: opacity [1, H, W] in [0, 1], 1 is opaque; None if the image has none. Colours are not premultiplied.
+        depth: bits per value in the file: 8, 16, or 32 for floating point.
+        format: file format: "png", "jpeg", "webp", "tiff", "avif", ...
         icc: the embedded colour profile.
         metadata: EXIF, XMP and resolution, which a restoration keeps.
-        jpeg: how the file was compressed, where the pixels are just those of a JPEG file.
-        mosaic: what the sensor measured, where the file is the raw file of a camera; pixels are then LibRaw's.
+        jpeg: how the file was compressed, if the pixels are exactly those of a JPEG file.
+        mosaic: the sensor values, if the file is a camera raw file; pixels are then those developed by LibRaw.
     """
 
     pixels: Tensor
@@ -53,7 +52,7 @@ class Image:
 
     @property
     def seen(self) -> Tensor | None:
-        """Where pixels are not wholly transparent, bool [H, W]; None without opacity."""
+        """Mask of pixels that are not fully transparent, bool [H, W]; None without opacity."""
         return None if self.alpha is None else self.alpha[0] > 0
 
     @property

@@ -1,4 +1,4 @@
-"""Images from whatever a user has of them: files, arrays, tensors."""
+"""Convert user inputs to images: files, arrays, tensors."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ __all__ = ["Source", "as_image", "describe", "from_pillow", "without_hidden_colo
 logger = logging.getLogger(__name__)
 
 Source: TypeAlias = str | Path | Image | Any
-"""A file, an `Image`, a Pillow image, a tensor [C, H, W] or [H, W], or an array [H, W] or [H, W, C]: 8 or 16 bit
-integers of the full scale, or floating point values in [0, 1]."""
+"""A file, an `Image`, a Pillow image, a tensor [C, H, W] or [H, W], or an array [H, W] or [H, W, C]. Values are 8 or
+16 bit integers at full scale, or floating point numbers in [0, 1]."""
 
 _INTEGER_SCALES = {"uint8": (255.0, 8), "uint16": (65535.0, 16), "bool": (1.0, 8)}
 
 
 def as_image(source: Source, *, holes: bool = False, page: int | None = None) -> Image:
-    """An image from whatever stands for one; see `Source`.
+    """Convert any image input to an `Image`; see `Source`.
 
     Args:
         source: the image.
-        holes: leave pixels that are NaN as they are: they are missing.
-        page: of a TIFF file; see `read_image`.
+        holes: allow NaN pixels, which are missing pixels.
+        page: page of a TIFF file; see `read_image`.
 
     Raises:
-        InputError: a file that cannot be read, or values or shapes that are no image.
+        InputError: a file that cannot be read, or invalid values or shapes.
     """
     if isinstance(source, str | Path):
         return read_image(source, holes=holes, page=page)
@@ -58,7 +58,7 @@ def as_image(source: Source, *, holes: bool = False, page: int | None = None) ->
 
 
 def _planes(source: Any) -> tuple[Tensor, int]:
-    """[C, H, W] float32 on the CPU and the bits of a value."""
+    """Return [C, H, W] float32 on the CPU, and the bits per value."""
     values, depth = _array(source)
     if isinstance(source, torch.Tensor):
         values = values[0] if values.ndim == 4 and len(values) == 1 else values
@@ -73,7 +73,7 @@ def _planes(source: Any) -> tuple[Tensor, int]:
 
 
 def _array(source: Any) -> tuple[Tensor, int]:
-    """The values as they lie, float32 on the CPU and integers divided by their full scale, and the bits of a value."""
+    """Return the values in their layout, float32 on the CPU, integers divided by full scale; and the bits per value."""
     import numpy
 
     if isinstance(source, torch.Tensor):
@@ -99,7 +99,7 @@ def _array(source: Any) -> tuple[Tensor, int]:
 
 
 def from_pillow(source: Any) -> Any:
-    """A Pillow image as it is read from a file: upright, without palette, grey or RGB; anything else as it is."""
+    """Convert a Pillow image as if read from a file: upright, no palette, grey or RGB. Other inputs are unchanged."""
     if type(source).__module__.split(".", 1)[0] != "PIL":
         return source
     from PIL import ImageOps
@@ -130,7 +130,7 @@ def _has_transparent_value(image: Any) -> bool:
 
 
 def _with_opacity(image: Any) -> Any:
-    """A Pillow image in which one value is transparent, with its opacity as a channel."""
+    """Convert a Pillow image with one transparent value to one with an opacity channel."""
     import numpy
 
     if image.mode != "I;16":
@@ -140,10 +140,10 @@ def _with_opacity(image: Any) -> Any:
 
 
 def without_hidden_colours(image: Image) -> Tensor:
-    """The pixels [C, H, W], where they are wholly transparent with the colours of the nearest pixel that is seen.
+    """Return the pixels [C, H, W]; fully transparent pixels get the colour of the nearest visible pixel.
 
-    Colours under an opacity of 0 are whatever a program left there; what blurs, enlarges or smooths an image must not
-    carry them to where they are seen.
+    Colours under an opacity of 0 are arbitrary. Operations that blur, enlarge or smooth an image must not spread them
+    to visible pixels.
     """
     if image.alpha is None:
         return image.pixels
@@ -158,7 +158,7 @@ def without_hidden_colours(image: Image) -> Tensor:
 
 
 def describe(source: Source) -> dict[str, Any]:
-    """What a record says about an input: its path and SHA-256, or that it came from memory."""
+    """Describe an input for a record: its path, or its shape if it came from memory, and its SHA-256."""
     if isinstance(source, str | Path):
         digest = hashlib.sha256()
         with open_file(source, "file") as file:

@@ -1,4 +1,4 @@
-"""How a JPEG file was compressed: its quantisation tables and the resolution of its colours."""
+"""The compression of a JPEG file: quantisation tables and chroma subsampling."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _SAMPLINGS = {(1, 1), (1, 2), (2, 1), (2, 2)}
 
 @dataclass(frozen=True)
 class JPEGTables:
-    """What decides which images a JPEG file may stand for.
+    """The parameters that determine which images correspond to a JPEG file.
 
     Attributes:
-        luma: 64 quantisation steps of the brightness, row by row, in units of 1 / 255.
-        chroma: those of the colours; None for a grey file.
-        sampling: (rows, columns) of pixels that share one value of the colours: (2, 2) is 4:2:0, (1, 2) 4:2:2.
-        orientation: the mark (1 to 8) by which the stored image was turned upright.
-        second: the steps of the second colour, where the file has others for it than for the first.
+        luma: 64 luma quantisation steps, row by row, in units of 1 / 255.
+        chroma: chroma quantisation steps; None for a grey file.
+        sampling: (rows, columns) of pixels that share one chroma value: (2, 2) is 4:2:0, (1, 2) is 4:2:2.
+        orientation: the EXIF orientation (1 to 8) of the stored image.
+        second: steps of the second chroma plane, if they differ from those of the first.
     """
 
     luma: tuple[int, ...]
@@ -47,7 +47,7 @@ class JPEGTables:
 
     @classmethod
     def of_quality(cls, quality: int, *, colour: bool = True, sampling: tuple[int, int] = (2, 2)) -> JPEGTables:
-        """The standard tables, scaled as libjpeg does for a quality of 1 to 100."""
+        """Return the standard tables, scaled as in libjpeg for a quality of 1 to 100."""
         scale = 5000 // quality if quality < 50 else 200 - 2 * quality
         luma, chroma = (
             tuple(min(max((step * scale + 50) // 100, 1), 255) for step in table) for table in (_LUMA, _CHROMA)
@@ -56,14 +56,14 @@ class JPEGTables:
 
     @classmethod
     def read(cls, image: Any) -> JPEGTables | None:
-        """Those of an image that Pillow has opened; None where it is no JPEG of grey or YCbCr."""
+        """Return the tables of an image opened by Pillow; None if it is not a grey or YCbCr JPEG."""
         if image.format not in ("JPEG", "MPO") or image.mode not in ("L", "RGB"):
             return None
         tables, layers = image.quantization, image.layer
         orientation = int(image.getexif().get(0x0112, 1))
         if image.mode == "L":
             return cls(tuple(tables[layers[0][3]]), None, (1, 1), orientation)
-        # without a JFIF mark, an Adobe mark of 0 or the names R, G, B say that no colours were transformed
+        # without a JFIF marker, an Adobe transform of 0 or the component names R, G, B mean RGB without conversion
         if image.info.get("adobe_transform") == 0 or [layer[0] for layer in layers] == [82, 71, 66]:
             return None
         (_, across, down, _), *colours = layers
@@ -78,7 +78,7 @@ class JPEGTables:
 
     @cached_property
     def quality(self) -> int:
-        """The quality, 1 to 100, whose standard table is nearest."""
+        """The quality, 1 to 100, of the nearest standard table."""
 
         def distance(quality: int) -> float:
             table = JPEGTables.of_quality(quality).luma
@@ -87,14 +87,14 @@ class JPEGTables:
         return min(range(1, 101), key=distance)
 
     def steps(self, plane: int) -> Tensor:
-        """The quantisation steps [8, 8] of the brightness (0) or a colour (1, 2)."""
+        """Return the quantisation steps [8, 8] of luma (0) or a chroma plane (1, 2)."""
         table = self.luma if plane == 0 or self.chroma is None else self.chroma
         table = self.second if plane == 2 and self.second is not None else table
         return torch.tensor(table, dtype=torch.float64).view(8, 8)
 
 
 def turned(x: Tensor, orientation: int) -> Tensor:
-    """A stored image [..., H, W] turned upright by its orientation mark."""
+    """Rotate a stored image [..., H, W] upright, according to its orientation."""
     if orientation in (5, 6, 7, 8):
         x = x.transpose(-1, -2)
     if orientation in (2, 3, 6, 7):
@@ -103,7 +103,7 @@ def turned(x: Tensor, orientation: int) -> Tensor:
 
 
 def unturned(x: Tensor, orientation: int) -> Tensor:
-    """An upright image [..., H, W] as it is stored."""
+    """Rotate an upright image [..., H, W] to its stored orientation; the inverse of `turned`."""
     if orientation in (3, 4, 7, 8):
         x = x.flip(-2)
     if orientation in (2, 3, 6, 7):

@@ -1,4 +1,4 @@
-"""The quality at which an image was compressed as a JPEG file before it was stored otherwise, told by its pixels."""
+"""Detect the JPEG quality of an earlier compression from the pixels of an image."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from invsolve.io.jpeg import JPEGTables
 __all__ = ["detailed_part", "found_quality"]
 
 NEAR, LIKELY, MIN_COUNT = 0.75, 0.7, 60
-"""Rounding of pixels moves coefficients by less than the first (in units of 1 / 255); which share of them, beyond
-chance, and how many tell that an image was a JPEG."""
+"""Rounding of pixels changes coefficients by less than NEAR (in units of 1 / 255). An image was a JPEG file if a share
+of at least LIKELY of at least MIN_COUNT coefficients is near multiples of the steps, beyond chance."""
 
 _SIDE = 512
 _BLOCKS = 192
@@ -23,10 +23,10 @@ _QUALITIES = range(1, 96)
 
 
 def found_quality(y: Tensor) -> int | None:
-    """The quality of the standard tables that fit the brightness of an image; None where none do.
+    """Return the quality of the standard tables that fit the luma of an image; None if none fit.
 
-    The image has to be as it was decoded, not cropped, resized or edited. A quality near 100 leaves no trace. The
-    blocks with the most detail of `detailed_part` are looked at, but those with clipped pixels.
+    The image must be as decoded: not cropped, resized or edited. A quality near 100 leaves no trace. The blocks of
+    `detailed_part` with the most detail are used, except those with clipped pixels.
 
     Args:
         y: [C, H, W] in [0, 1].
@@ -47,9 +47,9 @@ def found_quality(y: Tensor) -> int | None:
 
 
 def detailed_part(y: Tensor) -> Tensor:
-    """The part of an image [C, H, W], at most 512 x 512 pixels in whole blocks of 16, with the most detail.
+    """Return the part of an image [C, H, W] with the most detail, at most 512 x 512 pixels in whole blocks of 16.
 
-    Blocks with clipped pixels do not count: nothing is told of them.
+    Blocks with clipped pixels do not count, because they contain no usable information.
     """
     rows, columns = (min(side, _SIDE) // 16 * 16 for side in y.shape[1:])
     whole = y[:, : y.shape[1] // 16 * 16, : y.shape[2] // 16 * 16]
@@ -64,8 +64,8 @@ def detailed_part(y: Tensor) -> Tensor:
 
 
 def _fit(found: Tensor, steps: Tensor) -> tuple[float, float]:
-    """How many of the sizes [n, 63] of coefficients that are not zero lie at multiples of the steps: 0 as by chance, 1
-    all; and their mean squared distance from them."""
+    """Return the share of nonzero coefficient magnitudes [n, 63] that are near multiples of the steps (0: chance level,
+    1: all), and their mean squared distance from these multiples."""
     units = found / steps
     coarse = ((units > 0.5) & (steps >= 3)).float()
     count = float(coarse.sum())

@@ -1,4 +1,4 @@
-"""What a file says besides its pixels: EXIF, XMP and resolution, read from one file and written into another."""
+"""Metadata of image files: EXIF, XMP and resolution, read from one file and written to another."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ __all__ = ["Metadata", "of_tiff", "png_chunks", "read_metadata", "tiff_tags", "w
 logger = logging.getLogger(__name__)
 
 MAX_EXIF, MAX_XMP = 60_000, 60_000
-"""Bytes that are kept: what fits into one segment of a JPEG file."""
+"""Largest size in bytes that is kept: it fits into one segment of a JPEG file."""
 
 _ORIENTATION, _SOFTWARE, _EXIF_IFD, _GPS_IFD = 0x0112, 0x0131, 0x8769, 0x8825
 _DESCRIPTIVE = {0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298, _EXIF_IFD, _GPS_IFD}
-"""Of a TIFF file's first directory: description, maker, model, software, date, artist, copyright; EXIF; place."""
+"""Tags of a TIFF file's first directory that are kept: description, make, model, software, date, artist, copyright,
+EXIF, GPS."""
 
 _WIDTH, _HEIGHT, _MAKER_NOTE = 0xA002, 0xA003, 0x927C
 _XMP_KEYWORD = b"XML:com.adobe.xmp"
@@ -31,13 +32,12 @@ _XMP_ORIENTATION = re.compile(rb"""(\btiff:Orientation(?:\s*=\s*["']|>\s*))[1-8]
 
 @dataclass(frozen=True)
 class Metadata:
-    """What travels from a degraded file to its restoration.
+    """Metadata that is copied from a degraded file to its restoration.
 
     Attributes:
-        exif: a TIFF structure, as EXIF blocks hold it, without thumbnail; its orientation is 1, since the pixels have
-            been turned.
+        exif: an EXIF block (a TIFF structure) without thumbnail; its orientation is 1, because the pixels are upright.
         xmp: an XMP packet.
-        dpi: pixels an inch, horizontally and vertically.
+        dpi: pixels per inch, horizontally and vertically.
     """
 
     exif: bytes | None = None
@@ -45,7 +45,7 @@ class Metadata:
     dpi: tuple[float, float] | None = None
 
     def exif_for(self, size: tuple[int, int]) -> bytes | None:
-        """The EXIF block for an image of (height, width) that this library has made."""
+        """Return the EXIF block for an image of (height, width) made by this library."""
         from invsolve import __version__
 
         table = _table(self.exif)
@@ -60,16 +60,16 @@ class Metadata:
 
 
 def read_metadata(path: Path, image: Any) -> Metadata:
-    """The metadata of an opened Pillow image; what is damaged or too large is left out with a warning.
+    """Read the metadata of an opened Pillow image; damaged or too large parts are left out with a warning.
 
-    XMP and EXIF of PNG files are given by `invsolve.io.png`, which picks the chunks that are looked at.
+    XMP and EXIF of PNG files are read by `invsolve.io.png`, which selects the chunks to use.
     """
     try:
         with foreign(f"the metadata of {path}"):
             own = image.getexif()
             exif = None
             if any(tag != _ORIENTATION and (tag in _DESCRIPTIVE or image.format != "TIFF") for tag in own):
-                # a copy: the image's own still tells how to turn it
+                # a copy: the original is still needed for the orientation
                 exif = _bytes(_described(own) if image.format == "TIFF" else _table(own.tobytes()))
             xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
             xmp = xmp.encode() if isinstance(xmp, str) else xmp
@@ -81,7 +81,7 @@ def read_metadata(path: Path, image: Any) -> Metadata:
 
 
 def _described(own: Any) -> Any:
-    """A Pillow Exif with what the first directory of a TIFF or BigTIFF file says about the photograph."""
+    """Create a Pillow Exif with the descriptive tags of the first directory of a TIFF or BigTIFF file."""
     from PIL import Image as pillow
 
     table = pillow.Exif()
@@ -91,7 +91,7 @@ def _described(own: Any) -> Any:
 
 
 def of_tiff(path: Path, content: bytes) -> Metadata:
-    """What the TIFF structure of a raw file says about the photograph: camera, lens, exposure, date and place."""
+    """Read the metadata in the TIFF structure of a raw file: camera, lens, exposure, date and GPS."""
     from PIL import Image as pillow
 
     table = pillow.Exif()
@@ -100,14 +100,14 @@ def of_tiff(path: Path, content: bytes) -> Metadata:
             table.load(content)
             for tag in [tag for tag in table if tag not in _DESCRIPTIVE]:
                 del table[tag]
-            table.get_ifd(_EXIF_IFD).pop(_MAKER_NOTE, None)  # points at places of the raw file
+            table.get_ifd(_EXIF_IFD).pop(_MAKER_NOTE, None)  # contains offsets into the raw file
             return checked(path, _bytes(table), None, None)
-    except InputError:  # raw files that are no TIFF structure have their notes elsewhere
+    except InputError:  # raw files that are not TIFF structures have their metadata elsewhere
         return Metadata()
 
 
 def checked(path: Path, exif: bytes | None, xmp: bytes | None, dpi: tuple[float, float] | None) -> Metadata:
-    """Metadata within the sizes that are kept."""
+    """Return metadata without the parts that are too large to be kept."""
     for name, content, most in (("EXIF data", exif, MAX_EXIF), ("an XMP packet", xmp, MAX_XMP)):
         if content is not None and len(content) > most:
             logger.warning("%s has %s of %d bytes, more than the %d that are kept", path, name, len(content), most)
@@ -115,7 +115,7 @@ def checked(path: Path, exif: bytes | None, xmp: bytes | None, dpi: tuple[float,
 
 
 def upright(path: Path, exif: bytes | None, xmp: bytes | None, dpi: tuple[float, float] | None) -> Metadata:
-    """Metadata of raw blocks, with the orientation reset."""
+    """Create metadata from raw blocks, with the orientation reset."""
     try:
         with foreign(f"the metadata of {path}"):
             table = _table(exif)
@@ -127,7 +127,7 @@ def upright(path: Path, exif: bytes | None, xmp: bytes | None, dpi: tuple[float,
 
 
 def png_chunks(metadata: Metadata, size: tuple[int, int]) -> bytes:
-    """The chunks eXIf, iTXt and pHYs of a PNG file."""
+    """Return the chunks eXIf, iTXt and pHYs for a PNG file."""
     from invsolve.io.png import chunk
 
     parts = []
@@ -143,7 +143,7 @@ def png_chunks(metadata: Metadata, size: tuple[int, int]) -> bytes:
 
 
 def tiff_tags(metadata: Metadata, size: tuple[int, int]) -> list[tuple[int, int, int, Any, bool]]:
-    """The texts of a TIFF file's first directory, as tifffile takes tags: (code, type, count, value, once)."""
+    """Return the text tags for a TIFF file's first directory in tifffile's form: (code, type, count, value, once)."""
     tags: list[tuple[int, int, int, Any, bool]] = []
     table = _table(metadata.exif_for(size))
     for code, value in sorted(table.items()) if table is not None else ():
@@ -156,9 +156,9 @@ def tiff_tags(metadata: Metadata, size: tuple[int, int]) -> list[tuple[int, int,
 
 
 def with_exif_directories(content: bytes, metadata: Metadata, size: tuple[int, int]) -> bytes:
-    """A little-endian TIFF file with the directories of EXIF and of the place, and a first directory that names them.
+    """Add the EXIF and GPS directories to a little-endian TIFF file.
 
-    What the first directory points at stays where it is; a new one behind the others takes its place.
+    A new first directory that refers to them is appended. The data of the old first directory stay in place.
     """
     from PIL import TiffImagePlugin
 
@@ -189,13 +189,13 @@ def with_exif_directories(content: bytes, metadata: Metadata, size: tuple[int, i
 
 
 def _end(buffer: io.BytesIO) -> int:
-    """The end of a file, moved to an even place."""
+    """Return the end of a file, padded to an even offset."""
     place = buffer.seek(0, io.SEEK_END)
     return place + buffer.write(b"\0" * (place % 2))
 
 
 def _table(exif: bytes | None) -> Any:
-    """A Pillow Exif of a block, upright; None where there is nothing in it."""
+    """Load a block as a Pillow Exif with orientation 1; None if the block is empty."""
     if not exif:
         return None
     table = _loaded(exif)
@@ -204,7 +204,7 @@ def _table(exif: bytes | None) -> Any:
 
 
 def _loaded(exif: bytes) -> Any:
-    """A Pillow Exif of a block as it is."""
+    """Load a block as a Pillow Exif without changes."""
     from PIL import Image as pillow
 
     table = pillow.Exif()
@@ -213,7 +213,7 @@ def _loaded(exif: bytes) -> Any:
 
 
 def _upright_xmp(xmp: bytes | None) -> bytes | None:
-    """An XMP packet whose orientation, where it has one, is 1: that of an image which has been turned."""
+    """Set the orientation in an XMP packet, if it has one, to 1, because the image is upright."""
     return None if xmp is None else _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
 
 

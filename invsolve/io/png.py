@@ -1,4 +1,4 @@
-"""PNG files: what of them is decoded, and sixteen bits."""
+"""PNG files: selection of the chunks to decode, and encoding with 8 or 16 bits."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _MARK = b"\x89PNG\r\n\x1a\n"
 _PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _XMP = b"XML:com.adobe.xmp\0\0\0"
-"""How an iTXt chunk with an XMP packet begins: its keyword, then two zeros for text that is not compressed."""
+"""Start of an iTXt chunk with an XMP packet: its keyword, then zeros for uncompressed text."""
 
 _DEFLATE = 1032
-"""Bytes that a byte of a deflated stream can stand for."""
+"""Largest number of bytes that one byte of a deflate stream can represent."""
 
 
 class Picked(NamedTuple):
-    """What of a PNG file is used.
+    """The parts of a PNG file that are used.
 
     Attributes:
-        content: a PNG file of the chunks that hold the first image's pixels, and of none else: texts, animations and
-            what programs add to them are no business of a decoder.
+        content: a PNG file with only the chunks for the first image's pixels. The decoder does not see texts,
+            animations or chunks added by programs.
         icc: the colour profile.
         exif: the content of the eXIf chunk.
-        xmp: the XMP packet in an iTXt chunk that is not compressed.
-        dpi: pixels an inch.
+        xmp: the XMP packet in an uncompressed iTXt chunk.
+        dpi: pixels per inch.
     """
 
     content: bytes
@@ -42,10 +42,10 @@ class Picked(NamedTuple):
 
 
 def pick(path: Path, data: bytes) -> Picked:
-    """The chunks of a PNG file that are used.
+    """Select the chunks of a PNG file that are used.
 
     Raises:
-        InputError: a chunk is cut off, has a wrong checksum, or the pixels cannot all be there.
+        InputError: a chunk is truncated or has a wrong checksum, or the data are too short for the pixels.
     """
     parts, icc, exif, xmp, dpi = [_MARK], None, None, None, None
     place, kind, packed = len(_MARK), b"", 0
@@ -77,7 +77,7 @@ def pick(path: Path, data: bytes) -> Picked:
 
 
 def _deepened(data: bytes, content: bytes) -> bytes:
-    """The chunk tRNS; the grey value of 2 or 4 bits that is transparent as one of 8 bits, as Pillow compares it."""
+    """Return the tRNS chunk; a transparent grey value of 2 or 4 bits is scaled to 8 bits, as Pillow expects."""
     bits, colour = data[24], data[25]
     if colour == 0 and bits in (2, 4) and len(content) == 2:
         (value,) = struct.unpack(">H", content)
@@ -86,7 +86,7 @@ def _deepened(data: bytes, content: bytes) -> bytes:
 
 
 def _check_pixels(path: Path, data: bytes, packed: int) -> None:
-    """Raise `InputError` unless `packed` bytes can hold the pixels that the header claims."""
+    """Raise `InputError` if `packed` bytes cannot hold the number of pixels in the header."""
     width, height, bits, colour = struct.unpack(">IIBB", data[16:26])
     if colour not in _CHANNELS or bits not in (1, 2, 4, 8, 16):
         raise InputError(f"{path} is damaged: the PNG header names no kind of pixels that there is")
@@ -95,7 +95,7 @@ def _check_pixels(path: Path, data: bytes, packed: int) -> None:
 
 
 def _profile(path: Path, content: bytes) -> bytes:
-    """The colour profile in an iCCP chunk: a name, a zero, a zero for the method, and the deflated profile."""
+    """Read the colour profile in an iCCP chunk: a name, a zero, a zero for the method, and the deflated profile."""
     with foreign(f"the colour profile of {path}"):
         unpack = zlib.decompressobj()
         profile = unpack.decompress(content[content.index(b"\0") + 2 :], MAX_PROFILE_BYTES)
@@ -105,12 +105,12 @@ def _profile(path: Path, content: bytes) -> bytes:
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
-    """A PNG chunk with its length and checksum."""
+    """Create a PNG chunk with its length and checksum."""
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def encode(values: Any, icc: bytes | None) -> bytes:
-    """A PNG file of [H, W, C] values of 8 or 16 bits, C = 1 to 4."""
+    """Encode [H, W, C] values of 8 or 16 bits, C = 1 to 4, as a PNG file."""
     import imagecodecs
     import numpy
 
@@ -120,5 +120,5 @@ def encode(values: Any, icc: bytes | None) -> bytes:
 
 
 def with_chunks(data: bytes, chunks: bytes) -> bytes:
-    """A PNG file with chunks put behind its header."""
+    """Insert chunks after the header of a PNG file."""
     return data[:33] + chunks + data[33:]

@@ -1,4 +1,4 @@
-"""Raw files of cameras, through LibRaw: what a sensor measured behind its colour filters, and how to develop it."""
+"""Camera raw files, read with LibRaw: the sensor values behind the colour filters, and their development."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ SUFFIXES = {
     ".dng", ".nef", ".nrw", ".cr2", ".cr3", ".crw", ".arw", ".sr2", ".srf", ".raf", ".orf", ".rw2", ".pef", ".srw",
     ".3fr", ".fff", ".iiq", ".erf", ".mef", ".mos", ".mrw", ".dcr", ".kdc", ".rwl", ".gpr",
 }  # fmt: skip
-"""Endings of raw files."""
+"""File extensions of raw files."""
 
 _DNG_VERSION, _NOISE_PROFILE = 50706, 51041
 
 
 @dataclass(frozen=True, eq=False)
 class Mosaic:
-    """What a sensor measured, one colour a pixel; upright, as the photograph is looked at.
+    """The values of a sensor, one colour per pixel, in upright orientation.
 
     Attributes:
-        values: [1, H, W] float32 in units of the light: 0 is the black level, 1 where the sensor saturates. Noise goes
+        values: [1, H, W] float32, linear in the light: 0 is the black level, 1 is sensor saturation. Noise can be
             below 0.
-        pattern: colours of the filters of a square tile, row by row: "RGGB", or 36 of an X-Trans sensor.
-        white_balance: factors for red, green and blue that make grey grey, the smallest 1.
-        matrix: [3, 3], from white-balanced colours of the camera to linear sRGB; its rows sum to 1.
-        noise: (a, b) of the variance a + b x of a value x, where the file tells it (DNG's NoiseProfile).
+        pattern: filter colours of a square tile, row by row: "RGGB", or 36 letters for an X-Trans sensor.
+        white_balance: factors for red, green and blue that make grey neutral; the smallest is 1.
+        matrix: [3, 3], maps white-balanced camera colours to linear sRGB; its rows sum to 1.
+        noise: (a, b) of the variance a + b x of a value x, if the file contains it (DNG NoiseProfile).
     """
 
     values: Tensor
@@ -52,10 +52,10 @@ class Mosaic:
     noise: tuple[float, float] | None = None
 
     def developed(self, colours: Tensor) -> Tensor:
-        """sRGB [..., 3, H, W] in [0, 1] of the camera's colours [..., 3, H, W] in the units of `values`.
+        """Convert camera colours [..., 3, H, W] in the units of `values` to sRGB [..., 3, H, W] in [0, 1].
 
-        White balance, clipping at the white of the weakest channel, the matrix, the curve of sRGB: without brightening,
-        local contrast or sharpening.
+        The steps are white balance, clipping at the white of the weakest channel, the matrix, and the sRGB curve. There
+        is no brightening, local contrast or sharpening.
         """
         balance = torch.tensor(self.white_balance).to(colours).view(3, 1, 1)
         white = (balance * colours).clamp(0, 1)
@@ -64,7 +64,7 @@ class Mosaic:
 
 
 class Decoded(NamedTuple):
-    """A raw file: LibRaw's own sRGB image [H, W, 3] in [0, 1], the sensor's values, and what the camera noted."""
+    """A decoded raw file: LibRaw's sRGB image [H, W, 3] in [0, 1], the sensor values, and the camera's metadata."""
 
     values: Any
     mosaic: Mosaic
@@ -72,7 +72,7 @@ class Decoded(NamedTuple):
 
 
 def is_raw(path: Path, content: bytes) -> bool:
-    """Whether a file is raw by the ending of its name, or a DNG file by its tags."""
+    """Whether a file is raw by its extension, or a DNG file by its tags."""
     return path.suffix.lower() in SUFFIXES or _has_tag(content, _DNG_VERSION)
 
 
@@ -90,10 +90,10 @@ def _has_tag(content: bytes, tag: int) -> bool:
 
 
 def read_size(path: Path, content: bytes) -> tuple[int, int, int]:
-    """Height, width and depth, as stored.
+    """Return height, width and depth, as stored.
 
     Raises:
-        InputError: rawpy is not installed, or LibRaw does not know the file.
+        InputError: rawpy is not installed, or LibRaw does not support the file.
     """
     with _opened(path, content) as raw:
         return raw.sizes.height, raw.sizes.width, 16
@@ -103,7 +103,7 @@ def read(path: Path, content: bytes) -> Decoded:
     """Decode a raw file.
 
     Raises:
-        InputError: it is damaged, or holds something else than one colour of red, green and blue a pixel.
+        InputError: the file is damaged, or does not hold exactly one of red, green and blue per pixel.
     """
     import numpy
     import rawpy
@@ -154,14 +154,14 @@ def _mosaic(path: Path, content: bytes, raw: Any) -> Mosaic:
 
 
 def _upright(values: Any, flip: int) -> Any:
-    """[H, W] turned as LibRaw's mark says: 1 mirrors left and right, 2 top and bottom, then 4 exchanges the two."""
+    """Apply LibRaw's orientation flags to [H, W]: 1 flips left and right, 2 flips top and bottom, then 4 transposes."""
     values = values[::-1] if flip & 2 else values
     values = values[:, ::-1] if flip & 1 else values
     return values.T if flip & 4 else values
 
 
 def _noise_profile(content: bytes) -> tuple[float, float] | None:
-    """(a, b) of a DNG file: the variance of a value x of the sensor is a + b x; the mean over the colours."""
+    """(a, b) of a DNG file, averaged over the colours: the variance of a sensor value x is a + b x."""
     import tifffile
 
     if not _has_tag(content, _DNG_VERSION):

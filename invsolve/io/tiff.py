@@ -1,4 +1,4 @@
-"""TIFF files, through tifffile: every tag that changes what pixels mean is honoured, or the file is refused."""
+"""TIFF files, read with tifffile: every tag that changes the meaning of pixels is applied, or the file is rejected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["MARKS", "Decoded", "Page", "encode", "read", "read_size"]
 logger = logging.getLogger(__name__)
 
 MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""How files begin, the last two those of BigTIFF."""
+"""Signatures of TIFF files; the last two are BigTIFF."""
 
 _GREY_WHITE_IS_ZERO, _GREY, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _COLOURS = {_GREY_WHITE_IS_ZERO: 1, _GREY: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
@@ -41,11 +41,11 @@ class Decoded(NamedTuple):
     """A page of a TIFF file.
 
     Attributes:
-        values: [H, W, C] in [0, 1] (floating point files: as they are), C = 1 to 4 as in `Image`, float32; colours are
-            not multiplied by the opacity.
+        values: [H, W, C] in [0, 1] (floating point values are unchanged), C = 1 to 4 as in `Image`, float32; colours
+            are not premultiplied.
         orientation: 1 to 8, not yet applied.
         icc: the colour profile.
-        directory: its place among all images of the file.
+        directory: its index among all images of the file.
     """
 
     values: Any
@@ -55,7 +55,7 @@ class Decoded(NamedTuple):
 
 
 class Page(NamedTuple):
-    """What is written: values [H, W, C], the profile, what else is said, and whether the last channel is opacity."""
+    """A page to write: values [H, W, C], colour profile, metadata, and whether the last channel is opacity."""
 
     values: Any
     icc: bytes | None
@@ -64,10 +64,10 @@ class Page(NamedTuple):
 
 
 def read_size(path: Path, content: bytes, page: int = 0) -> tuple[int, int, int, int]:
-    """Height, width and depth (8, 16, or 32 for floating point) of a page, and how many there are.
+    """Return height, width and depth (8, 16, or 32 for floating point) of a page, and the number of pages.
 
     Raises:
-        InputError: it is damaged, or of a kind that is not read.
+        InputError: the page is damaged or not supported.
     """
     with _page(path, content, page) as (found, count):
         return found.imagelength, found.imagewidth, _depth(path, found), count
@@ -77,7 +77,7 @@ def read(path: Path, content: bytes, number: int = 0) -> Decoded:
     """Decode a page.
 
     Raises:
-        InputError: it is damaged, or of a kind that is not read.
+        InputError: the page is damaged or not supported.
     """
     import numpy
 
@@ -96,7 +96,7 @@ def read(path: Path, content: bytes, number: int = 0) -> Decoded:
 
 
 def _scaled(path: Path, page: Any, values: Any) -> Any:
-    """[H, W, 1 to 4] float32 from all channels as they are stored."""
+    """Convert all stored channels to [H, W, 1 to 4] float32."""
     import numpy
 
     top = 1.0 if page.sampleformat == 3 else float(2**page.bitspersample - 1)
@@ -118,18 +118,18 @@ def _scaled(path: Path, page: Any, values: Any) -> Any:
         pixels = 1 - pixels
     if opacity is None:
         return pixels
-    if kind == 1:  # colours were multiplied by the opacity
+    if kind == 1:  # premultiplied colours
         pixels = numpy.divide(pixels, opacity, out=numpy.zeros_like(pixels), where=opacity > 0)
         pixels = pixels if top == 1.0 else pixels.clip(0, 1)
     return numpy.concatenate([pixels, opacity], 2)
 
 
 def _alpha(path: Path, page: Any, colours: int) -> tuple[int | None, int]:
-    """The channel that holds opacity, and its kind: 1 where colours are multiplied by it, 2 where they are not."""
+    """Return the index of the opacity channel, and its kind: 1 for premultiplied colours, 2 otherwise."""
     extra = page.samplesperpixel - colours
     if extra < 1:
         return None, 0
-    kinds = [int(kind) for kind in page.extrasamples] or [2]  # untagged, it is what most programs mean
+    kinds = [int(kind) for kind in page.extrasamples] or [2]  # if untagged, most programs mean this
     found = next((i for i, kind in enumerate(kinds[:extra]) if kind in (1, 2)), None)
     if extra > (0 if found is None else 1):
         logger.warning("%s has channels that are neither colours nor opacity: they are left out", path)
@@ -149,7 +149,7 @@ def _depth(path: Path, page: Any) -> int:
 
 
 def _check(path: Path, page: Any, size: int) -> None:
-    """Raise `InputError` for what is not read, and for what cannot be there."""
+    """Raise `InputError` for unsupported or impossible contents."""
     _depth(path, page)
     height, width = page.imagelength, page.imagewidth
     if page.photometric not in _COLOURS:
@@ -169,7 +169,7 @@ def _check(path: Path, page: Any, size: int) -> None:
         raise InputError(f"{path} is damaged: a TIFF file with a palette that is missing")
     if page.tags.valueof(332, 1) != 1:
         raise InputError(f"{path} holds other inks than cyan, magenta, yellow and black: save it as RGB")
-    fractions = page.tags.valueof(532, ())  # ReferenceBlackWhite, as numerators and denominators in turn
+    fractions = page.tags.valueof(532, ())  # ReferenceBlackWhite, alternating numerators and denominators
     told = page.tags.valueof(336) or tuple(
         a / b for a, b in zip(fractions[::2], fractions[1::2], strict=True)
     )  # DotRange
@@ -180,7 +180,7 @@ def _check(path: Path, page: Any, size: int) -> None:
 
 
 def _check_segments(path: Path, page: Any, size: int) -> None:
-    """Raise `InputError` unless all strips or tiles lie in the file."""
+    """Raise `InputError` if not all strips or tiles are inside the file."""
     offsets, counts = page.dataoffsets, page.databytecounts
     segments = prod(page.chunked)
     if len(offsets) < segments or len(counts) < segments:
@@ -199,9 +199,9 @@ def _warn(path: Path, page: Any) -> None:
 
 @contextmanager
 def _page(path: Path, content: bytes, index: int = 0) -> Iterator[tuple[Any, int]]:
-    """A page of a file, not decoded yet, and how many there are; nothing is written to the log or to standard error.
+    """Open a page without decoding it, and count the pages; nothing is written to the log or to standard error.
 
-    Small copies of a page and masks are no pages.
+    Reduced copies of a page and masks do not count as pages.
     """
     log = logging.getLogger("tifffile")
     before = log.disabled
@@ -226,9 +226,9 @@ def _page(path: Path, content: bytes, index: int = 0) -> Iterator[tuple[Any, int
 
 
 def encode(pages: Sequence[Page]) -> bytes:
-    """A TIFF file of one page or more: deflated, opacity marked as not multiplied into the colours.
+    """Encode one or more pages as a TIFF file: deflate compression, opacity marked as not premultiplied.
 
-    Directories of EXIF are written for the first page, the texts in a page's own directory for all.
+    EXIF directories are written for the first page only. Text tags are written for all pages.
     """
     import tifffile
 

@@ -1,12 +1,12 @@
 """Metrics of restorations: each with its implementation, its version and, where needed, its weights.
 
     metric = METRICS["lpips-vgg"]
-    score = metric.load()                      # WeightsMissing where its file cannot be found; nothing is downloaded
+    score = metric.load()                      # WeightsMissing if its file cannot be found; nothing is downloaded
     score(Case(image, truth))                # a number
     metric.implementation()                    # "torchmetrics 1.9.0 LPIPS (vgg16)"
 
-Implementations of one name disagree (SSIM 0.67 or 0.78 for one pair of images, by two well-kept libraries), so that a
-number is comparable only to one of the same implementation.
+Implementations with the same name disagree (SSIM is 0.67 or 0.78 for the same images in two well-maintained libraries).
+Compare only values of the same implementation.
 """
 
 from invsolve.metrics.base import Case, Metric, WeightsMissing

@@ -1,4 +1,4 @@
-"""What a metric is, what it is given, and what is said where its weights are missing."""
+"""The base classes of metrics, their input, and the error for missing weights."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class WeightsMissing(InvsolveError):
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One restored image and what it is compared with.
+    """One restored image and the data it is compared with.
 
     Attributes:
-        image: [3, H, W] in [0, 1], clipped by whoever makes it.
-        truth: the same of the true image.
-        residual: y - A(x) of the unclipped restoration over the noise's standard deviation, any shape; None where no
-            measurement is at hand.
+        image: restored image [3, H, W] in [0, 1]; the caller must clip it.
+        truth: ground truth in the same form.
+        residual: (y - A(x)) / sigma for the unclipped restoration x and noise level sigma, any shape; None without a
+            measurement.
     """
 
     image: Tensor
@@ -39,13 +39,13 @@ class Case:
 
 ImageScore: TypeAlias = Callable[[Case], float]
 SampleScore: TypeAlias = Callable[[Tensor, Tensor], float]
-"""From samples [S, 3, H, W] and the truth [3, H, W] to a number."""
+"""Maps samples [S, 3, H, W] and the truth [3, H, W] to a number."""
 IntervalScore: TypeAlias = Callable[[Tensor, Tensor, Tensor], float]
-"""From both ends of 90 % intervals and the truth, [3, H, W] each, to a number."""
+"""Maps both ends of 90 % intervals and the truth, [3, H, W] each, to a number."""
 
 
 def _version(package: str) -> str | None:
-    """The version of a distribution, None where it is not installed."""
+    """The version of a distribution; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -54,15 +54,15 @@ def _version(package: str) -> str | None:
 
 @dataclass(frozen=True)
 class Described:
-    """What the tables say about a metric.
+    """The description of a metric.
 
     Attributes:
-        name: in suites and tables.
-        title: the column's head.
-        better: "high", "low", or "target": the nearer to `target`, the better.
-        package: the distribution that implements it; "" for a function of the user's.
-        detail: what is not said by the package's name and version.
-        loader: "module:function" that returns the score function, or is it if there is no package.
+        name: name in suites and tables.
+        title: column heading.
+        better: "high", "low", or "target" (values nearer to `target` are better).
+        package: the distribution that implements the metric; "" for a user function.
+        detail: details besides the package name and version.
+        loader: "module:function" that returns the score function; without a package, the score function itself.
         target: see `better`.
     """
 
@@ -75,13 +75,13 @@ class Described:
     target: float = 0.0
 
     def implementation(self) -> str:
-        """Package, version and what else decides the number."""
+        """Return the package, its version and other details that determine the value."""
         if not self.package:
             return self.loader
         return f"{self.package} {_version(self.package) or '(not installed)'} {self.detail}".strip()
 
     def load(self) -> Callable[..., Any]:
-        """The score function.
+        """Load the score function.
 
         Raises:
             WeightsMissing: a weight file is not on this machine.
@@ -94,7 +94,7 @@ class Described:
         return load_attribute(self.loader)()
 
     def loss(self, value: float) -> float:
-        """A number that is the smaller, the better."""
+        """Convert a value to a loss: smaller is better."""
         if self.better == "target":
             return abs(value - self.target)
         return -value if self.better == "high" else value
@@ -109,7 +109,7 @@ class Metric(Described):
     least_samples: int = 1
 
     def values(self, score: Callable[..., float], cases: Sequence[Case], samples: Tensor) -> list[float]:
-        """One value for each image, or a single one for the samples together; none where these are too few."""
+        """Return one value per image, or a single value for all samples; empty if there are too few samples."""
         if self.per == "image":
             return [score(case) for case in cases]
         return [score(samples, cases[0].truth)] if len(samples) >= self.least_samples else []

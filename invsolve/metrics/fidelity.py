@@ -1,4 +1,4 @@
-"""Metrics without weights: of an image against the true one, by piq, and of the measurement's residual."""
+"""Metrics without learned weights: full-reference metrics, most of them from piq, and the measurement residual."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def psnr() -> ImageScore:
 
 
 def _by_piq(function: Callable[..., Any], side: int = 1, **options: Any) -> ImageScore:
-    """A function of piq; NaN below `side` pixels. In float32: float64 convolutions are a hundred times slower."""
+    """Wrap a piq function; NaN below `side` pixels. It uses float32: float64 convolutions are 100 times slower."""
 
     def score(case: Case) -> float:
         if min(case.image.shape[-2:]) < side:
@@ -66,14 +66,14 @@ def haarpsi() -> ImageScore:
 
 
 def gmsd() -> ImageScore:
-    """Gradient magnitude similarity deviation (Xue et al. 2014, arXiv 1308.3052); 0 is equal."""
+    """Gradient magnitude similarity deviation (Xue et al. 2014, arXiv 1308.3052); 0 means equal."""
     import piq
 
     return _by_piq(piq.gmsd)
 
 
 def misfit() -> ImageScore:
-    """rms of (y - A(x)) / sigma: 1 where the restoration explains the data just as the truth does; NaN without data."""
+    """rms of (y - A(x)) / sigma: 1 if the restoration explains the data as well as the truth; NaN without data."""
 
     def score(case: Case) -> float:
         if case.residual is None or not case.residual.numel():

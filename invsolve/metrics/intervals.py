@@ -1,4 +1,4 @@
-"""Intervals of pixels and how good they are: scale of the uncertainty, coverage, width, interval score, AUSE."""
+"""Pixel intervals and their quality: scale of the uncertainty, coverage, width, interval score, AUSE."""
 
 from __future__ import annotations
 
@@ -30,26 +30,27 @@ FLOOR = 0.0015
 """Added to the standard deviation of a pixel, in [0, 1] units, so that no interval has width 0."""
 
 NEAR, WIDE, REGION = 1.0, 6.0, 12.0
-"""Standard deviations in pixels of Gaussian windows, cut at three of them."""
+"""Standard deviations in pixels of the Gaussian windows, which are truncated at three standard deviations."""
 
 USUAL = 0.02
-"""The deviation of a region at which `pixel_scale` is `pixel_deviation`."""
+"""The deviation of a region at which `pixel_scale` equals `pixel_deviation`."""
 
 POWER = 0.2
-"""Errors grow faster than the samples say where a whole region is uncertain: what a sampler misses, it misses in every
-sample. Of 0, 0.1, 0.2 and 0.3 it has the best interval scores over nine degradations of training photographs."""
+"""Exponent for regions that are uncertain as a whole. There, errors are larger than the samples indicate: detail that a
+sampler misses is missing in every sample. Of 0, 0.1, 0.2 and 0.3, this value has the best interval scores over nine
+degradations of training photographs."""
 
 
 def pixel_deviation(samples: Tensor, known: Tensor | None = None) -> Tensor:
-    """(G_1 * sd + G_6 * sd) / 2 + 0.0015: how far the samples are from each other at each pixel, [C, H, W].
+    """(G_1 * sd + G_6 * sd) / 2 + 0.0015: the spread of the samples at each pixel, [C, H, W].
 
-    sd is the standard deviation of the samples at a pixel and channel, G_r * the mean under a Gaussian window of
-    standard deviation r pixels: of a few samples alone sd is itself noisy, and what the denoiser does not know in one
-    place of an image it knows no better beside it. Known and missing pixels are averaged among themselves.
+    sd is the standard deviation of the samples at a pixel and channel. G_r * is the mean under a Gaussian window of
+    standard deviation r pixels. The average is useful because sd of a few samples is noisy, and the uncertainty of
+    neighbouring pixels is similar. Known and missing pixels are averaged separately.
 
     Args:
         samples: [S, C, H, W] in [0, 1], S at least 2.
-        known: bool [H, W], true where pixels were measured; None where all are alike.
+        known: bool [H, W], true for measured pixels; None to treat all pixels alike.
 
     Raises:
         ShapeError: another shape, or a single sample.
@@ -59,7 +60,7 @@ def pixel_deviation(samples: Tensor, known: Tensor | None = None) -> Tensor:
 
 
 def pixel_scale(samples: Tensor, known: Tensor | None = None) -> Tensor:
-    """s = d ((G_12 * sd + 0.0015) / 0.02)^0.2: how uncertain each pixel is, [C, H, W]; d is `pixel_deviation`.
+    """s = d ((G_12 * sd + 0.0015) / 0.02)^0.2: the uncertainty of each pixel, [C, H, W]; d is `pixel_deviation`.
 
     Args:
         samples, known: see `pixel_deviation`.
@@ -78,7 +79,7 @@ def _checked(samples: Tensor) -> Tensor:
 
 
 def _mean_under(std: Tensor, radius: float, known: Tensor | None) -> Tensor:
-    """G_r * std, of known and missing pixels among themselves."""
+    """G_r * std, separately for known and missing pixels."""
     if known is None:
         return _smoothed(std, radius)
     total = torch.zeros_like(std)
@@ -90,9 +91,9 @@ def _mean_under(std: Tensor, radius: float, known: Tensor | None) -> Tensor:
 
 
 def activity(image: Tensor) -> Tensor:
-    """G_1 * |grad luma|: how much goes on about each pixel of an image [C, H, W], [H, W].
+    """G_1 * |grad luma|: the local gradient magnitude [H, W] of an image [C, H, W].
 
-    Differences of neighbouring pixels of the channels' mean, under a Gaussian window of 1 pixel.
+    It is computed from differences of neighbouring pixels of the channel mean, under a Gaussian window of 1 pixel.
     """
     luma = image.mean(0, keepdim=True)
     rows = F.pad(luma[None], (0, 0, 0, 1), mode="replicate")[0].diff(dim=1)
@@ -101,7 +102,7 @@ def activity(image: Tensor) -> Tensor:
 
 
 def _smoothed(values: Tensor, radius: float) -> Tensor:
-    """G * values for each channel of [C, H, W], borders repeated."""
+    """G * values for each channel of [C, H, W], with replicated borders."""
     reach = round(3 * radius)
     places = torch.arange(-reach, reach + 1, dtype=values.dtype, device=values.device)
     weights = torch.exp(-0.5 * (places / radius) ** 2)
@@ -113,10 +114,10 @@ def _smoothed(values: Tensor, radius: float) -> Tensor:
 
 
 def student(level: float, samples: int) -> float:
-    """Half the width of the interval of probability `level` for one more draw, in units of the samples' deviation.
+    """Half-width of the interval that contains a new draw with probability `level`, in units of the samples' deviation.
 
-    t sqrt(1 + 1 / S) with the quantile t of Student's distribution of S - 1 degrees of freedom: exact where the draws
-    are Gaussian.
+    This is t sqrt(1 + 1 / S) with the quantile t of Student's distribution with S - 1 degrees of freedom; it is exact
+    for Gaussian draws.
 
     Raises:
         InputError: fewer than two samples, or a level outside (0, 1).
@@ -131,7 +132,7 @@ def student(level: float, samples: int) -> float:
 
 
 def interval_score(low: Tensor, high: Tensor, truth: Tensor, level: float) -> float:
-    """mean of (high - low) + 2 / (1 - level) (distance by which the truth lies outside); the smaller, the better.
+    """Mean of (high - low) + 2 / (1 - level) (distance of the truth outside the interval); smaller is better.
 
     Gneiting and Raftery 2007, "Strictly proper scoring rules, prediction, and estimation", equation 43.
     """
@@ -140,16 +141,16 @@ def interval_score(low: Tensor, high: Tensor, truth: Tensor, level: float) -> fl
 
 
 def ause(error: Tensor, scale: Tensor, steps: int = 100) -> float:
-    """Area between two sparsification curves: how well `scale` ranks the errors; 0 is the order of the errors.
+    """Area between two sparsification curves: how well `scale` ranks the errors; 0 is a perfect ranking.
 
-    The curve is the mean error of what remains after the most uncertain share f of the entries is removed, divided by
-    the mean error of all, for f = 0, 1 / steps, ..., 1 - 1 / steps; the other curve removes the largest errors. The
-    area is the mean difference. Ilg et al. 2018, arXiv 1802.07095.
+    The first curve removes the most uncertain share f of the entries and divides the mean error of the rest by the mean
+    error of all entries, for f = 0, 1 / steps, ..., 1 - 1 / steps. The second curve removes the largest errors instead.
+    The area is the mean difference. Ilg et al. 2018, arXiv 1802.07095.
 
     Args:
         error: absolute errors, any shape.
         scale: uncertainties of the same shape.
-        steps: points of the curves.
+        steps: number of points of the curves.
     """
     error, scale = error.double().flatten(), scale.double().flatten()
     total = error.mean().clamp_min(torch.finfo(error.dtype).tiny)
@@ -165,9 +166,9 @@ def ause(error: Tensor, scale: Tensor, steps: int = 100) -> float:
 
 
 def paired_crps(samples: Tensor, truth: Tensor) -> float:
-    """The fair CRPS of antithetic samples: mean |x_i - y| - mean |x_i - x_j| / 2, j in another pair than i.
+    """Fair CRPS of antithetic samples: mean |x_i - y| - mean |x_i - x_j| / 2, where i and j are in different pairs.
 
-    Samples 2 k and 2 k + 1 are a pair; those of different pairs are independent. NaN for a single pair.
+    Samples 2 k and 2 k + 1 form a pair; samples of different pairs are independent. NaN for a single pair.
 
     Args:
         samples: [S, C, H, W].
@@ -181,7 +182,7 @@ def paired_crps(samples: Tensor, truth: Tensor) -> float:
 
 
 def width90() -> SampleScore:
-    """Mean width of the samples' Student intervals of 90 %, 2 t sd sqrt(1 + 1 / S), in units of the image."""
+    """Mean width of the samples' 90 % Student intervals, 2 t sd sqrt(1 + 1 / S), in image units."""
 
     def score(samples: Tensor, truth: Tensor) -> float:
         return 2 * student(0.9, len(samples)) * float(samples.double().std(0).mean())
@@ -190,7 +191,7 @@ def width90() -> SampleScore:
 
 
 def energy_score() -> SampleScore:
-    """The fair energy score over sqrt(entries), for whole images what the CRPS is for pixels."""
+    """The fair energy score divided by sqrt(entries): the analogue of the CRPS for whole images."""
 
     def score(samples: Tensor, truth: Tensor) -> float:
         from invsolve.diagnostics import calibrate_truth
@@ -201,7 +202,7 @@ def energy_score() -> SampleScore:
 
 
 def ause_of_samples() -> SampleScore:
-    """`ause` of the mean's errors ranked by `pixel_scale`."""
+    """`ause` of the errors of the sample mean, ranked by `pixel_scale`."""
 
     def score(samples: Tensor, truth: Tensor) -> float:
         return ause((samples.mean(0) - truth).abs(), pixel_scale(samples))
@@ -219,7 +220,7 @@ def share_inside() -> IntervalScore:
 
 
 def width() -> IntervalScore:
-    """Mean width of the intervals in units of the image."""
+    """Mean width of the intervals in image units."""
 
     def score(low: Tensor, high: Tensor, truth: Tensor) -> float:
         return float((high - low).double().mean())

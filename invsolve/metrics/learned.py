@@ -1,4 +1,4 @@
-"""Metrics of learned features, by the libraries that keep them: LPIPS, DISTS, NIQE, and one that works offline."""
+"""Metrics based on learned features: LPIPS, DISTS and NIQE from other libraries, and one that works offline."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def lpips_alex() -> ImageScore:
 
 
 def lpips_vgg() -> ImageScore:
-    """LPIPS 0.1 with VGG-16, the one most papers on inverse problems report."""
+    """LPIPS 0.1 with VGG-16, the version that most papers on inverse problems report."""
     return _lpips("vgg", VGG16)
 
 
@@ -53,7 +53,7 @@ def dists() -> ImageScore:
 
 
 def niqe() -> ImageScore:
-    """NIQE (Mittal et al. 2013) of the restoration alone; NaN for images with a side below 192 pixels."""
+    """NIQE (Mittal et al. 2013) of the restored image alone; NaN for images with a side below 192 pixels."""
     from deepinv.loss.metric import NIQE
 
     model = NIQE(weights_path=str(find_weights("niqe_weights.pt")), dtype=torch.float64)
@@ -70,10 +70,10 @@ def niqe() -> ImageScore:
 
 
 def efflite0_distance() -> ImageScore:
-    """Mean over five stages of EfficientNet-Lite0 of the squared distance of features, each scaled to length 1.
+    """Mean squared distance of normalised features over five stages of EfficientNet-Lite0.
 
-    sum_l mean_ij |f_l(x)_ij / |f_l(x)_ij| - f_l(truth)_ij / |f_l(truth)_ij||^2 / 5: LPIPS' form (Zhang et al. 2018)
-    without its weights learned from human judgements, so no LPIPS. 0 is equal, 2 unrelated.
+    sum_l mean_ij |f_l(x)_ij / |f_l(x)_ij| - f_l(truth)_ij / |f_l(truth)_ij||^2 / 5. This is the form of LPIPS (Zhang
+    et al. 2018), but without weights learned from human judgements, so it is not LPIPS. 0 means equal, 2 unrelated.
     """
     from invsolve.metrics.features import EfficientNetLite0
 

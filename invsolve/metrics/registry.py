@@ -16,18 +16,18 @@ __all__ = ["METRICS", "SET_METRICS", "SetMetric", "image_metric", "metric_named"
 
 @dataclass(frozen=True)
 class SetMetric(Described):
-    """A distance between the restored images of a task and the true ones; `load` returns their feature space.
+    """A distance between the restored images of a task and the true images; `load` returns the feature extractor.
 
     Attributes:
-        distance: "module:function" of two sets of features.
-        least: images on each side, below which there is no number.
+        distance: "module:function" that takes two sets of features.
+        least: minimum number of images in each set.
     """
 
     distance: str = ""
     least: int = 2
 
     def between(self, restored: Tensor, truth: Tensor) -> float:
-        """The distance between features [n, d] and [m, d]."""
+        """Return the distance between features [n, d] and [m, d]."""
         return load_attribute(self.distance)(restored, truth)
 
 
@@ -95,7 +95,7 @@ METRICS: Mapping[str, Metric] = {
         _calibrated("interval-score", "interval score", "low", "interval_score_90"),
     )
 }
-"""Metrics of one image, of the samples of one, or of the intervals that a calibration file makes of these."""
+"""Metrics of one image, of its samples, or of its intervals from a calibration file."""
 
 
 def _set(
@@ -113,7 +113,7 @@ def _set(
 
 
 def _manifold(prefix: str, title: str, package: str, features: str) -> list[SetMetric]:
-    """Precision and recall on one feature space."""
+    """Precision and recall in one feature space."""
     detail = "third nearest neighbours"
     return [
         _set(f"{prefix}{kind}", f"{title}{kind}", package, detail, features, kind, "high", 4)
@@ -155,16 +155,16 @@ SET_METRICS: Mapping[str, SetMetric] = {
         *_manifold("efflite0-", "EffLite0 ", _LITE, "efflite0_features"),
     )
 }  # fmt: skip
-"""Metrics of all images of a task together."""
+"""Metrics that compare all images of a task together."""
 
 
 def metric_named(name: str) -> Metric | SetMetric:
-    """A metric by its name, or your own function of a `Case`: "module:function:low", or ":high" if larger is better.
+    """Return a metric by name, or your own function of a `Case`: "module:function:low" (":high" if larger is better).
 
-    Code of your own is imported only when the metric is loaded.
+    Your own code is imported only when the metric is loaded.
 
     Raises:
-        InputError: there is none; the message names the nearest.
+        InputError: unknown metric; the message lists the nearest names.
     """
     if ":" in name:
         return _own_function(name)
@@ -186,7 +186,7 @@ def _own_function(name: str) -> Metric:
 
 
 def image_metric(name: str) -> Metric | None:
-    """The metric of this name if it has a value for each image; None for metrics of sets and unknown names."""
+    """Return the metric of this name if it has one value per image or item; None for set metrics and unknown names."""
     try:
         found = metric_named(name)
     except InputError:

@@ -1,4 +1,4 @@
-"""Weight files of learned metrics: found in the usual caches or under INVSOLVE_WEIGHTS, never downloaded."""
+"""Find weight files of learned metrics in the usual caches or under INVSOLVE_WEIGHTS; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["find_weights", "offline_hub"]
 
 
 def find_weights(name: str) -> Path:
-    """The path of a weight file by its usual name.
+    """Return the path of a weight file, given its usual name.
 
     Raises:
-        WeightsMissing: it is in none of the folders.
+        WeightsMissing: the file is in none of the folders.
     """
     found = find_weight_file(name)
     if found is None:
@@ -29,10 +29,10 @@ def find_weights(name: str) -> Path:
 
 @contextmanager
 def offline_hub(*names: str) -> Iterator[None]:
-    """Let libraries that fetch weights through torch.hub find these files, wherever they lie, and fetch nothing.
+    """Let libraries that download weights through torch.hub find these local files, and download nothing.
 
     Raises:
-        WeightsMissing: one of them is on this machine nowhere.
+        WeightsMissing: one of the files is not on this machine.
     """
     import torch
 

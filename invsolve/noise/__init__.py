@@ -1,1 +1,1 @@
-"""The noise of an image: its level, colour, correlation and dependence on brightness, read from the image alone."""
+"""Estimate the noise of an image from the image alone: level, colour, correlation and dependence on brightness."""

@@ -1,9 +1,9 @@
-"""What clipping to [0, 1] does to the mean of a noisy value, and its inverse.
+"""The effect of clipping to [0, 1] on the mean of a noisy value, and its inverse.
 
     m(x) = E[min(max(x + s n, 0), 1)] = s h(x / s) - s h((x - 1) / s),   h(u) = u Phi(u) + phi(u),   s^2 = a + b x
 
-A file cannot hold values below black or above white, so that noise lifts the mean of what is dark and lowers the mean
-of what is bright: by 0.4 s at black. Averages of such a file are averages of m(x), not of x.
+A file cannot hold values below black or above white. Therefore noise raises the mean of dark regions and lowers the
+mean of bright regions: by 0.4 s at black. Averages of such a file are averages of m(x), not of x.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _NODES = 2049
 
 
 def clipped_mean(x: Tensor, a: float, b: float = 0.0) -> Tensor:
-    """m(x) for noise of variance a + b x, of any shape."""
+    """Return m(x) for noise of variance a + b x; any shape."""
     s = _level(x, a, b)
     return s * _hinge(x / s) - s * _hinge((x - 1) / s)
 
 
 def undo_clipped_mean(mean: Tensor, a: float, b: float = 0.0) -> Tensor:
-    """The x in [0, 1] with m(x) = mean, of any shape; 0 below m(0), 1 above m(1)."""
+    """Return the x in [0, 1] with m(x) = mean; any shape. It is 0 below m(0) and 1 above m(1)."""
     x = torch.linspace(0, 1, _NODES, dtype=torch.float64)
     m = clipped_mean(x, a, b)
     m = torch.cummax(m, 0).values

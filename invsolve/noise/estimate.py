@@ -1,4 +1,4 @@
-"""`estimate_noise`: what an image says about its own noise."""
+"""`estimate_noise`: estimate the noise of an image from the image."""
 
 from __future__ import annotations
 
@@ -31,20 +31,21 @@ _CLEAR_WINDOWS = 2.0
 
 
 def estimate_noise(image: Source, known: Tensor | None = None) -> NoiseEstimate:
-    """Read the noise of an image from the image alone.
+    """Estimate the noise of an image from the image alone.
 
-    A small network reads up to nine tiles of 96 x 96 pixels. Where it finds white noise that is independent in the
-    channels, and no lossy compression, and the smallest eigenvalues of the patches' covariance agree, these are more
-    exact and count instead; see `estimate_sigma`. Where a mask leaves no whole tile, or a side is below 32 pixels, the
-    level is that of this estimator, and not sure; from 8 pixels on the network says how low it may be, and how sure.
+    A small network reads up to nine tiles of 96 x 96 pixels. If it finds white noise that is independent in the
+    channels, and no lossy compression, and the smallest eigenvalues of the patch covariance agree, the eigenvalues are
+    used instead, because they are more accurate; see `estimate_sigma`. If a mask leaves no whole tile, or a side is
+    below 32 pixels, the level comes from this estimator and is not sure. For sides from 8 pixels on, the network gives
+    the lower limit of the level, and how sure it is.
 
     Args:
-        image: a file, an `Image`, a tensor [C, H, W] in [0, 1] or an array [H, W, C]; not blurred or enlarged, or the
-            noise is that of the blurred or enlarged image.
-        known: bool [H, W]: pixels that count; all of them if not given.
+        image: a file, an `Image`, a tensor [C, H, W] in [0, 1] or an array [H, W, C]. If the image was blurred or
+            enlarged, the result is the noise of the blurred or enlarged image.
+        known: bool [H, W], true for pixels to use; all pixels if not given.
 
     Raises:
-        InputError: an image that cannot be read, or is too small to tell.
+        InputError: an image that cannot be read, or is too small for an estimate.
         ShapeError: the mask has another size.
     """
     read = as_image(image)
@@ -60,14 +61,14 @@ def noise_of(
     assumed: float | None = None,
     tables: JPEGTables | None = None,
 ) -> NoiseEstimate:
-    """`estimate_noise` of pixels [C, H, W] that may lie anywhere, with numbers of three digits.
+    """`estimate_noise` for pixels [C, H, W] of any range; all numbers have three digits.
 
-    An estimate has no more, and what differs between runs in the last place does not show.
+    The estimate is not more accurate, and rounding hides differences between runs in the last digit.
 
     Args:
         pixels, known: see `estimate_noise`; upright.
-        assumed: the level where nothing can be read; that is an error if None.
-        tables: of the JPEG file whose pixels these are.
+        assumed: the level to use if no estimate is possible; if None, this is an error.
+        tables: tables of the JPEG file that the pixels come from.
     """
     found = _read_anyhow(pixels, known, assumed)
     if found.method == "assumed":
@@ -80,12 +81,12 @@ def noise_of(
 
 
 def _read_anyhow(pixels: Tensor, known: Tensor | None, assumed: float | None) -> NoiseEstimate:
-    """What the network or the eigenvalues say, or differences where there is too little for these."""
+    """Estimate by the network or the eigenvalues, or by differences if there is too little data for these."""
     tiles, clipped = tiles_of(pixels, known), clipped_share(pixels, known)
     if not len(tiles):
         return _by_differences(pixels, known, clipped, assumed)
     found = _read(read_file(packaged_noise_network(), tiles.expand(-1, 3, -1, -1).float()), clipped)
-    if min(pixels.shape[1:]) < MIN_SIDE:  # what is so small has as much detail as noise would make
+    if min(pixels.shape[1:]) < MIN_SIDE:  # in a very small image, detail can look like noise
         level = _by_differences(pixels, known, clipped, assumed)
         agreed = 1 / _AGREEMENT < level.sigma / found.sigma < _AGREEMENT
         return replace(level, low=min(level.low, found.low), sure=found.sure and agreed)
@@ -99,7 +100,7 @@ def _read_anyhow(pixels: Tensor, known: Tensor | None, assumed: float | None) ->
 
 
 def _by_differences(pixels: Tensor, known: Tensor | None, clipped: float, assumed: float | None) -> NoiseEstimate:
-    """Of an image with too few whole tiles: the level of the channels, and of their mean."""
+    """Estimate for an image with too few whole tiles: the level of the channels, and of their mean."""
     read = estimate_sigma(pixels, known) if assumed is None else sigma_or_none(pixels, known)
     if read is None:
         return white_noise(assumed or QUANTISATION, len(pixels), clipped, "assumed")
@@ -137,9 +138,9 @@ def _read(reading: FileReading, clipped: float) -> NoiseEstimate:
 
 
 def _correlated(correlation: float) -> float:
-    """How much stronger white noise does as much harm to a restoration as noise of this correlation of neighbours.
+    """The factor by which white noise must be stronger to harm a restoration as much as noise of this correlation.
 
-    Fitted to the best levels on training photographs that `python -m benchmarks.noise effective` finds: 1 for white
+    Fitted to the best levels on training photographs found by `python -m benchmarks.noise effective`: 1 for white
     noise, 1.2 at a correlation of 0.3, 1.4 to 1.5 at 0.6, about 1.8 at 0.8.
     """
     rho = min(max(correlation, 0.0), 1.0)
@@ -147,10 +148,10 @@ def _correlated(correlation: float) -> float:
 
 
 def _gain(cells: Cells, variance: float) -> tuple[float, float]:
-    """(a, b) >= 0 of the a + b x that fits the map best, scaled to the level of the file; b = 0 where it does not fit.
+    """Fit the variance a + b x, a and b >= 0, to the map, scaled to the level of the file; b = 0 if the fit is poor.
 
-    Weighted least squares with weights 1 / (a + b x)^2, as variances of normal values have, in cells where no channel
-    is so near to black or white that the file clipped some of the noise.
+    The fit is weighted least squares with weights 1 / (a + b x)^2, as for variances of normal values. It uses cells
+    where no channel is so near to black or white that the file clipped some of the noise.
     """
     reach = _CLEAR * math.sqrt(variance)
     low, high = cells.channels.amin(1), cells.channels.amax(1)
@@ -176,19 +177,19 @@ def _gain(cells: Cells, variance: float) -> tuple[float, float]:
 
 
 def _may_be_white(found: NoiseEstimate, channels: int, *, lossless: bool) -> bool:
-    """Whether nothing speaks against white noise, independent in the channels, in an image stored without loss."""
+    """Whether the noise may be white and independent in the channels, in an image stored without loss."""
     independent = channels == 1 or 1.1 < (found.chroma / found.luma) ** 2 < 3.6
     even = found.clipped < _CLIPPED_WHITE and not found.depends_on_brightness
     return lossless and independent and even and found.correlation_length == 0
 
 
 def _middle(image: Tensor) -> Tensor:
-    """Enough of a large image for its patches."""
+    """The middle of a large image, which has enough patches."""
     top, left = (max(side - _SIDE, 0) // 2 for side in image.shape[1:])
     return image[:, top : top + _SIDE, left : left + _SIDE]
 
 
 def _rounded(image: Tensor) -> bool:
-    """Whether the values are those of an 8 bit file."""
+    """Whether the values are rounded to 8 bits."""
     values = 255 * image
     return float((values - values.round()).abs().gt(0.01).float().mean()) < 0.01

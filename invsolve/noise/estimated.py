@@ -1,4 +1,4 @@
-"""What is known about the noise of an image, read off it or given."""
+"""The noise of an image, estimated or given."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from invsolve.noise.white import QUANTISATION
 __all__ = ["SURE", "NoiseEstimate", "clipped_share", "digits", "given_noise", "white_noise"]
 
 CLIPPED = 0.002
-"""Share of clipped values from which the mean of a dark or bright region is worth correcting."""
+"""Share of clipped values above which the mean of dark and bright regions is corrected."""
 
 
 SURE = 1.4
-"""Below this factor the level of a sure estimate may be wrong."""
+"""A sure estimate is accurate to within this factor."""
 
 _DOUBTS = {"eigenvalues": 1.05, "differences": 1.3, "assumed": 3.0, "given": 1.0}
-"""By what factor the level may be wrong."""
+"""Factor within which the level is accurate, by method."""
 
 
 @dataclass(frozen=True)
 class NoiseEstimate:
-    """The noise of an image. Levels are standard deviations in [0, 1] units of the image as it is stored.
+    """The noise of an image. Levels are standard deviations in [0, 1] units of the image as stored.
 
     Attributes:
         sigma: root mean square of (image - clean image) over all channels.
-        low, high: between them lies sigma in 8 of 10 files.
-        luma: of the mean of the channels.
-        chroma: of what is left in the channels; 0 where they are equal.
-        effective: the level that a likelihood of white noise, independent in three channels, should be told.
+        low, high: sigma is between them in 8 of 10 files.
+        luma: noise level of the mean of the channels.
+        chroma: noise level of the rest of the channels; 0 if all channels are equal.
+        effective: the level to use in a likelihood of white noise that is independent in three channels.
         correlation_length: standard deviation in pixels of a Gaussian blur that makes white noise as correlated as the
-            luma noise is; 0 where it is white.
-        gain: (a, b) of the variance a + b x of a channel at brightness x, where no value is clipped.
+            luma noise; 0 for white noise.
+        gain: (a, b) of the variance a + b x of a channel at brightness x, without clipping.
         unclipped: level before the file clipped values to [0, 1].
         clipped: share of the values that are 0 or 1 in an image that has none beyond.
-        history: lossy compression that the image has seen: "none", "jpeg" or "webp".
+        history: earlier lossy compression of the image: "none", "jpeg" or "webp".
         method: "network", "eigenvalues" (white noise, stored without loss), "differences" (too few whole patches: a
-            mask, or a very small image), "assumed" (nothing could be read) or "given".
-        sure: whether `low` and `high` are near each other, and the quietest places of the image show about as much;
+            mask, or a very small image), "assumed" (no estimate was possible), "given", or "task" (the task's own).
+        sure: whether `low` and `high` are close together, and the quietest places of the image show a similar level;
             else `sigma` may be wrong by a factor of two or more.
-        at_most: the level that the quietest places leave room for: white noise, unless it is surely correlated, and for
-            a JPEG file before it was compressed (what its steps hide cannot be seen). Infinite where it cannot be told.
-        shown: whether that is about as much as was read; else fine texture was probably read as noise.
-        cautious: an effective level that is lower where `sigma` is not sure or not shown: what denoising is told, for
-            which too little does less harm than too much.
-        description: all this in a sentence.
+        at_most: upper bound of the level from the quietest places: for white noise, unless it is certainly correlated,
+            and for a JPEG file before compression (its steps hide noise). Infinite if unknown.
+        shown: whether this bound is about as large as the estimate; else texture was probably mistaken for noise.
+        cautious: an effective level that is lower if `sigma` is not sure or not shown. Denoising uses it, because a
+            level that is too low does less harm than one too high.
+        description: a text description of the estimate.
     """
 
     sigma: float
@@ -71,7 +71,7 @@ class NoiseEstimate:
 
     @property
     def description(self) -> str:
-        """All this in a sentence."""
+        """A text description of the estimate."""
         if self.method == "assumed":
             return f"noise cannot be read off so few neighbouring pixels, {self.sigma:.2g} is assumed: give it if known"
         parts = [f"noise of {self.sigma:.3g} ({self.low:.2g} to {self.high:.2g})"]
@@ -98,23 +98,23 @@ class NoiseEstimate:
 
     @property
     def equal_channels(self) -> bool:
-        """Whether the noise is the same in all channels, as in grey images."""
+        """Whether the noise is equal in all channels, as in grey images."""
         return self.chroma < 0.1 * self.luma
 
     @property
     def lifts_black(self) -> bool:
-        """Whether clipping changed the mean of dark or bright regions by more than rounding does."""
+        """Whether clipping changed the mean of dark or bright regions by more than rounding."""
         return self.clipped >= CLIPPED and self.unclipped > 10 * QUANTISATION
 
     def unbiased(self, x: Tensor) -> Tensor:
-        """An image of mean values, corrected for clipped noise: x where `lifts_black` is False; see `clipping`."""
+        """Correct an image of mean values for clipped noise; x itself if `lifts_black` is False; see `clipping`."""
         if not self.lifts_black:
             return x
         a, b = self.gain if self.depends_on_brightness else (self.unclipped**2, 0.0)
         return undo_clipped_mean(x, a, b)
 
     def scaled(self, factor: float) -> NoiseEstimate:
-        """The estimate with all levels so many times as high, at least that of rounding."""
+        """Return the estimate with all levels multiplied by `factor`, but not below the level of rounding."""
         a, b = self.gain
         return replace(
             self,
@@ -130,13 +130,13 @@ class NoiseEstimate:
 
 
 def given_noise(sigma: float, image: Tensor) -> NoiseEstimate:
-    """The noise of an image [C, H, W] whose level somebody knows; the same in all channels where these are equal."""
+    """Return the noise of an image [C, H, W] for a given level; equal channels have equal noise."""
     grey = len(image) == 1 or bool((image == image[:1]).all())
     return white_noise(max(sigma, QUANTISATION), 1 if grey else 3, clipped_share(image, None), "given")
 
 
 def white_noise(sigma: float, channels: int, clipped: float, method: str) -> NoiseEstimate:
-    """White noise of `sigma` in one channel, or in three that are independent."""
+    """Return white noise of level `sigma` in one channel, or in three independent channels."""
     luma = sigma / channels**0.5
     doubt = _DOUBTS[method]
     sigma = sigma if method == "given" else digits(sigma)
@@ -159,12 +159,12 @@ def white_noise(sigma: float, channels: int, clipped: float, method: str) -> Noi
 
 
 def digits(value: float) -> float:
-    """A level with the three digits that it has."""
+    """Round a level to three significant digits."""
     return float(f"{value:.3g}")
 
 
 def clipped_share(image: Tensor, known: Tensor | None) -> float:
-    """Share of values that are 0 or 1; 0 where some lie beyond, so that nothing was clipped."""
+    """Return the share of values that are 0 or 1; 0 if some are beyond, because then nothing was clipped."""
     values = image if known is None else image[:, known]
     if not values.numel():
         return 0.0

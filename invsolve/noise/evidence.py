@@ -1,8 +1,8 @@
-"""How much noise an image can have at most: noise is everywhere, so that the quietest places bound it.
+"""Upper bounds for the noise of an image: noise is everywhere, so the quietest places bound it.
 
-A network that reads noise takes fine texture for it now and then. Three bounds do not: what is left of the flattest
-windows; the high frequencies of the quietest ones, which white noise fills as well as the others; and, where a file
-tells its quantisation steps, how many of the coefficients of its quietest blocks are zero.
+A network that estimates noise sometimes mistakes fine texture for noise. Three bounds avoid this: the residual of the
+flattest windows; the high frequencies of the quietest windows, which contain as much white noise as other frequencies;
+and, if the quantisation steps of the file are known, the share of zero coefficients in its quietest blocks.
 """
 
 from __future__ import annotations
@@ -22,52 +22,55 @@ __all__ = ["Bounds", "bounded", "bounds_of"]
 
 WINDOW = 8
 MAX_WINDOWS = 8000
-"""Windows of 8 x 8 pixels, and blocks of a JPEG file, that are looked at."""
+"""Largest number of windows of 8 x 8 pixels, and of blocks of a JPEG file, that are used."""
 
 _MANY = 100
 _FEW, _FEW_BLOCKS, _USABLE = 50, 24, 0.1
-"""Fewer windows, blocks or share of blocks that are hardly clipped tell nothing: in much noise those have least."""
+"""Minimum number of nearly unclipped windows and blocks, and minimum share of such blocks. With fewer, no bound is
+computed: in strong noise, these windows and blocks have the least noise."""
 
 _CLIPPED = 0.05
 _FLATTEST, _FLAT_SHARE = 0.02, 0.80
-"""Quantile of the windows, and what it is of white noise's level: less than 1, being among the smallest."""
+"""Quantile of the windows, and its ratio to the level of white noise: below 1, as it is among the smallest values."""
 
 _QUIETEST, _QUIET_SHARE = 0.1, 0.85
 _QUIETEST_BLOCKS, _BLOCK_SHARE, _RANK = 0.2, 0.9, 3
 _FIRST, _HIGH, _BANDS = 2, 10, ((12, 14), (8, 9), (6, 7))
-"""Sums of the two frequencies, 14 at most: from which a coefficient counts; from which it is high; what is compared."""
+"""Sums of the two frequencies (at most 14): minimum for a coefficient to count, minimum for a high frequency, and the
+bands that are compared."""
 
 _SHOWN, _CONTRADICTED = 0.7, 0.5
-"""Share of the noise read that the quietest places must leave room for, to be taken as it is, and to be sure of."""
+"""Minimum ratio of the bound to the estimated noise, for the estimate to be accepted and to be sure."""
 
 _EVEN = 0.92
-"""How even the high frequencies of the quietest places are that hold nothing but white noise."""
+"""Evenness of the high frequencies in the quietest places above which they only contain white noise."""
 
 _FALL, _JPEG_FALL, _WIDE, _WIDTH = 6.0, 3.0, 1.5, 0.8
-"""How fast the cautious level falls with that share (in JPEG files of known steps: the second), and with low / sigma
-below the last."""
+"""Exponents with which the cautious level falls with the ratio above (second value: JPEG files with known steps) and,
+below _WIDTH, with low / sigma."""
 
 _SOFT, _COLOURED = 0.6, 0.4
-"""Least share of low in sigma where correlated noise of this much chroma in luma surely is some: what a camera has
-smoothed leaves the high frequencies empty, and bounds of white noise say nothing of it."""
+"""Minimum ratio low / sigma at which correlated noise is certain, if chroma / luma exceeds the second value. Noise that
+a camera has smoothed has no high frequencies, so the bounds for white noise do not apply to it."""
 
 _CORRELATED_FALL, _CORRELATED_LEAST = 0.42, 0.5
-"""What a window without its quadratic surface holds of correlated noise: 1 minus the first for each pixel of length."""
+"""Share of correlated noise in a window without its quadratic surface: 1 minus the first value per pixel of correlation
+length, and at least the second value."""
 
 _SLACK, _LOSSY_SLACK = 1.33, 2.5
-"""How far the noise of a file may exceed that of its quietest places; where a codec has smoothed these."""
+"""Allowed ratio of the noise of a file to that of its quietest places; the second value if a codec smoothed these."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """The most luma noise that an image shows room for; infinite where too little of it can be looked at.
+    """Upper bounds for the luma noise of an image; infinite if too little of the image can be used.
 
     Attributes:
-        flat: left of the flattest windows when a quadratic surface is taken away.
-        white: if its noise is white, from the high frequencies of the quietest windows.
-        even: the highest of these frequencies over the next lower ones: 1 of white noise, less of texture, which has
-            ever less of them; 0 where too few windows can be looked at.
-        before: noise before it was compressed, if white, from the zeros of the quietest blocks; None without tables.
+        flat: residual of the flattest windows after a quadratic surface is subtracted.
+        white: bound for white noise, from the high frequencies of the quietest windows.
+        even: ratio of the highest of these frequencies to the next lower ones: 1 for white noise, less for texture,
+            whose spectrum decreases; 0 if too few windows can be used.
+        before: bound for white noise before compression, from the zeros of the quietest blocks; None without tables.
     """
 
     flat: float
@@ -83,14 +86,14 @@ def bounds_of(
     gain: tuple[float, float] = (1.0, 0.0),
     clear: float = 0.0,
 ) -> Bounds:
-    """The bounds of an image [C, H, W] in [0, 1].
+    """Compute the bounds for an image [C, H, W] in [0, 1].
 
     Args:
-        image: upright.
-        known: bool [H, W]: pixels that count; all of them if not given.
-        tables: of the JPEG file that it was read from.
-        gain: (a, b) of noise whose variance at brightness x is a + b x: the bounds are on its level at mean brightness.
-        clear: how far from 0 and 1 places have to be: nearer, the file has clipped their noise.
+        image: the upright image.
+        known: bool [H, W], true for pixels to use; all pixels if not given.
+        tables: tables of the JPEG file that it was read from.
+        gain: (a, b) of noise with variance a + b x at brightness x; the bounds are for its level at mean brightness.
+        clear: minimum distance from 0 and 1 of the places to use; nearer, the file has clipped their noise.
     """
     before = None if tables is None else _before(image, known, tables, clear)
     windows = _windows(image, known, clear)
@@ -112,7 +115,7 @@ def bounds_of(
 
 
 def _windows(image: Tensor, known: Tensor | None, clear: float) -> Tensor:
-    """Luma of windows [n, 8, 8] that are known and not clipped, in float64."""
+    """Luma of known and unclipped windows [n, 8, 8], in float64."""
     height, width = image.shape[1:]
     if min(height, width) < WINDOW:
         return image.new_zeros(0, WINDOW, WINDOW, dtype=torch.float64)
@@ -132,16 +135,16 @@ def _quadratics() -> Tensor:
 
 
 def _unclipped(cut: Tensor, clear: float) -> Tensor:
-    """Which windows [C, n, 8, 8] are hardly clipped, and clear of black and white in every channel."""
+    """Mask of windows [C, n, 8, 8] that are hardly clipped, and far from black and white in every channel."""
     means = cut.mean((2, 3))
     inside = ((means > clear) & (means < 1 - clear)).all(0)
     return inside & (((cut <= 0) | (cut >= 1)).any(0).float().mean((1, 2)) <= _CLIPPED)
 
 
 def _before(image: Tensor, known: Tensor | None, tables: JPEGTables, clear: float) -> float:
-    """The Gaussian noise that leaves as many coefficients zero as are found: the fourth smallest over the frequencies.
+    """The Gaussian noise level that explains the share of zero coefficients: the fourth smallest over frequencies.
 
-    P(|n| < q / 2) = share of zeroes; where most are not zero, their root mean square.
+    P(|n| < q / 2) = share of zeros. If most coefficients are not zero, their root mean square is used.
     """
     stored = unturned(image, tables.orientation)
     rows, columns = (side // WINDOW for side in stored.shape[1:])
@@ -168,20 +171,20 @@ def _before(image: Tensor, known: Tensor | None, tables: JPEGTables, clear: floa
 
 
 def bounded(found: NoiseEstimate, bounds: Bounds, *, lossy: bool) -> NoiseEstimate:
-    """An estimate with what the quietest places of the image say to it.
+    """Correct a noise estimate by the bounds from the quietest places of the image.
 
     Args:
-        found: as it was read.
-        bounds: on the luma noise.
+        found: the estimate.
+        bounds: bounds for the luma noise.
         lossy: whether a codec has smoothed the image.
     """
     plain = bounds.even > _EVEN and not lossy and bounds.white > found.luma and found.method != "eigenvalues"
-    if plain:  # texture has no such spectrum
+    if plain:  # texture does not have this spectrum
         found = replace(found.scaled(bounds.white / found.luma), sure=True)
-    seen = max(_CORRELATED_LEAST, 1 - _CORRELATED_FALL * found.correlation_length)  # of correlated noise, in a window
+    seen = max(_CORRELATED_LEAST, 1 - _CORRELATED_FALL * found.correlation_length)  # of correlated noise in a window
     flat = bounds.flat / seen
     white = bounds.white if bounds.before is None else bounds.before
-    coloured = found.chroma > _COLOURED * found.luma  # texture hardly is
+    coloured = found.chroma > _COLOURED * found.luma  # unlike most texture
     certain = found.low > (_SOFT if coloured else _WIDTH) * found.sigma
     soft = found.correlation_length > 0 and found.sure and certain  # surely correlated
     told = soft or (bounds.before is None and found.history == "jpeg")

@@ -1,4 +1,4 @@
-"""A small network that reads the noise of a tile, and its weight file."""
+"""A small network that estimates the noise of a tile, and its weight file."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ __all__ = [
 WEIGHTS = Path(str(files("invsolve.noise"))) / "weights" / "noise.safetensors"
 
 TILE = 96
-"""Side in pixels of the tiles that the network is trained on."""
+"""Side in pixels of the training tiles."""
 
 CELL = 8
-"""Side in pixels of the cells of the map of levels."""
+"""Side in pixels of the cells of the level map."""
 
 QUANTILES = (0.1, 0.5, 0.9)
 
 LEVELS = ("total", "luma", "chroma", "unclipped")
-"""Levels that the network reads: of all channels, of their mean, of what is left, of all before a file clipped them."""
+"""Estimated levels: of all channels, of their mean, of the rest, and of all channels before clipping by a file."""
 
 HISTORIES = ("none", "jpeg", "webp")
-"""Lossy compression that an image has seen."""
+"""Earlier lossy compression of an image."""
 
 _FORMAT = "invsolve-noise-network-1"
 _START = -3.5
@@ -53,11 +53,11 @@ _OPPONENT = ((1 / 3, 1 / 3, 1 / 3), (0.5**0.5, 0.0, -(0.5**0.5)), (-(6**-0.5), 2
 
 
 class NoiseReading(NamedTuple):
-    """What the network reads in n tiles.
+    """The network's result for n tiles.
 
     Attributes:
         levels: log standard deviations [n, len(LEVELS), len(QUANTILES)].
-        correlation: of the luma noise of neighbouring pixels [n], from -1 to 1.
+        correlation: correlation of the luma noise of neighbouring pixels [n], from -1 to 1.
         history: log-odds [n, len(HISTORIES)].
         map: log standard deviations of all channels in cells of 8 x 8 pixels, [n, h // 8, w // 8].
     """
@@ -73,8 +73,8 @@ class NoiseNetworkConfig:
     """Sizes of the network.
 
     Args:
-        fine, coarse: features at a half and a quarter of the resolution.
-        fine_blocks, coarse_blocks: residual convolutions there.
+        fine, coarse: number of features at half and quarter resolution.
+        fine_blocks, coarse_blocks: number of residual convolutions at these resolutions.
     """
 
     fine: int = 24
@@ -86,10 +86,10 @@ class NoiseNetworkConfig:
 class NoiseNetwork(nn.Module):
     """Tiles [n, 3, h, w] in [0, 1] (sides multiples of 8) -> `NoiseReading`.
 
-    Deviations from the local mean, in luma and two opponent colours and compressed by asinh so that levels from 0.001
-    to 0.3 are told apart, local brightness and clipped pixels go through residual 3 x 3 convolutions at a half and a
-    quarter of the resolution. The map is read off directly; what concerns the tile is an average whose weights the
-    network chooses (it looks where the tile is smooth and not clipped).
+    The inputs are deviations from the local mean in luma and two opponent colours, local brightness and clipped
+    pixels. The deviations are compressed by asinh, so that levels from 0.001 to 0.3 can be distinguished. Residual
+    3 x 3 convolutions follow at half and quarter resolution. The map is computed directly. The values for the whole
+    tile are averages with weights chosen by the network (large where the tile is smooth and not clipped).
     """
 
     def __init__(self, config: NoiseNetworkConfig | None = None) -> None:
@@ -132,15 +132,15 @@ class NoiseNetwork(nn.Module):
 
 
 def save_noise_network(network: NoiseNetwork, path: Path, notes: dict[str, str] | None = None) -> None:
-    """Write weights (float16) and configuration to a safetensors file, whole or not at all."""
+    """Write weights (float16) and configuration to a safetensors file, either completely or not at all."""
     write_network(network, network.config, _FORMAT, path, notes)
 
 
 def load_noise_network(path: Path) -> NoiseNetwork:
-    """Read a file of `save_noise_network`: float32, evaluation mode, no weight requires a gradient.
+    """Read a file written by `save_noise_network`: float32, evaluation mode, no weight requires a gradient.
 
     Raises:
-        InputError: it is no such file, or there is none.
+        InputError: the file does not exist, or has another format.
     """
     config, weights = read_network(_FORMAT, path, "invsolve train noise")
     network = NoiseNetwork(NoiseNetworkConfig(**config))
@@ -150,5 +150,5 @@ def load_noise_network(path: Path) -> NoiseNetwork:
 
 @lru_cache(maxsize=1)
 def packaged_noise_network() -> NoiseNetwork:
-    """The network that travels in the package; its card lies beside the weights (`noise.md`)."""
+    """Return the packaged network; its card is beside the weights (`noise.md`)."""
     return load_noise_network(WEIGHTS)

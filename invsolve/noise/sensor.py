@@ -1,4 +1,4 @@
-"""Noise of variance a + b x of a value x, as sensors have it: estimated from raw values, and made white.
+"""Sensor noise, with variance a + b x at a value x: estimated from raw values, and stabilised to white noise.
 
 Stabilisation: Starck, Murtagh and Bijaoui 1998, "Image Processing and Data Analysis" (generalised Anscombe transform);
 its inverse: Makitalo and Foi 2013, "Optimal inversion of the generalized Anscombe transformation for Poisson-Gaussian
@@ -19,16 +19,16 @@ from invsolve.core.checks import InputError
 __all__ = ["SensorNoise", "estimate_sensor_noise"]
 
 SMALLEST = (1e-9, 1e-7)
-"""Least a and b that are told apart from none."""
+"""Smallest a and b that are distinguished from 0."""
 
 CELL = 4
-"""Side of the cells whose variance is taken, in differences of 2 x 2 values of one colour."""
+"""Side of the cells for which the variance is computed, in differences of 2 x 2 values of one colour."""
 
 FLAT = 0.1
-"""Share of the cells of a brightness that are taken for flat: what varies least shows the noise alone."""
+"""Share of the cells of equal brightness that count as flat: the cells with the least variation show only noise."""
 
 BINS, MIN_CELLS = 64, 40
-"""Of brightness, and the fewest cells that one has."""
+"""Number of brightness bins, and minimum number of cells per bin."""
 
 SATURATED = 0.95
 
@@ -38,12 +38,12 @@ class SensorNoise:
     """Poisson-Gaussian noise: x is measured as b n + sqrt(a) e, n ~ Poisson(x / b), e normal.
 
     With k = x / b counts and s^2 = a / b^2, t = 2 sqrt(k + 3/8 + s^2) has noise of standard deviation about 1. `encode`
-    is t between black (0) and white (1), much as images are stored; the likelihood of such values is that of white
-    Gaussian noise of `level` there. Developed photographs keep much of it; see `invsolve.noise.stabilise`.
+    scales t so that black is 0 and white is 1, similar to stored images. The likelihood of encoded values is that of
+    white Gaussian noise of `level`. Developed photographs keep much of this noise; see `invsolve.noise.stabilise`.
 
     Args:
         a: variance at black, in [0, 1] units of the values.
-        b: growth of the variance, that of white less a.
+        b: growth of the variance: the variance at white minus a.
     """
 
     a: float
@@ -51,7 +51,7 @@ class SensorNoise:
 
     @property
     def _counts(self) -> tuple[float, float]:
-        """Counts at white, and the variance of reading out in counts."""
+        """Counts at white, and the variance of the readout noise in counts."""
         a, b = max(self.a, SMALLEST[0]), max(self.b, SMALLEST[1])
         return 1 / b, a / b**2
 
@@ -68,14 +68,14 @@ class SensorNoise:
         return 1 / (white - black)
 
     def encode(self, x: Tensor) -> Tensor:
-        """(t(x) - t(0)) / (t(1) - t(0)), of values of which noise may lie below 0; as precise as x."""
+        """Return (t(x) - t(0)) / (t(1) - t(0)) in the precision of x; noisy values may be below 0."""
         counts, read = self._counts
         black, white = self._ends
         t = 2 * (counts * x.double() + 3 / 8 + read).clamp_min(0).sqrt()
         return ((t - black) / (white - black)).to(x)
 
     def decode(self, mean: Tensor) -> Tensor:
-        """x of which noisy values, encoded, have this mean (exact unbiased inverse, in closed form); at least 0."""
+        """Return the x whose noisy encoded values have this mean (closed-form exact unbiased inverse); at least 0."""
         counts, read = self._counts
         black, white = self._ends
         t = (black + (white - black) * mean.double()).clamp_min(black)
@@ -84,18 +84,18 @@ class SensorNoise:
 
 
 def estimate_sensor_noise(planes: Tensor) -> SensorNoise:
-    """The noise of values of a sensor from the values alone.
+    """Estimate the noise of sensor values from the values alone.
 
-    In cells of 8 x 8 values of one colour the mean square of second differences along both axes, scaled to norm 1, is
-    the variance of the noise, and more where there is texture. Among the cells of a brightness the flattest tenth show
-    the noise alone: their largest variance is the quantile of a chi-squared law. a + b x is fitted to these by least
-    squares with weights 1 / variance^2, a and b at least 0.
+    In cells of 8 x 8 values of one colour, the mean square of second differences along both axes, scaled to norm 1, is
+    the noise variance, or larger if there is texture. Among the cells of equal brightness, the flattest tenth show only
+    noise: their largest variance is the quantile of a chi-squared distribution. a + b x is fitted to these variances by
+    least squares with weights 1 / variance^2, a and b at least 0.
 
     Args:
-        planes: [P, H, W], each of one place in the tile of colour filters; 0 is black, 1 is where the sensor saturates.
+        planes: [P, H, W], one plane for each place in the colour filter tile; 0 is black, 1 is sensor saturation.
 
     Raises:
-        InputError: too small, or nothing but black and white.
+        InputError: too few values, or only black and white values.
     """
     from scipy.stats import chi2
 
@@ -129,7 +129,7 @@ def estimate_sensor_noise(planes: Tensor) -> SensorNoise:
 
 
 def _line(x: Tensor, v: Tensor) -> tuple[float, float]:
-    """(a, b) at least 0 of the line a + b x nearest to v, with weights 1 / (a + b x)^2."""
+    """Fit the line a + b x, a and b at least 0, to v with weights 1 / (a + b x)^2."""
     from scipy.optimize import nnls
 
     a, b, weight = 0.0, 0.0, 1 / v

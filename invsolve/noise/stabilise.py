@@ -1,4 +1,4 @@
-"""Which transformation makes the noise of a file the same everywhere, where it grows with brightness."""
+"""Variance-stabilising transform for images whose noise grows with brightness."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from invsolve.noise.sensor import SensorNoise
 __all__ = ["stabiliser_of"]
 
 LEAST = 0.3
-"""Least share of the constant part in the mean variance: with less, small errors of the curve become large at black."""
+"""Minimum share of the constant part in the mean variance: with less, small errors of the curve become large at
+black."""
 
 
 def stabiliser_of(noise: NoiseEstimate) -> SensorNoise | None:
-    """The noise that was read off an image, as one that can be made white; None where it is the same everywhere."""
+    """Convert a noise estimate to noise that can be stabilised; None if the noise does not depend on brightness."""
     variance = noise.unclipped**2
     a, b = noise.gain
     if not noise.depends_on_brightness or a >= variance:

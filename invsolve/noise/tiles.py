@@ -1,4 +1,4 @@
-"""Which tiles of an image are looked at, and what the network reads in all of them together."""
+"""Select tiles of an image, and combine the network's results for all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from invsolve.noise.network import CELL, TILE, NoiseNetwork
 __all__ = ["MAX_TILES", "MIN_SIDE", "Cells", "FileReading", "read_file", "tiles_of"]
 
 MAX_TILES = 9
-"""Tiles that are read of an image of any size: the work is bounded."""
+"""Maximum number of tiles read from an image of any size, to limit the cost."""
 
 MIN_SIDE = 32
 """Images with a shorter side are too small for the network."""
@@ -28,7 +28,7 @@ class Cells:
 
     Attributes:
         channels: mean of each channel [n, 3].
-        variance: of the noise, mean of the channels [n].
+        variance: noise variance, mean of the channels [n].
     """
 
     channels: Tensor
@@ -37,11 +37,11 @@ class Cells:
 
 @dataclass(frozen=True, eq=False)
 class FileReading:
-    """What the network reads in all tiles together.
+    """The network's result for all tiles together.
 
     Attributes:
         levels: log standard deviations [len(LEVELS), len(QUANTILES)].
-        correlation: of neighbouring pixels' luma noise.
+        correlation: correlation of the luma noise of neighbouring pixels.
         history: probabilities [len(HISTORIES)].
         cells: the map of levels.
     """
@@ -53,13 +53,14 @@ class FileReading:
 
 
 def tiles_of(image: Tensor, known: Tensor | None = None) -> Tensor:
-    """At most `MAX_TILES` tiles [n, C, h, w], spread evenly over [C, H, W] on the grid of JPEG; none below 8 pixels.
+    """Select at most `MAX_TILES` tiles [n, C, h, w], spread evenly over [C, H, W] on the JPEG grid.
 
-    Of an image with a side below `MIN_SIDE`, whole JPEG blocks go on as their mirror image.
+    An image with a side below 8 pixels has no tiles. An image with a side below `MIN_SIDE` is extended by the mirror
+    image of its whole JPEG blocks.
 
     Args:
         image: [C, H, W].
-        known: bool [H, W]: tiles hold known pixels alone; all are known if not given.
+        known: bool [H, W], true for known pixels; tiles contain only these. All pixels are known if not given.
     """
     if min(image.shape[1:]) < CELL:
         return image[:0]
@@ -76,7 +77,7 @@ def tiles_of(image: Tensor, known: Tensor | None = None) -> Tensor:
 
 
 def _mirrored(image: Tensor) -> Tensor:
-    """[C, H, W] with sides of at least `MIN_SIDE`."""
+    """Extend [C, H, W] to sides of at least `MIN_SIDE`."""
     for dim in (1, 2):
         side = image.shape[dim] // CELL * CELL
         if image.shape[dim] < MIN_SIDE:
@@ -86,7 +87,7 @@ def _mirrored(image: Tensor) -> Tensor:
 
 
 def _starts(side: int, tile: int) -> list[int]:
-    """Multiples of 8 from one end to the other."""
+    """Return multiples of 8 from one end to the other."""
     free = (side - tile) // CELL
     count = min(_PLACES, 1 + -(-free * CELL // TILE))
     return sorted({round(i * free / max(count - 1, 1)) * CELL for i in range(count)})
@@ -94,9 +95,9 @@ def _starts(side: int, tile: int) -> list[int]:
 
 @torch.no_grad()
 def read_file(network: NoiseNetwork, tiles: Tensor) -> FileReading:
-    """Read tiles [n, 3, h, w] one by one, and weigh what they say by how sure they are.
+    """Read tiles [n, 3, h, w] one by one, and average the results weighted by their certainty.
 
-    The mean square level and the mean of each quantile, in logarithms, with weights 1 / (width of the interval)^2.
+    This is the mean square level and the mean of each quantile, in logarithms, with weights 1 / (interval width)^2.
     """
     readings = [network(tile[None]) for tile in tiles]
     levels = torch.cat([r.levels for r in readings]).sort(-1).values

@@ -1,4 +1,4 @@
-"""The noise level of an image, estimated from the image alone."""
+"""Estimate the level of white noise from the image alone."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ BLOCK = 32
 CHUNK = 2048
 
 QUANTISATION = 1 / 255 / 12**0.5
-"""Standard deviation of rounding to 8 bits: no 8 bit image has less noise."""
+"""Standard deviation of rounding to 8 bits: no 8-bit image has less noise."""
 
 
 def estimate_sigma(image: Tensor, known: Tensor | None = None) -> float:
-    """The standard deviation of white noise in an image.
+    """Estimate the standard deviation of white noise in an image.
 
-    Patches of 8 x 8 pixels of a photograph fill a low-dimensional subspace, so the smallest eigenvalues of their
-    covariance are the noise's: eigenvalues are dropped from the top until the mean of the rest is their median (Chen,
-    Zhu and Heng 2015, "An efficient statistical method for image noise level estimation", ICCV). Clipped patches are
-    left out. Where a mask leaves too few whole patches, second differences along rows and columns are used instead, in
-    the smoothest fifth of the image's blocks; texture makes that estimate somewhat too large.
+    Patches of 8 x 8 pixels of a photograph lie in a low-dimensional subspace, so the smallest eigenvalues of their
+    covariance are those of the noise. The largest eigenvalues are dropped until the mean of the rest is their median
+    (Chen, Zhu and Heng 2015, "An efficient statistical method for image noise level estimation", ICCV). Clipped patches
+    are left out. If a mask leaves too few whole patches, second differences along rows and columns are used instead, in
+    the smoothest fifth of the image's blocks. Texture makes this estimate somewhat too large.
 
     Args:
         image: [C, H, W] in [0, 1].
-        known: bool [H, W]: pixels that count; all of them if not given.
+        known: bool [H, W], true for pixels to use; all pixels if not given.
 
     Raises:
-        InputError: the image is too small to tell.
+        InputError: the image is too small for an estimate.
     """
     found = sigma_or_none(image, known)
     if found is None:
@@ -43,7 +43,7 @@ def estimate_sigma(image: Tensor, known: Tensor | None = None) -> float:
 
 
 def sigma_or_none(image: Tensor, known: Tensor | None = None) -> float | None:
-    """`estimate_sigma`, or None where the image is too small to tell."""
+    """`estimate_sigma`, or None if the image is too small for an estimate."""
     if known is None:
         known = torch.ones(image.shape[-2:], dtype=torch.bool)
     patches = _patches(image.float(), known)
@@ -53,7 +53,7 @@ def sigma_or_none(image: Tensor, known: Tensor | None = None) -> float | None:
 
 
 def _patches(image: Tensor, known: Tensor) -> Tensor:
-    """Whole, unclipped patches [C * 64, n], on a regular grid if there are very many."""
+    """Return whole, unclipped patches [C * 64, n]; on a coarser regular grid if there are very many."""
     channels, height, width = image.shape
     if min(height, width) < PATCH:
         return image.new_zeros(channels * PATCH * PATCH, 0)

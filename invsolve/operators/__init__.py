@@ -1,4 +1,4 @@
-"""Forward operators: what a camera, a scanner or a transmission did to the image."""
+"""Forward operators: models of what a camera, a scanner or a transmission did to the image."""
 
 from invsolve.core.compose import Stack
 from invsolve.operators.adapt import as_operator

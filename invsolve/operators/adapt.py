@@ -1,13 +1,13 @@
-"""`as_operator`: anything that degrades an image becomes an operator.
+"""`as_operator`: turn functions, modules and deepinv physics into operators.
 
 Four forms of the same call:
 
     as_operator(operator)                                an Operator is passed through
-    as_operator(physics)                                 a deepinv Physics (>= 0.5); linear and decomposable as such
+    as_operator(physics)                                 a deepinv Physics (>= 0.5), also linear or decomposable
     as_operator(f, in_shape=(3, 64, 64))                 any torch function f(x) or f(x, theta), or module
-    as_operator(f, in_shape=(3, 64, 64), linear=True)    its adjoint, pseudo-inverse and solves are derived
+    as_operator(f, in_shape=(3, 64, 64), linear=True)    a linear one; adjoint, pseudo-inverse and solves are derived
 
-and where f(x, theta) cannot do without its unknown parameters, an example of them for one sample,
+If f(x, theta) needs its unknown parameters, give an example of them for one sample:
 
     as_operator(f, in_shape=(3, 64, 64), theta={"gain": torch.ones(1)})
 """
@@ -38,21 +38,21 @@ def as_operator(
     theta: Params = EMPTY,
     key: str | None = None,
 ) -> Operator:
-    """`obj` as an operator.
+    """Convert `obj` to an operator.
 
     Args:
-        obj: an Operator; a deepinv Physics, whose parameters are copied and frozen and whose noise is left out; or a
+        obj: an Operator; a deepinv Physics, whose parameters are copied and frozen and whose noise is ignored; or a
             torch function or module, [N, *in_shape] -> [N, ...], with one argument (x) or two (x, theta).
-        in_shape: of one sample; needed for functions, and for a Physics that does not say its `img_size`.
+        in_shape: shape of one sample; required for functions, and for a Physics without an `img_size`.
         linear: whether a function is linear (with A(0) = 0): the adjoint is then derived by transposition, the
             pseudo-inverse and `solve_normal` by conjugate gradients.
-        theta: example values of a function's unknown parameters, without the batch; their names become the operator's
-            `parameters`, and every later call needs them.
-        key: a text that stands for a function in checkpoints, where it is a lambda or a closure; to be changed whenever
-            the function is.
+        theta: example values of a function's unknown parameters, without the batch dimension. Their names become the
+            operator's `parameters`, and every later call needs them.
+        key: a text that identifies a function in checkpoints, if it is a lambda or a closure; change it whenever the
+            function changes.
 
     Raises:
-        InputError: `in_shape` is missing, the function fails on zeros, or it is called linear and is not.
+        InputError: `in_shape` is missing, the function fails on zeros, or it is declared linear and is not.
         ShapeError: the function drops or mixes the batch dimension, or an Operator has another `in_shape`.
         CapabilityError: `obj` is none of these.
     """
@@ -163,7 +163,7 @@ class CallableOperator(Operator):
         return self.function(x, theta) if self._takes_theta else self.function(x)
 
     def identity_state(self) -> dict[str, Any]:
-        """What decides the measurements."""
+        """The attributes that determine the measurements."""
         return keyed_state(self, "function")
 
     def __repr__(self) -> str:

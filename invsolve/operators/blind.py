@@ -1,4 +1,4 @@
-"""Blur by an unknown kernel, which comes with every call as theta["kernel"]."""
+"""Blur by an unknown kernel, which is passed with every call as theta["kernel"]."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["BlindBlur"]
 class BlindBlur(LinearOperator):
     """y_n[i] = sum_j k_n[j] x_n[i + j - a], a = ((h - 1) // 2, (w - 1) // 2), with k_n = theta["kernel"][n].
 
-    Linear in the image, linear in the kernel, differentiable in both. theta["kernel"] is [N, h, w] or
-    [N, 1 | C, h, w], used as it comes: a softmax parametrisation (see `Unknown`) makes it a kernel.
+    The operator is linear in the image, linear in the kernel, and differentiable in both. theta["kernel"] is [N, h, w]
+    or [N, 1 | C, h, w] and is used unchanged: a softmax parametrisation (see `Unknown`) makes it a kernel.
 
     Args:
         in_shape: (C, H, W).

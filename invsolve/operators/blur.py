@@ -1,11 +1,11 @@
 """Blur by a known kernel: y[i] = sum_j k[j] x[i + j - a], anchored at a = ((h - 1) // 2, (w - 1) // 2).
 
 This is the cross-correlation of deep-learning libraries. For a convolution in the textbook sense (a point source is
-replaced by an image of the kernel) give the kernel flipped: `kernel.flip(-2, -1)`, for odd sides.
+replaced by an image of the kernel), flip the kernel: `kernel.flip(-2, -1)`, for odd sides.
 
-What lies beyond the border decides what can be solved exactly:
+The values assumed beyond the border decide what can be solved exactly:
 
-    circular    repeats the image            FFT: singular value decomposition for every kernel
+    circular    repeats the image              FFT: singular value decomposition for every kernel
     symmetric   mirrors it, edge included      DCT: the same for kernels that are symmetric in both axes
     reflect     mirrors it, edge excluded      conjugate gradients
     zero        is black                       conjugate gradients
@@ -29,17 +29,17 @@ __all__ = ["Blur", "GaussianBlur", "MotionBlur"]
 
 
 def Blur(in_shape: Shape, kernel: Tensor, padding: str = "circular") -> LinearOperator:
-    """Blur by a given kernel, y[i] = sum_j k[j] x[i + j - a]: the operator with the best solves that `padding` allows.
+    """Blur by a given kernel, y[i] = sum_j k[j] x[i + j - a], with the best solves that `padding` allows.
 
     Args:
         in_shape: (C, H, W).
-        kernel: [h, w] or [1 | C, h, w] for all samples, [B, 1 | C, h, w] with one a sample. Normalised with a warning
-            where its sum is not about 1.
+        kernel: [h, w] or [1 | C, h, w] for all samples, or [B, 1 | C, h, w] with one for each sample. Normalised with a
+            warning if its sum is not about 1.
         padding: "circular" (default), "symmetric", "reflect" or "zero".
 
     Raises:
         ShapeError: the kernel has another number of dimensions or channels, or is larger than the image.
-        InputError: it is not finite or sums to 0 or less, or there is no such padding.
+        InputError: the kernel is not finite or sums to 0 or less, or there is no such padding.
     """
     check_padding(padding)
     kernel = checked_kernel(kernel, image_shape(in_shape))
@@ -57,9 +57,9 @@ def GaussianBlur(
 
     Args:
         in_shape: (C, H, W).
-        std: in pixels, above 0.
-        padding: as for `Blur`; "symmetric" has a closed form too and suits photographs.
-        radius: taps on each side of the middle; ceil(4 std), and no more than fits into the image, where None.
+        std: standard deviation in pixels, above 0.
+        padding: as for `Blur`; "symmetric" also has a closed form, and suits photographs.
+        radius: number of taps on each side of the middle; if None, ceil(4 std), but no more than fit into the image.
     """
     _, h, w = image_shape(in_shape)
     check_positive(std, "the standard deviation of a Gaussian blur")
@@ -76,15 +76,15 @@ def MotionBlur(
     rng: NoiseSource | None = None,
     intensity: float = 0.5,
 ) -> LinearOperator:
-    """Blur by motion: along a straight line, or along the path of a shaking camera drawn from `rng`, here and once.
+    """Blur by motion along a straight line, or along the path of a camera shake that is drawn once from `rng`.
 
     Args:
         in_shape: (C, H, W).
-        length: of the path in pixels, at least 1.
-        angle: of the straight line in degrees, anticlockwise from the horizontal.
+        length: length of the path in pixels, at least 1.
+        angle: angle of the straight line in degrees, anticlockwise from the horizontal.
         padding: as for `Blur`.
-        rng: draws the camera's path; instead of `angle`.
-        intensity: of the camera's turns: 0 is a straight line in a random direction.
+        rng: noise source that draws the camera's path; used instead of `angle`.
+        intensity: strength of the camera's turns; 0 is a straight line in a random direction.
     """
     if (angle is None) == (rng is None):
         raise InputError("MotionBlur takes either angle (a straight line) or rng (a drawn camera shake)")

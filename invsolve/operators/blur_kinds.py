@@ -1,4 +1,4 @@
-"""Three kinds of blur by a known kernel; `invsolve.operators.blur` picks the right one and states the convention."""
+"""Three kinds of blur by a known kernel; `invsolve.operators.blur` chooses one and states the convention."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["CircularBlur", "SpatialBlur", "SymmetricBlur", "is_symmetric"]
 
 
 class _KernelBlur(LinearOperator):
-    """What the three kinds of blur share: shapes, a kernel, one for all samples or one each."""
+    """Base class of the three kinds of blur: shapes, and a kernel for all samples or one for each."""
 
     padding: str
     constants: Constants
@@ -55,11 +55,11 @@ class _KernelBlur(LinearOperator):
 
 
 class SpatialBlur(_KernelBlur):
-    """Blur with any border; the adjoint is exact, solves are by conjugate gradients.
+    """Blur with any border; the adjoint is exact, and solves use conjugate gradients.
 
     Args:
         in_shape: (C, H, W).
-        kernel: [h, w] or [1 | C, h, w] for all samples, [B, 1 | C, h, w] with one a sample; sums to 1.
+        kernel: [h, w] or [1 | C, h, w] for all samples, or [B, 1 | C, h, w] with one for each sample; sums to 1.
         padding: "zero", "reflect" (edge excluded), "symmetric" (edge included) or "circular".
     """
 
@@ -108,7 +108,7 @@ class _SpectralBlur(_KernelBlur, SVDOperator):
 
     @abstractmethod
     def _response(self, kernel: Tensor) -> Tensor:
-        """What the blur multiplies each coefficient with, [..., H, W]."""
+        """The factor of each coefficient, [..., H, W]."""
 
     @abstractmethod
     def _transform(self, x: Tensor) -> Tensor:
@@ -120,10 +120,10 @@ class _SpectralBlur(_KernelBlur, SVDOperator):
 
     @abstractmethod
     def _filter(self, x: Tensor, response: Tensor) -> Tensor:
-        """F^-1 (response * F x) for a real image and a filter that keeps it real, as `_kept` leaves it."""
+        """F^-1 (response * F x) for a real image; `response` keeps it real and has the form that `_kept` returns."""
 
     def _kept(self, table: Tensor) -> Tensor:
-        """The part of a table that tells the rest of it."""
+        """The part of a table that determines the rest of it."""
         return table
 
     def _s(self, like: Tensor) -> Tensor:
@@ -174,11 +174,11 @@ class _SpectralBlur(_KernelBlur, SVDOperator):
 
 
 class CircularBlur(_SpectralBlur):
-    """Blur of an image that repeats itself, diagonal in the Fourier basis (complex coefficients).
+    """Blur of a periodic image, diagonal in the Fourier basis (complex coefficients).
 
     Args:
         in_shape: (C, H, W).
-        kernel: [h, w] or [1 | C, h, w] for all samples, [B, 1 | C, h, w] with one a sample; sums to 1.
+        kernel: [h, w] or [1 | C, h, w] for all samples, or [B, 1 | C, h, w] with one for each sample; sums to 1.
     """
 
     padding = "circular"
@@ -193,7 +193,7 @@ class CircularBlur(_SpectralBlur):
 
     @property
     def half_response(self) -> Tensor:
-        """What the blur multiplies each coefficient of `torch.fft.rfft2` with, in float64."""
+        """The factor by which the blur multiplies each coefficient of `torch.fft.rfft2`, in float64."""
         return self._kept(self.constants["s"]) * self._kept(self.constants["phase"])
 
     def _transform(self, x: Tensor) -> Tensor:
@@ -206,11 +206,11 @@ class CircularBlur(_SpectralBlur):
         return torch.fft.irfft2(torch.fft.rfft2(real_images(x)) * response, x.shape[-2:]).to(x.dtype)
 
     def _kept(self, table: Tensor) -> Tensor:
-        """Half of the spectrum: the other is its mirror image."""
+        """Half of the spectrum; the other half is its mirror image."""
         return table[..., : self.in_shape[2] // 2 + 1]
 
     def smooth_preconditioner(self, like: Tensor, lam: float | Tensor) -> Callable[[Tensor], Tensor]:
-        """The same on a torus, where all is diagonal: only the image's border differs."""
+        """(A^T A + lam L)^-1 with a periodic L, which makes it diagonal; only the border differs."""
         z = _precise(like)
         laplacian = self._kept(fourier_laplacian(self.in_shape[1], self.in_shape[2], z))
         inverse = 1 / (self._kept(self._s(like)) ** 2 + per_sample(lam, like) * laplacian)
@@ -220,7 +220,7 @@ class CircularBlur(_SpectralBlur):
 class SymmetricBlur(_SpectralBlur):
     """Blur of an image mirrored at its border (edge included) by a symmetric kernel, diagonal in the cosine basis.
 
-    The natural closed form for photographs: no seam, as there is where an image repeats itself.
+    This is the natural closed form for photographs: there is no seam as with a periodic image.
 
     Args:
         in_shape: (C, H, W).
@@ -264,6 +264,6 @@ def _precise(like: Tensor) -> Tensor:
 
 
 def is_symmetric(kernel: Tensor) -> bool:
-    """Whether a centred kernel equals its mirror images to rounding."""
+    """Whether a centred kernel equals its mirror images up to rounding."""
     scale = 1e-12 * kernel.abs().max()
     return all(bool(((kernel - kernel.flip(dim)).abs() <= scale).all()) for dim in (-2, -1))

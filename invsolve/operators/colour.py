@@ -1,4 +1,4 @@
-"""What a sensor sees of colour: one channel a pixel behind a colour filter array, or brightness alone."""
+"""What a sensor measures of colour: one channel for each pixel behind a colour filter array, or only brightness."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 class Demosaicing(SVDOperator):
-    """y[0, i, j] = s_c x[c, i, j], c = c(i, j) the colour of the filter over a pixel, s the sensitivity to it.
+    """y[0, i, j] = s_c x[c, i, j], with c = c(i, j) the colour of the filter over a pixel and s the sensitivity to it.
 
     Args:
         in_shape: (3, H, W).
-        pattern: the colours of a square tile, row by row: four of a Bayer sensor, such as "RGGB", 36 of an X-Trans one.
-        sensitivity: s, to red, green and blue, above 0.
+        pattern: the colours of a square tile, row by row: four for a Bayer sensor, such as "RGGB", 36 for an X-Trans
+            sensor.
+        sensitivity: s for red, green and blue, above 0.
 
     Raises:
-        ShapeError: the image has not three channels.
-        InputError: the pattern is no square of R, G and B, or a sensitivity is not above 0.
+        ShapeError: the image does not have three channels.
+        InputError: the pattern is not a square of R, G and B, or a sensitivity is not above 0.
     """
 
     def __init__(self, in_shape: Shape, pattern: str = "RGGB", sensitivity: Sequence[float] = (1.0, 1.0, 1.0)) -> None:
@@ -51,7 +52,7 @@ class Demosaicing(SVDOperator):
 
     @property
     def mask(self) -> Tensor:
-        """Where a colour is measured, bool [3, H, W]."""
+        """Where each colour is measured, bool [3, H, W]."""
         return self.constants["mask"]
 
     def spectrum(self, like: Tensor) -> Tensor:
@@ -75,11 +76,11 @@ class Demosaicing(SVDOperator):
 
 
 class Colourisation(SVDOperator):
-    """y = sum_c w_c x_c: brightness is known, colour is not. A turn of the colour axes diagonalises it.
+    """y = sum_c w_c x_c: brightness is known, colour is not. A reflection of the colour axes diagonalises it.
 
     Args:
         in_shape: (C, H, W).
-        weights: w, one a channel and not all 0; those of brightness (`LUMA`) for three channels if not given.
+        weights: w, one for each channel and not all 0; if not given, those of brightness (`LUMA`) for three channels.
     """
 
     def __init__(self, in_shape: Shape, weights: Sequence[float] | None = None) -> None:
@@ -90,7 +91,7 @@ class Colourisation(SVDOperator):
         if len(weight) != c or not bool(torch.isfinite(weight).all()) or not bool(weight.any()):
             raise InputError(f"weights are {c} finite numbers, not all 0, got {weights}")
         self.out_shape = (1, h, w)
-        # Householder: a reflection that takes the first axis to the direction of w
+        # Householder: a reflection that maps the first axis to the direction of w
         axis = weight / weight.norm()
         mirror = axis.clone()
         mirror[0] += 1.0 if axis[0] >= 0 else -1.0

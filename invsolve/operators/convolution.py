@@ -3,9 +3,9 @@
     correlate:          y[i] = sum_j k[j] z[i + j],      z [N, C, H + h - 1, W + w - 1] -> y [N, C, H, W]
     correlate_adjoint:  z[p] = sum_j k[j] y[p - j],      y [N, C, H, W] -> z [N, C, H + h - 1, W + w - 1]
 
-The kernel enters by its transfer function [1 | N, 1 | C, ...] on the grid. Both functions are
-differentiable in the image and in the kernel. On CPUs this is never slower than a direct convolution from 7 x 7 taps
-on, and many times quicker for large kernels.
+The kernel is given by its transfer function [1 | N, 1 | C, ...] on the grid. Both functions are differentiable in the
+image and in the kernel. On CPUs, from 7 x 7 taps on, this is never slower than a direct convolution, and it is many
+times faster for large kernels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Grid = tuple[int, int]
 
 
 def grid_for(size: Grid, taps: Grid) -> Grid:
-    """A quick FFT grid for images of `size` and kernels of `taps`."""
+    """A fast FFT grid for images of `size` and kernels of `taps`."""
     return quick_length(size[0] + taps[0] - 1), quick_length(size[1] + taps[1] - 1)
 
 
@@ -36,7 +36,7 @@ def _filter(z: Tensor, transfer: Tensor, grid: Grid, size: Grid) -> Tensor:
 
 
 def correlate(z: Tensor, transfer: Tensor, grid: Grid, size: Grid) -> Tensor:
-    """The cross-correlation where the kernel lies wholly inside `z`, `size` pixels."""
+    """The cross-correlation at the `size` pixels where the kernel lies fully inside `z`."""
     return _filter(z, transfer.conj(), grid, size)
 
 

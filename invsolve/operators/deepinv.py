@@ -1,4 +1,4 @@
-"""deepinv (>= 0.5) physics as operators: their map, never their noise, their seeds or their iterative solvers."""
+"""deepinv (>= 0.5) physics as operators: only their map, without their noise, seeds or iterative solvers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["DeepinvLinearOperator", "DeepinvOperator", "DeepinvSVDOperator", "fr
 
 
 def _copy(physics: Any) -> Any:
-    """A deep copy; random generators are carried over by their state, which `copy.deepcopy` cannot do."""
+    """A deep copy; random generators are copied by their state, because `copy.deepcopy` cannot copy them."""
     memo = {}
     for generator in (v for m in physics.modules() for v in vars(m).values() if isinstance(v, torch.Generator)):
         memo[id(generator)] = torch.Generator(generator.device).set_state(generator.get_state())
@@ -29,7 +29,7 @@ def _copy(physics: Any) -> Any:
 
 
 def _cast(physics: Any, dtype: torch.dtype) -> Any:
-    """`physics` with its numbers in the real `dtype` or its complex kin; `Module.to` would make complex ones real."""
+    """`physics` with tensors in the real `dtype` or its complex one; `Module.to` would make complex tensors real."""
     for tensor in (*physics.parameters(), *physics.buffers()):
         if tensor.is_complex() or tensor.is_floating_point():
             tensor.data = tensor.data.to(dtype.to_complex() if tensor.is_complex() else dtype)
@@ -37,7 +37,7 @@ def _cast(physics: Any, dtype: torch.dtype) -> Any:
 
 
 class _Frozen:
-    """A copy of a physics that nobody else can change, in each precision and on each device it is asked for."""
+    """A private copy of a physics, in each precision and on each device for which it is requested."""
 
     def __init__(self, physics: Physics) -> None:
         physics = _copy(physics)
@@ -50,7 +50,7 @@ class _Frozen:
         return {"original": self.original, "_cache": {}}
 
     def get(self, like: Tensor, theta: Params = EMPTY) -> Any:
-        """The physics for inputs such as `like`; a fresh copy where parameters are passed, as deepinv keeps them."""
+        """The physics for inputs such as `like`; a new copy if parameters are passed, because deepinv stores them."""
         key = (real_dtype(like), like.device)
         if key not in self._cache:
             self._cache[key] = _cast(_copy(self.original).to(device=key[1]), key[0])
@@ -61,7 +61,7 @@ class _Frozen:
         return _copy(physics) if theta else physics
 
     def chosen(self, rows: Tensor, size: int) -> _Frozen:
-        """The physics of the samples `rows`, where its buffers have one entry for each of `size` samples."""
+        """The physics for the samples `rows`, if its buffers have one entry for each of `size` samples."""
         physics = _copy(self.original)
         for tensor in (*physics.parameters(), *physics.buffers()):
             if tensor.ndim and len(tensor) == size:
@@ -78,7 +78,7 @@ class DeepinvOperator(Operator):
     """y = physics.A(x). Entries of theta are passed on by name (theta["filter"] for a blur).
 
     Attributes:
-        recipe: a function and its arguments that make the operator again, where there is one: deepinv's own objects
+        recipe: a function and its arguments that create the operator again, if there is one: deepinv's own objects
             cannot be pickled.
     """
 
@@ -104,7 +104,7 @@ class DeepinvOperator(Operator):
 
 
 class DeepinvLinearOperator(DeepinvOperator, LinearOperator):
-    """A linear physics; its own adjoint where that is the transpose of its map, a derived one otherwise."""
+    """A linear physics, with its own adjoint if that is the transpose of its map, and a derived one otherwise."""
 
     def __init__(self, physics: _Frozen, in_shape: Shape, out_shape: Shape, rows: int = 1) -> None:
         super().__init__(physics, in_shape, out_shape, rows)
@@ -124,7 +124,7 @@ class DeepinvLinearOperator(DeepinvOperator, LinearOperator):
             return False
         try:
             return all(self._transposes(dtype) for dtype in (torch.float32, torch.float64))
-        except RuntimeError:  # some adjoints know one precision only
+        except RuntimeError:  # some adjoints support only one precision
             return False
 
     def _transposes(self, dtype: torch.dtype) -> bool:
@@ -141,7 +141,7 @@ class DeepinvLinearOperator(DeepinvOperator, LinearOperator):
 
 
 class DeepinvSVDOperator(SVDOperator):
-    """A decomposable physics, A = U diag(mask) V^T, whose coefficients are as many as the pixels."""
+    """A decomposable physics, A = U diag(mask) V^T, with as many coefficients as pixels."""
 
     def __init__(self, physics: _Frozen, in_shape: Shape, out_shape: Shape, coefficients: Shape, rows: int = 1) -> None:
         self.physics, self.in_shape, self.out_shape, self.rows = physics, in_shape, out_shape, rows
@@ -154,7 +154,7 @@ class DeepinvSVDOperator(SVDOperator):
         return _observed(self.physics, y)
 
     def spectrum(self, like: Tensor) -> Tensor:
-        mask = self.physics.get(like).mask  # may be one of bools
+        mask = self.physics.get(like).mask  # may be boolean
         values = mask.to(real_dtype(like)).expand(self.rows, *self._coefficients).flatten(1)
         return values[0] if self.rows == 1 else values
 
@@ -178,7 +178,7 @@ OperatorType = TypeVar("OperatorType", DeepinvOperator, DeepinvSVDOperator)
 
 
 def _chosen(operator: OperatorType, rows: Tensor) -> OperatorType:
-    """The operator of some samples, where its physics has parameters of its own for each."""
+    """The operator for the samples `rows`, if its physics has separate parameters for each sample."""
     if operator.rows == 1:
         return operator
     clone = copy.copy(operator)
@@ -187,21 +187,21 @@ def _chosen(operator: OperatorType, rows: Tensor) -> OperatorType:
 
 
 def _observed(physics: _Frozen, y: Tensor) -> Tensor:
-    """The measurement without what a mask of deepinv leaves out."""
+    """Set the entries of a measurement that a deepinv mask removes to zero."""
     if not isinstance(physics.original, deepinv.physics.Inpainting):
         return y
     return torch.where(physics.get(y).mask != 0, y, 0.0)
 
 
 def _rows(physics: Any, shape: Shape, dtype: torch.dtype) -> int:
-    """For how many samples a physics has parameters, as deepinv's generators make them; 1 where they are for all."""
+    """The number of samples for which a physics has parameters, as deepinv's generators make them; 1 if shared."""
 
     def measured(n: int) -> int:
-        """Measurements of a batch of n images; 0 where the physics takes no such batch."""
+        """The number of measurements of a batch of n images; 0 if the physics does not accept the batch."""
         try:
             with torch.no_grad():
                 return len(physics.A(torch.zeros(1, *shape, dtype=dtype, device=_device(physics)).expand(n, *shape)))
-        except Exception:  # what it says is told by the dry run that follows
+        except Exception:  # the dry run that follows reports the error
             return 0
 
     made = measured(1)  # one image is broadcast over the parameters of several samples, or is refused
@@ -214,7 +214,7 @@ def _device(physics: Physics) -> torch.device:
 
 
 def _decomposition(physics: _Frozen, in_shape: Shape, out_shape: Shape, rows: int) -> DeepinvSVDOperator | None:
-    """The singular value decomposition, where the physics has one that keeps to the rules of `SVDOperator`."""
+    """The singular value decomposition, if the physics has one that follows the rules of `SVDOperator`; else None."""
     original: Any = physics.original
     if not isinstance(original, DecomposablePhysics):
         return None
@@ -238,7 +238,7 @@ def _decomposition(physics: _Frozen, in_shape: Shape, out_shape: Shape, rows: in
 
 
 def from_deepinv(physics: Physics, *, in_shape: Shape | None, linear: bool) -> Operator:
-    """A deepinv physics as an operator; see `invsolve.operators.as_operator`."""
+    """Convert a deepinv physics to an operator; see `invsolve.operators.as_operator`."""
     version = tuple(int(part) for part in deepinv.__version__.split(".")[:2])
     if version < (0, 5):
         raise InputError(f"deepinv 0.5 or newer is needed, found {deepinv.__version__}: pip install -U deepinv")

@@ -1,4 +1,4 @@
-"""Several looks at one scene, and looks through an optics that is not quite known."""
+"""Several measurements of one scene, and measurements through partly unknown optics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def Shift(in_shape: Shape, rows: float, columns: float, padding: str = "circular
 
     Args:
         in_shape: (C, H, W).
-        rows, columns: downwards and to the right, in pixels, smaller than the image.
+        rows, columns: shift down and to the right in pixels, smaller than height / 2 - 1 and width / 2 - 1.
         padding: as for `Blur`.
     """
     _, h, w = image_shape(in_shape)
@@ -44,7 +44,7 @@ def Shift(in_shape: Shape, rows: float, columns: float, padding: str = "circular
 
 
 class Decimation(LinearOperator):
-    """y = every f-th row and column of x, from the first: sampling without anti-aliasing. A A^T = I.
+    """y = every f-th row and column of x, starting with the first: sampling without anti-aliasing. A A^T = I.
 
     Args:
         in_shape: (C, H, W).
@@ -86,12 +86,12 @@ def BlindDownsampling(in_shape: Shape, factor: int, kernel_shape: tuple[int, int
 
 
 def MultiFrame(in_shape: Shape, factor: int, shifts: Sequence[tuple[float, float]]) -> Stack:
-    """Frames of one scene that moved between them, each made smaller: y_i = SuperResolution(Shift_i(x)), stacked.
+    """Downsampled frames of a scene that moves between them: y_i = SuperResolution(Shift_i(x)), stacked.
 
     Args:
         in_shape: (C, H, W) of the large image.
-        factor: of each frame.
-        shifts: (rows, columns) of the scene in each frame, in pixels of the large image.
+        factor: downsampling factor of each frame.
+        shifts: shift (rows, columns) of the scene in each frame, in pixels of the large image.
     """
     if not shifts:
         raise InputError("MultiFrame needs the shift of at least one frame, such as (0, 0)")
@@ -100,24 +100,24 @@ def MultiFrame(in_shape: Shape, factor: int, shifts: Sequence[tuple[float, float
 
 
 def PanSharpening(in_shape: Shape, factor: int, weights: Sequence[float] | None = None) -> Stack:
-    """A small image in colour and a large one of brightness: y = [SuperResolution(x), Colourisation(x)], stacked.
+    """A small colour image and a large brightness image: y = [SuperResolution(x), Colourisation(x)], stacked.
 
     Args:
         in_shape: (C, H, W).
-        factor: of the image in colour.
-        weights: of the channels in brightness, see `Colourisation`.
+        factor: downsampling factor of the colour image.
+        weights: weights of the channels in the brightness, see `Colourisation`.
     """
     return Stack(SuperResolution(in_shape, factor), Colourisation(in_shape, weights))
 
 
 class ShiftedMask(Operator):
-    """y = m(. - o) * x: a known, soft mask whose place o = theta["offset"] ([N, 2]: rows, columns) is not known.
+    """y = m(. - o) * x: a known, soft mask at an unknown offset o = theta["offset"] ([N, 2]: rows, columns).
 
-    The mask is moved in the Fourier domain, m(. - o) = F^-1 exp(-2 pi i f o) F m, so y is differentiable in o.
+    The mask is shifted in the Fourier domain, m(. - o) = F^-1 exp(-2 pi i f o) F m, so y is differentiable in o.
 
     Args:
         in_shape: (C, H, W).
-        mask: [H, W] in [0, 1]; smoothed by a Gaussian, so that it can be moved by parts of a pixel.
+        mask: [H, W] in [0, 1]; it is smoothed by a Gaussian, so that it can be shifted by fractions of a pixel.
         softness: standard deviation of that Gaussian in pixels, above 0.
     """
 
@@ -135,7 +135,7 @@ class ShiftedMask(Operator):
         self.constants = Constants(spectrum=spectrum, rows=f[0], columns=f[1])
 
     def mask(self, offset: Tensor) -> Tensor:
-        """The mask at offsets [N, 2], [N, 1, H, W]."""
+        """The mask shifted by offsets [N, 2], as [N, 1, H, W]."""
         turn = self.constants.get("rows", offset) * offset[:, 0, None, None]
         turn = -2 * torch.pi * (turn + self.constants.get("columns", offset) * offset[:, 1, None, None])
         moved = self.constants.get("spectrum", offset) * torch.polar(torch.ones_like(turn), turn)

@@ -1,4 +1,4 @@
-"""Cutting a part out of an image, and putting an image into a larger black one."""
+"""Crop a part of an image, and pad an image with black."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["Crop", "Pad"]
 
 
 class Crop(LinearOperator):
-    """y = x[:, top : top + height, left : left + width]; A A^T = I, so every solve is closed.
+    """y = x[:, top : top + height, left : left + width]; A A^T = I, so every solve has a closed form.
 
     Args:
         in_shape: (C, H, W).
-        top, left, height, width: of the part that is seen, inside the image.
+        top, left, height, width: position and size of the part, inside the image.
 
     Raises:
-        ShapeError: it is not inside.
+        ShapeError: the part is not inside the image.
     """
 
     def __init__(self, in_shape: Shape, top: int, left: int, height: int, width: int) -> None:
@@ -39,7 +39,7 @@ class Crop(LinearOperator):
 
     @classmethod
     def middle(cls, in_shape: Shape, height: int, width: int) -> Self:
-        """The middle `height` x `width` pixels."""
+        """Crop the middle `height` x `width` pixels."""
         _, h, w = image_shape(in_shape)
         return cls(in_shape, (h - height) // 2, (w - width) // 2, height, width)
 
@@ -70,11 +70,11 @@ class Crop(LinearOperator):
 
 
 class Pad(LinearOperator):
-    """The image with (before, after) black rows and columns around it; A^T A = I, so every solve is closed.
+    """Add (before, after) black rows and columns around the image; A^T A = I, so every solve has a closed form.
 
     Args:
         in_shape: (C, H, W).
-        rows, columns: (before, after), each at least 0.
+        rows, columns: numbers (before, after), each at least 0.
     """
 
     def __init__(self, in_shape: Shape, rows: tuple[int, int], columns: tuple[int, int]) -> None:

@@ -1,4 +1,4 @@
-"""JPEG compression: the codec itself, with a gradient, or a smooth stand-in for it."""
+"""JPEG compression: the real codec with a surrogate gradient, or a smooth approximation of it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from invsolve.operators.shapes import image_shape
 __all__ = ["JPEG"]
 
 BLOCK = 16
-"""Blocks of 8 x 8 with colour at half resolution."""
+"""Image sides are multiples of this: blocks are 8 x 8, with colour at half resolution."""
 
 Rounding = Literal["true", "smooth"]
 
 
 class JPEG(Operator):
-    """y = what a JPEG file of x holds (4:2:0 colour, the standard tables scaled to `quality`).
+    """y = the content of a JPEG file of x (4:2:0 colour, the standard tables scaled to `quality`).
 
-    "true" encodes and decodes with Pillow, 8 bits and all; its gradient is that of the smooth codec (straight through).
-    "smooth" is kornia's differentiable codec (Reich et al. 2024, WACV, "Differentiable JPEG: the devil is in the
-    details"), which rounds polynomially and whose gradient is its own; at quality 50 the two differ by about a third of
-    what the compression takes away.
+    "true" encodes and decodes with Pillow, including the rounding to 8 bits; its gradient is that of the smooth codec
+    (straight through). "smooth" is kornia's differentiable codec (Reich et al. 2024, WACV, "Differentiable JPEG: the
+    devil is in the details"), which rounds polynomially and has its own gradient. At quality 50 the two differ by about
+    a third of the error of the compression.
 
     Args:
         in_shape: (3, H, W), multiples of 16.

@@ -1,4 +1,4 @@
-"""Non-linear blur by a network that renders a kernel code onto an image; its weights are a file of the user's.
+"""Non-linear blur by a network that applies a kernel code to an image; the user provides its weights as a file.
 
 Tran, Tran, Phung, Hoai 2021, "Explore image deblurring via encoded blur kernel space" (BKSE), arXiv 2104.00317.
 """
@@ -22,7 +22,7 @@ from invsolve.operators.shapes import digest, image_shape
 __all__ = ["KernelWizard", "KernelWizardBlur"]
 
 STRIDE = 128
-"""Two halvings in the encoder and five in the adapter."""
+"""The encoder halves the size twice and the adapter five times."""
 
 
 class _Residual(nn.Module):
@@ -39,7 +39,7 @@ class _Residual(nn.Module):
 class _Level(nn.Module):
     """One level of the adapter's U-Net; the code enters at the innermost one.
 
-    What is skipped past a level is the activated input, because the published network activates it in place.
+    The skip connection passes on the activated input, because the published network activates it in place.
     """
 
     def __init__(self, outer: int, inner: int, submodule: nn.Module | None, *, outermost: bool = False) -> None:
@@ -73,9 +73,9 @@ class _Adapter(nn.Module):
 
 
 class KernelWizard(nn.Module):
-    """The part of the published network that blurs: encoder, kernel adapter, reconstruction trunk (23.7 M weights).
+    """The blurring part of the published network: encoder, kernel adapter, reconstruction trunk (23.7 M weights).
 
-    Keys are those of the published checkpoint without its `kernel_extractor`.
+    Its keys are those of the published checkpoint without `kernel_extractor`.
     """
 
     def __init__(self, width: int = 64, front: int = 10, back: int = 20) -> None:
@@ -97,16 +97,16 @@ class KernelWizard(nn.Module):
 class KernelWizardBlur(Operator):
     """y = clip(x + trunk(adapter(encoder(x), code)), 0, 1), images in [0, 1], with a kernel code per measurement.
 
-    The code [512, H / 128, W / 128] ~ 1.2 N(0, I) belongs to the measurement: it is drawn once, by `draw`, and kept in
-    the operator (`operator.code`); or it is unknown and comes as theta["code"], where it was not given.
+    The code [512, H / 128, W / 128] ~ 1.2 N(0, I) belongs to the measurement. It is drawn once, by `draw`, and kept in
+    the operator (`operator.code`). If no code is given, it is unknown and is passed as theta["code"].
 
     Args:
         in_shape: (3, H, W), multiples of 128.
         network: a `KernelWizard`, see `KernelWizardBlur.load`.
-        code: [512, H / 128, W / 128], or [B, ...] with one a sample; None where it is unknown.
+        code: [512, H / 128, W / 128], or [B, ...] with one for each sample; None if it is unknown.
 
     Raises:
-        ShapeError: images or codes of another shape.
+        ShapeError: the images or codes have another shape.
     """
 
     def __init__(self, in_shape: Shape, network: nn.Module, code: Tensor | None = None) -> None:
@@ -130,10 +130,10 @@ class KernelWizardBlur(Operator):
 
     @staticmethod
     def load(path: str | Path) -> KernelWizard:
-        """The network with the published weights (GOPRO_wVAE.pth), read without running anything in the file.
+        """Load the network with the published weights (GOPRO_wVAE.pth), without running anything in the file.
 
         Raises:
-            InputError: there is no such file, or it holds other weights.
+            InputError: the file does not exist, or holds other weights.
         """
         state: Any = load_torch(path, "weight file of the kernel wizard (GOPRO_wVAE.pth)")
         with foreign(f"{path}, which does not hold the weights of the kernel wizard,"):
@@ -144,13 +144,13 @@ class KernelWizardBlur(Operator):
 
     @classmethod
     def draw(cls, in_shape: Shape, network: nn.Module, rng: NoiseSource, samples: int = 1) -> Self:
-        """The operator with codes drawn from 1.2 N(0, I): one that all images share, or one each."""
+        """Create the operator with codes drawn from 1.2 N(0, I): one code for all images, or one for each image."""
         blind = cls(in_shape, network)
         return cls(in_shape, network, 1.2 * rng.normal(torch.empty(samples, *blind.code_shape)))
 
     @property
     def code(self) -> Tensor:
-        """The kernel code, to be stored beside the measurement."""
+        """The kernel code; store it together with the measurement."""
         return self.constants["code"]
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
@@ -164,7 +164,7 @@ class KernelWizardBlur(Operator):
         return self._network_like(x)(x, code.expand(len(x), *self.code_shape)).clamp(0, 1)
 
     def _network_like(self, x: Tensor) -> nn.Module:
-        """The network in the precision and on the device of `x`; the one given stays as it is."""
+        """The network in the precision and on the device of `x`; the original network is not changed."""
         own, wanted = next(self.network.parameters()), (x.dtype, x.device)
         if (own.dtype, own.device) == wanted:
             return self.network

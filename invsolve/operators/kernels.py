@@ -1,4 +1,4 @@
-"""Blur kernels: Gaussian, straight motion, camera shake; and the checks that a given kernel has to pass."""
+"""Blur kernels: Gaussian, straight motion, camera shake; and the checks of given kernels."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def gaussian_kernel(std: float, radius: int | None = None) -> Tensor:
     """exp(-|j|^2 / (2 std^2)) at whole offsets j, normalised, [2 radius + 1, 2 radius + 1] in float64.
 
     Args:
-        std: in pixels, above 0.
-        radius: taps on each side; ceil(4 std) where None.
+        std: standard deviation in pixels, above 0.
+        radius: number of taps on each side; ceil(4 std) if None.
     """
     check_positive(std, "the standard deviation of a Gaussian blur")
     radius = ceil(4 * std) if radius is None else radius
@@ -35,11 +35,11 @@ def gaussian_kernel(std: float, radius: int | None = None) -> Tensor:
 
 
 def motion_kernel(length: float, angle: float) -> Tensor:
-    """The share of a straight segment that falls into each pixel, float64, odd and square, summing to 1.
+    """The kernel of a straight motion: the share of a segment in each pixel. Float64, odd and square, summing to 1.
 
     Args:
-        length: of the segment in pixels, at least 1.
-        angle: in degrees, anticlockwise from the horizontal.
+        length: length of the segment in pixels, at least 1.
+        angle: angle in degrees, anticlockwise from the horizontal.
     """
     _check_length(length)
     count = 64 * ceil(length)
@@ -50,14 +50,14 @@ def motion_kernel(length: float, angle: float) -> Tensor:
 
 
 def camera_shake_kernel(length: float, intensity: float, rng: NoiseSource) -> Tensor:
-    """The trace of a shaking camera: a path whose heading is a Brownian motion, spread bilinearly over the pixels.
+    """The kernel of a camera shake: a path whose heading is a Brownian motion, spread bilinearly over the pixels.
 
     The path is centred, so that the image does not move as a whole.
 
     Args:
-        length: of the path in pixels, at least 1.
-        intensity: 0 is straight; at 1 the heading's standard deviation at the end of the path is 2 pi.
-        rng: where the path comes from.
+        length: length of the path in pixels, at least 1.
+        intensity: 0 is a straight path; at 1 the heading's standard deviation at the end of the path is 2 pi.
+        rng: noise source that draws the path.
     """
     _check_length(length)
     check_positive(intensity, "the intensity of camera shake", zero=True)
@@ -75,7 +75,7 @@ def _check_length(length: float) -> None:
 
 
 def _rasterise(path: Tensor) -> Tensor:
-    """Points [P, 2] (row, column) about the centre -> their bilinear share of each pixel."""
+    """Spread points [P, 2] (row, column), relative to the centre, bilinearly over the pixels."""
     radius = ceil(path.abs().max().item())
     size = 2 * radius + 1
     corner = path.floor()
@@ -93,16 +93,16 @@ def _rasterise(path: Tensor) -> Tensor:
 
 
 def checked_kernel(kernel: Tensor, in_shape: Shape) -> Tensor:
-    """A blur kernel as [1 | B, 1 | C, h, w] in float64 on the CPU, each summing to about 1.
+    """Check a blur kernel and return it as [1 | B, 1 | C, h, w] in float64 on the CPU, each summing to about 1.
 
     Args:
-        kernel: [h, w], [1 | C, h, w] or [B, 1 | C, h, w]; one whose sum is off by more than 0.001 is normalised with a
-            warning.
+        kernel: [h, w], [1 | C, h, w] or [B, 1 | C, h, w]; a kernel whose sum is off by more than 0.001 is normalised
+            with a warning.
         in_shape: (C, H, W) of the images.
 
     Raises:
-        ShapeError: another number of dimensions or channels, or larger than the image.
-        InputError: entries that are not finite, or a sum of 0 or less.
+        ShapeError: the kernel has another number of dimensions or channels, or is larger than the image.
+        InputError: the kernel has entries that are not finite, or a sum of 0 or less.
     """
     c, h, w = in_shape
     kernel = as_tensor(kernel, "the blur kernel")
@@ -128,7 +128,7 @@ def checked_kernel(kernel: Tensor, in_shape: Shape) -> Tensor:
 
 
 def centred(kernel: Tensor) -> Tensor:
-    """The same filter with odd sides and its anchor in the middle, without a border of zeros.
+    """The same filter with odd sides, its anchor in the middle, and no border of zeros.
 
     The anchor of [..., h, w] is entry ((h - 1) // 2, (w - 1) // 2), as for "same" padding.
     """

@@ -1,4 +1,4 @@
-"""Magnetic resonance imaging: samples of the Fourier transform, seen by one or by several coils."""
+"""Magnetic resonance imaging: samples of the Fourier transform, measured by one or several coils."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ __all__ = ["MRI"]
 
 
 class MRI(LinearOperator):
-    """y_k = m * F(s_k * u), k a coil, F the centred orthonormal Fourier transform; y is complex.
+    """y_k = m * F(s_k * u) for each coil k, with F the centred orthonormal Fourier transform; y is complex.
 
-    Images are real: one channel is the (real) density u, two channels are its real and imaginary part. With one coil
-    of sensitivity 1 and two channels, A A^T is the mask and solves are closed.
+    Images are real: one channel is the (real) density u, two channels are its real and imaginary part. With one coil of
+    sensitivity 1 and two channels, A A^T is the mask and solves have closed forms.
 
     Args:
         in_shape: (1, H, W) or (2, H, W).
-        mask: frequencies that were measured, 0 or 1, zero frequency in the middle: [H, W], or [B, H, W] with one a
-            sample.
+        mask: 1 at measured frequencies and 0 elsewhere, with the zero frequency in the middle: [H, W], or [B, H, W]
+            with one for each sample.
         coils: sensitivities s, complex [K, H, W]; a single coil of sensitivity 1 if not given.
 
     Raises:
-        ShapeError: mask or coils do not fit the image.
-        InputError: the mask has other values, or measures nothing.
+        ShapeError: the mask or the coils do not fit the image.
+        InputError: the mask has values other than 0 and 1, or measures nothing.
     """
 
     def __init__(self, in_shape: Shape, mask: Tensor, coils: Tensor | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Borders: extending an image beyond its edge, and the exact adjoint of doing so."""
+"""Borders: extend an image beyond its edge, and the exact adjoint of this."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Sides = tuple[int, int]
 
 
 def check_padding(padding: str) -> str:
-    """`padding` itself, or `InputError` where there is no such rule."""
+    """Return `padding`, or raise `InputError` if it is not known."""
     if padding not in PADDINGS:
         raise InputError(f"padding is one of {', '.join(PADDINGS)}; got {padding!r}")
     return padding
 
 
 def _source(positions: Tensor, n: int, padding: str) -> Tensor:
-    """The pixel 0..n-1 that stands at each position (any integer) under `padding`."""
+    """The pixel 0..n-1 whose value each position (any integer) has under `padding`."""
     if padding == "circular":
         return positions % n
     if padding == "symmetric":  # half-sample: ... b a | a b c | c b ...
@@ -60,7 +60,7 @@ def _extend_adjoint(z: Tensor, dim: int, sides: Sides, padding: str) -> Tensor:
 
 
 def extend(x: Tensor, rows: Sides, columns: Sides, padding: str) -> Tensor:
-    """The image [..., H, W] with (before, after) more rows and columns."""
+    """Extend the image [..., H, W] by (before, after) rows and columns."""
     return _extend(_extend(x, -2, rows, padding), -1, columns, padding)
 
 

@@ -1,4 +1,4 @@
-"""Priors on unknown operator parameters, as penalties for `Unknown`: they add nats to the energy."""
+"""Priors on unknown operator parameters, as penalties for `Unknown` that add nats to the energy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Penalty = Callable[[Tensor], Tensor]
 
 
 def sparsity(weight: float, power: float = 0.5) -> Penalty:
-    """weight * sum |theta|^power, [N]: few entries carry the parameter. The power is below 1 where the sum is fixed."""
+    """weight * sum |theta|^power, [N]: favours few large entries. Use a power below 1 if the sum is fixed."""
     check_positive(weight, "the weight of a penalty", zero=True)
     if not 0 < power <= 2:
         raise InputError(f"the power lies above 0 and is at most 2, got {power}")

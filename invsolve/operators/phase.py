@@ -14,7 +14,7 @@ from invsolve.operators.transforms import real_images
 __all__ = ["CodedDiffraction", "FourierMagnitude"]
 
 SMOOTH = 1e-6
-"""The modulus is sqrt(|u|^2 + 1e-12): differentiable at 0 too."""
+"""The modulus is sqrt(|u|^2 + 1e-12), which is also differentiable at 0."""
 
 
 def _modulus(u: Tensor) -> Tensor:
@@ -22,13 +22,13 @@ def _modulus(u: Tensor) -> Tensor:
 
 
 class FourierMagnitude(Operator):
-    """y = |F P x|: P surrounds the image with zeros to `oversampling` times its sides, F is orthonormal.
+    """y = |F P x|: P pads the image with zeros to `oversampling` times its sides, F is orthonormal.
 
-    An image, its mirror image about the middle, and both of them moved have the same measurement.
+    An image, its mirror image about the middle, and shifted versions of both have the same measurement.
 
     Args:
         in_shape: (C, H, W).
-        oversampling: of each side, at least 1; 2 determines most images up to these.
+        oversampling: factor for each side, at least 1; 2 determines most images up to these ambiguities.
     """
 
     def __init__(self, in_shape: Shape, oversampling: float = 2.0) -> None:
@@ -54,8 +54,8 @@ class CodedDiffraction(Operator):
 
     Args:
         in_shape: (C, H, W).
-        masks: how many patterns, at least 1; about 4 determine an image.
-        rng: draws the phases, here and once.
+        masks: number of patterns, at least 1; about 4 determine an image.
+        rng: noise source; the phases are drawn once, on construction.
     """
 
     def __init__(self, in_shape: Shape, masks: int = 4, *, rng: NoiseSource) -> None:

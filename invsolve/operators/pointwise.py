@@ -1,4 +1,4 @@
-"""Operators that act on each pixel alone: the identity (denoising) and a mask (inpainting)."""
+"""Operators that act on each pixel separately: the identity (denoising) and a mask (inpainting)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Denoising(_Diagonal):
     """The identity, y = x: the measurement is the image with noise.
 
     Args:
-        in_shape: of one sample; any number of dimensions.
+        in_shape: shape of one sample; any number of dimensions.
     """
 
     is_identity = True
@@ -78,16 +78,16 @@ class Denoising(_Diagonal):
 class Inpainting(_Diagonal):
     """y = m * x with a mask m of zeros and ones; `y` has the image's shape.
 
-    A^T = A^+ = A. What `y` holds where m = 0 (noise, or NaN) is never used.
+    A^T = A^+ = A. The values of `y` where m = 0 (noise, or NaN) are never used.
 
     Args:
         in_shape: (C, H, W).
-        mask: 1 where a pixel is known, 0 where it is missing: [H, W] or [1 | C, H, W] for all samples, or
-            [B, 1 | C, H, W] with one mask a sample. Bool or numbers.
+        mask: 1 where a pixel is known, 0 where it is missing; bool or numbers. [H, W] or [1 | C, H, W] for all samples,
+            or [B, 1 | C, H, W] with one mask for each sample.
 
     Raises:
-        ShapeError: the mask is of another size.
-        InputError: the mask has other values than 0 and 1, or leaves nothing of an image.
+        ShapeError: the mask has another size.
+        InputError: the mask has values other than 0 and 1, or no known pixel in an image.
     """
 
     def __init__(self, in_shape: Shape, mask: Tensor) -> None:
@@ -110,13 +110,13 @@ class Inpainting(_Diagonal):
 
     @classmethod
     def random(cls, in_shape: Shape, keep: float = 0.5, *, rng: NoiseSource, samples: int = 1) -> Self:
-        """A mask that keeps each pixel with probability `keep`, all channels together, drawn here and once.
+        """Draw a mask once that keeps each pixel with probability `keep`, with all its channels.
 
         Args:
             in_shape: (C, H, W).
-            keep: in (0, 1].
-            rng: where the draw comes from.
-            samples: 1 for one mask that all images share, B for one an image.
+            keep: probability in (0, 1].
+            rng: noise source of the draw.
+            samples: number of masks; 1 for a mask that all images share, B for one for each image.
         """
         if not 0 < keep <= 1:
             raise InputError(f"keep is the probability of keeping a pixel, above 0 and at most 1, got {keep}")
@@ -125,7 +125,7 @@ class Inpainting(_Diagonal):
 
     @classmethod
     def box(cls, in_shape: Shape, top: int, left: int, height: int, width: int) -> Self:
-        """A rectangle is missing: `height` rows from row `top`, `width` columns from column `left`."""
+        """Create a mask with a missing rectangle: `height` rows from row `top`, `width` columns from column `left`."""
         _, h, w = image_shape(in_shape)
         if min(top, left) < 0 or min(height, width) < 1 or top + height > h or left + width > w:
             raise InputError(
@@ -138,7 +138,7 @@ class Inpainting(_Diagonal):
 
     @classmethod
     def from_image(cls, in_shape: Shape, image: Tensor, threshold: float = 0.5) -> Self:
-        """Pixels are known where the mask image ([H, W] or [C, H, W], in [0, 1]) is above `threshold` throughout."""
+        """Pixels are known where a mask image ([H, W] or [C, H, W], in [0, 1]) is above `threshold` in all channels."""
         known = (image if isinstance(image, Tensor) else as_tensor(image, "the mask image").double()) > threshold
         return cls(in_shape, known if known.ndim == 2 else known.all(-3, keepdim=True))
 
@@ -169,7 +169,7 @@ class Inpainting(_Diagonal):
         return self._mask(residual) * residual * (1.0 / (1.0 + per_sample(lam, residual)))
 
     def smooth_preconditioner(self, like: Tensor, lam: float | Tensor) -> Callable[[Tensor], Tensor]:
-        """1 / diag(A^T A + lam L): the hole's own system does not depend on lam then."""
+        """1 / diag(A^T A + lam L); with it, the system of the missing region does not depend on lam."""
         weight = per_sample(lam, like)
         return lambda r: r / (self._mask(r) + 4 * weight)
 

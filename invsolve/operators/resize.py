@@ -1,7 +1,7 @@
-"""Super-resolution: an image is filtered and kept at every `factor`-th place, separably, y = A_h x A_w^T.
+"""Super-resolution: an image is filtered and sampled at every `factor`-th place, separably, y = A_h x A_w^T.
 
-Row o of the n / f x n matrix A is centred at f (o + 1/2) - 1/2 and extends over the border by half-sample symmetry.
-Then the cosine transforms of both sizes nearly diagonalise A: with psi_k and phi_k the orthonormal DCT-II bases of
+Row o of the n / f x n matrix A is centred at f (o + 1/2) - 1/2 and extends beyond the border by half-sample symmetry.
+Then the cosine transforms of both sizes nearly diagonalise A. With psi_k and phi_k the orthonormal DCT-II bases of
 length m = n / f and n,
 
     A phi_{r m + k} = g_{r,k} psi_k  (r even),    A phi_{(r + 1) m - k} = g_{r,k} psi_k  (r odd),    r = 0 .. f - 1,
@@ -43,7 +43,7 @@ def keys_cubic(t: Tensor) -> Tensor:
 
 
 def lanczos(t: Tensor) -> Tensor:
-    """sinc(t) sinc(t / 3), zero beyond 3 (Lanczos' window, as Pillow resizes)."""
+    """sinc(t) sinc(t / 3), zero beyond 3 (the Lanczos filter, as in Pillow)."""
     return torch.where(t.abs() < 3, torch.sinc(t) * torch.sinc(t / 3), 0.0)
 
 
@@ -64,7 +64,7 @@ def taps(factor: int, kernel: str) -> tuple[int, Tensor]:
 class _Axis:
     """The singular value decomposition of one axis: n samples become m = n / factor."""
 
-    places: Tensor  # [factor, m]: which cosine frequency entry (r, k) of the coefficients is
+    places: Tensor  # [factor, m]: the cosine frequency of entry (r, k) of the coefficients
     inverse: Tensor  # [n]: the entry of the coefficients that holds each frequency
     s: Tensor  # [m]
     mirror: Tensor  # [factor, m]: unit vectors w of the reflections I - 2 w w^T
@@ -92,14 +92,14 @@ class _Axis:
 
 
 class SuperResolution(SVDOperator):
-    """y = A_h x A_w^T for each channel: the image made `factor` times smaller.
+    """y = A_h x A_w^T for each channel: the image downsampled by `factor`.
 
     Args:
         in_shape: (C, H, W) of the large image; H and W are multiples of `factor`.
         factor: a whole number, at least 1.
         kernel: "bicubic" (4 factor taps), "lanczos" (6 factor taps), "average" (the mean of each factor x factor block)
-            or "point" (nothing is averaged: the image's value at the middle of each block, where that lies between
-            pixels by Lanczos interpolation).
+            or "point" (no averaging: the image's value at the middle of each block, by Lanczos interpolation if that
+            lies between pixels).
 
     Raises:
         InputError: the factor is below 1 or larger than the image, or there is no such kernel.
@@ -145,7 +145,7 @@ class SuperResolution(SVDOperator):
         return extend_adjoint(z, self._sides, self._sides, "symmetric").to(y.dtype)
 
     def solve_normal(self, b: Tensor, lam: float | Tensor, theta: Params = EMPTY) -> Tensor:
-        """(A^T A + lam I)^-1 b = (b - A^T (A A^T + lam I)^-1 A b) / lam, the inner system being small and diagonal."""
+        """(A^T A + lam I)^-1 b = (b - A^T (A A^T + lam I)^-1 A b) / lam; the inner system is small and diagonal."""
         check_shape(b, self.in_shape, "SuperResolution.solve_normal")
         weight = per_sample(lam, b)
         inner = idct2(dct2(self.forward(b, theta)) / (self._small_spectrum(b) ** 2 + weight))
@@ -191,7 +191,7 @@ class SuperResolution(SVDOperator):
         return self.constants.get("h_s", like)[:, None] * self.constants.get("w_s", like)
 
     def _mix(self, z: Tensor, axis: str, *, forward: bool) -> Tensor:
-        """Coefficients -> cosine frequencies along the last dimension, or back: reflections of aliased groups."""
+        """Map coefficients to cosine frequencies along the last dimension, or back: reflections of aliased groups."""
         mirror, sign = self.constants.get(f"{axis}_mirror", z), self.constants.get(f"{axis}_sign", z)
         if not forward:
             z = z.index_select(-1, self._index[f"{axis}_places"].to(z.device))

@@ -1,4 +1,4 @@
-"""Compressed sensing: few numbers, each a mixture of all pixels, with orthonormal rows (A A^T = I)."""
+"""Compressed sensing: few measurements, each a mixture of all pixels, with orthonormal rows (A A^T = I)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["HadamardSensing", "RandomConvolution"]
 
 
 class _Sensing(SVDOperator):
-    """y = a choice of m coefficients V^T x of each channel, V orthonormal."""
+    """y = m selected coefficients V^T x of each channel, V orthonormal."""
 
     def __init__(self, in_shape: Shape, ratio: float, rng: NoiseSource) -> None:
         self.in_shape = c, h, w = image_shape(in_shape)
@@ -63,16 +63,16 @@ class _Sensing(SVDOperator):
     @property
     @abstractmethod
     def _drawn(self) -> Tensor:
-        """The random numbers behind V."""
+        """The random numbers that define V."""
 
 
 class HadamardSensing(_Sensing):
-    """y = P H (s * x): random signs s, an orthonormal Walsh-Hadamard transform, a random choice of rows.
+    """y = P H (s * x): random signs s, an orthonormal Walsh-Hadamard transform H, a random selection of rows P.
 
     Args:
         in_shape: (C, H, W) with H and W powers of two.
-        ratio: measurements for each pixel, in (0, 1].
-        rng: draws signs and rows, here and once; the channels share them.
+        ratio: number of measurements for each pixel, in (0, 1].
+        rng: noise source; signs and rows are drawn once, on construction, and the channels share them.
     """
 
     def __init__(self, in_shape: Shape, ratio: float = 0.25, *, rng: NoiseSource) -> None:
@@ -95,14 +95,14 @@ class HadamardSensing(_Sensing):
 
 
 class RandomConvolution(_Sensing):
-    """y = P (k * x): a circular convolution with a filter of modulus one and random phases, and a random choice.
+    """y = P (k * x): a circular convolution with a filter of modulus one and random phases, then a random selection.
 
     Romberg 2009, "Compressive sensing by random convolution", SIAM J. Imaging Sci.
 
     Args:
         in_shape: (C, H, W).
-        ratio: measurements for each pixel, in (0, 1].
-        rng: draws the filter and the pixels, here and once; the channels share them.
+        ratio: number of measurements for each pixel, in (0, 1].
+        rng: noise source; the filter and the pixels are drawn once, on construction, and the channels share them.
     """
 
     def __init__(self, in_shape: Shape, ratio: float = 0.25, *, rng: NoiseSource) -> None:

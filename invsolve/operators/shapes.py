@@ -1,4 +1,4 @@
-"""What operators check about shapes, and the short names they give to their constants."""
+"""Shape checks of operators, and short digests of their constants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Imaging by lines and by antennas, through deepinv."""
+"""Tomography and radio interferometry, through deepinv."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["RadioInterferometry", "Tomography"]
 
 
 def Tomography(in_shape: Shape, angles: int | Tensor = 60) -> Operator:
-    """y = line integrals of x under each angle (the Radon transform), by deepinv's `Tomography`, in
-    units of the image's width.
+    """y = line integrals of x at each angle (the Radon transform), by deepinv's `Tomography`.
 
-    The adjoint is derived where deepinv's is not the transpose.
+    The integrals are in units of the image's width. The adjoint is derived automatically if deepinv's adjoint is not
+    the transpose.
 
     Args:
         in_shape: (C, H, H): square images.
-        angles: how many, equally spaced over 180 degrees, or the angles in degrees.
+        angles: number of angles, equally spaced over 180 degrees, or the angles in degrees.
     """
     _, h, w = image_shape(in_shape)
     if h != w:
@@ -36,7 +36,7 @@ def Tomography(in_shape: Shape, angles: int | Tensor = 60) -> Operator:
 
 
 def _radon(in_shape: Shape, angles: int | Tensor) -> Operator:
-    """Line integrals in pixels. Not deepinv's normalised ones: their scale comes from a random power iteration."""
+    """Line integrals in pixels, without deepinv's normalisation: its scale comes from a random power iteration."""
     require("deepinv", "tomography")
     from deepinv import physics
 
@@ -48,13 +48,14 @@ def _radon(in_shape: Shape, angles: int | Tensor) -> Operator:
 
 
 def RadioInterferometry(in_shape: Shape, places: Tensor) -> Operator:
-    """y_m = sum_p exp(-i <places_m, p>) x_p / (2 sqrt(H W)), p counted from the middle: visibilities, complex.
+    """y_m = sum_p exp(-i <places_m, p>) x_p / (2 sqrt(H W)), p counted from the middle: complex visibilities.
 
-    By deepinv's `RadioInterferometry`, whose transform is right to 1e-4 and reckons in tables of single precision.
+    Computed by deepinv's `RadioInterferometry`, whose transform is accurate to 1e-4 and uses tables in single
+    precision.
 
     Args:
         in_shape: (1, H, W).
-        places: [2, M], angular frequencies in [-pi, pi] (what pairs of antennas see).
+        places: [2, M], angular frequencies in [-pi, pi], as measured by pairs of antennas.
 
     Raises:
         InputError: the package torchkbnufft is missing.

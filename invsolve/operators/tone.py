@@ -1,4 +1,4 @@
-"""What happens to brightness: clipping, rounding, tone curves, and a camera that blurs before all of it."""
+"""Changes of brightness: clipping, rounding, tone curves, and a camera that blurs before all of them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from invsolve.operators.varying import VaryingBlur
 __all__ = ["CameraBlur", "HighDynamicRange", "Quantisation", "ToneCurve"]
 
 DARK = 1e-3
-"""A power below 1 is infinitely steep at black: it starts from here."""
+"""Powers below 1 are infinitely steep at black, so values are clamped to at least this."""
 
 
 class HighDynamicRange(Operator):
-    """y = clip(1/2 + f (x - 1/2), 0, 1): contrast f times too high, both ends lost; clip(f x, -1, 1) in [-1, 1] units.
+    """y = clip(1/2 + f (x - 1/2), 0, 1): contrast f times too high with both ends clipped.
+
+    In [-1, 1] units it is clip(f x, -1, 1).
 
     Args:
-        in_shape: of one sample.
-        factor: f, above 0; published: 2.
+        in_shape: shape of one sample.
+        factor: f, above 0; the published value is 2.
     """
 
     def __init__(self, in_shape: Shape, factor: float = 2.0) -> None:
@@ -41,7 +43,7 @@ class Quantisation(Operator):
     """y = round(x (L - 1)) / (L - 1), clipped to [0, 1]; the gradient is that of the clipping (straight through).
 
     Args:
-        in_shape: of one sample.
+        in_shape: shape of one sample.
         levels: L, at least 2.
     """
 
@@ -63,11 +65,11 @@ class Quantisation(Operator):
 
 
 class ToneCurve(Operator):
-    """y = x^gamma with x held above 0.001; gamma is known, or unknown as theta["gamma"] ([N] or [N, 1]).
+    """y = x^gamma with x clamped to at least 0.001; gamma is given, or is unknown as theta["gamma"] ([N] or [N, 1]).
 
     Args:
-        in_shape: of one sample.
-        gamma: above 0; 1 / 2.2 encodes linear light for a display. None where it is unknown.
+        in_shape: shape of one sample.
+        gamma: above 0; 1 / 2.2 encodes linear light for a display. None if it is unknown.
     """
 
     def __init__(self, in_shape: Shape, gamma: float | None = None) -> None:
@@ -93,18 +95,18 @@ class ToneCurve(Operator):
 
 
 class CameraBlur(Operator):
-    """A camera that moves: light adds up linearly, the sensor saturates, the image is encoded.
+    """A moving camera: light adds up linearly, the sensor saturates, the image is encoded.
 
         y = min(exposure * sum_i w_i * (k_i * x^gamma), 1)^(1 / gamma)
 
-    A non-linear blur that needs no weights: highlights smear as they do in photographs.
+    This non-linear blur needs no network weights: highlights are smeared as in photographs.
 
     Args:
         in_shape: (C, H, W).
-        kernels: [K, h, w] and
-        weights: [K, H, W], as for `VaryingBlur`; a single kernel needs no weights.
-        gamma: of the encoding, above 0.
-        exposure: above 0; above 1 it saturates what is bright.
+        kernels: [K, h, w], as for `VaryingBlur`.
+        weights: [K, H, W], as for `VaryingBlur`; a single kernel needs none.
+        gamma: exponent of the encoding, above 0.
+        exposure: above 0; values above 1 saturate bright areas.
     """
 
     def __init__(
@@ -130,5 +132,5 @@ class CameraBlur(Operator):
 
 
 def power(x: Tensor, exponent: Tensor | float) -> Tensor:
-    """x^exponent with x held above 0.001."""
+    """x^exponent with x clamped to at least 0.001."""
     return torch.pow(x.clamp_min(DARK), exponent)

@@ -1,4 +1,4 @@
-"""Orthonormal cosine transforms by FFT, and lengths for which FFTs are quick.
+"""Orthonormal cosine transforms by FFT, and lengths for which FFTs are fast.
 
     DCT-II   X_k = c_k sum_j x_j cos(pi k (2 j + 1) / (2 n)),   c_0 = sqrt(1 / n), c_k = sqrt(2 / n)
 
@@ -19,15 +19,15 @@ __all__ = ["cosine_laplacian", "dct2", "fft_dtype", "fourier_laplacian", "idct2"
 
 
 def fft_dtype(x: Tensor) -> torch.dtype:
-    """The real precision in which `x` is transformed or filtered: CPUs do neither reliably in half precision."""
+    """The real precision in which to transform or filter `x`: CPUs do neither reliably in half precision."""
     return torch.float64 if x.dtype in (torch.float64, torch.complex128) else torch.float32
 
 
 def real_images(x: Tensor) -> Tensor:
-    """Images in the precision in which they are transformed or filtered.
+    """Convert images to the precision in which they are transformed or filtered.
 
     Raises:
-        InputError: they are complex, and their imaginary part would be lost.
+        InputError: the images are complex, so their imaginary part would be lost.
     """
     if x.is_complex():
         raise InputError(
@@ -38,7 +38,7 @@ def real_images(x: Tensor) -> Tensor:
 
 
 def quick_length(n: int) -> int:
-    """The least length of at least `n` without prime factors above 5."""
+    """The smallest length of at least `n` without prime factors above 5."""
     while True:
         rest = n
         for prime in (2, 3, 5):
@@ -50,7 +50,7 @@ def quick_length(n: int) -> int:
 
 
 def _twiddle(n: int, like: Tensor) -> Tensor:
-    """exp(-i pi k / (2 n)) / sqrt(n / 2) for k = 0 .. n // 2, with the further 1 / sqrt(2) at k = 0."""
+    """exp(-i pi k / (2 n)) / sqrt(n / 2) for k = 0 .. n // 2, with another factor 1 / sqrt(2) at k = 0."""
     k = torch.arange(n // 2 + 1, device=like.device, dtype=like.dtype)
     weight = torch.full_like(k, (2 / n) ** 0.5)
     weight[0] = (1 / n) ** 0.5

@@ -1,4 +1,4 @@
-"""Blur that differs from place to place: mixed kernels, and a sensor that is read line by line."""
+"""Spatially varying blur: mixed kernels, and a sensor that is read line by line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["RollingShutter", "VaryingBlur"]
 
 
 class VaryingBlur(LinearOperator):
-    """y = sum_i w_i * (k_i * x): each pixel sees a mixture of the kernels, by its weights.
+    """y = sum_i w_i * (k_i * x): each pixel is blurred by a weighted mixture of the kernels.
 
     Nagy and O'Leary 1998, "Restoring images degraded by spatially variant blur", SIAM J. Sci. Comput.
 
@@ -22,12 +22,12 @@ class VaryingBlur(LinearOperator):
         in_shape: (C, H, W).
         kernels: [K, h, w], each summing to about 1 (anchored in the middle, as for `Blur`).
         weights: [K, H, W], at least 0; a pixel's weights are divided by their sum. None for a single kernel. See
-            `VaryingBlur.grid` for smooth ones.
+            `VaryingBlur.grid` for smooth weights.
         padding: "reflect" (default), "symmetric", "zero" or "circular".
 
     Raises:
-        ShapeError: kernels or weights of another shape.
-        InputError: a pixel without weight.
+        ShapeError: the kernels or the weights have another shape.
+        InputError: a pixel has no weight above 0.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class VaryingBlur(LinearOperator):
 
     @staticmethod
     def grid(rows: int, columns: int, height: int, width: int) -> Tensor:
-        """Bilinear weights [rows * columns, height, width] about the points of a grid that spans the image."""
+        """Bilinear weights [rows * columns, height, width] around the points of a grid that spans the image."""
 
         def axis(points: int, size: int) -> Tensor:
             at = torch.linspace(0, max(points - 1, 0), size, dtype=torch.float64)
@@ -77,13 +77,15 @@ class VaryingBlur(LinearOperator):
 class RollingShutter(LinearOperator):
     """Lines are read one after the other while the camera moves: y[i, j] = mean_e x(i + r_{i+e}, j + c_{i+e}).
 
-    (r, c) is the camera's path, one position a line read, in pixels; a line integrates over `exposure` of them. Values
-    between pixels are bilinear, beyond the border those of the nearest pixel. Linear in the image.
+    (r, c) is the camera's path in pixels, with one position for each line that is read; a line integrates over
+    `exposure` positions. Values between pixels are bilinear, and values beyond the border are those of the nearest
+    pixel. The operator is linear in the image.
 
     Args:
         in_shape: (C, H, W).
-        path: [H + exposure - 1, 2] of (rows, columns).
-        exposure: positions that a line sees, at least 1; 1 is a bent image, more a blurred one (scanning).
+        path: positions (rows, columns), [H + exposure - 1, 2].
+        exposure: number of positions over which a line integrates, at least 1. With 1 the image is distorted, with more
+            it is also blurred (scanning).
 
     Raises:
         ShapeError: the path has another length.

@@ -1,4 +1,4 @@
-"""Priors: exact ones for proofs, networks for images, and `load` to get one by name or path."""
+"""Priors: exact priors for proofs, networks for images, and `load` to get a prior by name or path."""
 
 from __future__ import annotations
 
@@ -66,25 +66,25 @@ __getattr__ = names_of(
 
 
 def load(name: str | Path, **options: Any) -> Prior:
-    """A prior by name, file, folder, or from the Hugging Face hub.
+    """Load a prior by name, from a file, a folder or the Hugging Face hub.
 
     Args:
-        name: a name of `PRIORS`; a file of weights (guided-diffusion, `invsolve train`, an EDM network converted by
+        name: a name in `PRIORS`; a weight file (guided-diffusion, `invsolve train`, or an EDM network converted by
             `invsolve priors convert`); a folder in the format of diffusers; "hf:organisation/name" on the Hugging Face
-            hub; "deepinv:DRUNet", a denoiser of deepinv (weights=FILE); or "package.module:attribute" of a Prior, or
-            of a class or function that makes one.
-        options: device ("cpu"); schedule (a Schedule, or "linear", "cosine", ...: what the network was trained on);
-            the fields of `Speed`; and what the kind of prior takes, see docs/priors.md.
+            hub; "deepinv:DRUNet", a denoiser of deepinv (weights=FILE); or "package.module:attribute", which is a
+            Prior, or a class or function that makes one.
+        options: device ("cpu"); schedule (a Schedule, or "linear", "cosine", ...: the one that the network was trained
+            with); the fields of `Speed`; and further options of each kind of prior, see docs/priors.md.
 
     Raises:
-        InputError: no such prior, or a file that cannot be used; nothing in a file is ever executed.
+        InputError: unknown prior, or a file that cannot be used. Code in a file is never executed.
     """
-    with torch.inference_mode(False):  # under which networks would be made that nothing can be differentiated through
+    with torch.inference_mode(False):  # inference mode would forbid gradients through the network
         return _load(name, options)
 
 
 def check_known(name: str | Path) -> None:
-    """Raise `InputError` if `load` would find nothing under this name; nothing is read."""
+    """Raise `InputError` if `load` would find nothing under this name. No file is read."""
     text = str(name)
     path = Path(text).expanduser()
     if text in PRIORS or text.startswith(("hf:", "deepinv:")) or is_there(path):
@@ -114,7 +114,7 @@ def _load(name: str | Path, options: dict[str, Any]) -> Prior:
 
 
 def _made(name: str, options: dict[str, Any]) -> Prior:
-    """The prior behind a registered name or "module:attribute", made with the options that it takes."""
+    """Make the prior of a registered name or "module:attribute", with the options that it takes."""
     from invsolve.core.prior import Prior
 
     found = PRIORS[name]
@@ -139,15 +139,15 @@ def _made(name: str, options: dict[str, Any]) -> Prior:
 
 
 def load_classifier(path: str | Path, *, device: torch.device | str = "cpu", **known: Any) -> nn.Module:
-    """A noisy classifier of guided-diffusion: module(x_t, index) -> logits, x_t in [-1, 1] units of a DDPM table.
+    """Load a noisy classifier of guided-diffusion: module(x_t, index) -> logits, x_t in [-1, 1] units of a DDPM table.
 
     Args:
-        path: its weight file.
-        device: where it computes.
-        known: fields of its `ADMConfig` that the weights do not tell, for example head_channels=64.
+        path: the weight file.
+        device: device of the classifier.
+        known: fields of its `ADMConfig` that do not follow from the weights, for example head_channels=64.
 
     Raises:
-        InputError: the file is none.
+        InputError: the file is not a noisy classifier.
     """
     from invsolve.priors.loading import files as loading
 
@@ -155,9 +155,9 @@ def load_classifier(path: str | Path, *, device: torch.device | str = "cpu", **k
 
 
 def from_pipeline(pipe: Any, **options: Any) -> Prior:
-    """The prior in a pipeline of diffusers that is in memory, see `invsolve.priors.loading.pipelines.from_pipeline`.
+    """Make a prior from a diffusers pipeline in memory, see `invsolve.priors.loading.pipelines.from_pipeline`.
 
-    Where the pipeline has text encoders, `prior.given(prompt=..., negative_prompt=..., guidance_scale=...)` uses them.
+    If the pipeline has text encoders, `prior.given(prompt=..., negative_prompt=..., guidance_scale=...)` uses them.
     """
     from invsolve.priors.loading import pipelines
 

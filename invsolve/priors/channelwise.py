@@ -1,4 +1,4 @@
-"""A prior of grey images that serves colour images, one channel at a time."""
+"""A prior of grey images for colour images, applied to one channel at a time."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["ChannelwisePrior"]
 
 
 class ChannelwisePrior(WrappedPrior):
-    """Another prior on every channel of an image by itself: p(x) = product over c of p_grey(x_c).
+    """Apply a prior to each channel of an image separately: p(x) = product over c of p_grey(x_c).
 
-    What channels have in common it does not know, so that a prior of colour images restores colour better.
+    It does not model the dependence between channels, so a prior of colour images restores colour better.
 
     Args:
-        prior: one of grey images.
-        channels: of the images that are served.
+        prior: a prior of grey images.
+        channels: number of channels of the images.
 
     Raises:
-        CapabilityError: a latent prior, or one of images of several channels.
+        CapabilityError: a latent prior, or a prior of images with several channels.
     """
 
     def __init__(self, prior: Prior, channels: int = 3) -> None:

@@ -1,4 +1,4 @@
-"""A network conditioned on a class as a prior."""
+"""A prior from a class-conditional network."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["ConditionalPrior"]
 
 
 class ConditionalPrior(NetworkPrior):
-    """A network called as module(input, c, label=...) with classes 0 to n_classes - 1.
+    """A prior from a network called as module(input, c, label=...) with classes 0 to n_classes - 1.
 
     Args:
         module: the network.
         n_classes: number of classes.
-        null: the label that stands for no class where the network was trained with label dropout; None where it has
-            none, so that a class must be given.
+        null: the label that means no class, if the network was trained with label dropout; None if there is no such
+            label, so that a class must be given.
         settings: further arguments of `NetworkPrior`.
     """
 
@@ -31,11 +31,11 @@ class ConditionalPrior(NetworkPrior):
         self._null_label = None if null is None else torch.tensor(null, device=self.device)
 
     def given(self, **condition: Any) -> Self:
-        """The prior of one class (a number), or of a class for each image [B]; `null` is no class.
+        """The prior of one class (a number), or of one class per image [B]; the label `null` means no class.
 
         Raises:
-            CapabilityError: the network takes no such condition.
-            InputError: no such class.
+            CapabilityError: the network does not take such a condition.
+            InputError: unknown class.
         """
         if "label" in condition:
             condition["label"] = self._checked(condition["label"])

@@ -26,10 +26,10 @@ class MixturePosterior:
     """p(x | y) of B measurements under a mixture of K Gaussians, in [0, 1] units; d = prod(shape).
 
     Attributes:
-        weights: [B, K].
-        means: [B, K, d].
-        covs: [B, K, d, d] (expanded, not copied, where they do not depend on the item).
-        shape: of one image.
+        weights: component weights [B, K].
+        means: component means [B, K, d].
+        covs: component covariances [B, K, d, d] (expanded, not copied, if they do not depend on the item).
+        shape: shape of one image.
     """
 
     weights: Tensor
@@ -50,7 +50,7 @@ class MixturePosterior:
         return within + torch.einsum("bk,bkd,bke->bde", self.weights, centred, centred)
 
     def sample(self, n: int, rng: NoiseSource) -> Tensor:
-        """n exact draws for each measurement, [B, n, *shape]; row b * n + i of the noise belongs to draw (b, i)."""
+        """Draw n exact samples per measurement, [B, n, *shape]; row b * n + i of the noise belongs to sample (b, i)."""
         b, k, d = self.means.shape
         u = rng.uniform(self.means.new_empty(b * n, 1)).view(b, n)
         pick = torch.searchsorted(self.weights.cumsum(1), u).clamp_max(k - 1)
@@ -66,20 +66,20 @@ class MixturePosterior:
 
 
 class MixturePrior(Prior):
-    """p(x0) = sum_k w_k N(m_k, C_k), in float64.
+    """A Gaussian mixture p(x0) = sum_k w_k N(m_k, C_k), in float64.
 
     With v_k = alpha^2 C_k + sigma^2 I and r_k the responsibilities of N(alpha m_k, v_k) at x_t,
     E[x0 | x_t] = sum_k r_k [ m_k + alpha C_k v_k^-1 (x_t - alpha m_k) ].
 
     Args:
         means: [K, *shape], or K tensors.
-        covs: [K, d, d], or [K, d] (diagonals), or [K] (isotropic variances; 0 is a point mass); or K of them.
-        weights: [K], positive; normalised. Equal if None.
+        covs: [K, d, d], or [K, d] (diagonals), or [K] (isotropic variances; 0 is a point mass); or a list of K.
+        weights: [K], positive; they are normalised. Equal weights if None.
         schedule: the DDPM table if None.
-        value_range: black and white in the prior's space; (0, 1) makes it the image's own.
+        value_range: values of black and white in the prior's space; (0, 1) is the range of the images themselves.
 
     Raises:
-        InputError: shapes that disagree; covariances with negative eigenvalues.
+        InputError: shapes that do not match; covariances with negative eigenvalues.
     """
 
     bounded = False
@@ -120,7 +120,7 @@ class MixturePrior(Prior):
         return self._basis * self._spectrum[:, None] @ self._basis.mT
 
     def _components(self, x: Tensor, alpha: float, sigma: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Coordinates z [K, N, d] of x - alpha m_k, their variances [K, 1, d] and log densities with weights [K, N]."""
+        """Coordinates z [K, N, d] of x - alpha m_k, their variances [K, 1, d] and weighted log densities [K, N]."""
         z = x.flatten(1) - alpha * self.means[:, None]
         z = z if self._basis is None else z @ self._basis
         variance = (alpha**2 * self._spectrum + sigma**2)[:, None]
@@ -136,11 +136,11 @@ class MixturePrior(Prior):
         return (log.softmax(0)[..., None] * estimates).sum(0).view_as(x_t)
 
     def log_prob(self, x: Tensor, t: float = 0.0) -> Tensor:
-        """log p_t(x), [N]."""
+        """Log density log p_t(x), [N]."""
         return self._components(x, *self.schedule(t))[2].logsumexp(0)
 
     def sample(self, n: int, rng: NoiseSource) -> Tensor:
-        """n exact draws, [n, *shape] in the prior's space."""
+        """Draw n exact samples, [n, *shape], in the prior's space."""
         u = rng.uniform(self.means.new_empty(n, 1))[:, 0]
         pick = torch.searchsorted(self.weights.cumsum(0), u).clamp_max(len(self.means) - 1)
         z = rng.normal(self.means.new_empty(n, self.means.shape[1])) * self._spectrum[pick].sqrt()
@@ -149,10 +149,10 @@ class MixturePrior(Prior):
         return (self.means[pick] + z).unflatten(1, self._shape)
 
     def posterior(self, likelihood: Likelihood) -> MixturePosterior:
-        """p(x | y) in closed form, in [0, 1] units.
+        """The posterior p(x | y) in closed form, in [0, 1] units.
 
         Raises:
-            CapabilityError: the operator is not linear or the noise not Gaussian.
+            CapabilityError: the operator is not linear or the noise is not Gaussian.
         """
         parts = linear_gaussian(likelihood)
         if parts is None:
@@ -176,7 +176,7 @@ class MixturePrior(Prior):
 
 
 class GaussianPrior(MixturePrior):
-    """p(x0) = N(mean, cov), in float64: a mixture of one.
+    """A Gaussian p(x0) = N(mean, cov), in float64: a mixture with one component.
 
     Args:
         mean: [*shape].
@@ -222,7 +222,7 @@ def _spectral(covs: Tensor, k: int, d: int) -> tuple[Tensor, Tensor | None]:
 
 
 def _dense(operator: LinearOperator) -> Tensor:
-    """The operator's matrix [m, d] in float64, column by column."""
+    """The matrix [m, d] of the operator in float64, computed column by column."""
     d = prod(operator.in_shape)
     columns = operator(torch.eye(d, dtype=torch.float64).view(d, *operator.in_shape))
     if columns.is_complex():

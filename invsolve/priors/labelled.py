@@ -18,7 +18,7 @@ __all__ = ["LabelledDenoiser", "LabelledMixture"]
 
 
 def _checked(condition: dict[str, Any], n_classes: int) -> Tensor | int:
-    """A number, or integers [B], from 0 to n_classes - 1, or n_classes, which stands for no label."""
+    """Check a label: a number, or integers [B], from 0 to n_classes - 1; n_classes means no label."""
     if set(condition) != {"label"}:
         raise CapabilityError(f"this prior is given label=..., not {', '.join(condition) or 'nothing'}")
     label = condition["label"]
@@ -31,16 +31,16 @@ def _checked(condition: dict[str, Any], n_classes: int) -> Tensor | int:
 
 
 class LabelledMixture(MixturePrior):
-    """A mixture whose components belong to classes: p(x0 | y) is the mixture of the components of class y.
+    """A mixture whose components belong to classes: p(x0 | y) is the mixture of all components of class y.
 
-    With a label given, scores, densities and draws are those of p(x0 | y); n_classes stands for no label.
+    If a label is given, scores, densities and samples are those of p(x0 | y). The label n_classes means no label.
 
     Args:
         means, covs, weights, schedule, value_range: see `MixturePrior`.
         classes: class of each component [K], whole numbers from 0 without gaps.
 
     Raises:
-        InputError: shapes that disagree; gaps in `classes`.
+        InputError: shapes that do not match; gaps in `classes`.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class LabelledMixture(MixturePrior):
 
     @property
     def class_weights(self) -> Tensor:
-        """p(y), [n_classes]."""
+        """Class probabilities p(y), [n_classes]."""
         return torch.zeros(self.n_classes, dtype=torch.float64).index_add(0, self.classes, self.weights)
 
     def given(self, **condition: Any) -> MixturePrior:
@@ -117,7 +117,7 @@ class LabelledDenoiser(Denoiser):
     """A `Denoiser` whose noise embedding is shifted by an embedding of the class label.
 
     Args:
-        config: with `classes` above 0; the label `classes` stands for no label.
+        config: a configuration with `classes` above 0; the label `classes` means no label.
     """
 
     def __init__(self, config: DenoiserConfig) -> None:
@@ -128,7 +128,7 @@ class LabelledDenoiser(Denoiser):
         nn.init.normal_(self.labels.weight, std=0.3)
 
     def forward(self, x: Tensor, sigma: Tensor, label: Tensor | int | None = None) -> Tensor:
-        """Estimate the clean image given labels [N]; a number serves all, None is no label.
+        """Estimate the clean image given labels [N], one number for all images, or None for no label.
 
         Raises:
             ValueError: the shapes do not match.

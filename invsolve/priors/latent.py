@@ -1,4 +1,4 @@
-"""Priors in the space of an autoencoder: every solver works there, and sees images through the decoder."""
+"""Priors in the latent space of an autoencoder: solvers work on latents and see images through the decoder."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Map = Callable[[Tensor], Tensor]
 
 
 class LatentPrior(WrappedPrior):
-    """p(z) of latents z, with images x = decode(z).
+    """A prior p(z) of latents z, with images x = decode(z).
 
     Args:
-        prior: of the latents; their value range does not matter, they are not clamped.
+        prior: the prior of the latents; its value range is not used, because latents are not clamped.
         decoder: latents [N, *latent shape] -> images in `value_range`, differentiable.
-        encoder: the way back, for guided starts; None where there is none.
-        value_range: black and white in the decoded images.
-        factor: side of the square of pixels that a latent stands for, where it is known.
-        channels: of the latents, where `prior` serves any size and does not tell.
-        key: a text that stands for decoder and encoder in checkpoints, where they are lambdas or closures.
+        encoder: images -> latents, for guided starts; None if there is no encoder.
+        value_range: values of black and white in the decoded images.
+        factor: side of the square of pixels that one latent represents, if known.
+        channels: channels of the latents, if `prior` works with any size and its shape is unknown.
+        key: a text that identifies decoder and encoder in checkpoints, if they are lambdas or closures.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class LatentPrior(WrappedPrior):
         return self.on(self.prior.select(rows), self.shape)
 
     def on(self, prior: Prior, shape: Shape | None) -> LatentPrior:
-        """The same images of another prior of the latents, of a shape."""
+        """The same decoder and encoder with another prior of latents, for a latent shape."""
         other = copy.copy(self)
         other.prior, other.shape = prior, shape
         return other
 
     def identity_state(self) -> dict[str, Any]:
-        """What decides the images."""
+        """The attributes that determine the images."""
         return keyed_state(self, "decoder", "encoder")
 
     def __repr__(self) -> str:

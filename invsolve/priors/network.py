@@ -1,4 +1,4 @@
-"""A torch module with a stated parametrisation, schedule and value range as a prior."""
+"""A prior from a torch module with a given parametrisation, schedule and value range."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ Conditioning = Literal["index", "time", "sigma"]
 
 @runtime_checkable
 class _Conditioned(Protocol):
-    """A network that names the conditions it can be given."""
+    """A network with a list of the conditions that it accepts."""
 
     conditions: tuple[str, ...]
 
 
 class NetworkPrior(Prior):
-    """A network that predicts one of
+    """A prior from a network that predicts one of
 
         eps       the noise n
         v         alpha_t n - sigma_t x0   (Salimans and Ho 2022, arXiv 2202.00512)
         x0        the clean sample
         velocity  n - x0                   (flow matching)
         edm       x0 from the unscaled input x_t / alpha_t and its noise level sigma_t / alpha_t
-                  (Karras et al. 2022, arXiv 2206.00364): such a network serves every schedule
+                  (Karras et al. 2022, arXiv 2206.00364): such a network works with every schedule
 
-    The module is called as module(input, c) with c [N] and must return the input's shape, or twice its channels where
+    The module is called as module(input, c) with c [N]. It must return the shape of the input, or twice its channels if
     it learned a variance. It is put into evaluation mode and its weights are frozen: they never require a gradient.
 
     Args:
         module: the network.
         parametrization: see above.
         schedule: the DDPM table of 1000 steps if None.
-        value_range: black and white in the network's space.
-        shape: of one sample where the network has a fixed size.
-        conditioning: what c is: "index" of the DDPM table (the default on one), "time" t in [0, 1] (the default
-            otherwise) or "sigma" = sigma_t / alpha_t (always so for "edm").
+        value_range: values of black and white in the network's space.
+        shape: shape of one sample, if the network has a fixed size.
+        conditioning: meaning of c: "index" of the DDPM table (default with such a table), "time" t in [0, 1] (default
+            otherwise) or "sigma" = sigma_t / alpha_t (always used for "edm").
         speed: how the network is run: precision, layout, compilation, recomputation, chunks.
-        key: a text that stands for the network in checkpoints, where it cannot be identified by its weights and
-            attributes; to be changed whenever the network is.
-        channels: of its images where `shape` does not tell.
+        key: a text that identifies the network in checkpoints, if its weights and attributes cannot. Change the text
+            whenever the network changes.
+        channels: channels of its images, if `shape` is not given.
 
     Raises:
-        InputError: an unknown parametrisation, or an index without a table.
+        InputError: an unknown parametrisation, or conditioning "index" without a table.
     """
 
     def __init__(
@@ -124,11 +124,11 @@ class NetworkPrior(Prior):
 
     @property
     def _conditions(self) -> Mapping[str, Any]:
-        """The keyword arguments that the network is called with."""
+        """The keyword arguments of the network call."""
         return self._given
 
     def given(self, **condition: Any) -> Self:
-        """The prior with keyword arguments bound to its network, for example y=labels ([B] or a number).
+        """Bind keyword arguments to the network, for example y=labels ([B] or a number), and return the new prior.
 
         Raises:
             CapabilityError: the network's forward has no such argument.
@@ -194,7 +194,7 @@ class NetworkPrior(Prior):
         )
 
     def identity_state(self) -> dict[str, Any]:
-        """What decides the estimates: network, weights, parametrisation, condition; not where they are."""
+        """What determines the estimates: network, weights, parametrisation, condition; not the device."""
         left_out = ("_network", "_device", "_null_label")
         return {name: value for name, value in keyed_state(self, "module").items() if name not in left_out}
 

@@ -1,4 +1,4 @@
-"""A prior of a fixed size that serves smaller images, too."""
+"""A prior of a fixed size that also works with smaller images."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from invsolve.priors.tiled import GRID, TiledPrior
 __all__ = ["PaddedPrior", "fitted"]
 
 SMALL = 32
-"""Side under which images show a whole small thing, whose prior does not know what parts of larger images look like."""
+"""Below this side, images show whole small objects; their prior does not know crops of larger images."""
 
 
 class PaddedPrior(WrappedPrior):
-    """Another prior on states that are reflected at their borders up to its size, and cut again.
+    """Apply a prior to states that are padded by reflection to its size; the result is cropped again.
 
-    Image and noise are reflected together, so that every pixel keeps its own noise level.
+    Image and noise are reflected together, so every pixel keeps its own noise level.
 
     Args:
-        prior: one with a fixed size, in pixels.
+        prior: a prior with a fixed size, in pixels.
 
     Raises:
-        CapabilityError: a latent prior, or one that serves any size.
+        CapabilityError: a latent prior, or a prior that works with any size.
     """
 
     def __init__(self, prior: Prior) -> None:
@@ -57,15 +57,15 @@ class PaddedPrior(WrappedPrior):
 
 
 def fitted(prior: Prior, size: tuple[int, int]) -> Prior:
-    """A prior that serves images of `size`: the prior itself, padded where they are smaller, tiled where larger.
+    """A prior for images of `size`: the prior itself, padded for smaller images, or tiled for larger images.
 
     Tiles share the noise of the one large state and are blended (MultiDiffusion, Bar-Tal et al. 2023, arXiv
     2302.08113).
 
-    Latents are tiled and padded in their own space; images are decoded whole.
+    Latents are tiled and padded in latent space; images are decoded as a whole.
 
     Raises:
-        InputError: images that are no whole number of latents; tiles that cannot be made.
+        InputError: image sides that are not multiples of the latent factor; sizes for which no tiles can be made.
     """
     if prior.latent:
         return _fitted_latents(prior, size)
@@ -102,6 +102,6 @@ def _fitted_latents(prior: Prior, size: tuple[int, int]) -> Prior:
 
 
 def _reflected(length: int, size: int, like: Tensor) -> Tensor:
-    """Indices [size] that walk to and fro over [0, length)."""
+    """Indices [size] that run back and forth over [0, length)."""
     way = torch.arange(size, device=like.device) % max(2 * length - 2, 1)
     return torch.where(way < length, way, 2 * length - 2 - way)

@@ -1,4 +1,4 @@
-"""Priors that are given texts: a pipeline's own encoders make the embeddings that its network takes."""
+"""Priors with text prompts: the text encoders of a pipeline compute the embeddings for its network."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["PromptedPrior", "Prompts"]
 
 
 class Prompts:
-    """The text encoders of a pipeline of diffusers; what was encoded once is kept.
+    """The text encoders of a diffusers pipeline, with a cache of encoded texts.
 
     Args:
-        make: the pipeline, or a function that loads it when a text is given first.
-        size: (height, width) of the images in pixels, which Stable Diffusion XL is told.
+        make: function that returns the pipeline; it is called when the first text is encoded.
+        size: (height, width) of the images in pixels, a condition of Stable Diffusion XL.
     """
 
     def __init__(self, make: Callable[[], Any], size: tuple[int, int] | None = None) -> None:
@@ -37,24 +37,24 @@ class Prompts:
 
     @property
     def scale(self) -> float:
-        """The guidance weight that the pipeline uses where none is given."""
+        """The guidance weight that the pipeline uses by default."""
         return float(inspect.signature(type(self.pipe).__call__).parameters["guidance_scale"].default)
 
     def encode(self, texts: Sequence[str], device: torch.device) -> dict[str, Tensor]:
-        """The conditions of the network for texts, [len(texts), ...] each.
+        """The conditions of the network for the texts, each [len(texts), ...].
 
         Raises:
-            InputError: a pipeline whose encoders are not known.
+            InputError: a pipeline of an unknown kind.
         """
         key = (*texts, str(device))
         if key not in self._kept:
-            with torch.no_grad():  # where the encoders are
+            with torch.no_grad():  # on the device of the encoders
                 found = self._encoded(list(texts), getattr(self.pipe, "device", device))
             self._kept[key] = {name: value.to(device) for name, value in found.items()}
         return self._kept[key]
 
     def empty(self, n: int, device: torch.device) -> dict[str, Tensor]:
-        """The conditions for no text: those of the empty one, or zeros where the network was taught them."""
+        """The conditions for no text: those of the empty text, or zeros if the network was trained with zeros."""
         found = self.encode([""] * n, device)
         if not getattr(self.pipe.config, "force_zeros_for_empty_prompt", False):
             return found
@@ -82,23 +82,23 @@ class Prompts:
         raise InputError(f"it is not known how a {kind} encodes texts: bind its embeddings by prior.given(...)")
 
     def _sizes(self, like: Tensor) -> Tensor:
-        """Original size, corner of the cut and size, as the network was told in training."""
+        """Original size, crop corner and target size, the size conditions of the network."""
         height, width = self.size or (1024, 1024)
         row = torch.tensor([height, width, 0, 0, height, width], dtype=like.dtype, device=like.device)
         return row.expand(len(like), 6)
 
 
 class PromptedPrior(WrappedPrior):
-    """A prior that takes texts, by `given(prompt=..., negative_prompt=..., guidance_scale=...)`.
+    """A prior with text prompts: `given(prompt=..., negative_prompt=..., guidance_scale=...)`.
 
-    A prompt is a text for all images, or a list of one for each. With a `guidance_scale` or a `negative_prompt` the
-    prior is guided without a classifier (Ho and Salimans 2022, arXiv 2207.12598), away from the negative prompt or
-    from no text; the scale is the pipeline's own where only the negative prompt is given. FLUX networks that were
-    distilled with a scale are told it instead.
+    A prompt is one text for all images, or a list with one text per image. With a `guidance_scale` or a
+    `negative_prompt` classifier-free guidance is used (Ho and Salimans 2022, arXiv 2207.12598), away from the negative
+    prompt or from no text. If only the negative prompt is given, the scale is the pipeline's default. FLUX networks
+    that were distilled with a guidance scale receive the scale as a condition instead.
 
     Args:
-        prior: of the network, whose conditions are embeddings.
-        prompts: the encoders.
+        prior: the prior of the network, whose conditions are embeddings.
+        prompts: the text encoders.
     """
 
     def __init__(self, prior: Prior, prompts: Prompts) -> None:
@@ -109,11 +109,11 @@ class PromptedPrior(WrappedPrior):
         return self.prior.predict(x_t, t)
 
     def given(self, **condition: Any) -> Prior:
-        """The prior of images that a text describes, or with embeddings bound as the network names them.
+        """The prior of images that match a text, or the prior with embeddings bound under the network's argument names.
 
         Raises:
             CapabilityError: a condition that the network does not take.
-            InputError: prompts of different number.
+            InputError: different numbers of prompts and negative prompts.
         """
         prompt = condition.pop("prompt", None)
         negative, scale = condition.pop("negative_prompt", None), condition.pop("guidance_scale", None)
@@ -161,7 +161,7 @@ class PromptedPrior(WrappedPrior):
 
 
 class _Shared(WrappedPrior):
-    """A prior whose condition is one, for a batch of any size."""
+    """A prior with one condition for all images of a batch of any size."""
 
     def predict(self, x_t: Tensor, t: float) -> Prediction:
         return self.prior.select(torch.zeros(len(x_t), dtype=torch.long)).predict(x_t, t)

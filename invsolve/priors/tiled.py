@@ -1,10 +1,10 @@
-"""Large images on a bounded memory: a prior evaluated on overlapping tiles that are blended without seams.
+"""Large images with bounded memory: a prior evaluated on overlapping tiles that are blended without seams.
 
     D(x)[p] = sum_i w_i(p) D_i(x)[p],     sum_i w_i(p) = 1,     D_i(x) = the denoiser on tile i alone
 
-Only the network is tiled. Operators, data steps and solvers stay global, so no seam can come from the data, and every
-solver works unchanged. Tiles start at multiples of 16 pixels: a network that works at up to a sixteenth of the
-resolution then sees every pixel at the same place of its grid, whichever tile the pixel is in.
+Only the network is tiled. Operators, data steps and solvers work on the whole image, so the data cannot cause seams,
+and every solver works unchanged. Tiles start at multiples of 16 pixels. A network that works at down to one sixteenth
+of the resolution then sees every pixel at the same position of its grid, in whichever tile the pixel is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GRID = 16
 
 @dataclass(frozen=True)
 class _Span:
-    """A tile's extent along one axis, and its share [stop - start] of every pixel there."""
+    """The extent of a tile along one axis, and its weight [stop - start] at every pixel there."""
 
     start: int
     stop: int
@@ -37,20 +37,20 @@ class _Span:
 
 
 _Piece: TypeAlias = tuple[int, _Span, _Span]
-"""A tile of a sample: its row in the batch, its rows and columns in the image."""
+"""A tile of a sample: the row in the batch, and the rows and columns in the image."""
 
 
 def extents(length: int, tile: int, overlap: int, *, fixed: bool = False, grid: int = GRID) -> list[tuple[int, int]]:
-    """Where tiles start and stop along an axis: the fewest tiles of at most `tile` pixels, all of one side.
+    """Start and stop of tiles along an axis: the fewest tiles of at most `tile` pixels, all of one side.
 
-    The side is the smallest with which neighbours share `overlap` pixels, so that an image slightly larger than a tile
-    is cut into two halves instead of two tiles of full size. The last tile ends with the image.
+    The side is the smallest for which neighbours share `overlap` pixels. An image slightly larger than a tile is
+    therefore cut into two halves instead of two tiles of full size. The last tile ends at the end of the image.
 
     Args:
-        length: of the axis in pixels.
+        length: length of the axis in pixels.
         tile, overlap: multiples of `grid`, see `TiledPrior`.
-        fixed: tiles have exactly the side `tile`, for priors that serve one size only; neighbours then share more.
-        grid: tiles start at its multiples.
+        fixed: tiles have exactly the side `tile`, for priors of one fixed size; neighbours then share more pixels.
+        grid: tiles start at multiples of this number.
     """
     if length <= tile:
         return [(0, length)]
@@ -62,24 +62,24 @@ def extents(length: int, tile: int, overlap: int, *, fixed: bool = False, grid: 
 
 
 class TiledPrior(WrappedPrior):
-    """Another prior, evaluated tile by tile.
+    """A prior evaluated on overlapping tiles.
 
-    A pixel's value comes from tiles in which it is at least `overlap` / 4 pixels away from the cut; between two tiles
-    it fades from one to the other by a raised cosine. Images within a tile are passed on whole. Where gradients
-    flow, each tile's activations are computed again in the backward pass instead of being stored, so that memory is
-    bounded by `max_pixels` there as well.
+    The value of a pixel comes from tiles in which it is at least `overlap` / 4 pixels away from the cut. Between two
+    tiles, the weights change from one to the other by a raised cosine. Images no larger than a tile are passed on as a
+    whole. If gradients are needed, the activations of each tile are recomputed in the backward pass instead of being
+    stored, so `max_pixels` bounds the memory there as well.
 
     Args:
-        prior: the prior; one that serves images of any size, or of the size of a tile.
-        tile: largest side of a tile in pixels, a multiple of `grid`; see `extents` for what it becomes.
-        overlap: pixels that neighbours share at least, a multiple of `grid`, at most half of `tile`.
-        max_pixels: pixels in one call of `prior`, over all samples of the batch; `tile`^2 if not given. A call has one
-            tile of one sample at least.
-        grid: tiles start at multiples of so many pixels; less than 16 for priors of small images.
-        fixed: tiles have exactly the side `tile`; always so where the prior has a shape.
+        prior: the prior, for images of any size or of the size of a tile.
+        tile: largest side of a tile in pixels, a multiple of `grid`; see `extents` for the actual side.
+        overlap: smallest number of pixels that neighbours share, a multiple of `grid`, at most half of `tile`.
+        max_pixels: largest number of pixels in one call of `prior`, over all samples of the batch; `tile`^2 if not
+            given. A call has at least one tile of one sample.
+        grid: tiles start at multiples of this many pixels; less than 16 for priors of small images.
+        fixed: tiles have exactly the side `tile`; always true if the prior has a shape.
 
     Raises:
-        InputError: sizes that make no tiling.
+        InputError: sizes for which no tiling is possible.
         CapabilityError: a latent prior.
     """
 
@@ -118,7 +118,7 @@ class TiledPrior(WrappedPrior):
         return Prediction(x0, (x_t - alpha * x0) / sigma, variance if variance.shape[1] else None)
 
     def blend(self, x_t: Tensor, t: float) -> Tensor:
-        """x0, and the learned variance behind it where there is one, [N, C or 2 C, H, W]; not differentiable."""
+        """x0, followed by the learned variance if there is one, [N, C or 2 C, H, W]; not differentiable."""
         total: Tensor | None = None
         for group in self._calls(x_t.shape):
             values = _values(self._inner(group), _crops(x_t, group), t)
@@ -130,7 +130,7 @@ class TiledPrior(WrappedPrior):
         return total
 
     def blend_vjp(self, x_t: Tensor, t: float, v: Tensor) -> Tensor:
-        """The gradient of sum(v * blend(x_t, t)): tile by tile, each evaluated again."""
+        """The gradient of sum(v * blend(x_t, t)), computed tile by tile with a new evaluation of each tile."""
         total = torch.zeros_like(x_t)
         for group in self._calls(x_t.shape):
             parts = [part * _weight(r, c, part) for (_, r, c), part in zip(group, _crops(v, group), strict=True)]
@@ -169,7 +169,7 @@ class TiledPrior(WrappedPrior):
         return torch.sin(math.pi / 2 * way.clamp(0, 1)) ** 2
 
     def _calls(self, shape: torch.Size) -> Iterator[list[_Piece]]:
-        """The tiles of each call of the prior: one size of tile in a call, at most `max_pixels`."""
+        """The tiles of each call of the prior: tiles of one size, at most `max_pixels` in total."""
         rows, columns = self._spans(shape[-2]), self._spans(shape[-1])
         sizes: dict[tuple[int, int], list[_Piece]] = {}
         for n in range(shape[0]):
@@ -196,7 +196,7 @@ class TiledPrior(WrappedPrior):
 
 
 class _Blend(torch.autograd.Function):
-    """`TiledPrior.blend` with a backward pass that keeps x_t alone."""
+    """`TiledPrior.blend` with a backward pass that stores only x_t."""
 
     @staticmethod
     def forward(ctx: Any, x_t: Tensor, tiled: TiledPrior, t: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""The traits of priors: from cards, and from what a loaded prior shows."""
+"""The traits of priors, from cards or from a loaded prior."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ __all__ = ["network_traits", "traits_named", "traits_of"]
 
 
 def traits_of(prior: Prior) -> Traits:
-    """What a prior is good at: what its loader knew, or what its shape and its conditions show."""
+    """The traits of a prior: those set by its loader, or those that follow from its shape and its conditions."""
     return prior.traits or network_traits(prior)
 
 
 def traits_named(name: str | Path) -> Traits | None:
-    """The traits on the card of a name, so that nothing has to be loaded; None where there is no card."""
+    """The traits on the card of a named prior, without loading it; None if there is no card."""
     known = cards().get(str(name))
     return None if known is None else known.traits
 
 
 def network_traits(prior: Prior, *, family: str = "", few_steps: bool = False) -> Traits:
-    """Traits that are read off a prior.
+    """Derive traits from a prior.
 
-    A prior of one size, or of latents, knows whole images; one of any size is taken for a denoiser. Of the published
-    settings those for ImageNet are the nearest for networks that are given a class or a text, because they know many
-    kinds of images; for others those for FFHQ.
+    A prior of one size, or of latents, models whole images; a prior of any size is treated as a denoiser. For networks
+    with a class or text condition, which model many kinds of images, the published settings for ImageNet are the
+    closest; for other networks those for FFHQ.
 
     Args:
         prior: the prior.
-        family: where it is known better.
-        few_steps: whether it was distilled to a few steps.
+        family: the family, if it is known.
+        few_steps: whether the network was distilled to a few steps.
     """
     whole = prior.shape is not None or prior.latent
     inner = prior

@@ -1,4 +1,4 @@
-"""Restoring photographs: what `invsolve restore` does, as functions."""
+"""Restore photographs from Python: the functions behind `invsolve restore`."""
 
 from __future__ import annotations
 

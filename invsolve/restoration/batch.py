@@ -1,4 +1,4 @@
-"""Many images: the same options for all, every image once, and no failure that stops the others."""
+"""Restore many images with the same options; each image once, and a failure does not stop the others."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ from invsolve.restoration.sources import TEMPLATE, Entry, entries, find, output_
 __all__ = ["Batch", "Item", "Outcome", "check_items", "restore_batch", "restore_item", "restore_many"]
 
 WAITING = 2
-"""Restorations that may wait to be written while the next image is computed."""
+"""Number of restorations that may wait to be written while the next image is computed."""
 
 Callback = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one image of a batch.
+    """The result for one image of a batch.
 
     Attributes:
-        source: the file or address, or "image N" for one that was given as an array.
+        source: the file or URL, or "image N" for an image given as an array.
         status: "restored", "skipped" (it had been restored before) or "failed".
-        path: of the restoration; None where nothing is written.
-        error: a sentence, where it failed.
-        seconds: that it took.
-        record: what `Restoration.record` holds; empty where it was skipped or failed.
-        restoration: itself, where nothing is written.
+        path: path of the restored image; None if nothing is written.
+        error: a sentence, if it failed.
+        seconds: time it took.
+        record: the content of `Restoration.record`; empty if it was skipped or failed.
+        restoration: the restoration itself, if nothing is written.
     """
 
     source: str
@@ -60,22 +60,22 @@ class Outcome:
     record: Mapping[str, Any] | None = None
     restoration: Restoration | None = None
     started: bool = True
-    """Whether it was read and fitted the options, so that computing began."""
+    """Whether the image was read and was valid for the options, so that the computation began."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What is done with every image of a batch.
+    """Settings for all images of a batch.
 
     Args:
-        options: of the restorations.
-        overwrite: replace files that exist.
-        skip_existing: leave images alone that an earlier run has restored.
-        comparison, record: whether these files are written beside a restoration.
-        output_quality: of JPEG, WebP and AVIF files.
-        command: for the record.
-        threads: of a worker process; as torch has it if None.
-        failures: whether a failure is written down where the record would be.
+        options: the restoration options.
+        overwrite: replace existing files.
+        skip_existing: skip images that an earlier run has restored.
+        comparison, record: whether to write these files beside a restored image.
+        output_quality: quality of JPEG, WebP and AVIF files.
+        command: the command line, for the record.
+        threads: number of threads of a worker process; PyTorch's default if None.
+        failures: whether to write a record for a failed image.
     """
 
     options: Options
@@ -91,13 +91,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Item:
-    """One image and where its restoration goes, as it is sent to workers."""
+    """One image and the path of its restored image, in the form that is sent to workers."""
 
     entry: Entry
     path: Path
     batch: Batch
     deep: bool = True
-    """Whether folders above `path` are made where they are missing."""
+    """Whether to create missing folders above `path`."""
 
 
 def restore_many(
@@ -114,26 +114,26 @@ def restore_many(
     executor: Executor | None = None,
     **options: Any,
 ) -> Iterator[Outcome]:
-    """Restore many images with the same options, one `Outcome` after the other, in order.
+    """Restore many images with the same options, and yield one `Outcome` per image, in order.
 
-    A failure is an outcome, never the end. The prior is loaded once; the next image is read and the last one written
-    while one is computed.
+    If an image fails, its outcome says so and the other images are still restored. The prior is loaded once. While one
+    image is computed, the next one is read and the previous one is written.
 
     Args:
-        sources: files, folders, patterns or addresses (see `invsolve restore`), or images as `restore` takes them.
-        task: as in `restore`.
-        out: the folder that restorations are written to; where it is None the outcomes hold them instead.
-        recursive: search folders of folders.
-        template: of the files' names, with {stem}, {ext} and {name}.
-        overwrite: replace files that exist.
-        skip_existing: leave images alone that an earlier call has restored into `out`.
-        comparison, record: whether a comparison figure and a JSON record are written beside each restoration.
-        executor: where images are restored, for example `invsolve.execution.workers.Workers(restore_item, 4)`; in this
-            process if not given. It is closed at the end. It needs `out`, and a prior by name.
+        sources: files, folders, patterns or URLs (see `invsolve restore`), or images in a form that `restore` accepts.
+        task: see `restore`.
+        out: the output folder; if None, the outcomes hold the restorations instead.
+        recursive: also search subfolders.
+        template: template of the file names, with {stem}, {ext} and {name}.
+        overwrite: replace existing files.
+        skip_existing: skip images that an earlier call has restored into `out`.
+        comparison, record: whether to write a comparison figure and a JSON record beside each restored image.
+        executor: runs the restorations, for example `invsolve.execution.workers.Workers(restore_item, 4)`; if not
+            given, they run in this process. It is closed at the end. It needs `out`, and a prior given by name.
         options: see `restore`.
 
     Raises:
-        InputError: options that cannot be used, files that exist, no such file.
+        InputError: unusable options, files that already exist, or a missing file.
     """
     told = Options.of(task, **options)
     words = [sources] if isinstance(sources, str | Path) else list(sources)
@@ -168,14 +168,14 @@ def _in_memory(sources: Sequence[tuple[str, Entry | Source]], options: Options) 
 
 
 def _items(chosen: Sequence[Entry], batch: Batch, out: Path | None, template: str) -> list[Item]:
-    """Every image with its path; files that exist stop all before anything is begun, unless that was asked for."""
+    """Pair every image with its output path, and check the items before any work starts; see `check_items`."""
     items = [Item(entry, output_path(entry, out, template), batch) for entry in chosen]
     check_items(items)
     return items
 
 
 def check_items(items: Sequence[Item]) -> None:
-    """Raise `InputError` unless the files of every item can be written, and no two of them have one name."""
+    """Raise `InputError` if the files of an item cannot be written, or if two items have the same output file."""
     seen: dict[Path, str] = {}
     sources = {os.path.realpath(item.entry.source): item.entry.source for item in items if is_file(item.entry)}
     read = {os.path.realpath(file): flag for item in items[:1] for flag, file in item.batch.options.files.items()}
@@ -208,19 +208,19 @@ def restore_batch(
     executor: Executor | None = None,
     callbacks: Callable[[Item], Sequence[Callback]] | None = None,
 ) -> Iterator[Outcome]:
-    """Restore the items, in this process or by an executor that runs `restore_item`; outcomes come in order.
+    """Restore the items in this process, or with an executor that runs `restore_item`; yield the outcomes in order.
 
     Args:
         items: see `Item`.
-        executor: it is closed at the end.
-        callbacks: of the solver, for an item that is restored in this process.
+        executor: runs the restorations; it is closed at the end.
+        callbacks: returns the solver callbacks for an item that is restored in this process.
 
     Raises:
-        InputError: options that no image can be restored with; nothing was begun.
+        InputError: options that are invalid for every image; no work was started.
     """
     if items:
         check_options(items[0].batch.options)
-        if len(items) > 1:  # what is wrong with the prior is wrong for every image
+        if len(items) > 1:  # a prior that fails to load fails for every image
             kept_prior(items[0].batch.options)
     if executor is None:
         return _here(items, callbacks or (lambda item: ()))
@@ -228,7 +228,7 @@ def restore_batch(
 
 
 def _by_executor(items: Sequence[Item], executor: Executor) -> Iterator[Outcome]:
-    """The outcomes of workers, put into the order of the items."""
+    """Yield the outcomes of the workers in the order of the items."""
     done: dict[int, Outcome] = {}
     following = 0
     try:
@@ -245,7 +245,7 @@ def _by_executor(items: Sequence[Item], executor: Executor) -> Iterator[Outcome]
 
 
 def restore_item(item: Item) -> bytes:
-    """One item in a worker: its outcome as JSON. Nothing is raised."""
+    """Restore one item in a worker and return its outcome as JSON. No error is raised."""
     if item.batch.threads is not None:
         torch.set_num_threads(item.batch.threads)
     (outcome,) = _here([item], lambda item: ())
@@ -262,7 +262,7 @@ def _outcome(content: bytes) -> Outcome:
 
 
 def _here(items: Sequence[Item], callbacks: Callable[[Item], Sequence[Callback]]) -> Iterator[Outcome]:
-    """One after the other; the next is read and the last written meanwhile."""
+    """Restore the items one by one; meanwhile the next is read and the previous one is written."""
     waiting: deque[Future[Outcome] | Outcome] = deque()
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         ahead = reader.submit(_prepared, items[0]) if items else None
@@ -285,7 +285,7 @@ def _result(outcome: Future[Outcome] | Outcome) -> Outcome:
 
 
 def _prepared(item: Item) -> Iterator[Job] | Outcome:
-    """The image read and everything decided, further pages when they are asked for; or what became of it at once."""
+    """Read an image and prepare its jobs, further pages on demand; or return its outcome if it is skipped or fails."""
     batch = item.batch
     began = time.perf_counter()
     try:
@@ -330,7 +330,7 @@ def _written(item: Item, restoration: Restoration, began: float) -> Outcome:
 
 
 def _failed(item: Item, error: Exception, seconds: float, *, started: bool) -> Outcome:
-    """The outcome of a failure, which is a record where restorations have one, unless an earlier run succeeded."""
+    """The outcome of a failure. A record is written if records are enabled and no earlier run succeeded."""
     sentence = _sentence(error)
     if item.batch.record and item.batch.failures and not is_finished(item.path, record=True):
         record: dict[str, Any] = {"input": {"path": item.entry.source}, "status": ["failed"], "error": sentence}

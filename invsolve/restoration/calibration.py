@@ -1,6 +1,6 @@
-"""Calibration tables: how wide an interval has to be, measured on photographs, for each degradation and noise level.
+"""Calibration tables: the required interval widths for each degradation and noise level, measured on photographs.
 
-See `invsolve.restoration.conformal` for what q is.
+q is defined in `invsolve.restoration.conformal`.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ __all__ = ["UNRELATED", "Calibration", "Cell", "Factor", "packaged_calibration"]
 FORMAT = 3
 
 WIDER = 1.5
-"""Factor on intervals outside of what was calibrated."""
+"""Factor applied to intervals outside the calibrated range."""
 
 UNRELATED = 0.01
-"""The noise level in tables of tasks that tell their noise themselves."""
+"""The noise level in the tables of tasks that define their own noise level."""
 
 WORST = 5.0
-"""No image is thought to have more than so many times as many pixels outside as are promised."""
+"""Assumed upper bound for the pixels of an image outside their intervals, as a multiple of the promised share."""
 
 REACH = 1.05
-"""A noise level or strength counts as calibrated up to this factor beyond the ends of the table."""
+"""A noise level or strength counts as calibrated up to this factor beyond the range of the table."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What was measured for one degradation at one noise level.
+    """Measurements for one degradation at one noise level.
 
     Attributes:
         kind, severity: see `Task.severity`; the mean over the images.
-        noise: standard deviation in [0, 1] units.
-        images: how many.
-        average, image: q at LEVELS for each of the `groups` of pixels, for either promise.
-        functional: q at LEVELS for means of boxes and differences of pixels, in units of the samples' deviation.
+        noise: standard deviation of the noise in [0, 1] units.
+        images: number of images.
+        average, image: q at LEVELS for each of the pixel `groups`, for the two promises.
+        functional: q at LEVELS for box means and pixel differences, in units of the samples' standard deviation.
         measured: coverage and scores, for reports.
     """
 
@@ -58,19 +58,20 @@ class Cell:
     measured: Mapping[str, Any] = field(default_factory=dict)
 
     def q(self, promise: str, group: str) -> Sequence[float]:
-        """At LEVELS, for a promise or "functional"."""
+        """q at LEVELS, for a promise or "functional"."""
         if promise == "functional":
             return self.functional
         table = self.average if promise == "average" else self.image
         return table[group] if group in table else [max(q) for q in zip(*table.values(), strict=True)]
 
     def at(self, level: float, promise: str, group: str, widening: float | None = None) -> float:
-        """q for a level, with the correction for few images; for "image" with another `widening` than the cell's own.
+        """Return q for a level, corrected for the small number of images.
 
-        Of n images a further one may be worse than all: for the promise "average" q is that of a miss of
-        ((1 - level) (n + 1) - B) / n on the calibration, so that the expected miss on a further image is at most
-        1 - level (conformal risk control, Angelopoulos et al. 2022, arXiv 2208.02814), if no image misses more than
-        B = min(1, 5 (1 - level)), half of its pixels at a level of 0.9; at most q of the table's highest level.
+        A new image may be worse than all n calibration images. For the promise "average", q is therefore the value with
+        a miss rate of ((1 - level) (n + 1) - B) / n on the calibration images. The expected miss rate on a new image is
+        then at most 1 - level (conformal risk control, Angelopoulos et al. 2022, arXiv 2208.02814), if no image misses
+        more than B = min(1, 5 (1 - level)), half of its pixels at a level of 0.9. q is at most the value at the highest
+        level of the table. For the promise "image", `widening` replaces the cell's own factor.
         """
         if promise == "image":
             factor = self.widening(level) if widening is None else widening
@@ -80,7 +81,7 @@ class Cell:
         return _at(self.q(promise, group), min(1 - miss, LEVELS[-1]))
 
     def widening(self, level: float) -> float:
-        """The factor on q of all groups that the images of this cell need for the promise "image"."""
+        """The factor on q of all groups that the promise "image" requires for the images of this cell."""
         wide, usual = ([sum(q) for q in zip(*table.values(), strict=True)] for table in (self.image, self.average))
         return _at(wide, level) / _at(usual, level)
 
@@ -90,8 +91,8 @@ class Factor:
     """q for one degradation, noise level, promise and level.
 
     Attributes:
-        q: half the interval in units of the scale.
-        outside: what lies outside of the calibrated range, as words; "" where nothing does.
+        q: half the interval width in units of the scale.
+        outside: text that says what is outside the calibrated range; "" if nothing is.
     """
 
     q: float
@@ -100,16 +101,16 @@ class Factor:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A table of `Cell`s and what they were measured with.
+    """A table of `Cell`s and the configuration they were measured with.
 
     Attributes:
-        prior: its name.
-        solver: the sampler's name, "" for the one that is chosen where none is named.
-        settings: of the sampler, where some were given.
-        samples: that were drawn for each image.
+        prior: name of the prior.
+        solver: name of the sampler; "" for the default sampler.
+        settings: settings of the sampler, if any were given.
+        samples: number of samples drawn for each image.
         centre: "point" (the point estimate) or "mean" (of the samples).
-        photographs: how many, their size in pixels and a digest.
-        weights: digest of the prior's weights, "" where it has none: other weights are another prior.
+        photographs: their number, their size in pixels and a digest.
+        weights: digest of the prior's weights, "" if it has none. A prior with other weights is another prior.
         cells: the measurements.
     """
 
@@ -123,13 +124,13 @@ class Calibration:
     weights: str = ""
 
     def factor(self, kind: str, severity: float, noise: float, level: float, promise: str, group: str = "") -> Factor:
-        """q, interpolated in the logarithms of noise and severity; wider, with the reason, outside of the table.
+        """Return q, interpolated in the logarithms of noise and severity; wider outside the table, with the reason.
 
-        Noise below the least that was measured has the q of that one: errors are then those of the prior, and become
-        no larger with less noise. The factor by which "image" is wider is shared by all cells of a kind.
+        A noise level below the lowest calibrated one uses the q of the lowest: the errors are then those of the prior,
+        and do not grow when the noise decreases. All cells of a kind share the factor for the promise "image".
 
         Raises:
-            InputError: a level or promise that there is not.
+            InputError: unknown level or promise.
         """
         if promise not in (*PROMISES, "functional"):
             raise InputError(f"a promise is one of {', '.join(PROMISES)}, got {promise!r}")
@@ -154,7 +155,7 @@ class Calibration:
         return Factor(WIDER * q if outside else q, outside)
 
     def _nearest(self, kind: str, severity: float, noise: float, level: float, promise: str, group: str) -> float:
-        """q of "superres" for "superres-area-jpeg", and the like; the largest of all where there is no such kind."""
+        """q of the parent kind ("superres" for "superres-area-jpeg"); the largest q of all if no parent kind exists."""
         while "-" in kind:
             kind = kind.rpartition("-")[0]
             if any(cell.kind == kind for cell in self.cells):
@@ -162,31 +163,32 @@ class Calibration:
         return max((self._q(cell, level, promise, group) for cell in self.cells), default=math.inf)
 
     def _q(self, cell: Cell, level: float, promise: str, group: str) -> float:
-        """q of a cell; for the promise "image" with the factor of its kind, and at least as wide as for "average"."""
+        """q of a cell. For the promise "image" it uses the factor of its kind, and is at least the q for "average"."""
         if promise != "image":
             return cell.at(level, promise, group)
         shared = cell.at(level, "image", group, self.widening(cell.kind, level))
         return max(shared, cell.at(level, "average", group))
 
     def widening(self, kind: str, level: float) -> float:
-        """The factor on q for the promise "image": the geometric mean of those of all cells of a kind.
+        """The factor on q for the promise "image": the geometric mean of the factors of all cells of a kind.
 
-        A single exceptional image decides that of one cell. `python -m benchmarks.uncertainty sharing` compares them.
+        The factor of a single cell depends on one exceptional image. `python -m benchmarks.uncertainty sharing`
+        compares the two.
         """
         factors = [cell.widening(level) for cell in self.cells if cell.kind == kind]
         return math.exp(sum(map(math.log, factors)) / len(factors))
 
     def write(self, path: Path) -> None:
-        """As JSON, whole or not at all."""
+        """Write the table as JSON, either completely or not at all."""
         content = {"format": FORMAT, "levels": LEVELS, **asdict(self)}
         write_whole(destination(path), (json.dumps(content, indent=1, default=list) + "\n").encode())
 
     @classmethod
     def read(cls, path: str | Path) -> Calibration:
-        """The table that `write` wrote.
+        """Read a table written by `write`.
 
         Raises:
-            InputError: there is no such file, or it is no calibration table.
+            InputError: the file does not exist, or is not a calibration table.
         """
         file = Path(path)
         if not file.is_file():
@@ -194,19 +196,19 @@ class Calibration:
         return _parsed(file.read_text(encoding="utf-8"), str(path))
 
     def matches(self, prior: str, solver: str, settings: Mapping[str, Any]) -> bool:
-        """Whether a restoration with these options is what was calibrated."""
+        """Whether the table was calibrated for a restoration with these options."""
         return (prior, solver, dict(settings)) == (self.prior, self.solver, dict(self.settings))
 
     @property
     def described(self) -> str:
-        """The set of photographs in words."""
+        """A text description of the set of photographs."""
         own = self.photographs
         return f"{own['count']} photographs, crops of {own['size']} pixels (SHA-256 {own['digest']}...)"
 
 
 @cache
 def packaged_calibration(prior: str, task: str = "") -> Calibration | None:
-    """The table in the package for the prior of this name, that of a task where it has its own; None where none is."""
+    """Return the packaged table of a prior, or of the prior and task if that exists; None if there is none."""
     if not prior.isidentifier():
         return None
     for name in (f"calibration-{prior}-{task}.json", f"calibration-{prior}.json"):
@@ -217,12 +219,12 @@ def packaged_calibration(prior: str, task: str = "") -> Calibration | None:
 
 
 def _at(values: Sequence[float], level: float) -> float:
-    """Of q at LEVELS, linear between them."""
+    """Interpolate q linearly between LEVELS."""
     return float(_linear(level, LEVELS, values))
 
 
 def _interpolated(x: float, table: Mapping[float, float]) -> float:
-    """exp of the linear interpolation of log values in log x; the end values beyond the ends."""
+    """Interpolate linearly in log x and log value; use the end values outside the range."""
     places = sorted(table)
     logs = [math.log(max(table[place], 1e-12)) for place in places]
     return math.exp(_linear(math.log(max(x, 1e-12)), [math.log(max(p, 1e-12)) for p in places], logs))
@@ -239,7 +241,7 @@ def _linear(x: float, places: Sequence[float], values: Sequence[float]) -> float
 
 
 def _beside(x: float, places: Sequence[float]) -> tuple[float, float]:
-    """The places between which x lies; the first or last one twice beyond the ends."""
+    """The two neighbouring places of x; the first or last place twice if x is outside their range."""
     below, above = [p for p in places if p <= x], [p for p in places if p >= x]
     return max(below, default=min(places)), min(above, default=max(places))
 

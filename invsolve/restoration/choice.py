@@ -1,8 +1,8 @@
-"""Which solver, with which settings, suits a prior, a task and a noise level; and why.
+"""Choose the solver and its settings for a prior, a task and a noise level, and give the reason for the choice.
 
-`chosen` is asked by `invsolve restore`, suites of the leaderboard, `invsolve tune` and Python alike. A local prior has
-the tables of `natural`; a global one (a pretrained network of whole images) is used by NDTM, with the settings
-published for it or for the nearest family. Nothing of another prior is used without a word: see `Choice.reason`.
+`invsolve restore`, the leaderboard suites, `invsolve tune` and the Python API all use `chosen`. A local prior uses the
+tables of `natural`. A global prior (a pretrained network for whole images) is used with NDTM and the settings published
+for it or for the nearest family. If settings of another prior are used, the reason is given in `Choice.reason`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from invsolve.restoration.settings import USUAL, build, choose, settings, table
 __all__ = ["PUBLISHED_NOISE", "Choice", "chosen", "read_presets", "row"]
 
 PUBLISHED_NOISE = 0.005
-"""Of the measurements for which settings were published, in [0, 1] units."""
+"""The noise level of the measurements for which settings were published, in [0, 1] units."""
 
 MARGIN = 2.0
-"""Up to so many times the published noise the published settings are used as they are."""
+"""The published settings are used unchanged for noise levels up to this multiple of the published noise level."""
 
 GLOBAL = "ndtm"
-"""The solver for priors of whole images."""
+"""The solver for global priors (priors of whole images)."""
 
 NEAREST: Mapping[str, tuple[str, ...]] = {
     "superres2": ("superres4",),
@@ -38,18 +38,19 @@ NEAREST: Mapping[str, tuple[str, ...]] = {
     "demosaic": ("inpaint", "superres4"),
     "nonlinear-deblur": ("deblur-nonlinear",),
 }
-"""For sections of the preset tables, the tasks of the published settings, the nearest first; others are themselves."""
+"""For some preset sections, the tasks whose published settings fit, nearest first; others use their own name."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A solver, and how it was chosen.
+    """A solver and how it was chosen.
 
     Attributes:
-        solver: with its settings.
-        source: of the settings: "natural/superres4", "ffhq256/inpaint", a file and its section, "defaults" or "given".
-        reason: a sentence.
-        own: whether the settings were found for this prior and task; if not, the user is told the reason.
+        solver: the solver with its settings.
+        source: where the settings come from: "natural/superres4", "ffhq256/inpaint", a file and its section, "defaults"
+            or "given".
+        reason: a sentence that explains the choice.
+        own: whether the settings were found for this prior and task. If not, the reason is shown to the user.
     """
 
     solver: Solver
@@ -60,7 +61,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Row:
-    """Settings of a solver, before the user's own; see `Choice`."""
+    """Settings of a solver, before the user's changes are applied; see `Choice`."""
 
     settings: Mapping[str, Any]
     source: str
@@ -81,22 +82,22 @@ def chosen(
     preset: str | None = None,
     presets: str | Path | None = None,
 ) -> Choice:
-    """The solver for a section of the preset tables.
+    """Return the solver for a section of the preset tables.
 
     Args:
         section: see `Task.section`.
-        traits: of the prior.
-        solver: its name, or itself; the best that is known if None.
-        sampling: whether posterior samples are asked for.
-        noise: standard deviation in [0, 1] units.
-        conditions: what else settings depend on, see `Task.conditions`.
+        traits: traits of the prior.
+        solver: name of the solver, or a Solver object; if None, the best known solver.
+        sampling: whether posterior samples are requested.
+        noise: standard deviation of the noise in [0, 1] units.
+        conditions: other conditions that settings depend on, see `Task.conditions`.
         quality: "fast", "balanced" or "best".
-        changes: settings of one's own, which replace those that were chosen.
-        preset: published settings by name, "ffhq256/superres4".
-        presets: a table of settings as `invsolve tune` writes it.
+        changes: the user's settings; they replace the chosen ones.
+        preset: name of published settings, such as "ffhq256/superres4".
+        presets: a table of settings written by `invsolve tune`.
 
     Raises:
-        InputError: a name that is not known, or no settings where there have to be some.
+        InputError: unknown name, or no settings where some are required.
     """
     changes = changes or {}
     if isinstance(solver, Solver):
@@ -138,10 +139,10 @@ def chosen(
 
 
 def row(name: str, section: str, traits: Traits, *, noise: float = PUBLISHED_NOISE, quality: str = "balanced") -> Row:
-    """The settings of the solver `name` for a section, and where they come from; see `chosen`.
+    """Return the settings of the solver `name` for a section, and where they come from; see `chosen`.
 
     Raises:
-        InputError: no settings of this quality.
+        InputError: no settings for this quality.
     """
     if traits.scope == "local":
         return _local(name, section, traits, noise)
@@ -202,10 +203,12 @@ def _made(name: str, picked: Row, changes: Mapping[str, Any]) -> Choice:
 
 
 def read_presets(path: str | Path) -> Mapping[str, Any]:
-    """A table of settings as `invsolve tune` writes it: {section: {"point": name, "samples": name, solver: settings}}.
+    """Read a table of settings written by `invsolve tune`.
+
+    Its form is {section: {"point": name, "samples": name, solver: settings}}.
 
     Raises:
-        InputError: no such file, or not such a table.
+        InputError: the file does not exist, or is not such a table.
     """
     found = read_toml(path, "table of settings")
     if not all(isinstance(rows, dict) for rows in found.values()):

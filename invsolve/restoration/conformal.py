@@ -1,8 +1,8 @@
-"""Split conformal prediction on images: groups of pixels, and the q of each that covers a level.
+"""Split conformal prediction on images: groups of pixels, and the q of each group for a coverage level.
 
-A pixel's interval is centre +- q s, with the centre a point estimate (or the mean of the samples), s the scale of
-`pixel_scale`, and q from such a table: of |truth - centre| / s, the quantiles on calibration photographs (split
-conformal prediction, Papadopoulos et al. 2002; Angelopoulos and Bates 2021, arXiv 2107.07511).
+The interval of a pixel is centre +- q s. The centre is a point estimate (or the mean of the samples), and s is given by
+`pixel_scale`. q is a quantile of |truth - centre| / s on calibration photographs (split conformal prediction,
+Papadopoulos et al. 2002; Angelopoulos and Bates 2021, arXiv 2107.07511).
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from invsolve.metrics.intervals import activity
 __all__ = ["LEVELS", "PROMISES", "SHARE_OF_IMAGES", "blended", "groups", "quantiles"]
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
-"""Of the intervals in a table; others between them are interpolated."""
+"""Levels of the intervals in a table; levels between them are interpolated."""
 
 PROMISES = ("average", "image")
-"""average: of all pixels of many photographs a share `level` lies inside; image: 90 % of photographs reach it."""
+"""average: a share `level` of all pixels of many photographs is inside; image: 90 % of photographs reach it."""
 
 SHARE_OF_IMAGES = 0.9
-"""Of photographs that keep the promise "image"."""
+"""Share of photographs for which the promise "image" holds."""
 
 CONFIDENCE = 0.9
-"""That this share of further photographs keeps it, over the choice of the calibration's photographs."""
+"""Probability, over the choice of calibration photographs, that it holds for this share of new photographs."""
 
 PARTS = (0.02, 0.06)
-"""`activity` of a point estimate below which it is flat, and from which on it is an edge; between them is texture."""
+"""Pixels with `activity` below the first value are flat, from the second value on edges, and between them texture."""
 
 FEW = 200
-"""A group with fewer pixels in a calibration takes q of all its pixels together."""
+"""A group with fewer pixels than this in the calibration uses the q of all groups together."""
 
 TINY = 1e-12
 
@@ -44,14 +44,14 @@ Quantiles: TypeAlias = Mapping[str, tuple[float, ...]]
 
 
 def groups(centre: Tensor, known: Tensor | None) -> dict[str, Tensor]:
-    """The pixels with a q of their own, bool [H, W] by name: "flat", "texture" and "edges" of the point estimate.
+    """Return the groups of pixels with separate q, bool [H, W] by name: "flat", "texture" and "edges".
 
-    Where pixels are missing each is divided in two, "known flat", "missing flat", ... (Mondrian conformal prediction,
-    Vovk et al. 2003).
+    The groups follow from the point estimate. If `known` is given, each group is divided in two, "known flat",
+    "missing flat", ... (Mondrian conformal prediction, Vovk et al. 2003).
 
     Args:
         centre: point estimate [C, H, W] in [0, 1].
-        known: bool [H, W], true where pixels were measured; None where the task does not tell them apart.
+        known: bool [H, W], true for measured pixels; None if the task does not distinguish them.
     """
     found = activity(centre)
     flat, edges = found < PARTS[0], found >= PARTS[1]
@@ -63,13 +63,13 @@ def groups(centre: Tensor, known: Tensor | None) -> dict[str, Tensor]:
 
 
 def blended(q: Mapping[str, float], centre: Tensor, known: Tensor | None) -> Tensor:
-    """q for each pixel [H, W]: that of its group, with a passage between groups of a factor of 2 in `activity`.
+    """Return q for each pixel [H, W]: that of its group, with a smooth transition between groups.
 
-    About a threshold the logarithm of the activity decides how much of either group's q a pixel takes, so that interval
-    maps show no contours there.
+    The transition spans a factor of 2 in `activity` around each threshold. There, the q of the two groups are mixed
+    linearly in the logarithm of the activity, so that interval maps show no contours.
 
     Args:
-        q: of every group that `groups` names.
+        q: q of every group returned by `groups`.
         centre, known: see `groups`.
     """
     found = activity(centre).clamp_min(TINY)
@@ -85,17 +85,17 @@ def blended(q: Mapping[str, float], centre: Tensor, known: Tensor | None) -> Ten
 
 
 def quantiles(scores: Sequence[Mapping[str, Tensor]]) -> tuple[Quantiles, Quantiles]:
-    """q at LEVELS for each group of pixels, for the promises "average" and "image".
+    """Return q at LEVELS for each group of pixels, for the promises "average" and "image".
 
-    For "average" it is the quantile of a group's scores over all images, in which every image has the same weight,
-    shared out over its pixels. For "image" the intervals of all groups are widened by one factor: every image has a
-    factor of its own, at which a share `level` of its pixels lies inside; of these the k-th smallest of n is taken. Of
-    all further images a share with the law Beta(k, n + 1 - k) needs no larger factor, and k is the least for which this
-    share is 0.9 or more with probability 0.9 (training-conditional coverage, Vovk 2012, arXiv 1209.2673): the largest
-    factor of up to 37 images. The probability is 1 - 0.9^n for the largest, 0.9 from 22 images on.
+    For "average", q is the quantile of a group's scores over all images. All images have the same weight, which is
+    divided equally among their pixels. For "image", one factor widens the intervals of all groups. For each of the n
+    images, compute the factor at which a share `level` of its pixels is inside; then take the k-th smallest factor. The
+    share of new images that need no larger factor follows Beta(k, n + 1 - k), and k is the smallest rank for which this
+    share is 0.9 or more with probability 0.9 (training-conditional coverage, Vovk 2012, arXiv 1209.2673). For up to 37
+    images, this is the largest factor. The probability for the largest is 1 - 0.9^n, which is 0.9 from 22 images on.
 
     Args:
-        scores: of each image the scores |truth - centre| / s of its pixels, by group.
+        scores: for each image, the scores |truth - centre| / s of its pixels, by group.
     """
     images = [{name: score.double().flatten() for name, score in image.items()} for image in scores]
     sizes = [sum(score.numel() for score in image.values()) for image in images]
@@ -130,9 +130,9 @@ def quantiles(scores: Sequence[Mapping[str, Tensor]]) -> tuple[Quantiles, Quanti
 
 
 def _rank(count: int) -> int:
-    """The least k for which Beta(k, count + 1 - k) is 0.9 or more with probability CONFIDENCE; `count` without one.
+    """The smallest k for which Beta(k, count + 1 - k) is 0.9 or more with probability CONFIDENCE; else `count`.
 
-    That probability is the one that fewer than k of `count` trials succeed, each with probability 0.9.
+    This is the probability that fewer than k of `count` trials succeed, each with probability 0.9.
     """
     from scipy.special import bdtr
 

@@ -1,7 +1,8 @@
-"""Whether a restoration can be trusted: what was told is compared with the image (`told`), and the result with both.
+"""Check whether a restoration can be trusted.
 
-Thresholds were set on training photographs, for fewer than 1 warning in 20 right runs: `python -m benchmarks.doubts`;
-those of a blur that was looked for by `python -m benchmarks.blind run DIR --photos FOLDER`.
+The given information is compared with the image (`told`), and the result with both. The thresholds were set on training
+photographs, so that fewer than 1 in 20 correct runs gets a warning: `python -m benchmarks.doubts`. The thresholds for
+an estimated blur come from `python -m benchmarks.blind run DIR --photos FOLDER`.
 """
 
 from __future__ import annotations
@@ -22,32 +23,33 @@ from invsolve.tasks.compressed import Compressed
 __all__ = ["doubts_of"]
 
 OUTSIDE, FAR_OUTSIDE = 0.005, 0.25
-"""Which share of the values lies how far outside [0, 1] in a result that failed."""
+"""A result has failed if a share above OUTSIDE of its values is more than FAR_OUTSIDE away from [0, 1]."""
 
 MISFIT, STRUCTURED, MISFIT_FAILED = 1.2, 0.2, 3.0
-"""Residual in units of the noise, and the correlation of its neighbours, of a wrong operator; and of a failure."""
+"""Residual in units of the noise, and correlation of neighbouring residuals, that indicate a wrong operator; and the
+residual of a failure."""
 
 AGREEMENT, SHOWN, FOUND, SURE = 0.4, 0.1, 0.64, 0.8
-"""A blur was found where the correlation of the kernel from edges with that of image and prior together is at least the
-first, and with `SHOWN` times the binary logarithm of the input's own residual in units of the noise (how clearly the
-image shows the blur) at least `FOUND`; below `SURE` that is said."""
+"""A blur counts as found if agreement >= AGREEMENT and agreement + SHOWN log2(r) >= FOUND; below SURE, a warning is
+given. The agreement is the correlation of two kernels: one estimated from edges, one from image and prior together. r
+is the residual of the input in units of the noise: how clearly the image shows the blur."""
 
 CUT_OFF = 0.03
-"""Share of a kernel in the outermost pixels of its frame from which on more of it may lie outside."""
+"""Share of a kernel in its outermost pixels above which the blur may extend beyond the frame."""
 
 NOISIER = 1.4
-"""Residual in units of the estimated noise where that is too small, if neighbours do not resemble each other."""
+"""Residual in units of the noise above which the noise estimate is too small, if neighbours are not correlated."""
 
 _SMALLEST = 32
 
 
 def doubts_of(job: Job, drawn: Tensor, theta: Mapping[str, Tensor]) -> Doubts:
-    """The doubts about a finished restoration.
+    """Return the doubts about a finished restoration.
 
     Args:
-        job: what was done.
-        drawn: estimates [S, C, H, W] of the solver's image, as many channels as the measurement, not clipped.
-        theta: parameters of the operator for each of them.
+        job: the job that was run.
+        drawn: estimates [S, C, H, W] of the solver's image, with the channels of the measurement, not clipped.
+        theta: parameters of the operator for each estimate.
     """
     found = Doubts()
     compare_with_image(job, found)
@@ -58,7 +60,7 @@ def doubts_of(job: Job, drawn: Tensor, theta: Mapping[str, Tensor]) -> Doubts:
 
 
 def _found_blur(job: Job, found: Doubts) -> Doubts:
-    """A blur that was looked for: two estimates of it against each other, and how clearly the image shows it."""
+    """Check an estimated blur: whether two estimates agree, and how clearly the image shows the blur."""
     task = job.task
     if not isinstance(task, BlindDeblur) or task.second_kernel is None or min(job.measured) < _SMALLEST:
         return found
@@ -89,7 +91,7 @@ def _found_blur(job: Job, found: Doubts) -> Doubts:
 
 
 def _agreement(a: Tensor, b: Tensor) -> float:
-    """Normalised correlation of two kernels of one size at the best shift."""
+    """Normalised correlation of two kernels of equal size at the best shift."""
     side = 2 * max(a.shape) - 1
     spectra = [torch.fft.rfft2(kernel.double(), (side, side)) for kernel in (a, b)]
     products = torch.fft.irfft2(spectra[0] * spectra[1].conj(), (side, side))
@@ -97,7 +99,7 @@ def _agreement(a: Tensor, b: Tensor) -> float:
 
 
 def _residual(job: Job, drawn: Tensor, theta: Mapping[str, Tensor], found: Doubts) -> None:
-    """What the result leaves unexplained: how much, whether it has structure, and against the input itself."""
+    """Check the residual: its size, its structure, and whether it is larger than the residual of the input."""
     task, y = job.task, job.y
     operator, measured = task.operator(len(y), job.measured), job.measurement(y, len(y))
     known = task.known(y)
@@ -137,7 +139,7 @@ def _unexplained(job: Job, misfit: float) -> str:
 
 
 def _misfit_of_input(job: Job, theta: Mapping[str, Tensor]) -> float | None:
-    """Residual of the image as it came, in units of the noise; None where it is no image of the solver's size."""
+    """Residual of the unrestored image in units of the noise; None if it is not an image of the solver's size."""
     task, y = job.task, job.y
     if task.name in ("jpeg", "demosaic"):
         return None
@@ -158,7 +160,7 @@ def _misfit_of_input(job: Job, theta: Mapping[str, Tensor]) -> float | None:
 
 
 def _range(drawn: Tensor, found: Doubts) -> None:
-    """Values that no image has."""
+    """Check for values far outside [0, 1]."""
     beyond = (drawn - drawn.clamp(0, 1)).abs()
     share = float((beyond > FAR_OUTSIDE).float().mean())
     found.checks["outside"] = share
@@ -176,7 +178,7 @@ def _rms(rest: Tensor, known: Tensor | None) -> float:
 
 
 def _structure(rest: Tensor) -> float:
-    """Correlation of neighbours [H, W]: 0 of white noise."""
+    """Correlation of neighbouring pixels in [H, W]; 0 for white noise."""
     rest = rest.double() - rest.double().mean()
     power = float(rest.square().mean())
     if power == 0 or min(rest.shape) < 2:

@@ -1,4 +1,4 @@
-"""Images of a batch as files of this machine, wherever they come from."""
+"""Make the images of a batch available as local files, wherever they come from."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["is_file", "local"]
 
 
 def is_file(entry: Entry) -> bool:
-    """Whether an image is a file of this machine."""
+    """Whether an image is a local file."""
     return not entry.remote and entry.source != STDIN
 
 
 @contextmanager
 def local(entry: Entry) -> Iterator[Path]:
-    """The image as a file of this machine; what had to be fetched is gone when the block ends.
+    """Provide the image as a local file; a downloaded file is deleted when the block ends.
 
     Raises:
-        InputError: it cannot be fetched, or is larger than any image that is read.
+        InputError: the image cannot be fetched, or is larger than the size limit.
     """
     if is_file(entry):
         yield Path(entry.source)
@@ -53,7 +53,7 @@ def _fetched(address: str) -> bytes:
             content = file.read(MAX_IMAGE_BYTES + 1)  # pyright: ignore[reportAttributeAccessIssue]
     except ImportError as error:
         raise InputError(f"{address} needs a package: {error}") from error
-    except Exception as error:  # every kind of store has errors of its own
+    except Exception as error:  # each storage backend has its own errors
         raise InputError(f"{address} cannot be read: {type(error).__name__}: {error}") from error
     if len(content) > MAX_IMAGE_BYTES:
         raise InputError(f"{address} has more than the {MAX_IMAGE_BYTES >> 30} GiB that are read")

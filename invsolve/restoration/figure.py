@@ -19,9 +19,9 @@ BAR, LABELS = 20, 56
 
 
 def comparison(panels: Sequence[tuple[str, Tensor]]) -> Image:
-    """Images [C, H, W] of one size side by side under their labels, in colour.
+    """Place images [C, H, W] of equal size side by side under their labels, in colour.
 
-    Images under 256 pixels are enlarged by repeating pixels, those above 1024 made smaller.
+    Images with a longest side under 256 pixels are enlarged by repeating pixels; those above 1024 pixels are reduced.
     """
     from PIL import Image as pillow
     from PIL import ImageDraw, ImageFont
@@ -41,9 +41,9 @@ def comparison(panels: Sequence[tuple[str, Tensor]]) -> Image:
 
 
 def interval_width(low: Tensor, high: Tensor) -> tuple[Tensor, float]:
-    """The width of intervals (the mean over the channels of [C, H, W]) over the value of white, [1, H, W], and that.
+    """Return the interval widths (channel mean) relative to the width shown as white, [1, H, W], and that width.
 
-    White is the width that 1 of 200 pixels reach, rounded up to two digits.
+    White is the width that 1 of 200 pixels reaches, rounded up to two digits.
     """
     width = (high - low).mean(0, keepdim=True)
     reached = float(width.flatten().kthvalue(max(1, round(0.995 * width.numel()))).values)
@@ -53,7 +53,7 @@ def interval_width(low: Tensor, high: Tensor) -> tuple[Tensor, float]:
 
 
 def interval_map(low: Tensor, high: Tensor) -> tuple[Image, float]:
-    """The width of intervals as grey levels beside a bar that explains them, and the width that is white."""
+    """Return a map of the interval widths as grey levels with a scale bar, and the width shown as white."""
     from PIL import Image as pillow
     from PIL import ImageDraw, ImageFont
 

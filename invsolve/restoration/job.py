@@ -1,4 +1,4 @@
-"""A restoration before the prior is needed: the image read, everything checked and decided."""
+"""Prepare a restoration: read the image, check the options and decide everything that does not need the prior."""
 
 from __future__ import annotations
 
@@ -44,29 +44,29 @@ from invsolve.tasks.denoise import Denoise
 __all__ = ["Job", "check_options", "paced", "prepare"]
 
 EQUAL_CHANNELS = 1.06
-"""What noise that is the same in all channels counts as in denoising: a prior of colour images does not expect it."""
+"""Noise level factor in denoising for noise that is equal in all channels, which a colour prior does not expect."""
 
 logger = logging.getLogger(__name__)
 
 ASSUMED_NOISE = 0.01
-"""Where too few pixels are known to read the noise off them, in images whose holes are filled in."""
+"""Assumed noise level of images with holes if too few pixels are known to estimate it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """An image that has been read, and everything decided that can be before the prior is needed.
+    """An image that has been read, with all decisions that do not need the prior.
 
     Attributes:
-        options, task, plan: what is done, and how.
-        choice: the solver, with how its settings were chosen.
-        traits: of the prior.
-        image: the measurement as an image: degraded, or the clean one of a simulation.
+        options, task, plan: what to do, and how.
+        choice: the solver, and how its settings were chosen.
+        traits: traits of the prior.
+        image: the input image: the degraded image, or the clean image of a simulation.
         y: the measurement [C, h, w].
-        noise: what is known about its noise, given or estimated.
-        operator: from the solver's image to y: of three channels, or of one under a grey prior.
+        noise: the given or estimated noise.
+        operator: forward operator from the solver's image to y; three channels, or one with a grey prior.
         truth: the clean image [C, H, W] of a simulation.
-        record: what is known about the inputs.
-        content: of the image's file, where nothing is done to it.
+        record: information about the inputs.
+        content: content of the image file, if the image is left unchanged.
     """
 
     options: Options
@@ -84,14 +84,14 @@ class Job:
 
     @property
     def solver(self) -> Solver:
-        """With its settings."""
+        """The solver with its settings."""
         return self.choice.solver
 
     @cached_property
     def point(self) -> Solver | None:
-        """The solver of the restored image beside that of the samples; None where their mean is the image.
+        """The solver for the restored image, in addition to that for the samples; None if the sample mean is used.
 
-        It is the prior's best for point estimates, where the choice of both is left to the library.
+        It is the prior's best solver for point estimates. It is used if the library chooses both solvers.
         """
         own = self.options
         left = own.solver is None and own.preset is None and own.presets is None
@@ -102,7 +102,7 @@ class Job:
 
     @cached_property
     def calibration(self) -> tuple[Calibration | None, str]:
-        """The table that makes intervals of samples, and where it is from; see `restoration.calibration`."""
+        """The calibration table for the intervals and its source; see `restoration.calibration`."""
         own = self.options
         name = own.prior if isinstance(own.prior, str) else "own"
         solver = own.solver if isinstance(own.solver, str) else "" if own.solver is None else own.solver.name
@@ -134,21 +134,21 @@ class Job:
 
     @cached_property
     def stabiliser(self) -> SensorNoise | None:
-        """What makes the noise of an image that is denoised the same everywhere, where it grows with brightness."""
+        """The variance-stabilising transform for denoising, if the noise grows with brightness; else None."""
         return stabiliser_of(self.noise) if self.task.name == Denoise.name else None
 
     def measurement(self, image: Tensor, channels: int) -> Tensor:
-        """What the operator's output for `channels` is compared with, of a measured image."""
+        """Convert a measured image to the form that the operator's output for `channels` is compared with."""
         return self.task.measurement(image if self.stabiliser is None else self.stabiliser.encode(image), channels)
 
     def seen(self, drawn: Tensor) -> Tensor:
-        """The restored images in [0, 1] within the solver's, [..., C, H, W]."""
+        """Extract the restored images in [0, 1] from the solver's images, [..., C, H, W]."""
         shown = self.task.visible(drawn, self.measured)
         return self.noise.unbiased(shown if self.stabiliser is None else self.stabiliser.decode(shown)).clamp(0, 1)
 
     @property
     def _stabilised(self) -> float:
-        """The level of stabilised noise in units of the level before."""
+        """Noise level after stabilisation, in units of the level before."""
         return 1.0 if self.stabiliser is None else self.stabiliser.level / self.noise.unclipped
 
     @property
@@ -158,9 +158,9 @@ class Job:
 
     @property
     def channel_sigma(self) -> float:
-        """Noise level in the likelihood of the solver's channels, at least that of rounding to 8 bits.
+        """Noise level in the likelihood of the solver's channels; at least that of rounding to 8 bits.
 
-        It is known for three channels; in one the noise is that of their mean.
+        The known level is for three channels; for one channel, it is the noise level of their mean.
         """
         careful = self.task.cautious or self.task.spares_detail
         level = self.noise.cautious if careful else self.noise.effective
@@ -172,7 +172,7 @@ class Job:
 
     @property
     def channels(self) -> int:
-        """Of the solver's image; a grey image has three equal ones under a prior of colour images."""
+        """Channels of the solver's image; with a colour prior, a grey image has three equal channels."""
         return self.operator.in_shape[0]
 
     @property
@@ -181,7 +181,7 @@ class Job:
         return self.task.noise_inflation * self.channel_sigma
 
     def identified(self, prior: Prior) -> Job:
-        """The job with what its task estimates from the measurement; itself where nothing is unknown."""
+        """Return the job with the parameters that its task estimates from y; the job itself if none are unknown."""
         task = self.task.identified(self.y, self.channel_sigma, prior)
         if task is self.task:
             return self
@@ -189,10 +189,10 @@ class Job:
 
 
 def paced(job: Job, prior: Prior, spent: float = 0.0) -> Job:
-    """The job with the best quality that its time limit allows on this machine; the fastest where none does.
+    """Return the job with the best quality that its time limit allows on this machine; else with the fastest.
 
     Args:
-        spent: seconds of the limit that have gone by.
+        spent: seconds of the limit that have already passed.
     """
     limit = job.options.time_limit
     if limit is None or isinstance(job.options.solver, Solver):
@@ -213,7 +213,7 @@ def paced(job: Job, prior: Prior, spent: float = 0.0) -> Job:
 
 
 def check_options(options: Options) -> None:
-    """Check what can be checked before there is an image.
+    """Check everything that does not need an image.
 
     Raises:
         InputError: a solver, settings, a device or a memory budget that cannot be used.
@@ -229,12 +229,12 @@ def prepare(source: Source, options: Options, traits: Traits | None = None, page
 
     Args:
         source: the image.
-        options: what is wanted.
-        traits: of the prior, where they are known; of its card, or of the loaded prior, if None.
-        page: of a TIFF file, from 0; the first if None, with a warning where there are others.
+        options: the restoration options.
+        traits: traits of the prior, if known; if None, those of its card or of the loaded prior.
+        page: page of a TIFF file, from 0; if None, the first page, with a warning if there are others.
 
     Raises:
-        InputError: anything that cannot be done.
+        InputError: a request that cannot be fulfilled.
     """
     traits = traits or traits_for(options)
     if options.calibration is not None:
@@ -262,7 +262,7 @@ def prepare(source: Source, options: Options, traits: Traits | None = None, page
     seen = image.seen
     known = task.known(y)
     if streams is None and known is not None:
-        y = torch.where(known, y, 0.0)  # whatever stands in the holes, NaN included
+        y = torch.where(known, y, 0.0)  # replaces any values in the holes, including NaN
     if streams is not None:
         seen = None
         y, truth = task.degrade(y)
@@ -294,10 +294,10 @@ def _noise(
     tables: JPEGTables | None,
     read: NoiseEstimate | None,
 ) -> NoiseEstimate:
-    """The noise of the measurement: given, told by the task, `read` when the file was looked at, or estimated."""
+    """The noise of the measurement: given, defined by the task, `read` earlier from the file, or estimated."""
     if options.noise != "auto":
         told = given_noise(float(options.noise), y)
-        return replace(told, clipped=0.0) if isinstance(task, Demosaic) else told  # a sensor's noise goes below black
+        return replace(told, clipped=0.0) if isinstance(task, Demosaic) else told  # sensor noise is not clipped
     if task.noise_level is not None:
         return replace(given_noise(task.noise_level, y), method="task", clipped=0.0)
     known = _both(task.known(y), seen)
@@ -317,19 +317,19 @@ def _noise_of_file(image: Image, options: Options) -> NoiseEstimate:
 
 
 def _both(known: Tensor | None, seen: Tensor | None) -> Tensor | None:
-    """Where pixels are measured and seen; None where all are."""
+    """Mask of pixels that are both measured and visible; None if all pixels are."""
     if known is None or seen is None:
         return seen if known is None else known
     return known & seen
 
 
 def _streams(options: Options) -> Streams | None:
-    """The random numbers of a simulation; None where the image is a real measurement."""
+    """The random number streams of a simulation; None for a real measurement."""
     return (lambda what: Rng(options.seed, [(what, 0)])) if options.simulate else None
 
 
 def _joint(options: Options, traits: Traits) -> bool:
-    """Whether an unknown blur is found by the solver with the image, as is published for priors of whole images."""
+    """Whether the solver estimates an unknown blur jointly with the image, as published for global priors."""
     if not options.kind.estimates_kernel or traits.scope == "local":
         return False
     if isinstance(options.solver, Solver):
@@ -342,7 +342,7 @@ def _joint(options: Options, traits: Traits) -> bool:
 def _choice(
     options: Options, traits: Traits, noise: float = PUBLISHED_NOISE, conditions: Mapping[str, float] = USUAL
 ) -> Choice:
-    """The solver for a noise level; what has to be known earlier is the same at all levels."""
+    """Choose the solver for a noise level; the choices that are needed earlier are the same for all levels."""
     found = chosen(
         options.kind.name if _joint(options, traits) else options.section,
         traits,

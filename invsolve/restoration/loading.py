@@ -1,4 +1,4 @@
-"""The prior that the options name, bound to what is known about the image."""
+"""Load the prior named by the options, with its label and prompt applied."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["device_of", "kept_prior", "load_prior", "traits_for"]
 
 
 def device_of(options: Options) -> torch.device:
-    """The device of the options' prior, or the one they name.
+    """Return the device of the options' Prior object, or the device named by the options.
 
     Raises:
-        InputError: there is no such device.
+        InputError: unknown or unavailable device.
     """
     if isinstance(options.prior, Prior):
         return options.prior.device
@@ -30,11 +30,11 @@ def device_of(options: Options) -> torch.device:
 
 
 def load_prior(options: Options) -> Prior:
-    """The prior that the options name, on their device, given their label and prompt.
+    """Load the prior named by the options on their device, with their label and prompt.
 
     Raises:
-        InputError: an unknown prior or device, or a prior that needs a class and is given none.
-        CapabilityError: a label or a prompt for a prior that takes none.
+        InputError: unknown prior or device, or a class-conditional prior without a label.
+        CapabilityError: a label or prompt for a prior that accepts none.
     """
     from invsolve import priors
 
@@ -54,14 +54,14 @@ def load_prior(options: Options) -> Prior:
 
 @dataclass(frozen=True)
 class _PriorKey:
-    """What decides which prior is loaded; the options themselves do not count."""
+    """Cache key of a loaded prior; only `key` is compared, not the options."""
 
     key: str
     options: Options = field(compare=False)
 
 
 def kept_prior(options: Options) -> Prior:
-    """The prior of the options, loaded once and kept for the next image."""
+    """Return the prior of the options; it is loaded once and kept for the next image."""
     if isinstance(options.prior, Prior):
         return load_prior(options)
     names = ("prior", "device", "precision", "prior_options", "label", "prompt", "negative_prompt")
@@ -74,7 +74,7 @@ def _kept(key: _PriorKey) -> Prior:
 
 
 def traits_for(options: Options) -> Traits:
-    """What the options' prior is good at: from its card, or from itself."""
+    """Return the traits of the options' prior, from its card or from the prior itself."""
     from invsolve.priors.traits import traits_named, traits_of
 
     if isinstance(options.prior, Prior):

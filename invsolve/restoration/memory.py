@@ -1,4 +1,4 @@
-"""How a restoration is cut so that it stays within a memory budget."""
+"""Split a restoration so that it stays within a memory budget."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ __all__ = ["Plan", "budget", "plan"]
 
 FORWARD_BYTES = 1100
 GRADIENT_BYTES = 3300
-"""Bytes for each pixel in one call of `natural` (measured on a CPU: 710 to 900 forward, 2160 to 2240 with its gradient)
-and of `natural-deep` (660 to 1070, 2800 to 3230)."""
+"""Bytes per pixel for one call of `natural` (measured on a CPU: 710 to 900 forward, 2160 to 2240 with its gradient) and
+of `natural-deep` (660 to 1070, 2800 to 3230)."""
 
 STATE_BYTES = 240
-"""Bytes for each pixel of the solver's state, data step and results: twenty copies of three channels."""
+"""Bytes per pixel for the solver's state, data step and results: twenty copies of three channels."""
 
 SHARE = 0.5
-"""Share of the machine's (or GPU's) memory that is used where no budget is given."""
+"""Share of the machine's (or GPU's) memory that is used if no budget is given."""
 
 MIN_TILE, OVERLAP = 256, 128
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a restoration is cut.
+    """How a restoration is split.
 
     Attributes:
-        microbatch: samples that run together.
-        tile: largest side of the network's tiles; None where images pass whole.
-        max_pixels: pixels in one network call, over all samples.
+        microbatch: number of samples that run together.
+        tile: largest side of the network's tiles; None if images are not tiled.
+        max_pixels: maximum number of pixels in one network call, over all samples.
     """
 
     microbatch: int
@@ -44,7 +44,7 @@ class Plan:
     max_pixels: int
 
     def pixels(self, size: tuple[int, int]) -> int:
-        """Pixels that one call for an image of `size` takes through the network: tiles overlap."""
+        """Return the number of pixels that the network processes for an image of `size`, including tile overlaps."""
         if self.tile is None:
             return size[0] * size[1]
         sides = [extents(length, self.tile, overlap_of(self.tile)) for length in size]
@@ -52,9 +52,9 @@ class Plan:
         return rows * columns
 
     def apply(self, prior: Prior, size: tuple[int, int]) -> Prior:
-        """The prior behind this plan's tiles; the prior itself where everything fits.
+        """Return the prior with this plan's tiling; the prior itself if no tiling is needed.
 
-        A prior of one size, or of latents, decides on its tiles itself.
+        A prior with a fixed size, or a latent prior, chooses its tiles itself.
         """
         if prior.shape is not None or prior.latent:
             return fitted(prior, size)
@@ -65,9 +65,9 @@ class Plan:
 
 
 def budget(memory: float | None, device: torch.device) -> int:
-    """Bytes that may be used: `memory` in GiB, or half of what the machine or GPU has.
+    """Return the bytes that may be used: `memory` in GiB, or half the memory of the machine or GPU.
 
-    It does not depend on what other programs use at the moment, so that a restarted run is cut as before.
+    The result does not depend on the memory that other programs use, so that a restarted run is split in the same way.
 
     Raises:
         InputError: `memory` is not above 0.
@@ -85,7 +85,7 @@ def _of_machine() -> int:
     """The machine's memory in bytes."""
     if hasattr(os, "sysconf"):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    import ctypes  # Windows: MEMORYSTATUSEX is two 32 bit numbers and seven of 64 bits, the second of them the memory
+    import ctypes  # Windows: MEMORYSTATUSEX, two 32-bit numbers and seven 64-bit numbers; bytes[0] is the memory
 
     class Status(ctypes.Structure):
         _fields_ = (("length", ctypes.c_uint32), ("load", ctypes.c_uint32), ("bytes", ctypes.c_uint64 * 7))
@@ -96,7 +96,7 @@ def _of_machine() -> int:
 
 
 def _container_limit() -> int:
-    """The memory limit of the control group the process runs in, if there is one (Linux)."""
+    """The memory limit of the process's control group, if there is one (Linux)."""
     for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         path = Path(name)
         if path.is_file() and (text := path.read_text().strip()).isdigit():
@@ -105,17 +105,17 @@ def _container_limit() -> int:
 
 
 def plan(size: tuple[int, int], samples: int, *, gradient: bool, available: int, tile: int | None = None) -> Plan:
-    """Cut a restoration of images of `size` into pieces.
+    """Plan how to split a restoration of images of `size`.
 
     Args:
         size: (height, width) of the restored image.
-        samples: how many are drawn.
+        samples: number of samples to draw.
         gradient: whether the solver differentiates the network.
-        available: bytes, see `budget`.
-        tile: side of the tiles, chosen here if not given.
+        available: available bytes, see `budget`.
+        tile: side of the tiles; chosen automatically if not given.
 
     Raises:
-        InputError: the image does not fit into the budget however it is cut.
+        InputError: the image does not fit into the budget, however it is split.
     """
     pixels = size[0] * size[1]
     state, each = STATE_BYTES * pixels, GRADIENT_BYTES if gradient else FORWARD_BYTES
@@ -137,5 +137,5 @@ def plan(size: tuple[int, int], samples: int, *, gradient: bool, available: int,
 
 
 def overlap_of(tile: int) -> int:
-    """The overlap of tiles of a side: 128 pixels, or half of the tile where that is less."""
+    """The overlap of tiles: 128 pixels, or half the tile side if that is less."""
     return max(GRID, min(OVERLAP, tile // 2 // GRID * GRID))

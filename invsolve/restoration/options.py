@@ -1,4 +1,4 @@
-"""What is wanted of a restoration."""
+"""The options of a restoration."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Options"]
 
 @dataclass(frozen=True)
 class Options:
-    """What is wanted; see `restore`. `Options.of` takes the options of the task, too."""
+    """The options of a restoration; see `restore`. `Options.of` also accepts the options of the task."""
 
     task: str = option("auto", "what is wrong with the image; auto inspects it and chooses")
     noise: float | Literal["auto"] = option(
@@ -57,7 +57,7 @@ class Options:
     settings: Mapping[str, Any] = field(default_factory=dict)
     prior_options: Mapping[str, Any] = field(default_factory=dict)
     about: Any = None
-    """The options of the task: its `option_type`, with the defaults where none are given."""
+    """The options of the task: its `option_type`, with defaults for options that are not given."""
 
     def __post_init__(self) -> None:
         if self.about is None:
@@ -89,12 +89,12 @@ class Options:
 
     @classmethod
     def of(cls, task: str = "auto", **keywords: Any) -> Options:
-        """Options from one set of keywords: those of the dataclass, and those of the task.
+        """Create options from keywords: fields of the dataclass and options of the task.
 
-        The task auto is the one that the options belong to, where there are any: with a factor, superres.
+        If the task is "auto" and task options are given, their task is selected: with `factor`, superres.
 
         Raises:
-            InputError: an option that there is not, or of another task, or a value that cannot be used.
+            InputError: unknown option, option of another task, or invalid value.
         """
         task = _told_by(keywords) if task == "auto" else task
         kind = TASKS[task]
@@ -114,13 +114,13 @@ class Options:
 
     @property
     def files(self) -> dict[str, str]:
-        """The files that options of the task name, by their flags."""
+        """The files named by the options of the task, by flag."""
         names = [name for name, known in options_of(type(self.about)).items() if known.is_file]
         told = {name.replace("_", "-"): getattr(self.about, name) for name in names}
         return {flag: str(value) for flag, value in told.items() if isinstance(value, str | Path)}
 
     def without_samples(self) -> Options:
-        """The same for an image of which no samples are drawn, and so without a calibration of them."""
+        """Return the options without samples and without their calibration."""
         return replace(self, samples=None, calibration=None)
 
     @property
@@ -130,7 +130,7 @@ class Options:
 
 
 def _told_by(keywords: Mapping[str, Any]) -> str:
-    """The task with all the options that are given and belong to tasks, the one with the fewest others; else auto."""
+    """The task that has all given task options and the fewest other options; else auto."""
     options = {name: options_of(TASKS[name].option_type()) for name in TASKS}
     told = {name for name, value in keywords.items() if value is not None and any(name in o for o in options.values())}
     fitting = [name for name in options if told <= options[name].keys()]
@@ -138,7 +138,7 @@ def _told_by(keywords: Mapping[str, Any]) -> str:
 
 
 def _foreign(name: str, value: Any, task: str, known: list[str]) -> None:
-    """Refuse an option that the task does not have; None says nothing."""
+    """Raise an error for an option that the task does not have; a known option with the value None is ignored."""
     owners = [other for other in TASKS if name in options_of(TASKS[other].option_type())]
     if not owners:
         raise InputError(f"restore has no option {name!r}; {nearest(name, known)}")

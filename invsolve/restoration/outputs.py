@@ -1,4 +1,4 @@
-"""The files of a restoration: their names, and writing them all or none."""
+"""The files of a restoration: their names, and writing all of them or none."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def check_targets(path: Path, samples: int | None, *, overwrite: bool, deep: boo
     """Raise `InputError` if any file of a restoration at `path` could not be written.
 
     Args:
-        path: of the restoration.
-        samples: how many are drawn.
-        overwrite: whether files that exist may be replaced.
-        deep: folders that are missing will be made, however many there are.
-        kinds: which files there are, see `targets`.
+        path: path of the restored image.
+        samples: number of samples.
+        overwrite: whether existing files may be replaced.
+        deep: whether all missing parent folders will be created.
+        kinds: the kinds of files to write, see `targets`.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path} does not end like an image: {', '.join(SUFFIXES)}")
@@ -42,12 +42,12 @@ def check_targets(path: Path, samples: int | None, *, overwrite: bool, deep: boo
                 check_target(target, overwrite=overwrite)
             elif target.parent.exists():
                 raise InputError(f"{target.parent} is no folder, but samples are to be written there: move it away")
-    elif path.parent.exists() and not path.parent.is_dir():  # another thread may just have made it
+    elif path.parent.exists() and not path.parent.is_dir():  # another thread may have just created it
         raise InputError(f"{path.parent} is no folder: name another output")
 
 
 def is_finished(path: Path, *, record: bool) -> bool:
-    """Whether an image has been restored to `path`: the file is there, and its record, which is written last."""
+    """Whether an image has been restored to `path`: the file and its record exist. The record is written last."""
     note = targets(path, None)["record"]
     if not path.is_file():
         return False
@@ -69,7 +69,7 @@ def save(
     quality: int | None = None,
     deep: bool = False,
 ) -> list[Path]:
-    """Write a restoration; see `Restoration.save` and, for `deep`, `check_targets`. Nothing done is not compared."""
+    """Write a restoration; see `Restoration.save` and `check_targets`. An unchanged image has no comparison figure."""
     comparison_too = comparison_too and not restoration.untouched
     count = None if restoration.samples is None else len(restoration.samples)
     kernel = restoration.kernel
@@ -81,7 +81,7 @@ def save(
     if restoration.content is not None:
         restoration.record["copied"] = contents[path] is restoration.content
     record = dict(restoration.record)
-    if kernel is not None:  # `--kernel` reads it back: sixteen bits, the largest entry is white
+    if kernel is not None:  # 16 bits, the largest entry is white; `--kernel` can read it
         contents[paths["kernel"]] = encode_image(
             Image((kernel / kernel.max()).float()[None], None, 16), paths["kernel"]
         )
@@ -107,7 +107,7 @@ def save(
 
 
 def _earlier(path: Path) -> list[Path]:
-    """The files beside a restoration at `path` that its record, if it has one, says were written with it."""
+    """The files of an earlier restoration at `path`, as listed in its record; empty if there is no record."""
     note = targets(path, None)["record"]
     try:
         outputs = read_json(note, "record").get("outputs", {}) if note.is_file() else {}
@@ -121,13 +121,13 @@ def _earlier(path: Path) -> list[Path]:
 
 
 def _inputs(record: Mapping[str, Any]) -> set[Path]:
-    """The files that a restoration was made from: image, kernel, mask, ..."""
+    """The input files of a restoration: image, kernel, mask, ..."""
     told = [value.get("path") for value in record.values() if isinstance(value, dict)]
     return {Path(path).resolve() for path in told if path}
 
 
 def encoded(restoration: Restoration, path: str | Path, quality: int | None) -> bytes:
-    """The content of the restored image's file: that of the input where nothing was done to it, and may be kept."""
+    """The content of the restored image's file; the input file itself if the image and its format are unchanged."""
     kept = quality is None and SUFFIXES.get(Path(path).suffix.lower()) == restoration.image.format
     if kept and restoration.content is not None and restoration.untouched:
         return restoration.content
@@ -135,12 +135,12 @@ def encoded(restoration: Restoration, path: str | Path, quality: int | None) -> 
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a record, in place of one that is there; a warning where that cannot be done."""
+    """Write a record and replace an existing one; log a warning if it cannot be written."""
     _write_secondary(path, (json.dumps(_plain(dict(record)), indent=2) + "\n").encode())
 
 
 def _write_secondary(path: Path, content: bytes) -> None:
-    """A file without which a restoration is still whole."""
+    """Write an optional file; log a warning if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_files({path: content}, overwrite=True)
@@ -163,7 +163,7 @@ def _panels(restoration: Restoration) -> list[tuple[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON knows neither infinity nor NaN, paths nor tuples."""
+    """Convert to JSON types: JSON has no infinity, NaN, paths or tuples."""
     if isinstance(value, dict):
         return {str(key): _plain(content) for key, content in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""How fast a restoration goes: the network's precision, and the quality that a time limit allows."""
+"""Speed of a restoration: the precision of the network, and the quality that a time limit allows."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ __all__ = [
 ]
 
 SIDE, MARGIN = 128, 1.2
-"""Side of the image on which a call is timed, and what is allowed for everything but the network."""
+"""Side of the image used to time a call, and the factor that allows for all work outside the network."""
 
 OF_PHOTOGRAPHS = ("natural", "natural-deep")
-"""Priors in the package that lose nothing in bfloat16, see `python -m benchmarks.speed bf16-quality`."""
+"""Packaged priors that lose no quality in bfloat16, see `python -m benchmarks.speed bf16-quality`."""
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def precision_of(name: str, prior: str, device: torch.device) -> torch.dtype | None:
-    """The precision of a network's products, None for its own.
+    """Return the precision of a network's matrix products; None for the network's own precision.
 
-    "auto" is bfloat16 where that gains, for the priors of photographs in the package.
+    "auto" selects bfloat16 for the packaged priors of photographs, where it is faster.
 
     Raises:
-        InputError: there is no such precision.
+        InputError: unknown precision.
     """
     if name not in PRECISIONS:
         raise InputError(f"precision is one of {', '.join(PRECISIONS)}; got {name!r}")
@@ -47,7 +47,7 @@ def precision_of(name: str, prior: str, device: torch.device) -> torch.dtype | N
 
 
 class _Free(Prior):
-    """A prior that costs nothing."""
+    """A prior with negligible cost."""
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
@@ -57,7 +57,7 @@ class _Free(Prior):
 
 
 def network_calls(solver: Solver, schedule: Schedule) -> tuple[float, float]:
-    """(forwards, input-gradients) of one sample, counted on a small image with a prior that costs nothing."""
+    """Count the network calls for one sample, (forwards, input gradients), on a small image with a trivial prior."""
     from invsolve.costs import GaussianLikelihood
     from invsolve.operators import Denoising
 
@@ -68,7 +68,7 @@ def network_calls(solver: Solver, schedule: Schedule) -> tuple[float, float]:
 
 
 def seconds_of(solver: Solver, prior: Prior, pixels: float) -> float:
-    """About how long one sample of an image takes: its calls, each timed on a small one and taken to grow linearly."""
+    """Estimate the seconds for one sample: calls are timed on a small image and scaled by the number of pixels."""
     forwards, backwards = network_calls(solver, prior.schedule)
     plain, guided = call_seconds(prior, gradient=backwards > 0)
     _, height, width = timed_shape(prior)
@@ -76,18 +76,18 @@ def seconds_of(solver: Solver, prior: Prior, pixels: float) -> float:
 
 
 def timed_shape(prior: Prior) -> tuple[int, ...]:
-    """The shape of the state on which calls are timed: the prior's own, or that of a small image."""
+    """The shape of the state used to time calls: the prior's own shape, or that of a small image."""
     return prior.shape or (prior.image_channels or 3, SIDE, SIDE)
 
 
 def call_seconds(prior: Prior, *, gradient: bool = True) -> tuple[float, float]:
-    """Seconds of a network call without and with its input-gradient (0 where that is not asked for)."""
+    """Seconds of a network call without and with its input gradient (0 if no gradient is requested)."""
     x = torch.zeros(1, *timed_shape(prior), dtype=prior.dtype, device=prior.device)
     return _timed(prior, x, gradient=False), _timed(prior, x, gradient=True) if gradient else 0.0
 
 
 def _timed(prior: Prior, x: Tensor, *, gradient: bool) -> float:
-    """Seconds of one call, the shorter of two after one to warm up."""
+    """Seconds of one call: the shorter of two calls, after one warm-up call."""
     taken = []
     for _ in range(3):
         began = time.perf_counter()
@@ -103,7 +103,7 @@ def _timed(prior: Prior, x: Tensor, *, gradient: bool) -> float:
 
 
 def quality_within(limit: float, choices: dict[str, Solver], prior: Prior, pixels: float) -> tuple[str, float]:
-    """The last of the choices (from fast to slow) that takes at most `limit` seconds, or the first; and its seconds."""
+    """Return the last choice (fast to slow) that takes at most `limit` seconds, else the first; and its seconds."""
     picked = None
     for name, solver in choices.items():
         seconds = seconds_of(solver, prior, pixels)

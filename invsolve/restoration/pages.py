@@ -1,4 +1,4 @@
-"""The pages of a TIFF file: each is restored by itself, and all are written into one file."""
+"""Restore the pages of a TIFF file: each page is restored separately, and all are written to one file."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["jobs_of", "run_pages"]
 
 
 def jobs_of(path: Path, options: Options, ending: str) -> Iterator[Job]:
-    """A prepared job for each page of a file, made when it is asked for.
+    """Yield a prepared job for each page of a file; each job is created on demand.
 
     Args:
-        path: of an image file of any format; but for TIFF it has one page.
-        options: of all pages.
-        ending: of the file that they are written to.
+        path: an image file of any format; only TIFF files can have several pages.
+        options: the options for all pages.
+        ending: extension of the output file.
 
     Raises:
-        InputError: anything that cannot be done; several pages into a format that holds one, and what is written beside
-            one image: samples, a blur kernel, a checkpoint; a format that cannot hold the restored image.
+        InputError: a request that cannot be fulfilled: several pages in a format that holds one; samples, a blur kernel
+            or a checkpoint for several pages; a format that cannot hold the restored image.
     """
     count = page_count(path)
     if count > 1:
@@ -52,7 +52,7 @@ def jobs_of(path: Path, options: Options, ending: str) -> Iterator[Job]:
 def run_pages(
     jobs: Iterable[Job], prior: Prior | None = None, *, callbacks: Sequence[Callable[[Progress], None]] = ()
 ) -> Restoration:
-    """Restore the pages of a file, one after the other; see `invsolve.restoration.run.run`."""
+    """Restore the pages of a file one by one; see `invsolve.restoration.run.run`."""
     first, *further = (run(job, prior, callbacks=callbacks) for job in jobs)
     if not further:
         return first

@@ -1,4 +1,4 @@
-"""Any solver as a deepinv (>= 0.5) Reconstructor: `model(y, physics)`."""
+"""Use any solver as a deepinv (>= 0.5) Reconstructor: `model(y, physics)`."""
 
 from __future__ import annotations
 
@@ -26,20 +26,21 @@ MakeCost = Callable[[Operator, Tensor], TerminalCost]
 def as_reconstructor(
     solver: Solver, prior: Prior, *, samples: int = 1, seed: int = 0, cost: MakeCost | None = None
 ) -> Any:
-    """A deepinv Reconstructor: `model(y, physics)` -> images [B, C, H, W] in [0, 1], the mean of `samples` results.
+    """Return a deepinv Reconstructor: `model(y, physics)` -> images [B, C, H, W] in [0, 1].
 
-    The operator is the physics' own map, the likelihood that of its noise model: Gaussian, Poisson, Poisson-Gaussian,
-    Laplace or Gamma. The same call gives the same images; gradients do not pass through a restoration.
+    An image is the mean of `samples` results. The physics defines the forward operator; its noise model (Gaussian,
+    Poisson, Poisson-Gaussian, Laplace or Gamma) defines the likelihood. The same call returns the same images.
+    Gradients do not pass through a restoration.
 
     Args:
         solver: the method.
         prior: the prior.
-        samples: results that are averaged; 1 is a posterior sample, or the estimate of a mode-seeking solver.
-        seed: of the solver's noise.
-        cost: (operator, y) -> the cost, in place of the noise model's likelihood.
+        samples: number of results to average; 1 gives a posterior sample, or the estimate of a mode-seeking solver.
+        seed: seed of the solver's noise.
+        cost: function (operator, y) -> cost, used instead of the noise model's likelihood.
 
     Raises:
-        InputError: deepinv is not installed; when called, the physics has no noise model that is known here.
+        InputError: deepinv is not installed; or, when the model is called, the noise model of the physics is unknown.
     """
     require("deepinv", "as_reconstructor")
     from deepinv.models import Reconstructor
@@ -77,7 +78,7 @@ def _likelihood(noise: Any, operator: Operator, y: Tensor) -> TerminalCost:
 
 
 def _level(value: Any) -> float | Tensor:
-    """A number, or one for each item."""
+    """A number, or one number for each item of the batch."""
     tensor = torch.as_tensor(value).detach().flatten()
     return tensor.item() if len(tensor) == 1 else tensor
 

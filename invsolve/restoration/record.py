@@ -1,4 +1,4 @@
-"""What is written down about a restoration, so that it can be repeated and judged."""
+"""The record of a restoration: everything needed to repeat and judge it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from invsolve.tasks.auto import Unchanged
 __all__ = ["AS_IT_CAME", "make_record"]
 
 AS_IT_CAME = "the image as it came"
-"""The estimate of a record where nothing was restored."""
+"""The value of "estimate" in a record if nothing was restored."""
 
 
 def make_record(job: Job, prior: Prior, result: Result, misfits: list[float], doubts: Doubts) -> dict[str, Any]:
-    """A dictionary of plain values; the command line adds its own words and the files written.
+    """Return the record as a dictionary of plain values; the command line adds its arguments and the written files.
 
     Args:
-        job: what was done.
-        prior: as it was used, tiles included.
-        result: the solver's.
-        misfits: rms of y - A(x) in units of the noise, for each sample.
-        doubts: about the result.
+        job: the job that was run.
+        prior: the prior as it was used, including tiling.
+        result: the solver's result.
+        misfits: rms of y - A(x) in units of the noise level, for each sample.
+        doubts: doubts about the result.
     """
     options, plan, stats = job.options, job.plan, result.stats
     return {
@@ -83,7 +83,7 @@ def _estimate(job: Job, doubts: Doubts) -> str:
         return f"point estimate by {job.point.name}, intervals from {samples} samples"
     if samples is not None:
         return f"mean of {samples} samples"
-    # NDTM's results minimise a cost, but start from noise: another seed gives another image.
+    # NDTM minimises a cost but starts from noise, so another seed gives another image.
     return "point estimate" if job.solver.mode_seeking or job.traits.scope == "local" else "one posterior sample"
 
 
@@ -106,7 +106,7 @@ def _noise(job: Job) -> dict[str, Any]:
 
 
 def _precision(prior: Prior) -> str:
-    """Of the network's products."""
+    """The precision of the network's matrix products."""
     speed = getattr(getattr(prior, "prior", prior), "speed", None)
     dtype = getattr(speed, "dtype", None) or prior.dtype
     return str(dtype).removeprefix("torch.")

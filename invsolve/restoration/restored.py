@@ -1,4 +1,4 @@
-"""A restored image, what is known about it, and how it came about."""
+"""A restored image, its uncertainty, and its record."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ __all__ = ["Restoration"]
 
 @dataclass(frozen=True, eq=False)
 class Restoration:
-    """A restored image and how it came about.
+    """A restored image and information about how it was made.
 
     Attributes:
-        image: the restoration: the point estimate, or the mean of the samples where a solver was named; in [0, 1].
-        samples: [S, C, H, W] in [0, 1], clipped; None where a point estimate was asked for.
-        degraded: the degraded image as it is seen, [C, H, W].
+        image: the restored image: the point estimate, or the sample mean if a solver was named; in [0, 1].
+        samples: [S, C, H, W] in [0, 1], clipped; None if a point estimate was requested.
+        degraded: the degraded image as displayed, [C, H, W].
         truth: the clean image of a simulation.
-        record: everything needed to repeat it, and what it cost: what the JSON file beside the image holds.
-        result: the solver's own result (three channels, not clipped), its status as in the record.
-        kernel: the blur that was found, [size, size], where it was looked for.
-        uncertainty: what the samples say about the error; None without two of them.
-        content: of the image's file, where nothing was done to it.
-        further: restorations of the pages that follow in a TIFF file; they are written into one file with this one.
+        record: everything needed to repeat the restoration, and its cost; the content of the JSON file.
+        result: the solver's result (three channels, not clipped), with the same status as the record.
+        kernel: the estimated blur kernel, [size, size], if the task estimates one.
+        uncertainty: the uncertainty estimated from the samples; None with fewer than two samples.
+        content: content of the image file, if the image is unchanged.
+        further: restorations of the other pages of a TIFF file; all are written into one file.
     """
 
     image: Image
@@ -46,34 +46,34 @@ class Restoration:
     further: tuple[Restoration, ...] = ()
 
     def interval(self, level: float = 0.9, promise: Promise = "average") -> tuple[Tensor, Tensor]:
-        """(low, high): images [C, H, W] in [0, 1] between which the truth lies with probability `level`.
+        """Return images (low, high) [C, H, W] in [0, 1]; the truth is between them with probability `level`.
 
-        The restored image -+ q s, with s how uncertain each pixel is, see `invsolve.metrics.intervals.pixel_scale`.
-        q was measured on photographs of which the truth is known, for degradations and noise like this one's;
-        `record["uncertainty"]` says on which, what is promised, and where nothing is.
+        The interval is the restored image -+ q s. s is the uncertainty of each pixel, see
+        `invsolve.metrics.intervals.pixel_scale`. q was measured on photographs with known ground truth, for similar
+        degradations and noise levels. `record["uncertainty"]` names the photographs and the promise, if there is one.
 
         Args:
             level: from 0.5 to 0.95.
-            promise: "average": of the pixels of many photographs a share `level` lies inside; "image": on 90 % of
-                photographs at least this share does, for which intervals are wider.
+            promise: "average": a share `level` of the pixels of many photographs is inside; "image": on 90 % of the
+                photographs, at least this share is inside, so these intervals are wider.
 
         Raises:
-            InputError: fewer than two samples, or a level or promise that there is not.
+            InputError: fewer than two samples, or an unknown level or promise.
         """
         return self._uncertain().interval(level, promise)
 
     def interval_of(self, function: Callable[[Tensor], Any], level: float = 0.9) -> tuple[float, float]:
-        """(low, high) of a number that follows from the image: the mean of a box, the difference of two pixels, ...
+        """Return (low, high) for a number computed from the image: the mean of a box, the difference of two pixels, ...
 
-        function(image) -+ q (standard deviation of the function over the samples), with a q of its own, measured on
-        means of boxes and differences of pixels of photographs.
+        The interval is function(image) -+ q (standard deviation of the function over the samples). This q is measured
+        separately, on box means and pixel differences of photographs.
 
         Args:
-            function: of an image [C, H, W] in [0, 1].
+            function: maps an image [C, H, W] in [0, 1] to one number.
             level: from 0.5 to 0.95.
 
         Raises:
-            InputError: fewer than two samples, another level, or a function of more than a number.
+            InputError: fewer than two samples, a level outside this range, or a function that returns several numbers.
         """
         return self._uncertain().interval_of(function, level)
 
@@ -84,12 +84,12 @@ class Restoration:
 
     @property
     def std(self) -> Tensor | None:
-        """Standard deviation of the samples at each pixel, [C, H, W]; None without two samples."""
+        """Standard deviation of the samples at each pixel, [C, H, W]; None with fewer than two samples."""
         return None if self.samples is None or len(self.samples) < 2 else self.samples.std(0)
 
     @property
     def untouched(self) -> bool:
-        """Whether nothing was done to the image, and to no page of its file."""
+        """Whether the image and all further pages are unchanged."""
         return all(page.content is not None for page in (self, *self.further))
 
     def save(
@@ -101,18 +101,19 @@ class Restoration:
         record: bool = True,
         quality: int | None = None,
     ) -> list[Path]:
-        """Write the image and, beside it, the comparison, the record, and samples with their deviation.
+        """Write the image and, beside it, the comparison, the record, and the samples with their interval map.
 
-        A file to which nothing was done is copied byte for byte where the format stays and no quality is asked for.
+        An unchanged image file is copied byte for byte if the format stays the same and no quality is given.
 
         Args:
-            path: of the image; its ending decides the format. The other files take its name and add to it.
-            overwrite: whether files that exist may be replaced.
-            comparison, record: whether these two files are written.
-            quality: of JPEG, WebP and AVIF files, 1 to 100; see `invsolve.io.write_image` for what it is by default.
+            path: path of the image; its extension determines the format. The other file names extend its name.
+            overwrite: whether existing files may be replaced.
+            comparison, record: whether to write these two files.
+            quality: quality of JPEG, WebP and AVIF files, 1 to 100; see `invsolve.io.write_image` for the default.
 
         Raises:
-            InputError: a file exists, the folder does not, or the format cannot hold the image; nothing is written.
+            InputError: a file exists, the folder does not exist, or the format cannot hold the image. Nothing is
+                written.
         """
         from invsolve.restoration.outputs import save
 

@@ -1,4 +1,4 @@
-"""`restore`: from an image and a few words to a restoration."""
+"""`restore`: restore an image with one call."""
 
 from __future__ import annotations
 
@@ -44,45 +44,46 @@ def restore(
 
     Args:
         image: the degraded image: a file, an `Image`, a tensor [C, H, W] in [0, 1] or an array [H, W, C]
-            (with `simulate`: a clean one, which is degraded first).
-        task: a name of `invsolve.tasks.TASKS`: "denoise", "superres", "inpaint", "deblur", "blind-deblur",
-            "jpeg" or "demosaic"; "auto" is the task whose options are given, or else looks at the image: see
+            (with `simulate`: a clean image, which is degraded first).
+        task: a name from `invsolve.tasks.TASKS`: "denoise", "superres", "inpaint", "deblur", "blind-deblur",
+            "jpeg" or "demosaic"; "auto" selects the task whose options are given, or else inspects the image: see
             `invsolve.tasks.auto.look`.
-        callbacks: called after every step of the solver.
-        options: any of the following, and those of tasks that are installed besides; each belongs to its task.
-            factor: of super-resolution, an integer of at least 2 (4).
-            mask: what is missing is white, of the image's size; by default what is transparent in the image.
+        callbacks: functions called after every step of the solver.
+        options: any of the following, and the options of additionally installed tasks; some belong to one task only.
+            factor: super-resolution factor, an integer of at least 2 (4).
+            mask: mask of the image's size, white for missing pixels; by default, transparent pixels are missing.
             kernel: the blur kernel (point spread function): an image, a .npy or text file, or an array.
-            blur_sigma: or the blur is a Gaussian of this standard deviation in pixels.
-            kernel_size: side in pixels of the kernel that blind deblurring estimates, odd (33, or what fits).
-            compression: JPEG quality where the file does not tell it, and that of a simulation (30).
+            blur_sigma: instead of a kernel, the standard deviation of a Gaussian blur in pixels.
+            kernel_size: side in pixels of the kernel that blind deblurring estimates, odd (33, or less if needed).
+            compression: JPEG quality if the file does not contain it, and the quality for a simulation (30).
             noise: standard deviation of the noise in [0, 1] units, or "auto": estimated from the image.
-            prior: what `invsolve.priors.load` takes, or a Prior ("natural").
-            prior_options: of `invsolve.priors.load`, for example {"vae": FOLDER} or {"compile": True}.
+            prior: a Prior, or any value that `invsolve.priors.load` accepts ("natural").
+            prior_options: options of `invsolve.priors.load`, for example {"vae": FOLDER} or {"compile": True}.
             label: class of the image, for class-conditional priors.
-            prompt, negative_prompt: what the image shows, and what not, for priors that know texts.
-            preset: settings as published, by name: "ffhq256/superres4".
-            presets: a table of settings that `invsolve tune` wrote.
-            solver: a name of `invsolve.solvers.SOLVERS`, or a Solver; if not given the best that is known for the prior
-                and the task (`invsolve.restoration.choice`): the record says which, and why.
-            settings: hyper-parameters of the solver that replace those that were chosen.
-            samples: draw so many posterior samples, which make the intervals of the restored image; that is the point
-                estimate, or their mean where a solver is named and for priors of whole images.
-            calibration: intervals as `invsolve calibrate` measured them, a file; those in the package if not given.
-            seed: of everything random (0).
+            prompt, negative_prompt: what the image shows and does not show, for text-conditional priors.
+            preset: name of published settings, such as "ffhq256/superres4".
+            presets: a table of settings written by `invsolve tune`.
+            solver: a name from `invsolve.solvers.SOLVERS`, or a Solver; by default the best known solver for the prior
+                and the task (`invsolve.restoration.choice`). The record says which one, and why.
+            settings: hyperparameters of the solver that replace the chosen ones.
+            samples: number of posterior samples. They define the intervals of the restored image. The restored image
+                is the point estimate, or the sample mean if a solver is named or for priors of whole images.
+            calibration: file with intervals measured by `invsolve calibrate`; by default the packaged calibration.
+            seed: seed for all random numbers (0).
             device: "cpu", "cuda", ..., or "auto".
             simulate: degrade a clean image first, and report PSNR and SSIM against it.
-            memory: GiB that may be used; half of the machine's by default.
-            tile: side in pixels of the network's tiles; chosen from `memory` by default.
-            checkpoint: a file from which an interrupted run goes on.
-            checkpoint_seconds: how often it is written (10).
+            memory: memory limit in GiB; by default half of the machine's memory.
+            tile: side in pixels of the network's tiles; by default chosen from `memory`.
+            checkpoint: a checkpoint file; an interrupted run continues from it.
+            checkpoint_seconds: seconds between checkpoints (10).
             quality: "fast", "balanced" or "best" ("balanced"): settings for few or many network calls.
-            time_limit: seconds; the best quality that they allow is chosen, from calls timed on this machine.
-            precision: of the network's products, "float32", "bfloat16" or "auto": bfloat16 for `natural` and
-                `natural-deep` where that takes less time. States are float32 in any case.
+            time_limit: time limit in seconds. The best quality within the limit is chosen, based on network calls timed
+                on this machine.
+            precision: precision of the network's matrix products, "float32", "bfloat16" or "auto": bfloat16 for
+                `natural` and `natural-deep` if it is faster. States are always float32.
 
     Raises:
-        InputError: anything that cannot be done, before work starts.
+        InputError: a request that cannot be fulfilled; raised before the computation starts.
     """
     with enough_memory(), torch.inference_mode(False):
         job = prepare(image, Options.of(task, **options))
@@ -94,11 +95,11 @@ def run(job: Job, prior: Prior | None = None, *, callbacks: Sequence[Callable[[P
 
     Args:
         job: see `prepare`.
-        prior: the prior, where it has been loaded before; see `load_prior`.
-        callbacks: called after every step of the solver.
+        prior: the prior, if it is already loaded; see `load_prior`.
+        callbacks: functions called after every step of the solver.
 
     Raises:
-        InvsolveError: no sample has a finite estimate, or the memory ran out.
+        InvsolveError: no sample has a finite estimate, or the memory is exhausted.
     """
     with enough_memory(), freed_memory_kept(), torch.inference_mode(False):
         return _run(job, prior, callbacks)
@@ -141,7 +142,7 @@ def _run(job: Job, prior: Prior | None, callbacks: Sequence[Callable[[Progress],
 
 
 def _with_search(result: Result, calls: Calls, seconds: float) -> Result:
-    """The result with the cost of what was estimated before the solver ran."""
+    """Add the cost of the estimation before the solver run to the result."""
     stats = result.stats
     return replace(
         result,
@@ -155,10 +156,12 @@ def _with_search(result: Result, calls: Calls, seconds: float) -> Result:
 
 
 def matched(job: Job, prior: Prior) -> tuple[Job, Prior]:
-    """The job in the channels of the prior: grey alone under a grey one, which takes colours channel by channel.
+    """Match the channels of the job and the prior.
+
+    A grey prior restores a grey image directly, and a colour image channel by channel.
 
     Raises:
-        InputError: a prior of something else than grey or colour images.
+        InputError: the prior is not for grey or colour images.
     """
     channels = prior.image_channels or 3
     if channels not in (1, 3):
@@ -199,10 +202,10 @@ def _restoration(job: Job, prior: Prior, result: Result, point: Result | None) -
 
 
 def _finite(job: Job, result: Result) -> Tensor:
-    """The solver's images [S, C, H, W], in the channels of the measurement.
+    """Return the solver's images [S, C, H, W], with the channels of the measurement.
 
     Raises:
-        InvsolveError: one is not finite.
+        InvsolveError: an image is not finite.
     """
     drawn = result.samples[0].float()
     if not bool(torch.isfinite(drawn).all()):
@@ -211,7 +214,7 @@ def _finite(job: Job, result: Result) -> Tensor:
 
 
 def _unchanged(job: Job, prior: Prior) -> Restoration:
-    """The image as it is, without a call of the network, and without samples."""
+    """Return the image unchanged, without a network call and without samples."""
     job = replace(job, options=job.options.without_samples())
     pixels = job.image.pixels
     result = _without_solver(job, pixels[None, None])
@@ -220,13 +223,13 @@ def _unchanged(job: Job, prior: Prior) -> Restoration:
 
 
 def _without_solver(job: Job, samples: Tensor) -> Result:
-    """A result [1, 1, C, H, W] that no solver made."""
+    """A result [1, 1, C, H, W] computed without a solver."""
     nothing = Stats(network_forwards=0.0, network_backwards=0.0, seconds=0.0, peak_memory=0)
     return Result(samples, (("ok",),), torch.full((1, 1), torch.nan), {}, nothing, job.options.seed, {})
 
 
 def _measured(alpha: Tensor, job: Job) -> Tensor:
-    """The opacity of the measurement: that of a simulation's clean image is cropped and made smaller with it."""
+    """The opacity of the measurement; in a simulation, that of the clean image, cropped and resized to match."""
     if job.truth is None:
         return alpha
     shown = job.task.degrade(alpha)[1]
@@ -234,7 +237,7 @@ def _measured(alpha: Tensor, job: Job) -> Tensor:
 
 
 def _misfits(job: Job, drawn: Tensor, theta: Params) -> list[float]:
-    """Root mean square of y - A(x) in units of the noise, for each sample: 1 where the data are explained just so."""
+    """Root mean square of y - A(x) in units of the noise, for each sample; 1 if it equals the noise."""
     measured = job.measurement(job.y, len(job.y))
     residual = measured - job.task.operator(len(job.y), job.measured)(drawn, theta)
     known = job.task.known(job.y)

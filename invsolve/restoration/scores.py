@@ -1,4 +1,4 @@
-"""How near a restoration is to the truth, where a simulation knows it."""
+"""Scores of a restoration against the ground truth of a simulation."""
 
 from __future__ import annotations
 

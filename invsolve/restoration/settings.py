@@ -1,8 +1,8 @@
-"""The tables of solver settings, and solvers made from them.
+"""The tables of solver settings, and solvers built from them.
 
-A setting's value in a table is a number, a word, or says what it depends on: {noise = [0.01, 0.1], value = [0.2, 0.05]}
-is 0.2 up to a noise level of 0.01 and 0.05 from 0.1 on; between points it is interpolated, linear in both logarithms
-(and rounded where the values are whole numbers). Values that are lists are interpolated entry by entry.
+A value in a table is a number, a word, or a function of a condition: {noise = [0.01, 0.1], value = [0.2, 0.05]} is 0.2
+up to a noise level of 0.01 and 0.05 from 0.1 on. Between the points, the logarithm of the value is interpolated
+linearly in the logarithm of the condition. Integers are rounded. Lists are interpolated entry by entry.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ __all__ = ["QUALITIES", "USUAL", "build", "choose", "offered", "settings", "tabl
 DEFAULT = "natural"
 
 QUALITIES = ("fast", "balanced", "best")
-"""From few network calls to many; "balanced" is the table as it is."""
+"""From few network calls to many; "balanced" uses the table unchanged."""
 
 USUAL: Mapping[str, float] = MappingProxyType({"noise": 0.01, "scatter": 0.5, "crooked": 1.0})
-"""What settings depend on where nothing is told: little noise, half of the pixels missing at random, any blur."""
+"""Default conditions for settings: low noise, half of the pixels missing at random, any blur."""
 
 
 @cache
 def table(prior: str) -> Mapping[str, Any]:
-    """The settings for a prior, {task: {"point": name, "samples": name, solver name: settings}}.
+    """Return the settings for a prior, {task: {"point": name, "samples": name, solver name: settings}}.
 
-    Priors without a table of their own use that of `natural`.
+    Priors without their own table use the table of `natural`.
     """
     folder = files("invsolve") / "presets"
     path = folder / f"{prior}.toml"
@@ -46,32 +46,32 @@ def table(prior: str) -> Mapping[str, Any]:
 
 
 def choose(prior: str, task: str, *, sampling: bool) -> str:
-    """The name of the best solver for a task, for point estimates or for samples."""
+    """Return the name of the best solver for a task, for point estimates or for samples."""
     return table(prior)[task]["samples" if sampling else "point"]
 
 
 @cache
 def qualities() -> Mapping[str, Any]:
-    """What the qualities change in the table, {quality: {task: {solver name: settings}}}."""
+    """Return the changes that each quality makes to the table, {quality: {task: {solver name: settings}}}."""
     return tomllib.loads((files("invsolve") / "presets" / "quality.toml").read_text(encoding="utf-8"))
 
 
 def offered(name: str, task: str) -> tuple[str, ...]:
-    """The qualities for which there are settings of a solver on a task."""
+    """Return the qualities for which a solver has settings on a task."""
     return tuple(q for q in QUALITIES if q == "balanced" or name in qualities()[q].get(task, {}))
 
 
 def settings(
     name: str, prior: str, task: str, conditions: Mapping[str, float], quality: str = "balanced"
 ) -> dict[str, Any]:
-    """The tables' settings of the solver `name` for a task; none where there is no row.
+    """Return the settings of a solver for a task from the tables; empty if there is no row.
 
     Args:
-        name: of the solver.
-        prior: whose table.
-        task: a section of it.
-        conditions: what settings depend on: "noise", the standard deviation in the likelihood of a colour image in
-            [0, 1], and what the task measures (see `Task.conditions`); what is not told counts as in `USUAL`.
+        name: name of the solver.
+        prior: name of the prior whose table is used.
+        task: a section of the table.
+        conditions: conditions that settings depend on: "noise", the standard deviation in the likelihood of a colour
+            image in [0, 1], and the conditions of the task (see `Task.conditions`). Missing ones default to `USUAL`.
         quality: one of QUALITIES.
     """
     own = qualities().get(quality, {}).get(task, {}).get(name, {})
@@ -101,11 +101,11 @@ def build(
     quality: str = "balanced",
     conditions: Mapping[str, float] = USUAL,
 ) -> Solver:
-    """The solver `name` with `settings` and some of one's own in their place.
+    """Build the solver `name` with its `settings`, where `changes` replaces some of them.
 
     Raises:
-        InputError: unknown solver or setting (with the nearest names), a value of the wrong type, or a quality without
-            settings.
+        InputError: unknown solver or setting (the message lists the nearest names), a value of the wrong type, or a
+            quality without settings.
     """
     from invsolve.solvers import SOLVERS
 

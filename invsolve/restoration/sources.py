@@ -1,4 +1,4 @@
-"""The images of a batch: from files, folders, patterns, lists and addresses to what is read and where it goes."""
+"""Find the images of a batch (files, folders, patterns, lists and URLs) and their output paths."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from invsolve.io import LONGEST, READABLE, SUFFIXES
 __all__ = ["TEMPLATE", "Entry", "Found", "entries", "find", "output_path", "targets", "without_outputs"]
 
 TEMPLATE = "{stem}-restored{ext}"
-"""The name of a restoration: the image's name without its ending, and the ending of the file that is written."""
+"""The name of a restored image: the input's name without its extension, and the extension of the output file."""
 
 STDIN = "-"
 
 _ADDED = len("-comparison.png")
 
 _BESIDE = ("-comparison", "-kernel", "-interval")
-"""What is added to the name of a restoration for further images beside it."""
+"""Suffixes added to the name of a restored image for further images beside it."""
 
 _SAMPLED = ("samples", "interval.png")
-"""What is written beside a restoration where samples are drawn: a folder and a map."""
+"""Outputs written beside a restored image if samples are drawn: a folder and a map."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Entry:
     """One image of a batch.
 
     Attributes:
-        source: a path, an address such as s3://bucket/name.png, or "-" for standard input.
-        folder: the folders between what was named and the image, which the output keeps.
-        stem, ending: of its name.
-        searched: whether a folder or a pattern was searched for it, so that nobody has named it.
+        source: a path, a URL such as s3://bucket/name.png, or "-" for standard input.
+        folder: path from the given folder to the folder of the image; the output keeps it.
+        stem, ending: stem and extension of its name.
+        searched: whether it was found by searching a folder or pattern, and not given by name.
     """
 
     source: str
@@ -51,23 +51,23 @@ class Entry:
 
     @property
     def remote(self) -> bool:
-        """Whether it has to be fetched."""
+        """Whether it must be downloaded."""
         return "://" in self.source
 
     @property
     def name(self) -> str:
-        """The file's name with its folders."""
+        """The file name with its folders."""
         return str(self.folder / f"{self.stem}{self.ending}")
 
 
 @dataclass(frozen=True)
 class Found:
-    """The images that were named, in order.
+    """The images that were found, in order.
 
     Attributes:
         entries: the images.
-        others: files of folders that are no images.
-        folders: of folders, which were not searched.
+        others: files in the folders that are not images.
+        folders: subfolders that were not searched.
     """
 
     entries: tuple[Entry, ...]
@@ -76,14 +76,14 @@ class Found:
 
 
 def find(words: Sequence[str | os.PathLike[str]], *, recursive: bool = False) -> Found:
-    """The images that the words of a command line name.
+    """Find the images that the words of a command line refer to.
 
-    A word is a file, a folder (its images in the order of their names; with `recursive` those of its folders, too), a
-    pattern with `*`, `?` or `[...]`, "@FILE" for a list with one word a line, an address that fsspec opens (s3://, gs://,
-    https://), or "-" for standard input. A file that is named twice is taken once.
+    A word is a file, a folder (its images sorted by name; with `recursive` also those of its subfolders), a pattern
+    with `*`, `?` or `[...]`, "@FILE" for a list with one word per line, a URL that fsspec opens (s3://, gs://,
+    https://), or "-" for standard input. A file that is given twice is used once.
 
     Raises:
-        InputError: there is no such file or folder, or nothing that fits a pattern.
+        InputError: a file or folder does not exist, or nothing matches a pattern.
     """
     found: dict[str, Entry] = {}
     others: list[str] = []
@@ -142,12 +142,14 @@ def _of_folder(folder: Path, recursive: bool, others: list[str], folders: list[s
 
 
 def entries(found: Found, shard: tuple[int, int] | None = None) -> tuple[Entry, ...]:
-    """The images of a batch, those of one name told apart by their endings, and of a shard alone.
+    """Return the images of a batch, or of one shard of it.
+
+    If several images of a folder share a stem, their extension is added to the stem.
 
     Args:
-        found: what was named.
-        shard: (i, n): the i-th (from 1) of n parts, by a hash of the names, so that the jobs of an array need not
-            agree on anything.
+        found: the images that were found.
+        shard: (i, n): the i-th (from 1) of n parts. A hash of the name assigns an image to its part, so jobs of an
+            array need no coordination.
     """
     names = Counter((entry.folder, entry.stem) for entry in found.entries)
     told = [
@@ -167,16 +169,16 @@ def _digest(name: str) -> int:
 
 
 def output_path(entry: Entry, out: Path | None, template: str = TEMPLATE, ending: str | None = None) -> Path:
-    """Where the restoration of an image goes: in the folder `out`, or beside the image.
+    """Return the output path for an image: in the folder `out`, or beside the image.
 
     Args:
         entry: the image.
-        out: the folder; None where the image is a file.
-        template: of the name, with {stem}, {ext} (with its dot) and {name} (both).
-        ending: of the file that is written; that of the image where such files are written, else .png.
+        out: the folder; None puts the output beside the image.
+        template: template of the name, with {stem}, {ext} (with its dot) and {name} (both).
+        ending: extension of the output file; by default that of the image if the format can be written, else .png.
 
     Raises:
-        InputError: a template with other names, or one that names a folder.
+        InputError: a template with other fields, or one that contains a folder.
     """
     own = entry.ending if entry.ending.lower() in SUFFIXES else ".png"
     ext = own if ending is None else ending
@@ -202,7 +204,7 @@ def output_path(entry: Entry, out: Path | None, template: str = TEMPLATE, ending
 def targets(
     path: Path, samples: int | None, *, kernel: bool = False, comparison: bool = True, record: bool = True
 ) -> dict[str, Path]:
-    """Every file that goes with a restoration at `path`, by what it holds; `kernel` where a blur was looked for."""
+    """Return all files of a restoration at `path`, by their content; `kernel` is for tasks that estimate a blur."""
     stem = cut(path.stem, LONGEST - _ADDED)
     paths = {"restored": path}
     if comparison:
@@ -219,13 +221,13 @@ def targets(
 
 
 def without_outputs(found: Found, *paths: Sequence[Path]) -> Found:
-    """What was found in folders and by patterns, but for what earlier runs have made of the other images.
+    """Remove images found in folders and by patterns that earlier runs have written for other images.
 
-    That is what would be written now, and what a record beside it tells of, for other names and formats.
+    These are the files that would be written now. Files with other names and formats are recognised by their record.
 
     Args:
-        found: what was named.
-        paths: where the restoration of each image goes; several times, where it may have gone to other folders.
+        found: the images that were found.
+        paths: the output path of each image; several lists if earlier outputs may be in other folders.
     """
     written: dict[Path, int] = {}
     for i, places in enumerate(zip(*paths, strict=True)):
@@ -245,9 +247,9 @@ def without_outputs(found: Found, *paths: Sequence[Path]) -> Found:
 
 
 def _recorded(path: Path, index: int, sources: Mapping[str, int]) -> bool:
-    """Whether a record says that a file was made of one of the `sources`, but for the one of this index.
+    """Whether a record says that a file was made from one of the `sources` other than the one with this index.
 
-    The record lies beside the restoration, and has its name without what is added to the names of other files.
+    The record is beside the restored image and has the same stem, without the suffixes of the other output files.
     """
     within = path.parent.name.removesuffix("-samples")
     stems = [path.stem.removesuffix(added) for added in ("", *_BESIDE)]
@@ -270,7 +272,7 @@ def _recorded(path: Path, index: int, sources: Mapping[str, int]) -> bool:
 
 
 def cut(stem: str, size: int) -> str:
-    """A stem of at most `size` bytes; one that is longer ends with "~" and a hash of the whole."""
+    """Shorten a stem to at most `size` bytes; a shortened stem ends with "~" and a hash of the full stem."""
     content = os.fsencode(stem)
     if len(content) <= size:
         return stem

@@ -1,4 +1,4 @@
-"""At which size an image's spectrum shows a blur."""
+"""Estimate the size of a blur from the spectrum of an image."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from torch.nn import functional as F
 __all__ = ["SizeReading", "read_size"]
 
 SLOPE, SLOPE_SPREAD = 2.4, 0.4
-"""Of photographs, whose power falls as a power of the frequency: the exponent, and how much it differs among them."""
+"""The power spectrum of photographs falls as a power of the frequency: the exponent and its spread."""
 
 NOISE_SPREAD, PART_SPREAD, WINDOWED = 0.5, 0.4, 4.5
-"""Of the logarithm of the noise's power, of the power of parts of rings about the law, and the variance of a windowed
-value's."""
+"""Spread of the logarithm of the noise power, spread of the log power of ring parts about the model, and variance of
+the log power of one windowed value."""
 
 RINGS, PARTS, STEPS, LARGEST_SIDE = 20, 4, 100, 512
 
 SIZES = (0.64, 0.72, 0.8, 0.88)
-"""Of smaller blurs of the same form that are compared with the one that was told."""
+"""Relative sizes of the narrower blurs of the same shape that are compared with the given blur."""
 
 Parts = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Residuals of the logarithms [M] at parameters [P], and slopes of the model in them [P, M]."""
+"""For parameters [P]: the residuals of the logarithms [M], and the derivatives of the model [P, M]."""
 
 
 @dataclass(frozen=True)
 class SizeReading:
-    """Which size of a blur of known form the spectrum shows.
+    """The size of a blur of known shape, estimated from the spectrum.
 
     Attributes:
-        size: of the smaller blurs the one that fits best, as a share of what was told; 1 where nothing can be told.
-        evidence: by how much its misfit (squares in units of their spread) is below that of the blur that was told.
+        size: size of the best-fitting narrower blur relative to the given blur; 1 if it cannot be determined.
+        evidence: misfit of the given blur minus misfit of this blur (sums of squares in units of their spread).
     """
 
     size: float
@@ -42,18 +42,18 @@ class SizeReading:
 
 
 def read_size(grey: Tensor, kernel: Tensor, noise: float, rounding: Tensor | None = None) -> SizeReading:
-    """Whether the power |K(s f)|^2 c f^-a + n of a photograph is that of the kernel K, or of it made smaller by s < 1.
+    """Test whether the power |K(s f)|^2 c f^-a + n of a photograph fits the given kernel K (s = 1) or a narrower one.
 
-    Fitted to the logarithm of the mean power on rings of one frequency, each in four parts by |K|^2, by Levenberg and
-    Marquardt's method, with Gaussian priors on a (2.4 +- 0.4) and log n. A blur told too wide has a smaller one that
-    fits better: undoing it amplifies.
+    The model is fitted to the logarithm of the mean power on rings of equal frequency, each divided into four parts by
+    |K|^2. The fit uses the Levenberg-Marquardt method with Gaussian priors on a (2.4 +- 0.4) and log n. If the given
+    blur is too wide, a narrower blur (s < 1) fits better; inverting the given blur would amplify detail.
 
     Args:
-        grey: [H, W] in [0, 1]; of large images the middle counts.
+        grey: [H, W] in [0, 1]; only the middle of large images is used.
         kernel: [h, w], sums to one.
         noise: standard deviation of the noise of `grey`.
-        rounding: of an image that was compressed, the variance [8, 8] that rounding added to each frequency of its
-            blocks; infinite for frequencies that are not told, which do not count.
+        rounding: for a compressed image, the variance [8, 8] that rounding added to each frequency of its blocks;
+            infinite for unknown frequencies, which are ignored.
     """
     grey = _middle(grey.double())
     through = torch.stack([_transfer(kernel.double(), grey, size) for size in (1.0, *SIZES)])
@@ -67,7 +67,7 @@ def read_size(grey: Tensor, kernel: Tensor, noise: float, rounding: Tensor | Non
 
 
 def _law(logarithm: Tensor, power: Tensor, added: Tensor, count: Tensor, lets: Tensor, noise: float) -> float:
-    """The least misfit of log(|K|^2 c f^-a + n + what was added)."""
+    """The smallest misfit of log(|K|^2 c f^-a + n + added)."""
     usual = torch.tensor([0.0, SLOPE, 2 * math.log(noise)], dtype=torch.float64)
     precision = torch.tensor([0.0, SLOPE_SPREAD**-2, NOISE_SPREAD**-2], dtype=torch.float64)
 
@@ -87,7 +87,7 @@ def _weight(count: Tensor) -> Tensor:
 
 
 def _least_squares(parts: Parts, p: Tensor, usual: Tensor, precision: Tensor, weight: Tensor) -> float:
-    """Levenberg and Marquardt's method with Gaussian priors: the least misfit."""
+    """The smallest misfit, found by the Levenberg-Marquardt method with Gaussian priors."""
 
     def misfit(p: Tensor) -> float:
         left, _ = parts(p)
@@ -108,7 +108,7 @@ def _least_squares(parts: Parts, p: Tensor, usual: Tensor, precision: Tensor, we
 
 
 def _of_blocks(variances: Tensor, grey: Tensor) -> Tensor:
-    """Variances [8, 8] of block cosine coefficients on the grid of an image's transform [H, W]."""
+    """Map variances [8, 8] of block DCT coefficients to the grid of an image's Fourier transform [H, W]."""
     rows, columns = (
         (16 * torch.fft.fftfreq(side, dtype=grey.dtype).abs()).round().long().clamp_max(7) for side in grey.shape
     )
@@ -116,9 +116,9 @@ def _of_blocks(variances: Tensor, grey: Tensor) -> Tensor:
 
 
 def _binned(grey: Tensor, through: Tensor, added: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Of rings of one frequency, each in parts by the first |K|^2: mean frequency (cycles a pixel), logarithm of the
-    mean windowed power, mean of what was `added` [H, W] to it, number of values, and the means of every |K|^2
-    [K, H, W]. Values to which something infinite was added are left out."""
+    """Divide the spectrum into rings of equal frequency, and each ring into parts by the first |K|^2. Return for each
+    part: mean frequency (cycles per pixel), logarithm of the mean windowed power, mean of `added` [H, W], number of
+    values, and the means of every |K|^2 [K, H, W]. Values with an infinite `added` are left out."""
     height, width = grey.shape
     down, across = (torch.hann_window(side, dtype=grey.dtype) for side in (height, width))
     window = down[:, None] * across
@@ -143,7 +143,7 @@ def _binned(grey: Tensor, through: Tensor, added: Tensor) -> tuple[Tensor, Tenso
 
 
 def _transfer(kernel: Tensor, grey: Tensor, size: float) -> Tensor:
-    """|K(size f)|^2, what a kernel made smaller by `size` lets through, on the grid of an image's transform [H, W]."""
+    """|K(size f)|^2, the power response of a kernel scaled by `size`, on the grid of an image's transform [H, W]."""
     n = max(512, 4 * max(kernel.shape))
     known = torch.fft.fftshift(torch.fft.fft2(kernel, (n, n)).abs().square())
     axes = (torch.fft.fftfreq(side, dtype=grey.dtype) * size for side in grey.shape)
@@ -153,7 +153,7 @@ def _transfer(kernel: Tensor, grey: Tensor, size: float) -> Tensor:
 
 
 def _windowed(power: Tensor) -> Tensor:
-    """What a Hann window makes of a power spectrum: each value leaks to its neighbours."""
+    """Apply the leakage of a Hann window to a power spectrum: each value leaks to its neighbours."""
     for dim in (0, 1):
         power = (4 * power + power.roll(1, dim) + power.roll(-1, dim)) / 6
     return power

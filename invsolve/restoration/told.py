@@ -1,6 +1,7 @@
-"""What was told about an image against what the image shows.
+"""Compare the information given about an image with what the image shows.
 
-Thresholds were set on training photographs, for fewer than 1 warning in 20 right runs: `python -m benchmarks.doubts`.
+The thresholds were set on training photographs, so that fewer than 1 in 20 correct runs gets a warning:
+`python -m benchmarks.doubts`.
 """
 
 from __future__ import annotations
@@ -25,32 +26,32 @@ from invsolve.tasks.superres import Superres
 __all__ = ["Doubts", "compare_with_image"]
 
 HOLE = 36
-"""Width in pixels from which the middle of a hole is out of reach of a prior of local detail."""
+"""Width in pixels from which a local prior cannot restore the middle of a hole."""
 
 NOISE_RATIO, NOISE_FLOOR = 2.0, 0.006
-"""By what factor the noise that was told may differ from what the image shows; levels below the second are one."""
+"""Allowed factor between the given noise level and that of the image; levels below NOISE_FLOOR are raised to it."""
 
 CODEC = 2.0
-"""How many times the noise may be exceeded by what the file's compression took."""
+"""Allowed compression error of the file, as a multiple of the noise level."""
 
 WIDER = 15.0
-"""Evidence that a smaller blur of the same form explains the image's spectrum better, from which that is said."""
+"""Evidence for a narrower blur of the same shape above which a warning is given; see `SizeReading.evidence`."""
 
 ALIASED = 0.8
-"""Probability that an image was not smoothed when it was made smaller from which that is said."""
+"""Probability of downsampling without smoothing above which a warning is given."""
 
 _SMALLEST = 32
 
 
 @dataclass(frozen=True)
 class Doubts:
-    """What was found.
+    """Warnings, failures and the checks behind them.
 
     Attributes:
-        warnings: sentences that say what does not hold, and what to do.
-        failures: sentences for the status of a result that is no restoration.
+        warnings: sentences that say what is wrong, and what to do.
+        failures: sentences for the status of a failed result.
         checks: the numbers behind them.
-        nothing_found: whether a blur was looked for and not found, so that the image is returned as it came.
+        nothing_found: whether a blur was searched for but not found, so that the image is returned unchanged.
     """
 
     warnings: list[str] = field(default_factory=list)
@@ -59,12 +60,12 @@ class Doubts:
     nothing_found: bool = False
 
     def status(self, sentence: str) -> str:
-        """How a sample ended: the solver's sentence, or what speaks against a result that came to its end."""
+        """The status of a sample: the solver's status if it ended early or nothing failed, else the first failure."""
         return sentence if sentence.startswith("ended") or not self.failures else self.failures[0]
 
 
 def compare_with_image(job: Job, found: Doubts) -> None:
-    """Add to `found` what the image says against what was told about it."""
+    """Compare the given information with the image, and add warnings and checks to `found`."""
     _noise(job, found)
     _compression(job, found)
     _wide_hole(job, found)
@@ -73,11 +74,11 @@ def compare_with_image(job: Job, found: Doubts) -> None:
 
 
 def _noise(job: Job, found: Doubts) -> None:
-    """The noise that was told against what the image shows."""
+    """Compare the given noise level with that of the image."""
     known = job.task.known(job.y)
     if job.noise.method != "given" or job.options.simulate or min(job.measured) < MIN_SIDE:
         return
-    if not len(tiles_of(job.y, known)):  # no part is whole enough to be read
+    if not len(tiles_of(job.y, known)):  # no tile is complete enough for an estimate
         return
     read = noise_of(job.y if known is not None else job.task.noise_sample(job.y), known)
     told, seen = max(job.noise.sigma, NOISE_FLOOR), max(read.sigma, NOISE_FLOOR)
@@ -97,7 +98,7 @@ def _noise(job: Job, found: Doubts) -> None:
 
 
 def _compression(job: Job, found: Doubts) -> None:
-    """What the file's compression took against the noise that the solver was told."""
+    """Compare the compression error of the file with the noise level that the solver uses."""
     if job.task.name == "jpeg" or job.options.simulate or min(job.measured) < _SMALLEST:
         return
     tables = job.image.jpeg
@@ -118,7 +119,7 @@ def _compression(job: Job, found: Doubts) -> None:
 
 
 def _wide_hole(job: Job, found: Doubts) -> None:
-    """The widest hole against what a prior of local detail can fill."""
+    """Compare the widest hole with the width that a local prior can fill."""
     known = job.task.known(job.y)
     if known is None or bool(known.all()):
         return
@@ -132,7 +133,7 @@ def _wide_hole(job: Job, found: Doubts) -> None:
 
 
 def _widest(missing: Tensor) -> float:
-    """Diameter in pixels of the largest disc within what is missing."""
+    """Diameter in pixels of the largest disc within the missing region."""
     import cv2
 
     framed = F.pad(missing.byte(), (1, 1, 1, 1)).numpy()
@@ -140,7 +141,7 @@ def _widest(missing: Tensor) -> float:
 
 
 def _blur(job: Job, found: Doubts) -> None:
-    """The size of a blur as told against the image's spectrum."""
+    """Compare the size of the given blur with the spectrum of the image."""
     task = job.task
     if not isinstance(task, Deblur) or isinstance(task, BlindDeblur):
         return
@@ -165,7 +166,7 @@ def _blur(job: Job, found: Doubts) -> None:
 
 
 def _downsampling(job: Job, found: Doubts) -> None:
-    """A smoothing filter that was told against an image whose spectrum is that of one that was not smoothed."""
+    """Check whether a smoothing filter was given although the spectrum shows no smoothing."""
     task = job.task
     if not isinstance(task, Superres) or task.sampling is None:
         return

@@ -1,4 +1,4 @@
-"""What is known about the error of a restoration: intervals of pixels and of functions of the image."""
+"""Uncertainty of a restoration: intervals of pixels and of functions of the image."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ __all__ = ["Promise", "Uncertainty", "uncertainty_of"]
 Promise = Literal["average", "image"]
 
 UNCALIBRATED = 2.0
-"""Factor on the Student intervals of samples that nobody has calibrated."""
+"""Factor applied to the Student intervals of samples without a calibration."""
 
 
 @dataclass(frozen=True, eq=False)
 class Uncertainty:
-    """The samples of a restoration with what their spread was found to mean.
+    """The samples of a restoration and the calibration of their spread.
 
     Attributes:
-        centre: of the intervals, [C, H, W]: the restored image.
+        centre: centre of the intervals, [C, H, W]: the restored image.
         samples: [S, C, H, W], S at least 2.
-        kind, severity, noise: of the degradation, see `Task.severity`; the noise in [0, 1] units.
-        known: bool [H, W], true where pixels were measured; None where the task does not tell them apart.
-        calibration: the table; None where there is none for this prior and solver.
-        source: of the table: "packaged", a file, or "".
+        kind, severity, noise: the degradation, see `Task.severity`; the noise level in [0, 1] units.
+        known: bool [H, W], true for measured pixels; None if the task does not distinguish them.
+        calibration: the calibration table; None if there is none for this prior and solver.
+        source: source of the table: "packaged", a file, or "".
     """
 
     centre: Tensor
@@ -47,21 +47,21 @@ class Uncertainty:
     source: str
 
     def interval(self, level: float = 0.9, promise: Promise = "average") -> tuple[Tensor, Tensor]:
-        """(low, high) images [C, H, W]: centre -+ q s, cut to [0, 1]; see `Restoration.interval`."""
+        """Return images (low, high) [C, H, W]: centre -+ q s, clipped to [0, 1]; see `Restoration.interval`."""
         q = {group: self.factor(level, promise, group).q for group in groups(self.centre, self.known)}
         scale = pixel_deviation if self.calibration is None else pixel_scale
         half = blended(q, self.centre, self.known) * scale(self.samples, self.known)
         return (self.centre - half).clamp(0, 1), (self.centre + half).clamp(0, 1)
 
     def interval_of(self, function: Callable[[Tensor], Any], level: float = 0.9) -> tuple[float, float]:
-        """(low, high) of a function of the image; see `Restoration.interval_of`."""
+        """Return (low, high) for a function of the image; see `Restoration.interval_of`."""
         middle = _number(function, self.centre)
         values = torch.tensor([_number(function, sample) for sample in self.samples], dtype=torch.float64)
         half = self.factor(level, "functional").q * float(values.std())
         return middle - half, middle + half
 
     def factor(self, level: float, promise: str, group: str = "") -> Factor:
-        """q for a level and promise, and what lies outside of the calibration."""
+        """Return q for a level and promise, and what is outside the calibrated range."""
         count = len(self.samples)
         if self.calibration is None:
             if promise not in (*PROMISES, "functional"):
@@ -72,7 +72,7 @@ class Uncertainty:
         return Factor(found.q * max(1.0, fewer), found.outside)
 
     def record(self) -> dict[str, Any]:
-        """Method, calibration and promise, as plain values."""
+        """Return method, calibration and promise as plain values."""
         outside = self.factor(0.9, "average").outside
         table = self.calibration
         return {
@@ -94,7 +94,7 @@ class Uncertainty:
 
     @property
     def promise(self) -> str:
-        """What the 90 % intervals promise, in words."""
+        """A text description of what the 90 % intervals promise."""
         if self.calibration is None:
             return (
                 "none: intervals of this prior and solver were never compared with the truth, and are twice as wide as "
@@ -117,7 +117,7 @@ def _number(function: Callable[[Tensor], Any], image: Tensor) -> float:
 
 
 def uncertainty_of(job: Job, centre: Tensor, samples: Tensor) -> Uncertainty:
-    """What is known about the error of the restored image `centre`, from its samples and the calibration."""
+    """Return the uncertainty of the restored image `centre`, from its samples and the calibration."""
     table, source = job.calibration
     kind, severity = job.task.severity
     known = job.task.known(job.y)

@@ -1,18 +1,19 @@
 """Calibrated guidance: a consistent estimate of the guidance from draws of p(x0 | x_t).
 
-The score of p(x_t | y) is that of p(x_t) plus grad log E[l(x0) | x_t], l = exp(-Phi). Methods that put l(E[x0 | x_t])
-in the place of the expectation do not converge to the posterior however many steps they take. Here the expectation is
-estimated by running the unguided sampler from x_t to the end.
+The score of p(x_t | y) is the score of p(x_t) plus grad log E[l(x0) | x_t], with l = exp(-Phi). Methods that replace
+the expectation by l(E[x0 | x_t]) do not converge to the posterior, however many steps they take. Here the expectation
+is estimated with samples, by running the unguided sampler from x_t to the end.
 
-The gradient needs none of the sampler's. By Bayes' rule log p(x0 | x_t) = log p(x_t | x0) - log p(x_t) + log p(x0), so
+The gradient does not have to pass through the sampler. By Bayes' rule
+log p(x0 | x_t) = log p(x_t | x0) - log p(x_t) + log p(x0), so
 
     grad log p(x0 | x_t) = -(x_t - alpha x0) / sigma^2 + (x_t - alpha E[x0 | x_t]) / sigma^2
                          = alpha / sigma^2 (x0 - E[x0 | x_t])
     grad log E[l | x_t]  = E[l grad log p(x0 | x_t) | x_t] / E[l | x_t]
                          = alpha / sigma^2 (E_w[x0] - E[x0 | x_t]),    w ~ l
 
-(gradients to x_t). Added to the score, it moves the clean estimate by sigma^2 / alpha of that: to E_w[x0], which is
-E[x0 | x_t, y].
+(gradients with respect to x_t). When this is added to the score, the clean estimate moves by sigma^2 / alpha times as
+much: to E_w[x0], which is E[x0 | x_t, y].
 """
 
 from __future__ import annotations
@@ -34,27 +35,29 @@ __all__ = ["CalibratedGuidance"]
 
 @dataclass(frozen=True)
 class CalibratedGuidance(PathSolver):
-    """With M draws x0_m ~ p(x0 | x_t), by n_inner steps of ancestral sampling from x_t, and w_m ~ exp(-Phi(x0_m)):
+    """Guide with M samples x0_m ~ p(x0 | x_t), weighted by w_m ~ exp(-Phi(x0_m)).
+
+    Each sample is drawn by n_inner steps of ancestral sampling from x_t:
 
         x0  = x0(x_t) + weight (sum_m w_m x0_m - mean_m x0_m),    eps = (x_t - alpha_t x0) / sigma_t
         x_s = DDIM(x0, eps)
 
-    The mean of the draws, whose expectation is x0(x_t), is subtracted so that a measurement that says nothing guides by
-    nothing. As M, n_inner and n_steps grow the law converges to the posterior, for any cost, differentiable or not. The
-    weights are importance weights from the prior: where y singles out what few draws come near (many dimensions, little
-    noise) no affordable M is enough; `Info.extra["effective"]` is the effective number of draws.
-    1 + M (n_inner - 1) forwards a step, as the draws share their first; no gradients. Where a table has fewer indices
-    left than n_inner the draws take fewer steps.
+    The mean of the samples, whose expectation is x0(x_t), is subtracted so that a measurement without information gives
+    no guidance. As M, n_inner and n_steps grow, the distribution of the result converges to the posterior, for any
+    cost, differentiable or not. The weights are importance weights from the prior: if few samples come close to y (many
+    dimensions, little noise), no affordable M is enough. `Info.extra["effective"]` is the effective number of samples.
+    1 + M (n_inner - 1) forward passes per step, because the samples share their first call; no gradients. If a table
+    has fewer indices left than n_inner, the samples take fewer steps.
 
     Args:
         n_steps: diffusion steps.
-        n_draws: M.
-        n_inner: steps of each draw, at least 2.
-        weight: of the guidance; 1 is calibrated, 0 samples without guidance.
-        eta: DDIM's noise.
+        n_draws: M, the number of samples.
+        n_inner: sampling steps of each sample, at least 2.
+        weight: weight of the guidance; 1 is calibrated, 0 is no guidance.
+        eta: DDIM's eta.
         t_start: time of the first step.
         start: "random" or "guided".
-        times: explicit times, falling to 0, in place of n_steps and t_start.
+        times: explicit times, decreasing to 0, in place of n_steps and t_start.
     """
 
     n_steps: Count = 50

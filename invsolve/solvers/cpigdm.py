@@ -29,35 +29,38 @@ __all__ = ["CPiGDM"]
 
 @dataclass(frozen=True)
 class CPiGDM(Solver):
-    """On the VP equation of beta(t) = 0.1 + 19.9 t, with B = 0.1 t + 9.95 t^2, mu = exp(-B / 2), sd^2 = 1 - exp(-B),
-    P = A^+ A, Q = A^+ (A^+)^T, p = (x - sd eps) / mu, v = A^+ y - P p and g = d <v, eps> / d x, it integrates
+    """Pseudo-inverse guidance on the VP equation with beta(t) = 0.1 + 19.9 t, by a conjugate integrator.
+
+    With B = 0.1 t + 9.95 t^2, mu = exp(-B / 2), sd^2 = 1 - exp(-B), P = A^+ A, Q = A^+ (A^+)^T, p = (x - sd eps) / mu,
+    v = A^+ y - P p and g = d <v, eps> / d x, it integrates
 
         dx / dt = -beta x / 2 + beta eps / (2 sd) - w beta mu (v - sd g) / 2
 
-    backwards in the coordinates M x = exp(k1) (x + (exp(k2) - 1) P x), k1 = lam t + B / 2, k2 = -w B / 2, in which its
-    linear part vanishes but for lam; eps and g are frozen over a step and their coefficients integrated in float64
-    (`conjugate.intervals`). The noisy form adds k3 Q x, k3 = w (exp(k1 + k2) - 1) sigma_y^2 log(e^B - 1 + 1e-6) / 2, to
-    M x and the terms that follow to the step, and inverts M to first order in k3. One forward and one input-gradient a
-    step.
+    backwards in time, in the coordinates M x = exp(k1) (x + (exp(k2) - 1) P x) with k1 = lam t + B / 2 and k2 = -w B /
+    2. In these coordinates the linear part vanishes except for the term in lam. eps and g are kept constant over a
+    step, and their coefficients are integrated in float64 (`invsolve.solvers.steps.conjugate_integrator.intervals`).
+    The noisy form adds k3 Q x to M x, with k3 = w (exp(k1 + k2) - 1) sigma_y^2 log(e^B - 1 + 1e-6) / 2, and the
+    resulting terms to the step. It inverts M to first order in k3. One forward pass and one input gradient per step.
 
-    The form "pigdm" is continuous PiGDM by an exponential integrator, which the conjugate one is compared with in the
-    paper: coordinates exp(k1) x of the prior's equation alone, and the guidance w beta d <v, p> / d x / 2 added at the
-    step's beginning.
+    The form "pigdm" is continuous PiGDM with an exponential integrator, with which the paper compares the conjugate
+    one. Its coordinates exp(k1) x come from the prior's equation alone, and the guidance w beta d <v, p> / d x / 2 is
+    added at the beginning of the step.
 
-    It converges, to first order in the number of steps and whatever lam, to the equation above: PiGDM's with the
-    weight w mu^2 in the place of 1 / r^2. That is not the posterior's, so the samples are not calibrated at any number
-    of steps. The noisy form is the official code's; being of first order in w sigma_y^2 / s^2, it needs singular
-    values s well above sigma_y, and keeps only part of the terms of that order. The state ends at `t_end`, with noise
-    of sd(t_end), about 0.01, left in it.
+    For any lam, the solution converges to that of the equation above, to first order in the number of steps. This is
+    PiGDM's equation with the weight w mu^2 in place of 1 / r^2. It is not the equation of the posterior, so the samples
+    are not calibrated at any number of steps. The noisy form is that of the official code. It is first order in
+    w sigma_y^2 / s^2: it needs singular values s well above sigma_y and keeps only part of the terms of that order. The
+    state ends at `t_end` and still contains noise of standard deviation sd(t_end), about 0.01.
 
     Args:
         n_steps: network calls; published: 20.
         lam, w: see above; published for super-resolution: -0.4 and 4.
-        t_start, t_end: times on the VP equation, 1 is noise; published: 0.4 and 0.001.
-        form: "noiseless" (sigma_y plays no part), "noisy", or "pigdm" (sigma_y plays no part).
+        t_start, t_end: start and end time on the VP equation, where 1 is noise; published: 0.4 and 0.001.
+        form: "noiseless" (does not use sigma_y), "noisy", or "pigdm" (does not use sigma_y).
         start: "guided" mu A^+ y + sd z, or "random" z, as in the official code's noisy and PiGDM forms for inpainting.
-        times: how a time of the equation becomes one of the prior's schedule: "ratio" (equal sigma / alpha, the state
-            scaled to fit: any schedule) or "index" (entry int((N - 1) t) of a DDPM table, as in the official code).
+        times: how a time of the equation is converted to a time of the prior's schedule: "ratio" (equal sigma / alpha,
+            the state scaled to match; works with any schedule) or "index" (entry int((N - 1) t) of a DDPM table, as in
+            the official code).
     """
 
     n_steps: Count = 20
@@ -82,7 +85,7 @@ class CPiGDM(Solver):
             raise InputError(f"t_end must lie below t_start, got {self.t_end} and {self.t_start}")
 
     def path(self) -> tuple[Interval, ...]:
-        """The steps' coefficients."""
+        """The coefficients of each step."""
         return intervals(self.n_steps, self.lam, self.w, self.t_start, self.t_end)
 
     def steps(self, problem: Problem) -> int:
@@ -100,7 +103,7 @@ class CPiGDM(Solver):
         if self.form == "noisy":
             operator, k3 = problem.linear_data.operator, per_sample(first.k3_t * _row_variance(problem, n), x)
             z = x + k3 * _gram_inverse(operator, x)
-            x = z - k3 * _gram_inverse(operator, z)  # to first order the same; what the official code begins with
+            x = z - k3 * _gram_inverse(operator, z)  # equal to first order; the official code starts from this
             memory |= {"data_q": _gram_inverse(operator, data), "z": z}
         return State(x, memory=memory)
 
@@ -140,7 +143,7 @@ class CPiGDM(Solver):
 
 
 def _row_variance(problem: Problem, n: int) -> Tensor:
-    """sigma_y^2 of each row [n]."""
+    """The noise variance sigma_y^2 of each row, [n]."""
     return torch.as_tensor(flat_variance(problem), dtype=problem.prior.dtype, device=problem.prior.device).expand(n)
 
 
@@ -160,7 +163,7 @@ class _Clock(NamedTuple):
 
 @lru_cache(maxsize=512)
 def _prior_time(schedule: Schedule, t: float, ratio: float, mode: str) -> _Clock:
-    """The prior's time for a time of the equation, and the alpha to which its state is scaled."""
+    """The prior's time that corresponds to time t of the equation, and the alpha by which the state is scaled."""
     if mode == "index":
         assert isinstance(schedule, DDPMSchedule)
         n = schedule.n_times

@@ -1,6 +1,6 @@
 """CT-DTM: trajectory matching in continuous time, on the reverse SDE or the probability-flow ODE.
 
-The same control problem as NDTM's with Girsanov's theorem in the place of the divergence between Gaussians.
+The same control problem as NDTM's, with Girsanov's theorem in place of the divergence between Gaussians.
 
 Pandey, Sofian, Draxler, Karaletsos, Mandt 2025, "Variational Control for Guidance in Diffusion Models",
 arXiv 2502.03686.
@@ -47,31 +47,32 @@ class CTDTM(ScaledPath):
 
     where u minimises J(u) = w_T |y - A(clamp(p'))|^2 + transient_weight k |score(c) - score(x_t)|^2, with k = G / 2 for
     the SDE (Girsanov's theorem) and k = G / 4 for the ODE, whose drift contains half the score. u has the units of the
-    clean estimate, hence the factor alpha. J is evaluated at p' and not at E[x0 | c], since the drift moves against
-    gamma u: where the denoiser contracts, a control that brings E[x0 | c] closer to y moves the path away from it.
+    clean estimate, hence the factor alpha. J is evaluated at p' and not at E[x0 | c], because the drift moves against
+    gamma u: if the denoiser contracts, a control that brings E[x0 | c] closer to y moves the path away from it.
 
     The schedule is integrated exactly over a step: without control the ODE's Euler step equals DDIM's. The last step of
     the SDE adds no noise; on flow schedules its noise is singular at t = 1, which makes the first step coarse. A step
-    takes n_inner + 1 forwards and n_inner input-gradients; Heun's method one more forward except on the last step. The
-    results minimise a cost at each step; they are not calibrated posterior samples.
+    takes n_inner + 1 forward passes and n_inner input gradients; Heun's method takes one more forward pass, except on
+    the last step. The results minimise a cost at each step; they are not calibrated posterior samples.
 
     Args:
-        n_steps: steps.
+        n_steps: number of steps.
         process: "sde" or "ode".
         method: "euler", or "heun" (second order; ODE only).
         control: "network" (above), or "linear": score' = score(x) + u. Its gradient is taken in the metric of the
             transient cost, u - lr (u + w_T grad_x Phi(x0(x + D u))) with D = G or G / 2, so that one full step (lr = 1)
             of "gradient" is classifier guidance: score' = score - w_T grad Phi.
-        n_inner: updates of the control at each step; 0 samples without guidance.
+        n_inner: updates of the control at each step; with 0 there is no guidance.
         gamma: how strongly the control acts.
-        weight: w_T, of the terminal cost, in the prior's units.
-        transient_weight: of the transient cost.
-        optimizer, lr: of the control, see NDTM ("adam", "gradient" or "lbfgs"); constant over the steps.
+        weight: w_T, weight of the terminal cost, in the prior's units.
+        transient_weight: weight of the transient cost.
+        optimizer, lr: optimizer of the control ("adam", "gradient" or "lbfgs", see NDTM) and its step size, constant
+            over the steps.
         t_start: time of the first step.
         start: "guided" or "random".
-        clamp: limit the clean estimate to the prior's value range where it has one.
-        times: explicit times, falling to 0, in place of n_steps and t_start.
-        blind: update of unknown operator parameters, "joint" or "alternating".
+        clamp: clamp the clean estimate to the prior's value range, if it has one.
+        times: explicit times, decreasing to 0, in place of n_steps and t_start.
+        blind: how unknown operator parameters are updated, "joint" or "alternating".
         scale: a rule of `invsolve.solvers.steps.scales` for the length of the "gradient" optimizer's updates:
             u - lr lambda(|g|) g, g = dJ/du, with control="linear" in the metric above.
     """
@@ -114,7 +115,7 @@ class CTDTM(ScaledPath):
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now, x = self.path(problem)[state.k], state.x
         noise = now.sigma_t**2 - (now.alpha_t / now.alpha_s) ** 2 * now.sigma_s**2
-        reach = noise if self.process == "sde" else 0.5 * noise  # what the drift makes of a unit of score
+        reach = noise if self.process == "sde" else 0.5 * noise  # change of the drift per unit of score
         linear, free = self.control == "linear", None
 
         def trial(u: Tensor) -> Trial:
@@ -129,7 +130,7 @@ class CTDTM(ScaledPath):
             x0 = prediction.x0 if linear else prediction.x0 - self.gamma * u
             return Trial(x0, transient, clamp=self.clamp)
 
-        unit = reach if linear and self.optimizer != "adam" else 1.0  # to Adam a gradient's size makes no difference
+        unit = reach if linear and self.optimizer != "adam" else 1.0  # Adam ignores the gradient's scale
         rule = rule_for(self.optimizer, self.lr / unit, scaling=self.scaling(problem, state, unit))
         start, theta = torch.zeros_like(x), Parameters.of(state, self.n_inner)
         out = minimise(problem, start, trial, rule, self.n_inner, self.weight, theta, blind=self.blind)
@@ -152,12 +153,12 @@ class CTDTM(ScaledPath):
         return State(x_s, state.k + 1, theta.raw, {**theta.memory, **rule.memory}), info
 
     def _consistent(self, problem: Problem, used: Prediction, shift: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(p', e') of a prediction made at a state moved by alpha times `shift`."""
+        """(p', e') of a prediction at a state that was moved by alpha times `shift`."""
         p = problem.prior.clamp(used.x0) if self.clamp else used.x0
         return (p if shift is None or self.n_inner == 0 else p - shift), used.eps
 
     def _ode(self, problem: Problem, x: Tensor, now: Step, p: Tensor, eps: Tensor, shift: Tensor | None) -> Tensor:
-        """Euler's or Heun's step."""
+        """One step of Euler's or Heun's method."""
         d_alpha, d_sigma = now.alpha_s - now.alpha_t, now.sigma_s - now.sigma_t
         x_s = x + d_alpha * p + d_sigma * eps
         if self.method == "euler" or now.sigma_s == 0.0:

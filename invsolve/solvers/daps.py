@@ -27,30 +27,30 @@ __all__ = ["DAPS"]
 
 @dataclass(frozen=True)
 class DAPS(PathSolver):
-    """At each level, with N(m, r_t^2 I) in the place of p(x0 | x_t), Phi the energy in nats and x_s drawn afresh:
+    """At each noise level, approximate p(x0 | x_t) by N(m, r_t^2 I), draw x0, and add new noise to it (Phi in nats):
 
         m    = end of the probability-flow ODE from x_t, by n_ode DDIM steps with eta = 0
         x0   ~ exp(-Phi(x0) - |x0 - m|^2 / (2 r_t^2)),    r_t^2 = 1 / (1/(v w)^2 + alpha_t^2 / sigma_t^2)
         x_s  = alpha_s x0 + sigma_s z
 
-    w is the width of the prior's range. n_ode forwards a level (fewer where a table has fewer indices left) and no
-    gradient through the network. The law is the posterior only as far as the Gaussian is p(x0 | x_t): exactly for a
-    prior N(., (v w)^2 I) with n_ode = 1 and the exact sampler; the end of an ODE is a draw, not a mean, so that more
-    ODE steps spread too far. Official code differs: r_t = sigma_t / alpha_t, at high noise never reached by its short
-    chains of a fixed step size, which start at m.
+    w is the width of the prior's range. n_ode forward passes per level (fewer if a table has fewer indices left), no
+    gradient through the network. The samples follow the posterior only as far as the Gaussian equals p(x0 | x_t). It is
+    exact for a prior N(., (v w)^2 I) with n_ode = 1 and the exact sampler. The end of an ODE is a sample, not a mean,
+    so more ODE steps make the samples too widely spread. The official code uses r_t = sigma_t / alpha_t. At high noise
+    its short chains, which have a fixed step size and start at m, never reach this spread.
 
     Args:
         n_steps: noise levels.
-        n_ode: network calls at each.
-        sampler: of x0. "langevin", from N(m, r_t^2 I):
+        n_ode: network calls at each level.
+        sampler: how x0 is drawn. "langevin", a chain that starts at a sample of N(m, r_t^2 I):
                     x0 += -h (grad Phi + (x0 - m) / r_t^2) + sqrt(2 h) z,  h = lr / (1/r_t^2 + 1/sigma_y^2), or lr r_t^2
-                    for costs other than Gaussian likelihoods; biased by the order of lr;
-                 "exact", a draw in closed form: linear operators with Gaussian noise.
-        n_langevin: steps of the chain, each one gradient of the cost.
-        lr: see above, below 2.
-        spread: v, standard deviation of clean pixels as a share of the range; None for the published r_t.
+                    for costs other than Gaussian likelihoods; its bias is of the order of lr;
+                 "exact", a closed-form sample: linear operators with Gaussian noise.
+        n_langevin: steps of the chain, each with one gradient of the cost.
+        lr: step size of the chain, see above; below 2.
+        spread: v, standard deviation of clean pixels as a fraction of the range; None for the published r_t.
         t_start: time of the first level, at which x is pure noise.
-        times: explicit times, falling to 0, in place of n_steps and t_start.
+        times: explicit times, decreasing to 0, in place of n_steps and t_start.
     """
 
     n_steps: Count = 50
@@ -76,7 +76,7 @@ class DAPS(PathSolver):
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
         if self.sampler == "exact":
-            _ = problem.linear_data  # an error unless linear and Gaussian
+            _ = problem.linear_data  # raises an error unless the problem is linear and Gaussian
         return State(start_state(problem, n, rng, self.path(problem)[0], "random"))
 
     def precision(self, problem: Problem, step: Step) -> float:

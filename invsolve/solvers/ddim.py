@@ -19,15 +19,15 @@ __all__ = ["DDIM"]
 
 @dataclass(frozen=True)
 class DDIM(PathSolver):
-    """x_s = alpha_s x0 + c1 z + c2 eps, from noise to a sample; the cost, if there is one, plays no part.
+    """Sample from the prior by steps x_s = alpha_s x0 + c1 z + c2 eps; a cost, if there is one, is ignored.
 
     Args:
         n_steps: network calls.
-        eta: 0 deterministic, 1 ancestral.
+        eta: 0 for deterministic sampling, 1 for ancestral sampling.
         t_start: time of the first call.
         start: "random", or "guided" to start from the noised first guess A^+ y.
-        clamp: limit x0 to the prior's value range where it has one, and eps with it.
-        times: explicit times, falling from noise, in place of n_steps and t_start; the last one need not be 0.
+        clamp: clamp x0 to the prior's value range, if it has one, and adjust eps to match.
+        times: explicit decreasing times in place of n_steps and t_start; the last one need not be 0.
     """
 
     n_steps: Count = 50

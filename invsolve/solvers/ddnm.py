@@ -23,24 +23,25 @@ __all__ = ["DDNM"]
 
 @dataclass(frozen=True)
 class DDNM(PathSolver):
-    """With x0, eps the prediction at x_t:
+    """Correct the range-space part of the estimate; x0, eps is the prediction at x_t:
 
         DDNM   p = x0 + A^+ (y - A x0)
-               x_s = alpha_s p + eta sigma_s z + sqrt(1 - eta^2) sigma_s eps              (sigma_y plays no part)
-        DDNM+  p = x0 + V diag(l) V^T A^+ (y - A x0), and noise whose size in each direction makes room for that of y:
+               x_s = alpha_s p + eta sigma_s z + sqrt(1 - eta^2) sigma_s eps              (does not use sigma_y)
+        DDNM+  p = x0 + V diag(l) V^T A^+ (y - A x0), and noise reduced in each direction by the noise of y:
                l = 1 where s sigma_s / alpha_s >= sigma_y, else sqrt(1 - eta^2) s sigma_s / (alpha_s sigma_y)
 
-    In singular coordinates a DDNM+ step is a `DDRM` step with eta_b = 1, which is how it is computed; the two differ in
-    where they start. DDNM serves any linear operator, DDNM+ those with a singular value decomposition. One forward a
-    step, no gradient. Not calibrated, for the reasons given at `DDRM`; DDNM fits the measurement's noise.
+    In singular coordinates a DDNM+ step is a `DDRM` step with eta_b = 1, and it is computed in this way; the two
+    methods differ in their start. DDNM works with any linear operator, DDNM+ needs a singular value decomposition. One
+    forward pass per step, no gradient. The samples are not calibrated, for the reasons given at `DDRM`; in addition,
+    DDNM fits the noise of the measurement.
 
     Args:
         n_steps: network calls; published: 100.
-        eta: share of fresh noise, in [0, 1]; published: 0.85.
-        noisy: DDNM+ (True) or DDNM.
+        eta: fraction of new noise, in [0, 1]; published: 0.85.
+        noisy: DDNM+ (True) or DDNM (False).
         t_start: time of the first call.
         start: "random" (published) or "guided" (from the noised A^+ y).
-        times: explicit times, falling to 0, in place of n_steps and t_start.
+        times: explicit times, decreasing to 0, in place of n_steps and t_start.
     """
 
     n_steps: Count = 100

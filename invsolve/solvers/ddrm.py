@@ -25,29 +25,32 @@ __all__ = ["DDRM", "spectral_step"]
 
 @dataclass(frozen=True)
 class DDRM(PathSolver):
-    """With A = U diag(s) V^T, c = V^T x / alpha, sig = sigma / alpha, y_ = U^T y, c0 = V^T x0(x_t), e = V^T eps(x_t):
+    """Denoise in the singular coordinates of the operator A = U diag(s) V^T.
+
+    With c = V^T x / alpha, sig = sigma / alpha, y_ = U^T y, c0 = V^T x0(x_t), e = V^T eps(x_t):
 
         start       c ~ N(y_ / s, sig_T^2 - sigma_y^2 / s^2) where s sig_T > sigma_y, N(0, sig_T^2) elsewhere
         s = 0                  c = c0 + sqrt(1 - eta^2) sig_s e + eta sig_s z
         0 < s sig_s < sigma_y  c = c0 + sqrt(1 - eta^2) sig_s (y_ - s c0) / sigma_y + eta sig_s z
         s sig_s >= sigma_y     c = (1 - eta_b) c0 + eta_b y_ / s + sqrt(sig_s^2 - eta_b^2 sigma_y^2 / s^2) z
 
-    One noise image a step, turned by V^T, serves the disjoint sets of coefficients. One forward a step, no gradient.
-    Were x0 known, x_s would have the law N(alpha_s x0, sigma_s^2 I) at every step; with a real denoiser the samples are
-    not calibrated: measured directions end with too little spread, and eta > 0 narrows the unmeasured ones too.
+    One noise image per step, transformed by V^T, is used for the disjoint sets of coefficients. One forward pass per
+    step, no gradient. If x0 were known, x_s would be distributed as N(alpha_s x0, sigma_s^2 I) at every step. With a
+    real denoiser the samples are not calibrated: the spread of the measured directions is too small, and eta > 0 makes
+    that of the unmeasured ones too small as well.
 
-    The official scripts for inpainting treat missing pixels as measured with s = 0, which freezes their noise; that is
+    The official scripts for inpainting treat missing pixels as measured with s = 0, which freezes their noise; this is
     not done here.
 
     Args:
         n_steps: network calls; published: 20.
-        eta: noise of the unmeasured and weakly measured directions, in [0, 1]; published: 0.85.
-        eta_b: how far the measurement replaces the estimate in the strongly measured ones, in [0, 1]; published: 1.
+        eta: fraction of new noise in the unmeasured and weakly measured directions, in [0, 1]; published: 0.85.
+        eta_b: how far the measurement replaces the estimate in strongly measured directions, in [0, 1]; published: 1.
         t_start: time of the first call.
         start: scale of x_T: "exact" alpha_T V c, or "unit" V c / sig_T, times sqrt(alpha_T^2 + sigma_T^2), as in the
             official code (the same to 1e-4 near pure noise, too large elsewhere), or "auto": "unit" from t = 1 and
             "exact" from any other time.
-        times: explicit times, falling to 0, in place of n_steps and t_start.
+        times: explicit times, decreasing to 0, in place of n_steps and t_start.
     """
 
     n_steps: Count = 20
@@ -88,7 +91,7 @@ def spectral_step(
     prediction: Prediction,
     rng: NoiseSource,
 ) -> Tensor:
-    """x_s by the three cases of `DDRM` for the prediction made at x_t."""
+    """Compute x_s by the three cases of `DDRM` from the prediction at x_t."""
     data, level = problem.spectral_data, step.sigma_s / step.alpha_s
     operator, rest = data.operator, math.sqrt(1.0 - eta**2) * level
     c0, noise = operator.Vt(prediction.x0), operator.Vt(prediction.eps)

@@ -26,27 +26,29 @@ __all__ = ["DiffPIR"]
 
 @dataclass(frozen=True)
 class DiffPIR(PathSolver):
-    """With x0 the denoiser's estimate at x_t:
+    """Alternate a denoising and a regularised least-squares step; x0 is the denoiser's estimate at x_t:
 
         rho = lam sigma_y^2 alpha_t^2 / sigma_t^2
         p   = argmin |y - A x|^2 + rho |x - x0|^2 = x0 + A^T (A A^T + rho I)^-1 (y - A x0)
         e   = (x_t - alpha_t p) / sigma_t
         x_s = alpha_s p + sigma_s (sqrt(1 - zeta) e + sqrt(zeta) z)
 
-    p is E[x0 | x_t, y] where the denoiser's covariance is sigma_t^2 / (lam alpha_t^2) I: with lam = 1, for a prior much
-    wider than the noise of y. There, with zeta = 0, the samples converge to the posterior; elsewhere they are not
-    calibrated, and zeta > 0 narrows them. One forward a step, no gradient.
+    p equals E[x0 | x_t, y] if the covariance of the denoiser is sigma_t^2 / (lam alpha_t^2) I: with lam = 1, this holds
+    for a prior much wider than the noise of y. In this case and with zeta = 0, the samples converge to the posterior.
+    In other cases they are not calibrated, and zeta > 0 makes their spread smaller. One forward pass per step, no
+    gradient.
 
-    The official code takes sigma_y in [0, 1] units but sigma_t in those of [-1, 1]: its lambda is 4 of the lam here.
+    The official code takes sigma_y in [0, 1] units but sigma_t in those of [-1, 1]: its lambda equals 4 lam.
 
     Args:
         n_steps: network calls; published: 100 (20 for inpainting).
         lam: weight of the prior (lambda).
-        zeta: share of fresh noise, in [0, 1]; published: 0.1 (1 for inpainting).
-        spacing: of the times: "quadratic", t_start (1 - sqrt(i / n)) as published, or the schedule's "own" grid.
+        zeta: fraction of new noise, in [0, 1]; published: 0.1 (1 for inpainting).
+        spacing: how the times are spaced: "quadratic", t_start (1 - sqrt(i / n)), as published, or "own", the
+            schedule's own grid.
         t_start: time of the first call.
         start: "guided" (from the noised A^+ y) or "random".
-        times: explicit times, falling to 0, in place of n_steps, spacing and t_start.
+        times: explicit times, decreasing to 0, in place of n_steps, spacing and t_start.
     """
 
     n_steps: Count = 100
@@ -80,7 +82,7 @@ class DiffPIR(PathSolver):
         p = x0 + operator.ridge(y - operator(x0), rho)
         if now.sigma_s == 0.0:
             return State(now.alpha_s * p, state.k + 1), Info(p)
-        kept = now.sigma_s * math.sqrt(1.0 - self.zeta) / now.sigma_t  # of x_t, in the share of e
+        kept = now.sigma_s * math.sqrt(1.0 - self.zeta) / now.sigma_t  # coefficient of x_t that comes from e
         x = torch.add((now.alpha_s - kept * now.alpha_t) * p, state.x, alpha=kept)
         if self.zeta > 0.0:
             x = torch.add(x, rng.normal(p), alpha=now.sigma_s * math.sqrt(self.zeta))

@@ -1,7 +1,7 @@
 """DMPlug: the seed of a short deterministic sampler, optimised.
 
-Wang et al. 2024, arXiv 2405.16749. The official script keeps the iterate nearest to the ground truth; the stopping
-rules here see none.
+Wang et al. 2024, arXiv 2405.16749. The official script keeps the iterate closest to the ground truth. The stopping
+rules here do not use the ground truth.
 """
 
 from __future__ import annotations
@@ -27,28 +27,29 @@ Stop = Literal["none", "residual", "variance"]
 
 @dataclass(frozen=True)
 class DMPlug(Solver):
-    """Adam on the seed z of R, a few DDIM steps with eta = 0, differentiated through all of them:
+    """Optimise with Adam the seed z of R, a few DDIM steps with eta = 0, with gradients through all of them:
 
         J(z) = mean((A(R(z)) - y)^2),    R: p = clamp(x0(x_t)),  x_s = alpha_s p + sigma_s (x_t - alpha_t p) / sigma_t
 
-    For costs other than Gaussian likelihoods J is Phi / (entries of x). A step of this solver is one iteration:
-    as many forwards and input-gradients as R has steps. The answer is R(z) before the last update, a point estimate:
-    it fits y ever more closely, noise included, so a long run needs a stopping rule. Every rule is a sample's own, and
-    once all samples have ended no more calls are made.
+    For costs other than Gaussian likelihoods J is Phi / (entries of x). A step of this solver is one iteration. It
+    takes as many forward passes and input gradients as R has steps. The result is R(z) before the last update, a point
+    estimate. It fits y more and more closely, including the noise, so a long run needs a stopping rule. The rule is
+    applied to each sample separately, and no more calls are made when all samples have stopped.
 
     Args:
         n_iterations: iterations; published 5000 for linear operators, 10000 for non-linear and blind ones.
         lr: Adam's step size for z.
-        times: the sampler's falling times, by default those of indices 666, 333 and 0 of a table of 1000.
-        stop: when a sample ends:
-            "none"      with the iterations;
+        times: decreasing times of the sampler, by default those of the indices 666, 333 and 0 of a table of 1000.
+        stop: when a sample stops:
+            "none"      after all iterations;
             "residual"  at the first |y - A(x)| <= tolerance sqrt(m) sigma (Gaussian likelihoods);
-            "variance"  when the variance of the last `window` results has not fallen for `patience` iterations; the
-                        result at its minimum is kept (Wang et al. 2023, arXiv 2112.06074). It holds `window` results.
+            "variance"  when the variance of the last `window` results has not decreased for `patience` iterations;
+                        the result at the minimum is kept (Wang et al. 2023, arXiv 2112.06074). `window` results are
+                        stored.
         tolerance: see "residual".
         window: see "variance".
         patience: see "variance".
-        blind: update of unknown operator parameters, "joint" (published, with Unknown(lr=0.1)) or "alternating".
+        blind: how unknown operator parameters are updated, "joint" (published, with Unknown(lr=0.1)) or "alternating".
     """
 
     n_iterations: Count = 1000
@@ -89,7 +90,7 @@ class DMPlug(Solver):
         return State(z, theta=theta.raw, memory=memory)
 
     def sample(self, problem: Problem, z: Tensor) -> Tensor:
-        """R(z)."""
+        """Compute R(z)."""
         x = z
         for now in self.path(problem):
             p = problem.prior.clamp(problem.prior.denoise(x, now.t))
@@ -123,7 +124,7 @@ class DMPlug(Solver):
         return State(x, state.k + 1, theta.raw, {**memory, **theta.memory}), Info(x, misfit)
 
     def _watch(self, memory: dict[str, Tensor], state: State, answer: Tensor) -> Tensor:
-        """Note the windowed variance of the results; the one at its least so far (the newest before a full window)."""
+        """Update the windowed variance; return the result at its minimum (the latest until the window is full)."""
         running = ~memory["ended"]
         window = torch.cat([memory["window"][:, 1:], answer[:, None]], 1)
         memory["window"] = keep(running, window, memory["window"])

@@ -1,7 +1,7 @@
 """DPS: diffusion posterior sampling.
 
-Chung et al. 2023, arXiv 2209.14687. The official code takes the norm over the whole batch, so that samples steer each
-other; here every norm is a sample's own.
+Chung et al. 2023, arXiv 2209.14687. The official code computes the norm over the whole batch, so that samples influence
+each other. Here the norm is computed for each sample.
 """
 
 from __future__ import annotations
@@ -38,33 +38,35 @@ __all__ = ["DPS"]
 
 @dataclass(frozen=True)
 class DPS(ScaledPath):
-    """A step of the prior, then one along the gradient of the misfit through the denoiser, r = y - A(x0(x_t)):
+    """Make a step of the prior, then a step along the gradient of the misfit, with r = y - A(x0(x_t)):
 
         form "ancestral"     x_s = ancestral(x_t) - zeta grad_x |r|           x0 clamped to the prior's value range
-        form "ddim-clamped"  x_s = DDIM(x_t)      - zeta grad_x |r|           x0 clamped, eps derived from it again
-        form "ddim"          x_s = DDIM(x_t)      - zeta / |r| grad_x |r|^2   x0 as it is
+        form "ddim-clamped"  x_s = DDIM(x_t)      - zeta grad_x |r|           x0 clamped, eps recomputed from it
+        form "ddim"          x_s = DDIM(x_t)      - zeta / |r| grad_x |r|^2   x0 not clamped
 
-    so that zeta counts twice in the third form. The first two are the original code's samplers "ddpm" and "ddim" (the
-    latter with eta 0), the third is that of the code of RED-diff and NDTM. For costs other than Gaussian likelihoods
-    the step is zeta grad_x Phi(x0(x_t)). One forward and one input-gradient a step.
+    The gradient passes through the denoiser. In the third form zeta has twice the effect. The first two forms are the
+    samplers "ddpm" and "ddim" of the original code (the latter with eta = 0), the third is that of the code of RED-diff
+    and NDTM. For costs other than Gaussian likelihoods the step is zeta grad_x Phi(x0(x_t)). One forward pass and one
+    input gradient per step.
 
     Args:
         form: see above. Published: 1000 steps, ancestral, zeta 0.3 to 1; or ddim with eta 0.5, a guided start, zeta 1
             (0.3 for non-linear deblurring).
         n_steps: network calls.
         zeta: guidance weight, in units of the prior's range.
-        length: of the guidance step. "residual" as above; without the norm, "plain" zeta grad_x |r|^2, or "signal"
+        length: length of the guidance step: "residual" as above; without |r|, "plain" zeta grad_x |r|^2, or "signal"
             zeta alpha_s alpha_t grad_x |r|^2 (the code of RED-diff and NDTM with `original: false`).
         eta: noise of the ddim forms.
-        variance: of the ancestral form's noise: "small" Var[x_s | x_t, x_0], "large" 1 - (alpha_t / alpha_s)^2,
-            "learned" by the network, or "auto": learned where the network has it, else small.
+        variance: noise variance of the ancestral form: "small" Var[x_s | x_t, x_0], "large" 1 - (alpha_t / alpha_s)^2,
+            "learned" by the network, or "auto": learned if the network provides it, otherwise small.
         t_start: time of the first call.
         start: "random", "guided", or "auto": guided for ddim, random for the other forms.
-        times: explicit times, falling to 0, in place of n_steps and t_start.
-        scale: a rule of `invsolve.solvers.steps.scales` for the length of the guidance in place of the division by |r|:
-            x_s - zeta lambda(|g|) g with g = grad_x misfit. An adaptive scale moves by about zeta lam f(t).
-        blind: unknown operator parameters make one Adam update a step down the same misfit, "joint" with the state's
-            gradient or "alternating" before it, at the fixed estimate.
+        times: explicit times, decreasing to 0, in place of n_steps and t_start.
+        scale: a rule of `invsolve.solvers.steps.scales` for the length of the guidance, in place of the division by
+            |r|: x_s - zeta lambda(|g|) g with g = grad_x misfit. With an adaptive scale the length is about
+            zeta lam f(t).
+        blind: how unknown operator parameters are updated, with one Adam update of the same misfit per step: "joint"
+            together with the state's gradient, or "alternating" before it, at the fixed estimate.
     """
 
     form: Literal["ancestral", "ddim-clamped", "ddim"] = "ancestral"
@@ -121,14 +123,14 @@ class DPS(ScaledPath):
         return State(x, state.k + 1, theta.raw, {**theta.memory, **memory}), Info(x0, misfit)
 
     def _length(self, problem: Problem, step: Step, misfit: Tensor) -> Tensor | float:
-        """What multiplies grad_x |r|^2, or grad_x Phi."""
+        """The factor of grad_x |r|^2, or of grad_x Phi."""
         if self.length == "residual":
             weight = 2 * self.zeta if self.form == "ddim" and problem.quadratic else self.zeta
             return gradient_length(problem, misfit, weight)
         return self.zeta * step.alpha_s * step.alpha_t if self.length == "signal" else self.zeta
 
     def _variance(self, step: Step, prediction: Prediction) -> float | Tensor:
-        """Of the ancestral step's noise, a number or [N, *shape]."""
+        """The noise variance of the ancestral step, a number or [N, *shape]."""
         small, large = posterior_variance(step), 1.0 - (step.alpha_t / step.alpha_s) ** 2
         learned = prediction.variance
         if self.variance == "learned" and learned is None:
@@ -142,7 +144,7 @@ class DPS(ScaledPath):
 
 
 def _ancestral(step: Step, x_t: Tensor, x0: Tensor, variance: float | Tensor, rng: NoiseSource) -> Tensor:
-    """A draw from p(x_s | x_t) with its mean at x_0 = x0; nothing is drawn where the variance is the number 0."""
+    """Draw from p(x_s | x_t) with the mean for x_0 = x0; no noise is drawn if the variance is the number 0."""
     mean = ancestral_mean(step, x_t, x0)
     if isinstance(variance, Tensor):
         return mean + variance.sqrt() * rng.normal(mean)

@@ -1,7 +1,7 @@
 """FreeDoM and universal guidance: any cost, with time travel and backward guidance.
 
 Yu et al. 2023, arXiv 2303.09833 (FreeDoM); Bansal et al. 2023, arXiv 2302.07121 (universal guidance). The official
-codes take losses and norms over the batch; here every one is a sample's own.
+codes compute losses and norms over the batch. Here they are computed for each sample.
 """
 
 from __future__ import annotations
@@ -29,29 +29,30 @@ __all__ = ["FreeDoM"]
 
 @dataclass(frozen=True)
 class FreeDoM(ScaledPath):
-    """At each step, r times (r = 1 outside the window of time travel):
+    """At each step, repeat r times (r = 1 outside the window of time travel):
 
         g   = grad_x Phi(x0(x_t))                                        Phi = |y - A(x0)|, or the energy of other costs
         x0  = x0(x_t) + Delta,  eps = (x_t - alpha_t x0) / sigma_t       backward guidance: Delta by n_backward
                                                                          gradient steps of Phi(x0 + Delta) from 0
         x_s = DDIM(x0, eps) - zeta alpha_t g
-        x_t = (alpha_t / alpha_s) x_s + sqrt(sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2) z    before going round again
+        x_t = (alpha_t / alpha_s) x_s + sqrt(sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2) z    before the next round
 
-    zeta alone is FreeDoM; n_backward and a window of (0, 1) make universal guidance. One forward a round, and one
-    input-gradient unless zeta is 0. Guidance weights are chosen by eye: the samples are not calibrated.
+    With zeta alone this is FreeDoM; with n_backward and a window of (0, 1) it is universal guidance. One forward pass
+    per round, and one input gradient unless zeta is 0. Guidance weights are chosen by eye, so the samples are not
+    calibrated.
 
     Args:
         n_steps: diffusion steps.
         zeta: forward guidance weight, in units of the prior's range for a Gaussian likelihood; 0 for none.
-        rounds: r, rounds of time travel in the window (1 is none).
+        rounds: r, number of rounds inside the window (with 1 there is no time travel).
         window: times (low, high) between which rounds are repeated; published: the middle of the path.
-        n_backward: gradient steps of the clean estimate in each round (m); 0 for none.
-        backward_lr: their size, of Phi = |y - A(x0)|^2 / 2 for Gaussian likelihoods.
-        eta: DDIM's noise.
+        n_backward: gradient steps on the clean estimate in each round (m); 0 for none.
+        backward_lr: step size of these gradient steps, with Phi = |y - A(x0)|^2 / 2 for Gaussian likelihoods.
+        eta: DDIM's eta.
         t_start: time of the first step.
         start: "random" or "guided".
-        clamp: limit x0 to the prior's value range where it has one.
-        times: explicit times, falling to 0, in place of n_steps and t_start.
+        clamp: clamp x0 to the prior's value range, if it has one.
+        times: explicit times, decreasing to 0, in place of n_steps and t_start.
         scale: a rule of `invsolve.solvers.steps.scales` for the length of the forward guidance in place of |r|:
             x_s = DDIM(x0, eps) - zeta alpha_t lambda(|g|) g with g = grad_x misfit.
     """
@@ -84,7 +85,7 @@ class FreeDoM(ScaledPath):
             raise InputError(f"window is two times low <= high, got {self.window}")
 
     def rounds_at(self, step: Step) -> int:
-        """How often the step is taken; the last one, from which there is no way back, once."""
+        """How often the step is repeated; the last step, to time 0, is taken once."""
         low, high = self.window
         return self.rounds if low <= step.t <= high and step.s > 0.0 else 1
 
@@ -127,7 +128,7 @@ class FreeDoM(ScaledPath):
         return (x_s if slope is None else moved_back(x_s, length, slope)), state, Info(x0, misfit)
 
     def _backward(self, problem: Problem, x0: Tensor) -> Tensor:
-        """x0 + Delta; operator and cost only, no network."""
+        """Compute x0 + Delta with the operator and the cost, without the network."""
         size = self.backward_lr * (0.5 if problem.quadratic else 1.0)
         for _ in range(self.n_backward):
             with torch.enable_grad():

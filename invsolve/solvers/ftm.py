@@ -27,32 +27,33 @@ __all__ = ["FTM"]
 
 @dataclass(frozen=True)
 class FTM(ScaledPath):
-    """Euler's steps of dx = v(x + gamma u, t) dt, u found at each by n_inner updates from 0 of
+    """Euler steps of dx = v(x + gamma u, t) dt; at each step, u is found by n_inner updates from 0 of
 
         J(u) = w_T |y - A(clamp(p))|^2 + w |v(x') - v(x)|^2,    x' = x + gamma u
         x_s  = x_t - (t - s) v(x', t),                          p = x_t - t v(x', t)
 
     p is the clean estimate along the controlled velocity. It differs by gamma u from E[x0 | x'] = x' - t v(x', t):
-    where the denoiser contracts (at high noise always), a control that brings E[x0 | x'] closer to y moves the flow
-    away from it.
+    if the denoiser contracts (as it always does at high noise), a control that brings E[x0 | x'] closer to y moves the
+    flow away from it.
 
     Any prior can be used: on schedules other than the straight line, x stands for x_t / (alpha_t + sigma_t) and t for
-    sigma_t / (alpha_t + sigma_t), in which the path is a straight-line flow. A step takes n_inner + 1 forwards and
-    n_inner input-gradients. The results minimise a cost at each step; they are not calibrated posterior samples.
+    sigma_t / (alpha_t + sigma_t), in which the path is a straight-line flow. A step takes n_inner + 1 forward passes
+    and n_inner input gradients. The results minimise a cost at each step; they are not calibrated posterior samples.
 
     Args:
-        n_steps: steps.
-        n_inner: updates of the control at each; 0 samples without guidance.
+        n_steps: number of steps.
+        n_inner: updates of the control at each step; with 0 there is no guidance.
         gamma: strength of the control.
-        weight: w_T, of the terminal cost, in the prior's units.
-        transient_weight: w, of the distance to the unguided velocity.
-        optimizer, lr: of the control, see NDTM ("adam", "gradient" or "lbfgs"); constant over the steps.
+        weight: w_T, weight of the terminal cost, in the prior's units.
+        transient_weight: w, weight of the distance to the unguided velocity.
+        optimizer, lr: optimizer of the control ("adam", "gradient" or "lbfgs", see NDTM) and its step size, constant
+            over the steps.
         t_start: time of the first step.
         start: "guided" ((1 - t) A^+ y + t z) or "random".
-        estimate: what J judges: "path" (above) or "control", x' - t v(x', t).
-        clamp: limit p to the prior's value range where it has one (in J only: the flow goes where v points).
-        times: explicit times, falling to 0, in place of n_steps and t_start.
-        blind: update of unknown operator parameters, "joint" or "alternating".
+        estimate: the estimate at which J is evaluated: "path" (above) or "control", x' - t v(x', t).
+        clamp: clamp p to the prior's value range, if it has one (in J only; the flow itself follows v).
+        times: explicit times, decreasing to 0, in place of n_steps and t_start.
+        blind: how unknown operator parameters are updated, "joint" or "alternating".
         scale: a rule of `invsolve.solvers.steps.scales` for the length of the "gradient" optimizer's updates:
             u - lr lambda(|dJ/du|) dJ/du.
     """

@@ -29,29 +29,29 @@ __all__ = ["Guidance"]
 
 @dataclass(frozen=True)
 class Guidance(ScaledPath):
-    """s* = s(x_t) + lambda g,  g = -grad_x Phi;  then a step of the sampler with s*:
+    """Add lambda g with g = -grad_x Phi to the score, s* = s(x_t) + lambda g, then make a sampler step with s*:
 
         "ddim"  x0* = x0 + sigma_t^2 / alpha_t lambda g,  eps* = eps - sigma_t lambda g,
                 x_s = alpha_s x0* + c1 z + c2 eps*
-        "em"    x_s = x_t + (beta x_t / 2 + beta s*) dt + sqrt(beta dt) z,  beta = beta(t)    (VPSchedule alone)
+        "em"    x_s = x_t + (beta x_t / 2 + beta s*) dt + sqrt(beta dt) z,  beta = beta(t)    (VPSchedule only)
 
     Phi is the energy of the problem's cost: a classifier's -log p(y | x), a reward, their sum, or a likelihood. With
-    lambda 0 this is DDIM bit for bit. The samples are those of the tilted law p(x0) r(x0)^lambda only where g is the
-    exact gradient of log E[r(x0) | x_t]; otherwise they approach it. One forward a step, and with at="x0hat" one
-    input-gradient.
+    lambda = 0 the result is bit-identical to DDIM. The samples follow the tilted distribution p(x0) r(x0)^lambda only
+    if g is the exact gradient of log E[r(x0) | x_t]; otherwise they approximate it. One forward pass per step, and with
+    at="x0hat" also one input gradient.
 
     Args:
         scale: the rule for lambda, see `invsolve.solvers.steps.scales`.
-        at: where the cost is taken: "x0hat" Phi(x0(x_t)), through the network's Jacobian; "xt" Phi(x_t), the noisy
-            state taken for an image (published for rewards); "noisy" the cost's own -log p(y | x_t), for classifiers
-            trained on noisy images.
+        at: where the cost is evaluated: "x0hat" Phi(x0(x_t)), differentiated through the network; "xt" Phi(x_t), which
+            treats the noisy state as an image (published for rewards); "noisy" the cost's own -log p(y | x_t), for
+            classifiers trained on noisy images.
         sampler: see above.
         n_steps: network calls.
         eta: DDIM's noise.
         t_start: time of the first call.
         start: "random" or "guided".
-        clamp: limit x0* to the prior's value range where it has one, and eps* with it (ddim).
-        times: explicit times, falling from noise, in place of n_steps and t_start; the last one need not be 0.
+        clamp: clamp x0* to the prior's value range, if it has one, and adjust eps* to match (ddim).
+        times: explicit decreasing times in place of n_steps and t_start; the last one need not be 0.
     """
 
     scale: ScaleRule = field(default_factory=FixedScale)  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -95,7 +95,7 @@ class Guidance(ScaledPath):
 
     def _gradient(self, problem: Problem, x: Tensor, now: Step) -> tuple[Prediction, Tensor | None, Tensor | None]:
         """The unguided prediction, the energies [N] and g."""
-        if self.scale.off or now.alpha_t == 0.0:  # at alpha 0 the state says nothing about x0
+        if self.scale.off or now.alpha_t == 0.0:  # at alpha = 0 the state contains no information about x0
             return problem.prior.predict(x, now.t), None, None
         with torch.enable_grad():
             x_t = x.detach().requires_grad_()
@@ -111,7 +111,7 @@ class Guidance(ScaledPath):
         return prediction.detach(), energy.detach(), -slope
 
     def _guided(self, now: Step, free: Prediction, guidance: Tensor) -> tuple[Prediction, Tensor]:
-        """The guided prediction, and the guidance that the rule's limit leaves of it."""
+        """The guided prediction, and the guidance that remains after the rule's `limit`."""
         if now.alpha_t == 0.0:
             return free, guidance
         x0 = free.x0 + (now.sigma_t**2 / now.alpha_t) * guidance

@@ -24,24 +24,26 @@ __all__ = ["LGDMC"]
 
 @dataclass(frozen=True)
 class LGDMC(ScaledPath):
-    """p(x0 | x_t) replaced by N(x0(x_t), r_t^2 I), xi_m ~ N(0, I), and the score moved by the gradient of
+    """Replace p(x0 | x_t) by N(x0(x_t), r_t^2 I) and estimate the guidance with samples.
+
+    With xi_m ~ N(0, I), the score is moved by the gradient of
 
         log p(y | x_t) ~ log (1/M) sum_m exp(-Phi(x0(x_t) + r_t xi_m))
         r_t = w v sigma_t / sqrt((w v alpha_t)^2 + sigma_t^2)
 
-    with w the width of the prior's range; Phi is the energy in nats. A DDIM step at the moved score follows. Whatever
-    weight the Gaussian takes from the true p(x0 | x_t), more draws do not bring it back: as M grows the samples do not
-    converge to the posterior. One forward and one input-gradient a step, M evaluations of the cost.
+    w is the width of the prior's range and Phi the energy in nats. A DDIM step with the moved score follows. More draws
+    do not correct the error of the Gaussian approximation: as M grows, the samples do not converge to the posterior.
+    One forward pass and one input gradient per step, M evaluations of the cost.
 
     Args:
         n_steps: network calls.
-        n_draws: M.
-        weight: of the guidance; 1 is the score's own scale.
-        spread: v, standard deviation of clean pixels as a share of the range (published: 0.5, that is 1 in [-1, 1]).
-        eta: DDIM's noise.
+        n_draws: M, the number of draws.
+        weight: weight of the guidance; 1 is the score's own scale.
+        spread: v, standard deviation of clean pixels as a fraction of the range (published: 0.5, that is 1 in [-1, 1]).
+        eta: DDIM's eta.
         t_start: time of the first call.
         start: "random" or "guided".
-        times: explicit times, falling to 0, in place of n_steps and t_start.
+        times: explicit times, decreasing to 0, in place of n_steps and t_start.
         scale: a rule of `invsolve.solvers.steps.scales` for lambda, which multiplies `weight`; 1 if None.
     """
 

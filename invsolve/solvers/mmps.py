@@ -27,47 +27,50 @@ __all__ = ["MMPS"]
 
 @dataclass(frozen=True)
 class MMPS(PathSolver):
-    """With x0 the denoiser's estimate and C = (sigma_t^2 / alpha_t) J^T, J = d x0 / d x_t (Cov[x0 | x_t], by Tweedie):
+    """Guide the estimate x0 with the covariance of the denoiser.
+
+    The covariance is C = (sigma_t^2 / alpha_t) J^T with J = d x0 / d x_t (Cov[x0 | x_t], by Tweedie's formula):
 
         (A C A^T + sigma_y^2 I) v = y - A x0          by `n_inner` conjugate-gradient iterations from 0
         u = C A^T v
         x_s = DDIM step of the estimate x0 + u and its noise (x_t - alpha_t (x0 + u)) / sigma_t     (order 1)
 
-    For a Gaussian prior this is the exact posterior score once the iterations reach the rank of A, and the samples
-    converge to the posterior to first order in the number of steps; for others it is exact to second moments of
-    p(x0 | x_t). With order 2 the step uses the last estimate as well (`multistep`): the same network calls, and an
-    error that falls with the square of the number of steps. A network's Jacobian is only nearly symmetric: an iteration
-    whose curvature is not positive is the sample's last. One forward and `n_inner` input-gradients a step: u is
-    gathered along the iterations and needs no gradient of its own.
+    For a Gaussian prior this is the exact posterior score as soon as the number of iterations reaches the rank of A,
+    and the samples converge to the posterior to first order in the number of steps. For other priors it is exact for
+    the first two moments of p(x0 | x_t). With order 2 the step also uses the previous estimate (`multistep`): the
+    number of network calls is the same, and the error falls with the square of the number of steps. The Jacobian of a
+    network is only nearly symmetric; a sample stops iterating when the curvature is not positive. One forward pass and
+    `n_inner` input gradients per step: u is accumulated during the iterations and needs no extra gradient.
 
-    With `preconditioner="isotropic"` the iterations are preconditioned by what the system would be if the denoiser's
-    covariance were PiGDM's guess r_t^2 I,
+    With `preconditioner="isotropic"` the iterations are preconditioned by the matrix that the system would have if the
+    covariance of the denoiser were r_t^2 I, as PiGDM assumes:
 
-        M = r_t^2 A A^T + sigma_y^2 I,    r_t^2 = tau^2 sigma_t^2 / (tau^2 alpha_t^2 + sigma_t^2),
+        M = r_t^2 A A^T + sigma_y^2 I,    r_t^2 = tau^2 sigma_t^2 / (tau^2 alpha_t^2 + sigma_t^2).
 
-    which costs a regularised solve of the operator, no network call. The first iteration then goes in PiGDM's direction
-    with the exact length for the network's own covariance, and the limit of many iterations is the same as without.
+    This costs one regularised solve with the operator and no network call. The first iteration then takes PiGDM's
+    direction with the exact step length for the network's own covariance. With many iterations the result is the same
+    as without preconditioner.
 
     Denoising needs no guidance. With `start="measurement"` the path begins at sigma_t / alpha_t = sigma_y with
-    x_t = alpha_t y, a state of the forward process from x0. All later states follow from it, so that
+    x_t = alpha_t y, which is a state of the forward process started at x0. All later states follow from it, so
     E[x0 | x_t, y] = E[x0 | x_t], and ancestral steps of the prior alone end in p(x0 | y) as their number grows (Xie et
-    al. 2023, arXiv 2302.02398; Li et al. 2023, arXiv 2307.03992). One forward a step, no gradient; the samples of an
-    image share the first.
+    al. 2023, arXiv 2302.02398; Li et al. 2023, arXiv 2307.03992). One forward pass per step, no gradient; the samples
+    of an image share the first call.
 
     Args:
-        n_steps: forwards.
-        n_inner: iterations a step; published: 1 to 5.
-        eta: DDIM's noise, 1 is ancestral.
-        preconditioner: of the iterations, see above.
-        prior_std: tau, the standard deviation of clean pixels about their mean, in the prior's units.
-        order: of the step, 1 or 2; 2 is deterministic and needs eta 0.
+        n_steps: diffusion steps, each with one forward pass.
+        n_inner: conjugate-gradient iterations per step; published: 1 to 5.
+        eta: DDIM's eta; 1 is ancestral sampling.
+        preconditioner: "none" or "isotropic", see above.
+        prior_std: tau, the standard deviation of clean pixels around their mean, in the prior's units.
+        order: order of the step, 1 or 2; order 2 is deterministic and needs eta = 0.
         t_start: time of the first call.
         start: "random", or from a noised estimate: "guided" (A^+ y) or "smooth" (`Problem.smooth_estimate`); or
             "measurement" for denoising, see above.
-        times: explicit times, falling to 0, in place of n_steps and t_start.
-        noise_ratios: sigma_t / alpha_t of the first and the last call, in place of t_start and times: n_steps calls
-            between which the ratio falls by equal factors. It means the same on every schedule. Needed with
-            `start="measurement"`, in units of sigma_y: the first is then 1.
+        times: explicit times, decreasing to 0, in place of n_steps and t_start.
+        noise_ratios: sigma_t / alpha_t of the first and the last call, in place of t_start and times. The ratio
+            decreases by equal factors over n_steps calls. The setting means the same on every schedule. Required with
+            `start="measurement"`, in units of sigma_y; the first ratio is then 1.
     """
 
     n_steps: Count = 100
@@ -105,7 +108,7 @@ class MMPS(PathSolver):
         unit = _noise_of_image(problem) if self.start == "measurement" else 1.0
         first, last = (unit * ratio for ratio in self.noise_ratios)
         alpha, sigma = schedule(1.0)
-        first = min(first, sigma / alpha) if alpha > 0 else first  # the noisiest that the schedule has
+        first = min(first, sigma / alpha) if alpha > 0 else first  # at most the largest noise of the schedule
         return signal_path(schedule, self.n_steps, 1.0, schedule.log_grid(self.n_steps, first, last))
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
@@ -132,13 +135,13 @@ class MMPS(PathSolver):
         return State(multistep(now, state.x, estimate, before), state.k + 1, memory={"x0": estimate}), info
 
     def _prior_alone(self, problem: Problem, state: State, step: Step) -> Tensor:
-        """E[x0 | x_t]; all samples of an image have the same first state, and one call is enough for it."""
+        """E[x0 | x_t]. All samples of an image have the same first state, so one call is enough for the first step."""
         shared = state.k == 0 and problem.prior.items is None and bool((state.x == state.x[:1]).all())
         estimate = problem.prior.predict(state.x[:1] if shared else state.x, step.t).x0
         return estimate.expand_as(state.x)
 
     def shift(self, problem: Problem, tangent: Tangent, step: Step) -> tuple[Tensor, Tensor]:
-        """u [N, *shape], and the relative residual |r - (A C A^T + sigma_y^2 I) v| / |r| it leaves, [N]."""
+        """The shift u, [N, *shape], and its relative residual |r - (A C A^T + sigma_y^2 I) v| / |r|, [N]."""
         operator, y, sigma = problem.linear_data
         ratio = step.sigma_t**2 / step.alpha_t
         r = y - operator(tangent.x0)
@@ -172,10 +175,10 @@ class MMPS(PathSolver):
 
 
 def _noise_of_image(problem: Problem) -> float:
-    """sigma_y in the prior's units, where the measurement is the image with noise.
+    """sigma_y in the prior's units, for a measurement that is the image plus noise.
 
     Raises:
-        CapabilityError: another operator, or noise levels that differ between the images of a batch.
+        CapabilityError: the operator is not the identity, or the images of a batch have different noise levels.
     """
     if not problem.linear_data.operator.is_identity:
         raise CapabilityError('start="measurement" is for denoising: use start="smooth" or "random"')

@@ -1,7 +1,7 @@
 """MPGD: guidance of the clean estimate itself.
 
-He et al. 2023, arXiv 2311.16424. The official code steps along grad |y - A(x0)| with sizes tuned task by task; here the
-step is of the squared residual, so that one weight serves all noise-free operators of norm one.
+He et al. 2023, arXiv 2311.16424. The official code steps along grad |y - A(x0)| with step sizes tuned for each task.
+Here the gradient is that of the squared residual, so that one weight works for all noise-free operators of norm one.
 """
 
 from __future__ import annotations
@@ -26,23 +26,24 @@ __all__ = ["MPGD"]
 
 @dataclass(frozen=True)
 class MPGD(ScaledPath):
-    """x0 = x0(x_t) - c_t grad Phi(x0), then x_s = alpha_s x0 + c1 z + c2 eps(x_t), with Phi = |y - A(x0)|^2 / 2.
+    """Set x0 = x0(x_t) - c_t grad Phi(x0), then x_s = alpha_s x0 + c1 z + c2 eps(x_t), with Phi = |y - A(x0)|^2 / 2.
 
-    The gradient is taken at the clean estimate: one forward and no gradient through the network a step. For costs other
-    than Gaussian likelihoods Phi is the energy. The step stands for an approximation of the posterior mean with no
-    covariance behind it: its samples are not calibrated.
+    The gradient is taken with respect to the clean estimate: one forward pass per step, no gradient through the
+    network. For costs other than Gaussian likelihoods Phi is the energy. The step approximates the posterior mean
+    without a model of the covariance, so the samples are not calibrated.
 
     Args:
         n_steps: network calls.
-        zeta: guidance weight; with 1 and an operator that keeps or drops pixels the observed ones take y's values.
+        zeta: guidance weight; with 1 and an operator that keeps or drops pixels, the observed pixels are set to y's
+            values.
         weighting: c_t = zeta ("constant") or zeta alpha_t ("alpha").
-        eta: DDIM's noise.
-        projection: estimates [N, ...] back to the data manifold after the gradient step, for example an autoencoder's
-            decode(encode(x0)); none by default.
+        eta: DDIM's eta.
+        projection: function that maps estimates [N, ...] back to the data manifold after the gradient step, for example
+            decode(encode(x0)) of an autoencoder; None for no projection.
         t_start: time of the first call.
         start: "random" or "guided".
-        clamp: limit x0 to the prior's value range where it has one, before the gradient step.
-        times: explicit times, falling to 0, in place of n_steps and t_start.
+        clamp: clamp x0 to the prior's value range, if it has one, before the gradient step.
+        times: explicit times, decreasing to 0, in place of n_steps and t_start.
         scale: a rule of `invsolve.solvers.steps.scales` for the length of the guidance:
             x0(x_t) - c_t lambda(|g|) g with g = grad Phi(x0).
     """

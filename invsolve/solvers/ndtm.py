@@ -45,62 +45,62 @@ ControlStart = Literal["zero", "random", "causal", "causal-random"]
 
 @dataclass(frozen=True)
 class NDTM(ScaledPath):
-    """At each step, Adam from u = 0 for `n_inner` updates on
+    """At each step, find the control u by `n_inner` Adam updates from u = 0 on
 
         J(u) = w_s |eps(x_t) - eps(c)|^2 + w_c |c - x_t|^2 + w_T |y - A(p)|^2,    c = x_t + gamma u,  p = clamp(x0(c))
         x_s  = alpha_s p + c1 z + c2 eps(c)                                        (c1, c2 of DDIM)
 
     For costs other than Gaussian likelihoods w_T multiplies the energy. The first guided call, at u = 0, is also the
-    unguided one, so a step costs n_inner + 1 forwards and n_inner input-gradients (the official code makes
-    n_inner + 3 forwards and differentiates the weights as well). The results minimise a cost at every step: they are
+    unguided one, so a step takes n_inner + 1 forward passes and n_inner input gradients (the official code makes
+    n_inner + 3 forward passes and also differentiates the weights). The results minimise a cost at every step: they are
     good images, not calibrated posterior samples.
 
     Args:
         n_steps: diffusion steps.
-        n_inner: updates of the control at each (N); 0 samples without guidance.
+        n_inner: updates of the control at each step (N); with 0 there is no guidance.
         gamma: how strongly the control acts: a number, a tensor that broadcasts against a state (element-wise), or a
             function of the time t that returns either.
-        aggregate: a function c = aggregate(x_t, gamma u) in place of the sum x_t + gamma u.
-        eta: DDIM's noise.
-        t_start: time of the first step; where None 1 for random starts, and for guided ones 0.4, as published: at
-            time 1 nothing of what a guided start knows is left.
-        weight: w_T, of the terminal cost, in the prior's units.
-        weights: of the transient costs, one name for both or a pair (of w_s, of w_c). With a = alpha^2:
+        aggregate: a function c = aggregate(x_t, gamma u) that replaces the sum x_t + gamma u.
+        eta: DDIM's eta.
+        t_start: time of the first step. If None: 1 for random starts and 0.4 for guided ones, as published, because at
+            time 1 nothing of the guided start is left.
+        weight: w_T, weight of the terminal cost, in the prior's units.
+        weights: weights of the transient costs, one name for both or a pair (w_s, w_c). With a = alpha^2:
             "zero"  w_s = w_c = 0;
             "ones"  w_s = 1, w_c = gamma^2;
             "ddim"  w_s = (c2 - alpha_s sigma_t / alpha_t)^2, w_c = gamma^2 a_t / a_s (as in the official code);
-            "ddpm"  w_s = beta^2 / ((1 - beta) sigma_t^2), w_c = gamma^2 / (1 - beta), with the table's own beta at t
-                    however many of its steps are skipped (as in the official code), and the step's
+            "ddpm"  w_s = beta^2 / ((1 - beta) sigma_t^2), w_c = gamma^2 / (1 - beta), with the table's own beta at t,
+                    even if steps of the table are skipped (as in the official code), and the step's
                     beta = 1 - a_t / a_s on schedules without a table;
-            "exact" w_s as "ddim", w_c = a_s / a_t: the bound of the transition's divergence, gamma counted once.
-        start: x_T, "guided" (alpha_T x + sigma_T z, x the problem's `initial_estimate`: A^+ y where it is well
+            "exact" w_s as "ddim", w_c = a_s / a_t: the bound of the transition's divergence; gamma counts once.
+        start: x_T, "guided" (alpha_T x + sigma_T z, x the problem's `initial_estimate`: A^+ y if it is well
             conditioned) or "random" (noise).
-        control_start: u of a step's first update: "zero", "random" (standard normal, drawn at each step), "causal" (the
-            last step's, zero at first) or "causal-random" (the last step's, random at first). All but "zero" make one
-            more forward if w_s > 0.
+        control_start: u at the first update of a step: "zero", "random" (standard normal, drawn at each step), "causal"
+            (u of the previous step, zero at first) or "causal-random" (u of the previous step, random at first). All
+            but "zero" need one more forward pass if w_s > 0.
         control: where the control acts, by name or as an object of `invsolve.solvers.steps.control`:
             "network"   the network's input, as above;
-            "linear"    the transition's mean, x_s = alpha_s p(x_t) + c2 eps(x_t) + gamma u + c1 z, judged at x0(c);
-                        n_inner forwards. One gradient step of size lr is classifier guidance: a move of
-                        -lr gamma^2 w_T grad_x Phi(x0(x_t));
-            "estimate"  the clean estimate itself, p = clamp(x0(x_t) + gamma u): one forward, no gradient through the
-                        network. With weights "zero" this is the limit in which RB-Modulation works (Rout et al. 2024,
-                        arXiv 2405.17401).
-        jacobian_below: noise-to-signal ratio sigma_t / alpha_t above which steps use control "estimate" in place of
-            `control`. At strong noise the estimate hardly depends on the state, so the gradient through the network is
+            "linear"    the transition's mean, x_s = alpha_s p(x_t) + c2 eps(x_t) + gamma u + c1 z, with the cost
+                        taken at x0(c); n_inner forward passes. One gradient step of size lr is classifier guidance:
+                        a move of -lr gamma^2 w_T grad_x Phi(x0(x_t));
+            "estimate"  the clean estimate itself, p = clamp(x0(x_t) + gamma u): one forward pass, no gradient through
+                        the network. With weights "zero" this is the limit in which RB-Modulation works (Rout et al.
+                        2024, arXiv 2405.17401).
+        jacobian_below: noise-to-signal ratio sigma_t / alpha_t above which steps use the control "estimate" instead of
+            `control`. At high noise the estimate hardly depends on the state, so the gradient through the network is
             not worth its cost. None: every step uses `control`.
-        optimizer: of the control: "adam" (published), "gradient" (plain steps), "lbfgs" (no line search; the first step
-            is lr dJ/du), or "gauss-newton" (linear operators with Gaussian noise: u - lr H^-1 dJ/du by
-            conjugate gradients, each iteration two more input-gradients; the denoiser's Jacobian is taken to be
-            symmetric, as that of an exact one is).
-        lr: its step size; 1 is Gauss-Newton's full step.
+        optimizer: optimizer of the control: "adam" (published), "gradient" (plain steps), "lbfgs" (no line search; the
+            first step is lr dJ/du), or "gauss-newton" (linear operators with Gaussian noise: u - lr H^-1 dJ/du by
+            conjugate gradients, where each iteration needs two more input gradients; the denoiser's Jacobian is assumed
+            to be symmetric, as it is for an exact denoiser).
+        lr: step size of the optimizer; 1 is Gauss-Newton's full step.
         lr_decay: "linear" (lr (1 - k / n) over the diffusion steps k) or "constant".
         n_cg: conjugate gradient iterations of "gauss-newton".
-        stop: stop updating a sample once |y - A(p)| <= stop sqrt(m) sigma (discrepancy principle); None: never. Needs
-            one device synchronisation per update.
-        clamp: limit p to the prior's value range where it has one, eps(c) staying what it is (as published; not for
-            guided priors, whose estimates overshoot it).
-        times: explicit times, falling to 0, in place of n_steps and t_start.
+        stop: stop updating a sample once |y - A(p)| <= stop sqrt(m) sigma (discrepancy principle); None: never stop.
+            This needs one device synchronisation per update.
+        clamp: clamp p to the prior's value range, if it has one, and leave eps(c) unchanged (as published; do not use
+            it with guided priors, whose estimates overshoot the range).
+        times: explicit times, decreasing to 0, in place of n_steps and t_start.
         blind: unknown operator parameters get one Adam update per inner update: "joint" (published) uses the gradient
             of the same J at the same point, "alternating" updates them first.
         scale: a rule of `invsolve.solvers.steps.scales` for the length of the "gradient" optimizer's updates:
@@ -153,7 +153,7 @@ class NDTM(ScaledPath):
         if self.optimizer == "gauss-newton":
             if problem.unknowns is not None:
                 raise CapabilityError("gauss-newton needs a known operator: use optimizer='adam' or 'lbfgs'")
-            _ = problem.linear_data  # an error unless linear and Gaussian
+            _ = problem.linear_data  # raises an error unless the problem is linear and Gaussian
         if self.stop is not None:
             noise_floor(problem)
         x = start_state(problem, n, rng, self.path(problem)[0], self.start)
@@ -165,7 +165,7 @@ class NDTM(ScaledPath):
         return State(x, theta=theta.raw, memory=memory)
 
     def path(self, problem: Problem) -> tuple[Step, ...]:
-        """The steps; transient weights divide by alpha_t, so that with them pure noise is left out."""
+        """The steps of the path. With transient weights, which divide by alpha_t, it does not start at pure noise."""
         steps = super().path(problem)
         if self._weightings == ("zero", "zero"):
             return steps
@@ -182,7 +182,7 @@ class NDTM(ScaledPath):
         return rng.normal(state.x) if self.control_start == "random" else torch.zeros_like(state.x)
 
     def transient_weights(self, schedule: Schedule, step: Step) -> tuple[float, float, int]:
-        """w_s of |eps(x) - eps(c)|^2, w_c of |c - x|^2 and the power of gamma that multiplies c - x."""
+        """The weights w_s of |eps(x) - eps(c)|^2 and w_c of |c - x|^2, and the power of gamma that multiplies c - x."""
         of_score, of_control = self._weightings
         return _score_weight(of_score, schedule, step, self.eta), *_control_weight(of_control, schedule, step)
 
@@ -234,7 +234,7 @@ class NDTM(ScaledPath):
 
 
 def _score_weight(name: TransientWeights, schedule: Schedule, step: Step, eta: float) -> float:
-    """w_s."""
+    """The weight w_s."""
     if name == "zero":
         return 0.0
     if name == "ones":
@@ -247,7 +247,7 @@ def _score_weight(name: TransientWeights, schedule: Schedule, step: Step, eta: f
 
 
 def _control_weight(name: TransientWeights, schedule: Schedule, step: Step) -> tuple[float, int]:
-    """w_c and the power of gamma."""
+    """The weight w_c and the power of gamma."""
     if name == "zero":
         return 0.0, 0
     if name == "ones":
@@ -259,7 +259,7 @@ def _control_weight(name: TransientWeights, schedule: Schedule, step: Step) -> t
 
 
 def _beta(schedule: Schedule, step: Step) -> float:
-    """The table's beta at t, or 1 - (alpha_t / alpha_s)^2 where the schedule is no table."""
+    """The table's beta at t, or 1 - (alpha_t / alpha_s)^2 if the schedule has no table."""
     if isinstance(schedule, DDPMSchedule):
         return schedule.betas[schedule.index(step.t)]
     return 1.0 - (step.alpha_t / step.alpha_s) ** 2

@@ -28,7 +28,7 @@ Form = Literal["noisy", "noiseless", "noiseless-ddim", "noiseless-mcg"]
 
 @dataclass(frozen=True)
 class PiGDM(PathSolver):
-    """With x0 the denoiser's estimate, J = d x0 / d x_t and r^2 = tau^2 sigma_t^2 / (tau^2 alpha_t^2 + sigma_t^2):
+    """Guide the estimate x0, with J = d x0 / d x_t and r^2 = tau^2 sigma_t^2 / (tau^2 alpha_t^2 + sigma_t^2):
 
         form "noisy"           u = (sigma_t^2 / alpha_t) J^T A^T (r^2 A A^T + sigma_y^2 I)^-1 (y - A x0)
                                x_s = DDIM step of the estimate x0 + u and its noise (x_t - alpha_t (x0 + u)) / sigma_t
@@ -36,24 +36,24 @@ class PiGDM(PathSolver):
         form "noiseless-ddim"  x_s = DDIM(x_t) + (alpha_s - c2 alpha_t / sigma_t) alpha_t J^T (A^+ y - A^+ A x0)
         form "noiseless-mcg"   x_s = DDIM(x_t) + alpha_t J^T (A^+ y - A^+ A x0)
 
-    The noisy form steps along the guided score exactly, so it converges to the posterior, to first order in the number
-    of steps, where r^2 I is the denoiser's covariance: for a prior of covariance tau^2 I and every linear operator.
-    Otherwise it is not calibrated. The noiseless forms are those of the official code and differ from it by powers of
-    alpha_t that stand in for r^2. One forward and one input-gradient a step; the inner system is solved in closed form
-    or by conjugate gradients, sample by sample.
+    The noisy form makes exact DDIM steps with the guided score. It converges to the posterior, to first order in the
+    number of steps, if r^2 I is the covariance of the denoiser: for a prior of covariance tau^2 I and every linear
+    operator. Otherwise it is not calibrated. The noiseless forms are those of the official code. They differ from the
+    noisy form by powers of alpha_t that replace r^2. One forward pass and one input gradient per step; the inner system
+    is solved for each sample, in closed form or by conjugate gradients.
 
     Args:
         n_steps: network calls.
-        eta: DDIM's noise; published: 1.
+        eta: DDIM's eta; published: 1.
         form: see above.
-        weight: what multiplies the guidance of the noiseless forms.
-        replace: hard replacement, for the noiseless forms: the estimate's measured part becomes the measurement's,
-            x0 + A^+ (y - A x0), the guidance acts on the null space of A alone, and "noiseless-ddim" derives eps again
-            from the replaced estimate. Published for inpainting.
-        prior_std: tau, the standard deviation of clean pixels about their mean, in the prior's units; 1 is the paper's.
+        weight: factor of the guidance in the noiseless forms.
+        replace: hard replacement, for the noiseless forms: the measured part of the estimate is replaced by the
+            measurement, x0 + A^+ (y - A x0), the guidance acts only on the null space of A, and "noiseless-ddim"
+            recomputes eps from the replaced estimate. Published for inpainting.
+        prior_std: tau, the standard deviation of clean pixels around their mean, in the prior's units; 1 in the paper.
         t_start: time of the first call.
         start: "random", "guided" (from the noised A^+ y), or "auto": random for the noisy form, guided for the others.
-        times: explicit times, falling to 0, in place of n_steps and t_start.
+        times: explicit times, decreasing to 0, in place of n_steps and t_start.
     """
 
     n_steps: Count = 100
@@ -104,7 +104,7 @@ class PiGDM(PathSolver):
         return State(torch.add(x, gradient, alpha=self.weight * self._signal(now)), state.k + 1), Info(x0)
 
     def variance(self, step: Step) -> float:
-        """r^2."""
+        """The variance r^2."""
         return isotropic_variance(step, self.prior_std)
 
     def gain(self, problem: Problem, x0: Tensor, r2: float) -> Tensor:

@@ -27,29 +27,30 @@ __all__ = ["PnPDM"]
 
 @dataclass(frozen=True)
 class PnPDM(Solver):
-    """Draw in turn from the two conditionals of p(x, z) ~ p(y | x) exp(-|x - z|^2 / (2 rho^2)) p(z):
+    """Draw alternately from the two conditionals of p(x, z) ~ p(y | x) exp(-|x - z|^2 / (2 rho^2)) p(z):
 
         x | z  ~  N of precision A^T A / sigma_y^2 + I / rho^2, exactly, by perturb and solve:
                   z' = z + rho n,  y' = y + sigma_y n',  x = z' + A^T (A A^T + (sigma_y / rho)^2 I)^-1 (y' - A z')
         z | x  ~  p(x0 | x_t) at x_t = alpha_t x, sigma_t / alpha_t = rho, by `n_inner` steps of the reverse process,
                   equal in sigma / alpha:  x_s = E[x_s | x_t, x0] + G z,
-                  G^2 = sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2 (the diffusion's own noise, exact for a prior wide
-                  against rho; none on the last step)
+                  G^2 = sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2 (the diffusion's own noise, exact for a prior
+                  much wider than rho; none on the last step)
 
-    while rho falls, rho_k = max(rho_start decay^k, rho_end). The answer is z. At a constant rho its stationary law is
-    p(z) N(y; A z, sigma_y^2 I + rho^2 A A^T), up to the error of the inner steps, which falls as 1 / n_inner: the
-    posterior as rho_end goes to 0, though the chain then mixes more slowly (about (rho / width of the posterior)^2 an
-    iteration). At rho_end = 0.3 of a [-1, 1] range, as published, it is visibly wider than the posterior where
-    sigma_y is small. n_steps * n_inner forwards, no gradient.
+    while rho decreases, rho_k = max(rho_start decay^k, rho_end). The result is z. For a constant rho the stationary
+    distribution is p(z) N(y; A z, sigma_y^2 I + rho^2 A A^T), up to the error of the inner steps, which decreases as 1
+    / n_inner. This is the posterior as rho_end goes to 0, but the chain then mixes more slowly (about (rho / width of
+    the posterior)^2 per iteration). At rho_end = 0.3 of a [-1, 1] range, as published, it is visibly wider than the
+    posterior if sigma_y is small. n_steps * n_inner forward passes, no gradient.
 
     The official code enters the reverse path at the grid time next below rho and spends fewer steps at small rho.
 
     Args:
         n_steps: Gibbs iterations; published: 100.
-        n_inner: steps of the reverse process in each (the published grid has 100 from pure noise, entered at rho).
-        rho_start, rho_end: coupling, in the prior's units; published: 10 and 0.3 for linear problems. What lies above
-            the schedule's largest noise is cut to it.
-        decay: of rho an iteration, in (0, 1]; published: 0.9.
+        n_inner: steps of the reverse process in each iteration (the published grid has 100 from pure noise, entered at
+            rho).
+        rho_start, rho_end: first and last rho, in the prior's units; published: 10 and 0.3 for linear problems. Values
+            above the largest noise of the schedule are reduced to it.
+        decay: factor of rho per iteration, in (0, 1]; published: 0.9.
     """
 
     n_steps: Count = 100
@@ -92,7 +93,7 @@ class PnPDM(Solver):
         return State(z, state.k + 1), Info(z)
 
     def likelihood_draw(self, problem: Problem, z: Tensor, rho: float, rng: NoiseSource) -> Tensor:
-        """x | z, y."""
+        """Draw x | z, y."""
         operator, y, sigma = problem.linear_data
         noise = torch.view_as_complex(rng.normal(torch.view_as_real(y))) if y.is_complex() else rng.normal(y)
         shifted = z + rho * rng.normal(z)
@@ -101,7 +102,7 @@ class PnPDM(Solver):
 
 @lru_cache(maxsize=512)
 def _descent(schedule: Schedule, n: int, rho: float) -> tuple[Step, ...]:
-    """n steps from where sigma_t / alpha_t = rho, or the schedule's end below it, down to 0, equal in that ratio."""
+    """n steps that decrease sigma_t / alpha_t equally from rho, or the schedule's largest ratio if smaller, to 0."""
     alpha, sigma = schedule(1.0)
     top = min(rho, sigma / alpha) if alpha > 0.0 else rho
     return path(schedule, n, 1.0, (*(schedule.time_of(top * (n - i) / n) for i in range(n)), 0.0))

@@ -21,43 +21,43 @@ from invsolve.core.solver import Info, Needs, Solver, State
 __all__ = ["PnPHQS"]
 
 VISIBLE = 0.02
-"""Error of an iterative data step, in units of the noise that the next denoising removes: less than it can show."""
+"""Error of an iterative data step, in units of the noise that the next denoising removes; too small to be visible."""
 
 SMALLEST = 16
-"""Least side of an image that is made smaller for a coarse denoising."""
+"""Smallest side of a downscaled image in a coarse denoising step, in pixels."""
 
 
 @dataclass(frozen=True)
 class PnPHQS(Solver):
-    """Alternate a closed-form data step and one denoising while the noise level falls, z from a first estimate:
+    """Alternate a closed-form data step and a denoising at decreasing noise levels; z starts from a first estimate:
 
         rho_k = lam sigma_y^2 / sigma_k^2
         x     = argmin |y - A x|^2 + rho_k |x - z|^2 = z + (A^T A + rho_k I)^-1 A^T (y - A z)
         z     = D(x, sigma_k)                          sigma_k log-spaced from sigma_start to sigma_end
 
-    It draws no noise: one forward a step, no gradient through the network, and every sample is the same. Iterative data
-    steps look for the difference from z, so that what they leave open stays as the prior made it. Noise levels that
-    differ from item to item give each its own sigma_k.
+    The method draws no noise, so every sample is the same. One forward pass per step, no gradient through the network.
+    Iterative data steps solve for the difference from z, so what they leave unsolved stays as the prior made it. If the
+    items have different noise levels, each has its own sigma_k.
 
     Args:
-        n_steps: denoisings.
+        n_steps: number of denoisings.
         lam: weight of the prior (lambda).
-        sigma_start: first denoising level, in the prior's units (twice those of [0, 1] for a [-1, 1] prior); at least
-            the last one, so that a small one denoises at the noise level alone.
-        sigma_end: last one; the measurement's own noise level where None.
-        turns: turn and mirror the image before each denoising, by another of the eight ways every time, and back
-            after it: evens out what a network prefers in one direction. Images [C, H, W] only.
-        start: the first z, "smooth" (argmin |y - A x|^2 + (sigma / 0.1)^2 |grad x|^2 in [0, 1] units: what was not
-            measured is filled from its surroundings) or "guided" (A^+ y where the pseudo-inverse is well conditioned).
+        sigma_start: first denoising level, in the prior's units (for a [-1, 1] prior twice the value in [0, 1] units).
+            It is at least sigma_end: with a small value all denoisings are at sigma_end.
+        sigma_end: last denoising level; the noise level of the measurement if None.
+        turns: rotate and mirror the image before each denoising, each time by another of the eight ways, and undo it
+            afterwards. This averages out directional preferences of the network. Images [C, H, W] only.
+        start: the first z, "smooth" (argmin |y - A x|^2 + (sigma / 0.1)^2 |grad x|^2 in [0, 1] units: unmeasured pixels
+            are filled from their surroundings) or "guided" (A^+ y if the pseudo-inverse is well conditioned).
         average: the result is the mean of this many denoisings (or of all, if there are fewer) of the same x at the
-            last level, each turned differently if `turns` is set (self-ensemble; Timofte, Rothe and Van Gool 2016,
-            arXiv 1511.02228).
-        scales: number of image sizes over which the falling levels are divided, from 2^(scales - 1) times smaller to
-            the full size. D then makes the image smaller, denoises it at a level divided by the same factor, and
-            enlarges it again: at full size a network does not see across a wide hole. Sides stay at 16 pixels or more;
-            not for priors of one size.
-        momentum: the data step begins at z + momentum (z - z'), z' the one before: in fewer steps what was not measured
-            is filled from farther away.
+            last level. If `turns` is set, each is rotated or mirrored differently (self-ensemble; Timofte, Rothe and
+            Van Gool 2016, arXiv 1511.02228).
+        scales: number of image sizes over which the decreasing levels are divided, from 2^(scales - 1) times smaller to
+            the full size. D then downscales the image, denoises it at a level divided by the same factor, and upscales
+            it again: at full size a network does not see across a wide hole. Sides stay at 16 pixels or more. Not for
+            priors of one fixed size.
+        momentum: the data step begins at z + momentum (z - z') with the previous z'. Unmeasured pixels are then filled
+            from farther away in fewer steps.
     """
 
     n_steps: Count = 16
@@ -89,7 +89,7 @@ class PnPHQS(Solver):
         return self.n_steps
 
     def levels(self, problem: Problem, n: int) -> Tensor:
-        """The denoising levels of each row, [n, n_steps] in float64: what a row gets does not depend on the others."""
+        """The denoising levels of each row, [n, n_steps] in float64; they do not depend on the other rows."""
         sigma = torch.as_tensor(problem.linear_data.sigma, dtype=torch.float64).flatten().cpu().expand(n)
         return torch.tensor([self._falling(own) for own in sigma.tolist()], dtype=torch.float64)
 
@@ -107,7 +107,7 @@ class PnPHQS(Solver):
         levels, memory = state.memory["levels"][:, state.k].tolist(), dict(state.memory)
         x = memory["x"] if "x" in memory else self._data_step(problem, self._ahead(state), levels)
         z = problem.prior.clamp(self._denoise(problem.prior, x, levels, state.k))
-        done = self.averaged - (self.n_steps - state.k)  # of the denoisings that are averaged
+        done = self.averaged - (self.n_steps - state.k)  # number of averaged denoisings so far
         if self.averaged > 1 and done >= 0:
             z = z if done == 0 else state.x + (z - state.x) / (done + 1)
             memory["x"] = x
@@ -127,7 +127,7 @@ class PnPHQS(Solver):
         return z + operator.ridge_within(y - operator(z), self.lam * sigma**2 / level**2, VISIBLE * level)
 
     def _denoise(self, prior: Prior, x: Tensor, levels: list[float], k: int) -> Tensor:
-        """D(x, level) for each row; rows of one level are one call."""
+        """D(x, level) for each row; rows with the same level share one call."""
         different = sorted(set(levels))
         if len(different) == 1:
             return self._at_scale(prior, x, levels[0], k)
@@ -138,7 +138,7 @@ class PnPHQS(Solver):
         return z
 
     def _at_scale(self, prior: Prior, x: Tensor, level: float, k: int) -> Tensor:
-        """D(x, level), of the image made smaller in the first steps where there are several scales."""
+        """D(x, level); if there are several scales, the image is downscaled in the first steps."""
         falling = self.n_steps - self.averaged
         smaller = 2 ** max(self.scales - 1 - k * self.scales // max(falling, 1), 0)
         size = x.shape[-2:]

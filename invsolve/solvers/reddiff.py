@@ -27,13 +27,13 @@ Weighting = Literal["linear", "sqrt", "square", "two-thirds", "log", "clipped", 
 
 @dataclass(frozen=True)
 class REDdiff(PathSolver):
-    """Adam on mu along falling t; n0, n1 ~ N(0, I), p = mu + sigma_x0 n0, x_t = alpha_t p + sigma_t n1:
+    """Adam on mu along decreasing t, with n0, n1 ~ N(0, I), p = mu + sigma_x0 n0, x_t = alpha_t p + sigma_t n1:
 
         J = lam w(t) mean((eps(x_t, t) - n1) p) + v mean(|y - A(p)|^2) / 2,    w = sigma_t / alpha_t or a function of it
 
-    The network is not differentiated: one forward and no gradient through it a step. It seeks a mode: its results are
-    point estimates, whose spread says nothing about the posterior. The answer is the last p, before the last update,
-    as in the official code. Costs other than Gaussian likelihoods enter as Phi / (entries of x).
+    The network is not differentiated: one forward pass per step, no gradient. The method seeks a mode: its results are
+    point estimates, and their spread says nothing about the posterior. As in the official code, the result is the last
+    p, before the last update. Costs other than Gaussian likelihoods enter as Phi / (entries of x).
 
     Args:
         n_steps: network calls.
@@ -41,14 +41,14 @@ class REDdiff(PathSolver):
             super-resolution on FFHQ, 0.4 on ImageNet.
         lr: Adam's step size, with betas (0.9, 0.99).
         data_weight: v, weight of the data misfit.
-        sigma_x0: standard deviation about mu; published 0 for inpainting and FFHQ non-linear deblurring, else 1e-4.
+        sigma_x0: standard deviation around mu; published 0 for inpainting and FFHQ non-linear deblurring, else 1e-4.
         weighting: w = r, sqrt(r), r^2, r^(2/3), log(1 + r), min(r, 1) or 1, with r = sigma_t / alpha_t.
         t_start: time of the first call.
-        start: the first mu, "guided" (A^+ y, as published) or "random" (standard normal, where no image follows from
-            the measurement).
-        times: explicit times, falling to 0, in place of n_steps and t_start.
-        blind: unknown operator parameters make one Adam update of their own a step, "joint" with mu's or "alternating"
-            before it.
+        start: the first mu, "guided" (A^+ y, as published) or "random" (standard normal, if the measurement gives no
+            image estimate).
+        times: explicit times, decreasing to 0, in place of n_steps and t_start.
+        blind: how unknown operator parameters are updated, with one Adam update of their own per step: "joint" together
+            with that of mu, or "alternating" before it.
     """
 
     n_steps: Count = 50
@@ -81,7 +81,7 @@ class REDdiff(PathSolver):
         return State(mu, theta=theta.raw, memory=memory)
 
     def weight(self, step: Step) -> float:
-        """w(t)."""
+        """The weight w(t)."""
         r = step.sigma_t / step.alpha_t
         powers = {"linear": 1.0, "sqrt": 0.5, "square": 2.0, "two-thirds": 2 / 3, "constant": 0.0}
         if self.weighting in powers:

@@ -23,24 +23,24 @@ __all__ = ["SCG"]
 
 @dataclass(frozen=True)
 class SCG(PathSolver):
-    """Each step is drawn P times, and the draw kept that promises the lowest cost:
+    """Draw P candidates at each step and keep the one whose clean estimate has the lowest cost:
 
         x_s^i = alpha_s x0(x_t) + c1 z_i + c2 eps(x_t),    x_s = x_s^j,  j = argmin_i Phi(x0(x_s^i))
 
-    or, at a temperature above 0, j drawn in proportion to exp(-Phi / temperature), the path-integral form of the
-    control. Phi is the energy in nats and need not be differentiable. The estimates of the kept draw are the next
-    step's: P forwards a step, one on the first and none more on the last, no gradients. The search is greedy: its
-    samples are not calibrated.
+    At a temperature above 0, j is drawn with probability proportional to exp(-Phi / temperature), the path-integral
+    form of the control. Phi is the energy in nats and need not be differentiable. The predictions for the kept
+    candidate are reused by the next step: P forward passes per step, one more on the first step and none on the last,
+    no gradients. The search is greedy, so the samples are not calibrated.
 
     Args:
         n_steps: diffusion steps.
-        n_candidates: P; 1 samples without guidance.
-        temperature: in nats; 0 takes the best.
-        eta: DDIM's noise, above 0: without it there is nothing to choose from.
+        n_candidates: P; with 1 there is no guidance.
+        temperature: in nats; 0 keeps the best candidate.
+        eta: DDIM's eta, above 0: without noise all candidates are the same.
         t_start: time of the first step.
         start: "random" or "guided".
-        clamp: limit x0 to the prior's value range where it has one.
-        times: explicit times, falling to 0, in place of n_steps and t_start.
+        clamp: clamp x0 to the prior's value range, if it has one.
+        times: explicit times, decreasing to 0, in place of n_steps and t_start.
     """
 
     n_steps: Count = 100
@@ -81,7 +81,7 @@ class SCG(PathSolver):
         ahead = many.prior.predict(wide, now.s)
         ahead = limited(problem, steps[state.k + 1], ahead) if self.clamp else ahead
         energies = many.energy(ahead.x0).view(n, size)
-        # a candidate that is not finite is never taken unless all are
+        # a candidate that is not finite is chosen only if all are not finite
         energies = torch.where(energies.isnan(), torch.inf, energies)
         best = energies.argmin(1) if self.temperature == 0.0 else choose(-energies / self.temperature, rng)
         x, x0_s, eps_s = (pick(v.unflatten(0, (n, size)), best) for v in (wide, ahead.x0, ahead.eps))

@@ -26,32 +26,33 @@ __all__ = ["TDS"]
 
 @dataclass(frozen=True)
 class TDS(PathSolver):
-    """P particles a sample with the twist psi_t(x) = exp(-lam_t Phi(x0(x))), Phi the energy in nats:
+    """P particles per sample with the twist psi_t(x) = exp(-lam_t Phi(x0(x))), Phi the energy in nats:
 
         weight     w = p(x_t | x_r) psi_t(x_t) / (q(x_t | x_r) psi_r(x_r)),  x_r the state before; w = psi at the start
-        resample   systematically, where the effective sample size is at most `threshold` P
-        propose    q(x_s | x_t) = N(alpha_s x0 + c2 eps + c1^2 grad log psi_t(x_t), c1^2 I);  p is q without the push
+        resample   systematically, if the effective sample size is at most `threshold` P
+        propose    q(x_s | x_t) = N(alpha_s x0 + c2 eps + c1^2 grad log psi_t(x_t), c1^2 I);  p is q without psi_t
 
-    psi_0 is the likelihood itself whatever the twist, so the weights make up for every error of it: as P grows the draw
-    that is returned has the law of the likelihood times the unguided sampler's law, which is the posterior as n_steps
-    grows. With few particles its law is biased, in many dimensions badly: the effective sample size in `Info.extra`
-    tells. One forward and one input-gradient a step for each particle.
+    For every twist, psi_0 is the likelihood itself, so the weights correct all errors of the twist. As P grows, the
+    distribution of the returned sample becomes the likelihood times the distribution of the unguided sampler; this is
+    the posterior as n_steps grows. With few particles the distribution is biased, and in many dimensions strongly
+    biased: see the effective sample size in `Info.extra`. One forward pass and one input gradient per step for each
+    particle.
 
     The published twist has lam_t = 1 and is overconfident at high noise. With a Gaussian likelihood
 
         lam_t = sigma_y^2 / (sigma_y^2 + r_t^2),    r_t = v w sigma_t / sqrt((v w alpha_t)^2 + sigma_t^2)
 
-    (w the range's width) is closer to p(y | x_t) and wastes fewer particles; `spread` 0, or another cost, gives lam_t =
-    1.
+    (w is the width of the range) is closer to p(y | x_t) and wastes fewer particles. With `spread` 0, or another cost,
+    lam_t = 1.
 
     Args:
         n_steps: diffusion steps.
-        n_particles: P.
-        eta: DDIM's noise, above 0; 1 is ancestral.
-        spread: v, standard deviation of clean pixels as a share of the range; 0 for the published twist.
+        n_particles: P, the number of particles per sample.
+        eta: DDIM's eta, above 0; 1 is ancestral sampling.
+        spread: v, standard deviation of clean pixels as a fraction of the range; 0 for the published twist.
         threshold: see above; 0 never resamples.
-        t_start: time of the first step, at which particles are pure noise.
-        times: explicit times, falling to 0, in place of n_steps and t_start.
+        t_start: time of the first step, where particles are pure noise.
+        times: explicit times, decreasing to 0, in place of n_steps and t_start.
     """
 
     n_steps: Count = 100
@@ -76,7 +77,7 @@ class TDS(PathSolver):
         return State(x[:, 0], memory={"particles": x, "log_weights": x.new_zeros(n, size)})
 
     def sharpness(self, problem: Problem, step: Step) -> Tensor | float:
-        """lam_t, a number or one a row."""
+        """lam_t, one number or one per row."""
         cost = problem.cost
         sigma = getattr(cost, "gaussian_sigma", None)
         if sigma is None or self.spread == 0.0:
@@ -109,7 +110,7 @@ class TDS(PathSolver):
         c1, c2 = ddim_coefficients(now, self.eta)
         z = rng.normal(x0)
         x_s = torch.add(torch.add(now.alpha_s * x0, eps, alpha=c2), z, alpha=c1) + c1**2 * slope
-        # log p / q of N(mean, c1^2 I) against N(mean + c1^2 slope, c1^2 I) at x_s
+        # log(p / q) at x_s, with p = N(mean, c1^2 I) and q = N(mean + c1^2 slope, c1^2 I)
         ratio = -(c1 * z * slope + 0.5 * c1**2 * slope.square()).flatten(2).sum(2)
         memory = {"particles": x_s, "log_weights": log_weights - twist + ratio}
         return State(estimate, state.k + 1, memory=memory), Info(estimate, extra={"effective": effective})

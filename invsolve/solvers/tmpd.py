@@ -22,23 +22,25 @@ __all__ = ["TMPD"]
 
 @dataclass(frozen=True)
 class TMPD(PathSolver):
-    """With x0 the denoiser's estimate and C = (sigma_t^2 / alpha_t) J^T, J = d x0 / d x_t (Cov[x0 | x_t], by Tweedie):
+    """Guide the estimate x0 with the row sums of the denoiser's covariance.
 
-        d = A C A^T 1                      row sums, in the place of the matrix; below 0 they count as 0
+    The covariance is C = (sigma_t^2 / alpha_t) J^T with J = d x0 / d x_t (Cov[x0 | x_t], by Tweedie's formula):
+
+        d = A C A^T 1                      row sums in place of the matrix; negative sums are set to 0
         u = C A^T (y - A x0) / (d + sigma_y^2)
         x_s = DDIM step of the estimate x0 + u and its noise (x_t - alpha_t (x0 + u)) / sigma_t
 
-    Exact, and then convergent to the posterior to first order in the number of steps, where the prior is Gaussian and
-    A C A^T diagonal (independent pixels that are kept or lost, block means of independent blocks). Where measurements
-    are correlated it is not calibrated: `MMPS` solves the whole system instead. One forward and two input-gradients a
-    step.
+    The step is exact if the prior is Gaussian and A C A^T is diagonal (independent pixels that are kept or lost, block
+    means of independent blocks); the samples then converge to the posterior to first order in the number of steps. If
+    the measurements are correlated it is not calibrated: `MMPS` solves the full system instead. One forward pass and
+    two input gradients per step.
 
     Args:
-        n_steps: forwards.
-        eta: DDIM's noise, 1 is ancestral.
+        n_steps: diffusion steps, each with one forward pass.
+        eta: DDIM's eta; 1 is ancestral sampling.
         t_start: time of the first call.
         start: "random" or "guided" (from the noised A^+ y).
-        times: explicit times, falling to 0, in place of n_steps and t_start.
+        times: explicit times, decreasing to 0, in place of n_steps and t_start.
     """
 
     n_steps: Count = 100

@@ -1,4 +1,4 @@
-"""The restoration tasks: one file each, and one line here."""
+"""The restoration tasks: each has its own file and one line here."""
 
 from invsolve.core.registry import Registry
 from invsolve.tasks.base import Task
@@ -21,4 +21,4 @@ TASKS = Registry(
     },
     "invsolve.tasks.base:Task",
 )
-"""The tasks by name: what `invsolve restore --task` takes, what suites of the leaderboard and `invsolve tune` draw."""
+"""The tasks by name, as used by `invsolve restore --task`, the leaderboard suites and `invsolve tune`."""

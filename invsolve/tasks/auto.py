@@ -1,4 +1,4 @@
-"""Looking at a file, and choosing the task that fits what is found."""
+"""Inspect a file, and choose the task that fits the findings."""
 
 from __future__ import annotations
 
@@ -21,31 +21,32 @@ if TYPE_CHECKING:
 __all__ = ["Auto", "Findings", "Unchanged", "holes_of", "look"]
 
 LITTLE = 0.006
-"""Noise surely above this level is removed: less is not seen, and fine texture is taken for as much."""
+"""Noise that is certainly above this level is removed. Lower noise is invisible, or may be fine texture."""
 
 LARGEST_HOLES = 0.25
-"""The largest share of transparent pixels that are wide holes; where more is transparent, it is meant to be."""
+"""Largest share of transparent pixels that count as wide holes; a larger share is intentional transparency."""
 
 NARROW = (3.0, 12.0)
-"""Mean and greatest distance in pixels to an opaque one of what is narrow; less in images below 120 and 130 pixels."""
+"""Largest mean and maximum distance in pixels from narrow transparent areas to an opaque pixel; proportionally less
+for images smaller than 120 and 130 pixels."""
 
 FRAME = 0.15
-"""Share of the shorter side: what is transparent within it alone is a frame or rounded corners."""
+"""Border width as a share of the shorter side. Transparency only within it is a frame or rounded corners."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a look at a file finds.
+    """The findings about a file.
 
     Attributes:
-        task: what fits: "inpaint", "denoise", "jpeg", "demosaic", or "unchanged".
+        task: the task that fits: "inpaint", "denoise", "jpeg", "demosaic", or "unchanged".
         size: (height, width).
         noise: see `invsolve.estimate_noise`.
-        jpeg: how it was compressed, by the file or by its pixels; None where it shows no trace of JPEG.
-        compression_error: root mean square of what the compression took, in [0, 1] units; 0 without JPEG.
-        missing: share of the pixels that are holes.
-        edge_width: of the sharpest edges in pixels, see `invsolve.tasks.sharpness.edge_width`; None without edges.
-        sentences: what was found, and what is done about it.
+        jpeg: the JPEG compression, read from the file or detected from its pixels; None without any trace of JPEG.
+        compression_error: root mean square of the compression error, in [0, 1] units; 0 without JPEG.
+        missing: share of missing pixels.
+        edge_width: see `invsolve.tasks.sharpness.edge_width`; None with too few edges.
+        sentences: text descriptions of the findings and the action taken.
     """
 
     task: Literal["inpaint", "denoise", "jpeg", "demosaic", "unchanged"]
@@ -58,7 +59,7 @@ class Findings:
     sentences: tuple[str, ...]
 
     def record(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return the findings as plain values."""
         return {
             "task": self.task,
             "found": list(self.sentences),
@@ -72,14 +73,14 @@ class Findings:
 
 @dataclass(frozen=True)
 class Unchanged(Denoise):
-    """Nothing is done: the image is returned as it is."""
+    """Return the image unchanged."""
 
     name = "unchanged"
 
 
 @dataclass(frozen=True)
 class Auto(Denoise):
-    """The task that fits what is found in the file: `look` says which. It cannot be simulated."""
+    """Select the task that fits the file, using `look`. It cannot be simulated."""
 
     name = "auto"
     fills_holes = True
@@ -101,16 +102,15 @@ class Auto(Denoise):
 
 
 def look(image: Image, noise: NoiseEstimate) -> Findings:
-    """What is wrong with an image, and the one task that mends it.
+    """Find out what is wrong with an image, and select one task to repair it.
 
-    The raw file of a camera is demosaiced. Else holes come first, then noise, then the artefacts of JPEG compression;
-    inpainting and denoising allow for the noise and the artefacts that are there besides. Where nothing is surely
-    wrong, nothing is done: fine texture all over an image cannot be told from noise. A blur is said and left: what is
-    soft may be meant so.
+    A camera raw file is demosaiced. Otherwise holes have priority, then noise, then JPEG artefacts. Inpainting and
+    denoising also account for other noise and artefacts. If nothing is certainly wrong, the image stays unchanged: fine
+    texture all over an image cannot be distinguished from noise. A blur is only reported, because it may be intended.
 
     Args:
-        image: as read, NaN where pixels are missing.
-        noise: of it.
+        image: the image as read, NaN at missing pixels.
+        noise: noise of the image.
     """
     from invsolve.tasks.jpeg_history import find_tables
     from invsolve.tasks.sharpness import BLURRED, edge_width
@@ -145,7 +145,7 @@ def look(image: Image, noise: NoiseEstimate) -> Findings:
 
 
 def _of_sensor(image: Image, noise: NoiseEstimate) -> Findings:
-    """Raw files have no holes and no artefacts of compression, and always the noise of a sensor."""
+    """Findings for a raw file: it has no holes or compression artefacts, and always sensor noise."""
     assert image.mosaic is not None
     height, width = image.size
     pattern = image.mosaic.pattern if len(image.mosaic.pattern) == 4 else "of an X-Trans sensor"
@@ -155,11 +155,12 @@ def _of_sensor(image: Image, noise: NoiseEstimate) -> Findings:
 
 
 def holes_of(image: Image) -> Tensor:
-    """Where pixels are missing, bool [H, W]: NaN, or transparent holes inside an image.
+    """Return the mask of missing pixels, bool [H, W]: NaN, or transparent holes inside an image.
 
-    What is transparent is meant to be (a cut-out, a logo, rounded corners) where it shades off into what is opaque, or
-    is a wide area that reaches the border of the image or is a large part of it. What is narrow everywhere, and not
-    along the border alone, is missing however much it is: scratches, letters, single pixels.
+    Transparency is intentional (a cut-out, a logo, rounded corners) if there are partly transparent pixels, or if it is
+    a wide area that reaches the image border or covers a large part of the image. Transparent areas that are narrow
+    everywhere, and not only along the border, are missing pixels, whatever their share: scratches, letters, single
+    pixels.
     """
     unknown = torch.isnan(image.pixels).any(0)
     if image.alpha is None:
@@ -177,7 +178,7 @@ def _reaches_the_border(clear: Tensor) -> bool:
 
 
 def _narrow(clear: Tensor) -> bool:
-    """Whether transparent pixels lie near opaque ones everywhere, and not along the border of the image alone."""
+    """Whether all transparent pixels are near opaque ones, and not only along the border of the image."""
     from scipy.ndimage import distance_transform_edt
 
     depth = torch.from_numpy(distance_transform_edt(clear.numpy()))[clear]

@@ -1,4 +1,4 @@
-"""What a restoration task is: how an image was degraded, what a user says about it, and how it is simulated."""
+"""The base class of restoration tasks: the degradation of an image, its user options, and its simulation."""
 
 from __future__ import annotations
 
@@ -25,154 +25,154 @@ Size: TypeAlias = tuple[int, int]
 """(height, width) in pixels."""
 
 Streams: TypeAlias = "Callable[[str], Rng]"
-"""Random numbers for each thing that a simulation draws, by its name: "mask", "kernel", ..."""
+"""Random number generators of a simulation, by the name of what is drawn: "mask", "kernel", ..."""
 
 
 class Task(ABC):
-    """How an image was degraded. Sizes are (height, width); images [C, H, W] in [0, 1].
+    """The degradation of an image. Sizes are (height, width); images are [C, H, W] in [0, 1].
 
-    A task is a frozen dataclass in a file of its own. Its fields that are made by `invsolve.core.options.option` are
-    what a user says about it, on the command line, in Python, in suites of the leaderboard and in `invsolve tune`. A
-    task that has to read or draw something first (a mask, a kernel) has a dataclass of options beside it, and makes
-    itself of that in `from_options` and `from_draw`.
+    A task is a frozen dataclass in its own file. Fields created with `invsolve.core.options.option` are its options on
+    the command line, in Python, in leaderboard suites and in `invsolve tune`. A task that must first read or draw
+    something (a mask, a kernel) has a separate dataclass of options, and is created from it by `from_options` and
+    `from_draw`.
 
-    The image that the solver works on, which the operator degrades, may be larger than the restored one: see `visible`.
+    The solver's image, which the operator degrades, may be larger than the restored image: see `visible`.
     """
 
     name: ClassVar[str]
     options: ClassVar[type | None] = None
-    """Dataclass of what a user says about the task; the task itself if None."""
+    """Dataclass of the user options; the task itself if None."""
     suite_options: ClassVar[type | None] = None
-    """Dataclass of how suites of the leaderboard and `invsolve tune` draw it; `options` if None."""
+    """Dataclass of the options used by leaderboard suites and `invsolve tune` to draw the task; `options` if None."""
     simulated_noise: ClassVar[float] = 0.01
-    """Standard deviation of the noise that a simulation adds where none is asked for."""
+    """Standard deviation of the noise that a simulation adds by default."""
     noise_inflation: ClassVar[float] = 1.0
-    """Factor on the noise level in the likelihood that allows for errors of the operator itself."""
+    """Factor on the noise level in the likelihood, to account for errors of the operator."""
     spares_detail: ClassVar[bool] = False
-    """`cautious`, and the lower bound of an estimated noise level counts where it is not sure: it may be detail."""
+    """Like `cautious`; in addition, an unsure noise estimate is limited to its lower bound, as it may be detail."""
     estimates_kernel: ClassVar[bool] = False
-    """Whether a blur kernel is estimated from the image: it is then written beside the restoration."""
+    """Whether a blur kernel is estimated from the image; it is then saved beside the restored image."""
     cautious: ClassVar[bool] = False
-    """Whether too little noise in the likelihood does less harm than too much: an unsure estimate counts with less."""
+    """Whether a noise level that is too low does less harm than one too high; an unsure estimate is then lowered."""
     fills_holes: ClassVar[bool] = False
-    """Whether pixels of the image may be NaN: they are missing, and its `from_options` looks for them."""
+    """Whether pixels of the image may be NaN (missing); `from_options` then detects them."""
     tuning: ClassVar[Mapping[str, Sequence[tuple[float, Mapping[str, Any]]]]] = {}
-    """What `invsolve tune` draws for each section of the preset tables: noise levels and options of a suite."""
+    """The noise levels and suite options that `invsolve tune` draws for each section of the preset tables."""
 
-    # Made from what a user says
+    # Creation from user options
 
     @classmethod
     def option_type(cls) -> type:
-        """The dataclass of what a user says."""
+        """The dataclass of the user options."""
         return cls.options or cls
 
     @classmethod
     def suite_type(cls) -> type:
-        """The dataclass of what a suite says."""
+        """The dataclass of the suite options."""
         return cls.suite_options or cls.option_type()
 
     @classmethod
     def section(cls, options: Any) -> str:
-        """The section of the preset tables for options of either kind."""
+        """The section of the preset tables for user or suite options."""
         return cls.name
 
     @classmethod
     def from_options(cls, options: Any, image: Image, simulation: Streams | None) -> Self:
-        """The task for an image.
+        """Create the task for an image.
 
         Args:
             options: an `option_type`.
-            image: the degraded image; a clean one if this is a simulation.
-            simulation: random numbers of a simulation; None where the image is a real measurement.
+            image: the degraded image; in a simulation, a clean image.
+            simulation: random number generators of a simulation; None for a real measurement.
 
         Raises:
-            InputError: the options do not fit each other or the image.
+            InputError: the options contradict each other or do not fit the image.
         """
         return options
 
-    # Drawn by suites
+    # Creation by suites
 
     @classmethod
     def draw(cls, options: Any, size: Size, streams: Streams) -> dict[str, Tensor]:
-        """What is random about the task, drawn for an image of `size`; stored with its measurement.
+        """Draw the random parts of the task for an image of `size`; they are stored with the measurement.
 
         Args:
             options: a `suite_type`.
-            size: of the clean image.
-            streams: random numbers.
+            size: size of the clean image.
+            streams: random number generators.
         """
         return {}
 
     @classmethod
     def from_draw(cls, options: Any, drawn: Mapping[str, Tensor]) -> Task:
-        """The task for a suite's options and what was drawn."""
+        """Create the task from suite options and the result of `draw`."""
         return options
 
     @classmethod
     def needs(cls, options: Any) -> str:
-        """What is missing on this machine to run a suite's options, in words; "" where everything is there."""
+        """Describe what is missing on this machine to run the suite options; "" if nothing is missing."""
         return ""
 
     # The degradation
 
     @property
     def severity(self) -> tuple[str, float]:
-        """The kind of degradation and how strong it is within its kind, above 0: calibrations interpolate in it."""
+        """The kind of degradation and its strength (above 0); calibrations interpolate in the strength."""
         return self.name, 1.0
 
     def joint(self) -> Task:
-        """The task in the form in which the solver finds what is unknown together with the image."""
+        """Return the form of the task in which the solver estimates the unknown parameters jointly with the image."""
         return self
 
     @abstractmethod
     def operator(self, channels: int, size: Size) -> Operator:
-        """The degradation whose measurements are of `size`."""
+        """Return the forward operator whose measurements have `size`."""
 
     @property
     def unknowns(self) -> Unknowns | None:
-        """Parameters of the operator that a solver estimates with the image."""
+        """Parameters of the operator that a solver estimates jointly with the image."""
         return None
 
     @property
     def noise_level(self) -> float | None:
-        """Standard deviation of the noise where the task itself tells it; None where it is estimated or given."""
+        """Standard deviation of the noise if the task defines it; None if it is estimated or given."""
         return None
 
     def observed(self, image: Image) -> Tensor:
-        """The measurement [C, h, w] that an image holds: its pixels, unless overridden."""
+        """Return the measurement [C, h, w] stored in an image: its pixels, unless overridden."""
         return without_hidden_colours(image)
 
     def noise_sample(self, y: Tensor) -> Tensor:
-        """Pixels [C, h, w] with the noise of the measurement, to estimate it from: y itself unless overridden."""
+        """Return pixels [C, h, w] from which the noise of the measurement can be estimated: y unless overridden."""
         return y
 
     def measurement(self, y: Tensor, channels: int) -> Tensor:
-        """What the operator's output for `channels` is compared with: y itself unless overridden."""
+        """Return the data that the operator's output for `channels` is compared with: y unless overridden."""
         return y.expand(channels, -1, -1)
 
     @property
     def conditions(self) -> Mapping[str, float]:
-        """What the best settings of a solver depend on beside the noise, by the names that preset tables use."""
+        """Conditions besides the noise that the best solver settings depend on, by their names in the preset tables."""
         return {}
 
     @abstractmethod
     def baseline(self, y: Tensor) -> tuple[str, Tensor]:
-        """Name and result [C, *restored size] of a classical method without a prior, to compare with."""
+        """Return the name and result [C, *restored size] of a classical method without a prior, for comparison."""
 
     def restored_size(self, size: Size) -> Size:
-        """The size of the restored image for a measurement of `size`."""
+        """Return the size of the restored image for a measurement of `size`."""
         return size
 
     def measured_size(self, size: Size) -> Size:
-        """The size of the measurement that a simulation makes of a clean image of `size`."""
+        """Return the size of the simulated measurement of a clean image of `size`."""
         return size
 
     def visible(self, x: Tensor, size: Size) -> Tensor:
-        """The restored image [..., *restored size] within the solver's image, for a measurement of `size`."""
+        """Extract the restored image [..., *restored size] from the solver's image, for a measurement of `size`."""
         return x
 
     def degrade(self, clean: Tensor) -> tuple[Tensor, Tensor]:
-        """The measurement of a clean image, without noise, and the part of the image that a restoration shows."""
+        """Return the noise-free measurement of a clean image, and the part of the image that a restoration shows."""
         size = self.measured_size((clean.shape[1], clean.shape[2]))
         operator = self.operator(len(clean), size)
         _, height, width = operator.in_shape
@@ -181,61 +181,64 @@ class Task(ABC):
         return operator(scene[None])[0], self.visible(scene, size)
 
     def noisy(self, clean: Tensor, level: float, rng: Rng) -> Tensor:
-        """The measurement with white noise of standard deviation `level`, neither rounded nor clipped; 0 if unknown."""
+        """Add white noise of standard deviation `level` to a measurement, without rounding or clipping.
+
+        Unknown pixels are 0.
+        """
         y = clean + level * rng.normal(clean[None])[0]
         known = self.known(y)
         return y if known is None else torch.where(known, y, 0.0)
 
     def shown(self, y: Tensor) -> Tensor:
-        """The measurement as an image of the restored size, [C, *restored size], to look at."""
+        """Return the measurement as an image of the restored size, [C, *restored size], for display."""
         return y
 
     def known(self, y: Tensor) -> Tensor | None:
-        """Pixels of `y` that were measured, bool [H, W]; None if all were."""
+        """Return the mask of measured pixels of `y`, bool [H, W]; None if all were measured."""
         return None
 
     def opacity(self, alpha: Tensor) -> Tensor | None:
-        """Opacity [1, H, W] of the restored image, given that of the degraded one."""
+        """Return the opacity [1, H, W] of the restored image, given that of the degraded image."""
         return alpha
 
     @property
     def estimated_kernel(self) -> Tensor | None:
-        """The blur kernel [h, w] that was estimated; None where none is."""
+        """The estimated blur kernel [h, w]; None if none is estimated."""
         return None
 
     def identified(self, y: Tensor, sigma: float, prior: Prior | None) -> Self:
-        """The task with everything known that can be estimated from the measurement.
+        """Return the task with all parameters that can be estimated from the measurement.
 
         Args:
             y: measurement [C, h, w].
             sigma: standard deviation of its noise.
-            prior: None where the estimate has to do without.
+            prior: the prior, or None to estimate without a prior.
         """
         return self
 
     @property
     def interpolates(self) -> bool:
-        """Whether the restored image is `interpolated`, without a solver, as too little is known for one."""
+        """Whether the restored image is `interpolated` instead of solved for, because the data are insufficient."""
         return False
 
     def interpolated(self, y: Tensor) -> Tensor:
-        """The restored image [C, *restored size] without a solver: that of `baseline` unless overridden."""
+        """Return the restored image [C, *restored size] without a solver: that of `baseline` unless overridden."""
         return self.baseline(y)[1]
 
     def consistent(self, x: Tensor, y: Tensor, noise: NoiseEstimate) -> Tensor:
-        """A restored image kept to what the measurement surely says: x itself unless overridden.
+        """Constrain a restored image to what is certain from the measurement: x itself unless overridden.
 
         Args:
             x: restored image [C, *restored size] in [0, 1].
             y: measurement [C, h, w].
-            noise: of it.
+            noise: noise of the measurement.
         """
         return x
 
     def aligned(self, restored: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-        """The parts of both images that are compared: all of them, unless the position is ambiguous."""
+        """Return the parts of both images to compare: the whole images, unless the position is ambiguous."""
         return restored, truth
 
     def record(self, prior: Prior) -> dict[str, Any]:
-        """What the record of a restoration says about the task beside its name."""
+        """Return the entries about the task, besides its name, for the record of a restoration."""
         return {}

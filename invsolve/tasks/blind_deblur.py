@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["BlindDeblur", "BlindDraw", "BlindOptions", "JointDeblur"]
 
 MAX_SHIFT = 4
-"""Whole pixels by which a blindly restored image may lie beside the truth."""
+"""Largest shift in whole pixels between a blindly restored image and the truth."""
 
 KERNEL_SIZE = 33
-"""Side of the kernel that is looked for where none is given; made smaller to fit into small images."""
+"""Default side of the estimated kernel; reduced to fit small images."""
 
 KERNEL_LR = 0.01
 """Step size of the unknown kernel's logits, as published for NDTM."""
@@ -35,32 +35,32 @@ KERNEL_LR = 0.01
 
 @dataclass(frozen=True)
 class BlindOptions(DeblurOptions):
-    """What a user says; a simulation is told the true blur as well."""
+    """The user options; in a simulation, the true blur is also given."""
 
     kernel_size: int | None = option(None, "side of the unknown blur kernel, odd (default 33)", metavar="PIXELS")
 
 
 @dataclass(frozen=True)
 class BlindDraw(DeblurDraw):
-    """What a suite says: the blur, and the grid on which its kernel is looked for."""
+    """The suite options: the blur, and the grid on which its kernel is estimated."""
 
     side: Count = option(64, "side of the unknown kernel's grid, in pixels")
 
 
 @dataclass(frozen=True, eq=False)
 class BlindDeblur(Deblur):
-    """`Deblur` with a kernel that is not known: `kernel` is a flat placeholder until it has been estimated.
+    """`Deblur` with an unknown kernel: `kernel` is a flat placeholder until it has been estimated.
 
-    A kernel and an image can be shifted against each other without a trace in the measurement: the kernel is put into
-    the middle of its frame (`invsolve.tasks.blind.edges.centred`), and a simulation's image is compared with the truth
-    at the best shift by whole pixels.
+    Opposite shifts of kernel and image do not change the measurement. Therefore the kernel is centred in its frame
+    (`invsolve.tasks.blind.edges.centred`), and in a simulation, the image is compared with the truth at the best shift
+    by whole pixels.
 
     Args:
         kernel: [size, size].
         blur_sigma: see `Deblur`.
-        true_kernel: what a simulation blurs with.
-        second_kernel: what image and prior together make of the estimate, [size, size]: it is compared with `kernel` to
-            see whether that can be trusted. None before, and where no prior took part.
+        true_kernel: the kernel that a simulation blurs with.
+        second_kernel: a second estimate [size, size] from image and prior together, compared with `kernel` to check
+            whether it can be trusted. None before the estimation, and without a prior.
     """
 
     true_kernel: Tensor | None = None
@@ -78,12 +78,12 @@ class BlindDeblur(Deblur):
 
     @property
     def conditions(self) -> Mapping[str, float]:
-        """None: a kernel that was found is not exact, however smooth it looks."""
+        """Empty: an estimated kernel is not exact, even if it looks smooth."""
         return {}
 
     @classmethod
     def section(cls, options: Any) -> str:
-        return "" if isinstance(options, BlindDraw) else Deblur.name  # solvers' own defaults in suites
+        return "" if isinstance(options, BlindDraw) else Deblur.name  # suites use the solvers' own defaults
 
     @classmethod
     def from_options(cls, options: BlindOptions, image: Image, simulation: Streams | None) -> Self:
@@ -135,7 +135,7 @@ class BlindDeblur(Deblur):
         return _at_best_shift(restored, truth)
 
     def joint(self) -> Task:
-        """As published a simulation's scene ends in black; that of a real image goes on as its mirror image."""
+        """As published, a simulation pads the scene with zeros; a real image is padded with its mirror image."""
         side = len(self.kernel)
         if self.true_kernel is None:
             flat, level = torch.full((side, side), 1.0 / side**2), self.noise_level
@@ -145,19 +145,19 @@ class BlindDeblur(Deblur):
     def record(self, prior: Prior) -> dict[str, Any]:
         from invsolve.tasks.blind.joint import TURNS
 
-        # the calls are counted in the statistics of the run, too
+        # these calls are also counted in the statistics of the run
         calls = 0 if prior.latent else TURNS
         return {"kernel_size": len(self.kernel), "kernel_network_calls": calls, **self.compression(prior)}
 
 
 @dataclass(frozen=True, eq=False)
 class JointDeblur(Task):
-    """Blind deblurring as the literature benchmarks it: the solver finds kernel and image together.
+    """Blind deblurring as benchmarked in the literature: the solver estimates kernel and image jointly.
 
     Args:
-        side: of the unknown kernel's grid.
-        kernel: the true one, [side, side].
-        padding: what lies around the scene, see `BlindBlur`.
+        side: side of the unknown kernel's grid.
+        kernel: the true kernel, [side, side].
+        padding: padding around the scene, see `BlindBlur`.
     """
 
     side: int
@@ -173,7 +173,7 @@ class JointDeblur(Task):
 
     @property
     def unknowns(self) -> Unknowns:
-        """The kernel's logits, from N(0, 1), as softmax."""
+        """The kernel: a softmax of logits, initialised from N(0, 1)."""
         from invsolve.core.unknowns import Unknown, Unknowns
 
         return Unknowns({"kernel": Unknown((self.side, self.side), "softmax", lr=KERNEL_LR)})
@@ -188,10 +188,10 @@ class JointDeblur(Task):
 
 @dataclass(frozen=True, eq=False)
 class JointRestoration(JointDeblur):
-    """`JointDeblur` of a user's image, whose kernel is written beside it and whose position is ambiguous.
+    """`JointDeblur` for a user's image: the kernel is saved beside the restored image, and the position is ambiguous.
 
     Args:
-        level: standard deviation of what noise and compression did to a JPEG file; None of others.
+        level: standard deviation of noise and compression error of a JPEG file; None for other files.
     """
 
     level: float | None = None
@@ -210,7 +210,7 @@ class JointRestoration(JointDeblur):
 
 
 def _at_best_shift(restored: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Both images where they overlap at the shift by whole pixels at which they differ least."""
+    """Crop both images to their overlap at the shift by whole pixels with the smallest difference."""
     reach = min(MAX_SHIFT, (min(truth.shape[1:]) - 1) // 2)
     h, w = truth.shape[1] - 2 * reach, truth.shape[2] - 2 * reach
     middle = truth[:, reach : reach + h, reach : reach + w]
@@ -221,7 +221,7 @@ def _at_best_shift(restored: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _on_grid(kernel: Tensor, side: int) -> Tensor:
-    """The kernel on a grid of `side`, its middle where `BlindBlur` has its origin."""
+    """Place the kernel on a grid of `side`, with its middle at the origin of `BlindBlur`."""
     grid = torch.zeros(side, side)
     rows, columns = kernel.shape
     if max(rows, columns) > side:

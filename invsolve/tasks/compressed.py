@@ -1,4 +1,4 @@
-"""The measurement of an image that something was done to, and that was then compressed as a JPEG file."""
+"""A degradation followed by JPEG compression, as one measurement."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ TOLERANCE, MAX_ITER = 5e-5, 120
 
 
 class Compressed(LinearOperator):
-    """y = J E S x: the block cosine coefficients J, in units of the noise, of what S makes of an image.
+    """y = J E S x: the block DCT coefficients J, in units of the noise, of a degraded image S x.
 
-    E turns it as it is stored and extends it to whole blocks by its last rows and columns, as encoders do.
-    Solves are by conjugate gradients on the coefficients. They are preconditioned by the diagonal of J J^T, times
-    what S S^T makes of a constant image: S passes low frequencies nearly unchanged but for this factor.
+    E rotates the image to its stored orientation and extends it to whole blocks by repeating its last rows and columns,
+    as encoders do. Solves use conjugate gradients on the coefficients. The preconditioner is the diagonal of J J^T
+    times the response of S S^T to a constant image: except for this factor, S leaves low frequencies nearly unchanged.
 
     Args:
         codec: J, see `JPEGCoefficients`.
-        inner: S, whose measurements are images.
+        inner: S, an operator whose measurements are images.
     """
 
     def __init__(self, codec: JPEGCoefficients, inner: LinearOperator) -> None:
@@ -45,7 +45,7 @@ class Compressed(LinearOperator):
 
     @property
     def _extension(self) -> tuple[int, int]:
-        """Rows and columns that are added to the stored image."""
+        """Number of rows and columns added to the stored image."""
         _, height, width = self.inner.out_shape
         stored = (width, height) if self.codec.tables.orientation > 4 else (height, width)
         return self.codec.in_shape[1] - stored[0], self.codec.in_shape[2] - stored[1]

@@ -1,4 +1,4 @@
-"""Any degradation of one's own: an operator by its name."""
+"""A custom degradation: an operator given by name."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["Custom"]
 
 @dataclass(frozen=True)
 class Custom(Task):
-    """y = A(x) + noise with an operator of one's own, whose measurements are images.
+    """y = A(x) + noise with a custom operator whose measurements are images.
 
     Args:
         operator_name: "module:Class", called with the image's shape (C, H, W), or "module:function" of images
-            [N, C, H, W]; or a name of `invsolve.operators.OPERATORS` that needs no more than the shape.
-        image_size: (height, width) of the restored image; None where measurements have the size of images.
+            [N, C, H, W]; or a name from `invsolve.operators.OPERATORS` that only needs the shape.
+        image_size: (height, width) of the restored image; None if measurements have the size of images.
     """
 
     operator_name: str = option("", "operator of one's own, module:Class", metavar="NAME", flag="--operator")

@@ -27,12 +27,12 @@ __all__ = ["Deblur", "DeblurDraw", "DeblurOptions", "drawn_kernel"]
 MAX_BLUR = 50
 
 ALIKE = 0.1
-"""Largest total variation between a kernel and the Gaussian of its covariance that still makes it one."""
+"""Largest total variation distance to the Gaussian of equal covariance at which a kernel counts as Gaussian."""
 
 
 @dataclass(frozen=True)
 class DeblurOptions:
-    """What a user says: one of the two."""
+    """The user options: give exactly one."""
 
     kernel: Source | None = option(
         None,
@@ -45,10 +45,10 @@ class DeblurOptions:
         check_settings(self)
 
     def known_kernel(self) -> Tensor:
-        """The kernel [h, w], which sums to one.
+        """Return the kernel [h, w], which sums to one.
 
         Raises:
-            InputError: none or two are given, it cannot be read, or a blur so wide that nothing is left.
+            InputError: none or both options are given, the kernel cannot be read, or the blur is too wide.
         """
         from invsolve.operators.kernels import gaussian_kernel
 
@@ -65,7 +65,7 @@ class DeblurOptions:
 
 @dataclass(frozen=True)
 class DeblurDraw:
-    """What a suite says: a Gaussian, or a camera shake that is drawn for each image and seed."""
+    """The suite options: a Gaussian blur, or a camera shake drawn for each image and seed."""
 
     std: Positive | None = option(None, "standard deviation of a Gaussian blur, in pixels")
     length: Positive | None = option(None, "length of a camera shake, in pixels")
@@ -78,7 +78,7 @@ class DeblurDraw:
 
 
 def drawn_kernel(options: DeblurDraw, streams: Streams) -> Tensor:
-    """The blur kernel [h, w] of a suite's item."""
+    """Return the blur kernel [h, w] of a suite item."""
     from invsolve.operators.kernels import camera_shake_kernel, gaussian_kernel
 
     if options.std is not None:
@@ -89,14 +89,15 @@ def drawn_kernel(options: DeblurDraw, streams: Streams) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Deblur(JPEGMeasured):
-    """y = k * x + noise, where x is a scene that is larger than the image: see `ObservedBlur`.
+    """y = k * x + noise, where the scene x is larger than the image: see `ObservedBlur`.
 
-    Of a JPEG file what is compared is its coefficients: each frequency is known as well as its quantisation step says.
+    For a JPEG file, the DCT coefficients are compared; the accuracy of each frequency follows from its quantisation
+    step.
 
     Args:
         kernel: blur kernel (point spread function) [h, w], sums to one.
-        blur_sigma: standard deviation in pixels where the kernel was given as a Gaussian.
-        codec: how the blurred image was compressed, where it is a JPEG file or was one.
+        blur_sigma: standard deviation in pixels if the kernel was given as a Gaussian.
+        codec: how the blurred image was compressed, if it is or was a JPEG file.
     """
 
     kernel: Tensor
@@ -113,7 +114,8 @@ class Deblur(JPEGMeasured):
 
     @staticmethod
     def codec_of(image: Image, simulation: Streams | None) -> JPEG | None:
-        """How an image was compressed, and what noise had left of each frequency; None of others and of simulations."""
+        """Return the JPEG compression of an image, with the accuracy of each frequency; None if there is none, or in
+        simulations."""
         from invsolve.noise.estimate import noise_of
         from invsolve.noise.white import QUANTISATION
 
@@ -125,10 +127,10 @@ class Deblur(JPEGMeasured):
 
     @classmethod
     def gaussian(cls, sigma: float) -> Self:
-        """The blur by a Gaussian of standard deviation `sigma` in pixels.
+        """Create the task for a Gaussian blur of standard deviation `sigma` in pixels.
 
         Raises:
-            InputError: it is not above 0, or so wide that nothing is left.
+            InputError: `sigma` is not above 0, or is too large.
         """
         return cls(DeblurOptions(blur_sigma=sigma).known_kernel(), sigma)
 
@@ -144,7 +146,7 @@ class Deblur(JPEGMeasured):
     def severity(self) -> tuple[str, float]:
         """("deblur-gaussian" or "deblur-motion", standard deviation of the kernel along an axis in pixels).
 
-        Motion is everything that is not nearly the Gaussian of its own covariance. JPEG files are kinds of their own.
+        Motion is any kernel that differs from the Gaussian of equal covariance. JPEG files are separate kinds.
         """
         crooked, spread = self._form()
         kind = "deblur-gaussian" if crooked < ALIKE else "deblur-motion"
@@ -152,7 +154,7 @@ class Deblur(JPEGMeasured):
 
     @property
     def conditions(self) -> Mapping[str, float]:
-        """`crooked`: the total variation between the kernel and the Gaussian of its covariance, from 0.01 to 1."""
+        """`crooked`: total variation distance between the kernel and the Gaussian of its covariance, from 0.01 to 1."""
         return {"crooked": max(self._form()[0], 0.01)}
 
     def _form(self) -> tuple[float, float]:
@@ -163,7 +165,7 @@ class Deblur(JPEGMeasured):
         dx = columns[None, :] - (kernel.sum(0) * columns).sum()
         yy, xx, xy = ((kernel * a).sum() for a in (dy * dy, dx * dx, dx * dy))
         spread = float(((xx + yy) / 2).sqrt())
-        xx, yy = xx + 1e-3, yy + 1e-3  # a line along a row has no extent across it
+        xx, yy = xx + 1e-3, yy + 1e-3  # a horizontal or vertical line has zero variance across it
         determinant = xx * yy - xy * xy
         gaussian = torch.exp(-0.5 * (yy * dx * dx - 2 * xy * dx * dy + xx * dy * dy) / determinant)
         return float((kernel - gaussian / gaussian.sum()).abs().sum()) / 2, spread

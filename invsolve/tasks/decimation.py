@@ -1,4 +1,4 @@
-"""Decimation: every so many pixels of an image, nothing averaged."""
+"""Decimation: keep every n-th pixel of an image, without averaging."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["Decimation"]
 
 
 class Decimation(LinearOperator):
-    """y[i, j] = x[f i + o, f j + o], what nearest-neighbour resizing keeps; A A^T = I.
+    """y[i, j] = x[f i + o, f j + o], as in nearest-neighbour resizing; A A^T = I.
 
     Args:
         in_shape: (C, H, W) of the large image; H and W are multiples of `factor`.
         factor: f.
-        offset: o, in [0, f): 0 is slicing and OpenCV, f // 2 is Pillow.
+        offset: o, in [0, f): 0 matches slicing and OpenCV, f // 2 matches Pillow.
     """
 
     def __init__(self, in_shape: Shape, factor: int, offset: int = 0) -> None:

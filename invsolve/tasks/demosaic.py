@@ -1,4 +1,4 @@
-"""Demosaicing and denoising of the raw file of a camera, as one estimate."""
+"""Joint demosaicing and denoising of camera raw files."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ __all__ = ["Demosaic", "Sensor"]
 
 @dataclass(frozen=True, eq=False)
 class Sensor:
-    """How values of a sensor and the image that a prior knows follow from each other.
+    """Conversion between sensor values and images as a prior expects them.
 
-    A sensor's value is noisy by a variance a + b x. Encoded (`SensorNoise.encode`) its noise is white, and much as
-    images are stored; divided by the `sensitivity` to its colour, white is 1 in every channel. That image is what is
-    restored; decoded, it is developed.
+    A sensor value x has noise of variance a + b x. `SensorNoise.encode` makes the noise white, and the values similar
+    to those of stored images. Division by the `sensitivity` of each colour makes white 1 in every channel. The solver
+    restores this image; it is then decoded and developed.
 
     Args:
-        mosaic: the sensor's values.
-        noise: of them.
-        source: what says so: "file" or "estimated".
+        mosaic: the sensor values.
+        noise: noise of the sensor values.
+        source: source of the noise parameters: "file" or "estimated".
     """
 
     mosaic: Mosaic
@@ -40,7 +40,7 @@ class Sensor:
 
     @classmethod
     def of(cls, mosaic: Mosaic) -> Self:
-        """With the noise that the file tells, or that its values show."""
+        """Create a sensor with the noise given by the file, or else estimated from its values."""
         from invsolve.noise.sensor import SensorNoise, estimate_sensor_noise
 
         if mosaic.noise is not None:
@@ -55,13 +55,13 @@ class Sensor:
 
     @property
     def sensitivity(self) -> tuple[float, float, float]:
-        """Encoded values of white, for red, green and blue."""
+        """The encoded values of white, for red, green and blue."""
         white = self.noise.encode(1 / torch.tensor(self.mosaic.white_balance, dtype=torch.float64))
         red, green, blue = white.tolist()
         return red, green, blue
 
     def encoded(self) -> Tensor:
-        """The sensor's values, encoded and cut at white, [1, H, W]; what is beyond is white whatever its colour."""
+        """Return the encoded sensor values, [1, H, W], clipped at white so that overexposed pixels have no colour."""
         values, pattern = self.noise.encode(self.mosaic.values), self.mosaic.pattern
         side = round(len(pattern) ** 0.5)
         for place, colour in enumerate(pattern):
@@ -70,17 +70,17 @@ class Sensor:
         return values
 
     def developed(self, image: Tensor) -> Tensor:
-        """sRGB of a restored image [..., 3, H, W]."""
+        """Convert a restored image [..., 3, H, W] to sRGB."""
         sensitivity = torch.tensor(self.sensitivity).to(image).view(3, 1, 1)
         return self.mosaic.developed(self.noise.decode(sensitivity * image))
 
 
 @dataclass(frozen=True, eq=False)
 class Demosaic(Task):
-    """y = the one colour of x that is measured at each pixel, + noise; y is filled up by interpolation to be an image.
+    """y = the one colour of x measured at each pixel, + noise; the other colours of y are interpolated.
 
     Args:
-        sensor: of a raw file; None in a simulation, of a Bayer sensor that sees images as they are stored.
+        sensor: sensor of a raw file; None in a simulation, where a Bayer sensor measures the stored pixel values.
     """
 
     sensor: Sensor | None = None
@@ -103,7 +103,7 @@ class Demosaic(Task):
 
     @property
     def pattern(self) -> str:
-        """Colours of the filters of a tile, row by row."""
+        """The filter colours of one tile, row by row."""
         return "RGGB" if self.sensor is None else self.sensor.mosaic.pattern
 
     def operator(self, channels: int, size: Size) -> Any:
@@ -140,7 +140,7 @@ class Demosaic(Task):
         return self._interpolated(self.measurement(super().noisy(clean, level, rng), 3))
 
     def _interpolated(self, values: Tensor) -> Tensor:
-        """An image [3, H, W] with the values [1, H, W] where they are measured, else with means of their neighbours."""
+        """Interpolate measured values [1, H, W] to an image [3, H, W]; missing colours are means of neighbours."""
         operator = self.operator(3, (values.shape[1], values.shape[2]))
         mask = operator.mask.to(values)
         measured = operator.pinv(values[None])[0]
@@ -151,7 +151,7 @@ class Demosaic(Task):
             parts = torch.stack([measured, mask])
             near, there = torch.nn.functional.conv2d(parts, kernel, padding=reach, groups=3)
             filled, weight = torch.where(weight > 0, filled, near), torch.where(weight > 0, weight, there)
-            if bool((weight > 0).all()):  # at once with a Bayer sensor
+            if bool((weight > 0).all()):  # a Bayer sensor needs one pass
                 break
         return torch.where(mask > 0, measured, filled / weight.clamp_min(1e-6))
 

@@ -23,8 +23,8 @@ class Denoise(Task):
     """y = x + noise.
 
     Args:
-        tables: of the JPEG file that the image was read from: where it shows no noise, the result stays within a part
-            of its quantisation cells.
+        tables: tables of the JPEG file that the image was read from. If the file shows no noise, the result stays
+            within a part of its quantisation cells.
     """
 
     tables: JPEGTables | None = None

@@ -25,7 +25,7 @@ __all__ = ["Inpaint", "InpaintDraw", "InpaintOptions"]
 PartOf: TypeAlias = Annotated[float, Range(0, 1, above=True, below=True)]
 
 SCATTERED = 1.2
-"""Missing pixels that are so many times deeper than random ones of their share make holes."""
+"""Missing pixels count as holes if their mean depth exceeds that of random missing pixels by this factor."""
 
 KEEP = 0.5
 """Share of the pixels that a simulation's random mask keeps."""
@@ -33,7 +33,7 @@ KEEP = 0.5
 
 @dataclass(frozen=True)
 class InpaintOptions:
-    """What a user says: where the image is missing."""
+    """The user options: the missing region."""
 
     mask: Source | None = option(
         None, "mask, white where pixels are missing (default: transparent or NaN pixels)", metavar="FILE"
@@ -42,7 +42,7 @@ class InpaintOptions:
 
 @dataclass(frozen=True)
 class InpaintDraw:
-    """What a suite says: one of the two."""
+    """The suite options: give exactly one."""
 
     missing: PartOf | None = option(None, "share of random missing pixels")
     box: Count | None = option(None, "side of a missing square in the middle, in pixels")
@@ -54,7 +54,7 @@ class InpaintDraw:
 
 
 def _partly(missing: Tensor) -> Tensor:
-    """The mask, if it leaves a pixel."""
+    """Return the mask; raise an error if it leaves no pixel."""
     if bool(missing.all()):
         raise InputError("every pixel of the image is missing or NaN, so that nothing is known")
     return missing
@@ -62,11 +62,11 @@ def _partly(missing: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Inpaint(Task):
-    """y = x where it is known, + noise.
+    """y = x at known pixels, + noise.
 
     Args:
-        missing: bool [H, W].
-        source: what says that it is missing. Where it is the image's own transparency, the restored image is opaque.
+        missing: bool [H, W], true for missing pixels.
+        source: source of the mask. If it is the image's own transparency, the restored image is opaque.
     """
 
     missing: Tensor
@@ -114,10 +114,10 @@ class Inpaint(Task):
 
     @property
     def severity(self) -> tuple[str, float]:
-        """("inpaint-random", share that is missing), or ("inpaint-hole", side in pixels of squares as wide).
+        """("inpaint-random", share of missing pixels), or ("inpaint-hole", side in pixels of equally wide squares).
 
-        The mean distance of missing pixels from the nearest known one decides: in a square of side b it is about
-        (b + 3) / 6, and among random pixels of a share p, of which (1 - p) are known, about 1 / (2 sqrt(1 - p)).
+        The kind depends on the mean distance of missing pixels from the nearest known pixel. It is about (b + 3) / 6 in
+        a square of side b, and about 1 / (2 sqrt(1 - p)) if a share p of the pixels is missing at random.
         """
         from scipy.ndimage import distance_transform_edt
 
@@ -137,10 +137,10 @@ class Inpaint(Task):
 
     @property
     def conditions(self) -> Mapping[str, float]:
-        """`scatter`: the share of missing pixels among the four neighbours of known pixels at an edge of what is known.
+        """`scatter`: share of missing pixels among the four neighbours of known pixels that touch a missing pixel.
 
-        About 0.3 around holes and letters, whatever their size, 0.5 where half of the pixels is missing at random, and
-        0.9 where nine tenths are.
+        About 0.3 around holes and letters of any size, 0.5 if half of the pixels are missing at random, and 0.9 if nine
+        tenths are missing.
         """
         known, touching = ~self.missing, torch.zeros(self.missing.shape)
         for dim in (0, 1):
@@ -152,7 +152,7 @@ class Inpaint(Task):
         return {"scatter": float(edge.mean() / 4) if len(edge) else 0.25}
 
     def baseline(self, y: Tensor) -> tuple[str, Tensor]:
-        """Telea 2004, "An image inpainting technique based on the fast marching method", by OpenCV, radius 3."""
+        """Telea 2004, "An image inpainting technique based on the fast marching method", from OpenCV, radius 3."""
         import cv2
         import numpy
 

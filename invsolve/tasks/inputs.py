@@ -1,4 +1,4 @@
-"""What tasks are given besides the image: masks and blur kernels, from files, arrays or tensors."""
+"""Read the inputs of tasks besides the image: masks and blur kernels, from files, arrays or tensors."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ logger = logging.getLogger(__name__)
 
 
 def read_mask(source: Source, size: tuple[int, int]) -> Tensor:
-    """Where an image is missing, bool [H, W]: white in a file or an array alike, from half of the full scale on.
+    """Read the mask of missing pixels, bool [H, W]: white (at least half of the full scale) in a file or an array.
 
-    Integers of which none is above 1 are taken as 0 and 1. What is transparent in a mask is black.
+    Integers with no value above 1 are read as 0 and 1. Transparent pixels of a mask count as black.
 
     Raises:
         InputError: the mask cannot be read, has another size, or marks nothing or everything.
@@ -50,12 +50,12 @@ def read_mask(source: Source, size: tuple[int, int]) -> Tensor:
 
 
 def _grey(image: Image) -> torch.Tensor:
-    """The brightness [H, W] of an image on black."""
+    """The brightness [H, W] of an image on a black background."""
     return image.pixels.mean(0) * (1.0 if image.alpha is None else image.alpha[0])
 
 
 def _of_integers(source: Any) -> Any:
-    """Integers of any size as 8 bit ones: 0 and 1, or 0 to 255, or as they are where they are 16 bit."""
+    """Convert integers of any size to 8 bits: 0 and 1, or 0 to 255; 16-bit values are unchanged."""
     values = as_tensor(source, "a mask")
     if values.is_floating_point() or values.dtype in (torch.bool, torch.uint8, torch.uint16) or not values.numel():
         return source
@@ -67,13 +67,14 @@ def _of_integers(source: Any) -> Any:
 
 
 def read_kernel(source: Source) -> Tensor:
-    """A blur kernel [h, w] that sums to one: an image on black, a .npy or text file of numbers, or an array.
+    """Read a blur kernel [h, w]: an image on a black background, a .npy or text file of numbers, or an array.
 
-    Numbers that do not sum to about 1 are divided by their sum, with a warning. The entry [h // 2, w // 2] stands for
-    no shift; of an even side that is one of the two middle ones, as in scipy.ndimage, and a warning says so.
+    The result sums to one; a warning is given if the numbers do not sum to about 1. The entry [h // 2, w // 2]
+    corresponds to no shift. For an even side, this is one of the two middle entries, as in scipy.ndimage, and a warning
+    is given.
 
     Raises:
-        InputError: it cannot be read, or is no kernel.
+        InputError: the input cannot be read, or is not a kernel.
     """
     import numpy
 

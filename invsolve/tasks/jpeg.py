@@ -1,4 +1,4 @@
-"""Removing the artefacts of JPEG compression."""
+"""Removal of JPEG compression artefacts."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ else:
 __all__ = ["JPEG", "JPEGOptions", "encoded"]
 
 NOISY = 0.75
-"""A JPEG file with this much noise, in units of what the compression took, was noisy before."""
+"""Noise level, in units of the compression error, above which the image was noisy before compression."""
 
 DEFAULT = 30
-"""Quality of a simulation."""
+"""Default quality of a simulation."""
 
 
 @dataclass(frozen=True)
 class JPEGOptions:
-    """What a user says: nothing, unless the file does not tell how it was compressed."""
+    """The user options; only needed if the file does not contain its compression settings."""
 
     compression: Annotated[int, Range(1, 100)] | None = option(
         None, "JPEG quality where the file does not tell it, and of a simulation (default 30)", metavar="QUALITY"
@@ -52,15 +52,15 @@ class JPEGOptions:
 
 @dataclass(frozen=True)
 class JPEG(Task):
-    """y = decode(encode(x)): see `JPEGCoefficients`. Noise is what the compression took, not noise of the image.
+    """y = decode(encode(x)): see `JPEGCoefficients`. The noise is the compression error, not noise of the image.
 
     Args:
-        tables: how the file was compressed.
-        level: root mean square of what the compression took, in [0, 1] units.
-        source: what tells so: "file", "pixels" (an image that was a JPEG before), "given".
-        spread: standard deviations [planes, 8, 8] of coefficients about the middle of their cells, in units of that of
-            a uniform law on the cell; 1 if None.
-        noise: standard deviation of the noise before the compression, for which `level` and `spread` allow.
+        tables: the compression tables of the file.
+        level: root mean square of the compression error, in [0, 1] units.
+        source: source of the tables: "file", "pixels" (an image that was a JPEG before), "given".
+        spread: standard deviations [planes, 8, 8] of coefficients about the middle of their cells, relative to that of
+            a uniform distribution over the cell; 1 if None.
+        noise: standard deviation of the noise before compression; `level` and `spread` account for it.
     """
 
     tables: JPEGTables
@@ -90,7 +90,7 @@ class JPEG(Task):
 
     @classmethod
     def of_image(cls, image: Image) -> Self | None:
-        """The task for a JPEG file, or for pixels that were one; None for other images."""
+        """Create the task for a JPEG file, or for pixels decoded from one; None for other images."""
         tables = image.jpeg or history.find_tables(image.pixels)
         if tables is None or (tables.chroma is not None and len(image.pixels) != 3):
             return None
@@ -98,17 +98,17 @@ class JPEG(Task):
 
     @classmethod
     def of_tables(cls, tables: JPEGTables, y: Tensor, source: Literal["file", "pixels", "given"] = "file") -> Self:
-        """The task for a decoded image [C, H, W], upright."""
+        """Create the task for a decoded image [C, H, W], upright."""
         return cls(tables, codec.expected_error(unturned(y, tables.orientation), tables), source)
 
     def by_frequency(self, y: Tensor, noise: float = 0.0) -> Self:
-        """The task with what the file does not tell of each frequency: less than a cell where most values are zero.
+        """Return the task with a separate uncertainty for each frequency.
 
-        At least what rounding to 8 bits takes.
+        It is less than a cell where most values are zero, and at least the error of rounding to 8 bits.
 
         Args:
             y: the decoded image [C, H, W], upright.
-            noise: standard deviation, in [0, 1] units, of noise that was there before the compression.
+            noise: standard deviation of the noise before compression, in [0, 1] units.
         """
         variances = codec.expected_variances(unturned(y, self.tables.orientation), self.tables, noise)
         steps = [self.tables.steps(k) for k in range(len(variances))]
@@ -118,33 +118,33 @@ class JPEG(Task):
         return replace(self, level=codec.error_of(variances, self.tables), spread=torch.stack(spread), noise=noise)
 
     def rounding(self, y: Tensor) -> Tensor:
-        """See `jpeg_codec.rounding`, of the decoded image y [C, H, W] and for its upright rows and columns."""
+        """See `jpeg_codec.rounding`; y is the decoded image [C, H, W], rows and columns are upright."""
         stored = codec.rounding(unturned(y, self.tables.orientation), self.tables)
         return stored.T if self.tables.orientation > 4 else stored
 
     def after(self, inner: LinearOperator) -> Compressed:
-        """What the file holds of the images that `inner` makes."""
+        """Return the operator `inner` followed by this compression."""
         from invsolve.tasks.compressed import Compressed
 
         channels, height, width = inner.out_shape
         return Compressed(self.operator(channels, (height, width)), inner)
 
     def was_noisy(self, y: Tensor, noise: NoiseEstimate) -> bool:
-        """Whether the image was surely noisy before it was compressed.
+        """Whether the image was certainly noisy before compression.
 
         Args:
             y: the decoded image [C, H, W], upright.
-            noise: of it, what the compression took included.
+            noise: noise of y, including the compression error.
         """
         return noise.low > NOISY * self.level and self.may_be_noisy(y)
 
     def may_be_noisy(self, y: Tensor) -> bool:
-        """Whether every frequency of the decoded image y is strong enough to hold noise, or fine texture."""
+        """Whether every frequency of the decoded image y is strong enough to contain noise, or fine texture."""
         return codec.noise_bound(unturned(y, self.tables.orientation), self.tables) > NOISY * self.level
 
     @classmethod
     def simulated(cls, options: JPEGOptions, clean: Tensor) -> Self:
-        """The task for a clean image that is compressed."""
+        """Create the task for a clean image that is to be compressed."""
         tables = JPEGTables.of_quality(options.compression or DEFAULT, colour=len(clean) == 3)
         return cls.of_tables(tables, encoded(clean, tables), "given")
 
@@ -174,7 +174,7 @@ class JPEG(Task):
         found = codec.coefficients(unturned(y, self.tables.orientation), self.tables)
         planes = found if len(y) == channels else found * channels
         middle = torch.zeros(8, 8, dtype=torch.float64)
-        middle[0, 0] = 8 * 128  # of the brightness: colours have theirs at 0
+        middle[0, 0] = 8 * 128  # the level shift of luma; chroma has none
         level = [self.tables.chroma is None or k == 0 for k in range(len(planes))]
         whole = [plane + middle / self.tables.steps(k) if level[k] else plane for k, plane in enumerate(planes)]
         if self.spread is not None:
@@ -202,7 +202,7 @@ class JPEG(Task):
 
 
 def encoded(clean: Tensor, tables: JPEGTables) -> Tensor:
-    """What a JPEG file with these tables holds of an image [C, H, W]."""
+    """Compress an image [C, H, W] with these tables as a JPEG file, and decode it."""
     import numpy
     from PIL import Image as pillow
 

@@ -1,4 +1,4 @@
-"""Keeping an image to what a JPEG file says: each block cosine coefficient lies in a quantisation cell."""
+"""Constrain an image to a JPEG file: each block DCT coefficient stays within its quantisation cell."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from invsolve.tasks.jpeg_codec import coefficients, interpolated, padded_size, p
 __all__ = ["reach_of", "within_cells"]
 
 _REACH = ((50, 0.25), (85, 0.1))
-"""How far from the middle of its cell a coefficient goes, in steps, at two JPEG qualities (Park and Kim 1999, "Theory
-of projection onto the narrow quantization constraint set and its application", IEEE Trans. Image Processing 8). Half a
-step is where the truth may lie; less loses little, and much less is lost where the image was a JPEG file of about the
-same quality before, so that it lies in the middle. Nothing tells of that, and it is common at high qualities."""
+"""Largest distance of a coefficient from the middle of its cell, in steps, at two JPEG qualities (Park and Kim 1999,
+"Theory of projection onto the narrow quantization constraint set and its application", IEEE Trans. Image Processing 8).
+The truth is within half a step. A smaller limit loses little, and loses much less if the image was a JPEG file of
+about the same quality before, as the truth is then in the middle. This is undetectable, and common at high quality."""
 
 
 def reach_of(tables: JPEGTables) -> float:
-    """How far from the middle of its cell a restored coefficient goes, in quantisation steps."""
+    """The largest distance of a restored coefficient from the middle of its cell, in quantisation steps."""
     (low, far), (high, near) = _REACH
     share = min(max((tables.quality - low) / (high - low), 0.0), 1.0)
     return far + share * (near - far)
 
 
 def within_cells(x: Tensor, y: Tensor, tables: JPEGTables, reach: float | None = None, detail: float = 0.0) -> Tensor:
-    """The image nearest to x whose coefficients are at most `reach` steps away from those of the decoded file y.
+    """Return the image nearest to x whose coefficients are at most `reach` steps from those of the decoded file y.
 
-    The image that was compressed is one of these for 0.5, but for the encoder's rounding. Of subsampled colours the
-    file tells means alone.
+    For a reach of 0.5, the image that was compressed satisfies this, except for the encoder's rounding. For subsampled
+    colours, the file only determines means.
 
     Args:
         x: [..., C, H, W] in [0, 1], upright.
         y: [C, H, W] in [0, 1], upright.
-        tables: of the file.
-        reach: in units of the quantisation steps; see `reach_of` for what it is by default.
-        detail: share of x in the detail of subsampled colours; the rest is that of y, which the decoder interpolated.
+        tables: tables of the file.
+        reach: largest distance in quantisation steps; `reach_of` by default.
+        detail: share of x in the detail of subsampled colours; the rest is that of y, interpolated by the decoder.
     """
     reach = reach_of(tables) if reach is None else reach
     seen = _padded(unturned(y, tables.orientation)[None], tables)
@@ -65,7 +65,7 @@ def within_cells(x: Tensor, y: Tensor, tables: JPEGTables, reach: float | None =
 
 
 def _padded(x: Tensor, tables: JPEGTables) -> Tensor:
-    """[n, C, H, W] in whole blocks, 255 for white."""
+    """Pad [n, C, H, W] to whole blocks and scale it so that white is 255."""
     height, width = x.shape[-2:]
     rows, columns = padded_size((height, width), tables)
     return 255 * F.pad(x.double(), (0, columns - width, 0, rows - height), mode="replicate")

@@ -1,9 +1,9 @@
-"""JPEG as a linear measurement: block cosine coefficients, each known to about a quantisation step.
+"""JPEG as a linear measurement: block DCT coefficients, each known to about a quantisation step.
 
-A decoded file tells its quantised coefficients: colours are transformed back, the decoder's interpolation of subsampled
-colours is undone, and the cosine coefficients of each block are then whole multiples of the quantisation steps. The
-image that was compressed has its coefficients in the cells about them, which are told to the solver by their first two
-moments: the middle, and 1 / sqrt(12) of the step as standard deviation.
+The quantised coefficients can be recovered from a decoded file: colours are transformed back, the decoder's
+interpolation of subsampled colours is undone, and the DCT coefficients of each block are then integer multiples of the
+quantisation steps. The coefficients of the image before compression are in the cells around these multiples. The solver
+uses the first two moments of a cell: its middle, and 1 / sqrt(12) of the step as standard deviation.
 """
 
 from __future__ import annotations
@@ -38,30 +38,30 @@ __all__ = [
 ]
 
 CELL = 12**-0.5
-"""Standard deviation of a uniform law of width 1."""
+"""Standard deviation of a uniform distribution of width 1."""
 
 PHOTOGRAPH = 60.0
-"""Standard deviation of a photograph's lowest block cosine coefficients, in units of 1 / 255."""
+"""Standard deviation of a photograph's lowest block DCT coefficients, in units of 1 / 255."""
 
 RELIABLE = 4
-"""Coefficients beside zero that tell the width of a frequency's law."""
+"""Number of nonzero coefficients needed to estimate the width of a frequency's distribution."""
 
 MOSTLY = 0.3
-"""Share of zeroes from which a frequency is not told."""
+"""Share of zeros above which a frequency counts as unknown."""
 
 EXACT = 0.25
-"""How near a decoded coefficient must be to a multiple of its step to be taken for it."""
+"""Largest distance, in steps, at which a decoded coefficient is rounded to a multiple of its step."""
 
 _ROWS, _COLUMNS = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
 
 
 def shrunk(x: Tensor, sampling: tuple[int, int]) -> Tensor:
-    """The mean over the pixels that share a colour."""
+    """Average the pixels that share a colour value."""
     return x if sampling == (1, 1) else F.avg_pool2d(x[None], sampling)[0]
 
 
 def interpolated(x: Tensor, sampling: tuple[int, int]) -> Tensor:
-    """As libjpeg enlarges subsampled colours: 3/4 of the nearer value and 1/4 of the next along each axis."""
+    """Upsample subsampled colours as libjpeg does: 3/4 of the nearer value and 1/4 of the next along each axis."""
     for dim, factor in ((-2, sampling[0]), (-1, sampling[1])):
         if factor == 2:
             n = x.shape[dim]
@@ -74,7 +74,7 @@ def interpolated(x: Tensor, sampling: tuple[int, int]) -> Tensor:
 
 
 def subsampled(x: Tensor, sampling: tuple[int, int]) -> Tensor:
-    """The colours that `interpolated` makes x of."""
+    """Return the subsampled colours from which `interpolated` produces x."""
     small = mean = shrunk(x, sampling)
     if sampling == (1, 1):
         return small
@@ -84,19 +84,19 @@ def subsampled(x: Tensor, sampling: tuple[int, int]) -> Tensor:
 
 
 def padded_size(size: tuple[int, int], tables: JPEGTables) -> tuple[int, int]:
-    """Height and width in whole blocks."""
+    """Return height and width rounded up to whole blocks."""
     rows, columns = (8 * factor for factor in tables.sampling)
     return -(-size[0] // rows) * rows, -(-size[1] // columns) * columns
 
 
 def coefficients(y: Tensor, tables: JPEGTables) -> list[Tensor]:
-    """The coefficients of a decoded image in units of their steps, for each plane [rows, columns, 8, 8] in float64.
+    """Return the coefficients of a decoded image in units of their steps, per plane [rows, columns, 8, 8], in float64.
 
-    Whole numbers, but for blocks that the image's border cuts or whose pixels were clipped.
+    They are integers, except for blocks that are cut by the image border or whose pixels were clipped.
 
     Args:
         y: [C, H, W] in [0, 1] as stored, before any orientation mark is applied.
-        tables: of the file.
+        tables: tables of the file.
     """
     height, width = padded_size((y.shape[1], y.shape[2]), tables)
     x = F.pad(y[None].double(), (0, width - y.shape[2], 0, height - y.shape[1]), mode="replicate")[0]
@@ -110,12 +110,12 @@ def coefficients(y: Tensor, tables: JPEGTables) -> list[Tensor]:
 
 
 def planes_of(x: Tensor, tables: JPEGTables) -> Tensor:
-    """The brightness and the two colours of [..., C, H, W]; x itself where the file has no colours."""
+    """Convert [..., C, H, W] to luma and two chroma planes; x itself if the file has no chroma."""
     return x if tables.chroma is None else torch.einsum("ij,...jhw->...ihw", YCC.to(x), x)
 
 
 def expected_error(y: Tensor, tables: JPEGTables) -> float:
-    """Root mean square of what the compression took, in [0, 1] units, from the decoded image alone.
+    """Estimate the root mean square of the compression error, in [0, 1] units, from the decoded image alone.
 
     See `expected_variances`.
     """
@@ -123,7 +123,7 @@ def expected_error(y: Tensor, tables: JPEGTables) -> float:
 
 
 def error_of(variances: list[Tensor], tables: JPEGTables) -> float:
-    """Root mean square over the image, in [0, 1] units, of errors with such `expected_variances`."""
+    """Return the root mean square error over the image, in [0, 1] units, for the given `expected_variances`."""
     errors = [float(each.mean()) for each in variances]
     if tables.chroma is None:
         return (sum(errors) / len(errors)) ** 0.5 / 255
@@ -132,14 +132,14 @@ def error_of(variances: list[Tensor], tables: JPEGTables) -> float:
 
 
 def expected_variances(y: Tensor, tables: JPEGTables, noise: float = 0.0) -> list[Tensor]:
-    """Variance [8, 8] of what the compression took of each frequency of each plane, in units of 1 / 255^2.
+    """Estimate the variance [8, 8] of the compression error per frequency and plane, in units of 1 / 255^2.
 
-    White noise of standard deviation `noise` that was there before is what is left of it in coefficients beside zero;
-    in those that were rounded to zero it is a part of what was taken.
+    White noise of standard deviation `noise` before compression adds to the variance of nonzero coefficients. In
+    coefficients that were rounded to zero, it is already part of the compression error.
 
-    Coefficients of one frequency follow a Laplacian law, whose width is told by how many of them are zero. Where nearly
-    all are, it follows from the lower frequencies, as a power of the frequency. What zeroes hide is the law's variance
-    within their cell, other cells hide step^2 / 12.
+    The coefficients of one frequency follow a Laplacian distribution. Its width follows from the share of zeros. If
+    nearly all coefficients are zero, the width is extrapolated from the lower frequencies, as a power of the frequency.
+    The variance of a zero coefficient is that of the distribution within its cell; for other cells it is step^2 / 12.
     """
     variances = []
     for k, found in enumerate(coefficients(y, tables)):
@@ -157,18 +157,18 @@ def expected_variances(y: Tensor, tables: JPEGTables, noise: float = 0.0) -> lis
 
 
 def rounding(y: Tensor, tables: JPEGTables) -> Tensor:
-    """Variance [8, 8] that rounding added to each frequency of the brightness, in units of 1 / 255^2.
+    """Return the variance [8, 8] that rounding added to each frequency of the luma, in units of 1 / 255^2.
 
-    Infinite where most coefficients were rounded to zero: of those the file tells nothing.
+    It is infinite where many coefficients were rounded to zero (a share above MOSTLY): these are unknown.
     """
     zero = (coefficients(y, tables)[0].flatten(0, 1).round() == 0).double().mean(0)
     return torch.where(zero > MOSTLY, torch.inf, tables.steps(0) ** 2 / 12)
 
 
 def noise_bound(y: Tensor, tables: JPEGTables) -> float:
-    """The most noise that an image can have had before it was compressed, in [0, 1] units.
+    """Return an upper bound of the noise level before compression, in [0, 1] units.
 
-    White noise is in every frequency of the brightness, so that it has no more than the weakest of them.
+    White noise is present in every frequency of the luma, so it cannot exceed the weakest frequency.
     """
     found = coefficients(y, tables)[0].flatten(0, 1).flatten(1).round()
     zero = (found == 0).double().mean(0)
@@ -176,7 +176,10 @@ def noise_bound(y: Tensor, tables: JPEGTables) -> float:
 
 
 def _laplacian_widths(zero: Tensor, steps: Tensor, n: int) -> Tensor:
-    """Scales b of the laws exp(-|c| / b) of 64 frequencies, in units of 1 / 255; n blocks, shares of zeroes [64]."""
+    """Scales b of the distributions exp(-|c| / b) of 64 frequencies, in units of 1 / 255.
+
+    `zero` holds the shares of zeros [64], and n is the number of blocks.
+    """
     told = (zero <= 1 - RELIABLE / n) & (zero < 1)
     widths = -0.5 * steps / torch.log1p(-zero.clamp(0.5 / n, 1 - 0.5 / n))
     radius = torch.hypot(_ROWS, _COLUMNS).flatten().clamp_min(1).double()
@@ -193,18 +196,18 @@ def _laplacian_widths(zero: Tensor, steps: Tensor, n: int) -> Tensor:
 
 
 def typical_error(tables: JPEGTables) -> float:
-    """`expected_error` of a usual photograph: standard deviations of coefficients fall as 1 / frequency."""
+    """`expected_error` of a typical photograph: standard deviations of coefficients fall as 1 / frequency."""
     spread = PHOTOGRAPH / torch.hypot(_ROWS, _COLUMNS).clamp_min(1)
     return float(torch.minimum(tables.steps(0) / 12**0.5, spread).square().mean().sqrt()) / 255
 
 
 class JPEGCoefficients(LinearOperator):
-    """y = the block cosine coefficients of an image in units of quantisation steps times `scale`, without a mean.
+    """y = the block DCT coefficients of an image in units of quantisation steps, times `scale`, without level shift.
 
     Args:
         in_shape: (C, H, W) in whole blocks; images in [0, 1].
-        tables: of the file.
-        scale: noise level at which a step's uniform law counts as that level.
+        tables: tables of the file.
+        scale: value of one quantisation step in y; the uniform error in a cell has std scale / sqrt(12).
         spread: [planes, 8, 8], see `JPEG`.
     """
 
@@ -242,7 +245,7 @@ class JPEGCoefficients(LinearOperator):
         return torch.einsum("ji,njhw->nihw", self.constants.get("ycc", y), x) if self._coloured else x
 
     def ridge(self, residual: Tensor, lam: float | Tensor) -> Tensor:
-        """A^T (A A^T + lam I)^-1 r, by conjugate gradients: brightness and colours are coupled weakly."""
+        """A^T (A A^T + lam I)^-1 r, by conjugate gradients: luma and chroma are weakly coupled."""
         weight = per_sample(lam, residual)
         diagonal = self.diagonal(residual) + weight
         solved = conjugate_gradient(
@@ -259,7 +262,7 @@ class JPEGCoefficients(LinearOperator):
         return conjugate_gradient(lambda v: self.normal(v) + weight * laplacian(v), b, tol=1e-3, max_iter=60).x
 
     def diagonal(self, like: Tensor) -> Tensor:
-        """Of A A^T, [K]."""
+        """The diagonal of A A^T, [K]."""
         weights = self.constants.get("weights", like)
         power = self.constants.get("ycc", like).square().sum(1) if self._coloured else weights.new_ones(len(weights))
         parts: list[Any] = []

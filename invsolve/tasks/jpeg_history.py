@@ -1,4 +1,4 @@
-"""Whether an image was a JPEG file before it was stored otherwise, and how it was compressed."""
+"""Detect whether an image was a JPEG file before it was stored in another format, and how it was compressed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["find_tables"]
 
 
 def find_tables(y: Tensor) -> JPEGTables | None:
-    """The standard tables by which an image was compressed, see `found_quality`; None where none fit.
+    """Return the standard tables that an image was compressed with, see `found_quality`; None if none fit.
 
     Args:
         y: [C, H, W] in [0, 1].
@@ -29,7 +29,7 @@ def find_tables(y: Tensor) -> JPEGTables | None:
 
 
 def _with_sampling(x: Tensor, tables: JPEGTables) -> JPEGTables:
-    """The tables with the resolution of the colours that fits best."""
+    """Return the tables with the chroma subsampling that fits best."""
     best, least = tables, math.inf
     for sampling in ((2, 2), (1, 2), (1, 1)):
         tried = JPEGTables(tables.luma, tables.chroma, sampling)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from invsolve.tasks.base import Task
-from invsolve.tasks.jpeg import JPEG  # at run time, too: settings of subclasses are checked by their annotations
+from invsolve.tasks.jpeg import JPEG  # needed at run time: settings of subclasses are checked by their annotations
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,10 +17,10 @@ __all__ = ["JPEGMeasured"]
 
 
 class JPEGMeasured(Task):
-    """A task that compares the coefficients of a JPEG file, and the pixels of others.
+    """A task that compares DCT coefficients for a JPEG file, and pixels for other files.
 
     Attributes:
-        codec: how the measurement was compressed, where it is a JPEG file or was one.
+        codec: how the measurement was compressed, if it is or was a JPEG file.
     """
 
     codec: JPEG | None
@@ -33,7 +33,7 @@ class JPEGMeasured(Task):
         return super().measurement(y, channels) if self.codec is None else self.codec.measurement(y, channels)
 
     def compressed(self, operator: LinearOperator) -> LinearOperator:
-        """What the file holds of the images that `operator` makes."""
+        """Return `operator` followed by the JPEG compression, if there is one."""
         return operator if self.codec is None else self.codec.after(operator)
 
     def compression(self, prior: Prior) -> dict[str, Any]:

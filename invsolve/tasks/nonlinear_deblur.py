@@ -1,4 +1,4 @@
-"""Non-linear deblurring: the blur of the BKSE network, whose weights are a file of the user's."""
+"""Non-linear deblurring: the blur of the BKSE network, whose weights the user provides as a file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["NonlinearDeblur", "NonlinearOptions"]
 
 @dataclass(frozen=True)
 class NonlinearOptions:
-    """What a user says. The kernel code belongs to the measurement; a simulation draws it."""
+    """The user options. The kernel code belongs to the measurement; a simulation draws it."""
 
     operator_weights: Path | None = option(None, "weights of the BKSE network (GOPRO_wVAE.pth)", metavar="FILE")
     operator_code: Path | None = option(None, "kernel code of the blur, .npy [512, H/128, W/128]", metavar="FILE")
@@ -34,7 +34,7 @@ class NonlinearOptions:
 
 @dataclass(frozen=True)
 class NonlinearDraw:
-    """What a suite says."""
+    """The suite options."""
 
     operator_weights: str = option("", "weights of the BKSE network (GOPRO_wVAE.pth)")
 
@@ -46,7 +46,7 @@ class NonlinearDeblur(Task):
     Tran, Tran, Phung, Hoai 2021, "Explore image deblurring via encoded blur kernel space", arXiv 2104.00317.
 
     Args:
-        weights: the network's file.
+        weights: file with the network weights.
         code: the kernel code [512, H / 128, W / 128].
     """
 

@@ -1,4 +1,4 @@
-"""Blur as a camera makes it: what lies beyond the image's border has been blurred into it, and is unknown."""
+"""Blur of a camera: the unknown scene beyond the image border is blurred into the image."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ __all__ = ["ObservedBlur"]
 TOLERANCE, MAX_ITER = 1e-3, 60
 
 CHECK_EVERY = 8
-"""Iterations on a GPU between two looks at what has been reached: each of them waits for the device."""
+"""Iterations between convergence checks on a GPU; each check waits for the device."""
 
 
 class ObservedBlur(LinearOperator):
-    """y = M C x: a blur of a scene that is larger than the image, of which the image's part is seen.
+    """y = M C x: the blur C of a scene that is larger than the image, cropped to the image by M.
 
-    No border has to be invented, as mirroring or repeating the image does: the scene beyond it is estimated along
-    (Almeida and Figueiredo 2013, "Deconvolving images with unknown boundaries using the alternating direction method
-    of multipliers", IEEE Trans. Image Process.). C is circular on the scene's grid, whose wrap-around is never seen.
-    Solves are by conjugate gradients, preconditioned by the closed form of C alone, to about 0.001 of the solution.
-    `ridge` solves for the measurement's multipliers, (M C C^T M^T + lam I) w = r and x = C^T M^T w: two filters an
-    iteration instead of three, and <r, P r>^(1/2) bounds the error of x.
+    No artificial border is needed, such as a mirrored or repeated image: the scene beyond the border is estimated as
+    well (Almeida and Figueiredo 2013, "Deconvolving images with unknown boundaries using the alternating direction
+    method of multipliers", IEEE Trans. Image Process.). C is circular on the scene's grid; M removes the wrap-around.
+    Solves use conjugate gradients, preconditioned by the closed form for C alone, to about 0.001 of the solution.
+    `ridge` solves for the measurement's multipliers, (M C C^T M^T + lam I) w = r and x = C^T M^T w. This needs two
+    filters per iteration instead of three, and <r, P r>^(1/2) bounds the error of x.
 
     Args:
         out_shape: (C, H, W) of the image.
-        kernel: what a point becomes, [h, w], sums to one.
+        kernel: blur kernel (point spread function), [h, w], sums to one.
 
     Attributes:
-        in_shape: of the scene.
+        in_shape: shape of the scene.
         window: rows and columns of the scene that the image shows.
     """
 
     smooth_tolerance = 1e-2
-    """A first estimate: what more iterations bring out of the noise, the first denoisings take away again."""
+    """Tolerance of a first estimate. More iterations amplify noise, which the first denoisings remove again."""
 
     def __init__(self, out_shape: Shape, kernel: Tensor) -> None:
         channels, height, width = out_shape
@@ -52,7 +52,7 @@ class ObservedBlur(LinearOperator):
         self.in_shape = (channels, quick_length(height + 2 * rows), quick_length(width + 2 * columns))
         self.out_shape = (channels, height, width)
         self.window = (slice(rows, rows + height), slice(columns, columns + width))
-        # Operators correlate, y[i] = sum_j k[j] x[i + j]; a point spreads as the kernel's mirror image under them.
+        # Operators correlate, y[i] = sum_j k[j] x[i + j]: a point becomes the mirror image of the kernel.
         self._whole = CircularBlur(self.in_shape, kernel.flip(-2, -1))
         response = self._whole.half_response
         self.constants = Constants(response=response, power=response.abs() ** 2)
@@ -105,7 +105,7 @@ class ObservedBlur(LinearOperator):
         return self._filtered(w, self.constants.get("response", r).conj()).to(residual.dtype)
 
     def _filtered(self, y: Tensor, response: Tensor) -> Tensor:
-        """The scene that is y in the window and 0 beyond it, through a filter; half of the spectrum is enough."""
+        """Filter the scene that is y in the window and 0 outside, using half of the spectrum."""
         scene = y.new_zeros(len(y), *self.in_shape)
         scene[..., *self.window] = y
         return torch.fft.irfft2(torch.fft.rfft2(scene) * response, self.in_shape[-2:])

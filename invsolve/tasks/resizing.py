@@ -13,11 +13,11 @@ __all__ = ["enlarged", "resized"]
 
 
 def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """[C, H, W] interpolated to (height, width): bicubic (Keys, a = -0.5), antialiased where smaller."""
+    """Resize [C, H, W] to (height, width): bicubic (Keys, a = -0.5), antialiased when downsampling."""
     resize = torch.nn.functional.interpolate
     return resize(image[None], size=size, mode="bicubic", align_corners=False, antialias=True)[0]
 
 
 def enlarged(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """[C, H, W] interpolated to a larger (height, width): bicubic (Keys, a = -0.75), sharper than `resized`."""
+    """Enlarge [C, H, W] to (height, width): bicubic (Keys, a = -0.75), sharper than `resized`."""
     return torch.nn.functional.interpolate(image[None], size=size, mode="bicubic", align_corners=False)[0]

@@ -1,8 +1,8 @@
-"""How an image was made smaller, told from its spectrum near the Nyquist frequency.
+"""Detect how an image was downsampled, from its spectrum near the Nyquist frequency.
 
-Filters that average leave little power there: bicubic's and Lanczos' a quarter of it, the mean of a block half of it.
-An image of which only every so many pixels were kept has more there than any photograph, as what is finer than its grid
-is folded back (aliasing). The law of photographs varies by as much, so that the answer is a probability for each kind.
+Smoothing filters leave little power there: bicubic and Lanczos filters leave a quarter of it, block averages half of
+it. If only every n-th pixel was kept, the image has more power there than any photograph, because finer detail is
+folded back (aliasing). The spectra of photographs vary as much, so the result is a probability for each kind.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 __all__ = ["BANDS", "DENSE", "GAINS", "KINDS", "Sampling", "packaged_regressions", "read_sampling", "spectral_bands"]
 
 KINDS = ("bicubic", "area", "nearest")
-"""Smoothed by a filter that ends at the new Nyquist frequency (bicubic, Lanczos), by the mean of blocks, not at all."""
+"""Kinds of smoothing: a filter that ends at the new Nyquist frequency (bicubic, Lanczos), block averages, none."""
 
 BANDS = 5
-"""Of |frequency| along each axis, from 0 to the Nyquist frequency."""
+"""Number of bands of |frequency| along each axis, from 0 to the Nyquist frequency."""
 
 SMALLEST, LARGEST = 24, 512
-"""Sides in pixels of images of which something can be told, and of the middle that is looked at."""
+"""Smallest side in pixels of an image that can be analysed, and largest side of the central part that is used."""
 
 
 GAINS = {
@@ -58,27 +58,27 @@ GAINS = {
         },
     },
 }
-"""PSNR in dB above bicubic interpolation, losses five times, by factor, what is assumed and what was done: means over
-eight crops by `python -m benchmarks.sampling gains --photos PHOTOS --told bicubic area aliased`, with `--side 40` for a
-factor of 2, `--factor 4 --side 28`, and `--quality 85`."""
+"""PSNR gain in dB over bicubic interpolation, by factor, file, assumed kind and true kind. Losses count five times.
+Means over eight crops, by `python -m benchmarks.sampling gains --photos PHOTOS --told bicubic area aliased`, with
+`--side 40` for a factor of 2, `--factor 4 --side 28`, and `--quality 85`."""
 
 DENSE = 2
-"""The largest factor at which the values at the middles of an aliased image's pixels do better than interpolation."""
+"""The largest factor at which values at the pixel centres of an aliased image are better than interpolation."""
 
 DROPPED = {"lossless": 1.0, "jpeg": 0.25}
-"""How often pixels were dropped, against the other kinds: programs that write JPEG files smooth what they shrink."""
+"""Prior weight of "nearest" relative to the other kinds: programs that write JPEG files usually smooth."""
 
 WORDS = {"bicubic": "a smoothing filter", "area": "averaging blocks", "nearest": "keeping every so many pixels"}
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """What an image shows of how it was made smaller.
+    """How an image was downsampled, according to its spectrum.
 
     Attributes:
-        probabilities: of each of `KINDS`; they sum to one.
-        file: "lossless" or "jpeg", as it was compressed.
-        factor: by which the image was made smaller.
+        probabilities: probability of each of `KINDS`; they sum to one.
+        file: compression of the file, "lossless" or "jpeg".
+        factor: downsampling factor.
     """
 
     probabilities: Mapping[str, float]
@@ -87,7 +87,7 @@ class Sampling:
 
     @property
     def safest(self) -> str:
-        """The kind to assume: that of the largest expected gain over interpolation, in which losses count more."""
+        """The kind to assume: the one with the largest expected gain over interpolation; losses count more."""
         table = GAINS[2 if self.factor <= DENSE else 4][self.file]
 
         def expected(assumed: str) -> float:
@@ -97,7 +97,7 @@ class Sampling:
 
     @property
     def description(self) -> str:
-        """What was found and what follows, in words."""
+        """A text description of the result and its consequence."""
         told = ", ".join(f"by {WORDS[kind]} {100 * p:.0f} %" for kind, p in self.probabilities.items())
         enlarged = "enlarged close to" if self.factor <= DENSE else "enlarged by"
         follows = {
@@ -109,13 +109,14 @@ class Sampling:
 
 
 def read_sampling(image: Tensor, factor: int, *, compressed: bool) -> Sampling | None:
-    """How probably an image [C, h, w] in [0, 1] was made smaller in each way; None where it is too small to tell.
+    """Estimate how an image [C, h, w] in [0, 1] was downsampled; None if it is too small.
 
-    By a softmax regression on `spectral_bands`, fitted to photographs: `python -m benchmarks.sampling fit`.
+    The probabilities come from a softmax regression on `spectral_bands`, fitted to photographs:
+    `python -m benchmarks.sampling fit`.
 
     Args:
         image: the small image.
-        factor: by which it was made smaller; what was measured for the nearest one counts.
+        factor: downsampling factor; the regression of the nearest known factor is used.
         compressed: whether it was a JPEG file, whose quantisation changes the spectrum.
     """
     if min(image.shape[1:]) < SMALLEST:
@@ -131,9 +132,9 @@ def read_sampling(image: Tensor, factor: int, *, compressed: bool) -> Sampling |
 
 
 def spectral_bands(image: Tensor) -> Tensor:
-    """Logarithms of the grey image's mean power in bands of |f_y| and |f_x|, less that of the lowest, [14].
+    """Return the log mean power of the grey image in bands of |f_y| and |f_x|, minus that of the lowest band, [14].
 
-    A Hann window is put on the image, of large ones on the middle; (i, j) and (j, i) are one band.
+    A Hann window is applied to the image, or to the middle of a large image. (i, j) and (j, i) are one band.
     """
     grey = image.double().mean(0)
     top, left = (max(side - LARGEST, 0) // 2 for side in grey.shape)
@@ -155,5 +156,5 @@ def spectral_bands(image: Tensor) -> Tensor:
 
 @cache
 def packaged_regressions() -> Mapping[str, Any]:
-    """Weights and biases by "lossless" or "jpeg" and factor."""
+    """Return the packaged weights and biases, by "lossless" or "jpeg" and by factor."""
     return json.loads((files("invsolve") / "presets" / "sampling.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""How wide the sharpest edges of an image are."""
+"""The width of the sharpest edges of an image."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from torch import Tensor
 __all__ = ["BLURRED", "edge_width"]
 
 BLURRED = 3.0
-"""Width in pixels of the sharpest edges from which an image looks blurred; a Gaussian blur of std s makes 2.5 s."""
+"""Width in pixels of the sharpest edges above which an image looks blurred. A Gaussian blur of std s gives 2.5 s."""
 
 _SIDE = 1024
 _CONTRAST, _WIDEST, _EDGES, _SHARPEST = 0.15, 16.0, 200, 0.1
 
 
 def edge_width(image: Tensor) -> float | None:
-    """The width in pixels of the sharpest edges along rows and columns; None where there are too few.
+    """Return the width in pixels of the sharpest edges along rows and columns; None if there are too few edges.
 
-    An edge is a run of luma values that rise, or fall, by at least 0.15; its width is that contrast over the steepest
-    step, at most 16: 1 for a step from one pixel to the next, sqrt(2 pi) s where a Gaussian of std s blurred it. The
-    10 % quantile counts: a photograph has sharp edges where it is in focus. Noise cuts runs short, so that noisy images
-    look sharper than they are.
+    An edge is a run of luma values that rise, or fall, by at least 0.15. Its width is this contrast divided by the
+    steepest step, at most 16: 1 for a step between two pixels, sqrt(2 pi) s after a Gaussian blur of std s. The result
+    is the 10 % quantile, because a photograph has sharp edges only where it is in focus. Noise shortens the runs, so
+    noisy images seem sharper than they are.
 
     Args:
-        image: [C, H, W] in [0, 1]; of large ones the middle counts.
+        image: [C, H, W] in [0, 1]; only the middle of large images is used.
     """
     top, left = (max(side - _SIDE, 0) // 2 for side in image.shape[1:])
     luma = image[:, top : top + _SIDE, left : left + _SIDE].mean(0)
@@ -32,7 +32,7 @@ def edge_width(image: Tensor) -> float | None:
 
 
 def _widths(luma: Tensor) -> Tensor:
-    """Of the edges along rows."""
+    """Widths of the edges along rows."""
     steps = luma.diff(dim=1)
     if steps.numel() == 0:  # a single column
         return luma.new_zeros(0)

@@ -27,7 +27,7 @@ __all__ = ["Superres"]
 AUTO, BICUBIC, AREA, NEAREST = "auto", "bicubic", "area", "nearest"
 
 NOISY = 0.012
-"""Noise level from which the spectrum near the Nyquist frequency shows noise."""
+"""Noise level from which noise dominates the spectrum near the Nyquist frequency."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,15 @@ class Superres(JPEGMeasured):
     """y = x downsampled, + noise.
 
     Args:
-        factor: by which the image was made smaller, 2 or more.
-        downsampling: by which filter: "bicubic" and "lanczos" as Pillow does it, "area" (the mean of factor x factor
-            pixels), "nearest" (every so many pixels, beginning with the first), or "auto": what the image's spectrum
-            shows, see `invsolve.tasks.sampling`; simulations and suites are bicubic then.
-        codec: how the small image was compressed, where it is a JPEG file or was one: what is compared is then its
-            coefficients.
-        sampling: what the image's spectrum shows; None where nobody looked or nothing can be told.
-        automatic: whether `downsampling` is what the image shows. "nearest" then takes its values at the middles of its
-            pixels, as interpolation does: which pixels were kept cannot be seen, nor surely that pixels were kept. At
-            factors above 2 such values are too few, and the image is interpolated.
+        factor: downsampling factor, 2 or more.
+        downsampling: downsampling filter: "bicubic" and "lanczos" as in Pillow, "area" (the mean of factor x factor
+            pixels), "nearest" (every factor-th pixel, starting with the first), or "auto": detected from the image's
+            spectrum, see `invsolve.tasks.sampling`. In simulations and suites, "auto" is bicubic.
+        codec: how the small image was compressed, if it is or was a JPEG file; the DCT coefficients are then compared.
+        sampling: the result of the detection; None if it was not run or gave no result.
+        automatic: whether `downsampling` was detected from the image. A detected "nearest" is modelled with values at
+            the pixel centres, as interpolation does: it is unknown which pixels were kept, and not certain that any
+            were. At factors above 2 these values are too few, and the image is interpolated.
     """
 
     factor: Annotated[int, Range(2)] = option(4, "how many times larger")
@@ -67,12 +66,12 @@ class Superres(JPEGMeasured):
     @classmethod
     def section(cls, options: Any) -> str:
         if options.downsampling == NEAREST:
-            return "inpaint"  # the pixels between those that were kept are missing
+            return "inpaint"  # the pixels between the kept ones are missing
         return "superres2" if options.factor < 3 else "superres4"
 
     @property
     def conditions(self) -> Mapping[str, float]:
-        """Pixels kept on a grid are restored as inpainting restores where half of all pixels are missing."""
+        """Pixels kept on a grid use the inpainting settings for half of the pixels missing."""
         return {"scatter": 0.5} if self._kernel == NEAREST else {}
 
     @property
@@ -97,7 +96,7 @@ class Superres(JPEGMeasured):
             kind = AREA if told.sampling is None else told.sampling.safest
             told = replace(told, downsampling=kind, automatic=True)
         if codec is None or noisy:
-            return told  # of a noisy file what the estimate of the noise says allows for the compression
+            return told  # in a noisy file, the noise estimate includes the compression error
         return replace(told, codec=codec.by_frequency(pixels))
 
     def operator(self, channels: int, size: Size) -> LinearOperator:
@@ -152,7 +151,7 @@ class Superres(JPEGMeasured):
         }
 
     def _found(self) -> dict[str, Any]:
-        """What the spectrum shows and what follows, for the record."""
+        """The detected downsampling and its consequence, for the record."""
         if not self.automatic:
             return {} if self.sampling is None else {"probabilities": dict(self.sampling.probabilities)}
         if self.sampling is None:

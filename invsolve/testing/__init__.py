@@ -1,4 +1,4 @@
-"""Public checks for one's own operators, costs, priors and solvers, and recorded randomness to compare solvers by."""
+"""Public checks for user-written operators, costs, priors and solvers, and a replay of recorded random draws."""
 
 from invsolve.testing.costs import check_cost
 from invsolve.testing.operators import check_operator

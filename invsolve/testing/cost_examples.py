@@ -29,7 +29,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "PoissonGaussianLikelihood": {"peak": 20.0},
     "SpeckleLikelihood": {"looks": 4.0},
 }
-"""Settings in place of those that the annotations suggest, by class."""
+"""Settings by class, used instead of the values that the annotations suggest."""
 
 THETA: Mapping[str, Params] = {"unknown-gaussian": {"sigma": torch.tensor([[0.1], [0.2], [0.4]], dtype=torch.float64)}}
 """Unknown parameters that a cost needs, by registry name."""
@@ -44,14 +44,14 @@ FUNCTIONS: Mapping[str, Callable[[], TerminalCost]] = {
     "function": lambda: costs.FunctionCost(lambda x: (x - 0.3).square().flatten(1).sum(1)),
     "reward": lambda: costs.RewardCost(lambda x: x.flatten(1).mean(1), temperature=0.5),
 }
-"""Costs that are made of a function."""
+"""Costs that are made from a function."""
 
 
 def cost_example(name: str) -> TerminalCost:
-    """A cost of three items (or of any) by its registry name or "module:attribute".
+    """Return a cost for three items (or for any number) by its registry name or "module:attribute".
 
     Raises:
-        InputError: its settings cannot be guessed.
+        InputError: if its settings cannot be guessed.
     """
     if name in FUNCTIONS:
         return FUNCTIONS[name]()
@@ -64,7 +64,7 @@ def cost_example(name: str) -> TerminalCost:
 
 
 def likelihood_of(kind: Any, theta: Params | None = None, **settings: Any) -> Likelihood:
-    """A likelihood of that class with three measurements that it draws itself, where it can."""
+    """Return a likelihood of that class with three measurements, simulated by the likelihood itself if it can."""
     settings = {**_settings(kind), **settings}
     operator = GaussianBlur(SHAPE, 1.0)
     x = 0.1 + 0.8 * torch.rand(ITEMS, *SHAPE, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
@@ -76,7 +76,7 @@ def likelihood_of(kind: Any, theta: Params | None = None, **settings: Any) -> Li
 
 
 def _settings(kind: Any) -> dict[str, Any]:
-    """Values of the settings: of its default, else in the range of its annotation; several where they may differ."""
+    """Choose values of the settings: defaults, else from the annotated range; one per item where they may differ."""
     if not dataclasses.is_dataclass(kind):
         raise InputError(f"{kind.__name__} is no dataclass: give an instance of it to check")
     made: Any = kind
@@ -98,7 +98,7 @@ def _settings(kind: Any) -> dict[str, Any]:
 
 
 def _plain(hint: Any) -> tuple[list[Any], Range]:
-    """The types that an annotation names, and its range."""
+    """Return the types that an annotation names, and its range."""
     if get_origin(hint) is Annotated:
         kind, *extras = get_args(hint)
         bounds = [extra for extra in extras if isinstance(extra, Range)]
@@ -112,7 +112,7 @@ def _may_be_tensor(hint: Any) -> bool:
 
 
 def _number(name: str, hint: Any) -> Any:
-    """A number that the annotation allows: 0.1 where it does."""
+    """Return a number that the annotation allows: 0.1 if possible."""
     kinds, bounds = _plain(hint)
     if int in kinds and float not in kinds:
         return max(2, math.ceil(bounds.low)) if bounds.low > -math.inf else 2

@@ -1,4 +1,4 @@
-"""Conformance of terminal costs: `check_cost(my_cost).raise_if_failed()`, or `invsolve check my_module:MyCost`."""
+"""Checks of terminal costs: `check_cost(my_cost).raise_if_failed()`, or `invsolve check my_module:MyCost`."""
 
 from __future__ import annotations
 
@@ -34,23 +34,25 @@ def check_cost(
     high: float = 1.0,
     skip: Collection[str] = (),
 ) -> Report:
-    """Check what every solver relies on, on random images; each failure says what is likely to be wrong.
+    """Check, on random images, the properties that every solver relies on; each failure names the likely cause.
 
-    All costs: one energy for each image, in the images' precision, finite, the same for the same images; samples that
-    do not see each other; `select` with any rows; the gradient against finite differences; other precisions and devices
-    by `to`; sums and multiples. Likelihoods also: draws of `simulate` that depend on their own row's noise alone, and
-    on a measurement of one entry (the operator replaced by the identity) a density that integrates, or sums, to 1 and
-    that the draws follow (Kolmogorov-Smirnov, false alarms below 1e-6).
+    All costs: one finite energy for each image, in the images' precision, the same for the same images; independence
+    of the samples in a batch; `select` with any rows; the gradient against finite differences; other precisions and
+    devices by `to`; sums and multiples. Likelihoods also: draws of `simulate` that depend only on the noise of their
+    own row, and, for a measurement of one entry (with the identity as operator), a density that integrates or sums to
+    1 and that the draws follow (Kolmogorov-Smirnov test, false alarms below 1e-6).
 
     Args:
-        cost: what is checked; a likelihood without a measurement is given one that it draws.
-        in_shape: of one image; needed where the cost has no operator.
-        batch: images in a batch where the cost serves any number, at least 2.
-        dtype: precision; finite differences are taken in float64 alone.
+        cost: the cost to check; a likelihood without a measurement is given one that it simulates.
+        in_shape: the shape of one image; needed if the cost has no operator.
+        batch: images in a batch if the cost accepts any number, at least 2.
+        dtype: precision; finite differences are computed in float64 only.
         theta: the unknown parameters that the cost needs, [batch, ...] each.
-        seed: of the random images, drawn uniformly from [`low`, `high`].
+        seed: the seed of the random images.
         tol: relative error allowed; 1e-9 in float64 and 1e-4 in float32 if not given.
-        skip: names of checks that do not count.
+        low: the lowest pixel value; pixels are drawn uniformly from [`low`, `high`].
+        high: the highest pixel value.
+        skip: names of checks to leave out of the report.
 
     Returns:
         A report: `report.passed`, `report.failures`, `report.raise_if_failed()`, and `print(report)` for a list.
@@ -100,23 +102,23 @@ class _Probe:
             self.cost = with_measurement(self.cost, self.cost.simulate(truth, Rng(seed), self.theta))
 
     def attempt(self, name: str, check: Callable[[], bool | None]) -> bool:
-        """Run a group of checks; what it raises is a failure of `name`. False where no others should follow."""
+        """Run a group of checks; an exception is a failure of `name`. Return False if the rest should not run."""
         try:
             return check() is not False
         except Exception as error:
             return self.report.fact(name, False, diagnoses.of_error(error))
 
     def at(self, x: Tensor) -> Tensor:
-        """The energies of images, without a gradient."""
+        """Compute the energies of images, without a gradient."""
         with torch.no_grad():
             return self.cost(x, self.theta)
 
     def gap(self, got: Tensor, want: Tensor) -> float:
-        """The largest difference of energies relative to their size."""
+        """Return the largest difference of energies, relative to their size."""
         return float((got.double() - want.double()).abs().max() / want.double().abs().max().clamp_min(1.0))
 
     def energies(self) -> bool:
-        """One finite number for each image, again the same, and nothing else touched."""
+        """Check for one finite number per image, the same at a second call, and no side effects."""
         report, before = self.report, self.x.clone()
         self.y = self.at(self.x)
         told = f"shape [{self.n}] expected, {list(self.y.shape)} came: sum over every dimension but the first"
@@ -136,7 +138,7 @@ class _Probe:
         return report.fact("global generator untouched", quiet, "it draws from torch's global generator, or seeds it")
 
     def rows(self) -> None:
-        """Each image alone, and any rows in any order, have the energies that they have in the batch."""
+        """Check that images alone, and rows selected in any order, have the same energies as in the batch."""
         for name, chosen in (
             ("samples independent of their batch", [[row] for row in range(self.n)]),
             ("select takes rows in any order", [list(range(self.n))[::-1]]),
@@ -154,7 +156,7 @@ class _Probe:
             self.report.error(name, error, self.tol, f"{ROWS}; or a sum, norm or mean runs over the batch")
 
     def gradient(self) -> None:
-        """<grad Phi, d> by autograd against central differences."""
+        """Compare <grad Phi, d> by autograd with central differences."""
         x = self.x.clone().requires_grad_()
         with torch.enable_grad():
             energy = self.cost(x, self.theta)
@@ -177,7 +179,7 @@ class _Probe:
         self.report.error("gradient against finite differences", min(errors), 1e-6, told)
 
     def moves(self) -> None:
-        """The other precision, and an accelerator where there is one."""
+        """Run in the other precision, and on a GPU if there is one."""
         other = torch.float32 if self.dtype == torch.float64 else torch.float64
         theta = {key: value.to(other) for key, value in self.theta.items()}
         with torch.no_grad():
@@ -195,7 +197,7 @@ class _Probe:
         self.report.error("the same on the accelerator", self.gap(far.cpu(), self.y), max(self.tol, 1e-6))
 
     def algebra(self) -> None:
-        """Sums and multiples, one multiple for each item included; noisy energies where it has them."""
+        """Check sums and multiples (also one factor per item), and the shape of noisy energies if it has them."""
         weights = torch.arange(1, self.n + 1, dtype=self.dtype)
         with torch.no_grad():
             total = (self.cost + self.cost * weights)(self.x, self.theta)
@@ -208,7 +210,7 @@ class _Probe:
         self.report.fact("one energy for each noisy image", tuple(noisy.shape) == (self.n,), f"{list(noisy.shape)}")
 
     def draws(self, likelihood: Likelihood) -> None:
-        """Draws of measurements: their shape, whose noise they take, and their law."""
+        """Check simulated measurements: their shape, that each row uses its own noise, and their distribution."""
         keys = [(item, 0) for item in range(self.n)]
         try:
             y = likelihood.simulate(self.x, Rng(self.seed, keys), self.theta)

@@ -1,4 +1,4 @@
-"""Whether a likelihood is the density that it claims to be, seen on a measurement of one entry."""
+"""Check, on a measurement of one entry, that a likelihood is a density and that its simulated draws follow it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ __all__ = ["check_density", "with_measurement"]
 
 DRAWS, POINTS = 1500, 20001
 ALARM = 2.7
-"""sqrt(n) times Kolmogorov's distance of a true law stays below this but for 2 exp(-2 2.7^2) = 1e-6 of all samples."""
+"""Limit of sqrt(n) times the Kolmogorov distance; draws of the true law exceed it with probability
+2 exp(-2 2.7^2) = 1e-6."""
 
 
 def with_measurement(likelihood: Any, y: Tensor | None, operator: Operator | None = None) -> Any:
-    """The likelihood with another measurement, and another operator where one is given."""
+    """Return the likelihood with another measurement, and with another operator if one is given."""
     changes = {"y": y} if operator is None else {"y": y, "operator": operator}
     if dataclasses.is_dataclass(likelihood):
         return dataclasses.replace(likelihood, **changes)  # pyright: ignore[reportArgumentType]
@@ -35,7 +36,7 @@ def with_measurement(likelihood: Any, y: Tensor | None, operator: Operator | Non
 
 
 def check_density(report: Report, likelihood: Likelihood, theta: Params, seed: int) -> None:
-    """exp(-Phi) of one entry sums or integrates to 1 over y, and draws follow it; for the first item and the last."""
+    """Check, for the first and the last item, that exp(-Phi) of one entry has total mass 1 and that draws follow it."""
     items = likelihood.measurement.shape[0]
     mass, distance = 0.0, 0.0
     for item in sorted({0, items - 1}):
@@ -52,14 +53,14 @@ def check_density(report: Report, likelihood: Likelihood, theta: Params, seed: i
 
 
 def _one_entry(likelihood: Likelihood, theta: Params, item: int, level: float, seed: int) -> tuple[float, float]:
-    """The total mass of y at an image of one pixel, and sqrt(n) times the distance of draws from the density."""
+    """Return the total mass over y for one pixel, and sqrt(n) times the distance of draws from the density."""
     own = {name: value[item : item + 1] for name, value in theta.items()}
     one = likelihood.select(torch.tensor([item]))
     pixel = Denoising((1, 1, 1))
 
     def rows(n: int) -> tuple[Any, Tensor, dict[str, Tensor]]:
         like = likelihood.measurement.real if likelihood.measurement.is_complex() else likelihood.measurement
-        y = torch.ones(1, 1, 1, 1, dtype=like.dtype)  # every likelihood takes white
+        y = torch.ones(1, 1, 1, 1, dtype=like.dtype)  # every likelihood accepts a white pixel
         single = with_measurement(one, y, pixel)
         x = torch.full((n, 1, 1, 1), level, dtype=like.dtype)
         pick = torch.zeros(n, dtype=torch.int64)
@@ -73,7 +74,7 @@ def _one_entry(likelihood: Likelihood, theta: Params, item: int, level: float, s
     many, x, parameters = rows(DRAWS)
     drawn = many.simulate(x, Rng(seed), parameters).flatten()
     values, counts = drawn.unique(return_counts=True)
-    if len(values) < DRAWS // 2:  # a law on points
+    if len(values) < DRAWS // 2:  # a discrete distribution
         mass = torch.exp(-energies(values)).cumsum(0)
         found = counts.cumsum(0).double() / DRAWS
         return float(mass[-1]), math.sqrt(DRAWS) * float((found - mass).abs().max())
@@ -88,7 +89,7 @@ def _one_entry(likelihood: Likelihood, theta: Params, item: int, level: float, s
 
 
 def _grid(drawn: Tensor) -> tuple[Tensor, Tensor]:
-    """Points far beyond the draws, dense where these are, and their distances; above 0 where all draws are."""
+    """Return a grid far beyond the draws, dense near them, and its spacing; only points above 0 if all draws are."""
     quartiles = torch.quantile(drawn, torch.tensor([0.25, 0.5, 0.75], dtype=drawn.dtype))
     size = float(quartiles[2] - quartiles[0]) or 1e-6
     angle = torch.linspace(-0.5, 0.5, POINTS + 2, dtype=torch.float64)[1:-1] * math.pi

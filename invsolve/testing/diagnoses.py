@@ -1,4 +1,4 @@
-"""What is likely to be wrong where a check of an operator fails."""
+"""Messages that name the likely cause of a failed check."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PRECISIONS = "float32 and float64 give different results: a constant is stored i
 
 
 def of_error(error: Exception) -> str:
-    """An exception in a word, with a hint where a kind of it is known."""
+    """Describe an exception in one line, with a hint for a known kind of error."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
     if "dtype" in text or "expected scalar type" in text or "must have the same dtype" in text:
         return text + ": constants must follow their input, keep them in `Constants` and use `constants.get(name, x)`"
@@ -40,7 +40,7 @@ def of_error(error: Exception) -> str:
 
 
 def of_shape(expected: tuple[int, ...], got: tuple[int, ...], n: int) -> str:
-    """Why an output of shape `got` came for a batch of n."""
+    """Explain why the output for a batch of n has shape `got`."""
     if got == expected:
         return ""
     told = f"{list(expected)} expected, {list(got)} came: "
@@ -50,17 +50,17 @@ def of_shape(expected: tuple[int, ...], got: tuple[int, ...], n: int) -> str:
 
 
 def of_precision(expected: torch.dtype, got: torch.dtype) -> str:
-    """Why the output has another dtype than the input."""
+    """Explain why the output has another dtype than the input."""
     return f"{expected} in, {got} out: cast constants with `Constants.get(name, x)` or .to(x.dtype)"
 
 
 def of_values(span: tuple[float, float]) -> str:
-    """Why values are not finite."""
+    """Explain why values are not finite."""
     return f"NaN or infinity for images in [{span[0]:g}, {span[1]:g}]: a root, a logarithm or a division by 0?"
 
 
 def of_gradient(error: Exception) -> str:
-    """Why there is no gradient."""
+    """Explain why there is no gradient."""
     text = str(error)
     if "does not require grad" in text or "numpy()" in text or "appears to not have been used" in text:
         return (
@@ -71,7 +71,7 @@ def of_gradient(error: Exception) -> str:
 
 
 def of_slope(gradient: float, change: float, jumps: bool) -> str:
-    """Why differences disagree with the gradient."""
+    """Explain why finite differences disagree with the gradient."""
     if jumps or (gradient > 0 and change == 0):
         return "the output moves in jumps (rounding, thresholds): say surrogate_gradient = True if that is meant"
     if gradient == 0 and change > 0:
@@ -80,7 +80,7 @@ def of_slope(gradient: float, change: float, jumps: bool) -> str:
 
 
 def of_adjoint(ratio: float, spread: float) -> str:
-    """Why <A x, y> is not <x, A^T y>: `ratio` of the two and how much it varies."""
+    """Explain why <A x, y> is not <x, A^T y>, from the `ratio` of the two and how much it varies over the batch."""
     if spread < 1e-3 and ratio != 0:
         return f"`adjoint` is the transpose times {1 / ratio:.8g}: a scale is missing"
     return "`adjoint` is not the transpose (a flip, a border, a conjugate?): leave it out to have it derived"

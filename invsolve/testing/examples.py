@@ -1,4 +1,4 @@
-"""A small instance of every registered operator: what the conformance tests and the matrix of solvers run on."""
+"""A small instance of every registered operator, for the conformance tests and the test matrix of solvers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SHAPE = (3, 16, 16)
 
 
 class Example(NamedTuple):
-    """An operator, the unknowns that a blind one needs, and an optional package without which it cannot be made."""
+    """An operator, the unknowns that a blind operator needs, and the optional package that it requires, if any."""
 
     operator: Operator
     unknowns: Unknowns | None = None
     package: str | None = None
 
     def theta(self, n: int, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
-        """Admissible values of the unknowns, [n, ...] each."""
+        """Return valid values of the unknowns, [n, ...] each."""
         if self.unknowns is None:
             return {}
         raw = self.unknowns.init(n, Rng(0), torch.empty(0, dtype=dtype))
@@ -100,9 +100,9 @@ EXAMPLES: Mapping[str, Callable[[], Example]] = {
     "tone-curve": lambda: Example(ops.ToneCurve(SHAPE), Unknowns({"gamma": Unknown((1,), "softplus")})),
     "varying-blur": lambda: Example(ops.VaryingBlur(SHAPE, *_varying())),
 }
-"""By registry name, of those that need more than an image shape; each call makes it afresh."""
+"""Examples by registry name, for the operators that need more than an image shape; each call makes a new one."""
 
 
 def example(name: str) -> Example:
-    """The example of a registered operator: the one above, else what its class makes of an image shape alone."""
+    """Return the example of a registered operator: from `EXAMPLES`, or made from an image shape alone."""
     return EXAMPLES[name]() if name in EXAMPLES else Example(ops.OPERATORS[name](in_shape=SHAPE))

@@ -1,4 +1,4 @@
-"""The part of operators' conformance that linear and decomposed operators add."""
+"""Additional operator checks for linear and decomposed (SVD) operators."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["check_decomposed", "check_linear"]
 
 
 def check_linear(probe: Any, operator: LinearOperator) -> None:
-    """Linearity, the adjoint, pinv and solve_normal."""
+    """Check linearity, the adjoint, pinv and solve_normal."""
     report, theta = probe.report, {name: value.to(probe.dtype) for name, value in probe.theta.items()}
     u = probe.normal(operator.in_shape, probe.dtype)
     zero = float(probe.apply(torch.zeros_like(probe.x)).abs().max())
@@ -39,7 +39,7 @@ def check_linear(probe: Any, operator: LinearOperator) -> None:
     report.error("<A x, y> = <x, A^T y>", gap, probe.tol, detail)
     restored = probe.apply(operator.pinv(probe.y, theta))
     report.error("A A^+ A = A", probe.relative(restored, probe.y), probe.solve_tol)
-    smooth = operator.normal(back, theta)  # in the range of A^T, and with little where singular values are small
+    smooth = operator.normal(back, theta)  # in the range of A^T, with small components at small singular values
     error = probe.relative(operator.pinv(probe.apply(smooth), theta), smooth)
     report.error("A^+ A = I on the range of A^T", error, probe.solve_tol, diagnoses.SMALLEST)
     for name, lam in (("one lam", 0.1), ("lam per sample", torch.linspace(0.05, 0.5, probe.n, dtype=torch.float64))):
@@ -53,7 +53,7 @@ def check_linear(probe: Any, operator: LinearOperator) -> None:
 
 
 def check_decomposed(probe: Any, operator: SVDOperator) -> None:
-    """A = U diag(s) V^T with orthonormal U and V."""
+    """Check that A = U diag(s) V^T with orthonormal U and V."""
     report, size, relative = probe.report, prod(operator.in_shape), probe.relative
     s, c = operator.spectrum(probe.x), operator.Vt(probe.x)
     facts: Mapping[str, bool] = {

@@ -1,4 +1,4 @@
-"""Conformance of operators: `check_operator(my_operator).raise_if_failed()` in a test is all that is needed."""
+"""Checks of operators: call `check_operator(my_operator).raise_if_failed()` in a test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from invsolve.testing.values import check_values, finite
 __all__ = ["check_operator"]
 
 STEEPER = 20.0
-"""A map whose mean slope over a long step is this many times the slope at a point moves in jumps."""
+"""An operator has jumps if its mean slope over a long step is more than this many times the slope over a short step."""
 
 
 def check_operator(
@@ -38,25 +38,27 @@ def check_operator(
     high: float = 1.0,
     skip: Collection[str] = (),
 ) -> Report:
-    """Check what every solver relies on, on random images; each failure says what is likely to be wrong.
+    """Check, on random images, the properties that every solver relies on; each failure names the likely cause.
 
-    All operators: output shape and precision, a refusal of wrong shapes, the same output for the same input, samples
-    that do not see each other, an input that is left alone, finite values on and a little beyond [0, 1], signs of
-    another value range, `vjp` against finite differences, other precisions and devices, pickling. Linear ones also:
-    linearity, <A x, y> = <x, A^T y>, A A^+ A = A, A^+ A = I on the range of A^T, the residual of `solve_normal`.
-    Decomposed ones also: V V^T = I, U U^T = I on the range, A = U diag(s) V^T. The cost of a call is noted. Of an
-    operator that draws at every call no more is checked.
+    All operators: output shape and precision, an error for wrong shapes, the same output for the same input,
+    independence of the samples in a batch, an unmodified input, finite values in and a little beyond [0, 1], signs of
+    another value range, `vjp` against finite differences, other precisions and devices, pickling. Linear operators
+    also: linearity, <A x, y> = <x, A^T y>, A A^+ A = A, A^+ A = I on the range of A^T, the residual of `solve_normal`.
+    Decomposed operators also: V V^T = I, U U^T = I on the range, A = U diag(s) V^T. The time of a call is noted. The
+    checks stop early for an operator that draws random numbers at every call.
 
     Args:
-        operator: what is checked; one with parameters per sample is taken to have `batch` of them.
+        operator: the operator to check; an operator with parameters per sample must have `batch` of them.
         batch: samples in a batch, at least 2.
-        dtype: precision; float64 is sharpest, float32 is what most solvers run in.
+        dtype: precision; float64 gives the strictest check, float32 is what most solvers run in.
         theta: the unknown parameters that the operator needs, [batch, ...] each.
-        seed: of the random images, drawn uniformly from [`low`, `high`].
+        seed: the seed of the random images.
         tol: relative error allowed; 1e-9 in float64 and 1e-4 in float32 if not given.
         solve_tol: the same for `pinv` and `solve_normal`, which may be iterative; 1e-3 in float64 and 1e-2 in float32
             if not given.
-        skip: names of checks that do not count, such as "pickles" for an operator made of a lambda.
+        low: the lowest pixel value; pixels are drawn uniformly from [`low`, `high`].
+        high: the highest pixel value.
+        skip: names of checks to leave out of the report, such as "pickles" for an operator made from a lambda.
 
     Returns:
         A report: `report.passed`, `report.failures`, `report.raise_if_failed()`, and `print(report)` for a list.
@@ -77,7 +79,7 @@ def check_operator(
 
 
 class Probe:
-    """An operator, a random batch, what it made of it, and the report."""
+    """An operator, a random batch, its output, and the report."""
 
     def __init__(
         self,
@@ -99,33 +101,33 @@ class Probe:
         self.y = torch.empty(0)
 
     def attempt(self, name: str, check: Callable[[], bool | None]) -> bool:
-        """Run a group of checks; what it raises is a failure of `name`. False where no others should follow."""
+        """Run a group of checks; an exception is a failure of `name`. Return False if the rest should not run."""
         try:
             return check() is not False
         except Exception as error:
             return self.report.fact(name, False, diagnoses.of_error(error))
 
     def apply(self, x: Tensor) -> Tensor:
-        """A(x) without a gradient."""
+        """Compute A(x) without a gradient."""
         with torch.no_grad():
             return self.operator(x, {name: value.to(x.dtype) for name, value in self.theta.items()})
 
     def normal(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """Standard normal draws [n, *shape], complex ones where `dtype` is."""
+        """Draw standard normal numbers [n, *shape], complex if `dtype` is."""
         real = torch.randn(self.n, *shape, generator=self.generator, dtype=torch.float64)
         if not dtype.is_complex:
             return real.to(dtype)
         return torch.complex(real, torch.randn(real.shape, generator=self.generator, dtype=torch.float64)).to(dtype)
 
     def relative(self, a: Tensor, b: Tensor) -> float:
-        """|a - b| / |b|, over everything."""
+        """Return |a - b| / |b| over all entries."""
         if a.shape != b.shape:
             return float("inf")
         scale = torch.linalg.vector_norm(b).clamp_min(torch.finfo(self.dtype).tiny)
         return float(torch.linalg.vector_norm(a - b) / scale)
 
     def shapes(self) -> bool:
-        """What comes out of a batch; nothing else is checked where that is not a measurement."""
+        """Check the output of a batch. Return False, to skip all other checks, if its shape or precision is wrong."""
         report, expected = self.report, (self.n, *self.operator.out_shape)
         try:
             began = time.perf_counter()
@@ -144,7 +146,7 @@ class Probe:
         return right and real == self.dtype
 
     def purity(self) -> bool:
-        """The same input, the same output, and nothing else touched."""
+        """Check for the same output at a second call, and no side effects."""
         report, before = self.report, self.x.clone()
         with torch.random.fork_rng(devices=[]):
             state = torch.Generator().manual_seed(0).get_state()
@@ -157,7 +159,7 @@ class Probe:
         return report.fact("global generator untouched", quiet, told) and same
 
     def independence(self) -> None:
-        """Each sample alone gives what it gives in the batch."""
+        """Check that each sample alone gives the same output as in the batch."""
         alone = []
         for row in range(self.n):
             pick = torch.tensor([row])
@@ -168,9 +170,9 @@ class Probe:
         self.report.error("samples independent of their batch", error, self.tol, diagnoses.BATCH)
 
     def gradient(self) -> None:
-        """<J d, v> by central differences against <d, vjp(v)>; in float64, where differences mean something.
+        """Compare <J d, v> by central differences with <d, vjp(v)>, only in float64, where differences are accurate.
 
-        A kink between the two points of a difference (of a clipping, say) makes one step wrong and not the other.
+        A kink between the two points of a difference (from clipping, for example) spoils one step size, not all.
         """
         direction = self.normal(self.operator.in_shape, self.dtype)
         v = self.normal(self.operator.out_shape, self.y.dtype)
@@ -207,7 +209,7 @@ class Probe:
         self.report.error("vjp against finite differences", math.inf if jumps else min(errors), 1e-6, detail)
 
     def moves(self) -> None:
-        """The other precision, and an accelerator where there is one."""
+        """Run in the other precision, and on a GPU if there is one."""
         other = torch.float32 if self.dtype == torch.float64 else torch.float64
         y = self.apply(self.x.to(other))
         real = real_dtype(y)
@@ -224,16 +226,16 @@ class Probe:
         self.report.fact("runs where its input is", far.is_cuda, "the output came back on the CPU")
 
     def _stays_behind(self) -> bool:
-        """Whether a copy complains of two devices, its input on the one that holds shapes and no numbers."""
+        """Whether a copy of the operator fails with a device mismatch for an input on the "meta" device."""
         try:
             moved = {name: value.to("meta", self.dtype) for name, value in self.theta.items()}
             copy.deepcopy(self.operator)(self.x.to("meta"), moved)
-        except Exception as error:  # not every operation can do without numbers
+        except Exception as error:  # not every operation works on the "meta" device
             return "expected device" in str(error) or "same device" in str(error)
         return False
 
     def pickling(self) -> None:
-        """Worker processes and checkpoints copy operators."""
+        """Check that a pickled copy gives the same output: worker processes and checkpoints copy operators."""
         try:
             twin = pickle.loads(pickle.dumps(self.operator))
         except Exception as error:

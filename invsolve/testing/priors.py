@@ -1,14 +1,14 @@
-"""Conformance of priors: `check_prior(my_prior).raise_if_failed()`, or `invsolve priors check PRIOR`.
+"""Checks of priors: `check_prior(my_prior).raise_if_failed()`, or `invsolve priors check PRIOR`.
 
-A wrongly declared prior still runs. It shows by two numbers at each noise level, from real images x0 and noise n:
+A wrongly declared prior still runs. Two numbers at each noise level reveal it, from real images x0 and noise n:
 
     measured error    |D(x_t) - x0|^2 against (sigma / alpha)^2 |n|^2
     slope             <n, e> / <e, e>,    e = (x_t - alpha D(x_t)) / sigma
 
-The second is 1 for the network that was trained on such images, whatever they are, because E[n | x_t] is orthogonal
-to its own error; then the error predicted from the network's output alone, (sigma / alpha)^2 (|n|^2 - |e|^2), is the
-measured one. Where another reading of the same network (range, parametrisation, schedule, index) does plainly better,
-it is named.
+The slope is 1 for a network that was trained on such images, whatever they are, because E[n | x_t] is orthogonal to its
+own error; then the error predicted from the network's output alone, (sigma / alpha)^2 (|n|^2 - |e|^2), equals the
+measured error. If another interpretation of the same network (range, parametrisation, schedule, index) does clearly
+better, the report names it.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from invsolve.testing.report import Report
 __all__ = ["check_prior"]
 
 LEVELS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
-"""Noise standard deviations over the signal's, in [-1, 1] units."""
+"""Noise levels sigma / alpha at which a prior is checked, in [-1, 1] units."""
 
 SLOPE, REMOVED, PLAINLY, CROOKED = 0.35, 0.6, 0.15, 0.12
-"""Allowed |log slope|; allowed share of the noise left at 0.5; how much less a log error must be to count; the
-|log slope| from which another reading that halves it counts."""
+"""The allowed |log slope|; the allowed share of the noise left at level 0.5; how much lower the log error of another
+interpretation must be to count; the |log slope| above which another interpretation that halves it counts."""
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """What a prior does at some levels: mean log of its error over the noise, log slopes, and the share left at 0.5."""
+    """Results of a prior over noise levels: mean log of error over noise, log slopes, share of noise left at 0.5."""
 
     error: float
     slopes: tuple[float, ...]
@@ -49,7 +49,7 @@ class _Reading:
 
     @property
     def worst(self) -> float:
-        """The largest |log slope|; not a number counts as endless."""
+        """The largest |log slope|; NaN counts as infinite."""
         return max((abs(s) if math.isfinite(s) else math.inf for s in self.slopes), default=math.inf)
 
 
@@ -57,14 +57,14 @@ class _Reading:
 def check_prior(
     prior: Prior, images: Tensor | None = None, *, label: Any = None, half: bool = True, seed: int = 0
 ) -> Report:
-    """Check that a prior is what it is declared to be, and keeps what solvers rely on.
+    """Check that a prior matches its declaration and has the properties that solvers rely on.
 
     Args:
-        prior: what is checked.
-        images: [N, C, H, W] in [0, 1] like those it was trained on; photographs of the package if None.
+        prior: the prior to check.
+        images: [N, C, H, W] in [0, 1], like the training images; photographs of the package if None.
         label: the class of these images, for a class-conditional prior; 0 if None.
-        half: whether bfloat16 and float16 are tried.
-        seed: of the noise.
+        half: whether to check bfloat16 and float16 as well.
+        seed: the seed of the noise.
 
     Returns:
         A report: `report.passed`, `report.failures`, `report.raise_if_failed()`, and `print(report)` for a list.
@@ -91,7 +91,7 @@ def _clean(prior: Prior, images: Tensor) -> Tensor:
 
 
 def _at(prior: Prior, level: float) -> float:
-    """The time of a noise level in [-1, 1] units, on the table where there is one."""
+    """Return the time of a noise level in [-1, 1] units, rounded to an entry of the DDPM table if there is one."""
     width = 2.0 if prior.latent else prior.value_range[1] - prior.value_range[0]
     t = prior.schedule.time_of(level * width / 2)
     if isinstance(prior.schedule, DDPMSchedule):
@@ -114,7 +114,7 @@ def _measure(prior: Prior, x0: Tensor, noise: Tensor, times: list[float]) -> _Re
 
 
 def _labels(prior: Prior, report: Report) -> ConditionalPrior | None:
-    """A class-conditional prior; that its label reaches the network."""
+    """Return the class-conditional prior, if it is one, and check that its label reaches the network."""
     network = network_of(prior)
     if not isinstance(network, ConditionalPrior):
         return None
@@ -166,7 +166,7 @@ def _state(prior: Prior, x0: Tensor, noise: Tensor, report: Report) -> None:
 
 
 def _declaration(prior: Prior, x0: Tensor, noise: Tensor, report: Report) -> None:
-    """Error and slope as declared, and other readings that do better."""
+    """Check the error and the slope of the declared prior, and look for other interpretations that do better."""
     times = [_at(prior, level) for level in LEVELS]
     if isinstance(prior.schedule, DDPMSchedule):
         times = [*((k + 1) / prior.schedule.n_times for k in (1, 2)), *times]
@@ -180,7 +180,7 @@ def _declaration(prior: Prior, x0: Tensor, noise: Tensor, report: Report) -> Non
 
 
 def _cause(prior: Prior, x0: Tensor, noise: Tensor, times: list[float], declared: _Reading) -> str | None:
-    """The reading that does plainly better than the declared one, in words."""
+    """Describe the interpretation that does clearly better than the declared one, if there is one."""
     best: tuple[float, str] | None = None
     for name, other in readings(prior):
         clean, times_there = x0, times
@@ -193,7 +193,7 @@ def _cause(prior: Prior, x0: Tensor, noise: Tensor, times: list[float], declared
         try:
             reading = _measure(other, clean, noise, times_there)
         except (RuntimeError, ValueError, IndexError):
-            continue  # the network does not even take such a condition
+            continue  # the network does not accept such a condition
         if reading.error > math.log(REMOVED):
             continue  # it does not denoise these images either, so it explains nothing
         gain = declared.error - reading.error

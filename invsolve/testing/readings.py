@@ -1,4 +1,4 @@
-"""Other ways to read a prior's network: each is a mistake that a declaration can make."""
+"""Other interpretations of a prior's network: each corresponds to a mistake in a declaration."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["network_of", "readings", "reread"]
 
 
 def network_of(prior: Prior) -> NetworkPrior | None:
-    """The network behind a prior, in pixels or latents; None where there is none."""
+    """Return the network prior behind a prior, in pixels or latents; None if there is none."""
     inner = prior.prior if isinstance(prior, LatentPrior) else prior
     return inner if isinstance(inner, NetworkPrior) else None
 
 
 def readings(prior: Prior) -> Iterator[tuple[str, Prior]]:
-    """Other ways to read the same network, each with the mistake it would mean."""
+    """Yield other interpretations of the same network, each with the mistake that it corresponds to."""
     network = network_of(prior)
     if network is None:
         return
@@ -81,7 +81,7 @@ def _schedules(own: Schedule) -> Iterator[tuple[str, Schedule]]:
 
 
 def reread(prior: NetworkPrior, **fields: Any) -> NetworkPrior:
-    """A copy of the prior with other attributes."""
+    """Return a copy of the prior with other attributes."""
     other = copy.copy(prior)
     for name, value in fields.items():
         setattr(other, name, value)
@@ -89,6 +89,6 @@ def reread(prior: NetworkPrior, **fields: Any) -> NetworkPrior:
 
 
 def _told(prior: NetworkPrior, change: Any) -> NetworkPrior:
-    """The prior with its network told another condition."""
+    """Return the prior with a changed condition (time, index or noise level) for its network."""
     network = prior._network
     return reread(prior, _network=lambda x, c, given: network(x, change(c), given))

@@ -1,4 +1,4 @@
-"""Recorded randomness: run a solver on another implementation's draws."""
+"""Replay of recorded random draws: run a solver on the draws of another implementation."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["ReplayRng"]
 
 
 class ReplayRng(NoiseSource):
-    """Hands out recorded draws in order, a whole batch at a time.
+    """Return recorded draws in order, a whole batch at a time.
 
-    A draw is reshaped where it has as many entries as are asked for, and comes in the precision and on the device asked
-    for. Normal, uniform and Poisson draws are taken from the same list. Samples cannot be split over microbatches.
+    A draw with the requested number of entries is reshaped, and converted to the requested precision and device.
+    Normal, uniform and Poisson draws are taken from the same list. Samples cannot be split into microbatches.
 
     Args:
         draws: one tensor [N, ...] for each draw that the solver makes.
 
     Raises:
-        InputError: on a draw when the list is exhausted, or the next entry has another size.
+        InputError: on a draw, if the list is exhausted or the next entry has another size.
     """
 
     def __init__(self, draws: Iterable[Tensor]) -> None:
@@ -32,7 +32,7 @@ class ReplayRng(NoiseSource):
 
     @property
     def left(self) -> int:
-        """How many draws have not been handed out."""
+        """How many draws have not been used yet."""
         return len(self.draws) - self.used
 
     def normal(self, like: Tensor) -> Tensor:

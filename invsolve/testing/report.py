@@ -1,4 +1,4 @@
-"""What a conformance check found."""
+"""The results of a conformance check."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ["Check", "ConformanceError", "Report"]
 
 
 class ConformanceError(AssertionError):
-    """An object breaks the contract it claims to keep; the message lists how."""
+    """An object breaks the contract of its base class; the message lists the failed checks."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One property; `value` is the error measured (None where it is not a number), `limit` what is allowed."""
+    """One checked property: `value` is the measured error (None for a yes-or-no check), `limit` the largest allowed."""
 
     name: str
     passed: bool
@@ -29,7 +29,7 @@ class Check:
 
 @dataclass
 class Report:
-    """The checks made on one object, in order, and notes that pass no judgement; prints as a readable list."""
+    """The checks of one object, in order, and notes that do not count as failures; prints as a readable list."""
 
     subject: str
     checks: list[Check] = field(default_factory=list)
@@ -46,17 +46,17 @@ class Report:
         return [check for check in self.checks if not check.passed]
 
     def error(self, name: str, value: float, limit: float, detail: str = "") -> None:
-        """Record a relative error that must be at most `limit`; nan fails; the detail is shown where it is not."""
+        """Record an error that must be at most `limit`; NaN fails. The detail is shown only for a failure."""
         holds = value <= limit
         self.checks.append(Check(name, holds, value, limit, "" if holds else detail))
 
     def fact(self, name: str, holds: bool, detail: str = "") -> bool:
-        """Record a property that holds or not; the detail is shown where it does not."""
+        """Record whether a property holds, and return that. The detail is shown only for a failure."""
         self.checks.append(Check(name, holds, detail="" if holds else detail))
         return holds
 
     def without(self, skip: Collection[str]) -> Report:
-        """The report without the checks of these names."""
+        """Return the report without the checks of these names."""
         return Report(self.subject, [check for check in self.checks if check.name not in skip], self.notes)
 
     def raise_if_failed(self) -> None:

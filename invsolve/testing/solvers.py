@@ -1,4 +1,4 @@
-"""Conformance of solvers: `check_solver(my_solver).raise_if_failed()`, or `invsolve check my_module:MySolver`."""
+"""Checks of solvers: `check_solver(my_solver).raise_if_failed()`, or `invsolve check my_module:MySolver`."""
 
 from __future__ import annotations
 
@@ -48,21 +48,21 @@ def check_solver(
     tol: float = 1e-9,
     skip: Collection[str] = (),
 ) -> Report:
-    """Check that a solver keeps what `solve` promises; each failure says what is likely to be wrong.
+    """Check that a solver keeps the guarantees of `solve`; each failure names the likely cause.
 
-    A sample is its own whatever it is batched with, in whatever order, and in chunks of any size; steps leave their
-    state alone and give the same when taken again; a run that was interrupted goes on bit for bit; torch's global
-    generator is left alone; an item whose numbers overflow ends with a status and leaves the others alone; weights of
-    a network stay frozen; every kind of schedule is served or refused in a sentence, and so is a problem that lacks
-    what the solver needs; single precision and an accelerator, where there is one, are followed.
+    A sample does not depend on the other samples of its batch, on their order or on the chunk size. A step does not
+    modify its state, and gives the same result when it is repeated. An interrupted run resumes bit for bit. Torch's
+    global generator is not used. An item whose numbers overflow ends with a status and does not affect the others.
+    The weights of a network stay frozen. Every kind of schedule is supported or refused with an error message, and so
+    is a problem that lacks what the solver needs. The solver works in single precision and on a GPU, if there is one.
 
     Args:
-        solver: what is checked, with settings for few steps: it runs about 25 times.
-        problem: three items or more in float64; images of 3 x 4 x 4 pixels with a Gaussian prior, measured by 2x
-            super-resolution with Gaussian noise, if not given.
-        seed: of the noise.
+        solver: the solver to check, with settings for few steps: it runs about 25 times.
+        problem: three items or more in float64; if not given, images of 3 x 4 x 4 pixels with a Gaussian prior,
+            measured by 2x super-resolution with Gaussian noise.
+        seed: the seed of the noise.
         tol: absolute difference allowed between two runs of one sample, in [0, 1] units.
-        skip: names of checks that do not count.
+        skip: names of checks to leave out of the report.
 
     Returns:
         A report: `report.passed`, `report.failures`, `report.raise_if_failed()`, and `print(report)` for a list.
@@ -82,7 +82,7 @@ def check_solver(
 
 
 def small_prior(schedule: Schedule | None = None) -> GaussianPrior:
-    """A Gaussian law of [3, 4, 4] images with correlated pixels of standard deviation near 0.2."""
+    """A Gaussian prior of [3, 4, 4] images with correlated pixels of standard deviation near 0.2."""
     generator = torch.Generator().manual_seed(0)
     turn = torch.linalg.qr(torch.randn(48, 48, generator=generator, dtype=torch.float64))[0]
     cov = turn * torch.linspace(0.01, 0.08, 48, dtype=torch.float64) @ turn.T
@@ -91,7 +91,7 @@ def small_prior(schedule: Schedule | None = None) -> GaussianPrior:
 
 
 def small_problem() -> Problem:
-    """Three images of `small_prior`, measured by 2x super-resolution with noise of 0.05."""
+    """Three images drawn from `small_prior`, measured by 2x super-resolution with a noise level of 0.05."""
     prior, operator = small_prior(), SuperResolution(SHAPE, 2)
     clean = prior.sample(ITEMS, Rng(1))
     y = GaussianLikelihood(operator, None, 0.05).simulate(clean, Rng(2))
@@ -99,7 +99,7 @@ def small_problem() -> Problem:
 
 
 class _Probe:
-    """A solver, a problem, the samples of the undisturbed run, and the report."""
+    """A solver, a problem, the samples of the reference run, and the report."""
 
     def __init__(self, solver: Solver, problem: Problem, seed: int, tol: float) -> None:
         self.solver, self.problem, self.seed, self.tol = solver, problem, seed, tol
@@ -107,7 +107,7 @@ class _Probe:
         self.samples = torch.empty(0)
 
     def attempt(self, name: str, check: Callable[[], bool | None]) -> bool:
-        """Run a group of checks; what it raises is a failure of `name`. False where no others should follow."""
+        """Run a group of checks; an exception is a failure of `name`. Return False if the rest should not run."""
         try:
             return check() is not False
         except Exception as error:
@@ -120,7 +120,7 @@ class _Probe:
         return self.problem.select(torch.tensor(rows))
 
     def whole(self) -> bool:
-        """The run that others are compared with."""
+        """Make the reference run that the other runs are compared with."""
         state = torch.get_rng_state()
         result = self.run()
         quiet = torch.equal(state, torch.get_rng_state())
@@ -132,7 +132,7 @@ class _Probe:
         return self.report.fact("finite samples", finite and result.ok, told)
 
     def independence(self) -> None:
-        """Chunks, single items and another order."""
+        """Compare with runs in chunks, of single items and in another order."""
         n, name = len(self.samples), "a sample does not depend on "
         for size in (1, 2 * n - 1):
             error = self.gap(self.run(microbatch=size).samples, self.samples)
@@ -143,7 +143,7 @@ class _Probe:
         self.report.error(f"{name}its place", self.gap(turned, self.samples[[n - 1, 0]]), self.tol, OTHERS)
 
     def steps(self) -> None:
-        """`init` and `step` by hand: pure, counted, and the same as `solve`."""
+        """Call `init` and `step` directly: they modify nothing, count steps, and keep shapes."""
         problem, n = self.problem.on_prior(), len(self.samples)
         with torch.no_grad():
             state = self.solver.init(problem, n, Rng(self.seed, [(i, 0) for i in range(n)]))
@@ -163,7 +163,7 @@ class _Probe:
         self.report.fact("an estimate at each step", tuple(ends[0][1].x0.shape) == (n, *wanted), "Info(x0) is [N, ...]")
 
     def resume(self) -> None:
-        """Interrupted in its second chunk, then started again."""
+        """Interrupt a run in its second chunk, then resume it."""
         name, size = "an interrupted run goes on bit for bit", len(self.samples) + 1
         whole = self.run(microbatch=size)
         last = self.solver.steps(self.problem)
@@ -185,7 +185,7 @@ class _Probe:
         self.report.fact("network calls are counted over an interruption", calls)
 
     def overflow(self) -> None:
-        """One item's measurement is so large that squares overflow."""
+        """Give one item a measurement so large that its square overflows."""
         cost = self.problem.cost
         if not isinstance(cost, Likelihood) or not isinstance(cost, GaussianLikelihood):
             self.report.notes.append("no Gaussian likelihood here: overflow was not checked")
@@ -200,7 +200,7 @@ class _Probe:
         self.report.fact("the others end well", well, "a check runs over the batch")
 
     def weights(self) -> None:
-        """A small network that asks for gradients."""
+        """Run with a small network whose weights require gradients."""
         if self.problem.state_shape[0] != SHAPE[0]:
             self.report.notes.append("images without three channels: frozen weights were not checked")
             return
@@ -211,7 +211,7 @@ class _Probe:
         self.report.fact("weights stay frozen", frozen and not module.training, "the network is not trained here")
 
     def schedules(self) -> None:
-        """Finite samples on each kind of schedule, or a sentence that tells why not."""
+        """Check for finite samples on each kind of schedule, or an error message that says why it is refused."""
         if self.problem.state_shape != SHAPE:
             self.report.notes.append(f"images other than {list(SHAPE)}: other schedules were not checked")
             return
@@ -226,7 +226,7 @@ class _Probe:
             self.report.fact(f"finite samples on a {name} schedule", finite, "; ".join(result.status[0]))
 
     def moves(self) -> None:
-        """Single precision, and an accelerator where there is one."""
+        """Run in single precision, and on a GPU if there is one."""
         if self.problem.state_shape != SHAPE:
             return
         single = self.run(self._with_network(torch.float32)).samples
@@ -243,7 +243,7 @@ class _Probe:
         return dataclasses.replace(self.problem, prior=prior)
 
     def settings(self) -> None:
-        """A frozen dataclass that can be hashed, and made again from its fields."""
+        """Check that the solver is a frozen dataclass that can be made again from its fields."""
         solver: Any = self.solver
         frozen = dataclasses.is_dataclass(solver) and type(solver).__dataclass_params__.frozen  # pyright: ignore
         if not self.report.fact("a frozen dataclass", frozen, "decorate it with @dataclass(frozen=True)"):
@@ -254,7 +254,7 @@ class _Probe:
         self.report.fact("has a name and a source", bool(self.solver.name and self.solver.cite), told)
 
     def needs(self) -> None:
-        """A problem without a cost is solved or refused in a sentence."""
+        """Check that a problem without a cost is solved or refused as `needs` declares."""
         free = dataclasses.replace(self.problem, cost=None)
         try:
             self.run(free, samples=1)
@@ -271,7 +271,7 @@ class _Probe:
 
 
 class _Timeless(nn.Module):
-    """A convolution whose weights are the same every time."""
+    """A convolution with fixed weights that ignores the time."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Priors whose law is known: smooth textures, from which suites of calibration draw, and white noise of any size."""
+"""Priors with a known distribution: smooth textures, for the calibration suites, and white noise of any size."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["textures", "white"]
 
 
 def textures(*, side: int = 12, length: float = 2.0, std: float = 0.15) -> GaussianPrior:
-    """A Gaussian law of [3, side, side] images about mid-grey in [-1, 1] units, on the DDPM table.
+    """A Gaussian prior of [3, side, side] images around mid-grey in [-1, 1] units, with the DDPM schedule.
 
-    cov = (2 std)^2 C (x) exp(-|i - j|^2 / (2 length^2)) with colours correlated by 0.7: its denoiser and its posteriors
-    are exact, so that any miscalibration is the solver's.
+    cov = (2 std)^2 C (x) exp(-|i - j|^2 / (2 length^2)) with colours correlated by 0.7. The denoiser and the posterior
+    are exact, so any miscalibration comes from the solver.
 
     Args:
-        side: of the images.
-        length: of the correlation, in pixels.
-        std: of a pixel in [0, 1] units.
+        side: height and width of the images.
+        length: correlation length, in pixels.
+        std: standard deviation of a pixel, in [0, 1] units.
     """
     place = torch.arange(side, dtype=torch.float64)
     axis = torch.exp(-((place[:, None] - place) ** 2) / (2 * length**2)) + 1e-4 * torch.eye(side, dtype=torch.float64)
@@ -30,7 +30,7 @@ def textures(*, side: int = 12, length: float = 2.0, std: float = 0.15) -> Gauss
 
 
 class _Shrink(nn.Module):
-    """E[x0 | x0 + sigma n] for pixels from N(0, std^2): a multiple of the noisy image."""
+    """Compute E[x0 | x0 + sigma n] for pixels from N(0, std^2): a multiple of the noisy image."""
 
     def __init__(self, std: float) -> None:
         super().__init__()
@@ -41,8 +41,8 @@ class _Shrink(nn.Module):
 
 
 def white(*, std: float = 0.5) -> NetworkPrior:
-    """White noise of standard deviation `std` in [-1, 1] units, any size, as a network on the DDPM table.
+    """White noise of standard deviation `std` in [-1, 1] units, any size, as a network with the DDPM schedule.
 
-    A stand-in with which a suite's protocol can be tried before its checkpoint is there.
+    A placeholder to try the protocol of a suite before its checkpoint is available.
     """
     return NetworkPrior(_Shrink(std), "edm", DDPMSchedule(), (-1.0, 1.0))

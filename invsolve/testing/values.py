@@ -1,4 +1,4 @@
-"""The part of operators' conformance that looks at values: images are [0, 1], and estimates lie a little outside."""
+"""Operator checks of values: images lie in [0, 1], and estimates a little outside."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from invsolve.testing import diagnoses
 __all__ = ["check_values", "finite"]
 
 BEYOND = 0.2
-"""How far outside [0, 1] solvers' estimates may lie."""
+"""How far outside [0, 1] the estimates of solvers may lie."""
 LARGE = 20.0
-"""No image in [0, 1] units holds larger values."""
+"""No image in [0, 1] units has larger values."""
 FAINT = 0.01
-"""By how much the measurements of two images differ at least."""
+"""The smallest difference expected between the measurements of two images."""
 
 
 def finite(y: Tensor) -> bool:
-    """Whether every number is."""
+    """Whether every number is finite."""
     return bool(torch.isfinite(torch.view_as_real(y) if y.is_complex() else y).all())
 
 
 def check_values(probe: Any) -> None:
-    """Finite values on the images' range and a little beyond it, and signs of another range."""
+    """Check for finite values in the image range and a little beyond it, and for signs of another range."""
     report, operator, x, y = probe.report, probe.operator, probe.x, probe.y
     report.fact("finite output", finite(y), diagnoses.of_values(probe.span))
     low, high = probe.span[0] - BEYOND, probe.span[1] + BEYOND
@@ -53,7 +53,7 @@ def _survives(probe: Any, x: Tensor) -> bool:
 
 
 def _takes_signed(probe: Any) -> bool:
-    """Whether black is -1 to it: that comes out black and 0 comes out grey; or 0 and 1 come out as -1 and 1."""
+    """Whether the operator uses [-1, 1]: it maps -1 to black and 0 to grey, or 0 and 1 to -1 and 1."""
     try:
         least, black, white = (probe.apply(torch.full_like(probe.x, v)) for v in (-1.0, 0.0, 1.0))
     except Exception:  # an operator that asserts its range

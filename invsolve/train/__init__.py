@@ -1,1 +1,1 @@
-"""Training of small priors. Import what is needed from the modules; nothing heavy is imported here."""
+"""Training of small priors. Import from the modules directly; nothing heavy is imported here."""

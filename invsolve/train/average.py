@@ -1,4 +1,4 @@
-"""Running averages of weights whose length grows with the run."""
+"""Running averages of weights, over a time that grows with the run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["PowerAverage"]
 class PowerAverage:
     """Power-function average of weights (Karras et al. 2024, arXiv:2312.02696, section 3.1).
 
-    `avg_t = b_t avg_(t-1) + (1 - b_t) w_t` with `b_t = (1 - 1/t)^(gamma + 1)`: weights of step `s` count like
-    `s^gamma`, so the average covers a fixed share of the run, however long it becomes.
+    `avg_t = b_t avg_(t-1) + (1 - b_t) w_t` with `b_t = (1 - 1/t)^(gamma + 1)`: the weights of step `s` count in
+    proportion to `s^gamma`, so the average covers a fixed share of the run, whatever its length.
 
     Args:
-        module: the module to average; a copy of it carries the averaged weights.
-        width: standard deviation of the average's profile as a share of the run, in (0, 0.28).
+        module: the module to average; a copy of it holds the averaged weights.
+        width: standard deviation of the averaging profile as a share of the run, in (0, 0.28).
         every: steps between two updates, which cost a pass over all weights.
     """
 
@@ -33,7 +33,7 @@ class PowerAverage:
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
-        """Take in the weights after step `step`, counted from 1; does nothing between the steps that count."""
+        """Add the weights after step `step`, counted from 1; does nothing except at every `every`-th step."""
         if step % self.every:
             return
         keep = (1 - self.every / step) ** (self.gamma + 1)

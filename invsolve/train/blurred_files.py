@@ -1,8 +1,8 @@
-"""Blurred files made of photographs, what edges find of their blur, and the blur itself.
+"""Blurred files made from photographs, the kernels estimated from their edges, and the true kernels.
 
-A crop of a photograph is blurred by a kernel of `draw_kernel`, with what lies beyond its border, gets white noise, and
-is written as a PNG or JPEG and read back. Noise is what `invsolve.restore` would read in that file, and the estimate
-that of `estimate_kernel`: an example takes about two seconds.
+A crop of a photograph, including its surroundings, is blurred by a kernel of `draw_kernel`. White noise is added, and
+the result is written as a PNG or JPEG and read back. The noise level is the one that `invsolve.restore` would estimate
+for that file, and the kernel estimate that of `estimate_kernel`. An example takes about two seconds.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ __all__ = ["SIDE", "BlurredFiles", "Examples", "examples"]
 logger = logging.getLogger(__name__)
 
 SIDE = 33
-"""Side of the kernels that are looked for."""
+"""Height and width of the estimated kernels."""
 
 CROP = 256
-"""Side of the files, in pixels."""
+"""Height and width of the files, in pixels."""
 
 _NEEDED = CROP + FRAME - 1
 _SCALES, _LONGEST = (1.0, 2 / 3, 0.45), 1600
@@ -55,12 +55,12 @@ _PART = 50
 
 
 class Examples(NamedTuple):
-    """n pairs of what was estimated and what is true.
+    """n pairs of an estimate and the true kernel.
 
     Attributes:
         evidence: [n, channels, 33, 33], see `invsolve.tasks.blind.evidence`.
-        true: the kernels [n, 35, 35].
-        sigma: of the noise of the grey images [n], as it is read in the files.
+        true: the true kernels [n, 35, 35].
+        sigma: noise level of the grey images [n], as estimated from the files.
         scale: c of the images' spectrum c f^-2.4 [n].
     """
 
@@ -72,11 +72,11 @@ class Examples(NamedTuple):
 
 @dataclass(frozen=True)
 class BlurredFiles:
-    """Examples from photographs: number i is a function of the seed and i alone.
+    """Examples from photographs: example i depends only on the photographs, the seed and i.
 
     Args:
         paths: the photographs.
-        seed: of everything random.
+        seed: seed of everything random.
     """
 
     paths: list[Path]
@@ -89,7 +89,7 @@ class BlurredFiles:
         object.__setattr__(self, "paths", large)
 
     def example(self, index: int) -> Examples:
-        """Number `index`, with n = 1."""
+        """Make example `index`, with n = 1."""
         from invsolve.tasks.blind.edges import estimate_kernel, grey_window
         from invsolve.tasks.blind.evidence import evidence_of
         from invsolve.tasks.blind.spectrum import scale_of
@@ -102,7 +102,7 @@ class BlurredFiles:
         )
 
     def file(self, rng: np.random.Generator) -> tuple[Tensor, float, NDArray[np.float64]]:
-        """The pixels [C, 256, 256] of a blurred file, the grey noise that is read in it, and its kernel [35, 35]."""
+        """Make a blurred file; return its pixels [C, 256, 256], its estimated grey noise level and kernel [35, 35]."""
         from invsolve.tasks.deblur import Deblur
 
         clean, true = self.crop(rng), draw_kernel(rng)
@@ -112,7 +112,7 @@ class BlurredFiles:
         return *_written(noisy, *_FORMATS[int(rng.integers(len(_FORMATS)))]), true
 
     def crop(self, rng: np.random.Generator) -> Tensor:
-        """[1 or 3, 290, 290] in [0, 1], where there is some contrast."""
+        """Draw a crop [1 or 3, 290, 290] in [0, 1] with some contrast."""
         image = _read(self.paths[int(rng.integers(len(self.paths)))])
         factor = _SCALES[int(rng.integers(len(_SCALES)))]
         image = _scaled(image, max(factor, _NEEDED / min(image.shape[:2])))
@@ -133,7 +133,7 @@ def _read(path: Path) -> NDArray[np.uint8]:
 
 
 def _shortest_side(path: Path) -> int:
-    """Of the image as it is read, in pixels."""
+    """Return the shortest side of the image as it is read, in pixels."""
     header = read_header(path)
     return int(min(header.height, header.width) * min(1, _LONGEST / max(header.height, header.width)))
 
@@ -148,7 +148,7 @@ def _scaled(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
 
 
 def _written(noisy: NDArray[Any], suffix: str, options: dict[str, Any]) -> tuple[Tensor, float]:
-    """Pixels of the file, and the noise of their mean over the channels that the program reads in it."""
+    """Write a file and read it back; return its pixels and the estimated noise level of their channel mean."""
     from PIL import Image
 
     from invsolve import io
@@ -168,13 +168,13 @@ def _written(noisy: NDArray[Any], suffix: str, options: dict[str, Any]) -> tuple
 
 
 def examples(files: BlurredFiles, count: int, folder: Path, workers: int) -> Examples:
-    """Examples 0 to `count` - 1: those that are in `folder` are read, the others computed and written there.
+    """Return examples 0 to `count` - 1: those in `folder` are read, the others computed and written there.
 
     Args:
-        files: where they come from.
-        count: how many.
-        folder: of what was computed before with the same photographs and seed.
-        workers: processes that share the work.
+        files: the source of the examples.
+        count: number of examples.
+        folder: examples computed before with the same photographs and seed.
+        workers: number of processes that share the work.
     """
     folder.mkdir(parents=True, exist_ok=True)
     starts = range(0, count, _PART)

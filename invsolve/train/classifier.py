@@ -1,12 +1,12 @@
-"""Train a time-conditional classifier of noisy images whose gradient can be trusted.
+"""Train a time-conditional classifier of noisy images with a reliable gradient.
 
     loss = CE(q(y | x_t), y)
          + w_grad E sigma^2 |grad_x log q(y | x_t)|^2                          gradient penalty
          + w_dlsm E |sigma (grad_x log q(y | x_t) + s(x_t)) + n|^2             denoising likelihood score matching
 
-x_t = x0 + sigma n, log sigma uniform. A small cross-entropy alone says nothing about the gradient: it takes smoothness
-(Banerjee, Sahu, Wu 2026, arXiv 2601.21200). The third term regresses on the guidance itself (Chao et al. 2022, arXiv
-2203.14206) and needs a denoiser of the same images.
+x_t = x0 + sigma n, log sigma uniform. A small cross-entropy alone does not make the gradient accurate: this requires
+smoothness (Banerjee, Sahu, Wu 2026, arXiv 2601.21200). The third term regresses on the guidance itself (Chao et al.
+2022, arXiv 2203.14206) and needs a denoiser for the same images.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def classifier_loss(
     classifier: NoisyClassifier, x0: Tensor, labels: Tensor, sigma: Tensor, noise: Tensor, config: ClassifierTraining,
     denoiser: Denoiser | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The loss of a batch, and its cross-entropy."""
+    """Compute the loss of a batch, and its cross-entropy."""
     level = sigma[:, None, None, None]
     x = (x0 + level * noise).requires_grad_(config.gradient_penalty > 0 or config.score_matching > 0)
     logits = classifier(x, sigma)
@@ -55,10 +55,10 @@ def classifier_loss(
 
 
 def train_classifier(config: ClassifierTraining) -> NoisyClassifier:
-    """Train, and write the weights once the run has ended.
+    """Train, and write the weights at the end of the run.
 
     Raises:
-        InputError: unusable images, or `out` exists and is not to be overwritten.
+        InputError: if images are unusable or not square, or `out` exists and `overwrite` is not set.
     """
     if config.out.exists() and not config.overwrite:
         raise InputError(f"{config.out} exists: name another file or use --overwrite")
@@ -92,7 +92,7 @@ def train_classifier(config: ClassifierTraining) -> NoisyClassifier:
 
 
 def _batch(data: LabelledSet, config: ClassifierTraining, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Images, labels, noise levels and noise: a function of (seed, step)."""
+    """Return images, labels, noise levels and noise, as a function of (seed, step)."""
     rng = np.random.default_rng((config.seed, step))
     pick = torch.from_numpy(rng.integers(len(data.labels), size=config.batch))
     low, high = (math.log(v) for v in config.sigma)

@@ -1,4 +1,4 @@
-"""Photographs at several scales in memory, and crops of them drawn by local contrast."""
+"""Photographs at several scales in memory, and random crops of them, weighted by local contrast."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
 SCALES = (1600, 1260, 1000, 775, 600, 465, 360, 280, 220)
-"""Longest sides in pixels to which every photograph is reduced; photographs are never enlarged."""
+"""Longest sides in pixels to which every photograph is downscaled; photographs are never enlarged."""
 
 _CELL = 16
 
@@ -29,7 +29,7 @@ def find_images(directory: Path) -> list[Path]:
     """Return the image files below `directory`, sorted by name.
 
     Raises:
-        InputError: there is no such directory, or no image in it.
+        InputError: if there is no such directory, or no image in it.
     """
     if not directory.is_dir():
         raise InputError(f"no directory {directory}: --images wants a folder of images")
@@ -44,10 +44,10 @@ def split_images(paths: list[Path], validation: tuple[str, ...]) -> tuple[list[P
 
     Args:
         paths: all images, sorted.
-        validation: beginnings of the names of the images to hold out; where empty, every tenth image is held out.
+        validation: prefixes of the names of the images to hold out; if empty, every tenth image is held out.
 
     Raises:
-        InputError: a name fits no image, or one of the two sets would be empty.
+        InputError: if a prefix matches no image, or one of the two sets would be empty.
     """
     if validation:
         unknown = [v for v in validation if not any(p.name.startswith(v) for p in paths)]
@@ -65,17 +65,17 @@ def split_images(paths: list[Path], validation: tuple[str, ...]) -> tuple[list[P
 
 
 def read_image(path: Path, longest: int) -> NDArray[np.uint8]:
-    """Read an image as RGB, `[H, W, 3]`, reduced by area averaging so that its longest side is at most `longest`.
+    """Read an image as RGB, `[H, W, 3]`, downscaled by area averaging so that its longest side is at most `longest`.
 
     Raises:
-        InputError: the file cannot be read as an image.
+        InputError: if the file cannot be read as an image.
     """
     pixels = io.read_image(path).pixels.expand(3, -1, -1)
     return reduce_image((255 * pixels).round().clamp(0, 255).byte().permute(1, 2, 0).numpy(), longest)
 
 
 def reduce_image(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
-    """Reduce `[H, W, 3]` by area averaging so that its longest side is at most `longest`; never enlarge."""
+    """Downscale `[H, W, 3]` by area averaging so that its longest side is at most `longest`; never enlarge."""
     from PIL import Image
 
     height, width = image.shape[:2]
@@ -87,7 +87,7 @@ def reduce_image(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
 
 
 def _cell_contrast(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Mean absolute difference of neighbouring pixels in cells of 16 x 16, `[H // 16, W // 16]`, in grey levels."""
+    """Compute the mean absolute difference of neighbouring grey levels in cells of 16 x 16, `[H // 16, W // 16]`."""
     grey = image.astype(np.float32).mean(axis=2)
     grad = np.zeros_like(grey)
     grad[:, 1:] += np.abs(np.diff(grey, axis=1))
@@ -108,7 +108,7 @@ class _Level:
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """Photographs at several scales, from which crops are drawn as a function of a random generator only.
+    """Photographs at several scales, and random crops of them that depend only on the given random generator.
 
     A scale is drawn first, then a cell of 16 x 16 pixels with a probability that grows with its contrast
     (`min(contrast, 24 grey levels) + 1.5`), then a crop that contains the cell.
@@ -144,7 +144,7 @@ class PhotoSet:
         logger.info("%d images at %d scales, %.0f megapixels", len(self.paths), len(levels), megapixels)
 
     def draw(self, n: int, size: int, rng: np.random.Generator) -> tuple[Tensor, None]:
-        """`crops`, which have no labels."""
+        """Draw crops as in `crops`; photographs have no labels."""
         return self.crops(n, size, rng), None
 
     def crops(self, n: int, size: int, rng: np.random.Generator, *, augment: bool = True) -> Tensor:
@@ -154,7 +154,7 @@ class PhotoSet:
             n: number of crops.
             size: side in pixels, at most `min_side`.
             rng: the only source of randomness.
-            augment: flip, turn by quarters, sometimes permute the colours or lower the contrast.
+            augment: flip, rotate by multiples of 90 degrees, sometimes permute the colours or lower the contrast.
         """
         out = np.empty((n, size, size, 3), np.float32)
         for i in range(n):
@@ -183,7 +183,7 @@ def _make_level(images: list[NDArray[np.uint8]]) -> _Level:
 
 
 def _augment(crop: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Flip and turn always; permute the colours of every fifth crop, and lower the contrast of every fifth."""
+    """Flip and rotate at random; permute the colours with probability 0.2, and lower the contrast with 0.2."""
     crop = np.rot90(crop, int(rng.integers(4)))
     if rng.random() < 0.5:
         crop = crop[:, ::-1]

@@ -1,8 +1,8 @@
-"""Train a denoising prior from a folder of photographs, or of small images with labels.
+"""Train a denoising prior on a folder of photographs, or of small images with labels.
 
 The loss is the EDM loss `w(sigma) |F(c_in x; sigma) - (x0 - c_skip x) / c_out|^2` (arXiv:2206.00364, eq. 8) with
-weights that make every noise level count alike. All random draws of a step are a function of (seed, step), so an
-interrupted run that was planned by `steps` continues with exactly the losses of an uninterrupted one.
+weights that make every noise level equally important. All random draws of a step are a function of (seed, step), so
+an interrupted run whose length is given by `steps` continues with exactly the losses of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ __all__ = ["Trainer", "train_denoiser"]
 logger = logging.getLogger(__name__)
 
 CALIBRATION_CROPS = 8
-"""Crops on which the losses of a given start are measured at each noise level."""
+"""Number of crops on which the losses of an initial network are measured at each noise level."""
 
 
 class Trainer:
-    """State of a run and one step of it.
+    """The state of a run, with a method for one training step.
 
     Args:
         config: the settings.
@@ -68,11 +68,11 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
 
     def start_from(self, initial: Denoiser) -> None:
-        """Begin with the weights of a trained network instead of random ones.
+        """Start from the weights of a trained network instead of random weights.
 
-        It has the same architecture, or fewer residual blocks: new blocks are the identity, so the deeper network
-        begins as the given one. The weights of the noise levels begin at the network's own losses: with those of a
-        random start it would first unlearn what it knows of low noise.
+        The given network has the same architecture, or fewer residual blocks: new blocks start as the identity, so the
+        deeper network first gives the same output. The loss weights of the noise levels are initialised with the
+        network's own losses. With the weights of a random start it would first get worse at low noise levels.
         """
         self.denoiser.load_state_dict(self.denoiser.state_dict() | initial.state_dict())
         for average in self.averages.values():
@@ -92,11 +92,11 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """Share of the run that is done, in [0, 1]."""
+        """The completed share of the run, in [0, 1]."""
         return self.config.progress(self.step, self.seconds)
 
     def batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Clean crops, noise levels, unit noise and labels of the present step, a function of (seed, step, process)."""
+        """Return clean crops, noise levels, unit noise and labels of the current step, from (seed, step, process)."""
         config = self.config
         size = config.crop if self.progress < 1 - config.decay else config.last_crop
         n = max(1, round(config.batch * (config.crop / size) ** 2))
@@ -135,7 +135,7 @@ class Trainer:
         return float(loss.mean())
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a resumed run needs."""
+        """Return everything that a resumed run needs."""
         return {
             "network": asdict(self.config.network),
             "settings": {k: str(v) for k, v in asdict(self.config).items()},
@@ -148,7 +148,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict`."""
+        """Restore the result of `state_dict`."""
         self.denoiser.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
@@ -171,11 +171,11 @@ def _optimizers(denoiser: Denoiser, config: DenoiserTraining, runtime: Runtime) 
 
 
 def train_denoiser(config: DenoiserTraining) -> None:
-    """Run a training to its planned end, or until SIGINT or SIGTERM, writing checkpoints on the way.
+    """Train until the planned end, or until SIGINT or SIGTERM, and write checkpoints regularly.
 
     Raises:
-        InputError: no or unreadable images, or `out` exists and neither `resume` nor `overwrite` is set,
-            or there is nothing to resume.
+        InputError: if there are no images or unreadable ones, if `out` exists and neither `resume` nor `overwrite` is
+            set, or if there is nothing to resume.
     """
     state = _starting_state(config)
     if state is not None:
@@ -204,10 +204,10 @@ def train_denoiser(config: DenoiserTraining) -> None:
 
 
 def _check_settings(config: DenoiserTraining, saved: dict[str, str]) -> None:
-    """Refuse to continue a run as one of another kind; another length is said.
+    """Check that a resumed run keeps its labels and optimizer; log a warning if its length changes.
 
     Raises:
-        InputError: the run had labels, or another optimizer.
+        InputError: if `labels` or `optimizer` differ from those of the run.
     """
     for name in ("labels", "optimizer"):
         if str(getattr(config, name)) != saved[name]:
@@ -221,7 +221,7 @@ def _check_settings(config: DenoiserTraining, saved: dict[str, str]) -> None:
 
 
 def _check_start(config: DenoiserTraining, initial: DenoiserConfig) -> None:
-    """Raise `InputError` where a start with labels is of other classes or channels than the images."""
+    """Raise `InputError` if the initial network has another number of classes or channels than the images."""
     own, theirs = ((each.classes, each.image_channels) for each in (config.network, initial))
     if own != theirs:
         raise InputError(
@@ -231,7 +231,7 @@ def _check_start(config: DenoiserTraining, initial: DenoiserConfig) -> None:
 
 
 def _initial(config: DenoiserTraining) -> Denoiser:
-    """The network to start from."""
+    """Load the network to start from."""
     assert config.init is not None
     try:
         return load_denoiser(config.init, build=LabelledDenoiser if config.labels else None)
@@ -240,8 +240,8 @@ def _initial(config: DenoiserTraining) -> Denoiser:
 
 
 def _grown(initial: DenoiserConfig, blocks: tuple[int, ...]) -> DenoiserConfig:
-    """The architecture of the network to start from, with as many blocks as were asked for."""
-    if blocks == DenoiserConfig().blocks:  # nothing was asked for
+    """Return the architecture of the network to start from, with the requested numbers of blocks."""
+    if blocks == DenoiserConfig().blocks:  # the default: no change requested
         return initial
     if len(blocks) != len(initial.blocks) or any(b < a for a, b in zip(initial.blocks, blocks, strict=True)):
         raise InputError(
@@ -252,7 +252,7 @@ def _grown(initial: DenoiserConfig, blocks: tuple[int, ...]) -> DenoiserConfig:
 
 
 def _images(config: DenoiserTraining, runtime: Runtime) -> tuple[DenoiserTraining, PhotoSet | LabelledSet, Validation]:
-    """The settings that the images decide, the images to learn from and those held out."""
+    """Return the settings completed from the images, the training images and the validation set."""
     if config.labels:
         train, held = read_labelled(config.images).split(0.1)
         channels, classes = train.images.shape[1], len(train.classes)
@@ -299,7 +299,7 @@ def _loop(trainer: Trainer, validation: Validation, log: RunLog, stopped: list[i
 
 
 def _checkpoint(trainer: Trainer, validation: Validation, log: RunLog, losses: list[float], speed: float) -> None:
-    """Validate every candidate, write state and the best weights, and add a line to the log."""
+    """Validate the raw and averaged weights, write the state and the best weights, and add a line to the log."""
     if trainer.runtime.rank != 0:
         return
     scores: dict[str, dict[float, float]] = {}
@@ -327,7 +327,7 @@ def _starting_state(config: DenoiserTraining) -> dict[str, Any] | None:
     for path in (config.state_path, config.out.with_suffix(".csv"), config.out.with_suffix(".png")):
         if path.exists() and not config.overwrite:
             raise InputError(f"{path} exists, and the run would write it: name another --out, or use --overwrite")
-    config.state_path.unlink(missing_ok=True)  # of an earlier run: nothing resumes from it any more
+    config.state_path.unlink(missing_ok=True)  # state of an earlier run, which can no longer be resumed
     return None
 
 

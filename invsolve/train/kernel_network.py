@@ -1,4 +1,4 @@
-"""Train the network that corrects blur kernels which were found at edges; see `invsolve.train.kernel_score`."""
+"""Train the network that corrects blur kernels estimated from edges; see `invsolve.train.kernel_score`."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _FOUND = 0.8
 
 
 def train_kernel_network(config: KernelTraining) -> KernelNetwork:
-    """Make the examples that are not there yet, train, and write the weight file; returns the network.
+    """Make the missing examples, train, write the weight file, and return the network.
 
     Raises:
-        InputError: `out` exists and `overwrite` is not set, or the examples beside it are of another run.
-        InvsolveError: the loss is no longer finite.
+        InputError: if `out` exists and `overwrite` is not set, or the examples beside it belong to another run.
+        InvsolveError: if the loss is no longer finite.
     """
     if config.out.exists() and not config.overwrite:
         raise InputError(f"{config.out} exists already: choose another --out or give --overwrite")
@@ -59,7 +59,7 @@ def train_kernel_network(config: KernelTraining) -> KernelNetwork:
 
 
 def _kept(config: KernelTraining, photographs: list[Path], part: str, count: int) -> Examples:
-    """Examples, made or read; those of other photographs or another seed are not taken for these."""
+    """Read or make examples; raise an error if the stored ones are of other photographs or another seed."""
     files = BlurredFiles(photographs, config.seed + (part == "validation") * _OTHER_SEED)
     folder = config.examples_folder / part
     note = folder / "made-of.json"
@@ -74,7 +74,7 @@ def _kept(config: KernelTraining, photographs: list[Path], part: str, count: int
 
 
 def _train(config: KernelTraining, network: KernelNetwork, data: Examples, checks: Examples) -> KernelNetwork:
-    """Returns the network with the running average of its weights."""
+    """Train, and return the network with the running average of its weights."""
     optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     average, bf16 = PowerAverage(network, _WIDTH, every=1), gains_by_bfloat16(torch.device("cpu"))
     averaged = cast(KernelNetwork, average.module)
@@ -103,7 +103,7 @@ def _train(config: KernelTraining, network: KernelNetwork, data: Examples, check
 
 
 def _batch(data: Examples, size: int, rng: np.random.Generator) -> Examples:
-    """Examples at random, each turned and mirrored at random."""
+    """Draw random examples, each randomly rotated and mirrored."""
     picked = torch.from_numpy(rng.integers(len(data.sigma), size=size))
     batch = Examples(*(values[picked] for values in data))
     turns = [(int(rng.integers(4)), bool(rng.random() < 0.5)) for _ in range(size)]
@@ -120,7 +120,7 @@ def _turned(picture: Tensor, quarters: int, mirror: bool) -> Tensor:
 
 @torch.no_grad()
 def validate(network: KernelNetwork, data: Examples) -> str:
-    """What examples say: correlation with the true kernels, how many are found, excess and gain in dB."""
+    """Summarise the scores on examples: correlation with the true kernels, share found, excess and gain in dB."""
     network.eval()
     return _told(torch.cat([network(part) for part in data.evidence.split(64)]), data)
 

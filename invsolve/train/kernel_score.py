@@ -1,14 +1,14 @@
-"""How good blur kernels are, and the loss of what corrects them.
+"""The quality of estimated blur kernels, and the loss of the network that corrects them.
 
     loss = 1.5 sum |k - K| + 8 tanh(excess / 8)
 
-K is the true kernel at the shift at which it resembles k most, since a blurred image does not tell where its scene was.
-The excess is what restoring with k costs, in decibels of the error of a Wiener estimate over that with K; the gain is
-measured against the blurred image:
+K is the true kernel, shifted to be most similar to the estimate k, since a blurred image does not determine the shift.
+The excess is the error of a Wiener estimate with k relative to that with K, in dB; the gain is the error of the blurred
+image relative to the estimate with k, in dB:
 
     W = conj(k) / (|k|^2 + 2.25 sigma^2 / S),  error(k) = sum |1 - W K|^2 S + |W|^2 sigma^2,  S = c f^-2.4
 
-Distances between kernels alone do not know which of their frequencies matter.
+A distance between kernels alone does not show which of their frequencies matter.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _INFLATION = 1.5**2
 
 
 class Score(NamedTuple):
-    """How good n kernels are.
+    """Scores of n kernels, see the module docstring.
 
     Attributes:
         distance: sum |k - K| [n].
-        correlation: with the true kernels [n].
-        excess: in dB [n].
-        gain: in dB [n].
+        correlation: correlation with the true kernels [n].
+        excess: excess error in dB [n].
+        gain: gain in dB [n].
     """
 
     distance: Tensor
@@ -47,7 +47,7 @@ class Score(NamedTuple):
 
 
 def score(kernels: Tensor, data: Examples) -> Score:
-    """Kernels [n, s, s] against the true ones of examples."""
+    """Compare kernels [n, s, s] with the true kernels of examples."""
     grid = (_GRID, _GRID)
     own, true = of_kernel(kernels, grid), of_kernel(data.true, grid)
     moved = _moved(true, own.detach())
@@ -64,7 +64,7 @@ def score(kernels: Tensor, data: Examples) -> Score:
 
 
 def kernel_loss(kernels: Tensor, batch: Examples) -> Tensor:
-    """The loss of corrected kernels [n, s, s]."""
+    """Compute the loss of corrected kernels [n, s, s]."""
     found = score(kernels, batch)
     return (_DISTANCE * found.distance + _MOST * torch.tanh(found.excess / _MOST)).mean()
 
@@ -74,13 +74,13 @@ def _error(filtered: Tensor, true: Tensor, noise: Tensor, images: Tensor) -> Ten
 
 
 def _moved(true: Tensor, own: Tensor) -> Tensor:
-    """Spectra of kernels, moved to where they correlate most with others."""
+    """Shift the true kernels (as spectra) to where they correlate most with the estimated ones."""
     shift = _best_shift(own * true.conj())
     return true * torch.polar(torch.ones_like(shift), shift)
 
 
 def _best_shift(products: Tensor) -> Tensor:
-    """Phases [n, H, W // 2 + 1] of the shift, in eighths of a pixel, at which two spectra correlate most."""
+    """Return the phases [n, H, W // 2 + 1] of the shift with the highest correlation, in steps of 1/8 pixel."""
     n = len(products)
     coarse = torch.fft.irfft2(products, (_GRID, _GRID)).flatten(1).argmax(1)
     whole = torch.stack([coarse // _GRID, coarse % _GRID], 1).to(products.real.dtype)
@@ -91,7 +91,7 @@ def _best_shift(products: Tensor) -> Tensor:
     rows = torch.polar(torch.ones(1).to(whole), 2 * math.pi * places[..., 0, None] * down[:, 0])  # [n, 17, H]
     columns = torch.polar(torch.ones(1).to(whole), 2 * math.pi * places[..., 1, None] * across[0])  # [n, 17, W']
     twice = torch.full((across.shape[1],), 2.0).to(whole)
-    twice[0] = twice[-1] = 1.0  # every other frequency stands for its conjugate, too
+    twice[0] = twice[-1] = 1.0  # all other frequencies also represent their conjugates
     fine = (rows @ (products * twice) @ columns.transpose(1, 2)).real.flatten(1).argmax(1)
     at = torch.arange(n)
     best = torch.stack([places[at, fine // len(fractions), 0], places[at, fine % len(fractions), 1]], 1)

@@ -1,4 +1,4 @@
-"""Blur kernels that are drawn at random, for training: shakes, lenses out of focus, Gaussians, and sums of them."""
+"""Random blur kernels for training: camera shake, defocus, Gaussians, and sums of them."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ __all__ = ["FAMILIES", "FRAME", "draw_kernel", "spread"]
 Kernel = NDArray[np.float64]
 
 FRAME = 35
-"""Side of the frame that kernels are drawn in, in pixels."""
+"""Height and width of the kernels, in pixels."""
 
 _SIZES, _SMALL, _SMALL_SHARE = (4.0, 35.0), 15.0, 0.2
-"""Extents of traces in pixels; a share of them is small."""
+"""Range of the extent in pixels; upper limit of small extents; share of small extents."""
 
 _FAINT = 1e-3
-"""Entries below this share of the largest are none."""
+"""Entries below this share of the largest entry are set to 0."""
 
 _POINTS = 2000
 _FINER = 7
 
 
 def draw_kernel(rng: np.random.Generator, family: str | None = None) -> Kernel:
-    """A random kernel [35, 35]: at least 0, sums to one, its middle anywhere near the middle of the frame.
+    """Draw a random kernel [35, 35]: at least 0, sums to one, its centre close to the centre of the array.
 
     Args:
         rng: the only source of randomness.
-        family: a name of `FAMILIES`; drawn if None.
+        family: a name in `FAMILIES`; drawn if None.
     """
     if family is None:
         family = str(rng.choice(list(FAMILIES), p=[share for share, _ in FAMILIES.values()]))
@@ -44,7 +44,7 @@ def _extent(rng: np.random.Generator) -> float:
 
 
 def _walk(rng: np.random.Generator) -> Kernel:
-    """A hand with inertia: its velocity is a random walk that decays, half of the time with a few sudden pushes."""
+    """A path with inertia: its velocity is a damped random walk, half of the time with a few sudden pushes."""
     from scipy.signal import lfilter
 
     kept = 1 - 10 ** rng.uniform(-3, -0.7)
@@ -55,7 +55,7 @@ def _walk(rng: np.random.Generator) -> Kernel:
 
 
 def _corners(rng: np.random.Generator) -> Kernel:
-    """Straight strokes, each of which takes a time of its own."""
+    """A path of straight segments of random durations."""
     corners = rng.uniform(-1, 1, (int(rng.integers(2, 10)), 2))
     at = np.concatenate([[0.0], (rng.exponential(1, len(corners) - 1) + 0.05).cumsum()])
     times = np.linspace(0, at[-1], _POINTS)
@@ -63,7 +63,7 @@ def _corners(rng: np.random.Generator) -> Kernel:
 
 
 def _curve(rng: np.random.Generator) -> Kernel:
-    """A smooth curve through a few points, at a changing speed."""
+    """A smooth curve through a few points, at varying speed."""
     from scipy.interpolate import CubicSpline
 
     points = rng.uniform(-1, 1, (int(rng.integers(3, 9)), 2))
@@ -72,7 +72,7 @@ def _curve(rng: np.random.Generator) -> Kernel:
 
 
 def _turning(rng: np.random.Generator) -> Kernel:
-    """Constant speed, and a heading that is a Brownian motion: from nearly straight to curled up."""
+    """A path of constant speed whose direction is a Brownian motion: from nearly straight to curled up."""
     turns = rng.standard_normal(_POINTS) * 2 * math.pi * rng.uniform(0, 1.2) ** 1.5 / _POINTS**0.5
     heading = rng.uniform(0, 2 * math.pi) + turns.cumsum()
     return np.stack([np.sin(heading), np.cos(heading)], 1).cumsum(0)
@@ -82,7 +82,7 @@ _PATHS = (_walk, _corners, _curve, _turning)
 
 
 def _shake(rng: np.random.Generator, extent: float) -> Kernel:
-    """A path, either counted in the pixels that it meets or spread over them, and often slightly out of focus."""
+    """A path drawn into pixels, rounded to the nearest or bilinearly, and often slightly blurred."""
     from scipy.ndimage import gaussian_filter
 
     path = _PATHS[int(rng.integers(len(_PATHS)))](rng)
@@ -100,7 +100,7 @@ def _shake(rng: np.random.Generator, extent: float) -> Kernel:
 
 
 def spread(path: NDArray[np.float64], side: int) -> Kernel:
-    """Points [P, 2] (row, column) from 0 to `side` - 1 -> the sum of their bilinear shares of each pixel."""
+    """Sum the bilinear weights of points [P, 2] (row, column), from 0 to `side` - 1, into a kernel [side, side]."""
     kernel = np.zeros((side, side))
     corner = np.floor(path).astype(int)
     part = path - corner
@@ -112,14 +112,14 @@ def spread(path: NDArray[np.float64], side: int) -> Kernel:
 
 
 def _places(rng: np.random.Generator, finer: int) -> tuple[Kernel, Kernel]:
-    """Rows [n, 1] and columns [1, n] in pixels about a middle that is not quite that of the frame."""
+    """Return rows [n, 1] and columns [1, n] in pixels, relative to a centre that is randomly shifted by a subpixel."""
     at = (np.arange(FRAME * finer) + 0.5) / finer - FRAME / 2
     down, right = rng.uniform(-0.5, 0.5, 2)
     return (at - down)[:, None], (at - right)[None]
 
 
 def _disc(rng: np.random.Generator, extent: float) -> Kernel:
-    """A lens that is out of focus, sometimes with a soft rim."""
+    """A defocus disc, sometimes with a soft edge."""
     from scipy.ndimage import gaussian_filter
 
     rows, columns = _places(rng, _FINER)
@@ -131,7 +131,7 @@ def _disc(rng: np.random.Generator, extent: float) -> Kernel:
 
 
 def _gaussian(rng: np.random.Generator, extent: float) -> Kernel:
-    """A Gaussian, half of them longer in one direction."""
+    """A Gaussian, half of the time longer in one direction."""
     rows, columns = _places(rng, 1)
     wide = extent / 6 * rng.uniform(0.8, 1.3)
     narrow = wide * (1.0 if rng.random() < 0.5 else rng.uniform(0.3, 1))
@@ -143,7 +143,7 @@ def _gaussian(rng: np.random.Generator, extent: float) -> Kernel:
 
 
 def _sum(rng: np.random.Generator, extent: float) -> Kernel:
-    """A shake and something else, as two exposures of one scene, or a shake during a change of focus, give."""
+    """A shake plus another kernel, as from two exposures of one scene or from a shake during a change of focus."""
     other = (_shake, _gaussian, _disc)[int(rng.choice(3, p=(0.5, 0.35, 0.15)))]
     share = rng.uniform(0.2, 0.8)
     return share * _shake(rng, extent) + (1 - share) * other(rng, extent * rng.uniform(0.4, 1))
@@ -155,4 +155,4 @@ FAMILIES: dict[str, tuple[float, Callable[[np.random.Generator, float], Kernel]]
     "gaussian": (0.13, _gaussian),
     "sum": (0.14, _sum),
 }
-"""Shares of the draws, and how to draw; each is given the extent in pixels."""
+"""For each family: its share of the draws, and its function of the generator and the extent in pixels."""

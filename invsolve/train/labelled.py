@@ -1,4 +1,4 @@
-"""Small images with class labels: a folder with one sub-folder a class."""
+"""Small images with class labels: a folder with one sub-folder per class."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["LabelledSet", "read_labelled"]
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """Whole images of one size in memory.
+    """Images of one size, uncropped, in memory.
 
     Args:
         images: [M, C, H, W] in [-1, 1].
         labels: [M], from 0.
         classes: names of the classes, in the order of their labels.
-        drop: share of the drawn labels replaced by the number of classes, which stands for no label.
+        drop: share of the drawn labels replaced by the number of classes, which means no label.
     """
 
     images: Tensor
@@ -33,16 +33,16 @@ class LabelledSet:
     drop: float = 0.15
 
     def draw(self, n: int, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """`n` images and their labels, some of them dropped: a function of the generator only."""
+        """Draw `n` images and their labels, some of them dropped; the result depends only on `rng`."""
         pick = torch.from_numpy(rng.integers(len(self.labels), size=n))
         dropped = torch.from_numpy(rng.random(n) < self.drop)
         return self.images[pick], torch.where(dropped, len(self.classes), self.labels[pick])
 
     def split(self, share: float, seed: int = 0) -> tuple[LabelledSet, LabelledSet]:
-        """The set without, and with only, a share of every class; at least one image a class in each.
+        """Split off a share of every class; return the rest and that share, with at least one image per class in each.
 
         Raises:
-            InputError: a class has a single image.
+            InputError: if a class has a single image.
         """
         rng, held = np.random.default_rng(seed), torch.zeros(len(self.labels), dtype=torch.bool)
         for label, name in enumerate(self.classes):
@@ -58,12 +58,12 @@ class LabelledSet:
 
 
 def read_labelled(directory: Path) -> LabelledSet:
-    """Read a folder with one sub-folder a class; labels follow the sorted names (as numbers where they are numbers).
+    """Read a folder with one sub-folder per class; labels follow the sorted names (numerically if they are numbers).
 
-    Grey images have one channel, a set with any colour has three.
+    A set of grey images has one channel; a set with any colour image has three.
 
     Raises:
-        InputError: no sub-folders, images outside them, of different sizes, or unreadable.
+        InputError: if there are no sub-folders, or images are outside them, of different sizes, or unreadable.
     """
     paths = find_images(directory)
     names = {path.relative_to(directory).parts[0] for path in paths if path.parent != directory}

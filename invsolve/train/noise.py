@@ -1,4 +1,4 @@
-"""The noise levels seen in training, and the weight of each in the loss."""
+"""The noise levels used in training, and the weight of each in the loss."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class NoiseLaw:
     """`log(sigma)` is drawn from a narrow Gaussian (restoration) or a wide one (diffusion), clipped to [low, high].
 
     Args:
-        narrow: mean and standard deviation of `log(sigma)` where restoration works, sigma in [-1, 1] units.
-        wide: the same over the whole range of a diffusion.
-        wide_share: share of draws from the wide law, in [0, 1].
+        narrow: mean and standard deviation of `log(sigma)` for restoration, sigma in [-1, 1] units.
+        wide: the same for the whole range of a diffusion.
+        wide_share: share of draws from the wide Gaussian, in [0, 1].
         low: smallest sigma.
         high: largest sigma.
     """
@@ -33,7 +33,7 @@ class NoiseLaw:
     high: float = 100.0
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """Draw `n` noise levels, `[n]`, stratified: each draw has the law, a batch covers it evenly."""
+        """Draw `n` stratified noise levels, `[n]`: each follows the distribution, and a batch covers it evenly."""
         u = (torch.arange(n) + torch.rand(n, generator=generator)) / n
         n_wide = u < self.wide_share
         inner = torch.where(
@@ -45,7 +45,7 @@ class NoiseLaw:
 
 
 class LevelWeights:
-    """Weights `1 / E[loss | sigma]`, so that every noise level counts alike (in decibels) in the total.
+    """Weights `1 / E[loss | sigma]`, so that every noise level counts equally (in decibels) in the total.
 
     The expectation is a running mean in bins of `log(sigma)`. A weight depends on sigma only, so the minimiser stays
     the posterior mean (after the learned weights of Karras et al. 2024, arXiv:2312.02696, section 2.2).
@@ -54,7 +54,7 @@ class LevelWeights:
         bins: number of bins.
         low: sigma of the first bin.
         high: sigma of the last bin.
-        decay: decay of the running mean for each sample in a bin.
+        decay: decay factor of the running mean for each sample in a bin.
     """
 
     def __init__(self, bins: int = 40, low: float = 0.004, high: float = 100.0, decay: float = 0.98) -> None:
@@ -63,17 +63,17 @@ class LevelWeights:
 
     @property
     def levels(self) -> Tensor:
-        """sigma in the middle of each bin, `[bins]`."""
+        """sigma at the centre of each bin, `[bins]`."""
         return (self._origin + self._width * torch.arange(len(self.mean))).exp()
 
     def _bin(self, sigma: Tensor) -> Tensor:
         return ((sigma.log() - self._origin) / self._width).round().long().clamp(0, len(self.mean) - 1)
 
     def __call__(self, sigma: Tensor) -> Tensor:
-        """Weights of `sigma [n]`."""
+        """Return the weights of `sigma [n]`."""
         return 1 / self.mean[self._bin(sigma)].clamp_min(1e-4)
 
     def update(self, sigma: Tensor, loss: Tensor) -> None:
-        """Take in the unweighted losses `[n]` of samples at `sigma [n]`, in order."""
+        """Update the running means with the unweighted losses `[n]` of samples at `sigma [n]`, in order."""
         for i, value in zip(self._bin(sigma).tolist(), loss.tolist(), strict=True):
             self.mean[i] = self._decay * self.mean[i] + (1 - self._decay) * value

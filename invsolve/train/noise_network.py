@@ -1,8 +1,9 @@
-"""Train the network that reads the noise of a file.
+"""Train the network that estimates the noise of a file.
 
-    loss = pinball(log levels, quantiles 0.1, 0.5, 0.9) + |correlation| + CE(history) + map
+    loss = pinball(log levels, quantiles 0.1, 0.5, 0.9) + 0.2 |correlation error| + 0.1 CE(history) + 0.1 map
 
-The map is scored by the likelihood of a cell's mean square deviation E under a variance s^2: E / (2 s^2) + log s.
+The map loss is the negative log-likelihood of a cell's mean square deviation E under a variance s^2:
+E / (2 s^2) + log s.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ _SAVE_SECONDS = 120.0
 
 
 class _Draws:
-    """Batches of which a quarter is new, the rest drawn lately, mirrored and turned: drawing costs as much as learning.
+    """Batches with a quarter of new tiles; the rest are recent tiles, mirrored and rotated, since drawing is slow.
 
-    The tiles of a step depend on (seed, step) alone; those that are not in memory are drawn again.
+    The tiles of a step depend on (seed, step) alone; tiles that are not in memory are drawn again.
     """
 
     def __init__(self, data: NoisyFiles, batch: int, seed: int) -> None:
@@ -70,7 +71,7 @@ def _turned(batch: NoisyTiles, quarters: int, mirror: bool) -> NoisyTiles:
 
 
 def noise_loss(reading: NoiseReading, batch: NoisyTiles) -> Tensor:
-    """The loss of a batch; see the module."""
+    """Compute the loss of a batch; see the module docstring."""
     error = batch.levels[..., None] - reading.levels
     share = torch.tensor(QUANTILES).to(error)
     pinball = torch.maximum(share * error, (share - 1) * error).sum((1, 2)).mean()
@@ -84,19 +85,19 @@ def noise_loss(reading: NoiseReading, batch: NoisyTiles) -> Tensor:
 
 
 def train_noise_network(config: NoiseTraining) -> NoiseNetwork:
-    """Train, and write the weights once the run has ended.
+    """Train, and write the weights at the end of the run.
 
     A batch depends on (seed, step) alone.
 
     Raises:
-        InputError: unusable images, `out` exists and is not to be overwritten, or there is nothing to resume.
+        InputError: if images are unusable, `out` exists and `overwrite` is not set, or there is nothing to resume.
     """
     if config.out.exists() and not (config.overwrite or config.resume):
         raise InputError(f"{config.out} exists: name another file or use --overwrite")
     if config.resume and not config.state.exists():
         raise InputError(f"there is no {config.state} to resume from: leave --resume away")
     if not config.resume:
-        config.state.unlink(missing_ok=True)  # of an earlier run
+        config.state.unlink(missing_ok=True)  # state of an earlier run
     train, held = split_images(find_images(config.images), config.validation)
     made_of = {"seed": config.seed, "batch": config.batch, "images": [path.name for path in train]}
     data, checks = NoisyFiles(train), NoisyFiles(held).draw(_HELD_TILES, np.random.default_rng((config.seed, 2)))
@@ -119,7 +120,7 @@ def _train(
     config: NoiseTraining, network: NoiseNetwork, optimizer: torch.optim.Optimizer, data: NoisyFiles,
     checks: NoisyTiles, made_of: Mapping[str, Any], step: int, spent: float,
 ) -> int:  # fmt: skip
-    """Steps until the run's length is reached; returns their number."""
+    """Train until the length of the run is reached; return the number of steps."""
     began = saved = time.monotonic()
     draws = _Draws(data, config.batch, config.seed)
     average, bf16 = math.nan, gains_by_bfloat16(torch.device("cpu"))
@@ -167,7 +168,7 @@ def _resumed(
 
 @torch.no_grad()
 def validate(network: NoiseNetwork, tiles: NoisyTiles) -> str:
-    """What held-out tiles say: error of the level, share within [0.7, 1.35], and what the quantiles cover."""
+    """Summarise the results on held-out tiles: error of the level, share within [0.7, 1.35], coverage of quantiles."""
     reading = network(tiles.tiles)
     error = reading.levels[:, 0, 1] - tiles.levels[:, 0]
     within = ((error > math.log(0.7)) & (error < math.log(1.35))).float().mean()

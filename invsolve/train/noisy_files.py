@@ -1,9 +1,9 @@
-"""Crops of photographs with noise as files have it, and what is true of that noise.
+"""Crops of photographs with noise as it occurs in files, and the true properties of that noise.
 
-Noise is white or correlated, of equal or different strength in the channels, common to them (grey images stored as
-RGB, toned scans), demosaiced, constant or growing with brightness, or absent; files are clipped and rounded, or hold
-floating point values; images are resized after the noise came in, and stored losslessly, as JPEG (once or twice) or
-as WebP.
+The noise is white or correlated, of equal or different strength in the channels, common to them (grey images stored as
+RGB, toned scans), demosaiced, constant or growing with brightness, or absent. Files are clipped and rounded, or hold
+floating point values. Some images are resized after the noise is added. They are stored losslessly, as JPEG (once or
+twice) or as WebP.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ __all__ = ["NoisyFiles", "NoisyTiles", "degraded"]
 logger = logging.getLogger(__name__)
 
 Floats: TypeAlias = NDArray[Any]
-"""float32; or float64 on the way."""
+"""float32, or float64 for intermediate results."""
 
 FLOORS = (0.0011, 0.0008, 0.0008, 0.0011)
-"""Smallest levels that are told apart, as in `LEVELS`: rounding to 8 bits has 0.0011."""
+"""Smallest levels that are distinguished, in the order of `LEVELS`: rounding to 8 bits gives 0.0011."""
 
 LONGEST = 1600
 _MARGIN = 16
 _SIGMA = (0.0015, 0.35)
 _HIDDEN = 0.004
-"""Noise below this is too weak to have a correlation that could be read."""
+"""The correlation of noise below this level is not measured."""
 
 
 class NoisyTiles(NamedTuple):
     """A batch: tiles [n, 3, 96, 96] and their targets.
 
     Attributes:
-        tiles: as the files hold them, in [0, 1].
-        levels: log levels [n, 4], as in `LEVELS`.
-        correlation: of neighbouring pixels' luma noise [n]; NaN where there is too little noise to tell.
+        tiles: pixels as stored in the files, in [0, 1].
+        levels: log levels [n, 4], in the order of `LEVELS`.
+        correlation: correlation of the luma noise of neighbouring pixels [n]; NaN if there is too little noise.
         history: index into `HISTORIES` [n].
         energy: mean squared deviation in cells [n, 12, 12].
     """
@@ -61,10 +61,10 @@ class NoisyTiles(NamedTuple):
 
 @dataclass(frozen=True)
 class NoisyFiles:
-    """Photographs in memory, from which degraded crops are drawn as a function of a random generator only.
+    """Photographs in memory, and random degraded crops of them that depend only on the given random generator.
 
     Args:
-        paths: the images.
+        paths: the image files.
     """
 
     paths: list[Path]
@@ -87,7 +87,7 @@ class NoisyFiles:
         object.__setattr__(self, "pyramids", pyramids)
 
     def draw(self, n: int, rng: np.random.Generator) -> NoisyTiles:
-        """A batch of n tiles."""
+        """Draw a batch of n tiles."""
         parts = [_tile(*degraded(self.clean(rng, TILE + 2 * _MARGIN), rng), rng) for _ in range(n)]
         tiles, levels, correlation, history, energy = (np.stack([p[i] for p in parts]) for i in range(5))
         return NoisyTiles(
@@ -99,7 +99,7 @@ class NoisyFiles:
         )
 
     def clean(self, rng: np.random.Generator, side: int) -> Floats:
-        """A crop [side, side, 3] in [0, 1] of a photograph that was made smaller, so that its own noise is gone."""
+        """Draw a crop [side, side, 3] in [0, 1] of a photograph, downscaled to remove its own noise."""
         pyramid = self.pyramids[rng.integers(len(self.pyramids))]
         crops = [self._crop(pyramid, rng, side) for _ in range(1 + (rng.random() < 0.5))]
         crop = max(crops, key=lambda c: float(np.abs(np.diff(c[..., 1], axis=1)).mean()))
@@ -133,7 +133,7 @@ class NoisyFiles:
 
 
 def degraded(clean: Floats, rng: np.random.Generator) -> tuple[Floats, Floats, Floats, int]:
-    """A file's pixels, the clean image that they show, what the noise was before it was clipped, and the history.
+    """Degrade an image; return the pixels of the file, the clean image, the noise before clipping, and the history.
 
     Args:
         clean: [h, w, 3] in [0, 1].
@@ -170,12 +170,12 @@ def degraded(clean: Floats, rng: np.random.Generator) -> tuple[Floats, Floats, F
 
 
 def _mean(image: Floats) -> Floats:
-    """Of the channels; numpy's own is slow along a short axis."""
+    """Compute the mean of the channels; numpy's `mean` is slow along a short axis."""
     return (image[..., 0] + image[..., 1] + image[..., 2]) / np.float32(3)
 
 
 def _noise(clean: Floats, rng: np.random.Generator) -> Floats:
-    """Noise of unit mean square for an image [h, w, 3]."""
+    """Draw noise of unit mean square for an image [h, w, 3]."""
     import cv2
 
     noise = rng.standard_normal(clean.shape, dtype=np.float32)
@@ -203,7 +203,7 @@ def _noise(clean: Floats, rng: np.random.Generator) -> Floats:
 
 
 def _resized(noisy: Floats, clean: Floats, noise: Floats, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
-    """All three resized alike and cut or mirrored back to their size."""
+    """Resize all three in the same way, then crop or mirror them back to their original size."""
     import cv2
 
     side = clean.shape[0]
@@ -227,7 +227,7 @@ def _coded(pixels: NDArray[Any], name: str, **options: Any) -> NDArray[Any]:
 
 
 def _tile(pixels: Floats, clean: Floats, noise: Floats, history: int, rng: np.random.Generator) -> tuple[Any, ...]:
-    """A tile of a degraded crop, half the time on the grid of its codec, and the targets."""
+    """Cut a tile of a degraded crop, 70% of the time on the 8-pixel grid of its codec, and compute the targets."""
     limit = pixels.shape[0] - TILE
     top, left = (int(v) for v in (rng.integers(limit // 8 + 1, size=2) * 8 if rng.random() < 0.7 else
                                   rng.integers(limit + 1, size=2)))  # fmt: skip

@@ -1,4 +1,4 @@
-"""Muon: momentum whose updates are orthogonalised, for the weights of convolutions.
+"""Muon: momentum with orthogonalised updates, for the weights of convolutions.
 
 K. Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks",
 https://kellerjordan.github.io/posts/muon; step scaled as in Liu et al. 2025, "Muon is scalable for LLM training",
@@ -21,9 +21,9 @@ __all__ = ["Muon", "orthogonalise", "split_parameters"]
 def orthogonalise(g: Tensor, steps: int = 5) -> Tensor:
     """Push the singular values of matrices `g [B, m, n]` towards 1 by a quintic Newton-Schulz iteration.
 
-    `X <- (a + b G + c G^2) X` with `G = X X^T` keeps X's singular vectors, so every factor is a polynomial of the
-    first G: the factors are multiplied as `m x m` matrices and applied to X once. For convolutions, where n = 9 m,
-    this takes less than half the arithmetic of iterating on X itself.
+    `X <- (a + b G + c G^2) X` with `G = X X^T` keeps the singular vectors of X, so every factor is a polynomial of the
+    first G. The factors are multiplied as `m x m` matrices and applied to X once. For convolutions, where n = 9 m,
+    this takes less than half the operations of iterating on X itself.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = g.shape[-2] > g.shape[-1]
@@ -46,10 +46,10 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         params: weights of two dimensions or more.
-        lr: learning rate, of AdamW's size: the update has a root mean square of about `0.2 lr`.
+        lr: learning rate, on the scale of AdamW: the update has a root mean square of about `0.2 lr`.
         momentum: decay of the momentum.
         weight_decay: decoupled decay, applied as `1 - lr * weight_decay`.
-        pool: threads among which the updates of differently shaped weights are shared.
+        pool: threads that share the updates of differently shaped weights.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def split_parameters(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Split into inner convolution weights, for Muon, and all else (ends, biases, embeddings), for AdamW."""
+    """Split into the weights of inner convolutions, for Muon, and all others (ends, biases, embeddings), for AdamW."""
     inner: list[Tensor] = []
     rest: list[Tensor] = []
     for name, p in module.named_parameters():

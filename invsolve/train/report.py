@@ -1,4 +1,4 @@
-"""A run's log: a CSV that survives interruption, and a plot of it."""
+"""The log of a run: a CSV file that survives interruption, and a plot of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class RunLog:
 
     Args:
         out: the weight file.
-        resume: append to the CSV instead of starting it anew.
+        resume: append to the CSV instead of starting a new one.
     """
 
     def __init__(self, out: Path, *, resume: bool) -> None:
@@ -44,9 +44,9 @@ class RunLog:
             step: optimiser step.
             hours: training time.
             loss: mean unweighted loss since the last line.
-            speed: crops a second since the last line.
+            speed: crops per second since the last line.
             best: name of the best candidate.
-            scores: PSNR in dB by candidate and noise level.
+            scores: PSNR in dB for each candidate and noise level.
         """
         row: dict[str, str | int] = {
             "step": step,
@@ -70,7 +70,7 @@ class RunLog:
 
 
 def plot_run(csv_path: Path, plot_path: Path) -> None:
-    """Plot validation PSNR over the hours trained; does nothing where matplotlib is not installed."""
+    """Plot the validation PSNR over training hours; does nothing if matplotlib is not installed."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

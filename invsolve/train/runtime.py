@@ -1,4 +1,4 @@
-"""Device, precision and, where GPUs and `accelerate` are present, several processes."""
+"""Device, precision and, if GPUs and `accelerate` are available, several processes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["Runtime"]
 
 @contextlib.contextmanager
 def without_denormals() -> Generator[None]:
-    """Let the calling thread compute with 0 in the place of denormal numbers inside the block.
+    """Flush denormal numbers to 0 in the calling thread inside the `with` block.
 
-    The momentum of a weight whose gradient has become 0 decays through them, and on many processors an operation on a
-    denormal number takes a hundred times longer: a run of three thousand steps went at a fifth of its speed.
+    The momentum of a weight whose gradient has become 0 decays to denormal numbers. On many processors an operation on
+    a denormal number takes a hundred times longer: a run of three thousand steps slowed down to a fifth of its speed.
     """
     torch.set_flush_denormal(True)
     try:
@@ -35,13 +35,13 @@ def without_denormals() -> Generator[None]:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where and in which precision the network is trained.
+    """The device and precision of the training.
 
     Args:
         device: device of this process.
         bf16: whether autocast to bfloat16 is on.
         accelerator: an `accelerate.Accelerator`, or None for plain torch.
-        workers: threads that each take a share of the batch on a CPU.
+        workers: number of threads that share the batch on a CPU.
         compiled: whether the network is compiled for training by `torch.compile`.
     """
 
@@ -53,7 +53,7 @@ class Runtime:
 
     @staticmethod
     def detect(precision: str = "auto", *, compiled: bool = False, workers: int | None = None) -> Runtime:
-        """Use `accelerate` where it is installed and a GPU is present, else plain torch on the GPU or the CPU."""
+        """Use `accelerate` if it is installed and a GPU is available, else plain torch on the GPU or the CPU."""
         accelerator = None
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if device.type == "cuda" and importlib.util.find_spec("accelerate") is not None:
@@ -68,7 +68,7 @@ class Runtime:
 
     @cached_property
     def pool(self) -> ThreadPoolExecutor:
-        """The threads among which a batch is shared."""
+        """The threads that share a batch."""
         return ThreadPoolExecutor(self.workers, initializer=torch.set_flush_denormal, initargs=(True,))
 
     @property
@@ -82,24 +82,24 @@ class Runtime:
         return 1 if self.accelerator is None else int(self.accelerator.num_processes)
 
     def prepare(self, module: nn.Module) -> nn.Module:
-        """Compile a module for training and wrap it for several processes; the parameters stay those of `module`."""
+        """Compile a module for training and wrap it for several processes; it shares the parameters of `module`."""
         trained = cast(nn.Module, torch.compile(module)) if self.compiled else module
         return trained if self.accelerator is None else self.accelerator.prepare_model(trained)
 
     def gradients(
         self, loss: Callable[[slice], tuple[Tensor, Tensor]], n: int, parameters: list[nn.Parameter]
     ) -> Tensor:
-        """Leave the gradient of a sum over a batch in `parameters`.
+        """Store the gradient of a sum over a batch in `parameters`.
 
-        On a CPU the batch is shared out over `workers` threads that run single-threaded operations: a small network's
-        operations are too short to be split well, and one barrier a step bears a busy machine better than one an
-        operation (twice the crops a second on two cores). The shares are added in order, so the result does not depend
-        on timing.
+        On a CPU the batch is split over `workers` threads, each with single-threaded operations. The operations of a
+        small network are too short to split well, and on a busy machine one barrier per step costs less than one per
+        operation (twice the crops per second on two cores). The parts are added in order, so the result does not
+        depend on timing.
 
         Args:
-            loss: gives for a part of the batch its total loss (a scalar) and the losses to report `[part]`.
+            loss: function of a part of the batch; returns its total loss (a scalar) and the losses to report `[part]`.
             n: size of the batch.
-            parameters: the leaves.
+            parameters: the leaf tensors to differentiate with respect to.
 
         Returns:
             The losses to report, `[n]`.
@@ -122,7 +122,7 @@ class Runtime:
         return torch.cat([report for _, report in results])
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Autocast to bfloat16 where it is on."""
+        """Return an autocast context for bfloat16, which does nothing if `bf16` is off."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False)
 
 
@@ -136,7 +136,7 @@ def _share(
 
 @contextlib.contextmanager
 def single_threaded_operations() -> Generator[None]:
-    """Let torch use one thread an operation inside the block."""
+    """Let torch use one thread per operation inside the `with` block."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""Settings of training runs, and their learning rate."""
+"""Settings of training runs, and the learning rate schedule."""
 
 from __future__ import annotations
 
@@ -21,34 +21,35 @@ class DenoiserTraining:
     Args:
         images: folder of images, searched recursively.
         out: weight file to write; the run's state, CSV and plot are written beside it.
-        hours: length of the run in hours of training, over all resumed parts. Ignored where `steps` is given.
+        hours: length of the run in hours of training, over all resumed parts. Ignored if `steps` is given.
         steps: length of the run in optimiser steps; makes the run reproducible, since nothing then depends on speed.
-        init: weight file of `train denoiser` to start from, in place of random weights; the network becomes that of the
-            file, deeper where `network` asks for other blocks than its default (new blocks begin as the identity). Give
-            more `warmup` steps then: a sudden large learning rate undoes part of what was learnt.
+        init: weight file of `train denoiser` to start from, instead of random weights. The architecture is that of the
+            file, deeper if `network` has other blocks than its default (new blocks begin as the identity). Give more
+            `warmup` steps in this case: a sudden large learning rate destroys part of what was learnt.
         resume: continue from the state beside `out`.
-        overwrite: start anew although `out` exists.
-        labels: the sub-folders of `images` are classes, the images small, all of one size, and taken whole: the
-            network learns to take a class label, and none. Its noise levels are those of a diffusion.
+        overwrite: start a new run even if `out` exists.
+        labels: the sub-folders of `images` are classes of small images of one size, which are not cropped. The network
+            learns to denoise with a class label and without one, at the noise levels of a diffusion.
         network: architecture; a resumed run keeps the one it started with.
-        optimizer: "muon" (AdamW for what is no inner convolution) or "adamw".
+        optimizer: "muon" (with AdamW for all weights except the inner convolutions) or "adamw".
         learning_rate: peak learning rate.
         weight_decay: decoupled weight decay of the inner convolutions.
         warmup: steps of linear warm-up.
         decay: share of the run over which the learning rate falls linearly to zero, in (0, 1].
-        batch: crops a step while crops have side `crop`.
+        batch: crops per step while crops have side `crop`.
         crop: side of the crops in pixels.
         final_crop: side of the crops once the learning rate falls, `crop` if None; the batch shrinks to keep the number
             of pixels.
         clip: largest norm of the gradient.
-        noise: law of the noise levels.
-        validation: beginnings of the names of images to hold out; empty: every tenth.
+        noise: distribution of the noise levels.
+        validation: prefixes of the names of images to hold out; every tenth image if empty.
         checkpoint_minutes: time between validations, each followed by a checkpoint.
-        checkpoint_steps: steps between them instead, which makes the log reproducible.
-        precision: "auto" (bfloat16 where the processor has it), "bf16" or "fp32".
+        checkpoint_steps: steps between validations, instead of minutes; makes the log reproducible.
+        precision: "auto" (bfloat16 if the processor supports it), "bf16" or "fp32".
         compiled: compile the network first: a minute or two, then some 15% faster on a CPU; needs a C++ compiler.
-        workers: threads that share a batch on a CPU; None: as many as torch uses. Another number rounds differently.
-        seed: seed of everything.
+        workers: threads that share a batch on a CPU; as many as torch uses if None. Another number of threads gives
+            different rounding errors.
+        seed: seed of everything random.
     """
 
     images: Path = option(help="folder of images, searched recursively", metavar="DIR")
@@ -110,7 +111,7 @@ class DenoiserTraining:
         return self.out.with_suffix(".state.pt")
 
     def progress(self, step: int, seconds: float) -> float:
-        """Share of the run that is done, in [0, 1]: by steps where they are given, else by the time trained."""
+        """Return the completed share of the run, in [0, 1]: by steps if they are given, else by training time."""
         return min(1.0, step / self.steps if self.steps is not None else seconds / (3600 * self.hours))
 
 
@@ -119,18 +120,18 @@ class ClassifierTraining:
     """Settings of `train classifier`.
 
     Args:
-        images: a folder with one sub-folder a class.
+        images: a folder with one sub-folder per class.
         out: weight file to write.
-        steps, batch, learning_rate: of AdamW; the rate falls to zero along a half cosine.
-        gradient_penalty: w_grad.
-        score_matching: w_dlsm; needs `prior`.
+        steps, batch, learning_rate: settings of AdamW; the learning rate falls to zero along a half cosine.
+        gradient_penalty: the weight w_grad.
+        score_matching: the weight w_dlsm; needs `prior`.
         prior: a weight file of `train denoiser --labels` on the same images.
         label_smoothing: share of the label spread over all classes, in [0, 1).
-        weight_decay: decoupled.
+        weight_decay: decoupled weight decay.
         sigma: smallest and largest noise level, in [-1, 1] units.
         width: features of the network.
         overwrite: replace an existing `out`.
-        seed: of everything.
+        seed: seed of everything random.
     """
 
     images: Path = option(help="a folder with a sub-folder a class", metavar="DIR")
@@ -166,14 +167,14 @@ class NoiseTraining:
     Args:
         images: a folder of photographs, searched recursively.
         out: weight file to write.
-        minutes: length of the run over all its parts, where `steps` is not given.
-        steps: length of the run, for a reproducible one.
-        batch: tiles a step.
-        learning_rate: of AdamW at its highest; it falls along a half cosine.
-        validation: images to hold out, by first letters; every tenth if empty.
-        resume: continue the run whose state lies beside `out`.
+        minutes: length of the run over all resumed parts, if `steps` is not given.
+        steps: length of the run in steps; makes the run reproducible.
+        batch: tiles per step.
+        learning_rate: peak learning rate of AdamW; it falls along a half cosine.
+        validation: prefixes of the names of images to hold out; every tenth image if empty.
+        resume: continue from the state beside `out`.
         overwrite: replace an existing `out`.
-        seed: of everything.
+        seed: seed of everything random.
     """
 
     images: Path = option(help="folder of photographs, searched recursively", metavar="DIR")
@@ -193,7 +194,7 @@ class NoiseTraining:
 
     @property
     def state(self) -> Path:
-        """The file from which an interrupted run goes on."""
+        """The file from which an interrupted run is resumed."""
         return self.out.with_suffix(".state")
 
 
@@ -203,13 +204,13 @@ class KernelTraining:
 
     Args:
         images: a folder of photographs, searched recursively.
-        out: weight file to write; examples are kept in a folder beside it, and used again by the next run.
-        examples: blurred files to learn from; each takes about two seconds to make.
-        steps, batch, learning_rate, weight_decay: of AdamW; the rate falls along a half cosine.
-        validation: images to hold out, by first letters; every tenth if empty.
-        workers: processes that make examples.
+        out: weight file to write; examples are stored in a folder beside it, and reused by the next run.
+        examples: number of blurred files to train on; each takes about two seconds to make.
+        steps, batch, learning_rate, weight_decay: settings of AdamW; the learning rate falls along a half cosine.
+        validation: prefixes of the names of images to hold out; every tenth image if empty.
+        workers: number of processes that make examples.
         overwrite: replace an existing `out`.
-        seed: of everything.
+        seed: seed of everything random.
     """
 
     images: Path = option(help="folder of photographs, searched recursively", metavar="DIR")
@@ -231,13 +232,13 @@ class KernelTraining:
 
     @property
     def examples_folder(self) -> Path:
-        """Where examples are kept."""
+        """The folder in which examples are stored."""
         return self.out.with_suffix(".examples")
 
 
 def learning_rate_factor(step: int, progress: float, *, warmup: int, decay: float) -> float:
-    """Linear warm-up over `warmup` steps, constant, then linear to zero over the last `decay` of the run.
+    """Learning rate schedule: linear warm-up over `warmup` steps, constant, linear to zero over the last `decay`.
 
-    The constant part makes a run extensible: resumed with more hours before the fall, nothing is lost.
+    The constant part makes a run extensible: it can be resumed with more hours before the rate falls, without any loss.
     """
     return min(1.0, (step + 1) / warmup) * min(1.0, (1 - progress) / decay)

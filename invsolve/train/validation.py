@@ -17,18 +17,18 @@ from invsolve.train.runtime import Runtime
 __all__ = ["VALIDATION_SIGMAS", "Validation"]
 
 VALIDATION_SIGMAS = (15.0, 25.0, 50.0)
-"""Noise levels of the validation, of 255 grey levels."""
+"""Noise levels of the validation, in units of 255 grey levels."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Fixed clean images with fixed noise, which training never sees.
+    """Fixed clean images with fixed noise, never used in training.
 
     Args:
         crops: images `[n, C, H, W]` in [-1, 1].
-        noise: of unit deviation, the same shape.
+        noise: noise of unit standard deviation, of the same shape.
         runtime: device and precision.
-        labels: their labels `[n]` where the network takes them.
+        labels: labels `[n]` of the images, if the network takes them.
     """
 
     crops: Tensor
@@ -38,7 +38,7 @@ class Validation:
 
     @classmethod
     def of_photographs(cls, paths: list[Path], runtime: Runtime, n: int = 24, size: int = 128) -> Validation:
-        """`n` crops of side `size` (smaller where the images are smaller)."""
+        """Make a validation set of `n` crops of side `size` (smaller if the images are smaller)."""
         scales = (600, 360)
         try:
             photos = PhotoSet(paths, size, scales)
@@ -49,14 +49,14 @@ class Validation:
 
     @classmethod
     def of(cls, images: Tensor, runtime: Runtime, rng: np.random.Generator, labels: Tensor | None = None) -> Validation:
-        """Given images `[n, C, H, W]` with noise from `rng`."""
+        """Make a validation set of images `[n, C, H, W]` with noise from `rng`."""
         noise = torch.from_numpy(rng.standard_normal(tuple(images.shape), dtype=np.float32))
         device = runtime.device
         return cls(images.to(device), noise.to(device), runtime, None if labels is None else labels.to(device))
 
     @torch.no_grad()
     def psnr(self, denoiser: Denoiser) -> dict[float, float]:
-        """Mean PSNR in dB at each of `VALIDATION_SIGMAS`."""
+        """Return the mean PSNR in dB at each of `VALIDATION_SIGMAS`."""
         result: dict[float, float] = {}
         for level in VALIDATION_SIGMAS:
             sigma = torch.tensor(level / 127.5, device=self.crops.device)

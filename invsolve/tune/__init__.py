@@ -1,1 +1,1 @@
-"""Settings found on tuning images: what `invsolve tune` and `invsolve calibrate` do."""
+"""Tuning of settings and calibration of intervals on images, for `invsolve tune` and `invsolve calibrate`."""

@@ -1,4 +1,4 @@
-"""Measure how wide intervals have to be: restorations of photographs that are known, and their errors."""
+"""Measure how wide intervals must be, from the errors of restorations with a known ground truth."""
 
 from __future__ import annotations
 
@@ -39,31 +39,31 @@ STANDARD: Sequence[tuple[str, tuple[float, ...], tuple[Mapping[str, Any], ...]]]
     ("deblur", NOISE, ({"std": 1.0}, {"std": 3.0}, {"length": 9.0}, {"length": 25.0})),
     ("jpeg", (UNRELATED,), ({"compression": 10}, {"compression": 30}, {"compression": 75})),
 )
-"""What is calibrated where nothing is named: tasks, noise levels, and the options of the tasks in a suite."""
+"""The default calibration: tasks, noise levels, and the options of the tasks in a suite."""
 
 BLIND_NOISE = (0.005, 0.02)
-"""What blind deblurring is calibrated at: its photographs have to be larger, so that it has a table of its own."""
+"""Noise levels for calibrating blind deblurring, which needs larger photographs and so has its own table."""
 
 LEVEL = 0.9
-"""Of the intervals that are reported."""
+"""The level of the intervals that are reported."""
 
 FUNCTIONALS = 48
-"""Means of boxes and differences of pixels on each image."""
+"""Number of box means and pixel differences evaluated on each image."""
 
 BOXES = (2, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What is calibrated.
+    """The prior and the sampler to calibrate.
 
     Args:
-        prior: it.
-        name: its name.
-        solver: the sampler's; the one that is chosen where None, and the centre is then the point estimate.
-        settings: of it.
-        samples: drawn for each image.
-        seed: of measurements and samples.
+        prior: the prior.
+        name: the name of the prior.
+        solver: the name of the sampler. If None, it is chosen automatically, and a point estimate can be the centre.
+        settings: settings of the sampler.
+        samples: number of samples for each image.
+        seed: seed of the measurements and samples.
     """
 
     prior: Prior
@@ -74,7 +74,7 @@ class Setup:
     seed: int = 0
 
     def solvers(self, spec: TaskSpec, measured: Measurement | None = None) -> tuple[Solver, Solver | None]:
-        """The sampler and the solver of the point estimate, chosen as `restore` does."""
+        """Return the sampler and the solver of the point estimate, chosen as in `restore`."""
         part, traits = section(spec), traits_of(self.prior)
         common: dict[str, Any] = {"noise": spec.noise}
         if measured is not None and measured.task is not None:
@@ -86,17 +86,17 @@ class Setup:
 
     @property
     def has_point(self) -> bool:
-        """Whether the centre is a point estimate, and not the mean of the samples."""
+        """Whether the centre of the intervals is a point estimate rather than the mean of the samples."""
         return self.solver is None and traits_of(self.prior).scope == "local"
 
 
 def drawn_cases(setup: Setup, spec: TaskSpec, images: Tensor) -> Iterator[Case]:
-    """Each image [n, 3, H, W] degraded and restored; of unknown blurs those that are found.
+    """Degrade and restore each image [n, 3, H, W]; for unknown blurs, only the images whose blur is found.
 
     Raises:
-        CapabilityError: a degradation that is neither known nor a blur, or a solver without samples.
-        InputError: images too small for an unknown blur.
-        InvsolveError: a restoration that is not finite.
+        CapabilityError: if the degradation is unknown and not a blur, or the solver draws no samples.
+        InputError: if the images are too small for an unknown blur.
+        InvsolveError: if a restoration is not finite.
     """
     if spec.kind == BlindDeblur.name:
         yield from _found_blurs(setup, spec, images)
@@ -127,7 +127,7 @@ def _case(setup: Setup, spec: TaskSpec, measured: Measurement) -> Case:
 
 
 def _found_blurs(setup: Setup, spec: TaskSpec, images: Tensor) -> Iterator[Case]:
-    """Photographs behind random blurs, which `restore` finds; the options of a suite are not asked."""
+    """Blur photographs with random kernels that `restore` estimates; the options of the task are ignored."""
     check_sides(images)
     told: dict[str, Any] = {"samples": setup.samples, "solver": setup.solver, "settings": setup.settings}
     for number, image in enumerate(images):
@@ -137,7 +137,7 @@ def _found_blurs(setup: Setup, spec: TaskSpec, images: Tensor) -> Iterator[Case]
 
 
 def cell_of(cases: Sequence[Case], noise: float, seed: int = 0) -> Cell:
-    """The table's entry for cases of one degradation."""
+    """Compute the table entry for the cases of one degradation."""
     severity = sum(case.severity for case in cases) / len(cases)
     scores = [_scores(case) for case in cases]
     average, image = quantiles(scores)
@@ -155,13 +155,13 @@ def cell_of(cases: Sequence[Case], noise: float, seed: int = 0) -> Cell:
 
 
 def _scores(case: Case) -> dict[str, Tensor]:
-    """|truth - centre| / s of each group of pixels."""
+    """Compute |truth - centre| / s for each group of pixels."""
     score = case.error / case.scale
     return {name: score[:, where] for name, where in groups(case.centre, case.known).items() if bool(where.any())}
 
 
 def _functional(case: Case, seed: int) -> Tensor:
-    """|f(truth) - f(centre)| / sd of f over the samples, for means of boxes and differences of pixels."""
+    """Compute |f(truth) - f(centre)| / (sd of f over the samples) for box means and pixel differences f."""
     draw = torch.Generator().manual_seed(seed)
     _, height, width = case.truth.shape
     scores = []
@@ -185,7 +185,7 @@ def _functional(case: Case, seed: int) -> Tensor:
 
 
 def _measured(cases: Sequence[Case], scores: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
-    """What the intervals of each image are like with q of the other images (leave one out)."""
+    """Measure the intervals of each image with q computed from the other images (leave-one-out)."""
     place = LEVELS.index(LEVEL)
     rows: dict[str, list[float]] = {}
     count = len(cases)
@@ -218,18 +218,18 @@ def _measured(cases: Sequence[Case], scores: Sequence[Mapping[str, Tensor]]) -> 
 def calibrate(
     setup: Setup, specs: Sequence[TaskSpec], images: Tensor, path: Path, report: Callable[[Cell], None]
 ) -> Calibration:
-    """Measure every degradation and write the table after each; those that `path` has already are kept.
+    """Measure every degradation and write the table after each one; entries that `path` already contains are kept.
 
     Args:
-        setup: what is calibrated.
-        specs: degradations.
+        setup: the prior and the sampler to calibrate.
+        specs: the degradations.
         images: photographs [n, 3, H, W] in [0, 1].
-        path: of the table, JSON.
-        report: told about every entry.
+        path: the JSON file of the table.
+        report: called with every new entry.
 
     Raises:
-        InputError: images too small for an unknown blur, before anything is measured.
-        InvsolveError: `path` is the table of something else, or no blur was found.
+        InputError: if the images are too small for an unknown blur; raised before anything is measured.
+        InvsolveError: if `path` holds the table of another setup, or no blur was found.
     """
     if any(spec.kind == BlindDeblur.name for spec in specs):
         check_sides(images)
@@ -259,7 +259,7 @@ def calibrate(
 
 
 def weights_of(prior: Prior) -> str:
-    """A digest of a network's weights; "" for other priors."""
+    """Return a digest of the weights of a network prior; "" for other priors."""
     if not isinstance(prior, NetworkPrior):
         return ""
     found = hashlib.sha256()

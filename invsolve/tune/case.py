@@ -1,4 +1,4 @@
-"""A restoration of a photograph that is known, from which intervals are calibrated."""
+"""A restoration with a known ground truth, used to calibrate intervals."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["Case"]
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One restoration of a known image.
+    """One restoration with a known ground truth.
 
     Attributes:
         centre, truth: [C, H, W] in [0, 1].
         samples: [S, C, H, W] in [0, 1].
         kind, severity: see `Task.severity`.
-        known: bool [H, W] of measured pixels, where the task tells them apart.
-        seconds: of the samples, and of the point estimate.
+        known: bool mask [H, W] of measured pixels, if the task distinguishes them; else None.
+        seconds: time of the samples, and of the point estimate.
     """
 
     centre: Tensor
@@ -33,10 +33,10 @@ class Case:
 
     @property
     def error(self) -> Tensor:
-        """|truth - centre|."""
+        """The absolute error |truth - centre|."""
         return (self.truth - self.centre).abs()
 
     @property
     def scale(self) -> Tensor:
-        """s, see `pixel_scale`."""
+        """The scale s of each pixel, see `pixel_scale`."""
         return pixel_scale(self.samples, self.known)

@@ -1,7 +1,7 @@
-"""Cases for the calibration of blind deblurring: photographs behind blurs that the program has to find.
+"""Cases for the calibration of blind deblurring: photographs with blurs that the program must estimate.
 
-What is measured is what a user gets: `restore` is told the noise and nothing else. Images that it returns as they came,
-because no blur was found, have no intervals and are left out.
+The measured results are those that a user gets: `restore` is given only the noise level. Images that it returns
+unchanged, because no blur was found, have no intervals and are left out.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["REACH", "blurred_photograph", "check_sides", "found_blur", "moved_to"]
 
 REACH = 6
-"""Pixels by which a restored image may lie beside the truth: a blurred image does not tell where its scene was."""
+"""Largest shift, in pixels, between a restored image and the ground truth: a blurred image does not determine it."""
 
 LEAST_SIDE = 3 * KERNEL_SIZE + FRAME - 1
-"""Of the photographs, in pixels, so that the usual kernels are looked for."""
+"""Smallest side of the photographs, in pixels, for which kernels of the usual size are searched."""
 
 
 def check_sides(images: Tensor) -> None:
@@ -39,12 +39,12 @@ def check_sides(images: Tensor) -> None:
 
 
 def blurred_photograph(image: Tensor, noise: float, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """A photograph [3, H, W] as a file of 8 bits shows it behind a random blur, what is seen of it, and the kernel.
+    """Blur a photograph [3, H, W] with a random kernel; return the 8-bit measurement, its ground truth and the kernel.
 
     Args:
-        image: in [0, 1]; what is seen of it is 34 pixels smaller.
-        noise: standard deviation.
-        seed: of the kernel, drawn as for training (`invsolve.train.kernels`), and the noise.
+        image: in [0, 1]; its ground truth (the visible part) is 34 pixels smaller.
+        noise: standard deviation of the noise.
+        seed: seed of the noise and of the kernel, which is drawn as for training (`invsolve.train.kernels`).
     """
     kernel = torch.from_numpy(draw_kernel(np.random.default_rng((seed, 11))))
     y, clean = Deblur(kernel).degrade(image)
@@ -53,13 +53,16 @@ def blurred_photograph(image: Tensor, noise: float, seed: int) -> tuple[Tensor, 
 
 
 def found_blur(image: Tensor, noise: float, seed: int, **options: Any) -> Case | None:
-    """A case of one photograph without `REACH` pixels at each side, at the best shift; None where no blur is found.
+    """Blur and restore one photograph; the truth is shifted to fit best, and `REACH` pixels at each side are cut off.
 
     Args:
         image: [3, H, W] in [0, 1], see `check_sides`.
-        noise: standard deviation.
-        seed: of everything random.
-        options: of `restore`: prior, samples, solver and settings.
+        noise: standard deviation of the noise.
+        seed: seed of everything random.
+        options: options of `restore`: prior, samples, solver and settings.
+
+    Returns:
+        The case; None if no blur is found.
     """
     y, clean, _ = blurred_photograph(image, noise, seed)
     done = restore(y, BlindDeblur.name, noise=noise, seed=seed, **options)
@@ -72,14 +75,15 @@ def found_blur(image: Tensor, noise: float, seed: int, **options: Any) -> Case |
 
 
 def moved_to(image: Tensor, other: Tensor, reach: int) -> Tensor:
-    """An image [C, H, W] moved to where it resembles another one most, by fractions of a pixel.
+    """Shift an image [C, H, W], by fractions of a pixel, to where it is most similar to another image.
 
-    The best shift is that of least squares where all shifts overlap, by splines of degree 5. In double precision.
+    The best shift minimises the squared error over the area where all shifts overlap, with splines of degree 5 and in
+    double precision.
 
     Args:
-        image: what is moved.
+        image: the image to shift.
         other: [C, H, W].
-        reach: pixels that it may move, and that are not compared at each side.
+        reach: the largest shift in pixels; as many pixels at each side are not compared.
     """
     from scipy.ndimage import shift, spline_filter
     from scipy.optimize import minimize

@@ -1,4 +1,4 @@
-"""Tuning images: the most detailed crop of each, so that blurred backgrounds do not decide; or crops of all kinds."""
+"""Tuning images: the most detailed crop of each, so that blurred backgrounds do not dominate, or crops of all kinds."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ LONGEST = 700
 
 
 def crops(folder: Path, count: int, size: int) -> Tensor:
-    """The most detailed crop of `count` images, spread over the folder in the order of their names, [n, 3, s, s].
+    """Return the most detailed crop of each of `count` images, [n, 3, s, s], spread over the folder in name order.
 
     Raises:
-        InputError: there is no such folder, it holds fewer images, or one of the images that the suites report on.
+        InputError: if there is no such folder, it has too few images, or it contains an image that suites report on.
     """
     return _of_ranks(_spread(folder, count), [1.0] * count, size)
 
 
 def mixed_crops(folder: Path, count: int, size: int) -> Tensor:
-    """A crop of each of `count` images, [n, 3, s, s]: of a middling one, a flat one of another, the most detailed ...
+    """Return a crop of each of `count` images, [n, 3, s, s], some flat, some of medium detail, some very detailed.
 
-    The rank of a crop's detail among those of its image runs from 1/4 to 1 over the images.
+    The rank of a crop's detail among all crops of its image runs from 1/4 to 1 over the images.
 
     Raises:
         InputError: see `crops`.
     """
-    # a step of 7 / 16 of the ranks, so that neighbours in the order of names are not alike
+    # a step of 7 / 16 of the ranks, so that neighbours in name order differ
     return _of_ranks(_spread(folder, count), [0.25 + 0.75 * (i * 7 % 16) / 15 for i in range(count)], size)
 
 
 def detailed_crops(folder: Path, count: int, size: int) -> Tensor:
-    """A crop of each of `count` images, [n, 3, s, s], from a middling one to the most detailed.
+    """Return a crop of each of `count` images, [n, 3, s, s], from medium detail to the most detailed.
 
-    The rank of a crop's detail among those of its image lies between 1/2 and 1 and follows from the file's name, so
-    that it is the same whatever the count: what is looked at is seldom the flat half of a photograph.
+    The rank of a crop's detail among all crops of its image lies between 1/2 and 1, so the flat half of a photograph
+    is avoided. The rank depends only on the file name, so it is the same for any `count`.
 
     Raises:
         InputError: see `crops`.
@@ -59,7 +59,7 @@ def _of_ranks(paths: Sequence[Path], ranks: Sequence[float], size: int) -> Tenso
 
 
 def _spread(folder: Path, count: int) -> list[Path]:
-    """`count` image files, spread over the folder in the order of their names."""
+    """Return `count` image files, spread over the folder in name order."""
     if not folder.is_dir():
         raise InputError(f"there is no folder of tuning images {folder}")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
@@ -73,7 +73,7 @@ def _spread(folder: Path, count: int) -> list[Path]:
 
 
 def crop_of_rank(image: Tensor, size: int, rank: float = 1.0) -> Tensor:
-    """The crop whose detail has this rank among all of them: 0 is the flattest, 1 the most detailed."""
+    """Return the crop whose detail has this rank among all crops: 0 is the flattest, 1 the most detailed."""
     height, width = image.shape[1:]
     scale = max(min(1.0, LONGEST / max(height, width)), size / min(height, width))
     height, width = max(size, round(height * scale)), max(size, round(width * scale))

@@ -1,4 +1,4 @@
-"""The search: Optuna proposes settings, each is judged image by image, hopeless ones are stopped early."""
+"""The search: Optuna proposes settings, each is evaluated image by image, and poor ones are stopped early."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ REASON = "reason"
 
 
 class NoCandidate(InputError):
-    """No settings of a solver ran to their end."""
+    """No candidate settings of a solver completed all images."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What one candidate reached on all images.
+    """The results of one candidate on all images.
 
     Attributes:
-        settings: all that were given to the solver.
-        values: of the metrics, in their order; for PSNR of a sampler less the penalty on the misfit.
-        psnr: mean in dB, without any penalty.
-        misfit: rms of y - A x in units of the noise, geometric mean over images.
-        calls: network forwards and twice the backwards of one estimate.
+        settings: all settings given to the solver.
+        values: values of the metrics, in their order; the PSNR of a sampler minus the misfit penalty.
+        psnr: mean PSNR in dB, without any penalty.
+        misfit: rms of y - A x in units of the noise level, geometric mean over images.
+        calls: network forward passes plus twice the backward passes, for one estimate.
     """
 
     settings: dict[str, Any]
@@ -58,18 +58,18 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """What is fixed in a search.
+    """The fixed parameters of a search.
 
     Attributes:
-        prior, prior_name: whose preset table is the start.
+        prior, prior_name: the prior whose preset table is the start.
         images: [n, 3, s, s], see `crops`.
-        storage: an SQLite file from which an interrupted search goes on.
-        metrics: the first decides; with several, Optuna keeps their Pareto front and nothing is stopped early. "calls"
-            is one of them.
-        trials: candidates of a solver and task, those of earlier sessions included.
-        seconds: of a solver and task in this session; no limit if None.
-        seed: of the proposals.
-        sections: what each section of the preset table is tuned on.
+        storage: an SQLite file from which an interrupted search resumes.
+        metrics: the first one decides; with several, Optuna keeps their Pareto front and no candidate is stopped
+            early. "calls" is allowed as well.
+        trials: number of candidates for a solver and task, including those of earlier sessions.
+        seconds: time limit for a solver and task in this session; no limit if None.
+        seed: seed of the proposals.
+        sections: the degradations on which each section of the preset table is tuned.
     """
 
     prior: Prior
@@ -94,26 +94,26 @@ class Search:
         return hashlib.sha256(self.images.numpy().tobytes()).hexdigest()[:16]
 
     def directions(self) -> list[Literal["minimize", "maximize"]]:
-        """Of the metrics, in Optuna's words; targets are searched by their distance."""
+        """Return the direction of each metric for Optuna; metrics with a target minimise the distance to it."""
         return ["maximize" if n != "calls" and METRICS[n].better == "high" else "minimize" for n in self.metrics]
 
 
 def tune(search: Search, solver: str, section: str, report: Callable[[Trial], None] = lambda trial: None) -> Trial:
-    """The best candidate for a solver on a section of the preset table.
+    """Find the best candidate for a solver on a section of the preset table.
 
-    The present table's settings come first, then Optuna's (TPE; Bergstra et al. 2011). After each image a candidate
-    that is worse than the median of the earlier ones at that image is stopped. Of the candidates within 0.03 dB of
-    the best, the one with the fewest network calls is returned. PSNR of a sampler loses 2 dB for each factor of two by
-    which the rms misfit of the data misses the noise, beyond a tolerance of 0.1.
+    The settings of the current table are tried first, then Optuna's proposals (TPE; Bergstra et al. 2011). After each
+    image, a candidate that is worse than the median of the earlier ones at that image is stopped. Of the candidates
+    within 0.03 dB of the best, the one with the fewest network calls is returned. The PSNR of a sampler is reduced by
+    2 dB for each factor of two between the rms data misfit and the noise level, beyond a tolerance of 0.1.
 
     Args:
-        search: what is fixed.
-        solver: a name of `spaces.SPACES`.
-        section: of `search.sections`.
-        report: told every candidate that was judged on all images.
+        search: the fixed parameters of the search.
+        solver: a name in `spaces.SPACES`.
+        section: a section of `search.sections`.
+        report: called with every candidate that was evaluated on all images.
 
     Raises:
-        InputError: an unknown solver or section; Optuna is not installed; no candidate ran to its end.
+        InputError: if the solver or section is unknown, Optuna is not installed, or no candidate completed all images.
     """
     for name, known, what in ((solver, SPACES, "solver to tune"), (section, search.sections, "task to tune")):
         if name not in known:
@@ -149,7 +149,7 @@ def tune(search: Search, solver: str, section: str, report: Callable[[Trial], No
 
 
 def _study_name(search: Search, solver: str, section: str) -> str:
-    """What trials in the storage belong to; what is drawn is a part of it where it is not what the tasks declare."""
+    """Return the study name for the storage; it includes the degradations if they differ from the tasks' own."""
     specs = search.sections[section]
     drawn = "" if sections().get(section) == specs else f" {[canonical(spec.content()) for spec in specs]}"
     weights = weights_of(search.prior)

@@ -1,4 +1,4 @@
-"""What `invsolve tune` searches: for each solver, settings that stay and the ranges of the others."""
+"""The search spaces of `invsolve tune`: for each solver, its fixed settings and the ranges of the others."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ __all__ = ["SPACES", "Choice", "Range", "inside"]
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers between two ends; their logarithm is searched, to three digits."""
+    """Numbers between two limits, searched on a logarithmic scale and rounded to three digits."""
 
     low: float
     high: float
 
     def suggest(self, trial: Any, name: str) -> float:
-        """A value chosen by an Optuna trial."""
+        """Return a value chosen by an Optuna trial."""
         return float(f"{trial.suggest_float(name, self.low, self.high, log=True):.3g}")
 
     def has(self, value: Any) -> bool:
-        """Whether a value lies between the ends."""
+        """Whether a value lies between the limits."""
         return isinstance(value, int | float) and self.low <= value <= self.high
 
 
@@ -32,11 +32,11 @@ class Choice:
     values: tuple[Any, ...]
 
     def suggest(self, trial: Any, name: str) -> Any:
-        """A value chosen by an Optuna trial."""
+        """Return a value chosen by an Optuna trial."""
         return trial.suggest_categorical(name, self.values)
 
     def has(self, value: Any) -> bool:
-        """Whether a value is one of them."""
+        """Whether a value is one of the choices."""
         return value in self.values
 
 
@@ -72,11 +72,11 @@ SPACES: dict[str, tuple[dict[str, Any], Space]] = {
     "ddnm": ({}, {"n_steps": Choice((24, 48)), "t_start": Range(0.03, 1.0), "eta": Choice((0.3, 0.6, 0.85, 1.0))}),
 }
 # fmt: on
-"""For each solver: settings that stay, and the ranges of the others."""
+"""For each solver: its fixed settings, and the ranges of the others."""
 
 
 def inside(solver: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The searched ones of these settings, or None where one of them lies outside the space."""
+    """Return the searched settings among these, or None if one of them is missing or outside the space."""
     _, space = SPACES[solver]
     chosen = {name: settings[name] for name in space if name in settings}
     whole = len(chosen) == len(space) and all(part.has(chosen[name]) for name, part in space.items())

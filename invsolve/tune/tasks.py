@@ -1,4 +1,4 @@
-"""What is tuned on: the measurements that each task declares for its sections of the preset tables."""
+"""The degradations for tuning, which each task declares for its sections of the preset tables."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Sections: TypeAlias = Mapping[str, tuple[TaskSpec, ...]]
 
 
 def sections(names: Sequence[str] = (), changes: Mapping[str, Any] | None = None) -> Sections:
-    """The sections of the tasks of these names, the sections of these names; all that tasks declare without a name.
+    """Return the sections with these names and those of the tasks with these names; without names, all sections.
 
     Args:
-        names: of tasks ("superres") or sections ("superres2").
-        changes: "noise", and options of the tasks in a suite, which then stand in place of all that they declare.
+        names: names of tasks ("superres") or sections ("superres2").
+        changes: "noise", and options of the tasks in a suite; these options replace all declared options.
 
     Raises:
-        InputError: a name or an option that there is not.
+        InputError: if a name or an option does not exist.
     """
     declared = {
         task: {

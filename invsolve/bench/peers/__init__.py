@@ -1,19 +1,20 @@
-"""Other software on our problems: samplers with the same denoiser, classical methods, and trained networks.
+"""Methods of other software on the same problems: samplers with the same denoiser, classical methods, and networks.
 
-A peer is a function from a problem and a number of samples to images in [0, 1] units. What it cannot do is
-refused with `Unable` and its reason; nothing is repaired on the way:
+A peer is a function from a problem and a number of samples to images in [0, 1] units. If it cannot solve a problem, it
+raises `Unable` with the reason. The methods run as published, without fixes:
 
-    deepinv  works on [0, 1] images with a denoiser D(x + sigma n, sigma). Its own physics is used where it has the
-             same operator (denoising, inpainting, circular blur), else a `LinearPhysics` (for DDRM:
-             `DecomposablePhysics`) around ours. Its samplers call the denoiser in single precision.
-    azula    works in the prior's units with a denoiser of (x_t, t) on its own schedule, on flattened vectors, which is
-             what its linear solvers expect.
+    deepinv  works on [0, 1] images with a denoiser D(x + sigma n, sigma). Its own physics is used if it has the same
+             operator (denoising, inpainting, circular blur), otherwise a `LinearPhysics` (for DDRM:
+             `DecomposablePhysics`) around the operator. Its samplers call the denoiser in single precision.
+    azula    works in the prior's units with a denoiser of (x_t, t) on its own schedule, on flattened vectors, as its
+             linear solvers expect.
 
     classical   scikit-image, SciPy, OpenCV, Pillow and bm3d, with the usual value of their parameter
     networks    deepinv's RAM, DRUNet, DPIR, SwinIR, Restormer and SCUNet, and "spandrel:FILE", any checkpoint that
-                spandrel reads; their weights are looked for and never downloaded
+                spandrel reads; the weights must be on this machine and are never downloaded
 
-All B * S rows run as one batch, as ours do. Both draw from the global generator, which is seeded here and put back.
+All B * S rows run as one batch, as in invsolve. Both libraries of samplers draw from the global generator, which is
+seeded before the run and restored afterwards.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ PEERS = (
     Peer("azula MMPS", "defaults (1 GMRES iteration), DDPM sampler", azula_samplers.mmps(), 250),
     Peer("azula MMPS cg", "5 CG iterations, DDPM sampler", azula_samplers.mmps(solver="cg", iterations=5), 250),
 )
-"""Samplers, in every setting that is measured."""
+"""Samplers, with all settings that are compared."""
 
 RESTORERS = (
     *(
@@ -67,21 +68,21 @@ RESTORERS = (
     Peer("deepinv DPIR", "defaults", networks.dpir, 0),
     Peer("deepinv RAM", "its weights", networks.ram, 0),
 )
-"""Classical methods and trained networks, which give one image."""
+"""Classical methods and trained networks, which return one image."""
 
 
 def weights_of_peer(name: str) -> str | None:
-    """The digest of the file of "spandrel:FILE"; None of other peers, or without the file."""
+    """Return the digest of the file of "spandrel:FILE"; None for other peers, or if the file is missing."""
     kind, _, file = name.partition(":")
     path = find_weight_file(file) if kind == "spandrel" else None
     return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()[:32]
 
 
 def peer_named(name: str) -> Peer:
-    """A peer by its name, or "spandrel:FILE" for a checkpoint.
+    """Return a peer by its name, or by "spandrel:FILE" for a checkpoint.
 
     Raises:
-        InputError: there is none; the message names the nearest.
+        InputError: if there is none; the message suggests the nearest name.
     """
     kind, _, file = name.partition(":")
     if kind == "spandrel" and file:

@@ -1,4 +1,4 @@
-"""azula 0.11: DPS and MMPS as they are shipped."""
+"""azula 0.11: its unmodified DPS and MMPS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["dps", "mmps"]
 
 
 def _parts(task: Task) -> tuple[Any, Tensor, Callable[[Tensor], Tensor], float]:
-    """Denoiser, y [N, m], A on vectors and sigma_y, in the prior's units."""
+    """Return the denoiser, y [N, m], A on vectors and sigma_y, in the prior's units."""
     from azula.denoise import Denoiser, DiracPosterior
     from azula.noise import VPSchedule
 
@@ -38,7 +38,7 @@ def _parts(task: Task) -> tuple[Any, Tensor, Callable[[Tensor], Tensor], float]:
 
 
 def dps(*, batched: bool) -> Sampler:
-    """Its DPS; `batched` leaves its norm over the whole batch as it is, else zeta = sqrt(rows) undoes it."""
+    """DPS of azula; `batched` keeps its norm over the whole batch, otherwise zeta = sqrt(rows) compensates for it."""
 
     def sample(task: Task) -> Tensor:
         from azula.guidance.dps import DPSSampler
@@ -52,7 +52,7 @@ def dps(*, batched: bool) -> Sampler:
 
 
 def mmps(**settings: Any) -> Sampler:
-    """Its MMPS with its DDPM sampler."""
+    """MMPS of azula with its DDPM sampler."""
 
     def sample(task: Task) -> Tensor:
         from azula.guidance.mmps import MMPSDenoiser

@@ -1,7 +1,7 @@
 """Methods of scikit-image, SciPy, OpenCV, Pillow and bm3d for the tasks of `invsolve restore`.
 
-A method takes a `Measured` image and one number, and returns an image [H, W, C]. Its numbers are tried in turn and the
-one with the highest mean PSNR on the images of the table is kept, which favours the method.
+A method takes a `Measured` image and one parameter, and returns an image [H, W, C]. All its parameter values are tried,
+and the one with the highest mean PSNR on the images of the table is kept, which favours the method.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Measured:
-    """A degraded image and what is known of its degradation.
+    """A degraded image and its known degradation.
 
     Attributes:
         image: [h, w, C], not clipped.
         sigma: standard deviation of its noise.
-        factor: by which it was made smaller.
-        missing: pixels that were lost, bool [h, w].
-        kernel: that it was blurred with.
+        factor: downsampling factor.
+        missing: missing pixels, bool [h, w].
+        kernel: the blur kernel.
     """
 
     image: Array
@@ -37,20 +37,20 @@ class Measured:
     kernel: Array | None = None
 
     def lost(self) -> NDArray[np.bool_]:
-        """The pixels that were lost.
+        """Return the mask of missing pixels.
 
         Raises:
-            ValueError: none were.
+            ValueError: if no pixels are missing.
         """
         if self.missing is None:
             raise ValueError("nothing is missing")
         return self.missing
 
     def blur(self) -> Array:
-        """The blur kernel.
+        """Return the blur kernel.
 
         Raises:
-            ValueError: the image was not blurred.
+            ValueError: if the image was not blurred.
         """
         if self.kernel is None:
             raise ValueError("the image was not blurred")
@@ -59,7 +59,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Method:
-    """A method, the numbers that are tried, and the one of them that a leaderboard uses."""
+    """A method, the parameter values to try, and the usual one, which the leaderboard uses."""
 
     name: str
     make: Callable[[Measured, float], Array]
@@ -121,7 +121,7 @@ def _pillow(name: str) -> Callable[[Measured, float], Array]:
 
 
 def _back_projection(y: Measured, number: float) -> Array:
-    """Irani and Peleg 1991: bicubic, then what its own downsampling leaves of y, added so many times."""
+    """Irani and Peleg 1991: bicubic upsampling, then `number` times add the upsampled residual of y."""
     from skimage.transform import resize
 
     height, width = y.image.shape[:2]
@@ -150,7 +150,7 @@ def _biharmonic(y: Measured, number: float) -> Array:
 
 
 def _by_channel(restore: Callable[[Array, Array, float], Array]) -> Callable[[Measured, float], Array]:
-    """Deconvolution of each channel, with borders mirrored by the kernel's width."""
+    """Deconvolve each channel, with borders mirrored by the width of the kernel."""
 
     def deblur(y: Measured, number: float) -> Array:
         kernel = y.blur()
@@ -211,4 +211,4 @@ METHODS: Mapping[str, tuple[Method, ...]] = {
         Method("fastNlMeans (OpenCV)", _opencv_non_local_means, (1, 2, 3, 5, 10)),
     ),
 }
-"""By the name of the task."""
+"""Methods by the name of the task."""

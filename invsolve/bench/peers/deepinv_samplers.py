@@ -1,4 +1,4 @@
-"""deepinv 0.5: DPS, PiGDM, moment matching, DDRM and DiffPIR as they are shipped."""
+"""deepinv 0.5: its unmodified DPS, PiGDM, moment matching, DDRM and DiffPIR."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def _denoiser(task: Task) -> Any:
 
 
 def physics_for(task: Task, *, decomposable: bool = False) -> Any:
-    """Their operator where they have the same one, checked on noise; else ours in their clothes."""
+    """Return deepinv's own physics if it has the same operator, checked on noise; else a wrapper of the operator."""
     import deepinv
 
-    dinv: Any = deepinv  # its annotations name the defaults' types only
+    dinv: Any = deepinv  # its annotations only give the types of the defaults
     operator, noise = task.operator, dinv.physics.GaussianNoise(task.sigma)
     theirs = physics_of(operator)
     if theirs is not None and (not decomposable or isinstance(theirs, dinv.physics.DecomposablePhysics)):
@@ -68,7 +68,7 @@ def physics_for(task: Task, *, decomposable: bool = False) -> Any:
 
 
 def dps(**settings: Any) -> Sampler:
-    """Its DPS."""
+    """DPS of deepinv."""
 
     def sample(task: Task) -> Tensor:
         from deepinv.sampling import DPS
@@ -81,7 +81,7 @@ def dps(**settings: Any) -> Sampler:
 
 
 def guided(kind: str, **settings: Any) -> Sampler:
-    """PiGDM or moment matching on the VP SDE with the DDPM solver, as its own DPS is built."""
+    """PiGDM or moment matching on the VP SDE with the DDPM solver, built like the DPS of deepinv."""
 
     def sample(task: Task) -> Tensor:
         from deepinv.sampling import PosteriorDiffusion, VariancePreservingDiffusion, noisy_datafidelity, sde_solver
@@ -98,7 +98,7 @@ def guided(kind: str, **settings: Any) -> Sampler:
 
 
 def ddrm(task: Task) -> Tensor:
-    """Its DDRM."""
+    """DDRM of deepinv."""
     import numpy as np
     from deepinv.sampling import DDRM
 
@@ -107,7 +107,7 @@ def ddrm(task: Task) -> Tensor:
 
 
 def diffpir(task: Task) -> Tensor:
-    """Its DiffPIR."""
+    """DiffPIR of deepinv."""
     from deepinv.optim.data_fidelity import L2
     from deepinv.sampling import DiffPIR
 

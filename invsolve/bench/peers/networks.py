@@ -1,7 +1,7 @@
 """Trained restoration networks: deepinv's, and any checkpoint that spandrel reads.
 
-They see the measurement and the operator, never the prior. Weights are looked for in the folders of INVSOLVE_WEIGHTS
-and in torch's cache. If they are not there, the row says which file is missing; nothing is downloaded.
+They use the measurement and the operator, never the prior. Weights are searched in the folders of INVSOLVE_WEIGHTS and
+in the cache of torch. If they are not found, the row says which file is missing; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ WEIGHTS = {
     "Restormer": "gaussian_color_denoising_blind.pth",
     "RAM": "ram.pth.tar",
 }
-"""The files of deepinv's networks, by class."""
+"""Weight files of deepinv's networks, by class."""
 _LEVELS = (15, 25, 50)
 _SETTINGS: dict[str, dict[str, Any]] = {"Restormer": {"pretrained": "denoising_color"}, "RAM": {"pretrained": True}}
 
 
 @lru_cache(maxsize=2)
 def _network(name: str, file: str, **settings: Any) -> nn.Module:
-    """A network of deepinv with its published weights.
+    """Load a network of deepinv with its published weights.
 
     Raises:
-        Unable: the weights are not on this machine.
+        Unable: if the weights are not on this machine.
     """
     import deepinv
 
@@ -58,7 +58,7 @@ def _known(name: str) -> nn.Module:
 
 @contextmanager
 def _counted(network: nn.Module, task: Task) -> Iterator[None]:
-    """Count the rows that go through a network."""
+    """Count the rows that pass through a network."""
     hook = network.register_forward_hook(lambda _, inputs, out: task.count(len(inputs[0])))
     try:
         with torch.no_grad():
@@ -76,12 +76,12 @@ def _denoised(task: Task, load: Callable[[], nn.Module]) -> Tensor:
 
 
 def denoiser(name: str) -> Sampler:
-    """A denoiser of `WEIGHTS`, told the noise level."""
+    """Return a denoiser of `WEIGHTS` as a peer; it is given the noise level."""
     return lambda task: _denoised(task, lambda: _known(name))
 
 
 def swinir(task: Task) -> Tensor:
-    """SwinIR trained for the nearest of three noise levels, or for enlarging by two."""
+    """SwinIR trained for the nearest of three noise levels, or for 2x super-resolution."""
     kind = kind_of(task.operator)
     if kind == "superres" and task.operator.in_shape[-1] == 2 * task.operator.out_shape[-1]:
         file = "001_classicalSR_DF2K_s64w8_SwinIR-M_x2.pth"
@@ -115,7 +115,7 @@ def dpir(task: Task) -> Tensor:
 
 
 def checkpoint(file: str) -> Sampler:
-    """A checkpoint that spandrel reads: SwinIR, Real-ESRGAN, Restormer, SCUNet, DRUNet and many others."""
+    """Return a checkpoint that spandrel reads as a peer: SwinIR, Real-ESRGAN, Restormer, SCUNet, DRUNet and others."""
 
     def sample(task: Task) -> Tensor:
         spandrel: Any = importlib.import_module("spandrel")
@@ -140,7 +140,7 @@ def _spandrel(path: str) -> Any:
 
 
 def _missing(file: str) -> str:
-    """What a message says of a weight file that is nowhere."""
+    """Return the message about a missing weight file."""
     try:
         return str(find_weights(file))
     except WeightsMissing as error:

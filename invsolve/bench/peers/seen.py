@@ -1,4 +1,4 @@
-"""What a method that is no sampler sees of a problem: the image, the noise level, and the kind of degradation."""
+"""The inputs of methods that are not samplers: the image, the noise level, and the kind of degradation."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ __all__ = ["CLASSICAL", "classical", "kind_of", "physics_of"]
 CLASSICAL: dict[str, tuple[str, Method]] = {
     method.name: (task, method) for task, methods in reversed(list(METHODS.items())) for method in methods
 }
-"""The classical methods by name, with the first task that they are for."""
+"""The classical methods by name, each with the first task that it is for."""
 
 _THEIRS = {"Denoising": "denoise", "Inpainting": "inpaint", "Downsampling": "superres", "Blur": "deblur"}
 
 
 def physics_of(operator: LinearOperator) -> Any:
-    """The deepinv physics of an operator that is one, else None."""
+    """Return the deepinv physics behind an operator; None if there is none."""
     return getattr(getattr(operator, "physics", None), "original", None)
 
 
 def kind_of(operator: LinearOperator) -> str:
-    """ "denoise", "inpaint", "superres", "deblur", or "" for anything else."""
+    """Return "denoise", "inpaint", "superres", "deblur", or "" for anything else."""
     ours = ((Denoising, "denoise"), (Inpainting, "inpaint"), (SuperResolution, "superres"))
     blurs = tuple((kind, "deblur") for kind in (CircularBlur, SymmetricBlur, SpatialBlur, ObservedBlur))
     for kind, name in (*ours, *blurs):
@@ -42,7 +42,7 @@ def kind_of(operator: LinearOperator) -> str:
 
 
 def classical(name: str) -> Sampler:
-    """A classical method of `CLASSICAL`, with its usual parameter."""
+    """Return a classical method of `CLASSICAL` as a peer, with its usual parameter."""
     wanted, method = CLASSICAL[name]
 
     def sample(task: Task) -> Tensor:
@@ -60,7 +60,7 @@ def _restored(method: Method, task: Task, y: Tensor) -> Tensor:
 
 
 def wider(task: Task) -> bool:
-    """Whether the operator's image is larger than what is measured of it, at the same scale."""
+    """Whether the image of the operator is larger than its measurement, at the same scale."""
     return kind_of(task.operator) == "deblur" and task.operator.in_shape != task.operator.out_shape
 
 
@@ -78,7 +78,7 @@ def _measured(operator: LinearOperator, y: Tensor, sigma: float) -> Measured:
 
 
 def _frame(operator: LinearOperator) -> tuple[int, int, int, int]:
-    """Columns and rows of the operator's image beyond what is measured: left, right, top, bottom."""
+    """Return how many pixels the image extends beyond the measurement: left, right, top, bottom."""
     down, across = (a - b for a, b in zip(operator.in_shape[-2:], operator.out_shape[-2:], strict=True))
     top, left = down // 2, across // 2
     if isinstance(operator, ObservedBlur):
@@ -87,7 +87,7 @@ def _frame(operator: LinearOperator) -> tuple[int, int, int, int]:
 
 
 def _spread(operator: LinearOperator) -> Array:
-    """What a point becomes, about its place."""
+    """Return the response of the operator to a single pixel, centred on that pixel."""
     left, _, top, _ = _frame(operator)
     _, height, width = operator.out_shape
     point = torch.zeros(1, *operator.in_shape)

@@ -1,4 +1,4 @@
-"""What every peer works with: the problem, the counted denoiser, and the runner."""
+"""Shared code of all peers: the problem, a denoiser that counts calls, and the runner."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["Peer", "PeerResult", "Sampler", "Task", "Unable", "denoiser_at", "ru
 
 
 class Unable(Exception):
-    """The peer cannot do this problem; the message says why."""
+    """The peer cannot solve this problem; the message says why."""
 
 
 @dataclass(frozen=True)
 class PeerResult:
-    """Samples [B, S, *shape] in [0, 1] units, network calls for each sample, seconds of processor time."""
+    """Samples [B, S, *shape] in [0, 1] units, network calls per sample, seconds of processor time."""
 
     samples: Tensor
     forwards: float
@@ -35,14 +35,14 @@ class PeerResult:
 
 
 class _Calls:
-    """Rows that went through the denoiser, forwards and backwards."""
+    """The number of rows that passed through the denoiser, forward and backward."""
 
     def __init__(self) -> None:
         self.forward_rows = self.backward_rows = 0
 
 
 class _Count(torch.autograd.Function):
-    """The identity, whose backward pass is counted; works under torch.func as well."""
+    """The identity with a counted backward pass; also works under torch.func."""
 
     generate_vmap_rule = False
 
@@ -61,9 +61,10 @@ class _Count(torch.autograd.Function):
 
 
 def denoiser_at(prior: Prior) -> Callable[[Tensor, float], Tensor]:
-    """E[x0 | x0 + sigma n = x] in the prior's units, as a function of (x, sigma), for any sigma at least 0.
+    """Return E[x0 | x0 + sigma n = x] in the prior's units, as a function of (x, sigma), for any sigma at least 0.
 
-    Exact for analytic priors. Networks answer at the time of that noise-to-signal ratio, at t = 1 for more noise.
+    It is exact for analytic priors. Networks are evaluated at the time with this noise-to-signal ratio, or at t = 1 for
+    more noise.
     """
     if isinstance(prior, MixturePrior):
         straight = copy.copy(prior)
@@ -79,7 +80,7 @@ def denoiser_at(prior: Prior) -> Callable[[Tensor, float], Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A problem of B items repeated S times, and the counted denoiser."""
+    """A problem of B items repeated S times, and the denoiser that counts calls."""
 
     problem: Problem
     samples: int
@@ -96,7 +97,7 @@ class Task:
 
     @property
     def sigma(self) -> float:
-        """Noise in [0, 1] units."""
+        """The noise level in [0, 1] units."""
         sigma = self.problem.linear_data.sigma
         if isinstance(sigma, Tensor):
             raise Unable("noise levels that differ from item to item")
@@ -111,14 +112,14 @@ class Task:
         return self.repeated((data.y - low * data.operator(ones)) / width).float().clone()
 
     def count(self, rows: int) -> None:
-        """Count rows that went through a peer's own network."""
+        """Count rows that passed through the peer's own network."""
         self.calls.forward_rows += rows
 
     def repeated(self, y: Tensor) -> Tensor:
         return y.repeat_interleave(self.samples, 0)
 
     def denoise(self, x: Tensor, sigma: float) -> Tensor:
-        """In the prior's units, in its precision, counted."""
+        """Denoise in the units and the precision of the prior, and count the call."""
         self.calls.forward_rows += len(x)
         counted = _Count.apply(x.to(self.problem.prior.dtype), self.calls)
         assert isinstance(counted, Tensor)
@@ -134,9 +135,9 @@ class Peer:
 
     Attributes:
         name: library and method.
-        settings: what differs from its defaults, in words.
+        settings: description of the settings that differ from its defaults.
         sample: the adapter.
-        steps: asked of it.
+        steps: number of steps.
     """
 
     name: str
@@ -146,11 +147,11 @@ class Peer:
 
 
 def run_peer(peer: Peer, problem: Problem, samples: int, seed: int = 0) -> PeerResult:
-    """Samples of a peer on a problem with a linear operator and Gaussian noise.
+    """Run a peer on a problem with a linear operator and Gaussian noise.
 
     Raises:
-        Unable: what the peer cannot do here, with its own words where it failed.
-        InputError: its package is not installed.
+        Unable: if the peer cannot solve the problem; with its own error message if it failed.
+        InputError: if its package is not installed.
     """
     task = Task(problem, samples, peer.steps, _Calls())
     began = time.process_time()

@@ -1,1 +1,1 @@
-"""Guidance of priors: combinations of predictions, the pairs they are made of, weights and their clocks."""
+"""Guidance of priors: combinations of two predictions, pairs of predictions, weights and clocks."""

@@ -1,4 +1,4 @@
-"""The clocks of guidance, and combinations of two predictions that are more than one weight."""
+"""Clocks of guidance, and combinations of two predictions that need more than one weight."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from invsolve.core.schedule import Schedule
 __all__ = ["Clock", "FrequencyWeights", "collapse", "logsnr_clock", "pyramid", "rescaled", "step_clock"]
 
 Clock = Callable[[float], float]
-"""t -> u in [0, 1], 1 at noise."""
+"""A function t -> u in [0, 1], with u = 1 at noise."""
 
 
 def pyramid(x: Tensor, levels: int) -> list[Tensor]:
-    """x_l - up(down(x_l)) from high to low frequency, the last entry being the rest; x [N, C, H, W].
+    """The bands x_l - up(down(x_l)) from high to low frequency; the last entry is the remainder; x [N, C, H, W].
 
-    down is 2x2 average pooling, up bilinear: whatever they are, `collapse` restores x exactly.
+    down is 2x2 average pooling, up is bilinear; for any choice of both, `collapse` restores x exactly.
 
     Raises:
         InputError: height or width is not divisible by 2^(levels - 1).
@@ -42,7 +42,7 @@ def pyramid(x: Tensor, levels: int) -> list[Tensor]:
 
 
 def collapse(bands: list[Tensor]) -> Tensor:
-    """The image behind a pyramid."""
+    """Reconstruct the image from its pyramid."""
     x = bands[-1]
     for band in reversed(bands[:-1]):
         x = band + _up(x)
@@ -57,10 +57,10 @@ def _up(x: Tensor) -> Tensor:
 class FrequencyWeights:
     """Frequency-decoupled guidance: level l of the pyramids is P(u)_l + w_l (P(c)_l - P(u)_l).
 
-    Sadat et al. 2025, arXiv 2506.19713. Equal weights are plain guidance.
+    Sadat et al. 2025, arXiv 2506.19713. Equal weights give plain guidance.
 
     Args:
-        weights: from the highest to the lowest frequency, for example (10, 5).
+        weights: one per level, from the highest to the lowest frequency, for example (10, 5).
     """
 
     weights: tuple[float, ...]
@@ -78,13 +78,13 @@ class FrequencyWeights:
 
 
 def rescaled(guided: Tensor, conditional: Tensor, phi: float) -> Tensor:
-    """phi guided std(conditional) / std(guided) + (1 - phi) guided, with every sample's own deviations."""
+    """phi guided std(conditional) / std(guided) + (1 - phi) guided, with the standard deviations of each sample."""
     ratio = conditional.flatten(1).std(1) / guided.flatten(1).std(1).clamp_min(torch.finfo(guided.dtype).tiny)
     return guided * (phi * per_sample(ratio, guided) + (1 - phi))
 
 
 def step_clock(times: tuple[float, ...]) -> Clock:
-    """u = 1 - i / (N - 1) at the i-th of N falling times, linear between them."""
+    """A clock with u = 1 - i / (N - 1) at the i-th of N decreasing times, linear between them."""
     n = len(times)
     if n < 2 or any(b >= a for a, b in zip(times, times[1:], strict=False)):
         raise InputError("a clock of steps needs two or more falling times")
@@ -100,7 +100,7 @@ def step_clock(times: tuple[float, ...]) -> Clock:
 
 
 def logsnr_clock(schedule: Schedule, t_min: float = 1e-3) -> Clock:
-    """u = log(sigma / alpha), scaled to 0 at `t_min` and 1 at t = 1; alpha is held above 1e-4."""
+    """A clock u = log(sigma / alpha), scaled to 0 at `t_min` and 1 at t = 1; alpha is limited to at least 1e-4."""
 
     def log_ratio(t: float) -> float:
         alpha, sigma = schedule(t)

@@ -1,8 +1,8 @@
-"""Classifier-free guidance, autoguidance and score mixing: a prior made of two predictions.
+"""Classifier-free guidance, autoguidance and score mixing: a prior made from two predictions.
 
     omega D_1 + (1 - omega) D_2,    omega from invsolve.priors.guidance.weights
 
-The result is a prior, so that it composes with every solver. Weights that sum to one may be applied to x0 and to eps
+The result is a prior, so it works with every solver. The weights sum to one, so they can be applied to x0 and to eps
 alike: both stay consistent with x_t.
 """
 
@@ -27,18 +27,18 @@ __all__ = ["Combination", "GuidedPrior", "autoguided", "classifier_free", "mixed
 
 @dataclass(frozen=True)
 class Combination:
-    """How two predictions become one.
+    """How two predictions are combined.
 
     Args:
-        weight: omega.
-        clock: t -> u in [0, 1]; the time itself if None.
-        renoise: which eps goes on: of the "guided" prediction (classifier-free guidance), or of the "second", the
-            unconditional one: CFG++ (Chung et al. 2024, arXiv 2406.08070), with a weight in [0, 1]. A CFG++ step with
-            weight l is a DDIM step with omega = l / (1 - kappa_s / kappa_t), kappa = sigma / alpha: its strength grows
-            without limit as steps are refined.
-        frequencies: frequency-decoupled weights that take the place of `weight`.
-        rescale: phi in [0, 1], the share of the guided eps whose standard deviation is set to the conditional one's
-            (Lin et al. 2024, arXiv 2305.08891).
+        weight: the weight omega.
+        clock: function t -> u in [0, 1]; u = t if None.
+        renoise: which eps the solver receives: that of the "guided" prediction (classifier-free guidance), or that of
+            the "second", the unconditional one: CFG++ (Chung et al. 2024, arXiv 2406.08070), with a weight in [0, 1]. A
+            CFG++ step with weight l is a DDIM step with omega = l / (1 - kappa_s / kappa_t), kappa = sigma / alpha: its
+            strength grows without limit as steps are refined.
+        frequencies: frequency-decoupled weights that replace `weight`.
+        rescale: phi in [0, 1], the fraction of the guided eps that is rescaled to the standard deviation of the
+            conditional eps (Lin et al. 2024, arXiv 2305.08891).
     """
 
     weight: Weight
@@ -80,7 +80,7 @@ class GuidedPrior(WrappedPrior):
 
     Args:
         pair: the two predictions.
-        how: their combination.
+        how: how they are combined.
     """
 
     def __init__(self, pair: Pair, how: Combination) -> None:
@@ -114,30 +114,30 @@ class GuidedPrior(WrappedPrior):
 def classifier_free(
     prior: Prior, weight: Weight | float, *, condition: Mapping[str, Any], null: Mapping[str, Any], **how: Any
 ) -> GuidedPrior:
-    """Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598): one network call on 2 N rows a step.
+    """Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598): one network call on 2 N rows per step.
 
     Args:
-        prior: a prior that takes the condition, for example `priors.load("digits")`.
-        weight: omega, a number or a `Weight`; where it is 1 or 0 one prediction is made only.
+        prior: a prior that accepts the condition, for example `priors.load("digits")`.
+        weight: omega, a number or a `Weight`; if it is 1 or 0, only one prediction is made.
         condition: for example {"label": 7} or {"label": labels [B]}.
-        null: what the network was trained to take for "no condition", for example {"label": 10}.
+        null: the values that mean "no condition" to the network, for example {"label": 10}.
         how: further arguments of `Combination`.
 
     Raises:
-        CapabilityError: the prior takes no such condition.
+        CapabilityError: the prior does not accept such a condition.
         InputError: different names in `condition` and `null`, or labels out of range.
     """
     return GuidedPrior(ConditionPair(prior, dict(condition), dict(null)), Combination(as_weight(weight), **how))
 
 
 def autoguided(prior: Prior, weaker: Prior, weight: Weight | float, **how: Any) -> GuidedPrior:
-    """A prior guided by a weaker version of itself (Karras et al. 2024, arXiv 2406.02507): two calls a step."""
+    """A prior guided by a weaker version of itself (Karras et al. 2024, arXiv 2406.02507): two calls per step."""
     return GuidedPrior(PriorPair(prior, weaker), Combination(as_weight(weight), **how))
 
 
 def mixed(first: Prior, second: Prior, lam: float, **how: Any) -> GuidedPrior:
     """The mixed score lam s_1 + (1 - lam) s_2 of any two priors, lam >= 0 (Liu and Zuazua 2026, arXiv 2605.12231).
 
-    0 and 1 are the two ends, between them lies a mixture of experts, above 1 guidance.
+    lam = 0 is the second prior and lam = 1 the first; between them is a mixture of experts, above 1 is guidance.
     """
     return GuidedPrior(PriorPair(first, second), Combination(as_weight(lam), **how))

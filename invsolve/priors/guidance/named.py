@@ -1,4 +1,4 @@
-"""Weights of classifier-free guidance by name: as text, and as published (invsolve/presets/guidance.toml)."""
+"""Weights of classifier-free guidance by name: parsed from text, or published (invsolve/presets/guidance.toml)."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class WeightPreset(NamedTuple):
     """A published weight.
 
     Attributes:
-        weight: omega(u).
-        clock: what u is: the schedule's time or the step's number, both 1 at noise.
-        note: model, data and sampler that it was published for.
+        weight: the weight omega(u).
+        clock: meaning of u: the time of the schedule or the number of the step, both 1 at noise.
+        note: the model, data and sampler for which it was published.
     """
 
     weight: Weight
@@ -42,7 +42,7 @@ class WeightPreset(NamedTuple):
 
 @cache
 def published_weights() -> Mapping[str, WeightPreset]:
-    """All of them, by name (Gao et al. 2026, arXiv 2603.08155)."""
+    """All published weights by name (Gao et al. 2026, arXiv 2603.08155)."""
     text = (files("invsolve") / "presets" / "guidance.toml").read_text(encoding="utf-8")
     presets = {}
     for name, row in tomllib.loads(text).items():
@@ -57,7 +57,7 @@ def published_weight(name: str) -> WeightPreset:
     """The weight published for a model, for example "dit-xl2-256" or "sd3".
 
     Raises:
-        InputError: there is none of this name.
+        InputError: unknown name.
     """
     table = published_weights()
     if name not in table:
@@ -72,12 +72,12 @@ _NAMES: dict[str, type[Weight]] = {
 
 
 def parse_weight(text: str) -> Weight:
-    """A weight from "3", "name:number,number" in the order of the class's arguments, or a published one.
+    """Parse a weight: "3", "name:number,number" in the order of the class's arguments, or a published one.
 
-    Examples: "c2fg:1.5,0.6", "c2fg:sd3" (see `published_weights`). A published weight's clock is for the caller to set.
+    Examples: "c2fg:1.5,0.6", "c2fg:sd3" (see `published_weights`). The caller must set the clock of a published weight.
 
     Raises:
-        InputError: no such name, or arguments that are not its numbers.
+        InputError: unknown name, or invalid numbers.
     """
     name, _, rest = text.partition(":")
     if name == "c2fg" and rest in published_weights():

@@ -1,4 +1,4 @@
-"""The two predictions that guidance combines, in one network call where one network makes both."""
+"""The two predictions that guidance combines; one network call if one network makes both."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ __all__ = ["ConditionPair", "Pair", "PriorPair"]
 
 
 class Pair(ABC):
-    """Where the two predictions come from; `leading` is the prior whose shape, range and schedule both have."""
+    """Source of the two predictions; both have the shape, range and schedule of the prior `leading`."""
 
     leading: Prior
 
     @abstractmethod
     def first(self, x_t: Tensor, t: float) -> Prediction:
-        """The prediction that is fully used at weight 1."""
+        """The prediction that is used alone at weight 1."""
 
     @abstractmethod
     def second(self, x_t: Tensor, t: float) -> Prediction:
-        """The prediction that is fully used at weight 0."""
+        """The prediction that is used alone at weight 0."""
 
     @abstractmethod
     def both(self, x_t: Tensor, t: float) -> tuple[Prediction, Prediction]:
-        """Both at one state, in one network call where one network makes them."""
+        """Both predictions for one state, in one network call if one network makes both."""
 
     @abstractmethod
     def given(self, **condition: Any) -> Pair:
-        """The pair with a new condition: of the conditional member, or of both where each is a prior of its own."""
+        """The pair with a new condition: for the conditional member, or for both if each is a prior of its own."""
 
     @abstractmethod
     def select(self, rows: Tensor) -> Pair:
-        """The pair for some rows of the batch."""
+        """The pair for selected rows of the batch."""
 
     @abstractmethod
     def counted(self, calls: Calls) -> Pair:
@@ -55,11 +55,11 @@ class Pair(ABC):
 
 @dataclass(frozen=True, eq=False)
 class ConditionPair(Pair):
-    """One prior under a condition and under a null condition, in one call on 2 N rows.
+    """One prior with a condition and with a null condition, in one call on 2 N rows.
 
     Args:
-        leading: the prior, nothing bound.
-        condition, null: the same names with values for all samples (numbers) or one each (tensors [B, ...]).
+        leading: the prior, without bound conditions.
+        condition, null: the same names in both, with values for all samples (numbers) or per sample (tensors [B, ...]).
     """
 
     leading: Prior
@@ -71,7 +71,7 @@ class ConditionPair(Pair):
             raise InputError(
                 f"condition and null need the same names, got {sorted(self.condition)} and {sorted(self.null)}"
             )
-        _ = self._one, self._two  # an error where the prior takes no such condition
+        _ = self._one, self._two  # raises an error if the prior does not accept the condition
 
     @cached_property
     def _one(self) -> Prior:
@@ -83,7 +83,7 @@ class ConditionPair(Pair):
 
     @cached_property
     def _doubled(self) -> dict[int, Prior]:
-        """The prior with both conditions bound, by the number of rows of each: binding checks labels on the device."""
+        """The prior with both conditions bound, by batch size; a cache, because binding checks labels on the device."""
         return {}
 
     def first(self, x_t: Tensor, t: float) -> Prediction:
@@ -102,7 +102,7 @@ class ConditionPair(Pair):
             self._doubled[n] = self.leading.given(**rows)
         out = self._doubled[n].predict(torch.cat([x_t, x_t]), t)
         halves = [Prediction(out.x0[part], out.eps[part]) for part in (slice(n), slice(n, None))]
-        if out.variance is not None:  # the learned variance of the condition
+        if out.variance is not None:  # the learned variance of the conditional prediction
             halves[0] = halves[0].replace(variance=out.variance[:n])
         return halves[0], halves[1]
 
@@ -123,7 +123,7 @@ class ConditionPair(Pair):
 
 @dataclass(frozen=True, eq=False)
 class PriorPair(Pair):
-    """Two priors on one schedule, each called by itself.
+    """Two priors with the same schedule, each called separately.
 
     Raises:
         InputError: they differ in schedule, shape or value range.
@@ -167,7 +167,7 @@ class PriorPair(Pair):
 
 
 def _rows(value: Any, n: int, like: Tensor) -> Tensor:
-    """A condition as one row a sample."""
+    """A condition with one row per sample."""
     tensor = torch.as_tensor(value, device=like.device)
     if tensor.ndim == 0:
         return tensor.expand(n)
@@ -177,5 +177,5 @@ def _rows(value: Any, n: int, like: Tensor) -> Tensor:
 
 
 def _chosen(values: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
-    """The conditions of some rows."""
+    """The conditions of selected rows."""
     return {k: v[rows.to(v.device)] if isinstance(v, Tensor) and v.ndim else v for k, v in values.items()}

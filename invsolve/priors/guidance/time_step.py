@@ -1,4 +1,4 @@
-"""Time-step guidance: a network guided by itself under a perturbed embedding of time.
+"""Time-step guidance: a network guided by itself with a perturbed time embedding.
 
 Sadat et al. 2024, arXiv 2407.02687 (independent condition and time-step guidance). It needs no label and no training.
 """
@@ -23,17 +23,17 @@ __all__ = ["TimeStepPair", "time_guided"]
 
 @dataclass(frozen=True, eq=False)
 class TimeStepPair(Pair):
-    """The prediction with the embedding e_t of time, and the one with e_t + scale t^power std(e_t) n.
+    """The prediction with the time embedding e_t, and the prediction with e_t + scale t^power std(e_t) n.
 
-    n is one fixed direction of standard normal entries, the same for every sample and time, so that a sample does not
-    depend on its batch (published: a new draw for each). Outside the window the two predictions are the same.
+    n is one fixed direction with standard normal entries, the same for every sample and time, so a sample does not
+    depend on its batch (published: a new draw for each). Outside the window the two predictions are equal.
 
     Args:
         leading: the prior.
-        embedding: the module inside its network that makes e_t, [rows, width].
-        scale, power: of the perturbation.
-        window: times (low, high) of the perturbation.
-        seed: of n.
+        embedding: the module inside its network that computes e_t, [rows, width].
+        scale, power: scale of the perturbation and power of t in it.
+        window: times (low, high) between which e_t is perturbed.
+        seed: random seed of n.
     """
 
     leading: Prior
@@ -77,10 +77,10 @@ class TimeStepPair(Pair):
 
     @contextmanager
     def _perturbed(self, t: float, start: int, n: int) -> Iterator[None]:
-        """The embedding of a call on `n` rows with those from `start` on perturbed.
+        """Perturb the embedding of the rows from `start` on, in one call on `n` rows.
 
         Raises:
-            InputError: the call did not pass through it once with all rows.
+            InputError: the embedding was not called exactly once with all rows.
         """
 
         rows: list[int] = []
@@ -108,11 +108,12 @@ class TimeStepPair(Pair):
 
 
 def time_guided(prior: Prior, embedding: nn.Module, weight: Weight | float, **settings: Any) -> GuidedPrior:
-    """Time-step guidance, eps = eps(e~) + omega (eps(e_t) - eps(e~)): one network call on 2 N rows a step.
+    """Time-step guidance, eps = eps(e~) + omega (eps(e_t) - eps(e~)): one network call on 2 N rows per step.
 
     Args:
         prior: the prior.
-        embedding: see `TimeStepPair`, as are the settings.
-        weight: omega.
+        embedding: see `TimeStepPair`.
+        weight: the weight omega.
+        settings: further arguments of `TimeStepPair`.
     """
     return GuidedPrior(TimeStepPair(prior, embedding, **settings), Combination(as_weight(weight)))

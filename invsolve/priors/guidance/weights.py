@@ -1,8 +1,8 @@
-"""Weights omega of classifier-free guidance, as functions of where the sampler is.
+"""Weights omega of classifier-free guidance, as functions of the sampler's position.
 
-The convention is eps = eps_u + omega (eps_c - eps_u): 1 is the conditional model, 0 the unconditional one, above 1
-extrapolates. Papers that write (1 + w) eps_c - w eps_u have omega = 1 + w. u in [0, 1] is the clock of the guidance, 1
-at noise and 0 at a clean sample; "growing" means growing along sampling.
+The convention is eps = eps_u + omega (eps_c - eps_u): 1 is the conditional model, 0 the unconditional one, and values
+above 1 extrapolate. Papers that write (1 + w) eps_c - w eps_u have omega = 1 + w. u in [0, 1] is the clock of the
+guidance: 1 at noise and 0 at a clean sample. "growing" means growing during sampling.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ __all__ = [
 
 
 class Moment(NamedTuple):
-    """Where the sampler is: u on the guidance's clock, and the noise-to-signal ratio sigma_t / alpha_t."""
+    """Position of the sampler: u on the guidance clock, and the noise-to-signal ratio sigma_t / alpha_t."""
 
     u: float
     ratio: float = math.nan
 
 
 class Weight(ABC):
-    """omega at a moment: a number, or one for each sample [N] where it follows the predictions."""
+    """omega at a moment: a number, or one per sample [N] if it depends on the predictions."""
 
     @property
     def feedback(self) -> bool:
-        """Whether the two predictions decide it, so that both are always needed."""
+        """Whether the weight depends on the two predictions, so that both are always needed."""
         return False
 
     def at(self, now: Moment) -> Weight:
-        """The weight that holds at a moment: itself, unless it is put together from several."""
+        """The weight that is active at a moment: itself, unless it is composed of several weights."""
         return self
 
     @abstractmethod
     def __call__(self, now: Moment, pair: tuple[Prediction, Prediction] | None = None) -> float | Tensor:
-        """omega; `pair` are the conditional and the unconditional prediction."""
+        """Return omega; `pair` is the conditional and the unconditional prediction."""
 
 
 @dataclass(frozen=True)
 class _Level(Weight, ABC):
-    """A weight in proportion to omega, at least 0."""
+    """A weight proportional to omega, at least 0."""
 
     omega: float = 1.0
 
@@ -62,7 +62,7 @@ class _Level(Weight, ABC):
 
 @dataclass(frozen=True)
 class Constant(_Level):
-    """omega (Ho and Salimans 2022, arXiv 2207.12598)."""
+    """A constant weight omega (Ho and Salimans 2022, arXiv 2207.12598)."""
 
     def __call__(self, now: Moment, pair: tuple[Prediction, Prediction] | None = None) -> float:
         return self.omega
@@ -84,7 +84,7 @@ class C2FG(_Level):
 
 @dataclass(frozen=True)
 class Linear(_Level):
-    """omega (1 - u) growing, omega u falling; twice that where the mean is to be omega."""
+    """omega (1 - u) if growing, else omega u; twice that if `mean_preserving`, so that the mean is omega."""
 
     growing: bool = True
     mean_preserving: bool = False
@@ -104,7 +104,7 @@ class Sine(_Level):
 
 @dataclass(frozen=True)
 class Cosine(_Level):
-    """omega (1 + cos(pi u)), growing, of mean omega."""
+    """omega (1 + cos(pi u)), growing, with mean omega."""
 
     def __call__(self, now: Moment, pair: tuple[Prediction, Prediction] | None = None) -> float:
         return self.omega * (1 + math.cos(math.pi * now.u))
@@ -112,7 +112,7 @@ class Cosine(_Level):
 
 @dataclass(frozen=True)
 class Tent(_Level):
-    """2 omega (1 - |2u - 1|) where it peaks in the middle, 2 omega |2u - 1| otherwise; of mean omega."""
+    """2 omega (1 - |2u - 1|) if `peak`, with the maximum in the middle, else 2 omega |2u - 1|; the mean is omega."""
 
     peak: bool = True
 
@@ -125,8 +125,8 @@ class Tent(_Level):
 class BetaWeight(_Level):
     """beta-CFG: omega B(1 - u; a, b) / |eps_c - eps_u|^gamma with the Beta density B (Malarz et al. 2025).
 
-    arXiv 2502.10574. At the ends, where B = 0, the sampler follows the unconditional model. With gamma 0 no prediction
-    is looked at.
+    arXiv 2502.10574. At the ends, where B = 0, the sampler follows the unconditional model. With gamma = 0 the weight
+    does not depend on the predictions.
     """
 
     a: float = 2.0
@@ -158,8 +158,8 @@ class BetaWeight(_Level):
 class RAAG(Weight):
     """1 + (omega_max - 1) exp(-alpha rho), rho = |v_c - v_u| / |v_u| of the velocities v = eps - x0.
 
-    Zhu et al. 2025, arXiv 2508.03442. rho is small through most of a run of a weakly conditional model, and the weight
-    close to omega_max.
+    Zhu et al. 2025, arXiv 2508.03442. During most of a run of a weakly conditional model, rho is small and the weight
+    is close to omega_max.
     """
 
     omega_max: float = 18.0
@@ -184,10 +184,11 @@ class RAAG(Weight):
 
 @dataclass(frozen=True)
 class Interval(Weight):
-    """Another weight where low <= u <= high, `outside` elsewhere (Kynkaanniemi et al. 2024, arXiv 2404.07724).
+    """Another weight if low <= u <= high, `outside` otherwise (Kynkaanniemi et al. 2024, arXiv 2404.07724).
 
-    At an outside weight of 1 the unconditional network is not called there. With clock "sigma" the bounds are of the
-    noise-to-signal ratio sigma_t / alpha_t, as for EDM models. The inner weight keeps the u of the whole run.
+    With `outside` = 1 the unconditional network is not called outside the interval. With clock "sigma" the bounds are
+    values of the noise-to-signal ratio sigma_t / alpha_t, as for EDM models. The inner weight uses the u of the whole
+    run.
     """
 
     inner: Weight | float = 1.0
@@ -204,7 +205,7 @@ class Interval(Weight):
 
     @property
     def feedback(self) -> bool:
-        """Whether the inner weight follows the predictions."""
+        """Whether the inner weight depends on the predictions."""
         return as_weight(self.inner).feedback
 
     def at(self, now: Moment) -> Weight:
@@ -217,14 +218,14 @@ class Interval(Weight):
 
 @dataclass(frozen=True)
 class Clamp(Weight):
-    """max(minimum, another weight)."""
+    """Another weight with a lower bound: max(minimum, inner)."""
 
     inner: Weight
     minimum: float = 1.0
 
     @property
     def feedback(self) -> bool:
-        """Whether the inner weight follows the predictions."""
+        """Whether the inner weight depends on the predictions."""
         return self.inner.feedback
 
     def __call__(self, now: Moment, pair: tuple[Prediction, Prediction] | None = None) -> float | Tensor:
@@ -234,7 +235,7 @@ class Clamp(Weight):
 
 @dataclass(frozen=True)
 class MeanMatched(Weight):
-    """Another weight scaled to a given mean over u, so that schedules compare at equal average strength."""
+    """Another weight scaled to a given mean over u, to compare schedules at equal average strength."""
 
     inner: Weight
     target: float
@@ -249,10 +250,10 @@ class MeanMatched(Weight):
 
 @lru_cache(maxsize=256)
 def mean_weight(weight: Weight | float, n: int = 1000) -> float:
-    """The mean over u in [0, 1] (midpoints of `n` cells).
+    """The mean of a weight over u in [0, 1] (midpoints of `n` cells).
 
     Raises:
-        InputError: the weight follows the predictions and has no mean of its own.
+        InputError: the weight depends on the predictions, so its mean is not defined.
     """
     weight = as_weight(weight)
     if weight.feedback:
@@ -261,5 +262,5 @@ def mean_weight(weight: Weight | float, n: int = 1000) -> float:
 
 
 def as_weight(weight: Weight | float) -> Weight:
-    """A number as a constant weight."""
+    """Convert a number to a constant weight."""
     return weight if isinstance(weight, Weight) else Constant(float(weight))

@@ -1,1 +1,1 @@
-"""From a name, a file or a folder to a prior: weights, beta tables, cards, downloads, other libraries."""
+"""Loading of priors by name, file or folder: weights, beta tables, cards, downloads, other libraries."""

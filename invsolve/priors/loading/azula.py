@@ -16,7 +16,7 @@ __all__ = ["AzulaPrior", "AzulaSchedule"]
 
 
 class AzulaSchedule(Schedule):
-    """A schedule of azula, t -> (alpha_t, sigma_t); at t = 0, where azula keeps a little noise, (1, 0).
+    """A schedule of azula, t -> (alpha_t, sigma_t); (1, 0) at t = 0, where azula keeps a little noise.
 
     Args:
         schedule: an azula schedule, such as `azula.noise.VPSchedule()`.
@@ -36,16 +36,16 @@ class AzulaSchedule(Schedule):
 
 
 class AzulaPrior(Prior):
-    """E[x0 | x_t] is the mean of the posterior that an azula denoiser returns.
+    """A prior from an azula denoiser: E[x0 | x_t] is the mean of the posterior that it returns.
 
     Args:
-        denoiser: an azula `Denoiser`; its weights are frozen and it is put in evaluation mode.
-        shape: of one image, None where any size is served.
-        value_range: the values of black and white on which it was trained.
-        arguments: what is handed to every call of the denoiser, such as label=...; the same for all samples.
+        denoiser: an azula `Denoiser`; its weights are frozen and it is put into evaluation mode.
+        shape: shape of one image; None if any size works.
+        value_range: the values of black and white in its training images.
+        arguments: keyword arguments of every call of the denoiser, such as label=...; the same for all samples.
 
     Raises:
-        InputError: an object without azula's `schedule`.
+        InputError: the object is not a module with an azula `schedule`.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class AzulaPrior(Prior):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of states and times: azula converts to the precision of its network itself."""
+        """The precision of states and times; azula itself converts to the precision of its network."""
         known = next((p.dtype for p in self.denoiser.parameters()), torch.get_default_dtype())
         return torch.float64 if known == torch.float64 else torch.float32
 

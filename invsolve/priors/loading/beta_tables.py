@@ -15,13 +15,14 @@ __all__ = ["as_schedule", "betas", "zero_terminal_snr"]
 
 
 def betas(kind: str, n: int = 1000, first: float = 1e-4, last: float = 0.02) -> Tensor:
-    """A table of n betas.
+    """Compute a table of n betas.
 
     Args:
-        kind: "linear" (Ho et al. 2020, arXiv 2006.11239), "scaled_linear" (linear in the root, of latent diffusion),
-            "cosine" (Nichol and Dhariwal 2021, arXiv 2102.09672; betas limited to 0.999) or "sigmoid" (GeoDiff).
+        kind: "linear" (Ho et al. 2020, arXiv 2006.11239), "scaled_linear" (linear in the square root, used by latent
+            diffusion), "cosine" (Nichol and Dhariwal 2021, arXiv 2102.09672; betas limited to 0.999) or "sigmoid"
+            (GeoDiff).
         n: number of indices.
-        first, last: the first and the last beta; the cosine table has its own.
+        first, last: the first and the last beta; not used by the cosine table.
 
     Raises:
         InputError: an unknown kind.
@@ -38,7 +39,7 @@ def betas(kind: str, n: int = 1000, first: float = 1e-4, last: float = 0.02) -> 
 
 
 def zero_terminal_snr(table: Tensor) -> Tensor:
-    """The table moved and stretched so that the last index is pure noise, the first as before.
+    """Shift and scale the table so that the last index is pure noise and the first is unchanged.
 
     Lin et al. 2024, "Common diffusion noise schedules and sample steps are flawed", arXiv 2305.08891, algorithm 1.
     """
@@ -48,7 +49,7 @@ def zero_terminal_snr(table: Tensor) -> Tensor:
 
 
 def as_schedule(schedule: Schedule | str | None) -> Schedule:
-    """A schedule by the name of its table of 1000, as it is, or the linear table for None."""
+    """Return a schedule unchanged, or make one from the name of a table of 1000 steps; None means the linear table."""
     if isinstance(schedule, Schedule):
         return schedule
     return DDPMSchedule(betas(schedule or "linear"))

@@ -1,4 +1,4 @@
-"""What is known about a published prior: where it comes from, under which licence, how its network is read."""
+"""Cards of priors: source, licence, and how the network is to be used."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ class Card:
     """The card of a prior.
 
     Args:
-        name: under which `priors.load` knows it.
-        summary: a line on what it is.
-        file: its name in the cache; empty where it travels in the package.
-        url: where it is published.
-        sha256: of the file; empty where the authors state none: then the first download is recorded and compared with.
-        bytes: size of the file, 0 where unknown.
-        source, licence, citation: of the weights.
-        architecture, value_range, schedule, parametrisation, sizes: how the network is to be read.
-        options: of `priors.load` for this file.
-        traits: what the prior is good at.
+        name: name in `priors.load`.
+        summary: one line of description.
+        file: file name in the cache; empty if the weights are included in the package.
+        url: address of the published file.
+        sha256: checksum of the file; empty if the authors give none: then later downloads are compared with the first
+            one.
+        bytes: size of the file, 0 if unknown.
+        source, licence, citation: origin, licence and reference of the weights.
+        architecture, value_range, schedule, parametrisation, sizes: description of the network.
+        options: options of `priors.load` for this file.
+        traits: what the prior is suited for.
     """
 
     name: str
@@ -61,7 +62,7 @@ class Card:
 
 @cache
 def cards() -> Mapping[str, Card]:
-    """Every card by name."""
+    """All cards by name."""
     text = (files("invsolve.priors") / "cards.toml").read_text(encoding="utf-8")
     return {name: Card(name=name, **_read(fields)) for name, fields in tomllib.loads(text).items()}
 
@@ -74,10 +75,10 @@ def _read(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def card(name: str) -> Card:
-    """The card of a name.
+    """The card with this name.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such card.
     """
     if name not in cards():
         raise InputError(f"no card for {name!r}; {nearest(name, cards())}")

@@ -1,7 +1,7 @@
-"""EDM and EDM2 networks out of their pickles, without running anything in them.
+"""Convert EDM and EDM2 networks from pickles, without running anything in them.
 
-What is left of a pickle is the network's tensors and the arguments it was built with, which go to a safetensors file.
-See `invsolve.priors.loading.pickles`.
+Only the tensors of the network and its constructor arguments are kept; they are written to a safetensors file. See
+`invsolve.priors.loading.pickles`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from invsolve.priors.networks.edm2 import normalised
 __all__ = ["convert"]
 
 MAX_BYTES = 16 << 30
-"""Of a pickle; the largest published one has 3 GiB."""
+"""Largest size of a pickle; the largest published one has 3 GiB."""
 
 _WEIGHTS = ("ema", "net", "model")
 _MAX_MODULES, _MAX_DEPTH = 100_000, 64
@@ -33,17 +33,17 @@ _MAX_LIST, _MAX_WORD = 1000, 1000
 
 
 def convert(source: Path, target: Path) -> dict[str, Any]:
-    """Write the network in an EDM pickle as a safetensors file that `priors.load` takes.
+    """Write the network in an EDM pickle to a safetensors file for `priors.load`.
 
     Args:
         source: the published .pkl file.
-        target: the .safetensors file to write; it appears when it is complete.
+        target: the .safetensors file to write; it exists only when it is complete.
 
     Returns:
-        The network's class and the arguments it was built with.
+        The class of the network and its constructor arguments.
 
     Raises:
-        InputError: no such file, no pickle of this kind, a target that exists.
+        InputError: missing file, another kind of pickle, or an existing target.
     """
     if target.suffix != ".safetensors" or target.exists():
         raise InputError(f"the target must be a new .safetensors file, got {target}")
@@ -82,7 +82,7 @@ def _parts(content: Any, source: Path) -> tuple[dict[str, Tensor], dict[str, Any
 
 
 def _state(module: Any) -> Mapping[Any, Any]:
-    """The attributes of a module: its own, or those in the argument of the function that rebuilds it."""
+    """The attributes of a module: its own, or those in the arguments of the function that rebuilds it."""
     if not isinstance(module, Record):
         return {}
     if table_of(module):
@@ -92,14 +92,14 @@ def _state(module: Any) -> Mapping[Any, Any]:
 
 
 def _class_name(module: Record) -> str:
-    """The class that a rebuilding function was told, or that of the record itself."""
+    """The class name in the arguments of the rebuilding function, or that of the record itself."""
     args = module.args if isinstance(module.args, tuple) else ()
     names = (table_of(arg).get("class_name") for arg in args)
     return next((name for name in names if name and isinstance(name, str)), module.name.rpartition(".")[2])
 
 
 def _encoder(record: Any, source: Path) -> dict[str, Any] | None:
-    """What stands between images and the network: None, or the autoencoder with the scale and bias of its latents."""
+    """The encoder between images and the network: None, or the autoencoder with scale and bias of its latents."""
     name = _class_name(record) if isinstance(record, Record) else ""
     if record is None or name == "StandardRGBEncoder":
         return None
@@ -140,7 +140,7 @@ def _network(content: Any, source: Path) -> Record:
 
 
 def _tensors(module: Record, limit: int) -> dict[str, Tensor]:
-    """The parameters and buffers below a module, by their dotted names, of `limit` bytes in all."""
+    """The parameters and buffers in a module by their dotted names, at most `limit` bytes in total."""
     found: dict[str, Tensor] = {}
     waiting, seen, total = [("", module, 0)], 0, 0
     while waiting:
@@ -167,7 +167,7 @@ def _own(module: Record) -> Iterator[tuple[str, Tensor]]:
 
 
 def _plain(table: Mapping[Any, Any]) -> dict[str, Any]:
-    """The entries that are None, finite numbers, words or short lists of them."""
+    """The entries that are None, finite numbers, words, or short lists of numbers and words."""
     if len(table) > _MAX_LIST:
         raise InputError(f"a module of {len(table)} attributes is none of EDM")
     kept = {}
@@ -182,7 +182,7 @@ def _plain(table: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _single(value: Any) -> bool:
-    """Whether it is one finite number or one word."""
+    """Whether the value is one finite number or one word."""
     if isinstance(value, str):
         return len(value) <= _MAX_WORD
     return isinstance(value, int | float) and abs(value) < float("inf")

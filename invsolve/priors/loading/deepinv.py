@@ -1,4 +1,4 @@
-"""Denoisers of deepinv as priors: they take images in [0, 1] and a noise level in the same units."""
+"""Priors from denoisers of deepinv, which take images in [0, 1] and a noise level in the same units."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["from_deepinv", "load_deepinv", "tensors_alone"]
 
 
 UNITS: dict[str, tuple[str, str]] = dict.fromkeys(("ADMUNet", "NCSNpp"), ("_was_trained_on_minus_one_one", "pixel_std"))
-"""Classes of deepinv whose weights come in two units, and the arguments that tell them."""
+"""Classes of deepinv whose weights exist for two value ranges, and the arguments that specify the range."""
 
 _SAFE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
@@ -43,23 +43,23 @@ class _Denoiser(nn.Module):
 def from_deepinv(
     denoiser: nn.Module, *, schedule: Schedule | str | None = None, speed: Speed | None = None, shape: Any = None
 ) -> NetworkPrior:
-    """A deepinv denoiser as a prior of images in [0, 1]: D(x_t / alpha, sigma / alpha) estimates x0.
+    """Make a prior of images in [0, 1] from a deepinv denoiser: D(x_t / alpha, sigma / alpha) estimates x0.
 
-    It is as good a prior as it is a denoiser at the large noise levels that a sampler visits: DRUNet and its like were
-    trained up to about 0.2 and serve plug-and-play solvers rather than sampling.
+    The quality of the prior depends on the denoiser at the large noise levels that a sampler visits. DRUNet and similar
+    denoisers were trained up to about 0.2; they suit plug-and-play solvers rather than sampling.
 
     Args:
-        denoiser: called as denoiser(x [N, C, H, W], sigma [N]).
-        schedule: any; the linear DDPM table if None.
-        speed: how it is run.
-        shape: of one image, where it serves one size.
+        denoiser: module called as denoiser(x [N, C, H, W], sigma [N]).
+        schedule: any schedule; the linear DDPM table if None.
+        speed: how the network is run.
+        shape: shape of one image, if the denoiser has a fixed size.
     """
     return NetworkPrior(_Denoiser(denoiser), "edm", as_schedule(schedule), (0.0, 1.0), shape, speed=speed)
 
 
 @contextmanager
 def tensors_alone() -> Iterator[None]:
-    """Torch reads nothing but tensors from files, whoever asks: deepinv's own downloads ask for everything."""
+    """Let torch read only tensors from files, for every caller: deepinv's own downloads would allow everything."""
     before = os.environ.get(_SAFE)
     os.environ[_SAFE] = "1"
     try:
@@ -79,7 +79,7 @@ def load_deepinv(
     speed: Speed | None = None,
     **settings: Any,
 ) -> NetworkPrior:
-    """A denoiser of deepinv by its class.
+    """Load a denoiser of deepinv by its class.
 
     Args:
         name: the class in deepinv.models, for example "DRUNet".
@@ -88,7 +88,7 @@ def load_deepinv(
         settings: arguments of the class, for example in_channels=1.
 
     Raises:
-        InputError: no such denoiser, or weights that do not fit.
+        InputError: unknown denoiser, or weights that do not match.
     """
     require("deepinv", "a denoiser of deepinv")
     import deepinv.models

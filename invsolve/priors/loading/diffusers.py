@@ -1,7 +1,7 @@
-"""Networks and pipelines in the folders of the diffusers library, local or from the Hugging Face hub.
+"""Networks and pipelines in folders of the diffusers library, local or from the Hugging Face hub.
 
-A folder has either a pipeline (`model_index.json` with a network, a scheduler and perhaps an autoencoder) or one
-network (`config.json`). Classes are those that diffusers itself has; code that lies in a folder is never run.
+A folder contains either a pipeline (`model_index.json` with a network, a scheduler and an optional autoencoder) or one
+network (`config.json`). Only classes of diffusers itself are used; code in a folder is never run.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ WEIGHTS = "diffusion_pytorch_model"
 KEPT = 2
 
 MAX_SIZE, MAX_LAYERS = 1 << 20, 512
-"""Any number in a network's configuration, and how often something in it is repeated."""
+"""Largest number in a network's configuration, and largest number of repetitions in it."""
 
 
 def load_folder(
@@ -55,18 +55,18 @@ def load_folder(
     value_range: tuple[float, float] | None = None,
     null: int | None = None,
 ) -> Prior:
-    """The prior in a folder of diffusers.
+    """Load the prior in a diffusers folder.
 
     Args:
-        folder: a pipeline's or a network's.
-        device, speed: where and how it computes.
-        schedule, parametrization: where the folder has no scheduler, or has one that is not known.
-        value_range: of images, where it is another than the scheduler's kind has ([-1, 1], or [0, 1] for
+        folder: folder of a pipeline or a network.
+        device, speed: where and how the network is run.
+        schedule, parametrization: needed if the folder has no scheduler, or an unknown one.
+        value_range: value range of the images, if it differs from the default of the scheduler ([-1, 1], or [0, 1] for
             variance-exploding scores).
-        null: the label that a U-Net was taught to take for no class, usually its last; DiT's is known.
+        null: the label that means no class to a U-Net, usually its last; the label of DiT is known.
 
     Raises:
-        InputError: a folder of another kind, classes that are not supported, damaged files.
+        InputError: a folder of another kind, unsupported classes, or damaged files.
     """
     speed = speed or Speed()
     parts = _parts(folder)
@@ -91,10 +91,10 @@ def assembled(
     source: object,
     prompts: Prompts | None = None,
 ) -> Prior:
-    """The prior made of a network of diffusers, how it is to be read, and its autoencoder; see `load_folder`.
+    """Make a prior from a diffusers network, its `Reading` and its autoencoder; see `load_folder`.
 
     Raises:
-        InputError: a network of another kind, or one that predicts something else than its input's noise.
+        InputError: a network of another kind, or one whose output does not match its input.
     """
     kind = type(network).__name__
     if kind not in NETWORKS:
@@ -112,7 +112,7 @@ def assembled(
         module = FirstHalf(module)
     if read.scaling is not None:
         module = Preconditioned(module, read.scaling)
-    centred = getattr(config, "center_input_sample", False)  # such a network maps [0, 1] to [-1, 1] itself
+    centred = getattr(config, "center_input_sample", False)  # the network itself maps [0, 1] to [-1, 1]
     images = value_range or ((0.0, 1.0) if centred else read.value_range)
     size = None if packed else config.sample_size
     sides = (size, size) if isinstance(size, int) else size
@@ -141,10 +141,10 @@ def assembled(
 
 
 def autoencoder(folder: Path, device: str = "cpu") -> Any:
-    """The autoencoder of diffusers in a folder.
+    """Load the diffusers autoencoder in a folder.
 
     Raises:
-        InputError: no such folder, or one of another kind.
+        InputError: missing folder, or a folder of another kind.
     """
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder} is no folder of an autoencoder: it has no config.json")
@@ -152,7 +152,7 @@ def autoencoder(folder: Path, device: str = "cpu") -> Any:
 
 
 def _parts(folder: Path) -> dict[str, Path]:
-    """Where network, scheduler and autoencoder lie."""
+    """The folders of network, scheduler and autoencoder."""
     if (folder / "model_index.json").is_file():
         index = _read_json(folder, "model_index.json")
         names = {
@@ -193,7 +193,7 @@ def _reading(
 
 @lru_cache(maxsize=KEPT)
 def _part(path: str, stamp: tuple[int, ...], device: str, allowed: tuple[str, ...], layout: tuple[bool, ...]) -> Any:
-    """A part of a pipeline, kept for the process."""
+    """A part of a pipeline, cached in the process."""
     folder = Path(path)
     config = _read_json(folder, "config.json")
     kind = str(config.get("_class_name", ""))
@@ -214,13 +214,13 @@ def _part(path: str, stamp: tuple[int, ...], device: str, allowed: tuple[str, ..
             torch_dtype=torch.float32,
             local_files_only=True,
             **_files(folder),
-            low_cpu_mem_usage=find_spec("accelerate") is not None,  # which it needs; without it diffusers warns
+            low_cpu_mem_usage=find_spec("accelerate") is not None,  # True needs accelerate; without it diffusers warns
         )
     return model.to(device).eval().requires_grad_(False)
 
 
 def _files(folder: Path) -> dict[str, Any]:
-    """Which of a folder's weights are read: safetensors before others, and a variant (fp16) where there is no other."""
+    """Which weights of a folder are read: safetensors before others, a variant (fp16) only if there is nothing else."""
     for ending in (".safetensors", ".bin"):
         names = [path.name.removesuffix(ending) for path in folder.glob(f"{WEIGHTS}*{ending}")]
         parts = [name.removeprefix(WEIGHTS).split("-")[0].removeprefix(".") for name in names]
@@ -231,7 +231,7 @@ def _files(folder: Path) -> dict[str, Any]:
 
 
 def _check_size(made: Any, config: Mapping[str, Any], folder: Path) -> None:
-    """Raise `InputError` for a configuration of a network that is larger than its files of weights."""
+    """Raise `InputError` if the configured network is larger than its weight files."""
     _check_numbers(config, folder)
     total = 0
     for path in [*folder.glob("*.safetensors"), *folder.glob("*.bin")]:
@@ -248,7 +248,7 @@ def _check_size(made: Any, config: Mapping[str, Any], folder: Path) -> None:
 
 
 def _check_numbers(value: Any, folder: Path, name: str = "", depth: int = 0) -> None:
-    """Raise `InputError` for numbers that no network has, so that building it neither hangs nor fills the memory."""
+    """Raise `InputError` for unrealistic numbers, so that building the network neither hangs nor fills the memory."""
     high = MAX_LAYERS if "layer" in name or ("block" in name and "channels" not in name) else MAX_SIZE
     if depth > 8 or (isinstance(value, list | dict) and len(value) > MAX_LAYERS):
         raise InputError(f"the configuration in {folder} is larger than that of any network")
@@ -262,7 +262,7 @@ def _check_numbers(value: Any, folder: Path, name: str = "", depth: int = 0) -> 
 
 
 def _classes(network: Any, null: int | None) -> tuple[int, int | None]:
-    """The number of classes of a network, and the label for none: DiT has one, a U-Net may have kept its last one."""
+    """The number of classes and the label for no class: DiT has such a label, a U-Net may use its last one."""
     if type(network).__name__ == "DiTTransformer2DModel":
         n = network.config.num_embeds_ada_norm
         return n, n

@@ -1,4 +1,4 @@
-"""The class-conditional prior of handwritten digits, and their classifier, that travel in the package."""
+"""The class-conditional prior of handwritten digits and the classifier, both included in the package."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["digits", "digits_classifier"]
 def digits(
     *, schedule: Schedule | str | None = None, device: torch.device | str = "cpu", **options: Any
 ) -> ConditionalPrior:
-    """`digits`: handwritten digits of 16 x 16 grey pixels, unlabelled, or of a class by `given(label=0 ... 9)`.
+    """`digits`: handwritten digits of 16 x 16 grey pixels, without label, or of one class with `given(label=0 ... 9)`.
 
-    Trained by `invsolve train denoiser --labels`; its card lies beside the weights (`digits.md`). It is a prior for
-    experiments with labels and guidance, not for images.
+    Trained by `invsolve train denoiser --labels`; its card is in the folder of the weights (`digits.md`). The prior is
+    for experiments with labels and guidance, not for real images.
 
     Args:
-        schedule: any; VPSchedule() if None.
-        device: where it computes.
+        schedule: any schedule; VPSchedule() if None.
+        device: device of the network.
         options: fields of `Speed`.
     """
     module = load_denoiser(WEIGHTS / "digits.safetensors", device, LabelledDenoiser)

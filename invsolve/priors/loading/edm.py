@@ -1,7 +1,7 @@
-"""Networks of EDM and EDM2, preconditioned, from files that `invsolve priors convert` has written.
+"""Preconditioned networks of EDM and EDM2, from files written by `invsolve priors convert`.
 
-Karras et al. 2022, arXiv 2206.00364, and 2024, arXiv 2312.02696. The inner networks of the first are those of deepinv,
-which keep the published names; that of the second is `invsolve.priors.networks.edm2`.
+Karras et al. 2022, arXiv 2206.00364, and 2024, arXiv 2312.02696. The inner networks of EDM are those of deepinv, which
+keep the published names; the inner network of EDM2 is `invsolve.priors.networks.edm2`.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ _LARGEST = {
     "augment_dim": 1024, "model_channels": 1 << 14, "channel_mult": 64, "channel_mult_emb": 64,
     "channel_mult_noise": 64, "num_blocks": 64, "attn_resolutions": 1 << 16, "channels_per_head": 1 << 14,
 }  # fmt: skip
-"""The largest values in a network's arguments, so that building it neither hangs nor fills the memory."""
+"""The largest accepted values of a network's arguments, so that building it neither hangs nor fills the memory."""
 
 
 class _Kind(NamedTuple):
-    """What a preconditioner of a published file means: its scaling, and the schedule it was trained for."""
+    """A preconditioner class of a published file: its scaling, and its training schedule."""
 
     scaling: Callable[[Mapping[str, Any]], nn.Module]
     schedule: Callable[[Mapping[str, Any]], Schedule]
@@ -85,16 +85,16 @@ PRECONDITIONERS: Mapping[str, _Kind] = {
     "iDDPMPrecond": _Kind(_iddpm, lambda outer: VESchedule()),
     "Precond": _Kind(_edm, lambda outer: VESchedule()),
 }
-"""By the names of the published classes; the last is that of EDM2."""
+"""Preconditioners by the names of the published classes; the last one is that of EDM2."""
 
 
 class _Inner(nn.Module):
-    """A network with integer labels; `n_classes` stands for no class."""
+    """A network with integer labels; the label `n_classes` means no class."""
 
     def __init__(self, network: nn.Module, n_classes: int) -> None:
         super().__init__()
         self.network, self.n_classes = network, n_classes
-        # The forward of deepinv's networks has a preconditioning of its own.
+        # The forward of deepinv's networks includes a preconditioning.
         self._call: Callable[..., Tensor] = network if isinstance(network, EDM2) else getattr(network, "forward_unet")  # noqa: B009
 
     def forward(self, z: Tensor, c_noise: Tensor, label: Tensor | int | None = None) -> Tensor:
@@ -112,17 +112,17 @@ def load_edm(
     schedule: Schedule | str | None = None,
     vae: str | Path | None = None,
 ) -> Prior:
-    """The prior in a converted file, in [-1, 1] units; EDM2 networks of latents with images in [0, 1].
+    """Load the prior in a converted file, in [-1, 1] units; for EDM2 networks of latents the images are in [0, 1].
 
     Args:
-        path: the file.
-        device, speed: where and how it computes.
-        schedule: any, since such a network is given the noise level. If None: that of its training for VP and VE
-            networks, sigma from 0.002 to 80 with rho 7 for others.
+        path: the converted file.
+        device, speed: where and how the network is run.
+        schedule: any schedule, because the network receives the noise level. If None: the training schedule for VP and
+            VE networks, sigma from 0.002 to 80 with rho 7 for others.
         vae: for a network of latents, the folder of its autoencoder in the format of diffusers, or "hf:org/name".
 
     Raises:
-        InputError: a damaged file, an architecture that is not supported, an autoencoder that is missing or too much.
+        InputError: a damaged file, an unsupported architecture, a missing autoencoder, or one that is not needed.
     """
     speed = speed or Speed()
     status = path.stat()
@@ -155,7 +155,7 @@ def load_edm(
 
 
 def _of_latents(prior: NetworkPrior, vae: str | Path, coder: Mapping[str, Any], device: str) -> Prior:
-    """Latents z = scale raw + bias of an autoencoder that is given images in [0, 1], as EDM2 does."""
+    """Wrap a prior of latents z = scale raw + bias, with an autoencoder for images in [0, 1], as in EDM2."""
     from invsolve.priors.latent import LatentPrior
     from invsolve.priors.loading.diffusers import autoencoder
     from invsolve.priors.networks.diffusers import Autoencoder
@@ -210,7 +210,7 @@ _CODER = ("scale", "bias")
 
 
 def _channels(values: Any) -> bool:
-    """Whether these are one finite number for each of some channels."""
+    """Whether the values are a list of numbers, one per channel."""
     return isinstance(values, list) and 0 < len(values) <= 64 and all(isinstance(v, int | float) for v in values)
 
 

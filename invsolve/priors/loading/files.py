@@ -1,7 +1,7 @@
 """Priors in files and folders.
 
-What a file holds is told by its format and the names of its weights. Networks are kept for the process, so that
-loading one again costs nothing, and their weights stay mapped from the file.
+The kind of a file follows from its format and the names of its weights. Networks are cached in the process, so loading
+one again costs nothing, and their weights stay memory-mapped from the file.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from invsolve.priors.networks.unet import Denoiser, load_denoiser
 __all__ = ["load_adm", "load_classifier", "load_path", "load_repository"]
 
 REPOSITORY_FILE = "invsolve.safetensors"
-"""The weights in a folder or repository that `invsolve priors push` made."""
+"""The weight file in a folder or repository made by `invsolve priors push`."""
 
 KEPT = 2
-"""Networks kept for the process."""
+"""Number of networks cached in the process."""
 
 
 def load_path(path: Path, **options: Any) -> Prior:
-    """The prior in a file or a folder, see `invsolve.priors.load`."""
+    """Load the prior in a file or a folder, see `invsolve.priors.load`."""
     if (path / REPOSITORY_FILE).is_file():
         path = path / REPOSITORY_FILE
     device = str(options.pop("device", "cpu"))
@@ -67,13 +67,13 @@ def load_path(path: Path, **options: Any) -> Prior:
 
 
 def _check(what: str, options: Mapping[str, Any], loader: Callable[..., Prior], *more: str) -> None:
-    """Raise `InputError` for an option that the loader does not take."""
+    """Raise `InputError` for an option that the loader does not accept."""
     own = {name for name, p in signature(loader).parameters.items() if p.kind is p.KEYWORD_ONLY} - {"speed"}
     check_options(what, options, {*own, *more, *(field.name for field in fields(Speed))})
 
 
 def load_repository(name: str, **options: Any) -> Prior:
-    """The prior in a repository of the Hugging Face hub; revision, mirror, offline: see `fetch_repository`."""
+    """Load the prior in a repository on the Hugging Face hub; revision, mirror, offline: see `fetch_repository`."""
     from invsolve.priors.loading.hub import fetch_repository
 
     hub = {key: options.pop(key) for key in ("revision", "mirror", "offline") if key in options}
@@ -81,7 +81,7 @@ def load_repository(name: str, **options: Any) -> Prior:
 
 
 def load_denoiser_of_deepinv(name: str, **options: Any) -> Prior:
-    """A denoiser of deepinv by the name of its class, see `invsolve.priors.loading.deepinv.load_deepinv`."""
+    """Load a denoiser of deepinv by its class name, see `invsolve.priors.loading.deepinv.load_deepinv`."""
     from invsolve.priors.loading.deepinv import load_deepinv
 
     speed, options = Speed.split(options)
@@ -89,7 +89,7 @@ def load_denoiser_of_deepinv(name: str, **options: Any) -> Prior:
 
 
 def load_classifier(path: Path, device: str, **known: Any) -> nn.Module:
-    """The noisy classifier in a file, see `invsolve.priors.load_classifier`."""
+    """Load the noisy classifier in a file, see `invsolve.priors.load_classifier`."""
     if not is_classifier(read_weights(path).shapes):
         raise InputError(f"{path} is no noisy classifier: load it with priors.load")
     return _adm_network(str(path.resolve()), _stamp(path), device, False, False, tuple(sorted(known.items())))
@@ -105,18 +105,18 @@ def load_adm(
     null: int | None = None,
     **known: Any,
 ) -> NetworkPrior:
-    """A guided-diffusion network as a prior in [-1, 1] units on the table it was trained on.
+    """Make a prior in [-1, 1] units from a guided-diffusion network, with its training table.
 
     Args:
         weights: see `read_weights`.
-        device, speed: where and how it computes.
-        schedule: the linear table if None, but the cosine one for the published 64 x 64 network.
-        size: side of the images it was trained on, where the weights do not tell.
-        null: the label that it was taught to take for no class, usually its last; the published networks have none.
-        known: fields of `ADMConfig` that the weights do not tell: head_channels, heads, new_attention_order.
+        device, speed: where and how the network is run.
+        schedule: if None, the linear table, or the cosine table for the published 64 x 64 network.
+        size: side of the training images, if it does not follow from the weights.
+        null: the label that means no class to the network, usually its last; the published networks have none.
+        known: fields of `ADMConfig` that do not follow from the weights: head_channels, heads, new_attention_order.
 
     Raises:
-        InputError: weights that do not fit.
+        InputError: weights that do not match the architecture.
     """
     speed = speed or Speed()
     if size is not None:
@@ -153,7 +153,7 @@ def _adm_network(
     checkpointing: bool,
     known: tuple[tuple[str, Any], ...],
 ) -> ADMUNet | ADMClassifier:
-    """The network of a file, kept for the process; what a `Speed` changes in it makes another one."""
+    """The network of a file, cached in the process; `Speed` settings that modify the network have their own entry."""
     weights = read_weights(path)
     config = infer(weights.shapes, **dict(known))
     with foreign(f"{path}, whose shapes make no network,"), blank():
@@ -163,7 +163,7 @@ def _adm_network(
 
 
 def _load_trained(path: Path, device: str, speed: Speed, schedule: Schedule | str | None = None, **extra: Any) -> Prior:
-    """A prior written by `invsolve train denoiser`."""
+    """Load a prior written by `invsolve train denoiser`."""
     if extra:
         raise InputError(f"a prior trained by invsolve takes no option {', '.join(extra)}")
     module = _trained_network(str(path.resolve()), _stamp(path), device, speed.channels_last, speed.checkpointing)
@@ -179,7 +179,7 @@ def _trained_network(path: str, stamp: tuple[int, int], device: str, *layout: bo
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """What changes when a file does."""
+    """Modification time and size of a file, to detect changes."""
     status = path.stat()
     return status.st_mtime_ns, status.st_size
 

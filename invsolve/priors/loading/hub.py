@@ -1,7 +1,7 @@
-"""Weights from elsewhere: downloaded once, resumed, checked, and then read from a cache; nothing of them is executed.
+"""Downloads of weights: resumable, checked, and then read from a cache; nothing in them is executed.
 
-The cache is INVSOLVE_CACHE, or a folder `invsolve` where the platform keeps caches. INVSOLVE_MIRROR names a place (the
-start of a URL, or a folder) that has the files under their names; INVSOLVE_OFFLINE=1 forbids the network.
+The cache is INVSOLVE_CACHE, or a folder `invsolve` in the platform's cache folder. INVSOLVE_MIRROR is a place (the
+start of a URL, or a folder) with the files under their names; INVSOLVE_OFFLINE=1 forbids the network.
 """
 
 from __future__ import annotations
@@ -34,32 +34,32 @@ BLOCK = 1 << 20
 ATTEMPTS = 4
 TIMEOUT = 30.0
 SLOWEST, PATIENCE = 1024, 60
-"""Bytes a second below which a connection is given up, after so many seconds."""
+"""Slowest accepted rate in bytes per second, and the seconds after which a slower connection is closed."""
 MAX_BYTES = 64 << 30
-"""Of a file whose size neither its card nor its server tells."""
+"""Largest size of a file if neither its card nor the server gives a size."""
 _WEIGHTS = "diffusion_pytorch_model"
 _WANTED = (
     (["*.json", "invsolve.safetensors", f"*{_WEIGHTS}*.safetensors"], ["*.fp16*", "*.bf16*", "*.non_ema*"]),
     (["*.json", f"*{_WEIGHTS}*.safetensors"], ["*.non_ema*"]),
     (["*.json", f"*{_WEIGHTS}*.safetensors", f"*{_WEIGHTS}*.bin"], ["*.fp16*", "*.bf16*", "*.non_ema*"]),
 )
-"""Patterns of the files to download from the Hugging Face hub, and of those to leave out. The second pair is for
-repositories with half precision only, the third for old ones. Text encoders are downloaded when a prompt is given."""
+"""Pairs of wanted and unwanted patterns for files on the Hugging Face hub. The second pair is for repositories with half
+precision only, the third for old ones. Text encoders are downloaded when a prompt is given."""
 
 _TEXTS = ["text_encoder*/*", "tokenizer*/*"]
 
 _PARTS = ("", "unet", "transformer", "vae", "vqvae", "movq")
-"""Where a repository has networks and autoencoders."""
+"""Folders of networks and autoencoders in a repository."""
 
 Progress = Callable[[int, int], None]
-"""Told (bytes so far, bytes in all; 0 where unknown)."""
+"""A function called with (bytes so far, total bytes; 0 if unknown)."""
 
 
 def cache_folder() -> Path:
-    """Where fetched weights are kept; it is made if it does not exist.
+    """The cache folder of downloaded weights; it is created if it does not exist.
 
     Raises:
-        InputError: it cannot be made.
+        InputError: the folder cannot be created.
     """
     from platformdirs import user_cache_path
 
@@ -77,20 +77,21 @@ def cache_folder() -> Path:
 def fetch(
     card: Card, *, mirror: str | None = None, offline: bool | None = None, progress: Progress | None = None
 ) -> Path:
-    """The weight file of a card, from the cache or downloaded into it.
+    """Return the weight file of a card, from the cache or downloaded into it.
 
-    A download that breaks off goes on where it was; one whose SHA-256 is another than the card's (or, where the card
-    has none, than that of the first download) is removed. A file in the cache is checked in the same way before it is
-    used: once, and again when its size or its time has changed. Several processes may ask at once: one downloads.
+    An interrupted download is resumed. A download whose SHA-256 differs from that of the card (or, if the card has
+    none, from that of the first download) is removed. A file in the cache is checked in the same way before its first
+    use, and again when its size or modification time has changed. If several processes ask at once, only one downloads.
 
     Args:
-        card: what to fetch.
-        mirror: a folder, or the start of a URL, that has the card's file; INVSOLVE_MIRROR if None.
-        offline: use the cache alone; INVSOLVE_OFFLINE if None.
-        progress: told how far it is.
+        card: the card of the prior.
+        mirror: a folder, or the start of a URL, with the card's file; INVSOLVE_MIRROR if None.
+        offline: do not use the network; INVSOLVE_OFFLINE or HF_HUB_OFFLINE if None.
+        progress: function that is called with the progress.
 
     Raises:
-        InputError: not to be had, damaged, or no room for it; no half-written file is left under the file's name.
+        InputError: the file is not available or damaged, or the disk is full. No partial file is left under the file's
+            name.
     """
     if not card.file:
         raise InputError(f"{card.name} travels in the package: there is nothing to fetch")
@@ -122,16 +123,16 @@ def fetch(
 def fetch_repository(
     name: str, *, revision: str | None = None, mirror: str | None = None, offline: bool | None = None
 ) -> Path:
-    """A repository of the Hugging Face hub in its own cache (HF_HOME): configurations, networks and autoencoders alone.
+    """Download a Hugging Face repository to the hub's cache (HF_HOME): only configurations, networks and autoencoders.
 
     Args:
         name: "organisation/name".
         revision: a branch, tag or commit; the main branch if None.
         mirror: another server of the same kind; HF_ENDPOINT if None.
-        offline: use the cache alone; INVSOLVE_OFFLINE or HF_HUB_OFFLINE if None.
+        offline: use only the cache; INVSOLVE_OFFLINE or HF_HUB_OFFLINE if None.
 
     Raises:
-        InputError: no such repository, no network, or nothing in the cache.
+        InputError: unknown repository, no network connection, or nothing in the cache.
     """
     settings: dict[str, Any] = {"revision": revision, "endpoint": mirror, "local_files_only": is_offline(offline)}
     folder = Path()
@@ -190,7 +191,7 @@ def _snapshot(name: str, **options: Any) -> Path:
 
 
 def _lacks_weights(folder: Path) -> bool:
-    """Whether a folder has the configuration of a network, and no weights."""
+    """Whether a folder has the configuration of a network but no weights."""
     return (folder / "config.json").is_file() and not any(folder.glob(f"{_WEIGHTS}*"))
 
 
@@ -201,7 +202,7 @@ def sha256_of(path: Path) -> str:
 
 
 def is_offline(offline: bool | None) -> bool:
-    """Whether the network is not to be used: as told, or by INVSOLVE_OFFLINE or HF_HUB_OFFLINE."""
+    """Whether the network must not be used: `offline` if given, else by INVSOLVE_OFFLINE or HF_HUB_OFFLINE."""
     if offline is not None:
         return offline
     return any(os.environ.get(name, "") not in ("", "0") for name in ("INVSOLVE_OFFLINE", "HF_HUB_OFFLINE"))
@@ -245,7 +246,7 @@ def _download(url: str, part: Path, card: Card, progress: Progress) -> None:
 
 
 class _SafeRedirects(HTTPRedirectHandler):
-    """Follows redirections, but not away from https."""
+    """Follow redirects, but not from https to another scheme."""
 
     def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
         if urlsplit(newurl).scheme != "https" and urlsplit(req.full_url).scheme == "https":
@@ -255,7 +256,7 @@ class _SafeRedirects(HTTPRedirectHandler):
 
 
 def _continue(url: str, part: Path, card: Card, progress: Progress) -> bool:
-    """One connection, from where the last one ended; whether the file is complete."""
+    """Continue the download in one connection; return whether the file is complete."""
     done = part.stat().st_size if part.exists() else 0
     request = Request(url, headers={"User-Agent": "invsolve", **({"Range": f"bytes={done}-"} if done else {})})
     try:
@@ -264,7 +265,7 @@ def _continue(url: str, part: Path, card: Card, progress: Progress) -> bool:
         if error.code != 416:
             raise
         error.close()
-        # Nothing is left beyond what is there: complete, or of another file, which the checksum tells.
+        # No bytes are left: the file is complete, or it is another file, which the checksum detects.
         return True
     with response:
         if response.status != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
@@ -303,7 +304,7 @@ def _too_large(part: Path, card: Card, limit: int) -> InputError:
 
 
 def _check_cached(target: Path, card: Card) -> None:
-    """Raise `InputError` unless a file in the cache is the card's, or for want of that the one recorded first."""
+    """Raise `InputError` unless a cached file matches the checksum of the card, or the recorded one if it has none."""
     with open_file(target, "weight file"):
         status = target.stat()
     expected, stamp = _recorded(target)
@@ -320,7 +321,7 @@ def _check_cached(target: Path, card: Card) -> None:
 
 
 def _verify(part: Path, target: Path, card: Card) -> None:
-    """Put what was fetched at its place, or remove it where it is not the card's, or the one recorded first."""
+    """Move a download to its place, or remove it if it does not match the checksum of the card or the recorded one."""
     found = sha256_of(part)
     expected = card.sha256 or _recorded(target)[0]
     if expected and found != expected:
@@ -334,7 +335,7 @@ def _verify(part: Path, target: Path, card: Card) -> None:
 
 
 def _record(target: Path, card: Card, found: str, status: os.stat_result) -> None:
-    """Remember a checksum as `sha256sum` writes it, and of which size and time of the file it is."""
+    """Record a checksum in the format of `sha256sum`, with the size and modification time of the file."""
     if not card.sha256 and not _recorded(target)[0]:
         log.warning("%s: its publisher states no checksum; SHA-256 %s is recorded", card.file, found)
     try:
@@ -345,7 +346,7 @@ def _record(target: Path, card: Card, found: str, status: os.stat_result) -> Non
 
 
 def _recorded(target: Path) -> tuple[str, str]:
-    """The recorded checksum and its stamp; empty where there are none."""
+    """The recorded checksum and its stamp; empty if there is no record."""
     path = _record_path(target)
     if not path.exists():
         return "", ""

@@ -1,4 +1,4 @@
-"""The priors for photographs that come with the package."""
+"""The priors for photographs that are included in the package."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ def _packaged(
 ) -> NetworkPrior:
     """A denoiser for colour photographs of any size, trained by `invsolve train denoiser`.
 
-    Its card, with data, licences, training and limits, lies beside the weights (`natural.md`, `natural-deep.md`).
+    Its card, with data, licences, training and limits, is in the folder of the weights (`natural.md`,
+    `natural-deep.md`).
 
     Args:
-        name: of the weights and the card.
-        schedule: any; the DDPM table of 1000 steps if None.
-        device: where it computes.
+        name: name of the weights and the card.
+        schedule: any schedule; the DDPM table of 1000 steps if None.
+        device: device of the network.
         options: fields of `Speed`, for example dtype=torch.bfloat16.
     """
     module = load_denoiser(WEIGHTS / f"{name}.safetensors").to(device)

@@ -1,8 +1,8 @@
-"""Pickles read as data: nothing is imported, and nothing is called, for the file's sake.
+"""Read pickles as data: the file cannot import or call anything.
 
-A pickle is a program for a stack machine. The machine here knows its containers, numbers and texts; wherever the
-program calls something, a `Record` of the call is kept in place of its result. Tensors and arrays are then made of the
-records that describe them, checked against the bytes that are there.
+A pickle is a program for a stack machine. The machine here supports containers, numbers and texts. If the program calls
+something, a `Record` of the call is stored in place of its result. Tensors and arrays are then built from the records
+that describe them, and checked against the available bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from invsolve.core.checks import InputError
 __all__ = ["Name", "Record", "array_of", "read_pickle", "table_of", "tensor_of"]
 
 MAX_STEPS = 2_000_000
-"""Instructions of a pickle; the largest published networks have some hundred thousand."""
+"""Largest number of instructions in a pickle; the largest published networks have some hundred thousand."""
 
 _STORAGES = {
     "FloatStorage": torch.float32, "HalfStorage": torch.float16, "BFloat16Storage": torch.bfloat16,
@@ -41,20 +41,20 @@ _MAX_DIMENSIONS = 8
 
 @dataclass(frozen=True)
 class Name:
-    """The name of something that a pickle wants to import."""
+    """The name of an object that a pickle imports."""
 
     text: str
 
 
 @dataclass(eq=False)
 class Record:
-    """A call that a pickle wants to make: what is called, with what, and what is then put into the result.
+    """A call in a pickle: the function, its arguments, and the values that are then put into the result.
 
     Attributes:
-        function: mostly a `Name`.
-        args: of the call.
-        state: given to the result by BUILD.
-        entries: put into the result as into a dictionary, or (numbered) as into a list.
+        function: the called object, usually a `Name`.
+        args: arguments of the call.
+        state: the state given to the result by BUILD.
+        entries: entries put into the result as a dictionary, or (numbered) as a list.
     """
 
     function: Any
@@ -64,23 +64,23 @@ class Record:
 
     @property
     def name(self) -> str:
-        """What is called."""
+        """The name of the called object."""
         return self.function.text if isinstance(self.function, Name) else ""
 
 
 def table_of(value: Any) -> Mapping[Any, Any]:
-    """A dictionary, or what was put into a record as into one; empty for anything else."""
+    """A dictionary, or the dictionary entries of a record; empty for anything else."""
     if isinstance(value, Record):
         return value.entries or (value.state if isinstance(value.state, dict) else {})
     return value if isinstance(value, Mapping) else {}
 
 
 def read_pickle(file: BinaryIO | mmap) -> Any:
-    """What a pickle describes, from where `file` stands up to the pickle's end.
+    """Read a pickle from the current position of `file` to the pickle's end.
 
     Raises:
-        InputError: it is damaged, or uses what no file of weights needs.
-        ValueError, IndexError, KeyError, TypeError: it is damaged in another way; see `foreign`.
+        InputError: the pickle is damaged, or uses an instruction that no weight file needs.
+        ValueError, IndexError, KeyError, TypeError: the pickle is damaged in another way; see `foreign`.
     """
     machine = _Machine()
     for steps, (opcode, argument, _) in enumerate(pickletools.genops(cast("IO[bytes]", file))):
@@ -93,7 +93,7 @@ def read_pickle(file: BinaryIO | mmap) -> Any:
 
 
 class _Machine:
-    """The stack of a pickle, the marked parts below it, and its memory."""
+    """The stack of a pickle, the stacks below the marks, and its memory."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -101,7 +101,7 @@ class _Machine:
         self.memory: dict[int, Any] = {}
 
     def step(self, name: str, argument: Any) -> None:
-        """Follow one instruction."""
+        """Execute one instruction."""
         stack = self.stack
         if name in _CONSTANTS:
             stack.append(_CONSTANTS[name])
@@ -126,7 +126,7 @@ class _Machine:
             self._call(name, argument)
 
     def _marked(self) -> list[Any]:
-        """What lies above the last mark, which is taken away."""
+        """Remove and return the values above the last mark."""
         found, self.stack = self.stack, self.below.pop()
         return found
 
@@ -212,7 +212,7 @@ def tensor_of(value: Any) -> Tensor | None:
     """The tensor that a record describes; None for anything else.
 
     Raises:
-        InputError: it would reach beyond the bytes that the file has for it, or is of a kind that is not known.
+        InputError: the tensor exceeds its bytes in the file, or is of an unknown kind.
     """
     if isinstance(value, Record) and value.name in _PARAMETER:
         return tensor_of(value.args[0])
@@ -238,7 +238,7 @@ def _sizes(values: Any) -> tuple[int, ...]:
 
 
 def _storage(value: Any) -> Tensor:
-    """The values, in one dimension, in the bytes that torch writes into a pickle for a tensor's storage."""
+    """The values of a tensor's storage, in one dimension, from the bytes that torch writes into a pickle."""
     if not isinstance(value, Record) or value.name not in _STORAGE or not isinstance(value.args[0], bytes):
         raise InputError("a tensor lies outside the file, or in a form that is not known")
     file = io.BytesIO(value.args[0])
@@ -261,7 +261,7 @@ def array_of(value: Any) -> np.ndarray[Any, Any] | None:
     """The array of numbers that a record describes; None for anything else.
 
     Raises:
-        InputError: it holds no plain numbers, or other ones than its shape says.
+        InputError: the array does not contain plain numbers, or their count does not match its shape.
     """
     if not isinstance(value, Record) or value.name not in (*_ARRAY, *_SCALAR):
         return None

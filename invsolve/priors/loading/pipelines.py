@@ -1,4 +1,4 @@
-"""Pipelines of diffusers in memory, and the text encoders of those in folders."""
+"""Diffusers pipelines in memory, and the text encoders of pipelines in folders."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ __all__ = ["folder_prompts", "from_pipeline"]
 def from_pipeline(
     pipe: Any, *, value_range: tuple[float, float] | None = None, null: int | None = None, **options: Any
 ) -> Prior:
-    """The prior in a pipeline of diffusers that is in memory; it takes texts where the pipeline has encoders.
+    """Make a prior from a diffusers pipeline in memory; it accepts text prompts if the pipeline has text encoders.
 
-    The pipeline's own network and autoencoder are used, put into evaluation mode, with frozen weights, on their
-    device and in single precision (give dtype="bfloat16" for products in half precision).
+    The pipeline's own network and autoencoder are used on their device and in single precision (give dtype="bfloat16"
+    for products in half precision). They are put into evaluation mode and their weights are frozen.
 
     Args:
         pipe: the pipeline.
@@ -34,7 +34,7 @@ def from_pipeline(
         options: fields of `Speed`.
 
     Raises:
-        InputError: a pipeline of another kind, weights in half precision.
+        InputError: a pipeline of another kind, or weights in half precision.
     """
     from invsolve.priors.loading.diffusers import assembled
 
@@ -60,7 +60,7 @@ def from_pipeline(
 
 
 def _pixels(coder: Any, network: Any) -> tuple[int, int] | None:
-    """The size of the images of a network's latents."""
+    """The image size in pixels for a network of latents."""
     side = network.config.get("sample_size")
     if side is None or coder is None:
         return None
@@ -70,7 +70,7 @@ def _pixels(coder: Any, network: Any) -> tuple[int, int] | None:
 
 
 def folder_prompts(folder: Path, coder: Any, network: Any) -> Prompts | None:
-    """The text encoders of a pipeline's folder, loaded when a text is given; None where there are none."""
+    """The text encoders in a pipeline's folder, loaded when a text is given; None if there are none."""
     if not ((folder / "model_index.json").is_file() and (folder / "text_encoder").is_dir()):
         return None
     kind = str(read_json(folder / "model_index.json", "index of a pipeline").get("_class_name", ""))

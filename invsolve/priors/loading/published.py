@@ -1,4 +1,4 @@
-"""Published networks by name: fetched once, checked against their cards, then read from the cache."""
+"""Published networks by name: downloaded once, checked against their cards, then read from the cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the configuration of a scheduler of diffusers says about a network: its schedule, and how its output is read."""
+"""Read the schedule and the meaning of a network's output from the configuration of a diffusers scheduler."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ __all__ = ["Reading", "reading"]
 TABLES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine", "sigmoid": "sigmoid"}
 PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0", "original_sample": "x0"}
 MAX_STEPS = 100_000
-"""Entries of a beta table; published ones have a thousand or four."""
+"""Largest length of a beta table; published tables have 1000 or 4000 entries."""
 
 _RANGES = {
     "beta_start": (0, 1), "beta_end": (0, 1), "sigma_min": (1e-9, 1e6), "sigma_max": (1e-6, 1e6),
     "sigma_data": (1e-3, 1e3), "rho": (0.1, 100), "shift": (1e-3, 1e3), "flow_shift": (1e-3, 1e3),
     "max_shift": (-7, 20), "snr_shift_scale": (0, 1e3),
 }  # fmt: skip
-"""The least and the largest value of each number."""
+"""The smallest and the largest accepted value of each number."""
 
 FEW_STEPS = ("LCM", "TCD", "FlowMatchLCM")
 """Schedulers of networks that were distilled to a few steps."""
 
 
 class Reading(NamedTuple):
-    """How a scheduler's configuration says that a network is to be read.
+    """Properties of a network according to the configuration of its scheduler.
 
     Attributes:
-        schedule: of the states.
-        parametrization, conditioning: of `NetworkPrior`.
-        scaling: the preconditioning around the network, where there is one.
+        schedule: schedule of the states.
+        parametrization, conditioning: arguments of `NetworkPrior`.
+        scaling: the preconditioning around the network, if there is one.
         score: whether the network predicts a variance-exploding score.
-        scale: the network is given this times the condition.
-        value_range: of images.
+        scale: factor of the condition that is passed to the network.
+        value_range: value range of the images.
         ranged: whether a second half of the output is a variance between two bounds (`Prediction.variance`).
         few_steps: whether the network was distilled to a few steps.
     """
@@ -59,10 +59,10 @@ class Reading(NamedTuple):
 
 
 def reading(config: Mapping[str, Any]) -> Reading:
-    """What the configuration of a scheduler means; fields that it leaves out have its class's defaults.
+    """Interpret the configuration of a scheduler; missing fields have the defaults of its class.
 
     Raises:
-        InputError: a kind of scheduler, or a setting of one, under which it is not known what the network predicts.
+        InputError: a scheduler class or setting for which the network's prediction is not known.
     """
     kind = str(config.get("_class_name", ""))
     config = {**_defaults(kind), **config}
@@ -86,7 +86,7 @@ def reading(config: Mapping[str, Any]) -> Reading:
 
 
 def _check_values(config: Mapping[str, Any]) -> None:
-    """Raise `InputError` for values that no scheduler has."""
+    """Raise `InputError` for values that are not valid for any scheduler."""
     what = "the scheduler's configuration"
     for name, (low, high) in _RANGES.items():
         if config.get(name) is not None:
@@ -103,7 +103,7 @@ def _check_values(config: Mapping[str, Any]) -> None:
 
 
 def _defaults(kind: str) -> dict[str, Any]:
-    """What a class of diffusers takes for fields that its configuration does not have."""
+    """The defaults of a diffusers class for fields that are missing in its configuration."""
     try:
         import diffusers
     except ImportError as error:
@@ -125,7 +125,7 @@ def _unknown(kind: str, what: str) -> InputError:
 
 
 def _flow_shift(config: Mapping[str, Any]) -> float:
-    """The shift of a grid; one that grows with the image is taken as for the largest."""
+    """The shift of a grid; if it grows with the image size, the value for the largest size is used."""
     if not config.get("use_dynamic_shifting"):
         return float(config.get("shift", 1.0))
     largest = config.get("max_shift")
@@ -143,7 +143,7 @@ def _edm(kind: str, config: Mapping[str, Any]) -> Reading:
 
 
 def _continuous(kind: str, config: Mapping[str, Any]) -> Reading:
-    """Euler steps at noise levels instead of indices: v of data with a deviation of 1, told ln(sigma) / 4."""
+    """Euler steps at noise levels instead of indices: v of data with standard deviation 1, condition ln(sigma) / 4."""
     table = _tabled(kind, config).schedule
     ends = []
     for name, t in (("sigma_max", 1.0), ("sigma_min", 0.001)):
@@ -156,7 +156,7 @@ def _continuous(kind: str, config: Mapping[str, Any]) -> Reading:
 
 
 def _flow_sigmas(kind: str, config: Mapping[str, Any]) -> Reading:
-    """Other schedulers on the straight path of flow matching."""
+    """Other schedulers with the straight path of flow matching."""
     prediction = config.get("prediction_type")
     kinds = {"flow_prediction": "velocity", "epsilon": "eps", "sample": "x0"}
     if prediction not in kinds:

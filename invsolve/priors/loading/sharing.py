@@ -1,4 +1,4 @@
-"""A prior as a repository of the Hugging Face hub: one safetensors file and a card."""
+"""Share a prior as a repository on the Hugging Face hub: one safetensors file and a card."""
 
 from __future__ import annotations
 
@@ -53,12 +53,13 @@ Weights are read from safetensors; nothing in the file is executed.
 
 @dataclass(frozen=True)
 class Description:
-    """What a card has to say and a file does not tell.
+    """Information for the card that the weight file does not contain.
 
     Attributes:
-        summary: one sentence: images of what, made for what.
-        data: what it was trained on, with its terms.
-        licence: of the weights, by its SPDX name in lower case as the hub spells it ("apache-2.0", "cc-by-4.0").
+        summary: one sentence: which images, for which purpose.
+        data: the training data and its terms of use.
+        licence: licence of the weights, by its SPDX name in lower case, as the hub spells it ("apache-2.0",
+            "cc-by-4.0").
     """
 
     summary: str
@@ -73,19 +74,19 @@ class Description:
 
 
 def write_repository(source: Path, folder: Path, name: str, description: Description) -> list[Path]:
-    """Write what a repository holds: the weights as safetensors, and the card README.md.
+    """Write the files of a repository: the weights as safetensors, and the card README.md.
 
     Args:
-        source: a file that `priors.load` reads: of `invsolve train`, converted EDM networks, guided diffusion.
-        folder: is made; files of earlier runs are replaced.
+        source: a file that `priors.load` reads: from `invsolve train`, a converted EDM network, or guided diffusion.
+        folder: the folder to write; it is created, and files of earlier runs are replaced.
         name: "organisation/name" on the hub.
-        description: see there.
+        description: see `Description`.
 
     Returns:
-        The files that were written.
+        The written files.
 
     Raises:
-        InputError: the file is no prior, or the name none of the hub's.
+        InputError: the file is not a prior, or the name is not a valid name on the hub.
     """
     from invsolve.priors import load
 
@@ -104,7 +105,7 @@ def write_repository(source: Path, folder: Path, name: str, description: Descrip
 
 
 def _write_weights(source: Path, part: Path) -> None:
-    """A safetensors file as it is, tensors of another file in one."""
+    """Copy a safetensors file, or write the tensors of another file as safetensors."""
     if source.suffix == ".safetensors":
         shutil.copyfile(source, part)
         return
@@ -132,7 +133,7 @@ def _card(prior: Prior, weights: Path, name: str, description: Description) -> s
 
 
 def push(folder: Path, name: str, *, private: bool = False, endpoint: str | None = None, api: Any = None) -> str:
-    """Upload what `write_repository` wrote; see `upload`."""
+    """Upload the files written by `write_repository`; see `upload`."""
     files = [REPOSITORY_FILE, "README.md"]
     return upload(folder, name, files, "A prior for invsolve", private=private, endpoint=endpoint, api=api)
 
@@ -148,17 +149,17 @@ def upload(
     endpoint: str | None = None,
     api: Any = None,
 ) -> str:
-    """Upload files of a folder to the Hugging Face hub; the token is the one that `hf auth login` keeps.
+    """Upload files of a folder to the Hugging Face hub, with the token stored by `hf auth login`.
 
     Args:
-        folder: that holds them.
-        name: "organisation/name"; made if it does not exist.
-        files: paths in the folder.
-        message: of the commit.
-        kind: of the repository.
-        private: whether a new repository can be seen by its organisation alone.
+        folder: the folder with the files.
+        name: "organisation/name"; the repository is created if it does not exist.
+        files: paths relative to the folder.
+        message: commit message.
+        kind: kind of the repository.
+        private: whether a new repository is visible only to its organisation.
         endpoint: another server of the same kind; HF_ENDPOINT if None.
-        api: what uploads, in place of `huggingface_hub.HfApi`.
+        api: object used for the upload in place of `huggingface_hub.HfApi`.
 
     Returns:
         The address of the commit.

@@ -1,7 +1,7 @@
-"""Weight files: read without running anything in them, mapped into memory, and put into a network strictly.
+"""Weight files: read without executing their contents, memory-mapped, and loaded strictly into a network.
 
-Safetensors files and torch files are read; of a torch file tensors and plain containers only (`weights_only`), so that
-nothing in it is executed. Tensors stay on the disk until they are used.
+Safetensors files and torch files are supported. From a torch file only tensors and plain containers are read
+(`weights_only`), so nothing in it is executed. Tensors stay on the disk until they are used.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ __all__ = ["Weights", "blank", "fill", "read_header", "read_weights", "save_weig
 
 
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
-"""How a torch file begins that is older than torch 1.6."""
+"""First bytes of a torch file written before torch 1.6."""
 
 
 class Weights(NamedTuple):
     """The contents of a weight file.
 
     Attributes:
-        tensors: by name.
-        metadata: text beside them (safetensors), empty for a torch file.
+        tensors: tensors by name.
+        metadata: text entries of a safetensors file; empty for a torch file.
         path: the file.
     """
 
@@ -47,10 +47,10 @@ class Weights(NamedTuple):
 
 
 def read_weights(path: str | Path) -> Weights:
-    """The tensors of a .safetensors, .pt, .pth, .ckpt or .bin file, mapped into memory where the format allows it.
+    """Read the tensors of a .safetensors, .pt, .pth, .ckpt or .bin file, memory-mapped if the format allows it.
 
     Raises:
-        InputError: no such file; a truncated file; a pickle with code in it (nothing of it runs); no tensors.
+        InputError: missing file; truncated file; a pickle with code (it is not run); no tensors.
     """
     path = Path(path)
     with open_file(path, "weight file") as file:
@@ -67,10 +67,10 @@ def read_weights(path: str | Path) -> Weights:
 
 
 def read_header(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file, {} for any other file; no tensor is read.
+    """Read the metadata of a safetensors file, {} for any other file; no tensor is read.
 
     Raises:
-        InputError: the file cannot be read, or begins like a safetensors file and has a damaged header.
+        InputError: the file cannot be read, or it is a safetensors file with a damaged header.
     """
     with open_file(path, "weight file") as file:
         size = int.from_bytes(file.read(8), "little")
@@ -83,7 +83,7 @@ def read_header(path: Path) -> dict[str, str]:
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file; `path` holds either what it held before or the whole new file."""
+    """Write a safetensors file atomically: `path` has either its old contents or the complete new file."""
     from safetensors.torch import save_file
 
     with written_whole(path) as part:
@@ -114,7 +114,7 @@ def _read_torch(path: Path) -> Weights:
 
 
 def _check_storages(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Raise `InputError` where tensors claim more than the file has: torch then makes room, and what was in memory."""
+    """Raise `InputError` if tensors exceed the file, because torch would fill them with uninitialised memory."""
     for name, t in tensors.items():
         if t.layout != torch.strided or t.is_quantized or t.is_nested or t.is_meta:
             raise InputError(f"{path} holds {name} as a sparse, quantised or empty tensor: save plain ones")
@@ -140,7 +140,7 @@ def _refusal(path: Path, reason: str) -> str:
 
 @contextmanager
 def blank() -> Iterator[None]:
-    """Build networks without weights, in single precision whatever torch's default is."""
+    """Build networks without weights, in single precision for any default dtype of torch."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
@@ -153,10 +153,10 @@ def blank() -> Iterator[None]:
 def fill(
     module: nn.Module, tensors: Mapping[str, Tensor], source: object, *, device: torch.device | str = "cpu"
 ) -> None:
-    """Put weights into a network built on the meta device; on the CPU float32 weights stay where they are mapped.
+    """Load weights into a network built on the meta device; on the CPU, float32 weights stay memory-mapped.
 
     Raises:
-        InputError: missing or unexpected names, or another shape (both are named); nothing has been changed then.
+        InputError: missing or unexpected names, or other shapes; the message names them, and the network is unchanged.
     """
     expected = {**dict(module.named_parameters()), **_persistent_buffers(module)}
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())

@@ -1,8 +1,8 @@
-"""Named weights inside what training scripts save: dictionaries, averages (EMA) and names with prefixes.
+"""Find named weights in checkpoints of training scripts: dictionaries, averages (EMA) and names with prefixes.
 
-A checkpoint may hold the network, its moving average and an optimiser; the average is preferred, because it is what
-samples are drawn with. Averages come as dictionaries, as names beside the network's own, or as lists without names, in
-the order of the network's parameters.
+A checkpoint can contain the network, its moving average and an optimiser. The average is preferred, because it is used
+for sampling. Averages are stored as dictionaries, as names next to the network's own, or as lists without names, in the
+order of the network's parameters.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ _AVERAGES = ("ema", "model_ema", "ema_model", "params_ema", "ema_state_dict", "n
 _NETWORKS = (
     "state_dict", "model", "model_state_dict", "params", "net", "network", "unet", "denoiser", "module", "weights",
 )  # fmt: skip
-"""Names under which training scripts store the weights, the best ones first."""
+"""Names under which training scripts store the weights, preferred names first."""
 
 _OTHERS = ("optim", "sched", "scaler", "discriminator", "classifier", "vae", "first_stage", "text_encoder")
-"""Beginnings of names under which other things lie."""
+"""Beginnings of names of entries that are not the network."""
 
 _PREFIXES = (
     "module.", "_orig_mod.", "_forward_module.", "model.", "ema_model.", "ema.", "net.", "network.", "unet.",
     "denoiser.", "diffusion_model.", "denoise_fn.", "score_model.",
 )  # fmt: skip
-"""What wrappers put before every name, in any order and number."""
+"""Prefixes that wrappers put before every name, in any order and number."""
 
 _COUNTERS = ("n_averaged", "initted", "step", "num_updates", "decay")
-"""Scalars that wrappers for averages put beside the weights."""
+"""Scalars that wrappers for averages store next to the weights."""
 
 _FIRST = "time_embed.0.weight"
 """A weight that every guided-diffusion network has."""
 
 
 def named_weights(content: Any, path: Path) -> dict[str, Tensor]:
-    """The weights by name, from what a torch file holds.
+    """The weights by name, from the contents of a torch file.
 
     Raises:
-        InputError: there are none, several that could be meant, or a list of averages that fits no names.
+        InputError: no weights, several possible ones, or a list of averages that does not match the names.
     """
     return bare(_found(content, path), path)
 
 
 def bare(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Weights under the names that the network itself gives them.
+    """Weights with the names of the network itself, without prefixes of wrappers.
 
     Raises:
         InputError: a whole latent diffusion model.
@@ -73,7 +73,7 @@ def bare(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
 
 
 def _averaged(tensors: Mapping[str, Tensor], average: str, own: str) -> dict[str, Tensor]:
-    """The average under the network's names, where both stand in one dictionary; some wrappers drop the dots."""
+    """The average with the network's names, if both are in one dictionary; some wrappers drop the dots."""
     values = {name.removeprefix(average): v for name, v in tensors.items() if name.startswith(average)}
     undotted = {name.replace(".", ""): v for name, v in values.items()}
     kept = {}
@@ -152,7 +152,7 @@ def _holds_weights(value: Any) -> bool:
 
 
 def _list(value: Any) -> Sequence[Tensor] | None:
-    """The tensors of an average that is kept as a list, alone or under `shadow_params`."""
+    """The tensors of an average that is stored as a list, directly or under `shadow_params`."""
     if isinstance(value, Mapping):
         value = value.get("shadow_params")
     if isinstance(value, list | tuple) and value and all(isinstance(v, Tensor) for v in value):
@@ -161,7 +161,7 @@ def _list(value: Any) -> Sequence[Tensor] | None:
 
 
 def _paired(values: Sequence[Tensor], named: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Averages in the order of the network's parameters, under its names; buffers stay the network's."""
+    """Averages in the order of the network's parameters, with its names; buffers are those of the network."""
     names = list(named)
     if len(names) != len(values):
         buffers = ("running_mean", "running_var", "num_batches_tracked")

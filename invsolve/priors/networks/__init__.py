@@ -1,1 +1,1 @@
-"""Architectures of denoisers and classifiers, their preconditioning, and how they are executed."""
+"""Architectures of denoisers and classifiers, their preconditioning and their execution."""

@@ -1,8 +1,8 @@
 """The U-Net of guided-diffusion (ADM) and its noisy classifier, with exactly the published parameter names.
 
 Dhariwal and Nichol 2021, "Diffusion models beat GANs on image synthesis", arXiv 2105.05233. Images are in [-1, 1];
-the network is called with x [N, C, H, W] and the table index [N] and returns the noise prediction, followed by the
-variance logits where it learned them. Weights are frozen here, so dropout and initial values are left out.
+the network is called with x [N, C, H, W] and the table index [N]. It returns the noise prediction, followed by the
+variance logits if it learned them. Weights are frozen here, so there is no dropout and no initialisation.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ __all__ = ["ADMClassifier", "ADMUNet"]
 
 
 class ADMUNet(nn.Module):
-    """The diffusion U-Net: eps(x, index), with 2 C channels where the variance was learned.
+    """The diffusion U-Net: eps(x, index), with 2 C channels if the variance was learned.
 
     Args:
         config: the architecture, see `adm_config.infer`.
 
     Attributes:
-        n_labels: number of classes, 0 for an unconditional network; the published ones have no null label.
+        n_labels: number of classes, 0 for an unconditional network; the published networks have no null label.
         checkpointing: recompute normalisations and activations in the backward pass instead of storing them.
     """
 
@@ -62,11 +62,11 @@ class ADMUNet(nn.Module):
 
         Args:
             x: [N, C, H, W] in [-1, 1] units, sides divisible by 2^(levels - 1).
-            index: of the DDPM table, [N].
+            index: index into the DDPM table, [N].
             label: classes [N], for a class-conditional network.
 
         Raises:
-            InputError: sides that the network cannot halve; a label missing, or one too many.
+            InputError: sides that the network cannot halve; a missing label.
         """
         _check_sides(x, self.config)
         emb = self.time_embed(timestep_embedding(index, self.config.width).to(x.dtype))
@@ -112,7 +112,7 @@ class ADMClassifier(nn.Module):
 
 
 def timestep_embedding(index: Tensor, width: int) -> Tensor:
-    """Cosines, then sines, of index * 10000^(-i / (width / 2)); [N, width] in float32."""
+    """Cosines followed by sines of index * 10000^(-i / (width / 2)); [N, width] in float32."""
     half = width // 2
     rates = torch.exp(-math.log(10000.0) * torch.arange(half, dtype=torch.float32, device=index.device) / half)
     angles = index[:, None].float() * rates
@@ -123,10 +123,10 @@ _Run = Callable[..., Tensor]
 
 
 def _runner(checkpointing: bool) -> _Run:
-    """Calls a part of the network, keeping its inputs alone for the backward pass.
+    """Return a function that calls a part of the network and stores only its inputs for the backward pass.
 
-    A part ends with its convolution. Recomputation stops as soon as the tensors that were to be stored are there, that
-    is before the convolution: what is done twice is the normalisation and the activation only.
+    A part ends with its convolution. Recomputation stops as soon as all stored tensors are available, which is before
+    the convolution. Only the normalisation and the activation are therefore computed twice.
     """
     if not (checkpointing and torch.is_grad_enabled()):
         return lambda part, *args: part(*args)
@@ -164,7 +164,7 @@ def _encoder(config: ADMConfig) -> tuple[nn.ModuleList, _Stage, list[int]]:
 
 
 class _Stage(nn.Sequential):
-    """Layers that run one after another; the first takes what is to be concatenated."""
+    """Layers in sequence; the first layer concatenates its inputs."""
 
     def __init__(self, layers: list[nn.Module]) -> None:
         super().__init__(*layers)
@@ -187,7 +187,7 @@ class _ResBlock(nn.Module):
         self.resample, self.scale_shift = resample, config.scale_shift
         self.in_layers = nn.Sequential(nn.GroupNorm(32, here), nn.SiLU(), nn.Conv2d(here, out, 3, padding=1))
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(4 * config.width, (1 + config.scale_shift) * out))
-        # The published names leave a place for the dropout of training.
+        # The published names count the dropout layer of training.
         self.out_layers = nn.Sequential(
             nn.GroupNorm(32, out), nn.SiLU(), nn.Identity(), nn.Conv2d(out, out, 3, padding=1)
         )
@@ -244,7 +244,7 @@ class _Attention(nn.Module):
 
 
 def _attend(qkv: Tensor, heads: int, split_first: bool) -> Tensor:
-    """Attention of [N, 3 C, L] -> [N, C, L]; rows are (q, k, v) x heads if `split_first`, else heads x (q, k, v)."""
+    """Attention [N, 3 C, L] -> [N, C, L]; rows are (q, k, v) x heads if `split_first`, else heads x (q, k, v)."""
     n, width, length = qkv.shape
     order = (3, heads) if split_first else (heads, 3)
     parts = qkv.view(n, *order, width // (3 * heads), length).transpose(-1, -2)
@@ -253,7 +253,7 @@ def _attend(qkv: Tensor, heads: int, split_first: bool) -> Tensor:
 
 
 class _AttentionPool(nn.Module):
-    """Attention pooling of CLIP: the answer at the mean of all pixels."""
+    """Attention pooling of CLIP: the output for the mean of all pixels as query."""
 
     def __init__(self, channels: int, side: int, head_channels: int, out: int) -> None:
         super().__init__()

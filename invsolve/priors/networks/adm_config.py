@@ -1,4 +1,4 @@
-"""The architecture of a guided-diffusion network, read off the names and shapes of its weights."""
+"""The architecture of a guided-diffusion network, derived from the names and shapes of its weights."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class ADMConfig:
     Args:
         width: base channels.
         multipliers: channels of each level, in units of `width`.
-        blocks: residual blocks of a level.
-        attention: whether a level has self-attention.
-        in_channels, out_channels: of the network; classes for a classifier.
-        n_labels: classes it is conditioned on, 0 for none.
-        head_channels: channels of an attention head, or None where `heads` counts.
-        heads: attention heads, where `head_channels` is None.
+        blocks: residual blocks per level.
+        attention: whether each level has self-attention.
+        in_channels, out_channels: channels of input and output; for a classifier out_channels is the number of classes.
+        n_labels: number of classes of a conditional network, 0 for none.
+        head_channels: channels of an attention head, or None if `heads` is used.
+        heads: number of attention heads, if `head_channels` is None.
         new_attention_order: whether queries, keys and values are split before the heads.
-        scale_shift: whether the time embedding scales and shifts (else it is added).
-        residual_resampling: whether residual blocks resample (else convolutions do).
-        size: side of the images it was trained on, where known.
+        scale_shift: whether the time embedding scales and shifts the features (otherwise it is added).
+        residual_resampling: whether residual blocks resample (otherwise convolutions do).
+        size: side of the training images, if known.
     """
 
     width: int
@@ -68,7 +68,7 @@ class ADMConfig:
         """Heads of an attention layer.
 
         Raises:
-            InputError: the channels cannot be divided so.
+            InputError: the channels cannot be divided into heads.
         """
         each = self.head_channels or channels // max(self.heads, 1)
         if each < 1 or channels % each:
@@ -80,27 +80,27 @@ class ADMConfig:
 
 
 def is_adm(shapes: Shapes) -> bool:
-    """Whether these are the weights of a network of this family."""
+    """Whether these are the weights of a guided-diffusion network or classifier."""
     return {"time_embed.0.weight", "input_blocks.0.0.weight", "middle_block.0.in_layers.0.weight"} <= shapes.keys()
 
 
 def is_classifier(shapes: Shapes) -> bool:
-    """Whether they are those of a noisy classifier."""
+    """Whether these are the weights of a noisy classifier."""
     return is_adm(shapes) and "output_blocks.0.0.in_layers.0.weight" not in shapes
 
 
 def infer(shapes: Shapes, **known: Any) -> ADMConfig:
-    """The architecture behind weights of these shapes.
+    """Derive the architecture from the shapes of the weights.
 
-    What the shapes do not tell follows the published networks: heads of 64 channels, but 4 heads in the 128 x 128 one;
-    the new attention order in the 64 x 64 one (192 channels) alone.
+    Settings that do not follow from the shapes are those of the published networks: heads of 64 channels, but 4 heads
+    in the 128 x 128 network; the new attention order only in the 64 x 64 network (192 channels).
 
     Args:
         shapes: shape of each weight.
-        known: fields of `ADMConfig` that are known better.
+        known: fields of `ADMConfig` that are known; they replace the derived ones.
 
     Raises:
-        InputError: the shapes belong to no such network.
+        InputError: the shapes do not belong to such a network.
     """
     try:
         config = _infer(shapes, known)
@@ -158,7 +158,7 @@ def _count(shapes: Shapes, blocks: str) -> int:
 
 
 def _decoder_depth(shapes: Shapes) -> tuple[int, int]:
-    """Residual blocks of a level and the number of levels: the decoder enlarges after `blocks` + 1 stages."""
+    """Residual blocks per level and number of levels: the decoder upsamples after every `blocks` + 1 stages."""
     count = _count(shapes, "output_blocks")
     enlarging = re.compile(r"output_blocks\.(\d+)\.[12]\.(in_layers\.0|conv)\.weight")
     ups = sorted(int(m[1]) for key in shapes if (m := enlarging.fullmatch(key)))
@@ -171,8 +171,11 @@ def _decoder_depth(shapes: Shapes) -> tuple[int, int]:
 
 
 def _encoder_depth(shapes: Shapes) -> tuple[int, int]:
-    """The same for a classifier, which has no decoder: its levels all have the same number of blocks, so that the
-    image is halved in every (`blocks` + 1)-th stage, which never has attention and never changes its channels."""
+    """The same for a classifier, which has no decoder.
+
+    All levels have the same number of blocks, so the image is halved in every (`blocks` + 1)-th stage. Such a stage
+    never has attention and never changes the number of channels.
+    """
     if "out.2.positional_embedding" not in shapes:
         raise InputError("a noisy classifier with attention pooling is expected, this one pools in another way")
     count = _count(shapes, "input_blocks")
@@ -185,7 +188,7 @@ def _encoder_depth(shapes: Shapes) -> tuple[int, int]:
             fits.append(blocks)
     if not fits:
         raise InputError(f"the weights are not those of a noisy classifier: {count} input blocks make no levels")
-    # More blocks a level also fit a network whose neighbouring levels look alike: the published ones have 2 or 4.
+    # If neighbouring levels look alike, several numbers of blocks fit; published networks have 2 or 4.
     blocks = next((b for b in (2, 4) if b in fits), fits[0])
     return blocks, count // (blocks + 1)
 
@@ -195,6 +198,6 @@ def _keeps_channels(shapes: Shapes, i: int) -> bool:
 
 
 def _levels_agree(shapes: Shapes, blocks: int, count: int) -> bool:
-    """Whether attention is in all of a level's blocks or in none."""
+    """Whether in each level either all blocks have attention or none has."""
     levels = [range(1 + a, 1 + a + blocks) for a in range(0, count - 1, blocks + 1)]
     return all(len({f"input_blocks.{i}.1.qkv.weight" in shapes for i in level}) == 1 for level in levels)

@@ -1,7 +1,7 @@
 """A small classifier of noisy images, log p(y | x0 + sigma n), whose gradient guides a prior.
 
-All activations are smooth (SiLU): the guidance is the gradient of the network, and a piecewise linear one would make it
-jump. Without normalisation layers an image never depends on its batch.
+All activations are smooth (SiLU), because the guidance is the gradient of the network; with a piecewise linear
+activation it would jump. Without normalisation layers an image never depends on its batch.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class ClassifierConfig:
 
     Args:
         classes: number of classes, 2 or more.
-        image_channels: colour channels.
+        image_channels: colour channels of the images.
         size: side of the images, divisible by 4.
-        width: feature channels at half resolution; twice as many at a quarter.
+        width: feature channels at half resolution; twice as many at quarter resolution.
         embedding: width of the noise level's embedding.
     """
 
@@ -79,7 +79,7 @@ class NoisyClassifier(nn.Module):
         self.tail = nn.Linear(2 * w * (config.size // 4) ** 2, config.classes)
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Logits.
+        """Compute the logits.
 
         Raises:
             InputError: images of another size.
@@ -100,7 +100,7 @@ class NoisyClassifier(nn.Module):
         return self.tail(F.silu(h).flatten(1))
 
     def of_images(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Logits from images and noise levels in [0, 1] units: what `ClassifierCost(..., conditional=True)` takes."""
+        """Logits from images and noise levels in [0, 1] units, as needed by `ClassifierCost(..., conditional=True)`."""
         dtype = self.tail.weight.dtype
         return self(2 * x.to(dtype) - 1, 2 * sigma.to(dtype)).to(x.dtype)
 
@@ -113,10 +113,10 @@ def save_classifier(classifier: NoisyClassifier, path: str | Path, notes: dict[s
 
 
 def load_classifier(path: str | Path, device: torch.device | str = "cpu") -> NoisyClassifier:
-    """Rebuild a classifier: float32, evaluation mode, no weight requires a gradient.
+    """Load a classifier: float32, evaluation mode, no weight requires a gradient.
 
     Raises:
-        InputError: no such file, or another kind of file.
+        InputError: missing file, or another kind of file.
     """
     weights = read_weights(path)
     if weights.metadata.get("format") != _FORMAT:

@@ -1,4 +1,4 @@
-"""Networks and autoencoders of the diffusers library, called in one way whatever their class."""
+"""Networks and autoencoders of the diffusers library, with one call signature for all classes."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ NEEDED = {
     "SD3Transformer2DModel": ("encoder_hidden_states", "pooled_projections"),
     "FluxTransformer2DModel": ("encoder_hidden_states", "pooled_projections"),
 }
-"""The conditions without which a class cannot be called: embeddings of a prompt."""
+"""The required conditions of each class: embeddings of a prompt."""
 
 
 class DiffusersNetwork(nn.Module):
-    """A network of diffusers with one way of being called: module(x, c, label=None, **conditions).
+    """A network of diffusers with a uniform call: module(x, c, label=None, **conditions).
 
     Args:
-        network: of one of the classes in `invsolve.priors.loading.diffusers.NETWORKS`.
+        network: a network of one of the classes in `invsolve.priors.loading.diffusers.NETWORKS`.
         scale: c is multiplied by this.
-        score: whether it predicts the score of x + sigma n, from which x0 = x + sigma^2 score.
+        score: whether it predicts the score of x = x0 + sigma n, which gives x0 = x + sigma^2 score.
     """
 
     def __init__(self, network: Any, scale: float = 1.0, score: bool = False) -> None:
@@ -38,10 +38,10 @@ class DiffusersNetwork(nn.Module):
         self.first = "hidden_states" if "Transformer" in kind else "sample"
         self.needed = NEEDED.get(kind, ())
         own = {"self", self.first, "timestep", "return_dict", "class_labels"}
-        # Stable Diffusion XL: a pooled embedding and the image's size, which go in together.
+        # Stable Diffusion XL: a pooled embedding and the image size, passed in one argument.
         self.added = ("text_embeds", "time_ids") if network.config.get("addition_embed_type") == "text_time" else ()
         self.needed = (*self.needed, *self.added)
-        # Latent consistency models: distilled with a guidance scale, which they are told.
+        # Latent consistency models: distilled with a guidance scale, which is a condition.
         self.scale_width = network.config.get("time_cond_proj_dim")
         if self.scale_width:
             own.add("timestep_cond")
@@ -54,10 +54,10 @@ class DiffusersNetwork(nn.Module):
         )
 
     def forward(self, x: Tensor, c: Tensor, label: Tensor | int | None = None, **conditions: Any) -> Tensor:
-        """The network's output; twice the channels where it learned a variance.
+        """The output of the network; twice the channels if it learned a variance.
 
         Raises:
-            InputError: embeddings that it needs are missing.
+            InputError: required embeddings are missing.
         """
         missing = [name for name in self.needed if name not in conditions]
         if missing:
@@ -87,7 +87,7 @@ class DiffusersNetwork(nn.Module):
 
 
 def _waves(values: Tensor, width: int) -> Tensor:
-    """Sines and cosines of numbers [N], [N, width]: how latent consistency models embed guidance scales."""
+    """Sines and cosines of numbers [N], [N, width]: the guidance scale embedding of latent consistency models."""
     half = width // 2
     rates = torch.exp(torch.arange(half, dtype=values.dtype, device=values.device) * (-math.log(1e4) / (half - 1)))
     angles = values[:, None] * rates
@@ -95,14 +95,14 @@ def _waves(values: Tensor, width: int) -> Tensor:
 
 
 class PackedNetwork(DiffusersNetwork):
-    """A transformer that takes squares of 2 x 2 latents as tokens, with their places beside them: FLUX.
+    """A transformer whose tokens are squares of 2 x 2 latents, with their positions as a second input: FLUX.
 
-    Its conditions are the two embeddings, and `guidance` (a number, or one for each image) where it was distilled
-    with one. It serves every even size.
+    Its conditions are the two embeddings, and `guidance` (a number, or one per image) if it was distilled with a
+    guidance scale. It works with every even size.
     """
 
     def __init__(self, network: Any) -> None:
-        # Such a network multiplies the time by 1000 itself.
+        # The network itself multiplies the time by 1000.
         super().__init__(network, 1.0)
         self.guided = bool(network.config.guidance_embeds)
         places = {"img_ids", "txt_ids"} | (set() if self.guided else {"guidance"})
@@ -125,24 +125,24 @@ class PackedNetwork(DiffusersNetwork):
 
 
 class FirstHalf(nn.Module):
-    """A network without the second half of its output's channels: a variance that is no place between two bounds."""
+    """Drop the second half of the output channels: a variance that is not a position between two bounds."""
 
     def __init__(self, network: DiffusersNetwork) -> None:
         super().__init__()
         self.network, self.conditions = network, network.conditions
 
     def forward(self, x: Tensor, c: Tensor, **conditions: Any) -> Tensor:
-        """The prediction, of the input's shape."""
+        """The prediction, with the shape of the input."""
         return self.network(x, c, **conditions)[:, : x.shape[1]]
 
 
 class Autoencoder:
-    """The two ways of an autoencoder of diffusers: latents are scale (raw - shift).
+    """Encoding and decoding with a diffusers autoencoder: latents are scale (raw - shift).
 
     Args:
-        coder: the autoencoder.
-        scale, shift: numbers, or one for each channel [C, 1, 1].
-        quantised: whether latents go through the codebook of an autoencoder that has one.
+        coder: the diffusers autoencoder.
+        scale, shift: numbers, or one per channel [C, 1, 1].
+        quantised: whether latents pass through the codebook, if the autoencoder has one.
     """
 
     def __init__(
@@ -152,17 +152,17 @@ class Autoencoder:
         self.options: dict[str, Any] = {} if quantised else {"force_not_quantize": True}
         widths = coder.config.get("block_out_channels") or coder.config["encoder_block_out_channels"]
         self.factor = 2 ** (len(widths) - 1)
-        """Side of the square of pixels that a latent stands for."""
+        """Side of the square of pixels that one latent represents."""
 
     @classmethod
     def of(cls, coder: Any) -> Autoencoder:
-        """The two ways with the scale and shift that the autoencoder's own configuration tells.
+        """Wrap an autoencoder with the scale and shift from its own configuration.
 
-        Latents are scaling_factor (raw - shift_factor); with statistics of each channel,
+        Latents are scaling_factor (raw - shift_factor); with statistics per channel,
         scaling_factor (raw - latents_mean) / latents_std.
         """
         known = coder.config
-        if known.get("norm_type") == "spatial":  # MoVQ, of Kandinsky: its latents are not scaled, nor quantised
+        if known.get("norm_type") == "spatial":  # MoVQ of Kandinsky: latents are neither scaled nor quantised
             return cls(coder, quantised=False)
         scale, mean, std = (known.get(name) for name in ("scaling_factor", "latents_mean", "latents_std"))
         scale = 1.0 if scale is None else float(scale)
@@ -172,11 +172,11 @@ class Autoencoder:
         return cls(coder, scale / std, mean)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Latents -> images."""
+        """Map latents to images."""
         return self.coder.decode(z / self.scale + self.shift, return_dict=False, **self.options)[0]
 
     def encode(self, x: Tensor) -> Tensor:
-        """Images -> latents: the mean of what the encoder says."""
+        """Map images to latents: the mean of the encoder's distribution."""
         out = self.coder.encode(x, return_dict=False)[0]
         z = out if isinstance(out, Tensor) else out.mode()
         return (z - self.shift) * self.scale

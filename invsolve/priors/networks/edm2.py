@@ -1,9 +1,9 @@
-"""The network of EDM2, whose layers keep the magnitude of what passes through them.
+"""The network of EDM2, whose layers preserve the magnitude of their input.
 
 Karras et al. 2024, "Analyzing and improving the training dynamics of diffusion models", arXiv 2312.02696; numbers of
-equations and figures below are theirs. Weights have the published names. They are expected at unit magnitude, which
-`normalised` gives them once and for all when a published file is converted: normalising them in each call, as in
-training, would give the same network more slowly.
+equations and figures below refer to this paper. Weights have the published names. They must have unit magnitude, which
+`normalised` ensures once, when a published file is converted. Normalisation in each call, as in training, would give
+the same network but run more slowly.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ __all__ = ["EDM2", "EDM2Config", "mp_cat", "mp_silu", "mp_sum", "normalised", "p
 
 EPSILON = 1e-4
 SILU_MAGNITUDE = 0.596
-"""Root mean square of silu(n) for a normal n."""
+"""Root mean square of silu(n) for a standard normal n."""
 
 
 def normalised(weight: Tensor) -> Tensor:
-    """The weights that a layer applies: each output's divided by its norm, so that magnitudes are kept (eq. 47).
+    """Divide the weights of each output by their norm, so that a layer preserves magnitudes (eq. 47).
 
     w_i / (|w_i| + EPSILON sqrt(N)) for the N weights w_i of output i, in float32.
     """
@@ -54,7 +54,7 @@ def mp_sum(a: Tensor, b: Tensor, t: float = 0.5) -> Tensor:
 
 
 def mp_cat(a: Tensor, b: Tensor, t: float = 0.5) -> Tensor:
-    """a and b along the channels, their shares of the magnitude as 1 - t to t (eq. 103)."""
+    """Concatenate a and b along the channels, with shares 1 - t and t of the magnitude (eq. 103)."""
     n_a, n_b = a.shape[1], b.shape[1]
     scale = math.sqrt((n_a + n_b) / ((1 - t) ** 2 + t**2))
     return torch.cat([scale * (1 - t) / math.sqrt(n_a) * a, scale * t / math.sqrt(n_b) * b], 1)
@@ -65,20 +65,20 @@ _LEFT = {"dropout", "use_fp16", "sigma_data", "resample_filter"}
 
 @dataclass(frozen=True)
 class EDM2Config:
-    """Architecture, under the names of the published files.
+    """Architecture, with the argument names of the published files.
 
     Args:
-        img_resolution, img_channels: of images or latents.
+        img_resolution, img_channels: side and channels of the images or latents.
         label_dim: number of classes, 0 for none.
-        model_channels, channel_mult: channels of the resolutions are the products.
-        channel_mult_noise, channel_mult_emb: the same for the two embeddings; the first and the largest of
-            `channel_mult` if None.
-        num_blocks: blocks of each resolution.
-        attn_resolutions: where there is attention, besides the first block of the decoder.
-        label_balance, concat_balance, res_balance, attn_balance: t of `mp_sum` and `mp_cat`.
-        channels_per_head: of the attention.
-        clip_act: limit of activations; none if None.
-        logvar_channels: width of the head that estimates the uncertainty; 0 where there is none.
+        model_channels, channel_mult: their products are the channels at each resolution.
+        channel_mult_noise, channel_mult_emb: multipliers of the two embeddings; if None, the first and the largest of
+            `channel_mult`.
+        num_blocks: blocks at each resolution.
+        attn_resolutions: resolutions with attention, in addition to the first block of the decoder.
+        label_balance, concat_balance, res_balance, attn_balance: the parameter t of `mp_sum` and `mp_cat`.
+        channels_per_head: channels per attention head.
+        clip_act: limit of activations; no limit if None.
+        logvar_channels: width of the head that estimates the uncertainty; 0 if there is no such head.
     """
 
     img_resolution: int
@@ -100,10 +100,10 @@ class EDM2Config:
 
     @staticmethod
     def read(settings: Mapping[str, Any]) -> EDM2Config:
-        """From the arguments of a published network; those that matter in training alone are left.
+        """Make a configuration from the arguments of a published network; arguments only used in training are ignored.
 
         Raises:
-            InputError: an argument that is not known, another resampling filter than that of the published networks.
+            InputError: an unknown argument, or a resampling filter that differs from the published networks.
         """
         if list(settings.get("resample_filter", (1, 1))) != [1, 1]:
             raise InputError(f"EDM2 networks are resampled by [1, 1], got {settings['resample_filter']}")
@@ -130,7 +130,7 @@ class MPFourier(nn.Module):
 
 
 class MPConv(nn.Module):
-    """A linear layer or convolution without bias, of weights at unit magnitude (see `normalised`)."""
+    """A linear layer or convolution without bias and with weights of unit magnitude (see `normalised`)."""
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int = 0) -> None:
         super().__init__()
@@ -144,14 +144,14 @@ class MPConv(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block with the noise level's gain and perhaps attention (fig. 21).
+    """A residual block with a gain from the noise level and optional attention (fig. 21).
 
     Args:
         channels_in, channels_out, embedding: widths.
-        config: of the whole network.
-        decoder: whether it is one of the decoder's.
-        resample: "down" (mean of 2 x 2), "up" (each pixel four times) or "".
-        attention: whether it ends with attention.
+        config: configuration of the whole network.
+        decoder: whether the block is part of the decoder.
+        resample: "down" (mean of 2 x 2), "up" (each pixel repeated four times) or "".
+        attention: whether the block ends with attention.
     """
 
     def __init__(
@@ -222,7 +222,7 @@ class UNet(nn.Module):
         sides = [config.img_resolution >> level for level in range(len(widths))]
         for level, (side, own) in enumerate(zip(sides, widths, strict=True)):
             if level == 0:
-                # One more channel: a constant, in place of biases.
+                # One extra channel: a constant, in place of biases.
                 self.enc[f"{side}x{side}_conv"] = MPConv(config.img_channels + 1, width, 3)
             else:
                 self.enc[f"{side}x{side}_down"] = Block(width, width, emb, config, resample="down")
@@ -262,7 +262,7 @@ class UNet(nn.Module):
 
 
 class EDM2(nn.Module):
-    """A `UNet` under the names of the published files, with the head that estimates the uncertainty where it is there.
+    """A `UNet` with the names of the published files, and the head that estimates the uncertainty if there is one.
 
     Args:
         config: the architecture.
@@ -276,14 +276,14 @@ class EDM2(nn.Module):
         self.logvar_linear = MPConv(n, 1) if n else None
 
     def forward(self, z: Tensor, c_noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """F, see `UNet`."""
+        """Compute F, see `UNet`."""
         return self.unet(z, c_noise, labels)
 
     def logvar(self, sigma: Tensor) -> Tensor:
-        """u(sigma), [N]: the log of the squared error that the network expected at sigma [N] in training (eq. 21).
+        """u(sigma), [N]: the logarithm of the squared error that the network expects at sigma [N] (eq. 21).
 
         Raises:
-            InputError: the file had no such head.
+            InputError: the network has no such head.
         """
         if self.logvar_fourier is None or self.logvar_linear is None:
             raise InputError("this network has no head that estimates its uncertainty")

@@ -1,8 +1,8 @@
-"""How a network is run: precision, memory layout, compilation, and what is recomputed instead of stored.
+"""How a network is run: precision, memory layout, compilation, and recomputation instead of storage.
 
-None of it changes what a prior computes, beyond rounding. Outputs and input gradients agree, relative to their norm, to
-1e-5 for everything in float32, to 3e-2 in bfloat16 and to 1e-2 in float16 (the state stays in its own precision;
-products are summed in float32).
+These settings change the results of a prior only by rounding. Outputs and input gradients agree, relative to their
+norm, to 1e-5 for everything in float32, to 3e-2 in bfloat16 and to 1e-2 in float16 (the state stays in its own
+precision; products are summed in float32).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from invsolve.core.checks import InputError, check_options, nearest
 __all__ = ["DTYPES", "Network", "Speed", "gains_by_bfloat16"]
 
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-"""Names of the precisions in which a network may compute."""
+"""Names of the precisions in which a network can compute."""
 
 
 @runtime_checkable
 class _Checkpointable(Protocol):
-    """A network that knows itself what to recompute."""
+    """A network with its own implementation of checkpointing."""
 
     checkpointing: bool
 
@@ -39,19 +39,19 @@ class Speed:
     """How a network is run.
 
     Args:
-        dtype: precision of the network's products: torch.bfloat16, torch.float16 or their names; None leaves it as it
-            is. States and results keep theirs.
-        channels_last: store the network's weights with the channels innermost, which most GPUs prefer; so where it runs
-            on a GPU by CUDA if None.
-        compile: compile the network for each shape it meets (with CUDA graphs on a GPU), or "blocks": the members of
-            its lists of blocks, equal ones once. The first call takes minutes, or less by "blocks".
-            What was compiled is kept in the cache folder for later processes.
-        checkpointing: where a gradient is taken, keep only each block's input and recompute the rest: at most one more
-            forward. Weights stay frozen.
-        chunk: samples in one network call; all at once if None. Where a gradient is taken each chunk is recomputed.
+        dtype: precision of the network's products: torch.bfloat16, torch.float16 or their names; None leaves it
+            unchanged. States and results keep their precision.
+        channels_last: store the network's weights with the channels innermost, which is faster on most GPUs; None: only
+            if the network runs on a CUDA GPU.
+        compile: compile the network for each input shape (with CUDA graphs on a GPU), or "blocks": compile the members
+            of its lists of blocks, equal ones only once. The first call takes minutes, less with "blocks". Compiled
+            code is kept in the cache folder for later processes.
+        checkpointing: if a gradient is taken, store only the input of each block and recompute the rest: at most one
+            more forward pass. Weights stay frozen.
+        chunk: samples in one network call; all at once if None. If a gradient is taken, each chunk is recomputed.
 
     Raises:
-        InputError: a precision or way to compile that is unknown, a chunk below 1.
+        InputError: an unknown precision or compile mode, or a chunk below 1.
     """
 
     dtype: torch.dtype | str | None = None
@@ -74,10 +74,10 @@ class Speed:
 
     @staticmethod
     def alone(what: str, options: Mapping[str, Any]) -> Speed:
-        """A Speed of options of `what`, which takes no others but schedule and device.
+        """Make a Speed from the options of `what`, which otherwise only accepts schedule and device.
 
         Raises:
-            InputError: there are others.
+            InputError: there are other options.
         """
         speed, others = Speed.split(options)
         check_options(what, others, ["schedule", "device", *(field.name for field in fields(Speed))])
@@ -85,16 +85,18 @@ class Speed:
 
     @staticmethod
     def split(options: Mapping[str, Any]) -> tuple[Speed, dict[str, Any]]:
-        """The options that belong here as a Speed, and the others."""
+        """Split options into a Speed and the remaining options."""
         names = {field.name for field in fields(Speed)}
         own = {name: value for name, value in options.items() if name in names}
         return Speed(**own), {name: value for name, value in options.items() if name not in names}
 
 
 class Network:
-    """A module that is run as a `Speed` says; called as network(x [N, ...], c [N], **given) with numbers or [N, ...].
+    """A module run with the settings of a `Speed`.
 
-    Layout and checkpointing are set on the module itself.
+    It is called as network(x [N, ...], c [N], given); the values of `given` are numbers or [N, ...].
+
+    Memory layout and checkpointing are set on the module itself.
     """
 
     def __init__(self, module: nn.Module, speed: Speed, device: torch.device) -> None:
@@ -131,7 +133,7 @@ class Network:
             torch.compiler.cudagraph_mark_step_begin()
         with self._precision():
             out = self._call(x, c, **given)
-        # A CUDA graph writes its next result to the same place.
+        # The next call of the CUDA graph overwrites its output.
         return out.clone() if self._graphs else out
 
     def _precision(self) -> AbstractContextManager[Any]:
@@ -140,11 +142,11 @@ class Network:
 
 
 def gains_by_bfloat16(device: torch.device) -> bool:
-    """Whether products of bfloat16 numbers take less time than those of float32 on the device.
+    """Whether products in bfloat16 take less time than in float32 on the device.
 
-    On a CPU that is so with AMX, and with AVX512-BF16 on processors without AVX512-FP16. Those with it (Intel from
-    Sapphire Rapids on) are meant to use AMX; where a virtual machine hides that, bfloat16 takes 1.6 times as long for
-    `natural` as float32 (`python -m benchmarks.speed bf16`).
+    On a CPU this is the case with AMX, and with AVX512-BF16 on processors without AVX512-FP16. Processors with
+    AVX512-FP16 (Intel from Sapphire Rapids on) are designed for AMX. If a virtual machine hides AMX there, bfloat16
+    takes 1.6 times as long as float32 for `natural` (`python -m benchmarks.speed bf16`).
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -155,20 +157,20 @@ def gains_by_bfloat16(device: torch.device) -> bool:
 
 
 def cast_once(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A copy of the module whose convolutions and linear layers hold their weights in `dtype`; the rest is shared.
+    """A copy of the module with the weights of convolutions and linear layers in `dtype`; the rest is shared.
 
-    Autocast would round these weights, which never change, again in every call. The products are the same to the bit.
+    Autocast would round these constant weights again in every call. The products are bit-identical.
     """
     return _twin(module, dtype, {})
 
 
 def _twin(module: nn.Module, dtype: torch.dtype | None, known: dict[int, nn.Module]) -> nn.Module:
-    """A copy of a module and its parts; one that stands in several places has one twin. See `cast_once` for `dtype`."""
+    """Copy a module and its parts; a part used in several places is copied once. See `cast_once` for `dtype`."""
     if id(module) in known:
         return known[id(module)]
     known[id(module)] = twin = copy.copy(module)
     for name, table in vars(module).items():
-        if isinstance(table, dict):  # of parameters, parts, hooks
+        if isinstance(table, dict):  # parameters, submodules, hooks
             twin.__dict__[name] = copy.copy(table)
     for name, part in module._modules.items():
         twin._modules[name] = None if part is None else _twin(part, dtype, known)
@@ -179,7 +181,7 @@ def _twin(module: nn.Module, dtype: torch.dtype | None, known: dict[int, nn.Modu
 
 
 def _compiled(module: nn.Module, graphs: bool, what: bool | str) -> Callable[..., Tensor]:
-    """The module compiled as a whole, or a copy of it whose blocks are; the original stays as it is."""
+    """The compiled module, or a copy of it with compiled blocks; the original is not changed."""
     from invsolve.priors.loading.hub import cache_folder
 
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
@@ -206,7 +208,7 @@ def _blocks(module: nn.Module, instead: str) -> list[nn.Module]:
 
 
 def _checkpoint_blocks(module: nn.Module) -> None:
-    """Make a network recompute: by its own switch, or by recomputing each member of its lists of blocks.
+    """Turn on checkpointing: by the network's own switch, or for each member of its lists of blocks.
 
     Raises:
         InputError: the network has neither.

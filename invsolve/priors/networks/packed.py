@@ -1,8 +1,8 @@
-"""Convolutions with an activation or a sum fused into them, and weights packed once, where no gradient is wanted.
+"""Convolutions with a fused activation or sum and weights that are packed once, for calls without gradients.
 
-They are oneDNN's on a CPU, by the operations that torch's compiler uses. Weights are packed for each size of image, as
-another size may want another order. Results differ from those of separate operations by rounding alone, which bfloat16
-needs less often then.
+They use oneDNN on a CPU, through the operations of torch's compiler. Weights are packed for each image size, because
+another size may need another order. Results differ from those of separate operations only by rounding; in bfloat16
+there are fewer roundings.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from torch.nn import functional as F
 __all__ = ["PackedConv2d", "packs"]
 
 KEPT = 4
-"""Sizes of image for which a convolution keeps packed weights: two scales of an image and of the image turned."""
+"""Number of image sizes with packed weights per convolution: two scales of an image and of the rotated image."""
 
 DTYPES = (torch.float32, torch.bfloat16)
 
 
 class PackedConv2d(nn.Conv2d):
-    """An `nn.Conv2d` that also computes two fused operations, where `packs` allows them."""
+    """An `nn.Conv2d` with two additional fused operations, for inputs that `packs` allows."""
 
     def __init__(self, channels: int, out_channels: int, kernel_size: int, padding: int) -> None:
         super().__init__(channels, out_channels, kernel_size, padding=padding)
         self._kept = _Kept()
 
     def relu(self, x: Tensor) -> Tensor:
-        """relu(self(x))."""
+        """Compute relu(self(x))."""
         where = self._where()
         return _ops()._convolution_pointwise(x, self._kept.weight(self, x), self.bias, *where, "relu", [], "")
 
     def add_to(self, total: Tensor, x: Tensor) -> Tensor:
-        """total += self(x), in place."""
+        """Compute total += self(x) in place."""
         weight, where = self._kept.weight(self, x), self._where()
         return _ops()._convolution_pointwise_.binary(
             total, x, weight, self.bias, *where, "add", 1.0, None, [], None
         )  # fmt: skip
 
     def pack(self, x: Tensor) -> Tensor:
-        """The weights in the order that is fastest for images like x."""
+        """Reorder the weights for the fastest computation on images like x."""
         return _ops()._reorder_convolution_weight(self.weight, *self._where(), list(x.shape))
 
     def _where(self) -> tuple[Any, ...]:
@@ -50,7 +50,7 @@ class PackedConv2d(nn.Conv2d):
 
 
 class _Kept:
-    """Packed weights by size of image, the latest few. They follow from the weights and are no state of their own."""
+    """Packed weights for the latest image sizes. They follow from the weights and are not part of the state."""
 
     def __init__(self) -> None:
         self._weights: dict[tuple[Any, ...], Tensor] = {}
@@ -75,7 +75,7 @@ class _Kept:
 
 
 def packs(x: Tensor, conv: PackedConv2d) -> bool:
-    """Whether the fused operations may take the place of separate ones for x."""
+    """Whether the fused operations can replace separate ones for x."""
     return (
         not torch.is_grad_enabled()
         and x.device.type == "cpu"
@@ -90,7 +90,7 @@ def packs(x: Tensor, conv: PackedConv2d) -> bool:
 
 @cache
 def _works(dtype: torch.dtype) -> bool:
-    """Whether this build of torch has the operations, and they do what is expected of them on this processor."""
+    """Whether this build of torch has the operations, and they give correct results on this processor."""
     if not torch.backends.mkldnn.is_available():
         return False
     random = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""What is put around a network F so that it denoises: D(x; sigma) = c_skip x + c_out F(c_in x, c_noise).
+"""Preconditioning that turns a network F into a denoiser: D(x; sigma) = c_skip x + c_out F(c_in x, c_noise).
 
 The four pairs of scales are those of table 1 of Karras et al. 2022, "Elucidating the design space of diffusion-based
 generative models", arXiv 2206.00364. Images are in [-1, 1], x = x0 + sigma n.
@@ -30,7 +30,7 @@ class EDMScaling(nn.Module):
 
     Args:
         sigma_data: s, the standard deviation of the data.
-        negated: whether the network predicts -F, as those do that were taught v.
+        negated: whether the network predicts -F, as networks trained to predict v do.
     """
 
     def __init__(self, sigma_data: float = 0.5, *, negated: bool = False) -> None:
@@ -51,7 +51,7 @@ class VPScaling(nn.Module):
     t(sigma) is the inverse of sigma(t) = sqrt(exp(beta_d t^2 / 2 + beta_min t) - 1).
 
     Args:
-        beta_d, beta_min: slope and start of the linear beta(t).
+        beta_d, beta_min: slope and initial value of the linear beta(t).
         n_steps: M, the number of indices of the table that the network was trained with.
     """
 
@@ -60,13 +60,13 @@ class VPScaling(nn.Module):
         self.beta_d, self.beta_min, self.n_steps = float(beta_d), float(beta_min), int(n_steps)
 
     def sigma(self, t: float) -> float:
-        """The noise level of a time."""
+        """The noise level at a time."""
         return math.sqrt(math.expm1(0.5 * self.beta_d * t * t + self.beta_min * t))
 
     def time(self, sigma: Tensor) -> Tensor:
-        """The time of noise levels [N]."""
+        """The times of noise levels [N]."""
         integral = torch.log1p(sigma.square())
-        # The root minus beta_min, written so that it keeps its digits where the noise is small.
+        # The square root minus beta_min, in a form without cancellation at small noise.
         return 2 * integral / ((self.beta_min**2 + 2 * self.beta_d * integral).sqrt() + self.beta_min)
 
     def forward(self, sigma: Tensor) -> Scales:
@@ -113,11 +113,11 @@ class IDDPMScaling(nn.Module):
 
 
 class Preconditioned(nn.Module):
-    """D(x; sigma) of a network F(z, c_noise, **conditions); of an output with a learned variance its first half.
+    """D(x; sigma) of a network F(z, c_noise, **conditions); a learned variance in the second half of F is dropped.
 
     Args:
-        network: F.
-        scaling: sigma [N] -> `Scales`.
+        network: the network F.
+        scaling: module sigma [N] -> `Scales`.
     """
 
     def __init__(self, network: nn.Module, scaling: nn.Module) -> None:
@@ -128,7 +128,7 @@ class Preconditioned(nn.Module):
         """The clean estimate, [N, C, H, W], for sigma [N]."""
         if label is not None:
             conditions["label"] = label
-        # A noise level below any in training says "clean" as well as 0 does, whose logarithm there is not.
+        # 0 has no logarithm; a noise level below all training levels also means "clean".
         scales = self.scaling(sigma.to(x.dtype).clamp_min(1e-5))
         skip, outside, inside = (scale[:, None, None, None] for scale in scales[:3])
         out = self.network(inside * x, scales.noise, **conditions)[:, : x.shape[1]]

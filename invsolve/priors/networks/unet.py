@@ -1,11 +1,11 @@
-"""A norm-free residual U-Net denoiser that works at half resolution and takes any image size.
+"""A residual U-Net denoiser without normalisation layers, which works at half resolution and accepts any image size.
 
 `D(x; sigma) = c_skip(sigma) x + c_out(sigma) F(c_in(sigma) x, sigma)` estimates `E[x0 | x]` for `x = x0 + sigma n`
 (Karras et al. 2022, "Elucidating the design space of diffusion-based generative models", arXiv:2206.00364, table 1).
 `F` follows the practice of image denoisers: a pixel-unshuffle by 2, plain residual blocks without normalisation,
-additive skips, the noise level given to every stage (FFDNet, Zhang et al. 2018, arXiv:1710.04026; DRUNet, Zhang et al.
-2021, arXiv:2008.13751). Without normalisation layers an image never depends on its batch or on distant pixels'
-statistics.
+additive skips, the noise level as input to every stage (FFDNet, Zhang et al. 2018, arXiv:1710.04026; DRUNet, Zhang et
+al. 2021, arXiv:2008.13751). Without normalisation layers an image never depends on its batch or on the statistics of
+distant pixels.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FORMAT = "invsolve-denoiser-1"
 
 
 class _Block(nn.Module):
-    """Residual block `h + conv(relu(conv(h)))`; the second starts at zero, the block as the identity."""
+    """Residual block `h + conv(relu(conv(h)))`. The second starts at zero, so the block starts as identity."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -44,12 +44,12 @@ class _Block(nn.Module):
         return h + self.conv2(F.relu(self.conv1(h), inplace=True))
 
     def fused(self, h: Tensor) -> Tensor:
-        """`forward`, in the memory of h."""
+        """`forward`, computed in place in h."""
         return self.conv2.add_to(h, self.conv1.relu(h))
 
 
 class _Stage(nn.Module):
-    """Residual blocks behind a gain and a shift per channel that depend on the noise level."""
+    """A gain and a shift per channel that depend on the noise level, followed by residual blocks."""
 
     def __init__(self, channels: int, blocks: int, embedding: int) -> None:
         super().__init__()
@@ -67,13 +67,13 @@ class _Stage(nn.Module):
 
 
 class NoiseEmbedding(nn.Module):
-    """Embeds `log(sigma) / 4` by fixed Gaussian bumps over `sigma` in about [0.002, 200] and one hidden layer."""
+    """Embed `log(sigma) / 4` by fixed Gaussian bumps, for `sigma` in about [0.002, 200], and one hidden layer."""
 
     centres: Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        centres = torch.linspace(-1.6, 1.4, 32, device="cpu")  # real numbers even where weights are built without any
+        centres = torch.linspace(-1.6, 1.4, 32, device="cpu")  # real values even on the meta device
         self.register_buffer("centres", centres, persistent=False)
         self.hidden = nn.Linear(32, width)
 
@@ -85,8 +85,8 @@ class NoiseEmbedding(nn.Module):
 class Denoiser(nn.Module):
     """Denoiser `D(x; sigma) = E[x0 | x]` for `x = x0 + sigma n`, with EDM preconditioning inside.
 
-    Any height and width is served: the image is padded by reflection (replication where it is too small to reflect) to
-    a multiple of `config.multiple` and cropped again. Input and output are float32; a caller may wrap the call in
+    Any height and width works: the image is padded by reflection (replication if it is too small to reflect) to a
+    multiple of `config.multiple` and cropped again. Input and output are float32; a caller may wrap the call in
     autocast.
     """
 
@@ -112,15 +112,16 @@ class Denoiser(nn.Module):
         return data_sq / total_sq, sigma * self.config.sigma_data * c_in, c_in, sigma.log() / 4
 
     def network(self, z: Tensor, c_noise: Tensor, shift: Tensor | None = None) -> Tensor:
-        """The inner network `F` on scaled input `z [N, C, H, W]` and `c_noise [N]`; same shape out, float32.
+        """The inner network `F` for scaled input `z [N, C, H, W]` and `c_noise [N]`; output of the same shape, float32.
 
         `shift [N, embedding]` is added to the noise level's embedding.
         """
         height, width = z.shape[-2:]
         h = F.pixel_unshuffle(_pad(z, self.config.multiple), 2)
         h = h.contiguous(memory_format=torch.channels_last)
-        # Under bfloat16 autocast the rounding of z would bury noise below sigma ~ 0.01: a coarse part and a remainder
-        # keep 16 bits, since the convolution sums them in float32. In float32 the two parts add up to z exactly.
+        # Under bfloat16 autocast the rounding of z would be larger than noise below sigma ~ 0.01. A coarse part and a
+        # remainder keep 16 bits, because the convolution sums them in float32. In float32 the two parts add up to z
+        # exactly.
         coarse = h.bfloat16().to(h.dtype)
         h = F.conv2d(torch.cat((coarse, h - coarse), 1), self.head.weight.repeat(1, 2, 1, 1), self.head.bias, padding=1)
         emb = self.noise(c_noise)
@@ -151,7 +152,7 @@ class Denoiser(nn.Module):
         return self.denoise(x, sigma)
 
     def denoise(self, x: Tensor, sigma: Tensor, shift: Tensor | None = None) -> Tensor:
-        """`forward`, with the noise level's embedding shifted."""
+        """`forward`, with `shift` added to the embedding of the noise level."""
         if x.ndim != 4 or x.shape[1] != self.config.image_channels:
             raise ValueError(f"expected x of shape [N, {self.config.image_channels}, H, W], got {tuple(x.shape)}")
         if sigma.ndim > 1 or sigma.numel() not in (1, x.shape[0]):
@@ -163,7 +164,7 @@ class Denoiser(nn.Module):
 
 
 def _pad(z: Tensor, multiple: int) -> Tensor:
-    """Pad right and bottom to a multiple: by reflection, or by replication where the image is too small to reflect."""
+    """Pad right and bottom to a multiple: by reflection, or by replication if the image is too small to reflect."""
     height, width = z.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
     if not bottom and not right:
@@ -172,10 +173,10 @@ def _pad(z: Tensor, multiple: int) -> Tensor:
 
 
 def self_ensemble(denoiser: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """Average a denoiser over the eight flips and quarter turns of its input: better, and eight times as slow.
+    """Average a denoiser over the eight flips and rotations of its input: better results, at eight times the cost.
 
-    The result is equivariant to flips and quarter turns (for sizes the network does not pad, exactly so up to
-    rounding).
+    The result is equivariant to flips and rotations by 90 degrees (exactly, up to rounding, for sizes that the network
+    does not pad).
     """
 
     def averaged(x: Tensor, sigma: Tensor) -> Tensor:
@@ -210,12 +211,12 @@ def load_denoiser(
     device: torch.device | str = "cpu",
     build: Callable[[DenoiserConfig], Denoiser] | None = None,
 ) -> Denoiser:
-    """Rebuild a denoiser from a file of `save_denoiser`: float32, evaluation mode, no weight requires a gradient.
+    """Load a denoiser from a file of `save_denoiser`: float32, evaluation mode, no weight requires a gradient.
 
-    `build` makes the network from its configuration where it is not a plain `Denoiser`.
+    `build` makes the network from its configuration if it is not a plain `Denoiser`.
 
     Raises:
-        InputError: no such file, another kind of file, or one whose names or shapes do not fit its configuration.
+        InputError: missing file, another kind of file, or names or shapes that do not match the configuration.
     """
     weights = read_weights(path)
     if weights.metadata.get("format") != _FORMAT or "config" not in weights.metadata:

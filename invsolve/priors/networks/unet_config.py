@@ -1,4 +1,4 @@
-"""The architecture of the U-Net denoiser as numbers, which need no torch."""
+"""The configuration of the U-Net denoiser, without an import of torch."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class DenoiserConfig:
     Args:
         image_channels: colour channels of the images.
         channels: feature channels of each stage; stage `i` works at `1 / 2^(i + 1)` of the image's resolution.
-        blocks: residual blocks of each stage, in the encoder and again in the decoder (the last stage has them once).
+        blocks: residual blocks of each stage, in the encoder and again in the decoder (only once for the last stage).
         embedding: width of the noise level's embedding.
         sigma_data: standard deviation of the clean images in [-1, 1] units.
-        classes: number of class labels; 0 for a denoiser without.
+        classes: number of class labels; 0 for a denoiser without labels.
     """
 
     image_channels: _Width = 3
@@ -56,6 +56,6 @@ class DenoiserConfig:
 
     @staticmethod
     def from_json(text: str) -> DenoiserConfig:
-        """Rebuild from `to_json`; anything else raises `InputError`."""
+        """Rebuild a configuration from the text of `to_json`; other text raises `InputError`."""
         what = "the configuration of the denoiser"
         return made_with(DenoiserConfig, parse_json(text, what), what)

@@ -1,1 +1,1 @@
-"""What solvers share: updates, time paths, gradients, control optimisation, linear solves, particles, scales."""
+"""Parts shared by solvers: updates, time paths, gradients, control optimisation, linear solves, particles, scales."""

@@ -1,7 +1,7 @@
 """Coefficients of the conjugate integrator: integrals of the variance-preserving equation over each step.
 
-All is computed relative to the step's end, so that the factors exp(+-k) which the coordinates themselves carry, and
-which reach 1e30, never appear.
+All values are computed relative to the end of the step. The factors exp(+-k) of the coordinates, which reach 1e30,
+therefore never appear.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import NamedTuple
 __all__ = ["Interval", "intervals"]
 
 NUM_EPS = 1e-6
-"""What the official code adds to denominators and logarithms."""
+"""Small number that the official code adds to denominators and logarithms."""
 
 
 class Interval(NamedTuple):
     """One step from t down to s. E = exp(-k(s)), k = k1 on the null space of A and k1 + k2 (suffix _p) on its range:
 
-    x = (1 - lam (t - s)) exp(k(t) - k(s)), and the others are E times minus the integral over [s, t] of
+    x = (1 - lam (t - s)) exp(k(t) - k(s)). The other fields are E times minus the integral over [s, t] of
         y     -w beta exp(k) mu / 2                            of A^+ y (range only)
-        eps   beta exp(k) / (2 sd)                             less w beta exp(k) sd / 2 on the range
+        eps   beta exp(k) / (2 sd)                             minus w beta exp(k) sd / 2 on the range
         g     w beta exp(k) sd mu / 2
         *_q   k3 w beta (-mu, 1 / (w sd) - sd, sd mu) / 2      for Q A^+ y, Q eps, Q g, at sigma_y = 1
     k3_t and k3_s are E times k3 at the two ends (each with its own E), at sigma_y = 1. guidance is
@@ -65,7 +65,7 @@ def _gauss_legendre(n: int = 16) -> tuple[tuple[float, float], ...]:
 
 
 def _integrate(f: Callable[[float], tuple[float, ...]], s: float, t: float) -> list[float]:
-    """The integrals of f over [s, t], in u = sqrt(t) on panels that shrink towards t = 0, where f has 1 / sqrt(t)."""
+    """Integrate f over [s, t], in u = sqrt(t) on panels that shrink towards t = 0, where f behaves like 1 / sqrt(t)."""
     low, high = math.sqrt(s), math.sqrt(t)
     edges = [high]
     while edges[-1] > low and len(edges) < 40:
@@ -83,7 +83,7 @@ def _integrate(f: Callable[[float], tuple[float, ...]], s: float, t: float) -> l
 
 @lru_cache(maxsize=32)
 def intervals(n: int, lam: float, w: float, t_start: float, t_end: float) -> tuple[Interval, ...]:
-    """The n steps from t_start to t_end, equally spaced."""
+    """The n steps from t_start to t_end at equal spacing."""
     times = [t_start + (t_end - t_start) * i / n for i in range(n + 1)]
     return tuple(_interval(t, s, lam, w) for t, s in pairwise(times))
 

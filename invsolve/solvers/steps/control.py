@@ -1,6 +1,6 @@
 """Where the control u of a trajectory-matching step acts: the network's input, the transition's mean, or the estimate.
 
-A control says two things: what a trial u makes of the clean estimate (`trial`), and which step the optimised u gives
+A control defines two things: the clean estimate for a trial u (`trial`), and the step for the optimised u
 (`transition`).
 """
 
@@ -36,7 +36,7 @@ ControlName = Literal["network", "linear", "estimate"]
 
 
 class Transition(NamedTuple):
-    """A DDIM step: its clean estimate and noise [N, ...], and what is added to x_s, if anything."""
+    """A DDIM step: its clean estimate and noise [N, ...], and an optional shift that is added to x_s."""
 
     x0: Tensor
     eps: Tensor
@@ -45,19 +45,19 @@ class Transition(NamedTuple):
 
 @dataclass(eq=False)
 class ControlledStep:
-    """One diffusion step as its control sees it.
+    """One diffusion step as seen by its control.
 
     Attributes:
         problem: the problem.
         x: the state x_t, [N, ...].
         step: times and coefficients.
         gamma: strength of the control, a number or a tensor that broadcasts against x.
-        aggregate: (x_t, gamma u) -> c in place of the sum, or None.
-        weight: w_T, of the terminal cost.
+        aggregate: function (x_t, gamma u) -> c that replaces the sum, or None.
+        weight: w_T, weight of the terminal cost.
         weights: w_s, w_c and the power of gamma that multiplies c - x_t in the transient cost.
-        clamp: whether the terminal cost judges the estimate limited to the prior's value range.
-        starts_unguided: whether the first trial is at c = x_t, so that it serves as the unguided call.
-        unguided: the prediction at x_t, once it is known; without a graph.
+        clamp: whether the terminal cost is taken at the estimate clamped to the prior's value range.
+        starts_unguided: whether the first trial is at c = x_t, so that it is also the unguided call.
+        unguided: the prediction at x_t, when it is known; detached from the graph.
     """
 
     problem: Problem
@@ -72,20 +72,20 @@ class ControlledStep:
     unguided: Prediction | None = None
 
     def state(self, u: Tensor) -> Tensor:
-        """c, the state under the control."""
+        """The state c under the control."""
         if self.aggregate is not None:
             return self.aggregate(self.x, self.gamma * u)
         return self.x + self.gamma * u
 
     def free(self) -> Prediction:
-        """The prediction at x_t, by a network call unless it is known."""
+        """The prediction at x_t; calls the network if it is not known yet."""
         if self.unguided is None:
             with torch.no_grad():
                 self.unguided = self.problem.prior.predict(self.x, self.step.t)
         return self.unguided
 
     def moved(self, u: Tensor, c: Tensor | None = None) -> Terms:
-        """The transient cost w_c |gamma^power (c - x_t)|^2, with c - x_t = gamma u where `c` is not given."""
+        """The transient cost w_c |gamma^power (c - x_t)|^2, with c - x_t = gamma u if `c` is not given."""
         _, w_c, power = self.weights
         if w_c == 0.0:
             return []
@@ -94,15 +94,15 @@ class ControlledStep:
 
 
 class Control(ABC):
-    """Where u acts; stateless, one object serves any number of steps."""
+    """Where u acts. Stateless: one object can be used for any number of steps."""
 
     @abstractmethod
     def trial(self, at: ControlledStep, u: Tensor) -> Trial:
-        """The clean estimate and transient cost under u, connected to it."""
+        """The clean estimate and transient cost for u, connected to u."""
 
     @abstractmethod
     def transition(self, at: ControlledStep, out: Outcome) -> Transition:
-        """The step that the optimised control makes."""
+        """The step for the optimised control."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class NetworkControl(Control):
 
 @dataclass(frozen=True)
 class LinearControl(Control):
-    """u moves the transition's mean by gamma u, and is judged at x0(x_t + gamma u)."""
+    """u moves the transition's mean by gamma u; the cost is taken at x0(x_t + gamma u)."""
 
     def trial(self, at: ControlledStep, u: Tensor) -> Trial:
         c = at.state(u)
@@ -179,10 +179,10 @@ _CONTROLS: dict[str, Control] = {
 
 
 def control_of(control: Control | str) -> Control:
-    """The control itself, or the one of that name.
+    """Return the control itself, or the control with this name.
 
     Raises:
-        InputError: neither a control nor the name of one.
+        InputError: neither a control nor the name of a control.
     """
     if isinstance(control, Control):
         return control

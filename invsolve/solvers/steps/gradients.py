@@ -32,7 +32,7 @@ BlindUpdate = Literal["joint", "alternating"]
 
 
 Terms = Sequence[tuple[Tensor, float]]
-"""Pairs (d, w) of a cost sum w |d|^2 for each sample; d [N, ...]."""
+"""Pairs (d, w) of a cost sum w |d|^2 for each sample, with d [N, ...]."""
 
 
 class AdamState(NamedTuple):
@@ -46,25 +46,25 @@ class AdamState(NamedTuple):
 def adam(
     value: Tensor, grad: Tensor, state: AdamState | None, lr: float, betas: tuple[float, float] = (0.9, 0.999)
 ) -> tuple[Tensor, AdamState]:
-    """One update of Adam (Kingma and Ba 2015, arXiv 1412.6980), entry by entry and so sample by sample."""
+    """One update of Adam (Kingma and Ba 2015, arXiv 1412.6980), for each entry and therefore each sample separately."""
     if state is None:
         m, v, updates = (1 - betas[0]) * grad, grad.square().mul_(1 - betas[1]), 1
     else:
         m = torch.lerp(state.m, grad, 1 - betas[0])
         v = (betas[1] * state.v).addcmul_(grad, grad, value=1 - betas[1])
         updates = state.updates + 1
-    bias = math.sqrt(1 - betas[1] ** updates)  # of sqrt(v): on one number instead of every entry
-    root = v.clamp_min(torch.finfo(v.dtype).tiny).sqrt_().add_(1e-8 * bias)  # the root of 0 takes a slow way on CPUs
+    bias = math.sqrt(1 - betas[1] ** updates)  # bias correction of sqrt(v), on one number instead of every entry
+    root = v.clamp_min(torch.finfo(v.dtype).tiny).sqrt_().add_(1e-8 * bias)  # sqrt(0) is slow on CPUs
     return torch.addcdiv(value, m, root, value=-lr * bias / (1 - betas[0] ** updates)), AdamState(m, v, updates)
 
 
 class Parameters(NamedTuple):
-    """The unknown operator parameters of a blind problem in flight; empty for every other problem.
+    """The unknown operator parameters of a blind problem during a run; empty for other problems.
 
     Attributes:
         raw: unconstrained values [N, ...] by name.
         memory: Adam's moments, "<name>.m" and "<name>.v".
-        updates: made so far.
+        updates: number of updates so far.
     """
 
     raw: Params
@@ -73,13 +73,13 @@ class Parameters(NamedTuple):
 
     @classmethod
     def of(cls, state: State, updates_per_step: int = 1) -> Parameters:
-        """Those of a state whose every step so far has updated them `updates_per_step` times."""
+        """The parameters of a state in which every step so far made `updates_per_step` updates."""
         keys = [f"{name}.{moment}" for name in state.theta for moment in "mv"]
         return cls(state.theta, {key: state.memory[key] for key in keys}, state.k * updates_per_step)
 
 
 def start_parameters(problem: Problem, n: int, rng: NoiseSource, like: Tensor) -> Parameters:
-    """Initial values (drawn where they are random) and zero moments."""
+    """Initial values (drawn if they are random) and zero moments."""
     if problem.unknowns is None:
         return Parameters(EMPTY, {})
     raw = problem.unknowns.init(n, rng, like)
@@ -89,7 +89,7 @@ def start_parameters(problem: Problem, n: int, rng: NoiseSource, like: Tensor) -
 
 
 def energy_gradient(problem: Problem, x0: Tensor) -> Tensor:
-    """grad Phi(x0), [N, ...]: by the formula for linear Gaussian problems, by autograd for others."""
+    """Compute grad Phi(x0), [N, ...]: by the formula for linear Gaussian problems, by autograd for others."""
     data = problem.plain_data
     if data is not None and type(data.operator).adjoint is not LinearOperator.adjoint:
         residual = (data.operator(x0) - data.y) / data.sigma**2
@@ -101,7 +101,7 @@ def energy_gradient(problem: Problem, x0: Tensor) -> Tensor:
 
 
 class Descent(NamedTuple):
-    """The misfit [N], dJ/dwrt, the unknown parameters after their update, and the estimate of the misfit (no graph)."""
+    """The misfit [N], dJ/dwrt, the updated unknown parameters, and the estimate used in the misfit (no graph)."""
 
     misfit: Tensor
     gradient: Tensor
@@ -122,22 +122,22 @@ def descend(
     active: Tensor | None = None,
     retain: bool = False,
 ) -> Descent:
-    """The gradient of J = weight misfit(x0, theta) + sum_i w_i |d_i|^2 to `wrt`, and one Adam update of theta down J.
+    """Compute dJ/dwrt of J = weight misfit(x0, theta) + sum_i w_i |d_i|^2, and make one Adam update of theta on J.
 
     "joint" takes both gradients at the same point; "alternating" updates theta at the fixed estimate first and takes
-    the other gradient at the new theta. Neither costs a network call more. Linear Gaussian misfits are differentiated
-    by their formula, -2 A^T (y - A x0), everything else by autograd.
+    the other gradient at the new theta. Both need the same number of network calls. Linear Gaussian misfits are
+    differentiated by their formula, -2 A^T (y - A x0), everything else by autograd.
 
     Args:
         problem: the problem.
         x0: the clean estimate, connected to `wrt`.
-        wrt: what the solver moves.
-        parameters: theta; empty unless the problem is blind.
-        weight: of the misfit.
-        transient: pairs (d_i, w_i), d_i [N, ...] connected to `wrt`.
-        clamp: take the misfit at the estimate limited to the prior's value range.
+        wrt: the tensor that the solver updates.
+        parameters: theta; empty if the problem is not blind.
+        weight: weight of the misfit.
+        transient: pairs (d_i, w_i), with d_i [N, ...] connected to `wrt`.
+        clamp: take the misfit at the estimate clamped to the prior's value range.
         blind: see above.
-        active: rows [N] whose theta may move; all if not given.
+        active: rows [N] whose theta is updated; all if not given.
         retain: keep the graph for further products with the Jacobian.
     """
     ends = [d for d, _ in transient]
@@ -176,7 +176,7 @@ def _leaves(raw: Params) -> dict[str, Tensor]:
 
 
 def _moved(problem: Problem, parameters: Parameters, slopes: Sequence[Tensor], active: Tensor | None) -> Parameters:
-    """One update of Adam; rows that are not active keep their values and moments."""
+    """One Adam update; rows that are not active keep their values and moments."""
     assert problem.unknowns is not None
     raw, memory = {}, {}
     for (name, old), slope in zip(parameters.raw.items(), slopes, strict=True):

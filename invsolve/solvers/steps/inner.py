@@ -1,6 +1,6 @@
 """The inner problem of trajectory matching: how a control u is optimised at one diffusion step.
 
-All rules work row by row: step sizes and stopping of one sample do not depend on the others.
+All rules work on each row separately: step size and stopping of a sample do not depend on the other samples.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Optimizer = Literal["adam", "gradient", "lbfgs", "gauss-newton"]
 
 
 class Trial(NamedTuple):
-    """The clean estimate and transient cost under one control u, with their graph.
+    """The clean estimate and transient cost for one control u, with their graph.
 
     Attributes:
         x0: the clean estimate, connected to u.
-        transient: cost of leaving the unguided path: pairs (d, w) of the sum of w |d|^2, d connected to u.
-        carry: returned in `Outcome.carry` if this trial is the last.
-        curvature: v -> H v, a positive semi-definite approximation of d^2 J / du^2, where there is one.
-        clamp: whether the terminal cost judges the estimate limited to the prior's value range.
+        transient: cost of leaving the unguided path, the sum of w |d|^2 over pairs (d, w); d is connected to u.
+        carry: any value; returned in `Outcome.carry` if this trial is the last.
+        curvature: v -> H v, a positive semi-definite approximation of d^2 J / du^2, if there is one.
+        clamp: whether the terminal cost is taken at the estimate clamped to the prior's value range.
     """
 
     x0: Tensor
@@ -49,9 +49,9 @@ class Outcome(NamedTuple):
 
     Attributes:
         u: the control [N, ...].
-        carry: of the last trial, None without one.
-        fresh: whether the last trial was made at this very u.
-        misfit: at the last trial [N], None without one.
+        carry: `Trial.carry` of the last trial; None if there was no trial.
+        fresh: whether the last trial was made at exactly this u.
+        misfit: the misfit of the last trial, [N]; None if there was no trial.
         parameters: the operator's unknown parameters.
     """
 
@@ -63,12 +63,12 @@ class Outcome(NamedTuple):
 
 
 class InnerRule(ABC):
-    """An optimiser of u; a new one is made for each diffusion step."""
+    """An optimiser of u; a new instance is made for each diffusion step."""
 
     second_order = False
     """Whether `update` uses `curvature`."""
     needs_cost = False
-    """Whether `update` uses the value of J; if not, it is given the misfit, which costs nothing more."""
+    """Whether `update` uses the value of J; if not, it receives the misfit, which needs no extra computation."""
     memory: Mapping[str, Tensor] = {}
     """Tensors kept in the solver's state from one diffusion step to the next."""
 
@@ -76,7 +76,7 @@ class InnerRule(ABC):
     def update(
         self, u: Tensor, value: Tensor, gradient: Tensor, curvature: Callable[[Tensor], Tensor] | None
     ) -> Tensor:
-        """The next u, from J [N] and dJ/du at this one."""
+        """Compute the next u from J [N] and dJ/du at this u."""
 
 
 @dataclass
@@ -117,7 +117,7 @@ class _ScaledGradient(InnerRule):
 class _LBFGS(InnerRule):
     """u - H dJ/du with H from the last pairs (Nocedal 1980, Math. Comp. 35); the first step is lr dJ/du.
 
-    There is no line search: a row whose J has risen returns to its best control and halves its further steps.
+    There is no line search: a row whose J has increased goes back to its best control and halves its next steps.
     """
 
     history = 6
@@ -125,7 +125,7 @@ class _LBFGS(InnerRule):
 
     def __init__(self, lr: float) -> None:
         self.lr = lr
-        self.pairs: list[tuple[Tensor, Tensor, Tensor]] = []  # s, y, 1 / <s, y> (0 where a row has no use for the pair)
+        self.pairs: list[tuple[Tensor, Tensor, Tensor]] = []  # s, y, 1 / <s, y> (0 if a row does not use the pair)
         self.best: tuple[Tensor, Tensor, Tensor] | None = None  # u, J, gradient
         self.scale: Tensor | None = None
 
@@ -145,7 +145,7 @@ class _LBFGS(InnerRule):
         return self.best[0] - per_sample(self.scale, u) * self._direction(self.best[2])
 
     def _direction(self, gradient: Tensor) -> Tensor:
-        """H gradient, by the two-loop recursion."""
+        """Compute H gradient by the two-loop recursion."""
         q, sums = gradient, []
         size = torch.full_like(self.pairs[0][2], self.lr)
         for _, y, inverse in self.pairs:
@@ -175,14 +175,14 @@ class _GaussNewton(InnerRule):
 
 
 def check_scaling(rule: ScaleRule | None, optimizer: str) -> None:
-    """Raise `InputError` for a scale rule that no optimizer, or not this one, can use."""
+    """Raise `InputError` if the optimizer cannot use the scale rule, or if no optimizer can."""
     check_length_rule(rule)
     if rule is not None and optimizer != "gradient":
         raise InputError(f"a scale rule needs optimizer='gradient', got {optimizer!r}")
 
 
 def rule_for(optimizer: Optimizer, lr: float, iterations: int = 8, scaling: Scaling | None = None) -> InnerRule:
-    """The rule of that name; `iterations` are Gauss-Newton's, `scaling` sets the lengths of "gradient"."""
+    """Make the rule with this name; `iterations` is for "gauss-newton", `scaling` the step lengths of "gradient"."""
     if scaling is not None:
         return _ScaledGradient(lr, scaling)
     if optimizer == "gauss-newton":
@@ -202,9 +202,9 @@ def minimise(
     blind: BlindUpdate = "joint",
     stop: float | None = None,
 ) -> Outcome:
-    """`n` updates of u down J(u) = weight misfit(x0(u), theta) + transient(u), theta following by its own Adam.
+    """Update u `n` times to minimise J(u) = weight misfit(x0(u), theta) + transient(u), and theta by its own Adam.
 
-    With `stop`, u and theta of a row no longer change once |y - A(x0)|^2 <= stop^2 m sigma^2; the loop ends when all
+    With `stop`, u and theta of a row stay fixed as soon as |y - A(x0)|^2 <= stop^2 m sigma^2. The loop ends when all
     rows have stopped.
     """
     floor = None if stop is None else stop**2 * noise_floor(problem)
@@ -214,7 +214,7 @@ def minimise(
             leaf = u.detach().requires_grad_()
             tried = trial(leaf)
             if floor is not None:
-                with torch.no_grad():  # judged at the parameters with which the image was found
+                with torch.no_grad():  # with the parameters used to compute the image
                     seen = problem.prior.clamp(tried.x0) if tried.clamp else tried.x0
                     reached = problem.residual_sq(seen, parameters.raw)
                 active = reached > floor if active is None else active & (reached > floor)

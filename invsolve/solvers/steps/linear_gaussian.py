@@ -1,10 +1,10 @@
-"""What solvers of linear-Gaussian problems share: regularised solves, and the denoiser of a guided path.
+"""Parts shared by solvers of linear-Gaussian problems: regularised solves, and the denoiser of a guided path.
 
-With y = A x + sigma_y n and the denoiser's estimate x0 = E[x0 | x_t] of covariance C, the guided estimate is
+With y = A x + sigma_y n and the denoiser's estimate x0 = E[x0 | x_t] with covariance C, the guided estimate is
 
     E[x0 | x_t, y] = x0 + u,  u = C A^T (A C A^T + sigma_y^2 I)^-1 (y - A x0),  C = (sigma_t^2 / alpha_t) d x0 / d x_t
 
-exactly where p(x0 | x_t) is Gaussian. Methods differ in what they put in the place of C.
+exactly if p(x0 | x_t) is Gaussian. Methods differ in how they approximate C.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ LONGEST = 1000.0
 
 
 def flat_variance(problem: Problem) -> Tensor | float:
-    """sigma_y^2 in the prior's units, a number or one for each row [N]."""
+    """The noise variance sigma_y^2 in the prior's units, one number or one for each row [N]."""
     sigma = problem.linear_data.sigma
     return (sigma**2).flatten() if isinstance(sigma, Tensor) else sigma**2
 
 
 def isotropic_variance(step: Step, prior_std: float) -> float:
-    """r_t^2 = tau^2 sigma_t^2 / (tau^2 alpha_t^2 + sigma_t^2): Var[x0 | x_t] of a pixel of standard deviation tau."""
+    """r_t^2 = tau^2 sigma_t^2 / (tau^2 alpha_t^2 + sigma_t^2): Var[x0 | x_t] of a pixel with standard deviation tau."""
     tau = prior_std**2
     return tau * step.sigma_t**2 / (tau * step.alpha_t**2 + step.sigma_t**2)
 
@@ -40,9 +40,9 @@ def isotropic_variance(step: Step, prior_std: float) -> float:
 def signal_path(
     schedule: Schedule, n: int, t_start: float, times: tuple[float, ...] | None, noisy_end: bool = False
 ) -> tuple[Step, ...]:
-    """The steps of a descent on which every alpha_t is above 0.
+    """The steps of a path with every alpha_t above 0.
 
-    A schedule that ends in pure noise (alpha_1 = 0: flow, cosine) is entered where sigma_t / alpha_t = 1000 instead.
+    On a schedule that ends in pure noise (alpha_1 = 0: flow, cosine) the path begins where sigma_t / alpha_t = 1000.
     """
     steps = path(schedule, n, t_start, times, noisy_end)
     first = steps[0]
@@ -56,7 +56,7 @@ class Tangent:
     """One forward call of the denoiser at (x_t, t), and products with its transposed Jacobian.
 
     Attributes:
-        x0: the clean estimate, without a graph.
+        x0: the clean estimate, detached from the graph.
     """
 
     def __init__(self, prior: Prior, x_t: Tensor, t: float) -> None:
@@ -67,7 +67,7 @@ class Tangent:
 
     @property
     def eps(self) -> Tensor:
-        """The noise prediction, without a graph."""
+        """The noise prediction, detached from the graph."""
         return self._prediction.detach().eps
 
     def pull(self, v: Tensor, *, last: bool = False) -> Tensor:

@@ -1,4 +1,4 @@
-"""Several particles in one sample's row: [N, P, ...] unfolded to [N * P, ...] for the prior and the cost."""
+"""Several particles per sample: [N, P, ...] is flattened to [N * P, ...] for the prior and the cost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["RowNoise", "choose", "pick", "systematic"]
 
 
 class RowNoise(NoiseSource):
-    """Noise for [N * P, ...] drawn as [N, P, ...]: a particle's numbers come from its sample's own stream."""
+    """Noise for [N * P, ...] drawn as [N, P, ...]: the numbers of a particle come from the stream of its sample."""
 
     def __init__(self, rng: NoiseSource, size: int) -> None:
         self.rng, self.size = rng, size
@@ -39,7 +39,7 @@ def pick(values: Tensor, index: Tensor) -> Tensor:
 
 
 def choose(log_weights: Tensor, rng: NoiseSource) -> Tensor:
-    """One index a row drawn in proportion to exp(log_weights) [N, P], by one uniform number each (none if P = 1)."""
+    """Draw one index per row in proportion to exp(log_weights) [N, P], with one uniform number each (none if P = 1)."""
     if log_weights.shape[1] == 1:
         return torch.zeros(len(log_weights), dtype=torch.long, device=log_weights.device)
     u = rng.uniform(log_weights.new_empty(len(log_weights), 1))
@@ -50,8 +50,8 @@ def choose(log_weights: Tensor, rng: NoiseSource) -> Tensor:
 def systematic(log_weights: Tensor, rng: NoiseSource, threshold: float) -> tuple[Tensor, Tensor]:
     """Systematic resampling of the rows whose effective sample size 1 / sum w^2 is at most `threshold` P.
 
-    Returns the indices [N, P] (the particles' own where a row is left alone) and the new log weights (0 where it is
-    not). Every row draws its one uniform number either way, unless there is nothing to choose (P = 1 or threshold 0).
+    Returns the indices [N, P] (unchanged for rows that are not resampled) and the new log weights (0 for resampled
+    rows). Every row draws one uniform number in both cases, unless there is nothing to choose (P = 1 or threshold 0).
     """
     n, size = log_weights.shape
     own = torch.arange(size, device=log_weights.device).expand(n, size)

@@ -1,6 +1,6 @@
-"""How strongly a gradient steers: rules for lambda in the guidance lambda g, g = grad log r, for every gradient solver.
+"""Guidance strength: rules for lambda in the guidance lambda g, with g = grad log r, for all gradient-based solvers.
 
-Every rule looks at one sample's own gradient norm. What it remembers lives in the run's state, not in the rule.
+A rule uses only the gradient norm of each sample. Its memory is kept in the state of the run, not in the rule.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ SHAPES: dict[str, Callable[[float], float]] = {
     "sin": lambda u: math.sin(math.pi * u),
     "parabola": lambda u: 4 * u * (1 - u),
 }
-"""f(u) of peak 1, u = 1 at noise: "constant", or bells that fade at both ends."""
+"""Shapes f(u) with maximum 1, where u = 1 is noise: "constant", or bells that decrease to both ends."""
 
 
 class At(NamedTuple):
-    """Where a run is: time t, step k of n."""
+    """The position of a run: time t, step k of n."""
 
     t: float
     k: int
@@ -56,36 +56,36 @@ class At(NamedTuple):
 
 
 class ScaleRule(ABC):
-    """lambda [N] from the gradient's norms; concrete rules are frozen dataclasses of settings."""
+    """Compute lambda [N] from gradient norms; concrete rules are frozen dataclasses of settings."""
 
     def __post_init__(self) -> None:
-        """Check the settings by their annotations; rules that check more of them call this first."""
+        """Check the settings by their annotations; rules with further checks call this first."""
         check_settings(self)
 
     @property
     def off(self) -> bool:
-        """Whether the rule is zero whatever comes, so that no gradient is needed."""
+        """Whether the rule is always zero, so that no gradient is needed."""
         return False
 
     def start(self, n: int, like: Tensor) -> dict[str, Tensor]:
-        """What the rule remembers before the first step; tensors [n] by name."""
+        """The memory of the rule before the first step: tensors [n] by name."""
         return {}
 
     @abstractmethod
     def __call__(self, norm: Tensor, at: At, memory: Memory) -> tuple[Tensor, dict[str, Tensor]]:
-        """lambda [N] for gradient norms [N], and what is remembered from here on."""
+        """Return lambda [N] for gradient norms [N], and the new memory."""
 
     def limit(self, x0: Tensor) -> Tensor:
-        """What is done to the guided clean estimate: nothing by default."""
+        """Limit the guided clean estimate; the default returns it unchanged."""
         return x0
 
 
 @dataclass(frozen=True)
 class FixedScale(ScaleRule):
-    """lambda f(u).
+    """A fixed scale, lambda f(u).
 
     Args:
-        lam: lambda, at least 0; 0 is no guidance.
+        lam: lambda, at least 0; with 0 there is no guidance.
         shape: f, a name of `SHAPES` or a function of u = t.
     """
 
@@ -106,19 +106,19 @@ class FixedScale(ScaleRule):
 
 @dataclass(frozen=True)
 class AdaptiveScale(ScaleRule):
-    """lambda = f(u) lam / (m + eps), m = ema_decay m + (1 - ema_decay) |g|: guidance of about the length f lam.
+    """lambda = f(u) lam / (m + eps), m = ema_decay m + (1 - ema_decay) |g|: guidance of length about f lam.
 
     Roy and Roy, "When guidance breaks". Each sample has its own average over its own path. Because the length does not
-    fade near the optimum, a constant f collapses harder than a fixed scale; a bell does not.
+    decrease near the optimum, a constant f collapses harder than a fixed scale; a bell does not.
 
     Args:
         lam: lambda_0, at least 0.
         shape: f, a name of `SHAPES` or a function of u.
-        ema_decay: of the norm's running average, in [0, 1); 0 takes the present norm.
+        ema_decay: decay of the running average of the norm, in [0, 1); 0 uses the current norm.
         eps: keeps the scale finite where the gradient vanishes.
         ema_init: first average: "first" (the first norm), "zero" or "debiased" (zero, divided by 1 - ema_decay^k).
-        lam_max: upper bound of the scale, none if None.
-        clock: u: "time" t, or "step" 1 - k / (n - 1).
+        lam_max: upper bound of the scale; no bound if None.
+        clock: definition of u: "time" t, or "step" 1 - k / (n - 1).
     """
 
     lam: AtLeastZero = 30.0
@@ -147,7 +147,7 @@ class AdaptiveScale(ScaleRule):
             average = torch.where(count == 1, norm, average)
         level = average / (1 - self.ema_decay**count) if self.ema_init == "debiased" else average
         u = at.t if self.clock == "time" else 1 - at.k / max(at.n - 1, 1)
-        floor = torch.finfo(norm.dtype).tiny ** 0.5  # a gradient of exactly zero stays zero guidance
+        floor = torch.finfo(norm.dtype).tiny ** 0.5  # a gradient of exactly zero gives zero guidance
         lam = self.lam * _shape(self.shape)(u) / (level + self.eps).clamp_min(floor)
         if self.lam_max is not None:
             lam = lam.clamp_max(self.lam_max)
@@ -155,13 +155,13 @@ class AdaptiveScale(ScaleRule):
 
 
 def geoguide(lam: float) -> AdaptiveScale:
-    """lambda_0 g / |g|: guidance of a fixed length."""
+    """A rule with guidance of a fixed length, lambda_0 g / |g|."""
     return AdaptiveScale(lam, "constant", ema_decay=0.0, eps=0.0)
 
 
 @dataclass(frozen=True)
 class ClippedScale(ScaleRule):
-    """Gradient clipping: lambda g min(1, limit / |g|), or with on="total" v min(1, limit / |v|) of v = lambda g."""
+    """Gradient clipping: lambda g min(1, limit / |g|), or with on="total" v min(1, limit / |v|), v = lambda g."""
 
     lam: AtLeastZero = 1.0
     limit_norm: Positive = 1.0
@@ -214,7 +214,7 @@ class ThresholdScale(ScaleRule):
 
 
 def check_length_rule(rule: ScaleRule | None) -> None:
-    """Raise `InputError` unless the rule decides on lengths alone, as gradient solvers other than Guidance need."""
+    """Raise `InputError` unless the rule only sets lengths, as gradient-based solvers other than Guidance require."""
     if rule is not None and (not isinstance(rule, ScaleRule) or type(rule).limit is not ScaleRule.limit):
         raise InputError(f"scale is a rule for lengths such as AdaptiveScale(1.0) here, got {rule!r}")
 
@@ -223,8 +223,8 @@ def em_stability_limit(beta_max: float, dt: float, curvature: float) -> float:
     """The fixed scale above which Euler-Maruyama steps diverge at first: (2 / (beta_max dt) - 1/2) / curvature.
 
     Args:
-        beta_max: rate at t = 1.
-        dt: step.
+        beta_max: noise rate beta at t = 1.
+        dt: step size in time.
         curvature: largest eigenvalue of -grad^2 log r.
     """
     return (2 / (beta_max * dt) - 0.5) / curvature
@@ -241,14 +241,14 @@ SCALES = Registry(
     },
     "invsolve.solvers.steps.scales:ScaleRule",
 )
-"""The scale rules by name. A rule's first setting is lambda; others have defaults."""
+"""The scale rules by name. The first setting of a rule is lambda; the others have defaults."""
 
 
 def parse_scale(text: str) -> ScaleRule:
-    """A rule from "name:lambda", for example "adaptive:30"; those with a shape take one, "adaptive:30,constant".
+    """Parse a rule "name:lambda", for example "adaptive:30"; rules with a shape accept one, "adaptive:30,constant".
 
     Raises:
-        InputError: no such name, a lambda that is no number or negative, or no such shape.
+        InputError: unknown name, lambda not a number or negative, or unknown shape.
     """
     name, _, rest = text.partition(":")
     if name not in SCALES:

@@ -1,4 +1,4 @@
-"""The bases of solvers that walk a path: falling times, one network state on each, one step between two of them."""
+"""Base classes of solvers that follow a path of decreasing times, with one state per time and one step between two."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from invsolve.solvers.steps.updates import start_state
 __all__ = ["PathSolver", "ScaledPath", "Scaling"]
 
 GUIDED_TIME = 0.4
-"""Where guided descents begin that are not told: published for NDTM on FFHQ super-resolution."""
+"""Default start time of guided paths, as published for NDTM on FFHQ super-resolution."""
 
 
 class PathSolver(Solver):
-    """A solver whose k-th step goes along the k-th step of `path(problem)`.
+    """A solver whose k-th step follows the k-th step of `path(problem)`.
 
     Subclasses declare the fields.
 
     Attributes:
         n_steps: number of steps.
-        t_start: time of the first; where None 1 for random starts and GUIDED_TIME for those from an estimate.
-        times: explicit times, falling, the last one 0, in place of n_steps and t_start.
+        t_start: time of the first step; if None, 1 for random starts and GUIDED_TIME for starts from an estimate.
+        times: explicit times, decreasing to 0, in place of n_steps and t_start.
         start: where the path begins, see `start_state`.
-        eta: share of fresh noise in a step, from 0 to 1; for solvers that have this setting.
+        eta: fraction of new noise in a step, from 0 to 1; only for solvers that have this setting.
         noisy_end: whether explicit times may end above 0, so that the sample keeps some noise.
-        divides_by_alpha: whether the update divides by alpha_t. If it or the prior does, a schedule with alpha_1 = 0
-            (flow matching, cosine) is entered at sigma_t / alpha_t = 1000 in place of t = 1.
+        divides_by_alpha: whether the update divides by alpha_t. If it or the prior does, the path on a schedule with
+            alpha_1 = 0 (flow matching, cosine) begins at sigma_t / alpha_t = 1000 instead of t = 1.
     """
 
     n_steps: int
@@ -52,7 +52,7 @@ class PathSolver(Solver):
             check_times(self.times, self.noisy_end)
 
     def path(self, problem: Problem) -> tuple[Step, ...]:
-        """The steps of the descent on the problem's schedule."""
+        """The steps of the path on the problem's schedule."""
         schedule, t_start = problem.prior.schedule, self.t_start
         if t_start is None:
             t_start = 1.0 if self.start == "random" else GUIDED_TIME
@@ -75,13 +75,13 @@ class PathSolver(Solver):
 
 
 class Scaling(NamedTuple):
-    """A guidance scale rule for the lengths of updates of a control.
+    """A guidance scale rule for the lengths of control updates.
 
     Attributes:
-        rule: for lambda.
-        at: place in the run.
-        memory: the state's, which holds what the rule remembers.
-        unit: of the gradient: the rule is shown |dJ/du| / unit.
+        rule: the rule for lambda.
+        at: time and step of the run.
+        memory: the state's memory, which contains the rule's.
+        unit: unit of the gradient: the rule receives |dJ/du| / unit.
     """
 
     rule: ScaleRule
@@ -91,12 +91,12 @@ class Scaling(NamedTuple):
 
 
 class ScaledPath(PathSolver):
-    """A path solver that steps along a gradient whose length a guidance scale rule may decide.
+    """A path solver that steps along a gradient; a guidance scale rule can set the length of the step.
 
-    What the rule remembers travels in the state's memory beside whatever else the solver keeps there.
+    The memory of the rule is kept in the state's memory, next to the solver's own entries.
 
     Attributes:
-        scale: the rule, None for the solver's own length.
+        scale: the rule; None for the solver's own length.
     """
 
     scale: ScaleRule | None
@@ -106,17 +106,17 @@ class ScaledPath(PathSolver):
         return State(state.x, memory=self.scale_memory(state.x))
 
     def scale_memory(self, x: Tensor) -> dict[str, Tensor]:
-        """What the rule remembers before the first step, for states like x [N, ...]."""
+        """The rule's memory before the first step, for states like x [N, ...]."""
         return {} if self.scale is None else self.scale.start(len(x), x)
 
     def scaled(self, problem: Problem, state: State, gradient: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """lambda [N] for this step's gradient [N, ...], and what the rule remembers from here on."""
+        """Return lambda [N] for this step's gradient [N, ...], and the rule's new memory."""
         scaling = self.scaling(problem, state)
         assert scaling is not None
         return scaling.rule(row_norm(gradient), scaling.at, scaling.memory)
 
     def scaling(self, problem: Problem, state: State, unit: float = 1.0) -> Scaling | None:
-        """The rule at this step for an inner optimizer, None without a rule."""
+        """The rule at this step for an inner optimizer; None if there is no rule."""
         if self.scale is None:
             return None
         steps = self.path(problem)

@@ -1,4 +1,4 @@
-"""The updates solvers share: pure functions of x0, eps and a step's coefficients. Nothing here divides by alpha_t."""
+"""Updates shared by solvers: pure functions of x0, eps and coefficients; all but `multistep` allow alpha_t = 0."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 REACH = 2.0
-"""So many times the last step's growth a second-order step extrapolates at most."""
+"""Largest extrapolation of a second-order step, as a multiple of the growth in the last step."""
 
 Start: TypeAlias = Literal["random", "guided", "smooth"]
 
@@ -64,7 +64,7 @@ def ddim(step: Step, eta: float, x0: Tensor, eps: Tensor, rng: NoiseSource) -> T
 
 
 def guided_ddim(step: Step, eta: float, x_t: Tensor, x0: Tensor, rng: NoiseSource) -> Tensor:
-    """A DDIM step with a guided estimate and the noise that goes with it, eps = (x_t - alpha_t x0) / sigma_t."""
+    """A DDIM step with a guided estimate and the matching noise, eps = (x_t - alpha_t x0) / sigma_t."""
     c1, c2 = ddim_coefficients(step, eta)
     if c2 == 0.0 and c1 == 0.0:
         return x0 if step.alpha_s == 1.0 else step.alpha_s * x0
@@ -74,10 +74,10 @@ def guided_ddim(step: Step, eta: float, x_t: Tensor, x0: Tensor, rng: NoiseSourc
 
 
 def limited(problem: Problem, step: Step, prediction: Prediction) -> Prediction:
-    """x0 clamped to the prior's value range with the noise that goes with it, eps + (alpha_t / sigma_t) (x0 - clamp).
+    """Clamp x0 to the prior's value range and adjust the noise to match: eps + (alpha_t / sigma_t) (x0 - clamp).
 
-    A guided x0 overshoots the range where noise is high. To clamp it alone would leave the overshoot in eps, with the
-    opposite sign, and many small steps would then move samples away from what guides them.
+    A guided x0 overshoots the range at high noise. If only x0 were clamped, the overshoot would stay in eps with the
+    opposite sign, and many small steps would move samples away from the guidance.
     """
     x0 = problem.prior.clamp(prediction.x0)
     if x0 is prediction.x0:
@@ -87,9 +87,9 @@ def limited(problem: Problem, step: Step, prediction: Prediction) -> Prediction:
 
 
 def score_shift(step: Step, eta: float) -> float:
-    """How far a DDIM step moves for each unit added to the score: x0 gains sigma_t^2 / alpha_t of it, eps -sigma_t.
+    """How far a DDIM step moves per unit added to the score: x0 changes by sigma_t^2 / alpha_t, eps by -sigma_t.
 
-    0 where alpha_t = 0: there x_t says nothing about x0 and the guidance itself vanishes.
+    0 if alpha_t = 0: x_t then contains no information about x0, and the guidance itself vanishes.
     """
     if step.alpha_t == 0.0:
         return 0.0
@@ -111,18 +111,18 @@ def descent(schedule: Schedule, n: int, t: float) -> tuple[Step, ...]:
 def multistep(step: Step, x_t: Tensor, x0: Tensor, before: tuple[Step, Tensor] | None) -> Tensor:
     """A deterministic step of second order from two estimates, DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095).
 
-    With h the growth of log(alpha / sigma) over the step and h' over the one before,
+    With h the growth of log(alpha / sigma) over this step and h' over the previous one,
 
         D = x0 + min(h / h', 2) (x0 - x0') / 2,    x_s = (sigma_s / sigma_t) x_t + alpha_s (1 - exp(-h)) D
 
-    and D = x0 without a step before. At sigma_s = 0 it is alpha_s x0. The paper has h / h' alone, which is the same on
-    grids that change smoothly. On a uniform grid of few times h / h' passes four at the end, and the difference of two
-    estimates was then amplified until samples of learned priors diverged.
+    and D = x0 if there is no previous step. At sigma_s = 0 the result is alpha_s x0. The paper uses h / h' without the
+    limit, which gives the same result on grids that change smoothly. On a uniform grid with few times, h / h' exceeds
+    four at the end; the difference of two estimates was then amplified until samples of learned priors diverged.
 
     Args:
         step: the step; both its alphas above 0.
         x_t, x0: state and clean estimate.
-        before: the step before with its estimate x0'.
+        before: the previous step with its estimate x0'.
     """
     if step.sigma_s == 0.0:
         return step.alpha_s * x0
@@ -147,13 +147,13 @@ def ancestral_mean(step: Step, x_t: Tensor, x0: Tensor) -> Tensor:
 
 
 def start_state(problem: Problem, n: int, rng: NoiseSource, step: Step, start: Start) -> Tensor:
-    """x_T: "random" pure noise of the marginal's size, else alpha_T x + sigma_T z with a first estimate x.
+    """x_T: for "random" pure noise at the scale of the marginal, otherwise alpha_T x + sigma_T z with an estimate x.
 
-    It is A^+ y for "guided" (see `Problem.initial_estimate`), and for "smooth" one that knows the noise and fills what
-    was not measured from its surroundings (`Problem.smooth_estimate`).
+    The estimate x is A^+ y for "guided" (see `Problem.initial_estimate`). For "smooth" it takes the noise into account
+    and fills unmeasured pixels from their surroundings (`Problem.smooth_estimate`).
 
     Raises:
-        CapabilityError: a start from an estimate where no image follows from the measurement.
+        CapabilityError: a start from an estimate, but no image estimate follows from the measurement.
     """
     empty = problem.empty(n)
     if start == "random":
@@ -163,10 +163,10 @@ def start_state(problem: Problem, n: int, rng: NoiseSource, step: Step, start: S
 
 
 def noise_floor(problem: Problem) -> Tensor:
-    """The expected |y - A(x)|^2 at the true image, in the prior's units: m (w sigma)^2 of m entries measured, [N].
+    """The expected |y - A(x)|^2 at the true image, in the prior's units: m (w sigma)^2 for m measured entries, [N].
 
     Raises:
-        CapabilityError: the noise is not Gaussian, so that its level is not one number.
+        CapabilityError: the noise is not Gaussian, so it has no single level.
     """
     cost = problem.cost
     if not isinstance(cost, Likelihood) or cost.gaussian_sigma is None:
@@ -175,9 +175,9 @@ def noise_floor(problem: Problem) -> Tensor:
 
 
 def gradient_length(problem: Problem, misfit: Tensor, weight: float) -> Tensor | float:
-    """What to multiply grad misfit by for a step `weight` grad |y - A(x0)|: weight / (2 |r|), one a sample [N].
+    """The factor of grad misfit that gives a step `weight` grad |y - A(x0)|: weight / (2 |r|), one per sample [N].
 
-    For costs other than Gaussian likelihoods, whose misfit is no square, it is `weight` itself.
+    For costs other than Gaussian likelihoods, whose misfit is not a square, it is `weight` itself.
     """
     if not problem.quadratic:
         return weight
@@ -185,7 +185,7 @@ def gradient_length(problem: Problem, misfit: Tensor, weight: float) -> Tensor |
 
 
 def moved_back(x: Tensor, length: Tensor | float, gradient: Tensor) -> Tensor:
-    """x - length gradient, the length a number or one a row [N]."""
+    """Return x - length gradient; length is one number or one per row [N]."""
     if isinstance(length, Tensor):
         return torch.addcmul(x, gradient, torch.as_tensor(per_sample(length, x)), value=-1.0)
     return torch.sub(x, gradient, alpha=length)

@@ -1,1 +1,1 @@
-"""Finding an unknown blur: from edges, and a second opinion from image and prior together."""
+"""Estimate an unknown blur: from edges, with a second estimate from image and prior together."""

@@ -1,17 +1,17 @@
-"""The blur kernel of a photograph, found from the photograph alone.
+"""Estimate the blur kernel of a photograph from the photograph alone.
 
-Coarse to fine over the image's scales, two steps in turn:
+Two steps alternate, from the coarsest to the finest scale of the image:
 
     image   x = argmin |k * x - y|^2 + lam |grad x|_0, then a few shock-filter steps: few, sharp edges
     kernel    a few steps towards argmin |k * g - grad y|^2 + ridge |k|^2,  k >= 0, sum k = 1,
               g = the strongest gradients of x
 
-The image is made sharper than k alone explains, which is what moves k: an image that only explains y leaves every k
-where it is, and drifts towards no blur at all (Levin, Weiss, Durand and Freeman 2009, "Understanding and evaluating
-blind deconvolution algorithms", CVPR). Edge prediction follows Cho and Lee 2009, "Fast motion deblurring", ACM Trans.
-Graph.; the gradient-sparse image Xu, Zheng and Jia 2013, "Unnatural L0 sparse representation for natural image
-deblurring", CVPR. `invsolve.tasks.blind.network` corrects the kernel; `invsolve.tasks.blind.joint` gives a second
-opinion on it, with the prior.
+The image is made sharper than k alone explains, and this changes k. An image that only explains y would not change k,
+and would drift towards no blur at all (Levin, Weiss, Durand and Freeman 2009, "Understanding and evaluating blind
+deconvolution algorithms", CVPR). Edge prediction follows Cho and Lee 2009, "Fast motion deblurring", ACM Trans. Graph.
+The gradient-sparse image follows Xu, Zheng and Jia 2013, "Unnatural L0 sparse representation for natural image
+deblurring", CVPR. `invsolve.tasks.blind.network` corrects the kernel. `invsolve.tasks.blind.joint` gives a second
+estimate, with the prior.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ __all__ = [
 
 SMALLEST = 3
 LEAST_SIDE = 28
-"""Pixels on each side of an image in which a blur is looked for: smaller ones lack the frequencies that are read."""
+"""Smallest side in pixels of an image for blur estimation; smaller images lack the frequencies that are used."""
 
 LARGEST_SIDE = 768
-"""Of larger images the part with the most contrast is used."""
+"""Largest side in pixels. Of larger images, the part with the most contrast is used."""
 EPSILON = 1e-12
 KERNEL_STEPS = 6
-"""Of each fit of the kernel, see `fit_kernel`. Few, so that it follows the image by small moves: a fit to the end takes
-the errors of the first sharpened images as truth."""
+"""Steps of each kernel fit, see `fit_kernel`. They are few, so that the kernel follows the image in small steps: a full
+fit would treat the errors of the first sharpened images as truth."""
 REFIT_SPARSITIES, REFIT_FAINT = (6e-4, 4e-4, 2e-4), 0.02
-"""lam of each turn of `refitted`, and the share of the largest entry below which entries of its start are none."""
+"""lam of each iteration of `refitted`, and the share of the largest entry below which start entries are set to 0."""
 EXTENT = 0.05
-"""What the extent of a kernel begins with, as a share of the largest sum of a row or column."""
+"""The extent of a kernel contains the rows and columns whose sum is at least this share of the largest sum."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,15 @@ class KernelEstimator:
     """Settings of `estimate_kernel`.
 
     Args:
-        n_steps: turns at each scale.
-        sparsity: lam of the first turn, for images in [0, 1].
-        decay: of lam from turn to turn, down to `least_sparsity`.
-        shocks: shock-filter steps of the first turn, falling to none.
-        kept: share of the gradients that the kernel is fitted to, first and last turn.
-        ridge: in units of the sum of the squared gradients.
-        threshold: kernel entries below this share of the largest are none.
-        growth: of the kernel's side from scale to scale.
+        n_steps: iterations at each scale.
+        sparsity: lam of the first iteration, for images in [0, 1].
+        least_sparsity: lower limit of lam.
+        decay: factor on lam from iteration to iteration.
+        shocks: shock-filter steps of the first iteration, decreasing to 0.
+        kept: share of the gradients that the kernel is fitted to, in the first and last iteration.
+        ridge: ridge weight in units of the sum of the squared gradients.
+        threshold: kernel entries below this share of the largest are set to 0.
+        growth: growth factor of the kernel's side from scale to scale.
     """
 
     n_steps: int = 12
@@ -84,7 +85,7 @@ class KernelEstimator:
     growth: float = 1.4
 
     def sides(self, size: int) -> list[int]:
-        """Odd sides of the kernel from 3 to `size`, one a scale."""
+        """Return the odd sides of the kernel from 3 to `size`, one per scale."""
         sides = [size]
         while sides[-1] > SMALLEST:
             smaller = round(sides[-1] / self.growth) // 2 * 2 + 1
@@ -93,12 +94,12 @@ class KernelEstimator:
 
 
 def estimate_kernel(image: Tensor, size: int, settings: KernelEstimator | None = None) -> Tensor:
-    """What a point of light became, [size, size]: at least 0, sums to one, in the middle (`centred`).
+    """Estimate the blur kernel, [size, size]: non-negative, sums to one, and centred (`centred`).
 
     Args:
         image: the blurred image [C, H, W] in [0, 1].
         size: side of the kernel, odd and at least 3, and larger than the blur.
-        settings: of the estimation.
+        settings: settings of the estimation.
 
     Raises:
         InputError: an even or too large size, or an image without contrast.
@@ -119,15 +120,15 @@ def estimate_kernel(image: Tensor, size: int, settings: KernelEstimator | None =
 
 
 def grey_window(image: Tensor) -> Tensor:
-    """What kernels are estimated from, [h, w] in float32 on the CPU: the part of [C, H, W] with the most contrast."""
+    """Return the grey part of [C, H, W] with the most contrast, [h, w] in float32 on the CPU, for kernel estimation."""
     grey = image.detach().cpu().float().mean(0)
     return grey[window_of(grey, LARGEST_SIDE)]
 
 
 def refitted(grey: Tensor, kernel: Tensor) -> Tensor:
-    """A kernel [s, s] that came from elsewhere, fitted to the edges that it makes of `grey_window`, unsharpened.
+    """Refit a given kernel [s, s] to the edges that it predicts in the grey image, without shock filter.
 
-    Few turns, so that it stays what it is where the edges say little.
+    Few iterations are used, so that the kernel changes little if the edges contain little information.
     """
     kernel = centred(tidy(kernel.to(grey), REFIT_FAINT))
     for lam in REFIT_SPARSITIES:
@@ -138,7 +139,7 @@ def refitted(grey: Tensor, kernel: Tensor) -> Tensor:
 
 
 def check_size(size: int, image: tuple[int, int]) -> None:
-    """Raise `InputError` unless a kernel of `size` can be looked for in an image of (height, width)."""
+    """Raise `InputError` if a kernel of `size` cannot be estimated from an image of (height, width)."""
     if isinstance(size, bool) or int(size) != size or size < SMALLEST or size % 2 == 0:
         raise InputError(f"the kernel's size is an odd number of pixels of at least {SMALLEST}, got {size}")
     if min(image) < LEAST_SIDE:
@@ -166,7 +167,7 @@ def _at_scale(y: Tensor, kernel: Tensor, settings: KernelEstimator) -> Tensor:
 
 
 def window_of(grey: Tensor, side: int) -> tuple[slice, slice]:
-    """Rows and columns of the part [side, side] with the most contrast; all of them of a smaller image."""
+    """Return rows and columns of the part [side, side] with the most contrast; of a smaller image, all of them."""
     h, w = min(grey.shape[0], side), min(grey.shape[1], side)
     if (h, w) == tuple(grey.shape):
         return slice(None), slice(None)
@@ -186,16 +187,16 @@ def gradients(x: Tensor) -> Tensor:
 
 
 def tidy(kernel: Tensor, threshold: float) -> Tensor:
-    """The kernel without entries below this share of the largest, summing to one."""
+    """Set kernel entries below this share of the largest to 0, and normalise the sum to one."""
     kernel = torch.where(kernel < threshold * kernel.max(), 0.0, kernel)
     return kernel / kernel.sum()
 
 
 def centred(kernel: Tensor) -> Tensor:
-    """The kernel moved by whole pixels so that its middle is that of the frame; what leaves the frame is lost.
+    """Shift the kernel by whole pixels so that its middle is in the centre; entries outside the frame are dropped.
 
-    Where a blurred image was before the blur cannot be known. Kernels are given with their centre of mass or with the
-    middle of their extent in the centre; half-way between the two is never far from either.
+    The position of the image before the blur cannot be known. Kernels usually have their centre of mass or the middle
+    of their extent in the centre; the point half-way between the two is never far from either.
     """
     side = kernel.shape[0]
     down, right = (round(_middle(kernel.sum(1 - dim)) - side // 2) for dim in (0, 1))
@@ -212,7 +213,7 @@ def _middle(profile: Tensor) -> float:
 
 
 def sharpened(y: Tensor, kernel: Tensor, lam: float) -> Tensor:
-    """argmin |k * x - y|^2 + lam |grad x|_0 by half-quadratic splitting, on the scene that y shows and its margin."""
+    """argmin |k * x - y|^2 + lam |grad x|_0 by half-quadratic splitting, on the scene of y with a margin."""
     radius = kernel.shape[0] // 2
     extended = _periodic(y, 2 * radius)
     size = (extended.shape[0], extended.shape[1])
@@ -234,7 +235,7 @@ def sharpened(y: Tensor, kernel: Tensor, lam: float) -> Tensor:
 
 
 def _periodic(y: Tensor, margin: int) -> Tensor:
-    """y with at least `2 margin` more rows and columns, in which one edge runs smoothly into the other."""
+    """Extend y by at least `2 margin` rows and columns with a smooth transition between opposite edges."""
     for dim in (0, 1):
         extra = quick_length(y.shape[dim] + 2 * margin) - y.shape[dim]
         share = (torch.arange(extra, dtype=y.dtype) + 1) / (extra + 1)
@@ -245,7 +246,7 @@ def _periodic(y: Tensor, margin: int) -> Tensor:
 
 
 def _shock(x: Tensor, steps: int) -> Tensor:
-    """Osher and Rudin's shock filter, x - 0.2 sign(laplacian x) |grad x| a step, on a slightly smoothed image."""
+    """Osher and Rudin's shock filter, x - 0.2 sign(laplacian x) |grad x| per step, on a slightly smoothed image."""
     if steps == 0:
         return x
     x = 0.5 * x + 0.5 * F.avg_pool2d(_framed(x)[None, None], 3, 1)[0, 0]
@@ -253,7 +254,7 @@ def _shock(x: Tensor, steps: int) -> Tensor:
         p = _framed(x)
         across, down = 0.5 * (p[1:-1, 2:] - p[1:-1, :-2]), 0.5 * (p[2:, 1:-1] - p[:-2, 1:-1])
         curved = p[1:-1, 2:] + p[1:-1, :-2] + p[2:, 1:-1] + p[:-2, 1:-1] - 4 * x
-        # the sign is softened, so that flat parts with a little noise stay as they are
+        # a smooth sign function, so that flat parts with a little noise do not change
         x = x - 0.2 * torch.tanh(50 * curved) * torch.hypot(across, down)
     return x
 
@@ -263,14 +264,14 @@ def _framed(x: Tensor) -> Tensor:
 
 
 def _kernel_step(x: Tensor, y: Tensor, start: Tensor, ridge: float, kept: float) -> Tensor:
-    """argmin |k * g - grad y|^2 + ridge |g|^2 |k|^2 over kernels, where y is seen; g the strongest gradients of x."""
+    """argmin |k * g - grad y|^2 + ridge |g|^2 |k|^2 over kernels, on the observed part; g: see `strong_gradients`."""
     g, seen = strong_gradients(x, y, kept)
     power = float(g.square().sum()) * (seen[0].numel() / g[0].numel())
     return fit_kernel(g, seen, start, ridge * power, KERNEL_STEPS)
 
 
 def strong_gradients(x: Tensor, y: Tensor, kept: float) -> tuple[Tensor, Tensor]:
-    """Gradients of a sharp image, 0 where they are not among the strongest share `kept`, and those of what is seen."""
+    """Return the gradients of a sharp image x, 0 outside the strongest share `kept`, and those of the observed y."""
     g = gradients(x)
     strength = g.square().sum(0)
     g = torch.where(strength >= strength.flatten().sort().values[int((1 - kept) * strength.numel())], g, 0.0)

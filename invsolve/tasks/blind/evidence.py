@@ -1,11 +1,11 @@
-"""What an image says about its blur, as pictures of the kernel's size that a network can compare.
+"""Evidence about the blur of an image, as pictures of the kernel's size that a network can compare.
 
     spectrum     A = F^-1[ w (|Y|^2 - sigma^2) / (S + 20 sigma^2) ],  w = 1 - exp(-(f / 0.02)^2)
     of a kernel  B = F^-1[ w S |K|^2 / (S + 20 sigma^2) ]
     edges        D = F^-1[ sum conj(G) grad Y / (sum |G|^2 + ridge) ],  G the strongest gradients of a sharpened image
 
-A is the autocorrelation of the kernel as the spectrum of photographs, S = c f^-2.4, leaves it in the image; B what that
-of a kernel would look like; D the kernel that turns the image's edges into what is seen, with no constraint on it.
+A is the autocorrelation of the kernel, estimated from the image with the spectrum of photographs, S = c f^-2.4. B is
+the same for a given kernel. D is the unconstrained kernel that maps the sharp edges to the observed image.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _SPARSITY, _KEPT, _RIDGES = 5e-4, 0.4, (0.02, 0.2)
 
 
 def evidence_of(grey: Tensor, kernel: Tensor, sigma: float) -> Tensor:
-    """What `grey` [H, W] says about an estimate of its kernel [s, s], in pictures [CHANNELS, s, s].
+    """Compute the evidence of `grey` [H, W] about an estimate of its kernel [s, s], as pictures [CHANNELS, s, s].
 
-    The kernel, its root, A, B, A - B, A and B at half the scale, D for two ridges, the level of the noise, and the
-    kernel's largest entry.
+    The pictures are: the kernel, its square root, A, B, A - B, A and B at half the scale, D for two ridges, the noise
+    level, and the kernel's largest entry.
 
     Args:
         grey: in [0, 1], larger than 2 s.
@@ -62,7 +62,7 @@ def evidence_of(grey: Tensor, kernel: Tensor, sigma: float) -> Tensor:
 
 
 def _autocorrelation(power: Tensor, images: Tensor, grid: tuple[int, int], sigma: float, side: int) -> Tensor:
-    """[2 s - 1, 2 s - 1] from a spectrum, whitened by that of photographs; lag 0 in the middle, the largest 1."""
+    """Autocorrelation [2 s - 1, 2 s - 1] from a spectrum, whitened by that of photographs; lag 0 centred, maximum 1."""
     radius = torch.hypot(*frequencies(grid, power))
     trusted = (1 - torch.exp(-((radius / _LOW) ** 2))) / (images + _DOUBT * sigma**2)
     lags = torch.fft.irfft2(trusted * power, grid).roll((side - 1, side - 1), (0, 1))[: 2 * side - 1, : 2 * side - 1]
@@ -70,7 +70,7 @@ def _autocorrelation(power: Tensor, images: Tensor, grid: tuple[int, int], sigma
 
 
 def _deconvolved(grey: Tensor, kernel: Tensor) -> list[Tensor]:
-    """D for each ridge, the largest 1."""
+    """D for each ridge, scaled to a maximum of 1."""
     side = kernel.shape[0]
     g, seen = strong_gradients(sharpened(grey, kernel, _SPARSITY), grey, _KEPT)
     grid = spectral_grid(g)

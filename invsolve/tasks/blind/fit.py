@@ -1,4 +1,4 @@
-"""The kernel that turns given fields into seen ones."""
+"""Fit the kernel that maps given fields to observed ones."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ POWER_STEPS = 6
 
 
 def fit_kernel(g: Tensor, seen: Tensor, start: Tensor, penalty: float | Tensor, n_steps: int) -> Tensor:
-    """Towards argmin |k * g - seen|^2 + <k, P k> over k >= 0, sum k = 1.
+    """Reduce |k * g - seen|^2 + <k, P k> over k >= 0, sum k = 1.
 
-    Takes the gradient at the start, and minimises a quadratic above the objective: |k * g|^2 of the whole grid in the
-    place of what is seen of it. That one is a convolution by an autocorrelation of the kernel's size, so that its steps
-    cost little on an image of any size. They are accelerated projected gradients: Beck and Teboulle 2009, "A fast
-    iterative shrinkage-thresholding algorithm for linear inverse problems" (FISTA). Repeated calls, each from the
-    kernel of the one before, reach the minimum.
+    The method computes the gradient at the start, and minimises a quadratic upper bound of the objective, in which
+    |k * g|^2 is summed over the whole grid instead of the observed part. The bound is a convolution with an
+    autocorrelation of the kernel's size, so its steps are cheap for images of any size. The steps are accelerated
+    projected gradients: Beck and Teboulle 2009, "A fast iterative shrinkage-thresholding algorithm for linear inverse
+    problems" (FISTA). Repeated calls, each starting from the previous kernel, reach the minimum.
 
     Args:
         g: fields [M, h + s - 1, w + s - 1] that the kernel blurs.
-        seen: [M, h, w], what became of them.
+        seen: [M, h, w], the observed blurred fields.
         start: kernel [s, s] to start from.
         penalty: P, a number or its spectrum on `spectral_grid(g)`.
-        n_steps: of the quadratic.
+        n_steps: steps on the quadratic.
     """
     side, grid = start.shape[0], spectral_grid(g)
     spectrum = torch.fft.rfft2(g, grid)
@@ -52,7 +52,7 @@ def fit_kernel(g: Tensor, seen: Tensor, start: Tensor, penalty: float | Tensor, 
 
 
 class _Lags:
-    """The convolution of kernels [s, s] by what has a real spectrum on a large grid.
+    """Convolution of kernels [s, s] with a filter that is given by its real spectrum on a large grid.
 
     Args:
         spectrum: [H, W // 2 + 1].
@@ -70,7 +70,7 @@ class _Lags:
         return torch.fft.irfft2(self.spectrum * torch.fft.rfft2(kernel, self.size), self.size)[self.kept, self.kept]
 
     def largest(self, start: Tensor) -> float:
-        """About the largest eigenvalue, by power iteration."""
+        """Estimate the largest eigenvalue by power iteration."""
         v, size = start, 1.0
         for _ in range(POWER_STEPS):
             v = self(v)
@@ -80,12 +80,12 @@ class _Lags:
 
 
 def spectral_grid(g: Tensor) -> tuple[int, int]:
-    """The grid of the Fourier transforms in `fit_kernel`."""
+    """Return the grid of the Fourier transforms in `fit_kernel`."""
     return quick_length(g.shape[1]), quick_length(g.shape[2])
 
 
 def onto_simplex(v: Tensor) -> Tensor:
-    """The nearest point with entries of at least 0 that sum to one."""
+    """Project onto the simplex: the nearest point with entries of at least 0 that sum to one."""
     down = v.sort(descending=True).values
     excess = (down.cumsum(0) - 1) / torch.arange(1, len(v) + 1, dtype=v.dtype, device=v.device)
     return (v - excess[int((down > excess).sum()) - 1]).clamp_min(0)

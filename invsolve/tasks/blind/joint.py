@@ -1,21 +1,21 @@
-"""Kernel and image together: a second opinion on a kernel that was estimated from edges.
+"""Joint estimation of kernel and image: a second estimate to check a kernel estimated from edges.
 
-Expectation-maximisation with the prior's own estimate of the image:
+The method is expectation-maximisation with the prior's estimate of the image:
 
-    image   z = D(x, level),  x = argmin |y - k * x|^2 + rho |x - z|^2      (PnP-HQS with the present kernel)
+    image   z = D(x, level),  x = argmin |y - k * x|^2 + rho |x - z|^2      (PnP-HQS with the current kernel)
     kernel    k = argmin E |grad(y - k * x)|^2 = argmin |grad(y - k * z)|^2 + <k, P k>,  k >= 0, sum k = 1
               P(f) = n |D(f)|^2 share C(f),  C(f) = 1 / (|k(f)|^2 / sigma^2 + 1 / S(f))
 
-C is the spectrum of what the estimate z does not know about the image, S that of photographs, c |f|^-2.4 with c from
-z's own low frequencies. Without it an image that the blur has robbed of its fine detail makes the kernel sharper with
-every turn, until there is no blur left: what Levin, Weiss, Durand and Freeman 2009, "Understanding and evaluating blind
-deconvolution algorithms" (CVPR), show of joint maximisation, and Dempster, Laird and Rubin 1977 of what to do instead.
-The Wiener form overstates it for a prior that knows edges, hence the share. Steps are over-relaxed, as expectation-
-maximisation is slow where there is little noise.
+C is the spectrum of the error of the estimate z. S is the spectrum of photographs, c |f|^-2.4, with c estimated from
+the low frequencies of z. Without C, an image that lost its fine detail to the blur would make the kernel sharper in
+every iteration, until no blur is left. Levin, Weiss, Durand and Freeman 2009, "Understanding and evaluating blind
+deconvolution algorithms" (CVPR), show this for joint maximisation; Dempster, Laird and Rubin 1977 describe the
+alternative. The Wiener form overestimates the error for a prior that knows edges, hence the factor `share`. The steps
+are over-relaxed, because expectation-maximisation is slow at low noise.
 
-Where kernel and image agree, the kernel stays near to the one from edges; else it leaves it. That is what it is good
-for. It is no better kernel: it comes out too wide even when it starts from the truth, since the estimate z has false
-detail where the blur left little, and images restored with it are too sharp.
+If kernel and image agree, the result stays near the kernel estimated from edges; otherwise it moves away. The result is
+only useful for this check, and is not a better kernel. It is too wide even if started from the true kernel, because z
+has false detail where the blur left little; images restored with it are too sharp.
 """
 
 from __future__ import annotations
@@ -38,31 +38,31 @@ from invsolve.tasks.observed_blur import ObservedBlur
 __all__ = ["TURNS", "posterior_spectrum", "refine_kernel"]
 
 SIDE = 320
-"""Of larger images the part of this side with the most contrast is used."""
+"""Side of the part with the most contrast, which is used for larger images."""
 
 TURNS, WARM_UP = 40, 8
-"""Denoisings, and after how many of them the kernel begins to move."""
+"""Number of denoising iterations, and number of iterations before the first kernel step."""
 
 LEVEL, FIRST_LEVEL, LAM = 0.05, 0.5, 0.25
-"""Denoising levels for images in [0, 1], falling during the warm-up, and the weight of the prior."""
+"""Final and first denoising level for images in [0, 1] (decreasing during the warm-up), and the prior weight."""
 
 SHARES, STEP, KERNEL_STEPS = (2.0, 0.6), 1.7, 15
-"""Of the Wiener covariance, first and last (smooth kernels want more of it, thin ones less), of the way to the new
-kernel, and iterations of its fit."""
+"""First and last share of the Wiener covariance (smooth kernels need more of it, thin ones less), step size towards the
+new kernel, and iterations of its fit."""
 
 THRESHOLD = 0.02
 
 
 def refine_kernel(y: Tensor, kernel: Tensor, sigma: float, prior: Prior) -> Tensor:
-    """The kernel that image and prior agree on, [s, s]: at least 0, sums to one, in the middle (`centred`).
+    """Estimate a kernel jointly with the image, [s, s]: non-negative, sums to one, and centred (`centred`).
 
-    40 network calls on an image of at most 320 x 320 pixels.
+    This needs 40 network calls on an image of at most 320 x 320 pixels.
 
     Args:
         y: the blurred image [1 or 3, H, W] in [0, 1].
         kernel: a first estimate [s, s], see `estimate_kernel`.
         sigma: standard deviation of the noise in [0, 1] units, above 0.
-        prior: of images of three channels, or of one for a grey image; serves the scene's size.
+        prior: a prior of three channels, or of one for a grey image; it must support the size of the scene.
     """
     from invsolve.costs import GaussianLikelihood
     from invsolve.solvers import PnPHQS
@@ -94,7 +94,7 @@ def refine_kernel(y: Tensor, kernel: Tensor, sigma: float, prior: Prior) -> Tens
 
 
 def _expected_fit(image: Tensor, y: Tensor, kernel: Tensor, sigma: float, share: float) -> Tensor:
-    """The kernel step, for grey images."""
+    """The kernel step for grey images."""
     g, seen = gradients(image), gradients(y)
     grid = spectral_grid(g)
     down, across = frequencies(grid, g)
@@ -107,10 +107,10 @@ def posterior_spectrum(image: Tensor, kernel: Tensor, sigma: float, grid: tuple[
     """C(f) = 1 / (|k(f)|^2 / sigma^2 + 1 / S(f)), the variance of each frequency given the measurement.
 
     Args:
-        image: grey [H, W], from whose low frequencies the size of S is read.
+        image: grey image [H, W]; its low frequencies give the scale of S.
         kernel: [s, s].
         sigma: standard deviation of the noise.
-        grid: of the result, that of a real Fourier transform of so many rows and columns.
+        grid: rows and columns of the grid; the result has the shape of a real Fourier transform on this grid.
     """
     transfer = torch.fft.rfft2(kernel, grid).abs().square()
     return 1 / (transfer / sigma**2 + 1 / of_photographs(grid, scale_of(image), image))

@@ -1,9 +1,9 @@
-"""A small network that corrects a blur kernel found at edges, and its weight file.
+"""A small network that corrects a blur kernel estimated from edges, and its weight file.
 
-Edges leave a kernel unsure where they all run one way, and find points and combs where texture repeats itself. The
-network has learnt from pairs (estimate, truth) what errors look like and what kernels look like: see
-`invsolve.train.kernel_network`. A mean over what the kernel may be is too diffuse to restore with, so its answer is the
-start of a few more turns with the image's edges, which have the last word.
+A kernel estimated from edges is uncertain if all edges have the same direction, and may consist of points or combs if
+the texture is repetitive. The network has learnt typical errors and typical kernels from pairs (estimate, truth): see
+`invsolve.train.kernel_network`. Its output is a mean over possible kernels, and too diffuse for a restoration.
+Therefore a few more iterations with the image's edges follow, and these determine the result.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FORMAT = "invsolve-kernel-network-1"
 _STEP = 0.3
 _LEAK = 0.01
 _LARGEST_NOISE = 0.1
-"""Above it the network has seen nothing."""
+"""Largest noise level passed to the network; it was not trained on higher levels."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class KernelNetworkConfig:
     """Sizes of the network.
 
     Args:
-        channels: features at each scale, the finest first.
-        blocks: residual blocks of each scale, on the way down and up.
+        channels: number of features at each scale, finest first.
+        blocks: number of residual blocks at each scale, in the encoder and in the decoder.
     """
 
     channels: tuple[int, ...] = (32, 48, 56)
@@ -54,7 +54,7 @@ class KernelNetworkConfig:
 
 
 class KernelNetwork(nn.Module):
-    """Pictures of `evidence_of` kernels [n, CHANNELS, s, s] -> better kernels [n, s, s]: a U-Net that adds to them."""
+    """A U-Net that adds a correction: evidence pictures [n, CHANNELS, s, s] -> better kernels [n, s, s]."""
 
     def __init__(self, config: KernelNetworkConfig | None = None) -> None:
         super().__init__()
@@ -73,13 +73,13 @@ class KernelNetwork(nn.Module):
     def forward(self, evidence: Tensor) -> Tensor:
         raw = evidence[:, 0] + _STEP * self._correction(evidence)
         kernel = raw.clamp_min(0)
-        # below 0 there is a little slope in training, so that what is 0 can come back
+        # in training, a small slope below 0 lets zero entries become positive again
         shown = F.leaky_relu(raw, _LEAK) if self.training else kernel
         return shown / kernel.sum((-2, -1), keepdim=True).clamp_min(1e-3)
 
     @torch.no_grad()
     def over_turns(self, pictures: Tensor) -> Tensor:
-        """The answer [s, s] to the pictures [CHANNELS, s, s] of one kernel: the mean over turns and mirror images."""
+        """Correct one kernel: pictures [CHANNELS, s, s] -> [s, s], averaged over rotations and mirror images."""
         sides = (-2, -1)
         kernels = self(torch.stack([torch.rot90(p, k, sides) for p in (pictures, pictures.flip(-1)) for k in range(4)]))
         back = [torch.rot90(kernel, -k, sides) for kernel, k in zip(kernels, [*range(4)] * 2, strict=True)]
@@ -101,7 +101,7 @@ class KernelNetwork(nn.Module):
 
 
 class _Block(nn.Module):
-    """Two convolutions; between them, what the mean over the picture says."""
+    """Two convolutions; between them, a projection of the global mean is added."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ def _blocks(width: int, count: int) -> nn.Sequential:
 
 
 def corrected_kernel(image: Tensor, kernel: Tensor, sigma: float) -> Tensor:
-    """A better estimate of the kernel [s, s]: at least 0, sums to one, in the middle (`centred`).
+    """Correct an estimate of the kernel [s, s]: non-negative, sums to one, and centred (`centred`).
 
     Args:
         image: the blurred image [C, H, W] in [0, 1], with sides of at least 3 s.
@@ -131,15 +131,15 @@ def corrected_kernel(image: Tensor, kernel: Tensor, sigma: float) -> Tensor:
 
 
 def save_kernel_network(network: KernelNetwork, path: Path, notes: dict[str, str] | None = None) -> None:
-    """Write weights (float16) and configuration to a safetensors file, whole or not at all."""
+    """Write weights (float16) and configuration to a safetensors file, either completely or not at all."""
     write_network(network, network.config, _FORMAT, path, notes)
 
 
 def load_kernel_network(path: Path) -> KernelNetwork:
-    """Read a file of `save_kernel_network`: float32, evaluation mode, no weight requires a gradient.
+    """Read a file written by `save_kernel_network`: float32, evaluation mode, no weight requires a gradient.
 
     Raises:
-        InputError: it is no such file, or there is none.
+        InputError: the file does not exist, or has another format.
     """
     config, weights = read_network(_FORMAT, path, "invsolve train kernels")
     network = KernelNetwork(KernelNetworkConfig(tuple(config["channels"]), config["blocks"]))
@@ -149,5 +149,5 @@ def load_kernel_network(path: Path) -> KernelNetwork:
 
 @lru_cache(maxsize=1)
 def packaged_kernel_network() -> KernelNetwork:
-    """The network that travels in the package; its card lies beside the weights (`kernels.md`)."""
+    """Return the packaged network; its card is beside the weights (`kernels.md`)."""
     return load_kernel_network(WEIGHTS)
