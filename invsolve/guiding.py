@@ -53,6 +53,7 @@ def guided(guide: Guide, prior: Prior) -> tuple[Problem, Solver]:
 
     Raises:
         InputError: the options do not go together, or the prior cannot be guided in this way.
+        CapabilityError: a class is given, and the prior takes none.
     """
     from invsolve import costs, solvers
     from invsolve.core.registry import load_attribute

@@ -17,7 +17,7 @@ def destination(path: Path) -> Path:
     """The file that is written when writing to `path`: the target of a link, otherwise `path` itself.
 
     Raises:
-        InputError: the links form a circle.
+        InputError: the link cannot be resolved, or the links form a circle.
     """
     if not path.is_symlink():
         return path

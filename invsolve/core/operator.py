@@ -88,6 +88,8 @@ class Operator(ABC):
 
         Raises:
             ShapeError: `x` is not a batch of `in_shape`.
+            InputError: `x` holds integers.
+            CapabilityError: a gradient is needed, and the operator converts `x` to NumPy.
         """
         check_shape(x, self.in_shape, type(self).__name__)
         if not x.is_floating_point() and not x.is_complex():

@@ -36,7 +36,7 @@ class Result:
     Attributes:
         samples: [B, S, *image shape] in [0, 1] units, not clipped.
         status: a sentence for each sample, [B][S]: "ok", or when and why it ended early, or "failed: ..." if values
-            reached a thousand times white.
+            are NaN or reached a thousand times white.
         energy: the terminal cost of each sample in nats, [B, S]; NaN without a cost.
         theta: constrained operator parameters, [B, S, ...] each; empty unless the problem was blind.
         stats: network calls, seconds, memory.

@@ -33,6 +33,8 @@ ASSUMED_SIGMA = 0.02
 def smooth_estimate(operator: LinearOperator, y: Tensor, sigma: float | Tensor, width: float = 1.0) -> Tensor:
     """argmin |y - A x|^2 + (sigma / TAU)^2 <x, L x>, [N, *in_shape]; A^+ y if the data are not images [C, H, W].
 
+    sigma / TAU is at least MIN_RATIO.
+
     Args:
         operator: A.
         y: measurements [N, *out_shape].

@@ -35,7 +35,8 @@ class ClassifierCost(TerminalCost):
         key: identifies the classifier in checkpoints, see `FunctionCost`.
 
     Raises:
-        InputError: a target is out of range, the temperature is not above 0, or logits are not finite.
+        InputError: a target is out of range, the temperature is not above 0, or the logits of all images are NaN
+            (checked on the CPU).
         ShapeError: the logits have another shape.
     """
 

@@ -33,8 +33,8 @@ class RewardCost(TerminalCost):
         key: identifies the reward in checkpoints, see `FunctionCost`.
 
     Raises:
-        InputError: the temperature is not above 0; or rewards are not finite, or are negative although they are
-            factors.
+        InputError: the temperature is not above 0; the rewards of all images are NaN (checked on the CPU); or a reward
+            is negative although it is a factor.
         ShapeError: the rewards have another shape.
     """
 

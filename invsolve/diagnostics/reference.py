@@ -38,7 +38,7 @@ class Coordinates:
     def of_reduction(cls, prior_cov: Tensor, posterior_cov: Tensor, threshold: float = 0.5) -> Coordinates:
         """The directions that diagonalise prior and posterior covariance together, the most reduced ones first.
 
-        With W C_prior W^T = I and W C_post W^T = diag(r), a direction is observed if the measurement reduced its prior
+        If W C_prior W^T = I and W C_post W^T = diag(r), a direction is observed if the measurement reduced its prior
         variance by at least half, r <= `threshold`. Noise, operator and prior all count: a pixel that was not measured
         but follows from its neighbours is observed, and a pixel that was measured with much noise is not.
 

@@ -27,7 +27,7 @@ class VaryingBlur(LinearOperator):
 
     Raises:
         ShapeError: the kernels or the weights have another shape.
-        InputError: a pixel has no weight above 0.
+        InputError: a pixel has no weight above 0, or a weight is negative.
     """
 
     def __init__(

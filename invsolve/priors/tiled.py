@@ -41,7 +41,7 @@ _Piece: TypeAlias = tuple[int, _Span, _Span]
 
 
 def extents(length: int, tile: int, overlap: int, *, fixed: bool = False, grid: int = GRID) -> list[tuple[int, int]]:
-    """Start and stop of tiles along an axis: the fewest tiles of at most `tile` pixels, all of one side.
+    """Start and stop of tiles along an axis: the fewest tiles of at most `tile` pixels, of one side but for the last.
 
     The side is the smallest for which neighbours share `overlap` pixels. An image slightly larger than a tile is
     therefore cut into two halves instead of two tiles of full size. The last tile ends at the end of the image.

@@ -38,7 +38,8 @@ NEAREST: Mapping[str, tuple[str, ...]] = {
     "demosaic": ("inpaint", "superres4"),
     "nonlinear-deblur": ("deblur-nonlinear",),
 }
-"""For some preset sections, the tasks whose published settings fit, nearest first; others use their own name."""
+"""For some preset sections, the tasks whose published settings fit, nearest first; others use their own name, and then
+those of superres4."""
 
 
 @dataclass(frozen=True)

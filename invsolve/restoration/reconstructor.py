@@ -40,7 +40,8 @@ def as_reconstructor(
         cost: function (operator, y) -> cost, used instead of the noise model's likelihood.
 
     Raises:
-        InputError: deepinv is not installed; or, when the model is called, the noise model of the physics is unknown.
+        InputError: deepinv is not installed.
+        CapabilityError: when the model is called: the noise model of the physics is unknown.
     """
     require("deepinv", "as_reconstructor")
     from deepinv.models import Reconstructor

@@ -67,7 +67,8 @@ def restore(
                 and the task (`invsolve.restoration.choice`). The record says which one, and why.
             settings: hyperparameters of the solver that replace the chosen ones.
             samples: number of posterior samples. They define the intervals of the restored image. The restored image
-                is the point estimate, or the sample mean if a solver is named or for priors of whole images.
+                is the point estimate; it is the sample mean if a solver or a preset is named, and for priors of whole
+                images.
             calibration: file with intervals measured by `invsolve calibrate`; by default the packaged calibration.
             seed: seed for all random numbers (0).
             device: "cpu", "cuda", ..., or "auto".

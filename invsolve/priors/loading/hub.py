@@ -43,8 +43,8 @@ _WANTED = (
     (["*.json", f"*{_WEIGHTS}*.safetensors"], ["*.non_ema*"]),
     (["*.json", f"*{_WEIGHTS}*.safetensors", f"*{_WEIGHTS}*.bin"], ["*.fp16*", "*.bf16*", "*.non_ema*"]),
 )
-"""Pairs of wanted and unwanted patterns for files on the Hugging Face hub. The second pair is for repositories with half
-precision only, the third for old ones. Text encoders are downloaded when a prompt is given."""
+"""Pairs of wanted and unwanted patterns for files on the Hugging Face hub. The second pair is for repositories with
+half precision only, the third for old ones. Text encoders are downloaded when a prompt is given."""
 
 _TEXTS = ["text_encoder*/*", "tokenizer*/*"]
 
