@@ -1,4 +1,4 @@
-"""What several benchmarks share: noise for big batches, tables, rows of runs that can be interrupted, and images."""
+"""Helpers of several benchmarks: noise for large batches, tables, rows of runs that can be interrupted, and images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["SharedNoise", "add_row", "markdown", "rows_of", "write_image"]
 
 
 class SharedNoise(NoiseSource):
-    """One generator for the whole batch: `Rng`'s stream a sample costs more than solvers do on small problems."""
+    """One generator for the whole batch: on small problems, `Rng`'s streams per sample cost more than the solver."""
 
     def __init__(self, seed: int) -> None:
         self._generator = torch.Generator().manual_seed(seed)
@@ -41,29 +41,29 @@ class SharedNoise(NoiseSource):
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table."""
+    """A Markdown table."""
     lines = ["| " + " | ".join(map(str, cells)) + " |" for cells in (head, ["---"] * len(head), *rows)]
     return "\n".join(lines) + "\n"
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
-    """What was measured: the rows that `add_row` wrote, none if there is no file yet."""
+    """The rows that `add_row` wrote; empty if there is no file yet."""
     path = folder / "rows.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def add_row(folder: Path, row: Mapping[str, Any]) -> None:
-    """Add a row to rows.jsonl in the folder, so that a run goes on after the last one."""
+    """Add a row to rows.jsonl in the folder; an interrupted run continues after the last row."""
     with (folder / "rows.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
 
 
 def write_image(pixels: NDArray[Any], path: Path, **storage: Any) -> None:
-    """[h, w, 1 or 3] or [h, w] in [0, 1], clipped, as a file of 8 bits; its folder is made if there is none.
+    """Write an image to an 8-bit file, and make its folder if there is none.
 
     Args:
-        pixels: of the image.
-        path: of the file, which is overwritten.
+        pixels: [h, w, 1 or 3] or [h, w], clipped to [0, 1].
+        path: path of the file, which is overwritten.
         storage: options of Pillow's `save`.
     """
     path.parent.mkdir(exist_ok=True)

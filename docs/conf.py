@@ -80,7 +80,7 @@ COLAB = "https://colab.research.google.com/github/invsolve/invsolve/blob/gh-page
 
 
 def read_page(app: Sphinx, name: str, source: list[str]) -> None:
-    """Point links of pages that leave docs/ to the repository, and add to each example a link to Colab."""
+    """Change links that leave docs/ into links to the repository, and add a link to Colab to each example."""
     if name.startswith("gallery/plot_"):
         link = f"`Open it in Colab <{COLAB}/{name.removeprefix('gallery/')}.ipynb>`_"
         source[0] = re.sub(r"(^.. GENERATED FROM PYTHON SOURCE)", rf"{link}\n\n\1", source[0], count=1, flags=re.M)
@@ -89,21 +89,21 @@ def read_page(app: Sphinx, name: str, source: list[str]) -> None:
 
 
 def read_docstring(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
-    """Docstrings are plain text with equations; make reStructuredText of them."""
+    """Convert docstrings, which are plain text with equations, to reStructuredText."""
     lines[:] = to_rst(lines)
 
 
 def read_signature(
     app: Sphinx, what: str, name: str, thing: object, options: object, signature: str | None, returned: str | None
 ) -> tuple[str, str | None] | None:
-    """Leave the ranges of settings to the docstrings: `Annotated[float, Range(low=0, ...)]` is float."""
+    """Show `Annotated[float, Range(low=0, ...)]` as float, because the docstrings contain the ranges of settings."""
     if signature is None:
         return None
     return RANGED.sub(r"\1", signature), returned
 
 
 def copy_notebooks(app: Sphinx, error: Exception | None) -> None:
-    """Put the notebooks where the links to Colab expect them."""
+    """Copy the notebooks to the place that the links to Colab expect."""
     if error is None and app.builder.name == "html":
         target = Path(app.outdir) / "notebooks"
         target.mkdir(exist_ok=True)

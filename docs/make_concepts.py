@@ -20,7 +20,7 @@ PAGE = Path(__file__).parent / "images" / "concepts.jpg"
 
 
 def main() -> None:
-    """Restore one photograph with samples and draw what came."""
+    """Restore one photograph with samples and draw the results."""
     pixels = skimage.data.astronaut()[40:168, 160:288]
     clean = torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255
     done = iv.restore(clean, task="superres", factor=4, noise=0.01, samples=6, simulate=True)

@@ -1,4 +1,4 @@
-"""Draw docs/images/getting-started.jpg, what `restore` writes next to an image: python docs/make_getting_started.py"""
+"""Draw docs/images/getting-started.jpg, the pictures that `restore` writes: python docs/make_getting_started.py"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGE = Path(__file__).parent / "images" / "getting-started.jpg"
 
 
 def main() -> None:
-    """Blur a photograph, restore it by the command, and put its pictures side by side."""
+    """Blur a photograph, restore it with the command, and put the pictures side by side."""
     pixels = skimage.data.coffee()[100:260, 230:390].copy()
     clean = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
     blur = operators.GaussianBlur(tuple(clean.shape[1:]), 2.0, padding="symmetric")
@@ -32,7 +32,7 @@ def main() -> None:
             Image.open(Path(folder) / f"coffee-restored-{name}.png").convert("RGB")
             for name in ("comparison", "interval")
         ]
-    parts[0] = parts[0].crop((0, 0, 2 * (parts[0].width + 8) // 3 - 8, parts[0].height))  # the map follows
+    parts[0] = parts[0].crop((0, 0, 2 * (parts[0].width + 8) // 3 - 8, parts[0].height))  # cut off the map
     height = max(part.height for part in parts)
     sheet = Image.new("RGB", (sum(part.width for part in parts) + 12, height), "white")
     left = 0

@@ -1,7 +1,7 @@
-"""Photograph the page of the suite `quick` for docs/leaderboard.md: python docs/make_leaderboard.py STORE
+"""Take a screenshot of the page of the suite `quick` for docs/leaderboard.md: python docs/make_leaderboard.py STORE
 
-STORE holds the results of two of its photographs, or is made (about two minutes). Needs
-Chromium and Playwright, as the tests of pages do.
+STORE contains the results of two photographs of the suite; it is computed if missing (about two minutes). The script
+needs Chromium and Playwright, like the tests of pages.
 """
 
 from __future__ import annotations

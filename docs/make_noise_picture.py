@@ -1,4 +1,4 @@
-"""Draw docs/images/noise.jpg, files and what `estimate_noise` says of them: python docs/make_noise_picture.py"""
+"""Draw docs/images/noise.jpg, files and their noise by `estimate_noise`: python docs/make_noise_picture.py"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ SIDE, GAP, HEAD, COLUMNS = 192, 6, 24, 5
 
 
 def pictures(x: Tensor) -> dict[str, Tensor]:
-    """What is seen of an image [1, 3, H, W]: measurements, or pseudo-inverses of those that are no image."""
+    """Measurements of an image [1, 3, H, W], shown by an adjoint or pseudo-inverse if a measurement is not an image."""
     shape = tuple(x.shape[1:])
     rng = iv.Rng(3)
     mri = operators.MRI((1, *shape[1:]), _columns(shape[1]))
@@ -46,7 +46,7 @@ def _columns(side: int) -> Tensor:
 
 
 def main() -> None:
-    """Draw them with their names."""
+    """Draw the pictures with their names."""
     pixels = skimage.data.chelsea()[20:212, 90:282].copy()
     found = pictures(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255)
     rows = -(-len(found) // COLUMNS)

@@ -1,4 +1,4 @@
-"""Run every solver that looks at a measurement on every registered operator; put what happened into docs/operators.md.
+"""Run every solver that uses a measurement on every registered operator, and write the outcomes to docs/operators.md.
 
 python docs/make_operators.py          # runs all pairs (a few minutes), stores docs/operators.json, writes the table
 python docs/make_operators.py --page   # only writes the table again from the stored runs
@@ -21,11 +21,11 @@ SMALL: Mapping[str, Any] = {
     "n_steps": 2, "n_inner": 2, "n_iterations": 2, "n_particles": 2, "n_cg": 2, "n_draws": 2, "n_langevin": 2,
     "n_samples": 2, "n_ode": 2, "n_repeats": 1, "n_travel": 1,
 }  # fmt: skip
-"""Settings that make a run short, where a solver has them."""
+"""Settings that make a run short, for solvers that have them."""
 
 
 def run_all(stored: Path, only: Sequence[str] | None = None) -> None:
-    """Store {operator: {solver: "ok" or what is missing}} for every registered pair, operator by operator."""
+    """Store {operator: {solver: "ok" or the reason for failure}} for every registered pair, operator by operator."""
     import torch
 
     from invsolve.solvers import SOLVERS
@@ -41,7 +41,7 @@ def run_all(stored: Path, only: Sequence[str] | None = None) -> None:
 
 
 def run_one(operator_name: str, solver_name: str) -> str:
-    """`ok` where the solver's run ended well, and the error's words otherwise."""
+    """Return "ok" if the solver's run succeeded, and the error message otherwise."""
     import torch
 
     import invsolve as iv
@@ -66,7 +66,7 @@ def run_one(operator_name: str, solver_name: str) -> str:
         kind = SOLVERS[solver_name]
         names = {field.name for field in dataclasses.fields(kind)}
         settings = {name: value for name, value in SMALL.items() if name in names}
-        if getattr(kind, "start", None) == "guided":  # from noise, as not every measurement shows an image
+        if getattr(kind, "start", None) == "guided":  # start from noise: not every measurement shows an image
             settings["start"] = "random"
         solver = kind(**settings)
         problem = iv.Problem(Plain(), costs.GaussianLikelihood(example.operator, y, 0.05), example.unknowns)
@@ -77,7 +77,7 @@ def run_one(operator_name: str, solver_name: str) -> str:
 
 
 def table(runs: Mapping[str, Mapping[str, str]]) -> str:
-    """The matrix as Markdown: a dot where a run ended well, a letter for what was missing."""
+    """The matrix as Markdown: a dot for a run that succeeded, a letter for each reason of failure."""
     solvers = sorted(next(iter(runs.values())))
     reasons: dict[str, str] = {}
     lines = ["| | " + " | ".join(f"`{name}`" for name in solvers) + " |", "|---|" + ":-:|" * len(solvers)]

@@ -1,4 +1,4 @@
-"""Write docs/reference/*.md, in which every public object stands once: python docs/make_reference.py"""
+"""Write docs/reference/*.md, which list every public object once: python docs/make_reference.py"""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from pathlib import Path
 
 PAGES = Path(__file__).parent / "reference"
 MODULES = {
-    "invsolve": ("Problems and solving", "What every restoration is made of. Import it as ``iv``."),
+    "invsolve": ("Problems and solving", "The parts of every restoration. Import the package as ``iv``."),
     "invsolve.operators": ("Operators", "What happened to the image: forward models without noise."),
-    "invsolve.costs": ("Costs", "Likelihoods of a measurement, and any other function of the image to steer by."),
-    "invsolve.priors": ("Priors", "What images look like: exact laws, networks, and how they are loaded."),
+    "invsolve.costs": ("Costs", "Likelihoods of a measurement, and other functions of the image for guidance."),
+    "invsolve.priors": ("Priors", "What images look like: exact distributions, networks, and how to load them."),
     "invsolve.priors.guidance.combinations": (
         "Guided priors",
-        "Priors made of priors: classifier-free guidance and kin.",
+        "Combinations of priors: classifier-free guidance and related methods.",
     ),
     "invsolve.priors.guidance.weights": ("Guidance weights", "How strong classifier-free guidance is over time."),
     "invsolve.solvers": ("Solvers", "Methods that sample or optimise. See also [which solver when](../concepts.md)."),
     "invsolve.metrics": ("Metrics", "Image quality and calibration, each number with its implementation."),
-    "invsolve.diagnostics": ("Diagnostics", "Whether what a solver returns can be believed."),
+    "invsolve.diagnostics": ("Diagnostics", "Checks of whether a solver's results can be trusted."),
     "invsolve.testing": ("Testing your parts", "Conformance checks for operators, priors, costs and solvers."),
-    "invsolve.io": ("Files", "Reading and writing images with what they carry."),
+    "invsolve.io": ("Files", "Reading and writing images with their metadata."),
     "invsolve.core.schedule": ("Noise schedules", "Signal and noise over time, and the steps between times."),
     "invsolve.core.settings": (
         "Settings",
-        "Annotations that say what a setting may be, checked when an object is made.",
+        "Annotations for the valid values of a setting, checked when an object is created.",
     ),
-    "invsolve.core.registry": ("Registries", "Names for parts, those of installed packages included."),
-    "invsolve.tasks.base": ("Tasks", "What `invsolve restore --task` names; derive from it to add one."),
+    "invsolve.core.registry": ("Registries", "Names of parts, including those of installed packages."),
+    "invsolve.tasks.base": ("Tasks", "The base class for tasks of `invsolve restore --task`: subclass it to add one."),
 }
-"""Pages in their order: a title and a line about each module."""
+"""Pages in order: a title and a line about each module."""
 
 
 def documented() -> dict[str, list[str]]:
-    """The names of each page: those of the module's `__all__` that stand on no page before."""
+    """The names on each page: those of the module's `__all__` that are not on an earlier page."""
     seen: set[int] = set()
     pages: dict[str, list[str]] = {}
     for name in MODULES:
@@ -76,7 +76,7 @@ def index() -> str:
     """The page that lists the others."""
     rows = [f"| [{title}]({file_of(name)}) | `{name}` | {line} |" for name, (title, line) in MODULES.items()]
     toc = "\n".join(file_of(name) for name in MODULES)
-    head = "# API reference\n\nMade from the docstrings: every public object stands once.\n\n"
+    head = "# API reference\n\nGenerated from the docstrings. Every public object is listed once.\n\n"
     table = "| | module | |\n|---|---|---|\n" + "\n".join(rows)
     return f"{head}{table}\n\n```{{toctree}}\n:hidden:\n\n{toc}\n```\n"
 

@@ -1,6 +1,6 @@
 """Draw docs/images/strip.jpg, six degraded images above their restorations: python docs/make_strip.py
 
-Each is a crop of a photograph of scikit-image, degraded by `invsolve restore --simulate` and restored with the
+Each image is a crop of a scikit-image photograph, degraded as by `invsolve restore --simulate` and restored with the
 defaults. None of the photographs was used for training.
 """
 
@@ -43,7 +43,7 @@ def tile(x: torch.Tensor) -> Image.Image:
 
 
 def main() -> None:
-    """Restore the six and draw them."""
+    """Restore the six images and draw them."""
     width = len(TASKS) * (SIDE + GAP) - GAP
     strip = Image.new("RGB", (width, HEAD + 2 * SIDE + GAP), "white")
     font, draw = ImageFont.load_default(20), ImageDraw.Draw(strip)

@@ -23,7 +23,7 @@ RECIPES = {
 
 
 def operator_for(name: str, shape: tuple[int, ...]) -> iv.LinearOperator:
-    """What the named image was degraded by."""
+    """The forward operator of the named image."""
     if name == "chelsea-masked.png":
         return operators.Inpainting.random(shape, keep=0.4, rng=iv.Rng(0))
     if name == "coffee-blurred.png":
@@ -32,7 +32,7 @@ def operator_for(name: str, shape: tuple[int, ...]) -> iv.LinearOperator:
 
 
 def main() -> None:
-    """Write every example."""
+    """Write all examples."""
     for name, (source, (top, left, height, width)) in RECIPES.items():
         array = getattr(skimage.data, source)()[top : top + height, left : left + width]
         clean = torch.from_numpy(array.copy()).permute(2, 0, 1)[None] / 255

@@ -60,13 +60,15 @@ def guided(guide: Guide, prior: Prior) -> tuple[Problem, Solver]:
     from invsolve.solvers.steps.scales import parse_scale
 
     if prior.shape is None:
-        raise InputError(f"the prior {guide.prior} has no size of its own: guide one that has, for example digits")
+        raise InputError(
+            f"the prior {guide.prior} has no fixed image size: use a prior that has one, for example digits"
+        )
     if guide.classifier is not None and (guide.scale is None or guide.reward is not None or guide.weight is not None):
         raise InputError("--classifier steers towards a class with a scale: give --class and --scale, and no --weight")
     told: dict[str, Any] = {"n_steps": guide.steps, "eta": guide.eta}
     if guide.reward is not None:
         if guide.weight is not None:
-            raise InputError("--weight is of classes: a reward takes --scale")
+            raise InputError("--weight applies to classes only: use --scale for a reward")
         cost = costs.RewardCost(load_attribute(guide.reward), guide.temperature)
         return Problem(prior, cost), solvers.Guidance(parse_scale(guide.scale or "fixed:1"), **told)
     if guide.weight is not None or guide.scale is None:
@@ -109,7 +111,7 @@ def _classifier(guide: Guide, prior: Prior) -> tuple[Any, int]:
         from invsolve.priors.loading.digits import digits_classifier
 
         return digits_classifier(prior.device).of_images, 10
-    raise InputError(f"--scale steers by a classifier, and {guide.prior} comes with none: give --classifier")
+    raise InputError(f"--scale guides with a classifier, but {guide.prior} has none: give --classifier")
 
 
 def sheet(images: Tensor) -> Any:

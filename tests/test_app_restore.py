@@ -266,7 +266,7 @@ def test_what_is_no_image_and_what_browsers_do_not_show(page, tmp_path):
     for path in (hostile, drawing):
         page.locator("#iv-image input[type=file]").set_input_files(str(path))
         page.get_by_text(
-            "png is not an image: PNG, JPEG" if path is hostile else "svg is not an image: PNG, JPEG"
+            "png is not an image in a supported" if path is hostile else "svg is not an image in a supported"
         ).wait_for()
         page.locator("#iv-image button.icon-button").click()
     tiff = write_image(tmp_path / "photo.tif", Image(torch.full((3, 40, 60), 0.5), None, 16))

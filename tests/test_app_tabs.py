@@ -39,7 +39,7 @@ def test_methods_are_compared_with_the_truth_and_zoom_together(page, picture, tm
 
     page.get_by_label("Settings").nth(1).fill("n_steps=3")
     page.locator("#iv-compare-go").click()
-    page.get_by_text("Settings belong to a method: choose one for method 2").wait_for()
+    page.get_by_text("Settings need a method: choose one for method 2").wait_for()
     page.get_by_label("Method 2", exact=True).click()
     page.get_by_role("option", name="ftm", exact=True).click()
     page.locator("#iv-compare-go").click()

@@ -71,7 +71,7 @@ def test_a_file_to_which_nothing_was_done_is_copied(tmp_path, capsys, monkeypatc
     content = Path(f"a.{ending}").read_bytes()
     assert main(["restore", f"a.{ending}"]) == 0
     assert Path(f"a-restored.{ending}").read_bytes() == content
-    assert "its file copied byte for byte" in capsys.readouterr().out
+    assert "the file was copied byte for byte" in capsys.readouterr().out
     record = json.loads(Path("a-restored.json").read_text())
     assert record["copied"]
     assert record["estimate"] == "the image as it came"
@@ -179,7 +179,7 @@ def test_where_no_noise_can_be_read_a_level_is_assumed_and_said():
     task, done = found(image)
     assert task == "inpaint"
     assert done.record["noise"]["method"] == "assumed"
-    assert "cannot be read off so few neighbouring pixels, 0.01 is assumed" in " ".join(done.record["auto"]["found"])
+    assert "cannot be estimated from so few neighbouring pixels, so 0.01" in " ".join(done.record["auto"]["found"])
     assert found(Image(photograph(2, 2)))[0] == "unchanged"
     with pytest.raises(InputError, match="too small to estimate its noise"):
         iv.restore(photograph(2, 2), "denoise", **QUICK)

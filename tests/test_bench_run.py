@@ -113,7 +113,7 @@ def test_a_calibration_file_scores_the_intervals_of_the_rows_that_it_is_of(refer
         assert found["ddnm", "superres2", "interval-score"][0] >= float((high - low).mean()) - 1e-6
         score(store)  # without the file its scores stay
         assert store.db.execute("SELECT count(*) FROM scores WHERE metric = 'interval-width'").fetchone()[0] == 12
-        with pytest.raises(InputError, match="make one by invsolve calibrate --solver"):
+        with pytest.raises(InputError, match="create one for samples with invsolve calibrate --solver"):
             score(store, calibrations=[replace(table, centre="point")])
     assert "interval coverage" in write_report(folder, tmp_path / "page").read_text()
 
@@ -288,7 +288,7 @@ def test_images_and_priors_that_are_not_there(tmp_path):
 def test_a_unit_over_its_budget_of_seconds_fails(tmp_path):
     with Store.writing(tmp_path / "store") as store:
         run(toy(tmp_path, TOML.replace("samples = 4", "seconds = 1e-6")), store, only=["solver=ddnm", "item=draw 0"])
-        assert "over its 1e-06 seconds" in store.units()[1]["error"]
+        assert "over its limit of 1e-06 seconds" in store.units()[1]["error"]
         run(toy(tmp_path, TOML.replace("samples = 4", "seconds = 1e-6")), store, only=["solver=baseline"])
         assert store.units()[0]["status"] == "failed"  # what cannot be stopped on the way
         assert store.output(store.units()[0]["hash"]) == {}
@@ -332,7 +332,7 @@ def test_a_unit_that_kills_every_worker_is_a_failure_in_the_end(reference, tmp_p
         executor.victim = store.units()[3]["hash"]
     with Store.writing(tmp_path / "store") as store:
         assert run(toy(tmp_path), store, executor) == 12
-        assert store.outcome(executor.victim)["error"].startswith("3 workers died over this unit")
+        assert store.outcome(executor.victim)["error"].startswith("3 workers died while they ran this unit")
 
 
 def test_status_and_tables_of_many_units_are_quick(tmp_path):
@@ -509,6 +509,6 @@ def test_a_ray_cluster_without_a_gpu_is_said_at_once(monkeypatch):
         init=lambda **options: None, cluster_resources=lambda: {"CPU": 8.0}, shutdown=lambda: ended.append(True)
     )
     monkeypatch.setitem(sys.modules, "ray", ray)
-    with pytest.raises(InputError, match="no GPU: leave --devices away"):
+    with pytest.raises(InputError, match="no GPU: omit --devices"):
         RayExecutor(execute, "auto", 2, 1, 1.0)
     assert ended == [True]

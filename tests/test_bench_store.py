@@ -162,7 +162,7 @@ def test_a_measurement_that_is_drawn_otherwise_takes_its_outcomes_with_it(folder
         store.db.execute("UPDATE measurements SET digest = 'of another machine' WHERE hash = ?", (path.stem,))
     path.unlink()
     assert finish(folder, toy(tmp_path)) == 2
-    assert caplog.text.count("its measurement is drawn otherwise now") == 2
+    assert caplog.text.count("its measurement is now drawn in another way") == 2
 
 
 def test_files_of_others_are_left_alone(folder, whole, tmp_path):
@@ -361,7 +361,7 @@ def test_what_a_bundle_cannot_show_is_said_and_the_store_shows_some_of_it(bundle
     assert CANNOT_SHOW[0] not in capsys.readouterr().out
     flipped(stored(folder)[3])
     assert main(["bench", "check", str(bundle), "--store", str(folder)]) == 1
-    assert "SHA-256 has changed" in capsys.readouterr().out
+    assert "SHA-256 differs" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("what", ["text", "truncated", "a bomb", "another file", "a file less", "a pipe"])
@@ -393,7 +393,7 @@ def test_what_is_no_bundle_is_one_sentence(what, bundle, tmp_path):
 
 def test_a_damaged_output_is_not_handed_in(folder, tmp_path):
     flipped_behind_its_back(stored(folder)[0])
-    with pytest.raises(outcomes.Damaged, match="SHA-256 has changed"):
+    with pytest.raises(outcomes.Damaged, match="SHA-256 differs"):
         submit(folder, tmp_path / "b.zip")
     assert export(folder, tmp_path / "rows.csv") == 12
 

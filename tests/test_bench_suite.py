@@ -60,7 +60,7 @@ def test_the_published_protocol_has_the_published_settings():
         ("n_steps = 5", "n_step = 5", "did you mean 'n_steps'"),
         ('"misfit"', '"misfits"', "did you mean 'misfit'"),
         ("samples = 4", "sample = 4", "did you mean 'samples'"),
-        ("samples = 4", "samples = 0", "samples and threads at least 1"),
+        ("samples = 4", "samples = 0", "samples and threads of at least 1"),
         ("samples = 4", 'samples = "4"', "samples is int"),
         ("missing = 0.5", "missing = 1.5", "missing must be a finite number in"),
         ("factor = 2", "factor = 2.5", "factor must be a whole number of at least 2"),

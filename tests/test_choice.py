@@ -169,7 +169,7 @@ def test_more_noise_than_published_ends_updates_when_the_data_are_explained():
     choice = chosen("inpaint", FFHQ, noise=0.05)
     assert isinstance(choice.solver, solvers.NDTM)
     assert settings(choice.solver) == {**settings(own), "stop": 1.0}
-    assert "explained to 0.05" in choice.reason
+    assert "reaches the noise level 0.05" in choice.reason
     assert getattr(chosen("inpaint", FFHQ, noise=0.05, changes={"stop": None}).solver, "stop") is None  # noqa: B009
 
 
@@ -180,9 +180,9 @@ def test_the_noise_of_a_grey_image_is_that_of_its_one_channel_under_a_grey_prior
     for noise, stop in ((0.0099, None), (0.0101, 1.0)):
         done = restore(image(16)[:1], "inpaint", mask=torch.eye(16), noise=noise, prior=prior, settings={"n_steps": 2})
         assert done.record["solver"]["settings"]["stop"] == stop
-        assert ("explained to 0.0101" in done.record["solver"]["chosen"]["reason"]) == (stop is not None)
+        assert ("reaches the noise level 0.0101" in done.record["solver"]["chosen"]["reason"]) == (stop is not None)
     done = restore(image(16)[:1], "inpaint", mask=torch.eye(16), noise=0.0099, prior=as_prior(FFHQ))
-    assert "explained to 0.0171" in done.record["solver"]["chosen"]["reason"]
+    assert "reaches the noise level 0.0171" in done.record["solver"]["chosen"]["reason"]
 
 
 def test_presets_by_name_and_from_files_are_used_as_they_are(tmp_path):

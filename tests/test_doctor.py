@@ -22,7 +22,7 @@ def test_a_prior_that_is_there_is_measured(capsys):
 def test_weights_that_are_missing_are_told_with_how_to_get_them(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("INVSOLVE_CACHE", str(tmp_path))
     assert main(["doctor", "ffhq256"]) == 1
-    assert f"invsolve priors fetch ffhq256` gets {card('ffhq256').url}" in capsys.readouterr().out
+    assert f"invsolve priors fetch ffhq256` downloads {card('ffhq256').url}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -74,7 +74,7 @@ WRONG = {
     "restore README.md --task x": "unknown task 'x'",
     "restore README.md --solver pnp": "unknown solver 'pnp'; known: c-pigdm, ",
     "restore README.md --prior natrual": "unknown prior 'natrual'",
-    "restore README.md --prior no/file.pt": "there is neither a prior nor a file or folder no/file.pt",
+    "restore README.md --prior no/file.pt": "there is no prior, file or folder no/file.pt",
     "restore README.md --facter 3": "unrecognized arguments: --facter 3",
     "restore README.md --factor 1": "factor must be a whole number of at least 2, got 1",
     "restore README.md --task inpaint --blur-sigma 2": "--blur-sigma belongs to the task blind-deblur or deblur",

@@ -122,4 +122,4 @@ def test_a_restoration_takes_the_table_of_unknown_blurs():
 def test_options_of_a_blur_are_none_of_an_unknown_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     words = ["calibrate", "--images", str(tmp_path), "--task", "blind-deblur", "--length", "9"]
     assert main([*words, "-o", str(tmp_path / "c.json")]) == 2
-    assert "leave --length away" in capsys.readouterr().err
+    assert "omit --length" in capsys.readouterr().err

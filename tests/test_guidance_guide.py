@@ -67,7 +67,7 @@ def test_a_reward_steers(tmp_path: Path) -> None:
         ("--class 7 --scale adaptive:-3", "lam must be"),
         ("--class 7 --scale adaptiv:3", "did you mean 'adaptive'"),
         ("--class 7 --weight c2fg:1,-1", "lambda"),
-        ("--class 7 --prior natural", "no size"),
+        ("--class 7 --prior natural", "no fixed image size"),
         ("--class 7 --scale fixed:1 --classifier test_guidance_guide:broken", "NaN"),
         ("--reward test_guidance_guide:shapeless", "one number for each image"),
         ("--reward test_guidance_guide:absent", "cannot be loaded"),

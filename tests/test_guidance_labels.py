@@ -137,5 +137,5 @@ def test_guidance_that_overshoots_the_range_still_goes_where_it_points() -> None
 @pytest.mark.parametrize("options", [{"dtype": torch.bfloat16}, {"chunk": 2}])
 def test_time_guidance_that_would_do_nothing_is_refused(options) -> None:
     prior = iv.priors.load("digits", **options)
-    with pytest.raises(iv.InputError, match="in place of 12"):
+    with pytest.raises(iv.InputError, match="instead of 12"):
         time_guided(prior, prior.module.noise, 3.0).predict(torch.zeros(6, 1, 16, 16), 0.5)

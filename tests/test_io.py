@@ -261,7 +261,7 @@ def test_failed_writing_leaves_nothing_behind(tmp_path: Path) -> None:
         write_files({tmp_path / "a.png": b"1", taken: b"2"})
     with pytest.raises(InputError, match="does not exist"):
         write_image(tmp_path / "absent" / "a.png", _image(3, 8))
-    with pytest.raises(InputError, match=r"ending.*\.png"):
+    with pytest.raises(InputError, match=r"extension.*\.png"):
         write_image(tmp_path / "a.pmg", _image(3, 8))
     with pytest.raises(InputError, match="transparency"):
         write_image(tmp_path / "a.jpg", _image(3, 8, alpha=True))

@@ -68,7 +68,7 @@ def test_words_name_files_folders_patterns_and_lists(tmp_path, monkeypatch):
     assert names("@list.txt") == ["a.png", "b.jpg"]
     assert names("https://example.org/x/photo%20one.png?size=2") == ["photo one.png"]
     assert find(["."]).others == ("clip.mp4", "list.txt")
-    for word, message in (("nothing.png", "there is no file"), ("*.webp", "nothing fits")):
+    for word, message in (("nothing.png", "there is no file"), ("*.webp", "no file matches")):
         with pytest.raises(InputError, match=message):
             find([word])
 
@@ -349,7 +349,7 @@ def test_every_page_of_a_tiff_file_is_restored_into_one_file(tmp_path, capsys):
         writer.write(pages[0][::2, ::2], photometric="rgb", subfiletype=1, metadata=None)  # a small copy is no page
     scan = str(tmp_path / "scan.tif")
     assert main(["restore", scan, "-o", str(tmp_path / "out.tif"), *WORDS]) == 0
-    assert "and 2 pages more" in capsys.readouterr().out
+    assert "and 2 more pages" in capsys.readouterr().out
     with tifffile.TiffFile(tmp_path / "out.tif") as written:
         assert [page.shape for page in written.pages] == [page.shape for page in pages]
         assert all(page.dtype == np.uint16 for page in written.pages)
@@ -363,7 +363,7 @@ def test_every_page_of_a_tiff_file_is_restored_into_one_file(tmp_path, capsys):
     assert outcome.restoration is not None
     assert len(outcome.restoration.further) == 2
     for words, message in (
-        (["--format", "png"], "has 3 pages, of which a .png file holds one"),
+        (["--format", "png"], "has 3 pages, but a .png file holds only one"),
         (["--checkpoint", str(tmp_path / "run.pt")], "split the file"),
     ):
         assert main(["restore", scan, *words, *WORDS]) == 2
@@ -426,11 +426,11 @@ def test_a_file_is_as_it_came_only_if_all_its_pages_are(tmp_path, capsys):
     words = ["--quality", "fast", "--precision", "float32"]
     assert main(["restore", str(tmp_path / "mixed.tif"), *words]) == 0
     told = capsys.readouterr().out
-    assert "the first page as it came" in told
-    assert "and 1 pages more: 1 by pnp-hqs" in told
+    assert "the first page is unchanged" in told
+    assert "and 1 more pages: 1 by pnp-hqs" in told
     assert (tmp_path / "mixed-restored-comparison.png").exists()
     assert main(["restore", str(tmp_path / "flat.tif"), *words]) == 0
-    assert "the image as it came, its file copied byte for byte" in capsys.readouterr().out
+    assert "the image is unchanged: the file was copied byte for byte" in capsys.readouterr().out
 
 
 def test_the_summary_names_what_failed_and_counts_what_came_unchanged(tmp_path, capsys):
@@ -455,7 +455,7 @@ def test_the_summary_names_what_failed_and_counts_what_came_unchanged(tmp_path, 
     )
     told = capsys.readouterr().err
     assert "failed: broken0.png, broken1.png, broken2.png, broken3.png, broken4.png and 1 more" in told
-    assert "(1 of them as they came: nothing was surely wrong)" in told
+    assert "(1 of them unchanged: no clear degradation was found)" in told
     assert not (tmp_path / "out" / "flat-restored-comparison.png").exists()
 
 
@@ -491,7 +491,7 @@ def test_a_kernel_that_is_read_is_neither_overwritten_nor_removed(tmp_path, caps
     assert main(words) == 0, capsys.readouterr().err
     assert kernel.read_bytes() == before
     assert main([*words, "-o", str(kernel)]) == 2
-    assert "is read as --kernel" in capsys.readouterr().err
+    assert "is the file of --kernel" in capsys.readouterr().err
 
 
 def seen_devices(job: str) -> bytes:
@@ -521,7 +521,7 @@ def test_a_name_of_the_longest_length_stops_no_folder(tmp_path):
 
 @pytest.mark.parametrize(("words", "message"), [
     (["--devices", "0"], "--devices is at least 1"),
-    (["-", "--workers", "2", "-o", "out"], "standard input is read by this process alone"),
+    (["-", "--workers", "2", "-o", "out"], "only this process can read standard input"),
     (["-o", "-", "--format", "xyz"], "--format is one of"),
     (["-o", "-", "--output-quality", "0"], "--output-quality is from 1 to 100"),
 ])  # fmt: skip

@@ -31,5 +31,5 @@ def test_samples_do_not_depend_on_the_rows_that_fit(monkeypatch):
 
 def test_a_checkpoint_wants_a_number(tmp_path):
     problem = iv.Problem(toy.gaussian(), toy.likelihood(3))
-    with pytest.raises(iv.InputError, match="a checkpoint belongs to one size of chunks"):
+    with pytest.raises(iv.InputError, match="a checkpoint needs a fixed chunk size"):
         iv.solve(problem, toy.quick("dps"), microbatch="auto", checkpoint=tmp_path / "run.pt")

@@ -360,7 +360,7 @@ SHAPE = (3, 8, 8)
         (lambda: Inpainting(SHAPE, torch.stack([torch.ones(1, 8, 8), torch.zeros(1, 8, 8)])), "0 everywhere"),
         (lambda: Inpainting.random(SHAPE, 0.0, rng=Rng(0)), "probability.*got 0.0"),
         (lambda: Inpainting.box(SHAPE, 5, 0, 4, 4), "inside the 8 x 8 image"),
-        (lambda: Blur(SHAPE, torch.ones(3) / 3), "blur kernel is"),
+        (lambda: Blur(SHAPE, torch.ones(3) / 3), "blur kernel must be"),
         (lambda: Blur(SHAPE, torch.ones(2, 3, 3) / 9), r"got \[2, 3, 3\]"),
         (lambda: Blur(SHAPE, torch.ones(9, 3) / 27), "larger than the 8 x 8 image"),
         (lambda: Blur(SHAPE, torch.zeros(3, 3)), "sum above 0"),

@@ -176,5 +176,5 @@ def test_the_full_ffhq_network_makes_a_step_of_ndtm(tmp_path):
 def test_a_schedule_without_a_table_is_refused(tmp_path):
     torch.save(tiny()[0], tmp_path / "tiny.pt")
     for schedule in (iv.CosineSchedule(), iv.VPSchedule()):
-        with pytest.raises(iv.InputError, match="told an index into a table"):
+        with pytest.raises(iv.InputError, match="takes an index into a table"):
             priors.load(tmp_path / "tiny.pt", head_channels=16, schedule=schedule)

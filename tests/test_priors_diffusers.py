@@ -461,5 +461,5 @@ def test_the_hub_is_read_from_its_cache_when_offline(tmp_path, monkeypatch):
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("a" * 40)
     assert priors.load("hf:org/name", offline=True).shape == (3, 8, 8)
-    with pytest.raises(iv.InputError, match="org/other cannot be had"):
+    with pytest.raises(iv.InputError, match="org/other cannot be loaded"):
         priors.load("hf:org/other", offline=True)

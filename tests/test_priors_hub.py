@@ -174,7 +174,7 @@ def test_missing_files_dead_servers_and_other_protocols_are_told(server, cache):
     with pytest.raises(iv.InputError, match="answers 404"):
         hub.fetch(card(server, file="missing.pt"))
     server.server_close()
-    with pytest.raises(iv.InputError, match="could not be fetched"):
+    with pytest.raises(iv.InputError, match="could not be downloaded"):
         hub.fetch(card(server))
     with pytest.raises(iv.InputError, match="http and https"):
         hub.fetch(card(server), mirror="ftp://somewhere")
@@ -257,7 +257,7 @@ def test_a_pipe_in_the_cache_is_refused(server, cache):
 
 
 def test_more_bytes_than_the_card_has_are_not_taken(server, cache, monkeypatch):
-    with pytest.raises(iv.InputError, match="more than the 1000 bytes"):
+    with pytest.raises(iv.InputError, match="larger than the expected 1000 bytes"):
         hub.fetch(replace(card(server), bytes=1000))
     assert left(cache) == set()
 

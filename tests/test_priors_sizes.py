@@ -116,5 +116,5 @@ def test_images_that_latents_cannot_serve_are_refused():
         fitted(prior, (63, 64))
     unknown = LatentPrior(pointwise(), latent().decoder)
     assert fitted(unknown, (64, 64)) is unknown
-    with pytest.raises(iv.InputError, match="not known how"):
+    with pytest.raises(iv.InputError, match="cannot restore images of"):
         fitted(unknown, (128, 64))

@@ -184,7 +184,7 @@ def test_a_simulation_of_demosaicing(photo):
     assert float(flat.std()) < 0.018  # between them are means
     with pytest.raises(InputError, match="in colour"):
         iv.restore(photo[:64, :64, 0], "demosaic", simulate=True)
-    with pytest.raises(InputError, match="has been demosaiced"):
+    with pytest.raises(InputError, match="is already demosaiced"):
         iv.restore(photo, "demosaic")
 
 

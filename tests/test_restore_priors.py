@@ -125,7 +125,7 @@ def test_tiles_of_a_prior_of_one_size_have_that_size():
 
 
 def test_what_makes_no_sense_is_refused():
-    with pytest.raises(iv.InputError, match="28 x 28 pixels, which are no parts of one of 200 x 100"):
+    with pytest.raises(iv.InputError, match="28 x 28 pixels, which are too small as tiles of an image of 200 x 100"):
         restore(image(1, 100, 200), "denoise", noise=0.1, prior=GreyPrior((28, 28)), solver=solvers.NDTM(n_steps=2))
     with pytest.raises(iv.InputError, match="grey or colour images is needed, this one has 2 channels"):
         restore(image(1, 8, 8), "denoise", noise=0.1, prior=GreyPrior((8, 8), 2), solver=solvers.NDTM(n_steps=2))

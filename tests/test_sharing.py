@@ -87,7 +87,7 @@ def test_the_command_writes_a_folder_and_uploads_nothing(tmp_path, capsys):
     ("source", "name", "told", "words"),
     [
         (DIGITS, "digits", {}, "organisation/name"),
-        (DIGITS.parent, "us/digits", {}, "is no file"),
+        (DIGITS.parent, "us/digits", {}, "is not a file"),
         (DIGITS, "us/digits", {"data": ""}, "needs its data"),
         (DIGITS, "us/digits", {"summary": "a\nb"}, "needs its summary in one line"),
     ],

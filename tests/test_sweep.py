@@ -90,7 +90,7 @@ def test_what_cannot_be_swept_is_refused_before_any_work(tmp_path, capsys):
     words = ["bench", "sweep", "--store", str(tmp_path / "store"), "--set"]
     for more, answer in (
         (["n_stepz=1,2"], "n_steps"),
-        (["n_steps=2", "--task", "denoise", "--factor", "2"], "--factor is no option of the task denoise"),
+        (["n_steps=2", "--task", "denoise", "--factor", "2"], "the task denoise has no option --factor"),
         (["n_steps=2", "--preset", "ffhq256/superes4"], "ffhq256/superres4"),
         (["n_steps=2", "--seeds", "0"], "--seeds"),
     ):

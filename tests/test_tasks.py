@@ -113,7 +113,7 @@ def test_tuning_draws_the_task_with_its_option(extend):
     changed = sections(["extend"], {"margin": 6, "noise": 0.02})
     assert [(spec.options, spec.noise) for spec in changed["inpaint"]] == [({"margin": 6}, 0.02)]
     assert [spec.options for spec in sections(["superres"], {"factor": 3})["superres4"]] == [{"factor": 3}]
-    with pytest.raises(InputError, match="--margin is an option of none"):
+    with pytest.raises(InputError, match="none of the tasks to tune has the option --margin"):
         sections(["denoise"], {"margin": 6})
     with pytest.raises(InputError, match="did you mean 'extend'"):
         sections(["extent"])

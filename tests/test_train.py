@@ -212,7 +212,7 @@ def test_wrong_inputs_of_the_command_are_one_sentence(
     empty = tmp_path / "empty"
     empty.mkdir()
     cases = [
-        (["--images", str(tmp_path / "absent"), "--out", out], "no directory"),
+        (["--images", str(tmp_path / "absent"), "--out", out], "there is no folder"),
         (["--images", str(empty), "--out", out], "no images in"),
         (["--images", str(images), "--out", out, "--resume"], "nothing to resume"),
         (["--images", str(images), "--out", out, "--batch", "0"], "must be positive"),

@@ -128,8 +128,8 @@ def test_the_command_writes_a_file_that_loads(
     assert main(words) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert main([*words, "--resume"]) == 2
-    assert "leave --resume away" in capsys.readouterr().err
-    for extra, message in ((["--batch", "0"], "must be positive"), (["--images", str(tmp_path / "none")], "no dir")):
+    assert "omit --resume" in capsys.readouterr().err
+    for extra, message in ((["--batch", "0"], "must be positive"), (["--images", str(tmp_path / "none")], "no folder")):
         assert main([*words, "--overwrite", *extra]) == 2
         assert message in capsys.readouterr().err
 

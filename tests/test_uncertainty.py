@@ -443,9 +443,9 @@ def test_second_order_steps_stay_bounded_where_a_grid_grows_fast():
 
 def test_noise_ratios_that_make_no_path_are_refused():
     for ratios in ((1.0,), (1.0, 0.5, 0.1)):
-        with pytest.raises(InputError, match="noise_ratios are two"):
+        with pytest.raises(InputError, match="noise_ratios must be two"):
             MMPS(noise_ratios=ratios)
-    with pytest.raises(InputError, match="in place of times"):
+    with pytest.raises(InputError, match="that replace times"):
         MMPS(noise_ratios=(1.0, 0.1), times=(1.0, 0.0))
 
 
@@ -513,8 +513,8 @@ def test_what_cannot_be_calibrated_is_said_before_work(tmp_path, capsys):
     for more, words in (
         (["--samples", "1"], "--samples must be at least 2"),
         (["--noise", "2"], "at most 1, got 2"),
-        (["--set", "n_steps=3"], "--set belongs to a solver"),
-        (["--task", "denoise", "--factor", "2"], "--factor is an option of none of the tasks"),
+        (["--set", "n_steps=3"], "--set changes the settings of a named solver"),
+        (["--task", "denoise", "--factor", "2"], "none of the tasks to calibrate has the option --factor"),
         (["--crops", "9"], "holds 3 images, 9 are needed"),
         (["--figure", "x.txt"], "does not end in .png"),
     ):

@@ -1,12 +1,12 @@
-"""The page in the browser: how soon it is there, how soon the first image is restored, and what memory it keeps.
+"""The page in the browser: the time until it is ready and until the first image is restored, and its memory.
 
     python -m benchmarks.app [--restorations 50] [--port 7870]
 
-Starts `invsolve app` as a user does, asks for the page until it is there, restores the packaged noisy photograph (96 of
-its pixels square) through the page's interface for programs, the first time with the prior to load, and then again and
-again. Memory is the resident memory of the server's process. Then starts it once more, and opens the page in Chromium:
-when it is seen, when the pictures of its examples are, and how long the first of them takes from its click on. The
-machine's load and the processor seconds stand beside: other work makes all of it slower.
+The script starts `invsolve app` as a user does and requests the page until it answers. It restores the packaged noisy
+photograph (a crop of 96 x 96 pixels) repeatedly through the page's interface for programs; the first time includes
+loading the prior. Memory is the resident memory of the server's process. Then it starts the app again, opens the page
+in Chromium, and measures when the page and the pictures of its examples are visible, and how long the first example
+takes after the click. Load and processor seconds are recorded, because other work on the machine slows everything.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def memory(process: int) -> float:
 
 
 def computed(process: int) -> float:
-    """Processor seconds that a process has had, which other work on the machine changes little."""
+    """Processor seconds of a process; other work on the machine has little influence on them."""
     fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def noisy(folder: Path) -> Path:
-    """The example of the page."""
+    """A crop of the page's noisy example."""
     from invsolve.app.examples import Examples
 
     path = Examples(folder).paths["Noisy"]
@@ -56,7 +56,7 @@ def noisy(folder: Path) -> Path:
 
 @contextmanager
 def started(port: int) -> Iterator[tuple[subprocess.Popen[bytes], str, Path]]:
-    """`invsolve app` as a user starts it: its process, its address, and the folder of its temporary files."""
+    """Start `invsolve app` as a user does: its process, its address, and the folder of its temporary files."""
     words = [sys.executable, "-m", "invsolve", "app", "--port", str(port)]
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -70,7 +70,7 @@ def started(port: int) -> Iterator[tuple[subprocess.Popen[bytes], str, Path]]:
 
 
 def wait_for(address: str) -> None:
-    """Ask for the page until it is there."""
+    """Request the page until it answers."""
     while True:
         try:
             urllib.request.urlopen(address, timeout=60).read()
@@ -80,7 +80,7 @@ def wait_for(address: str) -> None:
 
 
 def opened(port: int) -> dict[str, float]:
-    """Seconds from the command to what a visitor sees in a browser that is open already; {} where there is none."""
+    """Seconds from the command until a visitor sees the page in an open browser; {} if there is no browser."""
     found = shutil.which("chromium") or shutil.which("google-chrome")
     if found is None or importlib.util.find_spec("playwright") is None:
         return {}
@@ -108,7 +108,7 @@ def opened(port: int) -> dict[str, float]:
 
 
 def measured(restorations: int, port: int) -> dict[str, float]:
-    """Seconds to the page and to the first image, and the memory after some restorations."""
+    """Seconds until the page answers and until the first image is restored, and the memory after some restorations."""
     from gradio_client import Client, handle_file
 
     began = time.monotonic()

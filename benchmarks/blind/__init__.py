@@ -1,1 +1,1 @@
-"""Blind deblurring of files, by kinds of blurs: python -m benchmarks.blind."""
+"""Blind deblurring of files, by kind of blur: python -m benchmarks.blind."""

@@ -1,8 +1,8 @@
-"""Which blur meets which photograph in which file: a fixed design by seed, balanced instead of complete.
+"""The combinations of blur, photograph and file format: a fixed design by seed, balanced and incomplete.
 
-Each kind and size of blur meets four photographs, all formats and four levels of noise; each kind meets all eight
-photographs twice, once in a moderately detailed crop and once in a very detailed one. The runs are in an order of which
-every beginning is spread over kinds and sizes.
+Each kind and size of blur is combined with four photographs, all formats and four noise levels. Each kind is combined
+twice with each of the eight photographs, once with a moderately detailed crop and once with a very detailed one. The
+runs are ordered so that the first runs, however many, are spread over kinds and sizes.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from invsolve.tune.images import crop_of_rank, detailed_crops
 __all__ = ["FORMATS", "MARGIN", "NAMES", "TOLD", "Run", "design", "kernel_of", "scenes"]
 
 NAMES = ("astronaut", "chelsea", "coffee", "rocket", "china", "flower", "camera", "stereo_motorcycle")
-"""Photographs of scikit-image and scikit-learn on which nothing was trained or tuned."""
+"""Photographs of scikit-image and scikit-learn that were not used for training or tuning."""
 
 FORMATS = ("PNG", "JPEG 90", "JPEG 75")
 
 TOLD = ("noise", "size")
-"""What can be told: the standard deviation of the noise before the file is written, and the size of the kernel."""
+"""Values that can be given: the standard deviation of the noise before the file is written, and the kernel size."""
 
 LEAST_NOISE, MOST_NOISE = 0.003, 0.02
 
 MARGIN = 17
-"""Pixels of the scene around the image that the largest kernel blurs into it."""
+"""Width in pixels of the border around the image that the largest kernel blurs into it."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Run:
     """One file.
 
     Attributes:
-        kind, size, replicate: of the kernel.
+        kind, size, replicate: kind, size and number of the kernel.
         photograph: 0 to 7.
         crop: 0 or 1.
-        format: of the file.
-        noise: standard deviation, in [0, 1] units, before the file is written.
-        photographs: "held out" or "tuning"; they see other kernels.
-        told: what the program is told about the file, of `TOLD`.
+        format: file format.
+        noise: standard deviation of the noise, in [0, 1] units, before the file is written.
+        photographs: "held out" or "tuning"; each has its own kernels.
+        told: entries of `TOLD` that the program is given.
     """
 
     kind: str
@@ -62,26 +62,26 @@ class Run:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Of `invsolve.restore` with the task "blind-deblur"."""
+        """Options of `invsolve.restore` with the task "blind-deblur"."""
         told = {"noise": {"noise": self.noise}, "size": {"kernel_size": self.size}}
         return {name: value for what in self.told for name, value in told[what].items()}
 
     @property
     def name(self) -> str:
-        """Of files."""
+        """Stem of the file names."""
         return f"{self.kind}-{self.size}-{self.replicate}".replace(" ", "-")
 
     def generator(self, what: str) -> np.random.Generator:
-        """The random numbers of one part of the run."""
+        """The random generator of one part of the run."""
         return np.random.default_rng(crc32(f"benchmarks.blind {self.photographs} {self.name} {what}".encode()))
 
 
 def design(photographs: str = "held out", kinds: Sequence[Kind] = KINDS) -> list[Run]:
-    """All runs, in their order.
+    """All runs, in order.
 
     Args:
         photographs: "held out" or "tuning".
-        kinds: of blurs.
+        kinds: kinds of blurs.
     """
     rng = np.random.default_rng(crc32(f"benchmarks.blind {photographs} design".encode()))
     runs = [run for number, kind in enumerate(kinds) for run in _of_kind(kind, number, photographs, rng)]
@@ -90,7 +90,7 @@ def design(photographs: str = "held out", kinds: Sequence[Kind] = KINDS) -> list
 
 
 def _of_kind(kind: Kind, number: int, photographs: str, rng: np.random.Generator) -> Iterator[Run]:
-    """The runs of a kind: half of the photographs begin with the first crop, half with the second."""
+    """The runs of a kind: half of the photographs start with the first crop, half with the second."""
     groups, waiting = np.split(rng.permutation(len(NAMES)), 2), ([], [])
     for cell, size in enumerate(kind.sizes, number):
         levels = rng.permutation(kind.replicates)
@@ -104,7 +104,7 @@ def _of_kind(kind: Kind, number: int, photographs: str, rng: np.random.Generator
 
 
 def kernel_of(run: Run) -> Kernel:
-    """What the run blurs with, [size, size]."""
+    """The kernel of a run, [size, size]."""
     kind = next(kind for kind in KINDS if kind.name == run.kind)
     return kind.draw(run.size, run.generator("kernel"))
 
@@ -113,8 +113,8 @@ def scenes(side: int, folder: Path | None = None) -> dict[tuple[int, int], tuple
     """Name and scene [3, side + 2 MARGIN, side + 2 MARGIN] in [0, 1] of each photograph and crop.
 
     Args:
-        side: of the image that shows the scene's middle.
-        folder: of tuning photographs, instead of those that are held out.
+        side: side of the image, which is the middle of the scene.
+        folder: folder of tuning photographs, used instead of the held-out ones.
     """
     size, places = side + 2 * MARGIN, [(i, j) for j in range(len(RANKS)) for i in range(len(NAMES))]
     if folder is not None:

@@ -1,4 +1,4 @@
-"""What was restored, as pictures: one run of each kind of blurs."""
+"""Pictures of restorations: one run of each kind of blur."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def figure(folder: Path) -> Image.Image:
 
 
 def _crop(path: Path) -> Image.Image:
-    """The middle of an image, enlarged by pixels."""
+    """The middle of an image, enlarged by repeating pixels."""
     with Image.open(path) as image:
         left, top = (image.width - SIDE) // 2, (image.height - SIDE) // 2
         crop = image.convert("RGB").crop((left, top, left + SIDE, top + SIDE))

@@ -1,8 +1,8 @@
 """Kinds of blurs, drawn by seed: kernels [size, size] in float64 that are at least 0 and sum to one.
 
-`size` is odd and the longest side of what is blurred over, in pixels; the shorter side is what the draw gives. A kernel
-lies in the middle of its frame. Seeds are those of `benchmarks.blind.design` and are drawn for this benchmark alone:
-what is trained or tuned on kernels draws its own.
+`size` is odd; it is the longest side of the kernel's support, in pixels. The shorter side follows from the draw. A
+kernel lies in the middle of its frame. The seeds come from `benchmarks.blind.design` and are used only in this
+benchmark: training and tuning draw their own kernels.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Kernel = NDArray[np.float64]
 SIZES = (9, 15, 25, 35)
 
 LEAST = 0.8
-"""How much of `size` the longest side of a trace fills at least."""
+"""The longest side of a trace is at least this share of `size`."""
 
 VISIBLE = 1e-3
 """Share of the largest entry from which an entry counts as part of the trace."""
@@ -37,10 +37,10 @@ class Kind:
     """A kind of blurs.
 
     Attributes:
-        name: of the row.
-        draw: a kernel of a size.
-        sizes: that are drawn.
-        replicates: of each size.
+        name: name of the row.
+        draw: draws a kernel of a size.
+        sizes: sizes that are drawn.
+        replicates: number of kernels of each size.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Kind:
 
 
 def smooth_shake(size: int, rng: np.random.Generator) -> Kernel:
-    """A hand whose heading turns slowly at constant speed."""
+    """A hand that moves at constant speed and turns slowly."""
     return _fitting(lambda: _shake(1.3 * size, 0.3, rng), size)
 
 
 def jagged_shake(size: int, rng: np.random.Generator) -> Kernel:
-    """Straight strokes with sudden turns, each at a speed of its own."""
+    """Straight strokes with sudden turns, each at its own speed."""
 
     def draw() -> Kernel:
         corners = rng.uniform(0, size - 1.0, (int(rng.integers(5, 10)), 2))
@@ -69,7 +69,7 @@ def jagged_shake(size: int, rng: np.random.Generator) -> Kernel:
 
 
 def thin_trace(size: int, rng: np.random.Generator) -> Kernel:
-    """A drifting hand, a twice integrated random walk in the pixels that it meets, without any smoothing."""
+    """A drifting hand: a twice integrated random walk, counted in the pixels that it visits, without smoothing."""
     path = rng.standard_normal((400, 2)).cumsum(0).cumsum(0)
     path = (path - path.min(0)) / np.ptp(path, 0) * (size - 2) + 0.5
     kernel = np.zeros((size, size))
@@ -78,7 +78,7 @@ def thin_trace(size: int, rng: np.random.Generator) -> Kernel:
 
 
 def deepinv_motion(size: int, rng: np.random.Generator) -> Kernel:
-    """deepinv's `MotionBlurGenerator` with its own settings, whose traces fill about 0.4 of their frame."""
+    """deepinv's `MotionBlurGenerator` with its default settings; its traces fill about 0.4 of their frame."""
     from deepinv.physics.generator import MotionBlurGenerator
 
     def draw() -> Kernel:
@@ -91,7 +91,7 @@ def deepinv_motion(size: int, rng: np.random.Generator) -> Kernel:
 
 
 def two_blurs(size: int, rng: np.random.Generator) -> Kernel:
-    """The sum of a shake and a second one, or a Gaussian, as two exposures of one scene give."""
+    """The sum of a shake and a second shake or a Gaussian, as in two exposures of one scene."""
     share = rng.uniform(0.3, 0.7)
     first = smooth_shake(size, rng)
     if rng.random() < 0.5:
@@ -106,7 +106,7 @@ def two_blurs(size: int, rng: np.random.Generator) -> Kernel:
 
 
 def disc(size: int, rng: np.random.Generator) -> Kernel:
-    """A lens that is out of focus: a disc of diameter `size`, or a little less, antialiased."""
+    """A lens that is out of focus: an antialiased disc with a diameter of `size` or a little less."""
     radius, finer = size / 2 * rng.uniform(0.9, 1), 9
     at = (np.arange(size * finer) + 0.5) / finer - size / 2
     inside = (np.hypot(at[:, None], at[None]) <= radius).astype(float)
@@ -143,7 +143,7 @@ def _extent(seen: NDArray[np.bool_], axis: int) -> int:
 
 
 def _framed(kernel: Kernel, size: int) -> Kernel:
-    """What is not 0, with the middle of its extent in the middle of a frame of `size`; sums to one."""
+    """The nonzero part of a kernel, centred in a frame of `size`; sums to one."""
     rows, columns = (np.flatnonzero(kernel.any(1 - axis)) for axis in (0, 1))
     trace = kernel[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     frame = np.zeros((size, size))

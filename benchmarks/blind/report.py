@@ -1,4 +1,4 @@
-"""The table by kinds of blurs."""
+"""The table by kind of blur."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ RESULTS = Path(__file__).parent / "results"
 FIGURE = Path(__file__).parents[2] / "docs" / "images" / "blind.jpg"
 
 FOUND = 0.8
-"""Correlation of the kernels from which the blur counts as found."""
+"""Correlation of the kernels above which the blur counts as found."""
 
 BELOW = 0.3
-"""Decibels from which a restoration counts as worse than the blurred file, or as better."""
+"""Difference in dB above which a restoration counts as worse, or better, than the blurred file."""
 
 
 def report(folder: Path, *, save: bool) -> str:
-    """The table of the rows in a folder; on request it is written with them into `RESULTS`, and the figure drawn."""
+    """The table of the rows in a folder; with `save`, write table and rows to `RESULTS` and draw the figure."""
     rows = rows_of(folder)
     text = table(rows)
     if save:
@@ -39,9 +39,9 @@ def report(folder: Path, *, save: bool) -> str:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """A line for each kind of blurs, gains over the blurred file by size; then the same rows by format, and all.
+    """A line for each kind of blur with its gains over the blurred file by size, then lines by format and for all.
 
-    "Returned, better" counts the images that were returned as they came although the restoration was better.
+    "Returned, better" counts the images that were returned unchanged although the restoration was better.
     """
     parts = [(kind.name, [row for row in rows if row["kind"] == kind.name]) for kind in KINDS]
     parts += [(form, [row for row in rows if row["format"] == form]) for form in FORMATS]

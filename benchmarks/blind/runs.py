@@ -1,4 +1,4 @@
-"""Writing the blurred files and restoring them with the default command: a row of numbers for each."""
+"""Write the blurred files and restore them with the default command: a row of numbers for each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["correlation", "make_file", "one", "psnr", "run"]
 Array = NDArray[Any]
 
 REACH = 8
-"""Pixels by which an image may lie beside the truth: where the scene was is not known from a blurred image."""
+"""Largest shift in pixels between image and truth: a blurred image does not show the exact position of its scene."""
 
 STORAGE: dict[str, tuple[str, dict[str, Any]]] = {
     "PNG": (".png", {}),
@@ -38,13 +38,13 @@ STORAGE: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def run(folder: Path, runs: Sequence[Run], side: int, photos: Path | None = None) -> Iterator[dict[str, Any]]:
-    """The rows that are not yet in `folder`, as they are computed; each is added to rows.jsonl.
+    """Compute and yield the rows that are not yet in `folder`; each is added to rows.jsonl.
 
     Args:
-        folder: of files, restorations and rows.
-        runs: what to do.
-        side: of the images, in pixels.
-        photos: folder of tuning photographs, instead of those that are held out.
+        folder: folder of files, restorations and rows.
+        runs: the runs.
+        side: side of the images, in pixels.
+        photos: folder of tuning photographs, used instead of the held-out ones.
     """
     folder.mkdir(parents=True, exist_ok=True)
     specified = [asdict(run) | {"told": list(run.told), "side": side} for run in runs]
@@ -65,7 +65,7 @@ def one(run: Run, scene: Tensor, folder: Path) -> dict[str, Any]:
     """Make one file, restore it with and without its kernel, and compare.
 
     Args:
-        run: what it is made of.
+        run: the settings of the file.
         scene: [3, side + 2 MARGIN, side + 2 MARGIN] in [0, 1].
         folder: where the file, both restorations and both kernels are written.
     """
@@ -101,7 +101,7 @@ def one(run: Run, scene: Tensor, folder: Path) -> dict[str, Any]:
 
 
 def _unchecked(blind: Restoration, side: int) -> Array:
-    """What was estimated, even where the image was returned as it came: the part of the scene that the image shows."""
+    """The estimate, even if the image was returned unchanged: the part of the scene that the image shows."""
     assert blind.kernel is not None
     start = blind.kernel.shape[0] // 2
     scene = blind.result.samples[0, 0].float().clamp(0, 1)
@@ -109,13 +109,13 @@ def _unchecked(blind: Restoration, side: int) -> Array:
 
 
 def make_file(run: Run, kernel: Kernel, scene: Tensor, folder: Path) -> Path:
-    """The blurred image with noise, as a file of 8 bits; a grey photograph has one channel.
+    """Write the blurred image with noise to an 8-bit file; a grey photograph has one channel.
 
     Args:
-        run: what it is made of.
-        kernel: what a point becomes, [size, size].
-        scene: what is blurred; the image shows its middle.
-        folder: of the file.
+        run: the settings of the file.
+        kernel: blur kernel, [size, size].
+        scene: the sharp scene; the image shows its middle.
+        folder: folder of the file.
     """
     part = _middle(scene, MARGIN - run.size // 2)
     part = part[:1] if bool((part == part[:1]).all()) else part
@@ -128,14 +128,14 @@ def make_file(run: Run, kernel: Kernel, scene: Tensor, folder: Path) -> Path:
 
 
 def blurred(scene: Tensor, kernel: Kernel) -> Tensor:
-    """[C, h, w] -> [C, h - s + 1, w - s + 1]: what a camera sees of a scene that goes on beyond the image."""
+    """[C, h, w] -> [C, h - s + 1, w - s + 1]: a camera's image of a scene that continues beyond the image."""
     return Deblur(torch.from_numpy(kernel)).degrade(scene)[0]
 
 
 def psnr(x: Array, clean: Array) -> float:
-    """Decibels of [h, w, 1 or 3] at the best shift, in fractions of a pixel, where all shifts overlap.
+    """PSNR in dB of [h, w, 1 or 3] at the best shift, over the part that all shifts have in common.
 
-    Fractions are of splines of degree 5, looked for around the best shift by whole pixels.
+    Shifts by fractions of a pixel, by splines of degree 5, are searched around the best shift by whole pixels.
     """
     image, target = (torch.from_numpy(np.moveaxis(values, 2, 0).copy()) for values in (x, clean))
     middle = (..., slice(REACH, -REACH), slice(REACH, -REACH))

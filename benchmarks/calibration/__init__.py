@@ -1,1 +1,1 @@
-"""Which solvers draw from the posterior: every one of them, and its peers, against exact laws."""
+"""Which solvers sample from the posterior: all solvers, and those of other libraries, against exact posteriors."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.calibration`: measure everything and write the table and the figures."""
+"""`python -m benchmarks.calibration`: measure all problems and rows, and write the table and the figures."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
-    """Parse the command line, run the cells, write results as problems are completed."""
+    """Parse the command line, run the cells, and write results when a problem is complete."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.calibration", description=__doc__)
     parser.add_argument("--problems", default="*", help="comma-separated patterns of problem names")
     parser.add_argument("--rows", default="*", help="comma-separated patterns of rows; others keep their last results")
-    parser.add_argument("--samples", type=int, help="instead of each problem's own number")
-    parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each")
+    parser.add_argument("--samples", type=int, help="number of samples; each problem's own number if not given")
+    parser.add_argument("--jobs", type=int, default=2, help="number of processes, one thread each")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     whole = options.problems == "*" and options.rows == "*"

@@ -1,4 +1,4 @@
-"""The priors of the calibration problems, in the range [-1, 1] and on the DDPM table, as networks have them."""
+"""The priors of the calibration problems, with the range [-1, 1] and the DDPM table, as usual for networks."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ RANGE = (-1.0, 1.0)
 
 
 class ImageMixture(priors.MixturePrior):
-    """A mixture of stationary image laws that share their axes: colour axes times cosine frequencies.
+    """A mixture of stationary image laws with common axes: colour axes times cosine frequencies.
 
-    The denoiser costs two small transforms where a dense covariance would cost two products with a d x d matrix.
+    The denoiser costs two small transforms, instead of the two products with a d x d matrix for a dense covariance.
 
     Args:
         means: [K, 3, n, n] in the prior's range.
         spectra: variances [K, 3, n, n] along (colour axis, vertical frequency, horizontal frequency).
-        weights: [K]; equal where None.
+        weights: [K]; equal if None.
     """
 
     def __init__(self, means: Tensor, spectra: Tensor, weights: Tensor | None = None) -> None:
@@ -88,7 +88,7 @@ class ImageMixture(priors.MixturePrior):
 
 @lru_cache
 def _cosines(n: int) -> Tensor:
-    """The orthonormal DCT-II, [n, n], one frequency a row."""
+    """The orthonormal DCT-II, [n, n], one frequency per row."""
     k, j = torch.arange(n, dtype=torch.float64)[:, None], torch.arange(n, dtype=torch.float64)
     matrix = torch.cos(math.pi * k * (2 * j + 1) / (2 * n)) * math.sqrt(2 / n)
     matrix[0] /= math.sqrt(2)
@@ -108,8 +108,8 @@ def natural_spectrum(n: int, std: float = 0.5, chroma: float = 0.4, grain: float
     Field 1987, "Relations between the statistics of natural images and the response properties of cortical cells".
 
     Args:
-        n: side.
-        std: of brightness, root mean square over the pixels, in the prior's range.
+        n: side of the image.
+        std: standard deviation of brightness, root mean square over the pixels, in the prior's range.
         chroma: amplitude of both colour axes relative to brightness.
         grain: standard deviation of independent pixel noise that belongs to the image.
     """
@@ -124,7 +124,7 @@ def image() -> priors.MixturePrior:
 
 
 def images() -> priors.MixturePrior:
-    """The same texture with a bright or a dark disc in the middle, of which little is seen around a missing box."""
+    """The same texture with a bright or a dark disc in the middle; around a missing box, little of it is visible."""
     side = torch.arange(16, dtype=torch.float64) - 7.5
     disc = torch.sigmoid(2 * (3.5 - torch.sqrt(side[:, None].square() + side.square())))
     colour = torch.tensor([0.6, 0.5, 0.3], dtype=torch.float64)[:, None, None]
@@ -146,7 +146,7 @@ def pair() -> priors.MixturePrior:
 
 
 def bimodal() -> priors.MixturePrior:
-    """The first coordinate says little about which of the modes it is; the second tells them apart."""
+    """Two modes that differ little in the first coordinate and clearly in the second."""
     means = torch.tensor([[[[-0.05, 0.7]]], [[[0.05, -0.7]]]], dtype=torch.float64)
     covs = torch.stack([_random_cov(2, 0.15, 0.3, 0), _random_cov(2, 0.1, 0.25, 1)])
     return priors.MixturePrior(means, covs, torch.tensor([0.35, 0.65]), value_range=RANGE)
@@ -164,7 +164,7 @@ def small() -> priors.MixturePrior:
 
 
 def small_mixture() -> priors.MixturePrior:
-    """Two modes that differ in the pixels `_scattered` leaves out, and a little in the others."""
+    """Two modes that differ clearly in the pixels that `scattered` leaves out, and a little in the others."""
     unseen = 1.0 - scattered((3, 4, 4))(torch.ones(1, 3, 4, 4, dtype=torch.float64))[0]
     shift = 0.22 * unseen + 0.02 * (1 - unseen)
     cov = _random_cov(48, 0.15, 0.5, 4)

@@ -1,7 +1,7 @@
 """Problems whose posterior is known exactly: Gaussian and mixture priors, linear operators, Gaussian noise.
 
-The priors' own range is [-1, 1] and their schedule the DDPM table, as for networks, so that solvers run with the
-numbers they were published with. Noise levels are standard deviations in [0, 1] units.
+The priors have the range [-1, 1] and the DDPM table as schedule, as usual for networks, so that solvers run with their
+published settings. Noise levels are standard deviations in [0, 1] units.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["PROBLEMS", "BenchmarkProblem", "Case"]
 
 
 class SmallSuperResolution(operators.SuperResolution):
-    """The same super-resolution as two products with the axis' matrix, M x M^T: on small images far quicker."""
+    """The same super-resolution as two products with the matrix of an axis, M x M^T: much faster on small images."""
 
     def __init__(self, in_shape: tuple[int, ...], factor: int) -> None:
         super().__init__(in_shape, factor)
@@ -43,7 +43,7 @@ class SmallSuperResolution(operators.SuperResolution):
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A problem that has been built: what solvers see, and what they are compared with."""
+    """A built problem: the input of solvers, and the reference that they are compared with."""
 
     problem: Problem
     reference: PosteriorReference
@@ -53,17 +53,17 @@ class Case:
 
 @dataclass(frozen=True)
 class BenchmarkProblem:
-    """A recipe.
+    """The definition of a problem.
 
     Attributes:
-        name: of files and rows.
+        name: name in files and rows.
         title: one line for the table.
         prior: builds the prior.
         operator: builds A for an image shape.
-        sigma: noise, in [0, 1] units.
-        items: B.
-        samples: S for each item.
-        seed: of the true images and of their noise.
+        sigma: noise level, in [0, 1] units.
+        items: number of true images, B.
+        samples: samples for each item, S.
+        seed: seed of the true images and of their noise.
     """
 
     name: str
@@ -91,7 +91,7 @@ class BenchmarkProblem:
 
     @property
     def dimension(self) -> int:
-        """d."""
+        """Dimension of the image, d."""
         shape = self.prior().shape
         assert shape is not None
         return math.prod(shape)

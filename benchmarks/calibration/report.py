@@ -1,4 +1,4 @@
-"""The table and the figures, made from the records of a run and from nothing else."""
+"""The table and the figures, made only from the records of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from invsolve.diagnostics import Band, calibration_figure
 __all__ = ["TARGETS", "load", "passes", "write"]
 
 TARGETS = {"z_observed": (0.95, 1.05), "z_unobserved": (0.95, 1.05), "coverage_90": (0.88, 0.92), "c2st": (-1.0, 0.55)}
-"""What a calibrated solver reaches: closed intervals."""
+"""Closed intervals for the statistics of a calibrated solver."""
 
 _COLUMNS = (
     ("gap", "mmse_gap", 3),
@@ -55,7 +55,7 @@ Peers run on the same problems, with the same denoiser and measurement, in the s
 
 
 def passes(record: dict[str, Any]) -> bool:
-    """Whether a row meets every target; a statistic that does not exist (no unobserved directions) is not asked for."""
+    """Whether a row meets every target; a statistic that does not exist (no unobserved directions) is ignored."""
     if record.get("status") != "ok" or "c2st" not in record:
         return False
     values = {key: record[key] for key in TARGETS}
@@ -65,7 +65,7 @@ def passes(record: dict[str, Any]) -> bool:
 
 
 def load(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """The records of an earlier run by (problem, row); none where there is no file."""
+    """The records of an earlier run by (problem, row); empty if there is no file."""
     if not path.exists():
         return {}
     records = json.loads(path.read_text())["records"]
@@ -73,7 +73,7 @@ def load(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def write(records: Iterable[dict[str, Any]], folder: Path, *, figures: bool = True) -> None:
-    """results.json, table.md and one figure a problem."""
+    """Write results.json, table.md and one figure per problem."""
     folder.mkdir(parents=True, exist_ok=True)
     order = {name: i for i, name in enumerate((EXACT, *entries()))}
     table = sorted(records, key=lambda r: (list(PROBLEMS).index(r["problem"]), order.get(r["row"], 999)))
@@ -91,7 +91,7 @@ def write(records: Iterable[dict[str, Any]], folder: Path, *, figures: bool = Tr
 
 
 def _summary(table: list[dict[str, Any]], problems: list[str]) -> str:
-    """Which rows pass on which problems."""
+    """The problems that each row passes."""
     lines = ["## Which solvers pass\n", "| problem | passes |", "|---|---|"]
     for name in problems:
         passing = [r["row"] for r in table if r["problem"] == name and passes(r)]
@@ -149,7 +149,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN."""
+    """A record without NaN, which JSON does not have."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in _rounded(record).items()}
 
 

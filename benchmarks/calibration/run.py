@@ -25,18 +25,18 @@ from invsolve.diagnostics import calibrate, resolution
 __all__ = ["EXACT", "names", "run", "run_cell"]
 
 EXACT = "exact samples"
-"""The row that says what the statistics show for draws of the posterior itself."""
+"""The row that shows the statistics of exact posterior samples."""
 
 
 @lru_cache
 def case(problem: str, samples: int | None) -> Case:
-    """The built problem, once a process."""
+    """The built problem; it is built once per process."""
     return PROBLEMS[problem].build(samples)
 
 
 @lru_cache
 def entries() -> dict[str, Row | Peer]:
-    """Ours and the peers', by name."""
+    """The rows of invsolve and of other libraries, by name."""
     return {row.name: row for row in rows()} | {peer.name: peer for peer in PEERS}
 
 
@@ -50,7 +50,7 @@ def names(problems: str = "*", pattern: str = "*") -> Iterator[tuple[str, str]]:
 
 
 def run_cell(problem: str, row: str, samples: int | None = None) -> dict[str, Any]:
-    """One cell as a flat record; what cannot be done comes with the reason as its status."""
+    """One cell as a flat record; if it cannot be run, the status is the reason."""
     torch.set_num_threads(1)
     built = case(problem, samples)
     if row == EXACT:
@@ -89,7 +89,7 @@ def _theirs(peer: Peer, built: Case) -> tuple[Tensor, dict[str, float]]:
 
 
 def run(cells: Iterable[tuple[str, str]], jobs: int = 2, samples: int | None = None) -> Iterator[dict[str, Any]]:
-    """The records of many cells as they are ready, in processes of one thread each."""
+    """Yield the records of many cells when they are ready; they run in processes with one thread each."""
     cells = list(cells)
     if jobs == 1:
         yield from (run_cell(problem, row, samples) for problem, row in cells)

@@ -1,8 +1,8 @@
-"""The settings every solver runs with: the same on all problems, chosen without looking at any exact posterior.
+"""The settings of every solver: the same on all problems, chosen without comparison with an exact posterior.
 
-"published" are the papers' (or the solver's default) numbers. "fine" asks for the method's own limit: more steps, on a
-grid that resolves the end of the path, with the weight its derivation gives. A registered solver without an entry runs
-with its defaults, so that none is left out.
+"published" are the numbers of the papers (or the solver's defaults). "fine" approaches the method's own limit: more
+steps, on a grid that resolves the end of the path, with the weight from its derivation. A registered solver without an
+entry runs with its defaults, so that all solvers are included.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Row:
     """A solver with settings.
 
     Attributes:
-        name: in tables: the registry name, with a word for the settings.
-        solver: ready to run.
-        largest: dimension up to which it is run, where its cost per sample is out of proportion.
+        name: name in tables: the registry name, with a word for the settings.
+        solver: the solver with its settings.
+        largest: largest dimension of a problem on which it runs, for solvers with a very high cost per sample.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Row:
 
     @property
     def settings(self) -> str:
-        """What differs from the solver's defaults."""
+        """The settings that differ from the solver's defaults."""
         changed = []
         for field in fields(self.solver):  # pyright: ignore[reportArgumentType]
             value = getattr(self.solver, field.name)
@@ -49,8 +49,8 @@ class Row:
 def fine_grid(n: int, last: float = 0.002, rho: float = 7.0) -> tuple[float, ...]:
     """n times at which (sigma / alpha)^(1 / rho) is equally spaced down to `last`, then 0.
 
-    Karras et al. 2022, arXiv 2206.00364, on the DDPM table from its noisiest entry; an n-step uniform grid ends with a
-    step from sigma of about 10 / n, and leaves out all spread below that.
+    Karras et al. 2022, arXiv 2206.00364, on the DDPM table from its noisiest entry. A uniform grid of n steps ends with
+    a step from a sigma of about 10 / n, and misses all spread below that.
     """
     schedule = DDPMSchedule()
     alpha, sigma = schedule(1.0)

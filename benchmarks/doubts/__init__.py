@@ -1,1 +1,1 @@
-"""How often a restoration warns: rightly, and without reason."""
+"""How often a restoration warns, correctly and falsely."""

@@ -1,4 +1,4 @@
-"""Degraded crops whose task is told rightly, and others whose task is told wrongly."""
+"""Degraded crops, some with correct settings of the task and some with wrong ones."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Degraded:
-    """What is restored.
+    """A degraded image.
 
     Attributes:
         pixels: [h, w, 3] in [0, 1].
-        options: of `invsolve.restore`.
-        simple: what a one-line tool makes of it, or itself, of the clean image's size: the floor.
-        clean: what it is compared with.
+        options: options of `invsolve.restore`.
+        simple: the result of a one-line tool, or the image itself, in the size of the clean image: the floor.
+        clean: ground truth.
     """
 
     pixels: Array
@@ -39,7 +39,7 @@ class Degraded:
 
 @dataclass(frozen=True)
 class Case:
-    """A kind of degraded image, and whether the task is told as it is."""
+    """A kind of degraded image, and whether the task gets the correct settings."""
 
     name: str
     right: bool
@@ -55,7 +55,7 @@ def _noisy(x: Array, sigma: float, rng: np.random.Generator) -> Array:
 
 
 def jpeg(x: Array, quality: int) -> Array:
-    """What a JPEG file holds of [h, w, 3] in [0, 1]."""
+    """An image [h, w, 3] in [0, 1] after JPEG compression."""
     from PIL import Image
 
     with io.BytesIO() as buffer:
@@ -91,7 +91,7 @@ def _deblur(sigma: float, told: float, noise: float = 1 / 255) -> Callable[..., 
 
 
 def shake(length: float, rng: np.random.Generator) -> Array:
-    """A camera shake as kernel [s, s], its centre of mass in the middle to half a pixel."""
+    """The kernel [s, s] of a camera shake, with its centre of mass within half a pixel of the middle."""
     kernel = camera_shake_kernel(length, 0.5, Rng(int(rng.integers(1 << 30)))).double().numpy()
     return kernel / kernel.sum()
 

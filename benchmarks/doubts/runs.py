@@ -1,4 +1,4 @@
-"""Restorations of the cases, counted by what they say."""
+"""Restore the cases and count their warnings."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from invsolve.tune.images import crops
 __all__ = ["psnr", "run"]
 
 MARGIN = 0.05
-"""By how many dB a restoration may lie below the tool and count as equal."""
+"""Difference in dB up to which a restoration below the tool counts as equal."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One restoration: PSNR of the tool and of itself, and its warnings."""
+    """One restoration: the PSNR of the tool and of the restoration, and its warnings."""
 
     simple: float
     restored: float
@@ -34,7 +34,7 @@ class Row:
 
 
 def psnr(x: Array, clean: Array) -> float:
-    """In dB, of images in [0, 1]."""
+    """PSNR in dB of images in [0, 1]."""
     return float(-10 * np.log10(((np.clip(x, 0, 1) - clean) ** 2).mean()))
 
 
@@ -42,9 +42,9 @@ def run(photos: Path, count: int, side: int, names: list[str] | None) -> None:
     """Restore every case on crops of `count` photographs and print the table.
 
     Args:
-        photos: folder of photographs that no result names.
-        count: of photographs, one crop each.
-        side: of the crops in pixels.
+        photos: folder of photographs that are not used in other results.
+        count: number of photographs, one crop each.
+        side: side of the crops in pixels.
         names: beginnings of the cases' names; all if None.
     """
     prior = priors.load("natural")

@@ -1,1 +1,1 @@
-"""Default commands on files as people have them, beside one-line tools."""
+"""Default commands on real-world files, compared with one-line tools."""

@@ -1,12 +1,12 @@
-"""Default commands on files as people have them, beside one-line tools.
+"""Default commands on real-world files, compared with one-line tools.
 
-    python -m benchmarks.field run DIR [--kinds NAME ...] [--images N]   # goes on where it stopped
+    python -m benchmarks.field run DIR [--kinds NAME ...] [--images N]   # continues where it stopped
     python -m benchmarks.field report DIR       # results/table.md here, docs/images/field.jpg
-    python -m benchmarks.field clock DIR        # a photograph that was really shaken
+    python -m benchmarks.field clock DIR        # a photograph with a real camera shake
 
-Each file is written to DIR, read and restored by `invsolve.restore(path, ...)` with the options that a person with this
-file would give and nothing else: noise, compression and blur are found by the defaults. The floor is the better of the
-file itself (shown enlarged, where it is smaller) and the tool. PSNR in dB, inside the holes where there are any.
+Each file is written to DIR, read, and restored by `invsolve.restore(path, ...)` with only the options that a person
+with this file would give: the defaults estimate noise, compression and blur. The floor is the better of the file itself
+(enlarged, if it is smaller) and the tool. PSNR is in dB, over the missing pixels if there are any.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["run", "report", "clock"])
-    parser.add_argument("folder", type=Path, metavar="DIR", help="of the files and results")
-    parser.add_argument("--kinds", nargs="+", help="beginnings of their names; all if not given")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder of the files and results")
+    parser.add_argument("--kinds", nargs="+", help="beginnings of the names of kinds; all if not given")
     parser.add_argument("--images", type=int, default=0, help="photographs of each kind; all if not given")
     args = parser.parse_args()
     if args.what == "run":

@@ -1,4 +1,4 @@
-"""Files as people have them, made of test photographs: codecs, resizers, blurs, shakes, holes, scans and pages."""
+"""Real-world files made from test photographs: codecs, resizers, blurs, shakes, holes, scans and pages."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["KINDS", "PAGES", "Kind", "Made", "clean_images", "write_file"]
 Array = NDArray[np.uint8]
 
 PAGES = ("page", "text")
-"""Photographs of printed and handwritten text, grey."""
+"""Grey photographs of printed and handwritten text."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """A degraded file: its pixels, how they are stored, and what the command is told.
+    """A degraded file: its pixels, how they are stored, and the options of the command.
 
     Attributes:
         pixels: [h, w, 3 or 4] or [h, w].
-        suffix, storage: of the file, and what Pillow is told when it writes it.
-        options: of `invsolve.restore`; what a person with this file would say.
+        suffix, storage: suffix of the file, and Pillow's options for writing it.
+        options: options of `invsolve.restore` that a person with this file would give.
         mask: true where pixels are missing.
     """
 
@@ -45,10 +45,10 @@ class Kind:
     """A kind of file.
 
     Attributes:
-        name: of the row.
-        make: the file of a clean image and a generator of random numbers.
-        tool: what a one-line tool makes of the file, by a name of `benchmarks.field.tools.TOOLS`.
-        pages: whether it is made of `PAGES` instead of photographs.
+        name: name of the row.
+        make: makes the file from a clean image and a random generator.
+        tool: one-line tool for comparison, a name of `benchmarks.field.tools.TOOLS`.
+        pages: whether the file is made from `PAGES` instead of photographs.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Kind:
 
 
 def clean_images(pages: bool, side: int = 256) -> dict[str, Array]:
-    """The middle of each photograph of the README's table, [side, side, 3], or of each page, [side, side] or less high.
+    """The middle of each photograph of the README's table, [side, side, 3], or of each page, [at most side, side].
 
     No prior of the package was trained on them.
     """
@@ -102,7 +102,7 @@ def _noise(sigma: float, suffix: str = ".png", **storage: Any) -> Callable[..., 
 
 
 def _phone(clean: Array, rng: np.random.Generator) -> Made:
-    """Light-dependent noise, smoothed as a camera's own processing does, in a JPEG of quality 92."""
+    """Light-dependent noise, smoothed as by a camera's own processing, in a JPEG of quality 92."""
     x = clean / 255.0
     noise = cv2.GaussianBlur(rng.standard_normal(x.shape), (0, 0), 0.6)
     noise *= 0.06 * np.sqrt(0.1 + x) / noise.std()
@@ -142,7 +142,7 @@ def _soft(sigma: float, told: float, suffix: str = ".png", **storage: Any) -> Ca
 def _shaken(side: int, suffix: str = ".png", **storage: Any) -> Callable[..., Made]:
     """A hand that drifts during the exposure: a twice integrated random walk of at most `side` pixels about its mean.
 
-    Where the sharp image lies is not known from a blurred one; here it lies where the exposure was on average.
+    A blurred image does not show the position of the sharp one; here it is the mean position during the exposure.
     """
 
     def make(clean: Array, rng: np.random.Generator) -> Made:

@@ -33,7 +33,7 @@ SHOWN = (
 """A file of each group for the figure."""
 SIDE, ZOOM = 96, 2
 INVISIBLE = 48.0
-"""PSNR of errors of one step of 8 bits: what is nearer to the clean image counts as equal to it."""
+"""PSNR of errors of one step of 8 bits; an image closer to the clean one counts as equal to it."""
 
 
 def report(folder: Path) -> str:
@@ -61,7 +61,7 @@ def _below(row: dict[str, Any]) -> bool:
 
 
 def _line(name: str, rows: Sequence[dict[str, Any]]) -> list[str]:
-    """A kind of files: means over its images."""
+    """The table row of a kind of file: means over its images."""
     if not rows:
         return []
     gains = [row["restored"] - _floor(row) for row in rows]
@@ -82,7 +82,7 @@ def _line(name: str, rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _figure(folder: Path) -> Image.Image:
-    """The chosen files, what a one-line tool makes of them, and the restorations: a column each."""
+    """A column for each chosen file: the file, the result of a one-line tool, the restoration and the clean image."""
     columns = []
     for kind, name in SHOWN:
         pages = next(k.pages for k in KINDS if k.name == kind)
@@ -112,7 +112,7 @@ def _pixels(path: Path) -> NDArray[np.uint8]:
 
 
 def _crop(pixels: NDArray[np.uint8], shape: Sequence[int]) -> Image.Image:
-    """The middle, enlarged; smaller files by pixels, transparent ones on magenta."""
+    """The middle, enlarged by repeating pixels; transparent pixels are magenta."""
     image = Image.fromarray(pixels)
     if image.mode == "RGBA":
         ground = Image.new("RGBA", image.size, (200, 0, 160, 255))
@@ -124,7 +124,7 @@ def _crop(pixels: NDArray[np.uint8], shape: Sequence[int]) -> Image.Image:
 
 
 def clock(folder: Path) -> None:
-    """scikit-image's photograph of a shaken clock, restored blindly: both beside each other as clock.jpg."""
+    """Restore scikit-image's blurred photograph of a clock blindly, and write both side by side as clock.jpg."""
     from skimage import data
 
     folder.mkdir(parents=True, exist_ok=True)

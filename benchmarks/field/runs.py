@@ -1,4 +1,4 @@
-"""Restoring the files: a row of numbers for each."""
+"""Restore the files: a row of numbers for each."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from benchmarks.field.tools import by_tool, opened
 __all__ = ["BELOW", "one", "psnr", "run"]
 
 BELOW = 0.3
-"""Decibels under the floor from which a restoration counts as below it."""
+"""Difference in dB from which a restoration counts as below the floor."""
 
 
 def run(folder: Path, kinds: Sequence[Kind], images: int = 0) -> Iterator[dict[str, Any]]:
-    """The rows that are not yet in `folder`, as they are computed; each is added to rows.jsonl.
+    """Compute and yield the rows that are not yet in `folder`; each is added to rows.jsonl.
 
     Args:
-        folder: of files, restorations and rows.
-        kinds: of files.
-        images: how many of each kind; all if 0.
+        folder: folder of files, restorations and rows.
+        kinds: kinds of files.
+        images: number of images of each kind; all if 0.
     """
     folder.mkdir(parents=True, exist_ok=True)
     done = {(row["kind"], row["image"]) for row in rows_of(folder)}
@@ -46,9 +46,9 @@ def one(kind: Kind, name: str, clean: NDArray[np.uint8], folder: Path) -> dict[s
     """Make one file, restore it and compare.
 
     Args:
-        kind: of the file.
-        name: of the image; it seeds the random numbers together with the kind.
-        clean: its pixels.
+        kind: kind of the file.
+        name: name of the image; name and kind seed the random numbers.
+        clean: pixels of the image.
         folder: where the file and the restoration are written.
     """
     rng = np.random.default_rng(zlib.crc32(f"{kind.name} {name}".encode()))
@@ -77,7 +77,7 @@ def one(kind: Kind, name: str, clean: NDArray[np.uint8], folder: Path) -> dict[s
 
 
 def psnr(x: NDArray[Any], clean: NDArray[np.uint8], made: Made) -> float:
-    """Decibels, at the missing pixels alone where there are any; grey and colour are compared as they are."""
+    """PSNR in dB, over the missing pixels if there are any; grey and colour images are compared without conversion."""
     x, target = np.atleast_3d(x).clip(0, 1), np.atleast_3d(clean) / 255.0
     error = np.broadcast_to((x - target) ** 2, np.broadcast_shapes(x.shape, target.shape))
     value = error[made.mask].mean() if made.mask is not None else error.mean()

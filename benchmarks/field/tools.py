@@ -1,4 +1,4 @@
-"""What one line of a common tool makes of a file: methods of `benchmarks.peers` with one value of their number."""
+"""One-line tools for comparison: methods of `benchmarks.peers` with one value of their parameter."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ TOOLS: Mapping[str, tuple[Callable[[Measured, float], NDArray[Any]], float]] = {
     "wiener": (_METHODS["Wiener (scikit-image)"], 0.01),
     "telea": (_METHODS["Telea (OpenCV)"], 3.0),
 }
-"""The method, and its number: non-local means are told the noise that scikit-image estimates, Wiener deconvolution the
-blur that the command is told."""
+"""The method and its parameter. Non-local means get the noise level that scikit-image estimates, Wiener deconvolution
+gets the same blur as the command."""
 
 
 def opened(path: Path) -> NDArray[np.uint8]:
@@ -42,7 +42,7 @@ def opened(path: Path) -> NDArray[np.uint8]:
 
 
 def by_tool(tool: str, path: Path, made: Made) -> NDArray[Any]:
-    """What a tool makes of a file, [h, w, C] in [0, 1]; the file itself for "itself"."""
+    """The result of a tool on a file, [h, w, C] in [0, 1]; the file itself for "itself"."""
     image = np.atleast_3d(opened(path)) / 255.0
     if tool == "itself":
         return image

@@ -1,1 +1,1 @@
-"""Damaged files against every reader: python -m benchmarks.fuzz."""
+"""Test every reader with damaged files: python -m benchmarks.fuzz."""

@@ -1,4 +1,4 @@
-"""python -m benchmarks.fuzz: damaged files against every reader, and a table of what they did."""
+"""python -m benchmarks.fuzz: test every reader with damaged files, and print a table of the outcomes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from benchmarks.fuzz.seeds import make_seeds
 
 
 def main() -> int:
-    """Run the mutants; 1 if one of them was not held."""
+    """Run the mutants; return 1 if one of them was neither read nor refused as required."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__)
-    parser.add_argument("--mutants", type=int, default=6000, help="damaged files (default 6000)")
-    parser.add_argument("--seed", type=int, default=0, help="of the damage (default 0)")
+    parser.add_argument("--mutants", type=int, default=6000, help="number of damaged files (default 6000)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the damage (default 0)")
     args = parser.parse_args()
     logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as folder:
@@ -25,7 +25,7 @@ def main() -> int:
         for seed in seeds:
             path = Path(folder) / f"whole{Path(seed.name).suffix}"
             path.write_bytes(seed.content)
-            seed.read(path)  # undamaged, it is read; and what a reader imports does not count
+            seed.read(path)  # an intact file must be readable; this also imports the reader before memory is measured
         outcomes = list(run(seeds, args.mutants, args.seed, Path(folder)))
     rows = []
     for seed in seeds:

@@ -1,4 +1,4 @@
-"""Ways of damaging a file, by one random generator."""
+"""Ways of damaging a file, with one random generator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WORDS = (b"[" * 3000, b'{"a":' * 2000, b"NaN", b"1e999", b"-1", b"9" * 5000, b"
 
 
 def mutant(content: bytes, rng: np.random.Generator) -> bytes:
-    """`content` with one to four changes; half of the damaged PNG files have right checksums."""
+    """`content` with one to four changes; half of the damaged PNG files have correct checksums."""
     data = bytearray(content)
     for _ in range(int(rng.integers(1, 5))):
         _change(data, rng)
@@ -25,7 +25,7 @@ def mutant(content: bytes, rng: np.random.Generator) -> bytes:
 
 def _change(data: bytearray, rng: np.random.Generator) -> None:
     size = max(len(data), 1)
-    # Headers decide more than pixels do: half of the changes are among the first bytes.
+    # Headers matter more than pixels: half of the changes are among the first bytes.
     place = int(rng.integers(size if rng.random() < 0.5 else min(size, 300)))
     match int(rng.integers(8)):
         case 0:
@@ -51,7 +51,7 @@ def _change(data: bytearray, rng: np.random.Generator) -> None:
 
 
 def _mend(data: bytearray) -> None:
-    """Right checksums for the chunks of a PNG file, as far as they can be followed."""
+    """Write correct checksums for the chunks of a PNG file, as far as the chunks can be followed."""
     place = 8
     while place + 12 <= len(data):
         end = place + 8 + struct.unpack(">I", data[place : place + 4])[0]

@@ -1,4 +1,4 @@
-"""Runs mutants in a process of its own, which is watched: exceptions, seconds, memory, ends."""
+"""Run mutants in a separate process and record its exceptions, seconds, memory and crashes."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from benchmarks.fuzz.seeds import Seed
 __all__ = ["MEMORY", "SECONDS", "Outcome", "failures", "run"]
 
 SECONDS, MEMORY = 2.0, 1 << 30
-"""What a file of some kilobytes may take."""
+"""Limits for a file of some kilobytes."""
 
 _PATIENCE = 60.0
 
 
 class Outcome(NamedTuple):
-    """What became of a mutant.
+    """The outcome of a mutant.
 
     Attributes:
-        seed, number: which one; the same numbers make the same mutant.
-        error: "" where it was read or refused by an InvsolveError, else the exception, or the process's end.
-        refused: whether an InvsolveError said what is wrong.
-        seconds, memory: of processor time, and bytes by which the process grew.
+        seed, number: name of the intact file and number of the mutant; the same values give the same mutant.
+        error: "" if it was read or refused by an InvsolveError, else the exception or how the process ended.
+        refused: whether an InvsolveError refused the file.
+        seconds, memory: processor time, and bytes by which the process grew.
     """
 
     seed: str
@@ -42,7 +42,7 @@ class Outcome(NamedTuple):
 
 
 def failures(outcomes: Sequence[Outcome]) -> list[str]:
-    """In sentences: other exceptions, and what took too long or too much."""
+    """Sentences about other exceptions and exceeded limits."""
     found = []
     for one in outcomes:
         what = one.error or (f"{one.seconds:.1f} s" if one.seconds > SECONDS else "")
@@ -53,7 +53,7 @@ def failures(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def run(seeds: Sequence[Seed], mutants: int, seed: int, folder: Path) -> Iterator[Outcome]:
-    """`mutants` damaged files, seed after seed in turn."""
+    """Run `mutants` damaged files, made from the seeds in turn."""
     numbers = list(range(mutants))
     while numbers:
         receiver, sender = multiprocessing.Pipe(duplex=False)

@@ -1,4 +1,4 @@
-"""Twenty small files of every kind that is read, and the reader of each."""
+"""Twenty small files of all kinds that invsolve reads, and the reader of each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Seed", "make_seeds"]
 
 
 class Seed(NamedTuple):
-    """A whole file and what reads it."""
+    """An intact file and its reader."""
 
     name: str
     content: bytes
@@ -26,7 +26,7 @@ class Seed(NamedTuple):
 
 
 def make_seeds(folder: Path) -> list[Seed]:
-    """The seeds; `folder` is used to write them."""
+    """The seeds; they are written to `folder`."""
     from invsolve.io import read_image
     from invsolve.tasks.inputs import read_kernel
 
@@ -85,7 +85,7 @@ class EDMPrecond:
 
 
 class SongUNet:
-    """Likewise."""
+    """Pickled under the name of the published class, too."""
 
 
 def _weights(folder: Path) -> list[Seed]:

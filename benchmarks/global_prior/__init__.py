@@ -1,1 +1,1 @@
-"""A small prior of whole images, and solvers side by side with the settings published for large ones."""
+"""Solvers side by side on a small prior of whole images, with the settings published for large priors."""

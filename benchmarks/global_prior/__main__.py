@@ -1,11 +1,11 @@
-"""NDTM beside other solvers on a small prior of whole images: python -m benchmarks.global_prior [--task NAME].
+"""NDTM and other solvers on a small prior of whole images: python -m benchmarks.global_prior [--task NAME].
 
 The prior is the packaged `digits` (16 x 16 pixels), without labels. The images are digits that it was not trained on.
-NDTM has the settings published for ImageNet 256, for blind deblurring those of the fast preset for FFHQ; DPS has four
-times NDTM's network calls (at most the 1000 steps of the noise table), DMPlug as many as DPS (published: 5000
-iterations of three); the others have what was published for the same comparison. No setting is tuned for digits but the
-step size of one row of NDTM, see `LR`. Of the 200 blind steps NDTM makes 16, so that DPS can have four times its calls.
-Computes what is missing of results/table.json, and writes results/table.md.
+NDTM has the settings published for ImageNet 256, or, for blind deblurring, the fast preset for FFHQ. DPS gets four
+times NDTM's network calls (at most the 1000 steps of the noise table), and DMPlug as many as DPS (published: 5000
+iterations of three). The others have the settings published for the same comparison. The only setting tuned for digits
+is the step size of one row of NDTM, see `LR`. In blind deblurring NDTM makes 16 of its 200 steps, so that DPS can have
+four times its calls. The script computes the missing entries of results/table.json, and writes results/table.md.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from invsolve.core.unknowns import Unknown, Unknowns
 
 SHAPE, NOISE, SIDE, RESULTS = (1, 16, 16), 0.005, 7, Path(__file__).parent / "results"
 TABLE = 1000
-"""Steps of the noise table, the most that DPS makes."""
+"""Steps of the noise table, the maximum for DPS."""
 
 HEAD = ("task", "solver", "PSNR in dB", "gain over DPS", "deviation over seeds", "residual", "forwards + backwards")
 LR = 0.1
 """The best of 0.01 (published), 0.03 and 0.1 on 16 digits of the split "judge", super-resolution and Gaussian blur."""
 QUARTER = 16
-"""Steps of NDTM's blind settings (15 updates each) that make a quarter of the calls of DPS."""
+"""Steps of NDTM in blind deblurring (15 updates each); they make a quarter of the calls of DPS."""
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A degradation: its operator, what is unknown of it in truth, and the preset that is published for it."""
+    """A degradation: its operator, its published preset, and the true values of its unknown parameters."""
 
     operator: iv.Operator
     preset: str
@@ -53,7 +53,7 @@ class Task:
 
 
 def tasks() -> dict[str, Task]:
-    """Six degradations; a mask and a motion blur for all images. Gaussian blur has the settings of super-resolution."""
+    """Six degradations; all images share mask and motion blur. Gaussian blur has the settings of super-resolution."""
     known = torch.rand(16, 16, generator=torch.Generator().manual_seed(0)) < 0.3
     along = torch.zeros(1, 5, 5)
     along[0, 2] = 0.2
@@ -76,12 +76,12 @@ def ndtm(task: Task) -> solvers.NDTM:
 
 
 def contender(name: str, task: Task, calls: int) -> iv.Solver | None:
-    """A solver with published settings; None where it cannot be used.
+    """A solver with published settings; None if it cannot be used.
 
     Args:
-        name: of the solver.
+        name: name of the solver.
         task: the degradation.
-        calls: of DPS, and of DMPlug.
+        calls: network calls of DPS and DMPlug.
     """
     kind = solvers.SOLVERS[name]
     linear = isinstance(task.operator, iv.LinearOperator) and task.theta is None
@@ -136,7 +136,7 @@ def cell(values: Tensor, sign: str = "") -> str:
 
 
 def rows(name: str, results: Mapping[str, Any]) -> list[list[str]]:
-    """The table's lines for a task: PSNR, gain over DPS on the same images, spread over seeds, residual, calls."""
+    """The table rows of a task: PSNR, gain over DPS on the same images, spread over seeds, residual, calls."""
     table = []
     base = torch.tensor([run["psnr"] for run in results["dps"]["runs"]])
     for solver, found in results.items():
@@ -166,11 +166,11 @@ def contenders(task: Task) -> dict[str, iv.Solver]:
 
 
 def main() -> None:
-    """Compute what is missing of table.json, then write table.md."""
+    """Compute the missing entries of table.json, then write table.md."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.global_prior", description=__doc__)
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--task", default="", help="part of a task's name: the others are left as they are")
+    parser.add_argument("--task", default="", help="part of a task's name: other tasks keep their results")
     args = parser.parse_args()
     every = load_digits("test").images
     truth = every[torch.linspace(0, len(every) - 1, args.images).round().long()]

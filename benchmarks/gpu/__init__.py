@@ -1,1 +1,1 @@
-"""What a GPU makes of networks, steps and published budgets: one script, at most nine minutes."""
+"""Time networks, steps and published budgets on a GPU: one script, at most nine minutes."""

@@ -1,4 +1,4 @@
-"""Time, memory and networks of the measurements on a device."""
+"""Timing, peak memory and networks for measurements on a device."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ NETWORKS = {
 """The published architectures; their weights do not matter for time."""
 
 TINY = {name: ADMConfig(32, (1, 2), 1, (False, True), head_channels=16, size=16) for name in NETWORKS}
-"""What they are rehearsed with."""
+"""Small networks for rehearsals."""
 
 
 @dataclass
 class Clock:
-    """The time that there is, in seconds."""
+    """A time limit in seconds."""
 
     seconds: float
     began: float = field(default_factory=time.perf_counter)
@@ -40,7 +40,7 @@ class Clock:
 
 
 def network(config: ADMConfig, device: torch.device) -> nn.Module:
-    """The network with random weights, none of them zero, so that what they compute stays finite.
+    """The network with random weights, none of them zero, scaled so that the outputs stay finite.
 
     The weights are drawn on the device: they are the same in every run on one kind of device.
     """
@@ -69,7 +69,7 @@ def seconds_of(run: Callable[[], object], device: torch.device, limit: float = 3
 
 
 def peak_of(run: Callable[[], object], device: torch.device) -> float | None:
-    """GiB at most while it runs; None where the device does not tell."""
+    """Peak memory of a run in GiB; None if the device does not report it."""
     if device.type != "cuda":
         return None
     torch.cuda.reset_peak_memory_stats(device)
@@ -84,13 +84,13 @@ def _wait(device: torch.device) -> None:
 
 
 def forward(prior: Any, x: Tensor) -> Tensor:
-    """One call."""
+    """One network call."""
     with torch.no_grad():
         return prior.denoise(x, 0.3)
 
 
 def gradient(prior: Any, x: Tensor) -> Tensor:
-    """One call with its input-gradient."""
+    """One network call with its input-gradient."""
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
         return torch.autograd.grad(prior.denoise(leaf, 0.3).sum(), leaf)[0]

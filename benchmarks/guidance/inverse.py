@@ -1,7 +1,8 @@
-"""(f) Scale rules on inverse problems: DPS and NDTM guided by adaptive lengths, in restoring digits.
+"""(f) Scale rules on inverse problems: DPS and NDTM guided with adaptive lengths, restoring digits.
 
-Every rule has one number, tuned by the mean PSNR on 10 digits of the split "judge" on a grid of factors of two, once
-for all tasks together and once for each, and reported on 50 digits of the split "test". Neither trained the prior.
+Every rule has one parameter. It is tuned by the mean PSNR on 10 digits of the split "judge", on a grid of factors of
+two, once for all tasks together and once for each. Results are reported on 50 digits of the split "test". Neither split
+was used to train the prior.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from invsolve.solvers.steps.scales import AdaptiveScale, FixedScale
 
 SIGMA, TUNING, REPORTED, SHAPE = 0.05, 10, 50, (1, 16, 16)
 FACTORS = tuple(2.0**k for k in range(-3, 4))
-"""The grid about each rule's middle."""
+"""The grid around each rule's middle."""
 
 Make = Callable[[float], iv.Solver]
 
 
 def tasks() -> dict[str, iv.LinearOperator]:
-    """Three degradations; one mask for all images."""
+    """Three degradations; all images share one mask."""
     kept = torch.rand(16, 16, generator=torch.Generator().manual_seed(0)) < 0.3
     return {
         "inpainting, 30 % kept": operators.Inpainting(SHAPE, kept),
@@ -40,7 +41,7 @@ def tasks() -> dict[str, iv.LinearOperator]:
 
 
 def rules() -> dict[str, tuple[Make, float]]:
-    """Solvers of one number, and the middle of its grid."""
+    """Solvers with one parameter, and the middle of its grid."""
     dps = solvers.DPS(n_steps=100)
     ndtm = solvers.NDTM(n_steps=25, n_inner=3, optimizer="gradient", start="random")
 
@@ -86,12 +87,12 @@ def tuned(make: Make, middle: float) -> dict[str, list[float]]:
 
 
 def best(values: list[float]) -> int:
-    """The grid's best index; one that is not finite never wins."""
+    """The index of the best value; values that are not finite never win."""
     return max(range(len(values)), key=lambda i: values[i] if math.isfinite(values[i]) else -math.inf)
 
 
 def reported(make: Make, middle: float, curves: dict[str, list[float]]) -> tuple[list[str], dict[str, Any], Tensor]:
-    """A rule's cells: its number, PSNR and residual of each task, PSNR at each task's own number; and all PSNRs [B]."""
+    """A rule's cells: parameter, PSNR and residual by task, PSNR at each task's best parameter; and all PSNRs [B]."""
     images = load_digits("test").images[:: 500 // REPORTED]
     together = best([sum(c[i] for c in curves.values()) for i in range(len(FACTORS))])
     ends = ("", " (edge of the grid)")
@@ -134,7 +135,7 @@ def main() -> None:
 
 
 def figure(data: dict[str, dict[str, Any]]) -> None:
-    """How sharp each rule's choice of its number is."""
+    """Plot how sensitive each rule is to its parameter."""
     lines: dict[str, dict[str, Any]] = {}
     for name, found in data.items():
         solver, rule = name.split(", ")

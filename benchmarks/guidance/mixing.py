@@ -1,4 +1,4 @@
-"""(d) Score mixing: where flows of mixed scores of point masses land, and how fast."""
+"""(d) Score mixing: where flows of mixed scores of point masses end, and how fast they converge."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONFIGURATIONS, STARTS = 6, 64
 
 
 def laws(seed: int, j: int = 3, k: int = 4, d: int = 2) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Points uniform in [-1, 1]^d, Dirichlet(3, ...) weights."""
+    """Two laws with points uniform in [-1, 1]^d and Dirichlet(3, ...) weights."""
     g = torch.Generator().manual_seed(seed)
     points = [2 * torch.rand(n, d, generator=g, dtype=torch.float64) - 1 for n in (j, k)]
     gamma = [-torch.rand(3, n, generator=g, dtype=torch.float64).log().sum(0) for n in (j, k)]
@@ -23,12 +23,12 @@ def laws(seed: int, j: int = 3, k: int = 4, d: int = 2) -> tuple[Tensor, Tensor,
 
 
 def starts(seed: int, n: int = STARTS, d: int = 2) -> Tensor:
-    """N(0, 2.5^2 I)."""
+    """Starting points from N(0, 2.5^2 I)."""
     return 2.5 * torch.randn(n, d, generator=torch.Generator().manual_seed(100 + seed), dtype=torch.float64)
 
 
 def landing(lam: float, method: str, n: int, t1: float, tol: float, d: int = 2) -> list[str]:
-    """Landed share, farthest end, number of minimisers and exponents by kind, over all configurations."""
+    """Share of converged flows, farthest end, number of minimisers and exponents by kind, over all configurations."""
     landed, farthest, counts, slopes = 0.0, 0.0, [], {}
     for seed in range(CONFIGURATIONS):
         law = laws(seed, d=d)
@@ -50,7 +50,7 @@ def landing(lam: float, method: str, n: int, t1: float, tol: float, d: int = 2) 
 
 
 def nested() -> list[list[str]]:
-    """A inside B: guidance moves basins, never the limit points."""
+    """Support A inside B: guidance moves the basins, never the limit points."""
     rows = []
     for lam in (1.0, 1.5, 3.0, 7.5):
         ended, shares = 0, []
@@ -66,7 +66,7 @@ def nested() -> list[list[str]]:
 
 
 def decay(lam: float, method: str, t1: float, h: float, d: int) -> tuple[list[float], list[float]]:
-    """The median distance from where a flow ends over t, of ten starts that land."""
+    """The median distance from the end point over t, of the flows from ten starts that reach a minimiser."""
     law = laws(0, d=d)
     x, history = reverse_flow(starts(0, 10, d), *law, lam, t1=t1, method=method, h=h)  # pyright: ignore
     found = local_minimisers(law[0], law[2], lam).points
@@ -77,7 +77,7 @@ def decay(lam: float, method: str, t1: float, h: float, d: int) -> tuple[list[fl
 
 
 def figure() -> None:
-    """Trajectories over the potential for three lambdas, and how the distance from a minimiser falls."""
+    """Draw trajectories over the potential for three lambdas, and how the distance from a minimiser falls."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -49,7 +49,7 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class BatchMean(ScaleRule):
-    """Adaptive scaling by the batch's mean norm, a reading of the paper that the library does not offer."""
+    """Adaptive scaling by the batch's mean norm, an interpretation of the paper that the library does not offer."""
 
     lam: float = 50.0
 
@@ -110,7 +110,7 @@ def rules() -> dict[str, ScaleRule]:
 
 
 def matched(results: dict[str, dict[str, list[float]]], names: list[str], reward: float) -> str:
-    """Diversity at a given reward, linear between a method's settings."""
+    """Diversity at a given reward, interpolated linearly between a method's settings."""
 
     def mean(name: str, key: str) -> float:
         return sum(results[name][key]) / len(results[name][key])
@@ -123,7 +123,7 @@ def matched(results: dict[str, dict[str, list[float]]], names: list[str], reward
 
 
 def deficits() -> tuple[list[list[str]], dict[float, EntropyDeficit]]:
-    """The entropy deficit over lambda."""
+    """The entropy deficit for each lambda."""
     rows, found = [], dict[float, EntropyDeficit]()
     for lam in (0.0, 1.0, 5.0, 10.0, 20.0, 22.5, 30.0, 50.0):
         literal = entropy_deficit(ring().log_prob, log_reward, lam, 10.05, variant="literal")
@@ -134,7 +134,7 @@ def deficits() -> tuple[list[list[str]], dict[float, EntropyDeficit]]:
 
 
 def figures(results: dict[str, dict[str, list[float]]]) -> None:
-    """Diversity against reward, and the strength of guidance over time."""
+    """Draw diversity against reward, and the strength of guidance over time."""
 
     def points(names: list[str]) -> tuple[list[float], list[float]]:
         mean = {key: [sum(results[n][key]) / SEEDS for n in names] for key in ("reward", "diversity")}

@@ -1,4 +1,4 @@
-"""(e) Cross-entropy against guidance error: the counterexample, what it does to samples, and trained classifiers."""
+"""(e) Cross-entropy against guidance error: the counterexample, its effect on samples, and trained classifiers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def counterexample() -> tuple[list[list[str]], list[list[str]]]:
 
 
 def sampled() -> list[list[str]]:
-    """Samples guided by oscillating classifiers, against the true conditional law."""
+    """Compare samples guided by oscillating classifiers with the true conditional law."""
     means = torch.tensor([[-1.0], [1.0]])
     mixture = LabelledMixture(means, torch.full((2,), 0.36), torch.tensor([0, 1]), None, iv.VPSchedule())
     times = tuple(1.0 + (1e-3 - 1.0) * i / 1000 for i in range(1001))
@@ -125,7 +125,7 @@ def trained(activation: type[nn.Module], fourier: int, penalty: float, matching:
 
 
 def _score(mixture: LabelledMixture, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """The exact score where every row has its own time."""
+    """The exact score, for a different time in each row."""
     v = alpha.square() * 0.09 + sigma.square()
     away = x[:, None] - alpha[:, None] * mixture.means
     share = (-away.square().sum(2) / (2 * v)).softmax(1)

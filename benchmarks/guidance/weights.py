@@ -1,4 +1,4 @@
-"""(c) Classifier-free weight schedules: a 2-D toy with a model error, and quality against diversity on digits."""
+"""(c) Schedules of classifier-free weights: a 2-D toy with a model error, and quality against diversity on digits."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def mmd(a: Tensor, b: Tensor, h: float = 0.3) -> float:
 
 
 def toy_scores(weight: Weight, error: bool, renoise: str = "guided") -> dict[str, list[float]]:
-    """Outliers, discrepancy and variance ratio of each seed."""
+    """Outliers, discrepancy and variance ratio for each seed."""
     true, conditional, unconditional = toy(error)
     prior = GuidedPrior(PriorPair(conditional, unconditional), Combination(weight, renoise=renoise))  # pyright: ignore
     solver = solvers.DDIM(n_steps=STEPS, times=TIMES)
@@ -106,7 +106,7 @@ def toy_table() -> tuple[list[list[str]], dict[str, object]]:
 
 
 def schedules_at(mean: float) -> dict[str, tuple[Weight, dict[str, object]]]:
-    """Every schedule with the same mean weight, where it has one."""
+    """Every schedule, with the same mean weight if it has one."""
     c2fg = mean * 0.6 / math.expm1(0.6)
     inside = (math.exp(0.6 * 0.9) - math.exp(0.6 * 0.4)) / 0.6  # of exp(.6 (1 - u)) over [.1, .6]
     table: dict[str, tuple[Weight, dict[str, object]]] = {
@@ -130,14 +130,14 @@ def schedules_at(mean: float) -> dict[str, tuple[Weight, dict[str, object]]]:
 
 @cache
 def plus_gain() -> float:
-    """The mean over the steps but the last of 1 / (1 - kappa_s / kappa_t), the weight that CFG++ with 1 stands for."""
+    """The weight equivalent to CFG++ with 1: mean of 1 / (1 - kappa_s / kappa_t) over all steps but first and last."""
     steps = solvers.DDIM(n_steps=DIGITS_STEPS).path(iv.Problem(priors.load("digits")))[1:-1]  # alpha may start at 0
     gains = [1 / (1 - s.sigma_s * s.alpha_t / (s.alpha_s * s.sigma_t)) for s in steps]
     return sum(gains) / len(gains)
 
 
 def digits_curves() -> tuple[list[list[str]], dict[str, dict[str, list[float]]]]:
-    """Accuracy, Frechet distance and diversity over the mean weight; all curves start at the conditional model."""
+    """Accuracy, Frechet distance and diversity against the mean weight; all curves start at the conditional model."""
     start = digits_scores(Constant(1.0), {})
     keys = ("accuracy", "frechet", "diversity")
     rows = [["conditional", "1", "1.00", *(f"{start[k]:.2f}" for k in keys)]]
@@ -153,7 +153,7 @@ def digits_curves() -> tuple[list[list[str]], dict[str, dict[str, list[float]]]]
 
 
 def digits_scores(weight: Weight, how: dict[str, object]) -> dict[str, float]:
-    """What the judge says of digits of every class under one weight."""
+    """The judge's scores of digits of every class under one weight."""
     labels, null = torch.arange(CLASSES), torch.full((CLASSES,), 10)
     base = priors.load("digits")
     prior = classifier_free(base, weight, condition={"label": labels}, null={"label": null}, **how)

@@ -1,11 +1,11 @@
-"""`python -m benchmarks.leaderboard`: what the runner itself costs.
+"""`python -m benchmarks.leaderboard`: the cost of the runner itself.
 
-    throughput    units of `quick` by PnP-HQS, in one worker process and in two: units a minute, and the seconds that
-                  storing an outcome takes
-    large         status and report of a store of 100 000 simulated units, by the command, from its start to its end
+    throughput    units of `quick` by PnP-HQS, in one worker process and in two: units per minute, and the seconds for
+                  storing an outcome
+    large         time of the commands status and report for a store of 100 000 simulated units, including their start
 
-Run it on a machine that does nothing else; of several rounds the quickest counts. Results are written as JSON and
-Markdown beside this file.
+Run it on an otherwise idle machine; the fastest of several rounds counts. Results are written as JSON and Markdown next
+to this file.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SOLVER = "pnp-hqs"
 
 
 class Timed(Store):
-    """A store that adds up what storing outcomes takes."""
+    """A store that adds up the time for storing outcomes."""
 
     spent = 0.0
 
@@ -48,9 +48,10 @@ class Timed(Store):
 
 
 def timed(folder: Path, workers: int) -> dict[str, float]:
-    """Units of `quick` by one solver in worker processes.
+    """Run the units of `quick` by one solver in worker processes.
 
-    `seconds` are those of the whole run, processes started and prior loaded; `unit` and `storing` are seconds a unit.
+    `seconds` is the time of the whole run, including the start of processes and loading the prior; `unit` and `storing`
+    are seconds per unit.
     """
     began = time.perf_counter()
     with Timed.writing(folder) as store:
@@ -70,7 +71,7 @@ def timed(folder: Path, workers: int) -> dict[str, float]:
 
 
 def equal(first: Path, second: Path) -> int:
-    """How many restorations of two stores are the same to the bit."""
+    """The number of restorations of two stores that are equal bit for bit."""
     with Store.reading(first) as a, Store.reading(second) as b:
         done = [unit["hash"] for unit in a.units() if unit["status"] == "ok"]
         return sum(
@@ -108,7 +109,7 @@ def text(results: dict[str, Any]) -> str:
 
 
 def _earlier(path: Path) -> dict[str, Any]:
-    """What was measured before: parts that are not named stay."""
+    """The earlier results: parts that are not run keep them."""
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
@@ -118,7 +119,7 @@ def main() -> None:
         prog="python -m benchmarks.leaderboard", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("parts", nargs="*", default=["throughput", "large"], help="throughput, large (default both)")
-    parser.add_argument("--rounds", type=int, default=3, help="of throughput, one and two workers in turn (default 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of throughput, alternating (default 3)")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Stores of made-up outcomes and scores: what a big result costs to read."""
+"""Stores of simulated outcomes and scores, to measure the cost of reading a large store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["simulated"]
 
 
 def simulated(folder: Path, items: int, solvers: int, tasks: int) -> None:
-    """A store of items x tasks x solvers made-up outcomes with two scores each, without any image."""
+    """Write a store of items x tasks x solvers simulated outcomes with two scores each, without images."""
     names = [f"solver{i}" for i in range(solvers)]
     about = {
         "title": "simulated", "note": "", "published": "", "metrics": ["psnr", "ssim"], "prior": "none", "items": items,

@@ -1,16 +1,16 @@
-"""Batches of images: what kills cost, what one command saves, how far workers and the driver go.
+"""Batches of images: the cost of kills, the gain of one command for many images, and the speed of workers and driver.
 
     python -m benchmarks.many kills   [--images 200 --kills 20 --workers 1 2] [--ray]
     python -m benchmarks.many cost    [--images 200 --singles 10]
     python -m benchmarks.many workers [--images 40]
     python -m benchmarks.many driver  [--ray]
 
-`kills` sends SIGKILL to `invsolve restore FOLDER --skip-existing` again and again, while it starts or after a random
-number of images, and compares every restoration with those of an undisturbed run. `cost` compares the processor seconds
-of one command for many small images with those of one command each. `workers` compares the images a minute of one and
-two worker processes, which needs two idle cores; where others compute, too, the processor seconds of both tell what two
-workers cost more. `driver` hands out jobs that do nothing: its rate is the most images a second that one driver serves,
-whatever the workers are. Each writes its numbers into results/.
+`kills` sends SIGKILL to `invsolve restore FOLDER --skip-existing` repeatedly, while it starts or after a random number
+of images, and compares every restoration with that of an undisturbed run. `cost` compares the processor seconds of one
+command for many small images with those of one command for each image. `workers` compares the images per minute of one
+and two worker processes, which needs two idle cores; on a busy machine, compare the processor seconds instead. `driver`
+hands out jobs that do nothing: its rate is the largest number of images per second that one driver can serve, whatever
+the workers are. Each part writes its numbers to results/.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ DRIVEN = 10_000
 
 
 def make(folder: Path, count: int, broken: int = BROKEN, side: int = 32) -> None:
-    """Photographs of mixed sizes and formats, and some files that only look like images."""
+    """Make photographs of mixed sizes and formats, and some files that only look like images."""
     import skimage.data
 
     source = skimage.data.astronaut()
@@ -77,7 +77,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def finished(folder: Path) -> dict[str, int]:
-    """When each image was written whose record says that it is done."""
+    """The time at which each image with a finished record was written."""
     done = {}
     for note in folder.glob("[0-9]*-restored.json"):
         (image,) = (path for path in folder.glob(f"{note.stem}.*") if path != note)
@@ -101,7 +101,7 @@ def kills(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _killed(folder: Path, label: str, words: list[str], kills: int) -> dict[str, Any]:
-    """What is left of a batch that is killed again and again: while it starts, or after a random number of images."""
+    """The results of a batch that is killed repeatedly, while it starts or after a random number of images."""
     out, reference, count = folder / label, folder / f"{label} reference", len(list((folder / "in").glob("[0-9]*")))
     subprocess.run(command(folder / "in", reference, *words), check=False, capture_output=True)
     rng, done, again, progress = random.Random(label), {}, 0, []
@@ -113,7 +113,7 @@ def _killed(folder: Path, label: str, words: list[str], kills: int) -> dict[str,
         time.sleep(rng.uniform(0, 0.5 if more else 4.0))
         run.send_signal(signal.SIGKILL)
         run.wait()
-        time.sleep(1.0)  # workers end with their parent, at once
+        time.sleep(1.0)  # workers end soon after their parent
         now = finished(out)
         again += sum(now.get(name) != written for name, written in done.items())
         done = now
@@ -130,7 +130,7 @@ def _killed(folder: Path, label: str, words: list[str], kills: int) -> dict[str,
 
 
 def cost(args: argparse.Namespace) -> dict[str, Any]:
-    """Processor seconds of one command for many images against those of a command for each."""
+    """Processor seconds of one command for many images, and of one command for each image."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make(folder / "in", args.images, broken=0)
@@ -147,10 +147,10 @@ def cost(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def workers(args: argparse.Namespace) -> dict[str, Any]:
-    """Images a minute of one and two worker processes with a thread each, start and end left out.
+    """Images per minute of one and two worker processes with one thread each, without start and end.
 
-    What counts is the time between the first and the last file that is written: a batch of ten thousand images takes
-    no notice of the seconds before.
+    The time counts from the first to the last file that is written: in a batch of ten thousand images, the seconds
+    before do not matter.
     """
     os.environ["OMP_NUM_THREADS"] = "1"
     rows = []
@@ -178,7 +178,7 @@ def workers(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def driver(args: argparse.Namespace) -> dict[str, Any]:
-    """Jobs a second that one driver hands out and takes back, and its seconds before the first."""
+    """Jobs per second that one driver hands out and takes back, and its seconds before the first job."""
     options = Options.of("denoise")
     row: dict[str, Any] = {"load before": os.getloadavg()[0], "images": DRIVEN}
     with tempfile.TemporaryDirectory() as name:
@@ -211,16 +211,16 @@ def _run(words: list[str]) -> None:
 
 
 def _with_workers(words: list[str]) -> float:
-    """Processor seconds of a command with all its processes, those included that nobody waits for; on Linux."""
+    """Processor seconds of a command and all its processes, even those that are not waited for; on Linux."""
     run = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     ticks: dict[str, int] = {}
     while run.poll() is None:
         for path in Path("/proc").glob("[0-9]*/stat"):
             try:
                 fields = path.read_text().rpartition(")")[2].split()
-            except OSError:  # it has ended
+            except OSError:  # the process has ended
                 continue
-            if int(fields[3]) == run.pid:  # of the session that the command leads
+            if int(fields[3]) == run.pid:  # the process belongs to the session of the command
                 ticks[path.parent.name] = int(fields[11]) + int(fields[12])
         time.sleep(0.1)
     return sum(ticks.values()) / os.sysconf("SC_CLK_TCK")
@@ -241,7 +241,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--ray", action="store_true")
     parser.add_argument("--singles", type=int, default=10)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the numbers")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     args = parser.parse_args()
     os.environ["PYTHONPATH"] = str(Path(iv.__file__).parent.parent)
     found = {"kills": kills, "cost": cost, "workers": workers, "driver": driver}[args.what](args)

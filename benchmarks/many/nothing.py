@@ -1,4 +1,4 @@
-"""A restoration that takes no time: what is left is the work of the driver. Workers import this module alone."""
+"""A restoration that takes no time, so that only the driver's work remains. Workers import only this module."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 __all__ = ["restore_nothing"]
 
 RECORD = json.dumps({"source": "x" * 80, "status": "restored", "record": {"settings": ["0.12345678"] * 300}}).encode()
-"""An outcome as large as those of restorations."""
+"""An outcome as large as that of a restoration."""
 
 
 def restore_nothing(job: Any) -> bytes:
-    """What `invsolve.restoration.batch.restore_item` gives back, at once."""
+    """Return immediately what `invsolve.restoration.batch.restore_item` returns."""
     return RECORD

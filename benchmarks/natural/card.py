@@ -41,7 +41,7 @@ COMMANDS = {
         "first.safetensors has the SHA-256 a0673ff4315554a37e74fd9b7672f5766d9a28ca5aaf5d288b181f8e102eb550",
     ),
 }
-"""The runs of `invsolve train` that made the weights, one after another."""
+"""The runs of `invsolve train` that made the weights, in order."""
 
 DATA = """\
 ## Data
@@ -76,10 +76,10 @@ def training(logs: list[Path], weights: Path, commands: tuple[str, ...], before:
     """The section on the training: commands, length, network and validation curve.
 
     Args:
-        logs: CSV that each run wrote.
-        weights: the file that the last run wrote.
-        commands: of the runs.
-        before: hours that trained the weights the first run started from.
+        logs: CSV log of each run.
+        weights: weight file of the last run.
+        commands: commands of the runs.
+        before: hours of training of the weights that the first run started from.
     """
     with safe_open(str(weights), framework="pt") as file:
         metadata = file.metadata()
@@ -116,16 +116,16 @@ def training(logs: list[Path], weights: Path, commands: tuple[str, ...], before:
 
 
 def section(path: Path) -> str:
-    """A recorded result, its heading one level lower."""
+    """A recorded result, with its heading one level lower."""
     return "#" + path.read_text()
 
 
 def main() -> None:
     """Write the card beside the weights."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--log", type=Path, nargs="+", required=True, help="CSV that each run of the training wrote")
+    parser.add_argument("--log", type=Path, nargs="+", required=True, help="CSV log of each run of the training")
     parser.add_argument("--prior", choices=PRIORS, default=PRIORS[-1])
-    parser.add_argument("--before", type=float, default=0.0, metavar="HOURS", help="that trained what it started from")
+    parser.add_argument("--before", type=float, default=0.0, metavar="HOURS", help="of training of the initial weights")
     parser.add_argument("--results", type=Path, default=ROOT / "results")
     args = parser.parse_args()
     weights = WEIGHTS / f"{args.prior}.safetensors"

@@ -2,8 +2,8 @@
 
     python benchmarks/natural/compare.py --images DIR [--minutes 3]
 
-Each design is trained with one thread for the same time, one after the other, on the same images with the same ones
-held out. Written to `benchmarks/natural/results/compare.md`: steps and validation PSNR of the best average.
+The designs are trained one after the other with one thread, for the same time and on the same images, with the same
+images held out. `benchmarks/natural/results/compare.md` gets the steps and the validation PSNR of the best average.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Gaussian denoising by the packaged priors beside total variation, wavelets and BM3D.
+"""Gaussian denoising by the packaged priors, total variation, wavelets and BM3D.
 
     python benchmarks/natural/denoise.py
 
 Crops of images that no prior of this package was trained on get white noise of 15, 25 and 50 of 255 grey levels, the
-same for every method. The noisy image is not clipped. Written to `benchmarks/natural/results/`: `denoise.json`,
-`denoise.md`, `denoise.png`. Methods named after `--only` are measured, the figures of the others are those of the last
-`denoise.json`.
+same for every method. The noisy image is not clipped. The results `denoise.json`, `denoise.md` and `denoise.png` are
+written to `benchmarks/natural/results/`. With `--only`, the named methods are measured, and the others keep their
+values of the last `denoise.json`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def images(size: int) -> dict[str, Image]:
 
 
 def network_method(path: Path, *, ensemble: bool = False) -> Method:
-    """A prior as a method on images in [0, 1]: one network call in float32, or eight."""
+    """A prior as a method on images in [0, 1]: one network call in float32, or eight as an ensemble."""
     denoiser = load_denoiser(path)
     call = self_ensemble(denoiser) if ensemble else denoiser
 
@@ -63,7 +63,7 @@ def network_method(path: Path, *, ensemble: bool = False) -> Method:
 
 
 def peer_methods() -> dict[str, Method]:
-    """The noisy image, Chambolle's total variation, BayesShrink wavelets, BM3D, told the noise level."""
+    """The noisy image, Chambolle's total variation, BayesShrink wavelets and BM3D, each given the noise level."""
     import bm3d
     from skimage.restoration import denoise_tv_chambolle, denoise_wavelet
 
@@ -84,7 +84,7 @@ def psnr(estimate: Image, truth: Image) -> float:
 
 
 def measure(method: Method, crops: dict[str, Image]) -> dict[str, dict[str, float]]:
-    """PSNR by noise level and image; seconds an image under the level "seconds"."""
+    """PSNR by noise level and image; seconds per image under the level "seconds"."""
     by_level: dict[str, dict[str, float]] = {str(level): {} for level in LEVELS} | {"seconds": {}}
     for i, (image, truth) in enumerate(crops.items()):
         start = time.perf_counter()
@@ -114,7 +114,7 @@ def table(results: Results, names: tuple[str, ...]) -> list[str]:
 
 
 def draw(methods: dict[str, Method], crops: dict[str, Image], path: Path, level: int = 25) -> None:
-    """One row an image: truth, noisy and every method's estimate."""
+    """One row per image: truth, noisy image and the estimate of every method."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -138,7 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, default=ROOT / "results")
     parser.add_argument("--size", type=int, default=256, help="side of the crops in pixels")
-    parser.add_argument("--only", nargs="+", metavar="WORD", help="measure methods whose names begin so")
+    parser.add_argument("--only", nargs="+", metavar="WORD", help="measure only methods whose names begin with a WORD")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     store = args.out / "denoise.json"

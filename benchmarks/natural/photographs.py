@@ -1,8 +1,8 @@
-"""List the photographs that trained the packaged networks, so that others can keep them out of their tests.
+"""List the photographs that trained the packaged networks, so that users can keep them out of their tests.
 
     python benchmarks/natural/photographs.py FOLDER      # writes invsolve/priors/weights/natural-photographs.csv
 
-FOLDER holds them under the names of the list, at most 1600 pixels wide or high.
+FOLDER contains them under the names of the list, at most 1600 pixels wide or high.
 """
 
 from __future__ import annotations

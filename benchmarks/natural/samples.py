@@ -1,10 +1,10 @@
-"""A packaged prior as a diffusion model: unconditional samples' statistics, and the error over noise levels.
+"""A packaged prior as a diffusion model: statistics of unconditional samples, and the error at each noise level.
 
     python benchmarks/natural/samples.py [--prior natural-deep]
 
 Samples are drawn by the deterministic Heun sampler of Karras et al. 2022 (arXiv:2206.00364, algorithm 1, 40 steps from
-sigma 80 to 0.005) and compared with crops of held-out images in gradient kurtosis and power spectrum. Written to
-`benchmarks/natural/results/`: `samples-PRIOR.json`, `.md` and `.png`.
+sigma 80 to 0.005). Their gradient kurtosis and power spectrum are compared with those of crops of held-out images. The
+results `samples-PRIOR.json`, `.md` and `.png` are written to `benchmarks/natural/results/`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def gradient_kurtosis(x: Tensor) -> float:
 
 
 def spectrum(x: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Radially averaged power spectrum of the grey image under a Hann window: frequencies in cycles a pixel, power."""
+    """Radially averaged power spectrum of the grey image under a Hann window: frequencies (cycles per pixel), power."""
     grey = x.double().mean(1)
     size = grey.shape[-1]
     window = torch.hann_window(size, periodic=True, dtype=torch.float64)
@@ -71,7 +71,7 @@ def spectrum(x: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def slope(x: Tensor) -> float:
-    """Exponent `-b` of the best power law `f^-b` through the spectrum; natural images have b near 2."""
+    """Exponent `-b` of the power law `f^-b` that fits the spectrum best; natural images have b near 2."""
     f, power = spectrum(x)
     return float(np.polyfit(np.log(f), np.log(power), 1)[0])
 

@@ -1,1 +1,1 @@
-"""Noise of files: how well it is read, and what the restoration makes of it."""
+"""Noise of files: how accurately it is estimated, and how the restoration uses it."""

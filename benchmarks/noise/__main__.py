@@ -1,9 +1,9 @@
 """The noise of files: python -m benchmarks.noise PART [...]
 
-levels      how often the level is right, beside scikit-image and deepinv, on their test images or held-out photographs
+levels      how often the level is right, and that of scikit-image and deepinv, on test images or held-out photographs
 effective   the level at which files are restored best, on a folder of tuning photographs
-clipped     what it costs that a file clips its noise
-brightness  what it gains to restore noise that grows with brightness by its curve
+clipped     the loss from noise that is clipped in a file
+brightness  the gain of using the curve of noise that grows with brightness
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
     part = parts.add_parser("levels")
-    part.add_argument("--images", type=Path, help="folder that the network was trained on, whose held-out part counts")
+    part.add_argument("--images", type=Path, help="training folder of the network; its held-out part is used")
     part.add_argument("--sigmas", nargs="+", type=float, default=[0.0, 0.01, 0.02, 0.05, 0.1, 0.2])
     part.add_argument("--who", nargs="+", default=list(levels.ESTIMATORS), choices=list(levels.ESTIMATORS))
     part.add_argument("--details", action="store_true", help="a line for each file")

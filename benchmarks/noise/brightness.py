@@ -1,4 +1,4 @@
-"""What it gains to restore noise that grows with brightness by its curve instead of its mean level."""
+"""The gain of restoring noise that grows with brightness by its curve instead of its mean level."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from invsolve import priors
 from invsolve.tune.images import crops
 
 CURVES = ((0.0004, 0.007), (0.0002, 0.02))
-"""(a, b) of the variance a + b x: of a good camera in dim light, and of a small one."""
+"""(a, b) of the variance a + b x, for a good camera in dim light and for a small camera."""
 
 
 def run(images: Path, count: int, side: int) -> None:
-    """Print the gain in decibels of 8 bit files and of JPEG files of quality 90.
+    """Print the gain in dB for 8-bit files and for JPEG files of quality 90.
 
     Args:
         images: a folder of photographs.
-        count: of crops.
-        side: of the crops in pixels.
+        count: number of crops.
+        side: side of the crops in pixels.
     """
     prior = priors.load("natural")
-    print("a, b, stored: gain in dB, mean, standard error, least and greatest; files whose curve was found")
+    print("a, b, format: mean gain in dB, its standard error, smallest and largest gain; files whose curve was found")
     for a, b in CURVES:
         for quality in (None, 90):
             gains, found = [], 0

@@ -1,4 +1,4 @@
-"""What it costs that a file clips its noise: PSNR of denoising with the level known, and as it is found."""
+"""The loss from noise that is clipped in a file: PSNR of denoising with the known and with the estimated level."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from invsolve.tune.images import crops
 
 
 def run(images: Path | None, count: int, side: int, sigmas: list[float], quality: str) -> None:
-    """Print PSNR with noise that nothing clipped, and clipped, with the level given and read.
+    """Print the PSNR for unclipped and clipped noise, with the given and with the estimated level.
 
     Args:
         images: a folder of photographs, or None for test images.
-        count: of crops of the photographs.
-        side: of the crops in pixels.
+        count: number of crops of the photographs.
+        side: side of the crops in pixels.
         sigmas: noise levels.
-        quality: of the restoration.
+        quality: quality of the restoration.
     """
     if images is None:
         clean = [image[:side, :side] for image in standard_images().values()]
     else:
         clean = list(crops(images, count, side).permute(0, 2, 3, 1).double().numpy())
     prior = priors.load("natural")
-    print("noise: PSNR unclipped, clipped with the level given, clipped in an 8 bit file with the level read")
+    print("noise: PSNR unclipped, clipped with the given level, clipped in an 8-bit file with the estimated level")
     for sigma in sigmas:
         scores: list[list[float]] = []
         for i, truth in enumerate(clean):

@@ -1,4 +1,4 @@
-"""The level at which a file is restored best, as a multiple of sqrt(3) times the level of its luma noise."""
+"""The noise level at which a file is restored best, as a multiple of sqrt(3) times the level of its luma noise."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def run(images: Path, count: int, side: int, sigmas: list[float], quality: str) 
 
     Args:
         images: a folder of tuning photographs.
-        count: of crops.
-        side: of the crops in pixels.
+        count: number of crops.
+        side: side of the crops in pixels.
         sigmas: noise levels.
-        quality: of the restoration.
+        quality: quality of the restoration.
     """
     clean = crops(images, count, side).permute(0, 2, 3, 1).double().numpy()
     prior = priors.load("natural")

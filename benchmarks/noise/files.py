@@ -1,4 +1,4 @@
-"""Noisy files of known noise: codecs, grey and toned images, correlated and signal-dependent noise."""
+"""Files with known noise: codecs, grey and toned images, correlated and signal-dependent noise."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KINDS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "grey-jpeg90": ("grey", {"format": "JPEG", "quality": 90}),
     "toned": ("toned", None),
 }
-"""Kinds of files: the noise, and how the file is stored (losslessly if None)."""
+"""Kinds of files: the noise, and the storage (lossless if None)."""
 
 _TONE = np.array([1.0, 0.86, 0.66])
 
@@ -41,7 +41,7 @@ def noisy_file(
         clean: [h, w, 3] in [0, 1].
         sigma: level of the noise before it is clipped.
         kind: one of `KINDS`.
-        seed: of the noise.
+        seed: seed of the noise.
     """
     law, how = KINDS[kind]
     noise = np.random.default_rng(seed).standard_normal(clean.shape)

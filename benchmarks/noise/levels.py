@@ -1,4 +1,4 @@
-"""How often the level read in a file is right: within [0.7, 1.35] of the root mean square of (file - clean image)."""
+"""How often the estimated level of a file is right: [0.7, 1.35] times the root mean square of (file - clean image)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ESTIMATORS: dict[str, Callable[[Pixels], float]] = {
 
 
 def standard_images() -> dict[str, Pixels]:
-    """256 x 256 crops of photographs that trained nothing."""
+    """256 x 256 crops of photographs that were not used for training."""
     from skimage import data
 
     named = {"chelsea": data.chelsea(), "astronaut": data.astronaut(), "coffee": data.coffee()}
@@ -54,7 +54,7 @@ def standard_images() -> dict[str, Pixels]:
 
 
 def held_out(folder: Path) -> dict[str, Pixels]:
-    """256 x 256 crops of the photographs that `invsolve train noise` holds out, made smaller by two factors."""
+    """256 x 256 crops of the photographs that `invsolve train noise` holds out, downsampled by two factors."""
     from invsolve.train.data import find_images, read_image, split_images
 
     found = {}
@@ -67,7 +67,7 @@ def held_out(folder: Path) -> dict[str, Pixels]:
 
 
 def run(images: Path | None, sigmas: Iterable[float], who: Iterable[str], *, details: bool) -> None:
-    """Print for every kind and estimator how many files it gets wrong, and how sure ours is when it is wrong."""
+    """Print how many files of each kind every estimator gets wrong, and how sure invsolve's is when it is wrong."""
     clean = standard_images() if images is None else held_out(images)
     wrong = {name: dict.fromkeys(KINDS, 0) for name in who}
     seconds = dict.fromkeys(wrong, 0.0)

@@ -1,13 +1,13 @@
-"""The default of `invsolve restore` beside classical methods on held-out photographs: the table of the README.
+"""The default of `invsolve restore` and classical methods on held-out photographs: the table of the README.
 
     python -m benchmarks.peers [TASK ...] [--images chelsea ...] [--own]
 
-Images are those of benchmarks/restore/table.py: 256 x 256 crops of scikit-image's and scikit-learn's photographs, none
-of which the prior or a setting was trained or tuned on. Every method gets the same measurement (seed 0) and is told the
-noise level, mask and blur kernel. A classical method has the best of several values of its parameter *on these very
-images*, by mean PSNR. Seconds are processor time of one image on one thread. Rows of a task replace those of the last
-run of it in `results/peers.json`; `results/peers.md` is made of all of them. With --own the classical methods, which
-nothing of the library changes, keep their rows. invsolve restores with both of its priors for photographs.
+Images are those of benchmarks/restore/table.py: 256 x 256 crops of scikit-image's and scikit-learn's photographs, which
+were not used to train the prior or tune a setting. Every method gets the same measurement (seed 0), noise level, mask
+and blur kernel. The parameter of a classical method is the best of several values *on these very images*, by mean PSNR.
+Seconds are the processor time of one image on one thread. The rows of a task replace those of its last run in
+`results/peers.json`; `results/peers.md` is made from all rows. With --own the classical methods, which changes of the
+library do not affect, keep their rows. invsolve restores with both of its priors for photographs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ OWN = {"invsolve restore": "natural", "invsolve restore --prior natural-deep": "
 
 
 def options_for(task: str, image: torch.Tensor) -> dict[str, Any]:
-    """The keywords of `iv.restore`, with the mask drawn where there is one."""
+    """The keyword arguments of `iv.restore`, including the mask for inpainting."""
     options = dict(TASKS[task])
     if options["task"] == "inpaint":
         lost = torch.rand(image.shape[1:], generator=torch.Generator().manual_seed(0)) < 0.5
@@ -52,7 +52,7 @@ def options_for(task: str, image: torch.Tensor) -> dict[str, Any]:
 
 
 def measured(options: dict[str, Any], done: Any) -> Measured:
-    """What the classical methods are given: the degraded image of a simulation."""
+    """The input of the classical methods: the degraded image of a simulation."""
     shown = done.degraded.permute(1, 2, 0).double().numpy()
     sigma = options.get("noise", 0.0)
     if options["task"] == "superres":
@@ -71,18 +71,18 @@ def scored(image: Array, truth: torch.Tensor) -> dict[str, Any]:
 
 
 def timed(make: Callable[[], Any]) -> tuple[Any, float]:
-    """A result and the processor time that it took."""
+    """A result and its processor time in seconds."""
     began = time.process_time()
     return make(), time.process_time() - began
 
 
 def rows_of(task: str, images: dict[str, torch.Tensor], known: list[Row] | None = None) -> list[Row]:
-    """A row for each method: means over the images; of the classical ones those that are `known`, if any."""
+    """A row for each method, with means over the images; the classical rows are `known`, if given."""
     cases: dict[str, tuple[Measured, torch.Tensor]] = {}
     ours: list[Row] = []
     for method, name in OWN.items():
         prior, rows = iv.priors.load(name, dtype=torch.bfloat16), list[Row]()
-        first = next(iter(images.values()))  # once untimed: what is loaded at the first call is not of this task
+        first = next(iter(images.values()))  # untimed, because the first call loads modules and weights
         iv.restore(first, **options_for(task, first), prior=prior, simulate=True)
         for image, pixels in images.items():
             options = options_for(task, pixels) | {"prior": prior, "simulate": True, "seed": 0}
@@ -131,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", default=list(TASKS), help=", ".join(TASKS).replace("%", "%%"))
     parser.add_argument("--images", nargs="+")
-    parser.add_argument("--own", action="store_true", help="measure invsolve's rows anew alone")
+    parser.add_argument("--own", action="store_true", help="measure only invsolve's rows again")
     args = parser.parse_args()
     torch.set_num_threads(1)
     images = {name: x for name, x in held_out() if args.images is None or name in args.images}

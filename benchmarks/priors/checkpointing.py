@@ -2,9 +2,9 @@
 
     python -m benchmarks.priors.checkpointing --size 256
 
-Each mode runs in a process of its own, with seeded weights read from a file. Memory is the largest resident set during
-the step over that before it (the weights are then in memory); time is that of the processor, which other programs on
-the machine do not change.
+Each mode runs in its own process, with seeded weights read from a file. Memory is the largest resident set during the
+step minus the resident set before it (the weights are then in memory). Time is processor time, which does not include
+other programs on the machine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FFHQ = ADMConfig(128, (1, 1, 2, 2, 4, 4), 1, (False, False, False, False, True, 
 
 
 def write_weights(path: Path) -> None:
-    """The FFHQ architecture with seeded weights that keep activations of order one."""
+    """Write the FFHQ architecture with seeded weights that keep activations of order one."""
     g = torch.Generator().manual_seed(0)
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in ADMUNet(FFHQ).state_dict().items()}
@@ -58,7 +58,7 @@ def measure(path: Path, size: int, checkpointing: bool, inner: int) -> dict[str,
     cost = costs.GaussianLikelihood(operator, torch.full((1, 3, size // 4, size // 4), 0.5), 0.01)
     prior.denoise(torch.zeros(1, 3, 32, 32), 0.5)
     small = torch.zeros(1, 3, 32, 32, requires_grad=True)
-    torch.autograd.grad(prior.denoise(small, 0.5).sum(), small)  # what is imported and set up once
+    torch.autograd.grad(prior.denoise(small, 0.5).sum(), small)  # untimed: imports and setup
     before, began = resident(), time.process_time()
     solver = solvers.NDTM(n_steps=1, n_inner=inner, start="random")
     result = iv.solve(iv.Problem(prior, cost), solver)

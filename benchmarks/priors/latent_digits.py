@@ -1,9 +1,9 @@
-"""Train the small latent prior of the tests: class-conditional digits of scikit-learn, as a folder of diffusers.
+"""Train the small latent prior of the tests: class-conditional digits of scikit-learn, as a diffusers folder.
 
     python -m benchmarks.priors.latent_digits --out tests/data/latent-digits
 
-An autoencoder takes 8 x 8 images to 2 x 4 x 4 latents; a U-Net predicts v on the cosine table with zero terminal
-signal-to-noise ratio, with the label 10 for no class. About five minutes on one core.
+An autoencoder maps 8 x 8 images to 2 x 4 x 4 latents. A U-Net predicts v on the cosine table with zero terminal
+signal-to-noise ratio; the label 10 means no class. Training takes about five minutes on one core.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def digits() -> tuple[Tensor, Tensor]:
 
 
 def train_autoencoder(x: Tensor, steps: int, g: torch.Generator) -> Any:
-    """Least squares with a weak pull of the latents towards the standard normal."""
+    """Train by least squares, with a weak pull of the latents towards the standard normal."""
     import diffusers
 
     model: Any = getattr(diffusers, "AutoencoderKL")(**VAE)  # noqa: B009 - its types are not exported
@@ -68,7 +68,7 @@ def train_autoencoder(x: Tensor, steps: int, g: torch.Generator) -> Any:
 
 
 def train_network(z: Tensor, labels: Tensor, steps: int, g: torch.Generator) -> Any:
-    """v-prediction at uniform indices, some labels dropped."""
+    """Train v-prediction at uniform indices, with some labels dropped."""
     import diffusers
 
     model: Any = getattr(diffusers, "UNet2DModel")(**UNET)  # noqa: B009
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--network-steps", type=int, default=2500)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    torch.manual_seed(args.seed)  # of the initial weights
+    torch.manual_seed(args.seed)  # seed of the initial weights
     g = torch.Generator().manual_seed(args.seed)
     x, labels = digits()
     autoencoder = train_autoencoder(x, args.autoencoder_steps, g)

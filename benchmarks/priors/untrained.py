@@ -1,9 +1,9 @@
-"""Write a network of the shape of `ffhq256` with random weights: what it costs can then be measured without a download.
+"""Write a network with the architecture of `ffhq256` and random weights, to measure its cost without a download.
 
     python benchmarks/priors/untrained.py FOLDER        # FOLDER/ffhq_10m.pt
     INVSOLVE_CACHE=FOLDER invsolve doctor ffhq256       # times and memory, with the settings of ffhq256
 
-It restores nothing.
+It cannot restore images.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What happens when runs are killed, and files are damaged or forged."""
+"""Tests with killed runs and damaged or forged files."""

@@ -2,13 +2,13 @@
 
     kills          100 in all: of a runner (40), its workers (10), a solve (30) and a restoration (20)
     stores         100 damaged outputs and measurements
-    bundles        32 forged bundles whose manifest fits
+    bundles        32 forged bundles with a matching manifest
     checkpoints    60 hostile checkpoints
     options        50 odd command lines
 
-What holds: nothing lost, nothing doubled, nothing silently different, no code run, one sentence for each error, and no
-more than 20 seconds. `--share 0.1` tries a tenth of each and writes nothing down. Results are written as JSON and
-Markdown beside this file; parts that are run alone take the place of their rows.
+A try holds if nothing is lost, nothing is duplicated, nothing differs silently, no code runs, each error is one
+sentence, and it takes no more than 20 seconds. `--share 0.1` tries a tenth of each and writes no results. Results are
+written as JSON and Markdown next to this file; running some parts replaces only their rows.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ LONGEST = 20.0
 
 
 def damaged_stores(folder: Path, reference: Path, rng: random.Random, tries: int) -> Iterator[bool]:
-    """One to three damaged files; the page is written, and the next run makes the store whole."""
+    """One to three damaged files; the page must still be written, and the next run must repair the store."""
     expected = kills.outcome(reference)
     for number in range(tries):
         store = folder / f"damaged{number}"
@@ -61,7 +61,7 @@ def damaged_stores(folder: Path, reference: Path, rng: random.Random, tries: int
 
 
 def forged_bundles(folder: Path, reference: Path, rng: random.Random, tries: int) -> Iterator[bool]:
-    """What is wrong is said, or the bundle refused in one sentence."""
+    """The check must name the fault, or refuse the bundle in one sentence."""
     bundle = submit(reference, folder / "bundle.zip")
     assert check_bundle(bundle) == []
     for what in rng.sample(sorted(FORGED), min(tries, len(FORGED))):
@@ -73,7 +73,7 @@ def forged_bundles(folder: Path, reference: Path, rng: random.Random, tries: int
 
 
 def hostile_checkpoints(folder: Path, rng: random.Random, tries: int) -> Iterator[bool]:
-    """The file is refused in one sentence, or the result is that of a run without it; no code runs."""
+    """The file must be refused in one sentence, or the result must equal that of a run without it; no code may run."""
     solver = solvers.DDNM(n_steps=4)
     straight = kills._solve(solver, None, 0.0).samples
     names = sorted(HOSTILE)
@@ -91,7 +91,7 @@ def hostile_checkpoints(folder: Path, rng: random.Random, tries: int) -> Iterato
 
 
 def odd_options(folder: Path, tries: int) -> Iterator[bool]:
-    """An exit code and at most one line of words, without a character that is none."""
+    """An exit code and at most one line of text, without control characters."""
     image = folder / "image.png"
     write_image(image, Image(torch.rand(3, 24, 24)))
     for words in ODD[:tries]:
@@ -109,7 +109,7 @@ def odd_options(folder: Path, tries: int) -> Iterator[bool]:
 
 
 def tried(name: str, tries: Iterator[bool]) -> tuple[str, int, int, float]:
-    """Its name, how many were tried and held, and the longest one; one that raises anything has not held."""
+    """The name, the numbers of tries and of those that held, and the longest time; a try that raises has not held."""
     held, count, longest = 0, 0, 0.0
     while True:
         began = time.monotonic()
@@ -130,7 +130,7 @@ def main() -> None:
     """Run the campaign, or parts of it."""
     parser = argparse.ArgumentParser(prog="benchmarks.reliability", description=__doc__)
     parser.add_argument("parts", nargs="*", help="kills, stores, bundles, checkpoints, options; all by default")
-    parser.add_argument("--share", type=float, default=1.0, help="of the tries (default 1)")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the tries (default 1)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -148,7 +148,7 @@ def main() -> None:
 
 
 def _write(rows: list[tuple[str, int, int, float]], seed: int) -> None:
-    """Put these rows in place of those of the same names."""
+    """Replace the stored rows of the same names."""
     results = Path(__file__).parent / "results"
     path = results / "reliability.json"
     known = {row[0]: row for row in json.loads(path.read_text())["rows"]} if path.is_file() else {}

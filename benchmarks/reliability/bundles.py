@@ -1,4 +1,4 @@
-"""Forged bundles: one part is changed and the manifest made to fit."""
+"""Forged bundles: one part is changed, and the manifest is adapted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["FORGED", "forged"]
 
 
 def forged(bundle: Path, out: Path, change) -> Path:
-    """The bundle after a change of its files, with a manifest that fits them."""
+    """A copy of the bundle with changed files and a matching manifest."""
     with zipfile.ZipFile(bundle) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     parts = {name: json.loads(files[name]) for name in ("index.json", "about.json")}

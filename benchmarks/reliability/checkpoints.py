@@ -1,4 +1,4 @@
-"""Hostile checkpoints: what lies at the path when a run is to go on."""
+"""Hostile checkpoints: files that lie at the checkpoint's path when a run continues."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["HOSTILE"]
 
 
 class _Code:
-    """What a pickle with code makes when it is loaded."""
+    """An object whose pickle runs code when it is loaded."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -72,7 +72,7 @@ def _circle(path: Path, rng: random.Random) -> None:
 
 
 def _changed(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path, random.Random], None]:
-    """The content after a change, with a digest that fits it."""
+    """Write a changed content with a matching digest."""
 
     def write(path: Path, rng: random.Random) -> None:
         content = torch.load(path, weights_only=True)
@@ -108,4 +108,4 @@ HOSTILE: dict[str, Callable[[Path, random.Random], None]] = {
     "something in flight without names": _changed(lambda c: c.update(finished=[], pending={"x": torch.zeros(1)})),
     "a number for what is in flight": _changed(lambda c: c.update(pending=3)),
 }
-"""Each is given the path of a whole checkpoint of the run, and a source of randomness."""
+"""Each is called with the path of an intact checkpoint of the run, and a random generator."""

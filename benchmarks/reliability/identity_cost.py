@@ -1,6 +1,6 @@
-"""`python -m benchmarks.reliability.identity_cost`: what a checkpoint's identity costs, beside a step of the network.
+"""`python -m benchmarks.reliability.identity_cost`: the cost of a checkpoint's identity and of a network call.
 
-For the embedded prior on the CPU, and for a U-Net of 93 million weights on a GPU where there is one.
+For the embedded prior on the CPU, and for a network of 92 million weights on a GPU if there is one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["main"]
 
 
 class Large(nn.Module):
-    """As many weights as guided-diffusion's FFHQ network has, in 64 convolutions of 32 x 32 pixels."""
+    """About as many weights as guided-diffusion's FFHQ network, in 64 convolutions of 32 x 32 pixels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Large(nn.Module):
 
 
 def quickest(call: Callable[[], object], device: torch.device, rounds: int = 5) -> float:
-    """Seconds of the quickest of several rounds."""
+    """Seconds of the fastest of several rounds."""
     found = []
     for _ in range(rounds):
         began = time.perf_counter()
@@ -44,7 +44,7 @@ def quickest(call: Callable[[], object], device: torch.device, rounds: int = 5) 
 
 
 def measured(name: str, prior: Prior, side: int) -> str:
-    """A line: seconds of the identity, of one network call, and its share of a run of 100 calls."""
+    """A line with the seconds of the identity and of one network call, and the identity's share of 100 calls."""
     device = prior.device
     shape = (3, side, side)
     likelihood = costs.GaussianLikelihood(operators.Denoising(shape), torch.full((1, *shape), 0.5), 0.1)

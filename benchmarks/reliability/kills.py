@@ -1,4 +1,4 @@
-"""Kills at random moments of a runner, its workers, a solve and a restoration, and what is there afterwards."""
+"""Kill a runner, its workers, a solve and a restoration at random moments, and check what is left."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SUITE = Path(__file__).parent / "suite.toml"
 
 
 class Slow(iv.Prior):
-    """A denoiser of independent pixels that takes its time."""
+    """A denoiser of independent pixels that pauses in each call."""
 
     value_range = (0.0, 1.0)
     bounded = False
@@ -45,12 +45,12 @@ class Slow(iv.Prior):
         return 0.5 + 0.1 * alpha / (0.1 * alpha**2 + sigma**2) * (x_t - 0.5 * alpha)
 
     def identity_state(self) -> tuple[()]:
-        """The pause decides no result."""
+        """Empty: the pause does not affect results."""
         return ()
 
 
 def outcome(folder: Path) -> list[Any]:
-    """All of a store that must not depend on how its suite was run."""
+    """All parts of a store that must not depend on how its suite was run."""
     with Store.reading(folder) as store:
         names = ("hash", "measurement", "item", "task", "solver", "seed", "status", "forwards")
         units = [tuple(unit[name] for name in names) for unit in store.units()]
@@ -66,7 +66,7 @@ def finish(folder: Path, workers: int = 1, report: Callable[[Progress], None] = 
 
 
 def _killed(target: Callable[..., Any], words: tuple[Any, ...], seconds: float) -> bool:
-    """Run in a fork and kill it after so many seconds; whether it was still alive."""
+    """Run in a fork and kill it after `seconds`; return whether it was still alive."""
     process = get_context("fork").Process(target=target, args=words)
     process.start()
     process.join(seconds)
@@ -77,7 +77,7 @@ def _killed(target: Callable[..., Any], words: tuple[Any, ...], seconds: float) 
 
 
 def of_runners(folder: Path, reference: Path, rng: random.Random, kills: int) -> Iterator[bool]:
-    """Ten kills a store, then the same command to its end."""
+    """Ten kills per store, then the same command without a kill."""
     expected, began = outcome(reference), time.monotonic()
     _killed(finish, (folder / "pilot",), 600.0)
     whole = time.monotonic() - began
@@ -88,14 +88,14 @@ def of_runners(folder: Path, reference: Path, rng: random.Random, kills: int) ->
             if _killed(finish, (store,), rng.uniform(0, 0.4 * whole)):
                 done += 1
             else:
-                shutil.rmtree(store)  # it had come to its end: begin another
+                shutil.rmtree(store)  # it had finished: start another one
         finish(store)
         same = outcome(store) == expected
         yield from (same for _ in range(count))
 
 
 def of_workers(folder: Path, reference: Path, rng: random.Random, kills: int) -> Iterator[bool]:
-    """Two workers, one of which is killed after a random unit."""
+    """Two workers; one is killed after a random unit."""
     expected = outcome(reference)
     for number in range(kills):
         store, at = folder / f"workers{number}", rng.randrange(1, 6)
@@ -120,7 +120,7 @@ def _solve(solver: iv.Solver, checkpoint: Path | None, pause: float) -> iv.Resul
 
 
 def of_solves(folder: Path, rng: random.Random, kills: int) -> Iterator[bool]:
-    """A solve that writes its checkpoint at every step; it goes on and gives the same bits."""
+    """A solve that writes its checkpoint at every step; it must continue and give the same bits."""
     kinds = [
         solvers.DPS(n_steps=20),
         solvers.NDTM(n_steps=10, n_inner=2),
@@ -145,7 +145,7 @@ def _restore(out: Path, pause: float) -> None:
 
 
 def of_restorations(folder: Path, rng: random.Random, kills: int) -> Iterator[bool]:
-    """A restoration with its files; what is there after a kill is whole, and going on gives the same bytes."""
+    """A restoration with its files; after a kill, every file must be complete. Continuing must give the same bytes."""
     (folder / "straight").mkdir()
     _restore(folder / "straight" / "out.png", 0.0)
     expected = (folder / "straight" / "out.png").read_bytes()

@@ -1,4 +1,4 @@
-"""Odd command lines: each ends with one sentence or does what it says."""
+"""Odd command lines: each must work, or end with one sentence."""
 
 from __future__ import annotations
 
@@ -25,4 +25,4 @@ ODD: list[list[str]] = [
     ["restore", "IMAGE", "--task", "inpaint", "--mask", "IMAGE"], ["restore", "\udcff.png", "--task", "denoise"],
     ["restore", "IMAGE", "--task", "deblur", "--blur-sigma", "-2"],
 ]  # fmt: skip
-"""IMAGE stands for an image that is there."""
+"""IMAGE is replaced by the path of an existing image."""

@@ -2,10 +2,10 @@
 
     python benchmarks/restore/table.py [--solvers pnp-hqs ndtm] [--tasks superres4] [--images chelsea] [--images DIR]
 
-Images: 256x256 crops of photographs that ship with scikit-image and scikit-learn, none of which the prior or any
-setting was trained or tuned on. Measurements are simulated from --seed, the same for every solver; settings are those
-of `invsolve restore`. PSNR (dB) and SSIM (piq, 11-pixel Gaussian window, no downsampling) are those of the point
-estimate, or of one sample for samplers. Results are written as JSON and Markdown beside this file.
+Images: 256x256 crops of photographs that ship with scikit-image and scikit-learn and were not used to train the prior
+or tune a setting. Measurements are simulated from --seed, the same for every solver; settings are those of
+`invsolve restore`. PSNR (dB) and SSIM (piq, 11-pixel Gaussian window, no downsampling) are those of the point
+estimate, or of one sample for samplers. Results are written as JSON and Markdown next to this file.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SOLVERS = ("pnp-hqs", "red-diff", "ndtm", "dps")
 
 
 def held_out(side: int = 256) -> Iterator[tuple[str, torch.Tensor]]:
-    """Named test images [3, side, side] in [0, 1], the middle of each photograph."""
+    """Names and test images [3, side, side] in [0, 1], the middle of each photograph."""
     from skimage import data
     from sklearn.datasets import load_sample_image
 

@@ -1,1 +1,1 @@
-"""How well it is told how an image was made smaller, and what that is worth."""
+"""How well the downsampling of an image is detected, and how much that gains."""

@@ -1,4 +1,4 @@
-"""Photographs at several sizes, made smaller in several ways."""
+"""Photographs at several sizes, downsampled in several ways."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ MADE: Mapping[str, tuple[str, Callable[[Array, int], Array]]] = {
     "first": ("nearest", _decimated(0)),
     "second": ("nearest", _decimated(1)),
 }
-"""Ways of making [H, W, 3] uint8 smaller, with the kind that each is of."""
+"""Ways of downsampling [H, W, 3] uint8, each with its kind."""
 
 
 def as_jpeg(x: Array, quality: int, subsampled: bool) -> Array:
-    """What a JPEG file holds of it."""
+    """The image after JPEG compression."""
     with io.BytesIO() as buffer:
         Image.fromarray(x).save(buffer, "JPEG", quality=quality, subsampling=2 if subsampled else 0)
         return np.asarray(Image.open(buffer).convert("RGB"))
@@ -51,7 +51,7 @@ def as_jpeg(x: Array, quality: int, subsampled: bool) -> Array:
 def scenes(photos: Path, sides: Sequence[int], rng: np.random.Generator) -> Iterator[tuple[int, Array]]:
     """(number of the photograph, crop [side, side, 3] uint8) of each photograph at several sizes, for each side.
 
-    Crops are drawn among the more detailed half: what is flat shows nothing.
+    Crops are drawn from the more detailed half, because flat areas contain no information.
     """
     files = sorted(path for path in photos.rglob("*") if path.suffix.lower() in (".jpg", ".png"))
     for number, file in enumerate(files):

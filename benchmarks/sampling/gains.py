@@ -1,4 +1,4 @@
-"""What is gained over bicubic interpolation, by what was assumed and what was done."""
+"""The gain over bicubic interpolation, by assumed and by actual downsampling."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from invsolve.tune.images import mixed_crops
 __all__ = ["run"]
 
 LOSSES_COUNT = 5.0
-"""How many times what is lost against interpolation counts as much as what is gained."""
+"""The weight of losses against interpolation, relative to gains."""
 
 
 def run(photos: Path, count: int, side: int, factor: int, quality: int | None, told: list[str]) -> None:
@@ -30,11 +30,11 @@ def run(photos: Path, count: int, side: int, factor: int, quality: int | None, t
 
     Args:
         photos: folder of photographs.
-        count: of photographs, a crop of each.
-        side: of the small images, in pixels.
-        factor: by which they were made smaller.
-        quality: of JPEG files; None for lossless ones.
-        told: values of `downsampling`, and "aliased": what auto does where that is what it finds.
+        count: number of photographs, one crop of each.
+        side: side of the small images, in pixels.
+        factor: downsampling factor.
+        quality: quality of JPEG files; None for lossless files.
+        told: values of `downsampling`, and "aliased": the behaviour of auto for an aliased image.
     """
     import cv2
 

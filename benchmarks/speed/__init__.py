@@ -1,1 +1,1 @@
-"""Speed: what a step costs beyond the network, whole restorations, memory, growth and start-up, beside the peers."""
+"""Speed: overhead of a step, whole restorations, memory, growth and start-up, compared with other libraries."""

@@ -1,16 +1,16 @@
 """Measure speed: python -m benchmarks.speed PART [...]; results go to benchmarks/speed/results.
 
-against    restorations beside those of another tree, a worktree of an earlier commit
-threads    one thread or more, alone and beside busy processes, as torch and as invsolve decides
-overhead   what a step costs beyond the network, beside a bare loop, azula and deepinv
+against    restorations by this tree and by another one, a worktree of an earlier commit
+threads    one thread, torch's default and invsolve's choice, on an idle machine and with busy processes
+overhead   cost of a step beyond the network, in invsolve, a bare loop, azula and deepinv
 start      imports and commands in fresh processes
-bf16       `natural` in float32 and bfloat16; bf16-quality: what that and `natural-deep` lose by it
+bf16       `natural` in float32 and bfloat16; bf16-quality: the loss of quality, also for `natural-deep`
 fused      `natural` with fused convolutions and packed weights, and with separate operations
-whole      whole restorations on `natural`, beside a bare loop, azula and deepinv
-ndtm       NDTM beside the published loop on the full-size FFHQ architecture with random weights
-growth     time and memory against image size, samples, steps and tiles; `one` is a run of it
-memory     peak memory of network calls and solvers, beside bare loops, azula and deepinv; `one-memory` is one of them
-presets    the preset table against noise and against what is missing, beside a grid about it, on tuning images
+whole      whole restorations on `natural`, in invsolve, a bare loop, azula and deepinv
+ndtm       NDTM and the published loop on the full-size FFHQ architecture with random weights
+growth     time and memory against image size, samples, steps and tiles; `one` is a single run
+memory     peak memory of network calls and solvers, and of bare loops, azula and deepinv; `one-memory` is a single case
+presets    the preset table against noise and missing pixels, compared with a grid around it, on tuning images
 quality    quality against network calls on held-out images: published budgets, accelerated variants, presets
 """
 
@@ -27,12 +27,12 @@ from benchmarks.speed.contenders import SOLVERS, WHO
 
 
 def _some(kind: type, default: Iterable[Any], **more: Any) -> dict[str, Any]:
-    """One value or more."""
+    """An option with one or more values."""
     return {"type": kind, "nargs": "+", "default": list(default), **more}
 
 
 def _of(names: Iterable[str], **more: Any) -> dict[str, Any]:
-    """Some of the names, all of them by default."""
+    """An option with some of the names; all by default."""
     return _some(str, names, choices=list(names), **more)
 
 
@@ -53,7 +53,7 @@ PARTS: dict[str, tuple[Callable[..., object], dict[str, dict[str, Any]]]] = {
     ),
     "threads": (
         threads.run,
-        {"--rounds": _one(int, 15), "--beside": _some(int, [0, 4], help="so many busy processes")},
+        {"--rounds": _one(int, 15), "--beside": _some(int, [0, 4], help="numbers of busy processes")},
     ),
     "overhead": (
         overhead.run,
@@ -61,7 +61,7 @@ PARTS: dict[str, tuple[Callable[..., object], dict[str, dict[str, Any]]]] = {
             "--solvers": _of(SOLVERS),
             "--batches": _some(int, [1, 8]),
             "--rounds": _one(int, 11),
-            "--who": _of(WHO, help="bare and invsolve always"),
+            "--who": _of(WHO, help="bare and invsolve always run"),
             "--dry": {"action": "store_true", "help": "print only, write nothing"},
         },
     ),
@@ -78,7 +78,7 @@ PARTS: dict[str, tuple[Callable[..., object], dict[str, dict[str, Any]]]] = {
             "--samples": _some(int, [1, 2, 4, 8]),
             "--tiles": _some(int, [256, 384, 512]),
             "--memory": _one(float, 6.0, help="GiB that a restoration may use"),
-            "--settings": _one(json.loads, {}, help="of the solver as JSON"),
+            "--settings": _one(json.loads, {}, help="solver settings as JSON"),
         },
     ),
     "one": (growth.one, {"side": {"type": int}, "options": {"type": json.loads}}),
@@ -89,7 +89,7 @@ PARTS: dict[str, tuple[Callable[..., object], dict[str, dict[str, Any]]]] = {
         {
             "--images": IMAGES,
             "--cases": _of(presets.CASES),
-            "--levels": _some(float, presets.LEVELS, help="of the noise"),
+            "--levels": _some(float, presets.LEVELS, help="noise levels"),
             "--crops": _one(int, 3),
             "--size": _one(int, 64),
         },
@@ -104,7 +104,7 @@ PARTS: dict[str, tuple[Callable[..., object], dict[str, dict[str, Any]]]] = {
         },
     ),
 }
-"""What measures each part, and the options that are its arguments."""
+"""The function that measures each part, and the options that become its arguments."""
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """Restorations by this tree and by another one, a worktree of an earlier commit: processor seconds and PSNR in pairs.
 
-Every run is a fresh process on one thread, this tree's and the other's in turns, after one run of denoising in
-each, in which Python compiles. Seconds are processor time from after the imports to the restored image, so that what
-else the machine does counts little.
+Every run is a fresh process on one thread, alternating between the trees, after one unmeasured denoising run of each,
+in which Python compiles. Seconds are the processor time from the end of the imports to the restored image, so that
+other work on the machine has little influence.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ CASES: dict[str, dict[str, Any]] = {
     "denoise 256": {"side": 256, "task": "denoise", "noise": 0.1},
     "denoise 12 megapixels": {"side": 3464, "task": "denoise", "noise": 0.1},
 }
-"""Sides of the clean image, whose photograph is enlarged or made smaller to them, and options of `restore`."""
+"""Side of the clean image, to which the photograph is resized, and options of `restore`."""
 
 ONCE = {"denoise 12 megapixels"}
-"""Cases that are measured in one round only."""
+"""Cases that are measured only in one round."""
 
 HEAD = ["case", "CPU seconds before", "now", "ratio", "network calls before", "now", "PSNR before, dB", "now"]
 

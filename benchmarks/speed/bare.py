@@ -1,7 +1,7 @@
-"""Hand-written loops of the same algorithms: coefficients computed before, one function, nothing checked or kept.
+"""Hand-written loops of the same algorithms: precomputed coefficients, one function, no checks and no stored states.
 
-Each computes what the solver of that name does with the same settings on an inpainting problem: the same equations per
-sample, the same draws by `torch.randn`. They are the floor that a library's step is compared with.
+Each loop does the same computation as the solver of that name with the same settings on an inpainting problem: the same
+equations per sample, the same draws by `torch.randn`. They are the lower bound for a library's step.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Network = Callable[[Tensor, float], Tensor]
 
 @dataclass(frozen=True)
 class Data:
-    """y = m * x + sigma n, all in the prior's units; `mask` [C, H, W], `y` [N, C, H, W]."""
+    """y = m * x + sigma n, in the prior's units; `mask` [C, H, W], `y` [N, C, H, W]."""
 
     mask: Tensor
     y: Tensor
@@ -36,7 +36,7 @@ def _steps(n: int) -> tuple[Step, ...]:
 
 @torch.no_grad()
 def dps(network: Network, data: Data, n: int) -> Tensor:
-    """Ancestral DPS, zeta 1, clamped estimate, one norm a sample."""
+    """Ancestral DPS, zeta 1, clamped estimate, one norm per sample."""
     plan = []
     for step in _steps(n):
         ratio = step.alpha_t / step.alpha_s
@@ -58,7 +58,7 @@ def dps(network: Network, data: Data, n: int) -> Tensor:
 
 @torch.no_grad()
 def pigdm(network: Network, data: Data, n: int) -> Tensor:
-    """The noisy form with eta 1."""
+    """PiGDM in the noisy form with eta 1."""
     plan = [(step, *ddim_coefficients(step, 1.0)) for step in _steps(n)]
     x = torch.randn_like(data.y)
     for step, c1, c2 in plan:
@@ -79,7 +79,7 @@ def pigdm(network: Network, data: Data, n: int) -> Tensor:
 
 @torch.no_grad()
 def ddrm(network: Network, data: Data, n: int) -> Tensor:
-    """The two cases of a mask: measured strongly enough, and not measured; eta 0.85, eta_b 1."""
+    """DDRM's two cases for a mask: measured strongly enough, and not measured; eta 0.85, eta_b 1."""
     eta, missing = 0.85, 1 - data.mask
     x = torch.randn_like(data.y)
     for step in _steps(n):
@@ -101,7 +101,7 @@ def ddrm(network: Network, data: Data, n: int) -> Tensor:
 
 @torch.no_grad()
 def diffpir(network: Network, data: Data, n: int) -> Tensor:
-    """lam 1, zeta 0.1."""
+    """DiffPIR with lam 1, zeta 0.1."""
     x = torch.randn_like(data.y)
     for step in _steps(n):
         x0 = network(x, step.t)
@@ -116,7 +116,7 @@ def diffpir(network: Network, data: Data, n: int) -> Tensor:
 
 @torch.no_grad()
 def red_diff(network: Network, data: Data, n: int) -> Tensor:
-    """lam 0.25, lr 0.5, sigma_x0 1e-4, torch's own Adam."""
+    """RED-diff with lam 0.25, lr 0.5, sigma_x0 1e-4 and torch's own Adam."""
     mu = (data.mask * data.y).requires_grad_()
     adam = torch.optim.Adam([mu], lr=0.5, betas=(0.9, 0.99))
     pixels = mu[0].numel()
@@ -138,7 +138,7 @@ def red_diff(network: Network, data: Data, n: int) -> Tensor:
 
 @torch.no_grad()
 def ndtm(network: Network, data: Data, n: int) -> Tensor:
-    """`n` inner updates in all, 5 a step: weights "ddim", gamma 1, w_T 50, lr 0.01 falling, torch's own Adam."""
+    """NDTM, `n` inner updates in all, 5 per step: weights "ddim", gamma 1, w_T 50, lr 0.01 falling, torch's Adam."""
     inner, eta = 5, 0.7
     steps = _steps(n // inner)
     x = steps[0].alpha_t * data.mask * data.y + steps[0].sigma_t * torch.randn_like(data.y)

@@ -37,7 +37,7 @@ def standin(x_t: Tensor, alpha: float, sigma: float) -> Tensor:
 
 
 class Plain(iv.Prior):
-    """A network as a prior, nothing around it."""
+    """A network as a prior, without any wrapper."""
 
     def __init__(self, network: Network, shape: tuple[int, ...]) -> None:
         self.schedule, self.network, self.shape = iv.DDPMSchedule(), network, shape
@@ -48,7 +48,7 @@ class Plain(iv.Prior):
 
 @dataclass(frozen=True)
 class Setting:
-    """A network, the images' shape and number, and the steps (for NDTM inner updates, five to a step)."""
+    """A network, the shape and number of images, and the steps (for NDTM: inner updates, five per step)."""
 
     network: Network = standin
     shape: tuple[int, int, int] = (3, 64, 64)
@@ -66,7 +66,7 @@ class Setting:
 
 
 def contenders(name: str, setting: Setting, who: Sequence[str] = WHO) -> dict[str, Callable[[], object]]:
-    """Runs with one solver's method, by who runs it."""
+    """Runs of one solver's method, by library."""
     problem = setting.problem()
     data = problem.linear_data
     mask = data.operator(torch.ones(1, *setting.shape))[0]
@@ -120,7 +120,7 @@ def _deepinv(name: str, problem: iv.Problem, setting: Setting) -> Callable[[], o
     import deepinv
     import numpy as np
 
-    dinv: Any = deepinv  # its annotations name the defaults' types only
+    dinv: Any = deepinv  # its annotations are only the types of the defaults
     plain = setting.network is standin
 
     class Own(dinv.models.Denoiser):
@@ -137,7 +137,7 @@ def _deepinv(name: str, problem: iv.Problem, setting: Setting) -> Callable[[], o
     y = likelihood.measurement
     mask = likelihood.operator(torch.ones(1, *setting.shape))[0]
     physics = dinv.physics.Inpainting(setting.shape, mask=mask, noise_model=dinv.physics.GaussianNoise(SIGMA))
-    shape, n = tuple(y.shape), setting.steps + 1  # it makes one call less than it has times
+    shape, n = tuple(y.shape), setting.steps + 1  # it makes one call fewer than it has times
     if name == "dps":
         model = dinv.sampling.DPS(Own(), num_steps=n)
         return lambda: model(y, physics, x_init=shape)

@@ -1,4 +1,4 @@
-"""How time and memory grow with the image, the samples, the steps and the tiles; and what starting up costs."""
+"""How time and memory grow with the image, the samples, the steps and the tiles; and the cost of starting."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["growth", "one", "start"]
 Run = Mapping[str, Any]
 
 LARGE = 256
-"""Growth with pixels is told from this side on, too: smaller images cost less than what surrounds the network."""
+"""The growth with pixels is also reported from this side on, because for smaller images the overhead dominates."""
 
 
 def one(side: int, options: Run) -> dict[str, float]:
@@ -46,7 +46,7 @@ def one(side: int, options: Run) -> dict[str, float]:
 def growth(
     sides: Sequence[int], samples: Sequence[int], tiles: Sequence[int], settings: Mapping[str, Any], memory: float
 ) -> None:
-    """Each run in a process of its own, so that each has its own peak of memory."""
+    """Run each case in its own process, so that each has its own peak memory."""
     cases: list[tuple[str, int, dict[str, Any]]] = [
         ("side", side, {"settings": settings, "memory": memory}) for side in sides
     ]
@@ -79,7 +79,7 @@ def growth(
 
 
 def _slope(rows: Sequence[Run], *, squared: bool) -> float:
-    """Least squares of log(processor seconds) on log(value), or on that of its square; nan for fewer than two rows."""
+    """Slope of log(processor seconds) over log(value), or over that of its square; nan for fewer than two rows."""
     points = [(math.log(r["value"]) * (2 if squared else 1), math.log(r["processor_seconds"])) for r in rows]
     if len(points) < 2:
         return math.nan
@@ -114,7 +114,7 @@ START = {
 
 
 def start(rounds: int) -> None:
-    """Processor seconds of fresh processes, in turns, after one round in which Python keeps what it compiles."""
+    """Processor seconds of fresh processes, in turns, after one unmeasured round in which Python compiles."""
     seconds: dict[str, list[float]] = {name: [] for name in START}
     with fresh() as environment:
         for k in range(rounds + 1):

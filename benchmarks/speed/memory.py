@@ -1,4 +1,4 @@
-"""Peak memory, each case in a process of its own: what the run adds to the memory of a process that is ready to run."""
+"""Peak memory, with each case in its own process: the memory that the run adds to that of a process ready to run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["CASES", "one", "run"]
 
 
 def _natural(gradient: bool, **options: Any) -> Callable[[], object]:
-    """One call on 512x512, with or without its input-gradient."""
+    """One call of `natural` on 512x512, with or without its input-gradient."""
     import torch
 
     from benchmarks.speed.networks import forward, gradient_of
@@ -60,7 +60,7 @@ CASES: dict[str, Callable[[], Callable[[], object]]] = {
 
 
 def one(name: str) -> dict[str, float]:
-    """GiB: before the run, and what its peak adds."""
+    """Memory in GiB before the run, and the additional memory at its peak."""
     call = CASES[name]()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     call()
@@ -68,7 +68,7 @@ def one(name: str) -> dict[str, float]:
 
 
 def run() -> None:
-    """All cases."""
+    """Measure all cases."""
     rows = []
     for name in CASES:
         words = [sys.executable, "-m", "benchmarks.speed", "one-memory", name]

@@ -1,4 +1,4 @@
-"""NDTM beside the published loop on the full-size FFHQ architecture, and what bfloat16 does to the networks."""
+"""NDTM and the published loop on the full-size FFHQ architecture, and the effect of bfloat16 on the networks."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def ndtm_runs(side: int, n_steps: int, n_inner: int) -> tuple[Callable[[], Tenso
 
 
 def ndtm(side: int, steps: int, rounds: int, inner: tuple[int, ...] = (2, 5)) -> None:
-    """Whole runs of so many steps with N = 2 and 5: seconds, ratio, and the largest difference of the results."""
+    """Whole runs of `steps` steps with N = 2 and 5: seconds, ratio, and the largest difference of the results."""
     rows: list[dict[str, Any]] = []
     for n in inner:
         runs = dict(zip(("invsolve", "as published"), ndtm_runs(side, steps, n), strict=True))
@@ -99,7 +99,7 @@ def ndtm(side: int, steps: int, rounds: int, inner: tuple[int, ...] = (2, 5)) ->
 
 
 def bf16(sides: list[int], rounds: int) -> None:
-    """One call of `natural`, and one with its input-gradient, in float32 and in bfloat16."""
+    """Time one call of `natural`, and one with its input-gradient, in float32 and in bfloat16."""
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
     for side in sides:
@@ -121,7 +121,7 @@ def bf16(sides: list[int], rounds: int) -> None:
 
 
 def fused(sides: list[int], rounds: int) -> None:
-    """A call of `natural` without a gradient, with fused convolutions of packed weights or separate operations."""
+    """Time a call of `natural` without a gradient: fused convolutions with packed weights, or separate operations."""
     torch.set_num_threads(1)
     packs, rows = unet.packs, []
 
@@ -147,19 +147,19 @@ def fused(sides: list[int], rounds: int) -> None:
 
 @torch.no_grad()
 def forward(prior: iv.Prior, x: Tensor) -> Tensor:
-    """One call."""
+    """One network call."""
     return prior.denoise(x, 0.3)
 
 
 def gradient_of(prior: iv.Prior, x: Tensor) -> Tensor:
-    """The input-gradient of one call."""
+    """The input-gradient of one network call."""
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
         return torch.autograd.grad(prior.denoise(leaf, 0.3).sum(), leaf)[0]
 
 
 def bf16_quality(side: int, tasks: list[str]) -> None:
-    """Restorations of the held-out images by the settings of `invsolve restore`, the network in both precisions."""
+    """Restore the held-out images with the settings of `invsolve restore` and the network in both precisions."""
     images = torch.stack([image for _, image in held_out(side)])
     rows: list[dict[str, Any]] = []
     for name, packaged in itertools.product(tasks, OF_PHOTOGRAPHS):
@@ -184,7 +184,7 @@ def bf16_quality(side: int, tasks: list[str]) -> None:
 
 
 def whole_setting(side: int, steps: int) -> Setting:
-    """`natural` in float32 as every library's network."""
+    """`natural` in float32 as the network of every library."""
     prior = priors.load("natural")
     module: Any = prior.module  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -195,7 +195,7 @@ def whole_setting(side: int, steps: int) -> Setting:
 
 
 def whole(side: int, steps: int, rounds: int) -> None:
-    """Whole restorations on `natural` in float32, beside a bare loop, azula and deepinv."""
+    """Whole restorations on `natural` in float32, by invsolve, a bare loop, azula and deepinv."""
     setting, rows = whole_setting(side, steps), []
     for name in ("dps", "pigdm", "ddrm", "diffpir"):
         rows.append({"solver": name, "timings": alternate(contenders(name, setting), rounds)})

@@ -1,4 +1,4 @@
-"""What a step costs beyond the network: 3x64x64 inpainting with a network of one multiplication, on one thread."""
+"""The cost of a step beyond the network: 3x64x64 inpainting with a network of one multiplication, on one thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEPS = 300
 def run(
     solvers: list[str], batches: list[int], rounds: int, who: Sequence[str] = WHO, *, dry: bool = False
 ) -> list[dict[str, Any]]:
-    """Measure and write the table; milliseconds a step (NDTM: an inner update)."""
+    """Measure and write the table, in milliseconds per step (NDTM: per inner update)."""
     torch.set_num_threads(1)
     network = alternate({"one": _calls}, rounds)["one"].median / STEPS
     rows: list[dict[str, Any]] = []

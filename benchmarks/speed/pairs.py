@@ -1,4 +1,4 @@
-"""Timing of contenders in one process, in turns, so that what else the machine does meets all of them alike."""
+"""Timing of contenders in one process, in turns, so that other work on the machine affects all of them equally."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of a contender over the rounds: median, quartiles, and least."""
+    """Seconds of a contender over the rounds: median, quartiles and minimum."""
 
     median: float
     low: float
@@ -47,13 +47,13 @@ def alternate(
     clock: Callable[[], float] = time.process_time,
     warm: bool = True,
 ) -> dict[str, Timing]:
-    """Run all contenders once a round, beginning with another one each round.
+    """Run all contenders once per round, starting with a different one each round.
 
     Args:
         contenders: functions by name.
-        rounds: measured; an unmeasured one comes first where `warm`.
-        clock: processor time of the process by default, which other processes on the machine do not add to; wall
-            clock (`time.perf_counter`) where several threads work.
+        rounds: number of measured rounds; with `warm`, an unmeasured one comes first.
+        clock: processor time of the process by default, which excludes other processes on the machine; use the wall
+            clock (`time.perf_counter`) for several threads.
     """
     names = list(contenders)
     if warm:
@@ -70,9 +70,9 @@ def alternate(
 
 @contextmanager
 def fresh() -> Iterator[dict[str, str]]:
-    """The environment of fresh processes that keep what Python compiles, as installed programs do.
+    """The environment of fresh processes that keep Python's compiled files, like installed programs.
 
-    Their first run compiles: leave it out of what is measured.
+    The first run compiles, so do not measure it.
     """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryDirectory() as folder:
@@ -80,7 +80,7 @@ def fresh() -> Iterator[dict[str, str]]:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The hardware and software of the measurement."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():

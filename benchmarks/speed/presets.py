@@ -1,8 +1,8 @@
-"""Settings of PnP-HQS against noise and against what is missing: where its rows of the preset table come from.
+"""Settings of PnP-HQS against noise and missing pixels: the source of its rows in the preset table.
 
-Every case is restored at several noise levels by the table's own settings at the three qualities, and by `balanced`
-with each weight and first level of a grid. The best of the grid stands beside the table's row: where it is better by
-more than a few hundredths of a dB, the table is to be changed.
+Every case is restored at several noise levels with the table's own settings at the three qualities, and by `balanced`
+with each weight and first level of a grid. The best of the grid is shown next to the table's row: if it is better by
+more than a few hundredths of a dB, the table should be changed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ WEIGHTS, FIRST = (0.01, 0.1, 0.2, 0.4), (0.3, 0.8, 1.6, 3.0)
 
 
 def case(name: str, side: int) -> tuple[str, Task]:
-    """The section of the preset table, and the task on images of a side."""
+    """The section of the preset table, and the task, for images with the given side."""
     random = iv.Rng(0, [("mask", 0)]).uniform(torch.empty(1, side, side))[0]
     hole = torch.zeros(side, side, dtype=torch.bool)
     width = side // 7 if name == "small hole" else side * 4 // 9
@@ -70,7 +70,7 @@ def case(name: str, side: int) -> tuple[str, Task]:
 
 
 def run(images: Path, cases: Sequence[str], levels: Sequence[float], crops: int, size: int) -> None:
-    """Search on `crops` crops of `size` pixels of the images in a folder; kept after every row."""
+    """Search on `crops` crops of `size` pixels of the images in a folder; results are saved after every row."""
     clean = crops_of(images, crops, size)
     prior = load_prior(Options())
     rows: list[dict[str, Any]] = []

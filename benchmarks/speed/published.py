@@ -1,4 +1,4 @@
-"""NDTM as its authors' code runs it: N + 3 network calls a step, gradients of the weights as well."""
+"""NDTM as in its authors' code: N + 3 network calls per step, with gradients of the weights as well."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def published_ndtm(
 ) -> Tensor:
     """x_0 of the first `stop_after` steps on the DDPM table, `y` in [-1, 1] units; see `solvers.NDTM` for the terms.
 
-    A step evaluates the network at x_t, at x_t once more (a line that is there twice), at each of the N controls and
-    at the last one; `backward` reaches the weights, which require gradients. The calls at x_t are made without a graph.
+    A step evaluates the network at x_t, once more at x_t (the code repeats a line), at each of the N controls and at
+    the last one. `backward` reaches the weights, which require gradients. The calls at x_t are made without a graph.
     """
     schedule = DDPMSchedule()
     steps = path(schedule, solver.n_steps, solver.t_start)

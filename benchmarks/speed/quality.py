@@ -32,10 +32,10 @@ BUDGET = ("NDTM, 50 steps", "RED-diff, 50 steps", "PnP-HQS, 50 steps")
 """Methods with the published number of steps."""
 
 STEPS = (2, 4, 8, 12, 16, 24, 36, 50)
-"""Of the curve of quality against calls with the settings of `balanced`."""
+"""Steps of the curve of quality against calls, with the settings of `balanced`."""
 
 SLACK = (0.1, 0.005)
-"""What `fast` may lose of PSNR and SSIM."""
+"""The loss of PSNR and SSIM that is acceptable for `fast`."""
 
 TASKS: dict[str, tuple[str, float]] = {
     "denoise 0.1": ("denoise", 0.1),
@@ -47,7 +47,7 @@ TASKS: dict[str, tuple[str, float]] = {
 
 
 def task_of(section: str, side: int) -> Task:
-    """The task of a section of the preset table on images of a side."""
+    """The task of a section of the preset table, for images with the given side."""
     if section == "inpaint":
         return Inpaint(iv.Rng(0, [("mask", 0)]).uniform(torch.empty(1, side, side))[0] >= 0.5)
     return {"denoise": Denoise(), "superres2": Superres(2), "superres4": Superres(4), "deblur": Deblur.gaussian(2.0)}[
@@ -56,7 +56,7 @@ def task_of(section: str, side: int) -> Task:
 
 
 def contenders(section: str, level: float) -> dict[str, Solver]:
-    """What is compared on a task, by name; those of `BUDGET` take the 50 steps that papers publish."""
+    """The solvers that are compared on a task, by name; those of `BUDGET` make the 50 steps of the papers."""
     kind = "ffhq256/inpaint" if section == "inpaint" else "ffhq256/superres4"
     ndtm, schedule = partial(solvers.NDTM.preset, kind), priors.load("natural").schedule
     found: dict[str, Solver] = {
@@ -78,9 +78,9 @@ def contenders(section: str, level: float) -> dict[str, Solver]:
 
 
 def run(side: int, tasks: list[str], images: int, methods: list[str]) -> None:
-    """The methods (all, or those named) on so many images of every task, as one batch; kept after every row.
+    """Run the methods (all, or those named) on the images of every task as one batch; saves results after every row.
 
-    Rows of other tasks and methods that were measured before on the same images stay.
+    Earlier rows of other tasks and methods on the same images are kept.
     """
     clean = torch.stack([image for _, image in held_out(side)][:images])
     prior = load_prior(Options())
@@ -107,7 +107,7 @@ def _before(fixed: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def measured(task: Task, level: float, clean: Tensor, solver: Solver, prior: iv.Prior) -> dict[str, float]:
-    """Mean PSNR and SSIM of restorations of `clean` [n, 3, s, s] degraded with noise of `level`, calls, seconds."""
+    """Mean PSNR and SSIM, calls and seconds of restorations of `clean` [n, 3, s, s], degraded with noise of `level`."""
     pairs = [task.degrade(image) for image in clean]
     y, truth = (torch.stack(parts) for parts in zip(*pairs, strict=True))
     y = y + level * iv.Rng(0, [(i, "noise") for i in range(len(y))]).normal(y)  # pyright: ignore[reportArgumentType]
@@ -132,7 +132,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 def _verdict(rows: list[dict[str, Any]]) -> str:
-    """`fast` beside each method of the published budget: PSNR and SSIM gained, and its share of the network calls."""
+    """`fast` compared with each method of the published budget: gains in PSNR and SSIM, and share of network calls."""
     cells = []
     for task in dict.fromkeys(row["task"] for row in rows):
         own = {row["method"]: row for row in rows if row["task"] == task}

@@ -1,7 +1,7 @@
-"""One thread, as many as torch takes, and as many as invsolve decides: alone, and beside busy processes.
+"""One thread, torch's default and invsolve's choice: on an idle machine, and with busy processes.
 
-Every contender is a process of its own, started once with its environment. They run the same work in turns, so that
-what else the machine does meets all of them alike. Wall time, because that is what somebody waits for.
+Every contender is a separate process, started once with its environment. They run the same work in turns, so that
+other work on the machine affects all of them equally. Times are wall time, because that is what users wait for.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BUSY = "while True: pass"
 
 
 def _works() -> dict[str, Callable[[], object]]:
-    """A network call, and the transforms of a data step."""
+    """The measured work: a network call, and the transforms of a data step."""
     import torch
 
     from invsolve.restoration.loading import load_prior
@@ -55,7 +55,7 @@ def _works() -> dict[str, Callable[[], object]]:
 
 
 def serve() -> None:
-    """A contender's process: names of works in, seconds out."""
+    """A contender's process: it reads names of work and writes seconds."""
     if "INVSOLVE_BENCHMARK_DECIDES" in os.environ:
         from invsolve.execution.threads import arrange
 
@@ -74,7 +74,7 @@ def serve() -> None:
 
 @contextmanager
 def _processes() -> Iterator[tuple[dict[str, subprocess.Popen[str]], str]]:
-    """The contenders, and how many threads were decided on."""
+    """The processes of the contenders, and the number of threads that invsolve chose."""
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_", "MKL_", "KMP_"))}
     call = [sys.executable, "-m", "benchmarks.speed.threads"]
     started: dict[str, subprocess.Popen[str]] = {}
@@ -85,7 +85,7 @@ def _processes() -> Iterator[tuple[dict[str, subprocess.Popen[str]], str]]:
             started[name] = subprocess.Popen(call, env={**plain, **own}, **pipes)
             out = started[name].stdout
             assert out is not None
-            decided = out.readline().strip()  # before the next one starts, which would be load
+            decided = out.readline().strip()  # before the next one starts, because that would add load
         yield started, decided
     finally:
         for process in started.values():
@@ -105,7 +105,7 @@ def _busy(count: int) -> Iterator[None]:
 
 
 def run(rounds: int, beside: Sequence[int]) -> None:
-    """Measure all contenders beside so many busy processes, and write the table."""
+    """Measure all contenders with each number of busy processes, and write the table."""
     from benchmarks.speed.pairs import save
 
     rows: list[dict[str, Any]] = []

@@ -1,10 +1,10 @@
-"""Intervals on photographs that calibrated nothing: python -m benchmarks.uncertainty PART
+"""Intervals on photographs that were not used for the calibration: python -m benchmarks.uncertainty PART
 
-draw      restore 24 crops of each task, and keep the samples (goes on where it stopped)
-table     what the packaged calibration holds
+draw      restore 24 crops of each task, and keep the samples (continues where it stopped)
+table     the contents of the packaged calibration
 report    coverage by task and stratum, scores against widths without samples, the mean of the samples, the cost
-sharing   factors for whole images of each degradation, or shared by those of a kind
-cost      processor seconds of six samples beside the point estimate
+sharing   factors of the promise "image": one for each degradation, or one shared by all of a kind
+cost      processor seconds of six samples and of the point estimate
 figure    a restored photograph with the widths of its intervals
 """
 
@@ -51,13 +51,13 @@ TASKS = (
 )
 
 BLIND_SIDE, BLIND_SEED = 192, 1000
-"""Of the crops whose blur has to be found, and of their kernels, which are not those of the calibration."""
+"""Side of the crops for blind deblurring, and the seed of their kernels, which differ from those of the calibration."""
 
 FIGURE = Path(__file__).parents[2] / "docs" / "images" / "interval-map.png"
 
 
 def draw(folder: Path, side: int, names: Sequence[str]) -> None:
-    """Restore every crop of the tasks and write the cases, a file a task."""
+    """Restore every crop of the tasks and write the cases, one file per task."""
     setup = Setup(load_prior(Options()), "natural")
     images = torch.stack([image for _, image in held_out(side)])
     for spec in TASKS:
@@ -75,7 +75,7 @@ def draw(folder: Path, side: int, names: Sequence[str]) -> None:
 
 
 def _draw_blind(setup: Setup, spec: TaskSpec, path: Path) -> None:
-    """All crops at once, unless the file is there: those whose blur is not found leave no trace to go on from."""
+    """All crops at once, unless the file exists: crops whose blur is not found leave no entry from which to resume."""
     if path.is_file():
         return
     images = torch.stack([image for _, image in held_out(BLIND_SIDE)])
@@ -89,7 +89,7 @@ def _cases(path: Path) -> list[Case]:
 
 
 def table(calibration: Path | None) -> str:
-    """The packaged calibration, or another, as Markdown."""
+    """The packaged or the given calibration as Markdown."""
     rows, known = [], [_table(calibration)]
     if calibration is None:
         known.append(_table(None, "blind-deblur"))
@@ -179,13 +179,13 @@ def report(folder: Path, calibration: Path | None) -> str:
 
 
 def _cost(cases: Sequence[Case]) -> str:
-    """Time of the samples in units of that of the point estimate, where that was taken."""
+    """Ratio of the times of the samples and of the point estimate, if the latter was measured."""
     samples, point = (_mean(case.seconds[i] for case in cases) for i in (0, 1))
     return f"{samples / point:.1f}" if point else "-"
 
 
 def _others(cases: Sequence[Case]) -> tuple[str, str]:
-    """Interval scores of a constant width, and of the best width without samples; unknown for a single crop."""
+    """Interval scores of a constant width and of the best width without samples; "-" for a single crop."""
     if len(cases) < 2:
         return "-", "-"
     scores = {n: left_out_score(cases, [without_samples(c)[n] for c in cases]) for n in without_samples(cases[0])}
@@ -217,7 +217,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
     part = parts.add_parser("draw")
-    part.add_argument("folder", type=Path, help="where the samples are kept")
+    part.add_argument("folder", type=Path, help="folder of the samples")
     part.add_argument("--side", type=int, default=64)
     part.add_argument("--tasks", nargs="*", default=[])
     part.set_defaults(run=lambda a: draw(a.folder, a.side, a.tasks))
@@ -225,7 +225,7 @@ def main() -> None:
     part.add_argument("--calibration", type=Path, help="table in place of the packaged one")
     part.set_defaults(run=lambda a: sys.stdout.write(table(a.calibration)))
     part = parts.add_parser("report")
-    part.add_argument("folder", type=Path, help="of draw")
+    part.add_argument("folder", type=Path, help="the folder of draw")
     part.add_argument("--calibration", type=Path, help="table in place of the packaged one")
     part.set_defaults(run=lambda a: sys.stdout.write(report(a.folder, a.calibration)))
     part = parts.add_parser("sharing")

@@ -1,4 +1,4 @@
-"""What six samples cost beside the point estimate, in processor seconds."""
+"""Cost of six samples and of the point estimate, in processor seconds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def costs(side: int, names: Sequence[str]) -> str:
         sampler, point = setup.solvers(spec, measured)
         assert point is not None
         problem = measured.problem(setup.prior)
-        _seconds(problem, point, 1)  # plans and spectra of the operator are made once
+        _seconds(problem, point, 1)  # untimed: the operator's plans and spectra are made once
         one, six = _seconds(problem, point, 1), _seconds(problem, sampler, setup.samples)
         rows.append([spec.name, f"{one:.1f}", f"{six:.1f}", f"{six / one:.1f}"])
     return markdown([f"{side}x{side}", "point estimate, s", "six samples, s", "ratio"], rows) + "\n"

@@ -1,4 +1,4 @@
-"""The figure of an interval map: a photograph made four times smaller, restored, with the widths and the errors."""
+"""The figure of an interval map: a photograph made four times smaller, its restoration, widths and errors."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from invsolve.restoration.figure import comparison, interval_width
 __all__ = ["write"]
 
 NAME, TOP, LEFT, SIDE = "astronaut", 20, 160, 128
-"""A part of the photograph, in pixels."""
+"""The photograph and its crop, in pixels."""
 
 
 def write(path: Path) -> str:
-    """Write the figure, and say which share of the pixels lies inside the 90 % intervals."""
+    """Write the figure, and return a sentence with the share of pixels inside their 90 % intervals."""
     clean = photograph(NAME)[:, TOP : TOP + SIDE, LEFT : LEFT + SIDE].contiguous()
     done = iv.restore(clean, "superres", factor=4, noise=0.01, simulate=True, samples=6)
     low, high = done.interval(0.9)

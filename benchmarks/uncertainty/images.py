@@ -1,4 +1,4 @@
-"""Photographs that calibrated and tuned nothing: those of scikit-image and scikit-learn."""
+"""Photographs of scikit-image and scikit-learn, which were not used for calibration or tuning."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES = (
 )  # fmt: skip
 
 RANKS = (0.5, 0.9)
-"""Of the detail of a crop among those of its photograph."""
+"""Ranks of a crop's detail among the crops of its photograph."""
 
 
 def held_out(side: int) -> Iterator[tuple[str, Tensor]]:

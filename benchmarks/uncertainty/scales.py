@@ -1,4 +1,4 @@
-"""What the intervals are compared with: a constant width, and widths that follow from the point estimate alone."""
+"""Baselines for the intervals: a constant width, and widths computed from the point estimate alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["LEVEL", "constant", "left_out_score", "strata", "without_samples"]
 LEVEL = 0.9
 
 SAMPLED = 1000
-"""Entries of each image that decide a q here."""
+"""Number of entries of each image that are used to find q here."""
 
 
 def constant(case: Case) -> Tensor:
@@ -39,9 +39,9 @@ def _local_std(x: Tensor, side: int = 5) -> Tensor:
 
 
 def without_samples(case: Case) -> dict[str, Tensor]:
-    """Uncertainties from the point estimate: its gradient or its deviation in 5 x 5 pixels, with a floor.
+    """Uncertainties from the point estimate: its gradient, or its standard deviation in 5 x 5 pixels, with a floor.
 
-    Where pixels are missing also times 1 + the distance from the nearest known one.
+    With missing pixels, also these times 1 + the distance to the nearest known pixel.
     """
     blurred = torch.as_tensor(gaussian_filter(_gradient(case.centre).numpy(), (0, 1, 1)))
     found = {}
@@ -55,14 +55,14 @@ def without_samples(case: Case) -> dict[str, Tensor]:
 
 
 def _sides(case: Case) -> list[Tensor]:
-    """Known and missing pixels, which have a q of their own, bool [H, W]."""
+    """Masks of known and missing pixels, which have separate q, bool [H, W]."""
     if case.known is None:
         return [torch.ones(case.truth.shape[1:], dtype=torch.bool)]
     return [case.known, ~case.known]
 
 
 def left_out_score(cases: Sequence[Case], scales: Sequence[Tensor]) -> float:
-    """Mean interval score at 90 % with q of the other cases, for each group of pixels: an advantage over a table."""
+    """Mean interval score at 90 %, with q from the other cases for each group of pixels: an advantage over a table."""
     scores: dict[int, list[Tensor]] = {}
     for case, scale in zip(cases, scales, strict=True):
         for side, where in enumerate(_sides(case)):
@@ -81,7 +81,7 @@ def left_out_score(cases: Sequence[Case], scales: Sequence[Tensor]) -> float:
 
 
 def strata(case: Case) -> dict[str, Tensor]:
-    """Parts of the image by what is true there, bool [H, W]."""
+    """Masks of strata of the true image, bool [H, W]."""
     luma = case.truth.mean(0)
     edges = torch.as_tensor(gaussian_filter(_gradient(luma[None])[0].numpy(), 1)) > 0.06
     flat = (_local_std(luma[None], 7)[0] < 0.02) & ~edges

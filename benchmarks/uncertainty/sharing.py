@@ -1,7 +1,7 @@
-"""Whether the factor for the promise "image" is better measured for each degradation or shared by those of a kind.
+"""Whether the factor for the promise "image" should be measured for each degradation or shared by all of a kind.
 
-Photographs of one source decide the factors, and those of another are tested, as a user's photographs differ from those
-of a calibration.
+The factors are measured on photographs of one source and tested on those of another, because a user's photographs
+differ from those of a calibration.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ __all__ = ["sharing"]
 LEVEL = 0.9
 
 BEYOND = 10.0
-"""d log q / d coverage beyond the last level of the table, about that of the last two levels."""
+"""d log q / d coverage beyond the last level of the table; about the slope between the last two levels."""
 
 RULES: Mapping[str, Callable[[float, Sequence[float]], float]] = {
     "of each cell": lambda own, kind: own,
     "half way": lambda own, kind: (own + fmean(kind)) / 2,
     "of the kind": lambda own, kind: fmean(kind),
 }
-"""log of the factor from that of a cell's own images and those of all cells of its kind."""
+"""The log factor, computed from the log factor of a cell's own images and those of all cells of its kind."""
 
 
 def needs(cell: Cell) -> list[float]:
-    """The factor on q at which 90 % of each image's pixels would be inside, from its coverage and q at all levels."""
+    """For each image, the factor on q at which 90 % of its pixels are inside, from coverage and q at all levels."""
     q = [0.0, *(fmean(values) for values in zip(*cell.average.values(), strict=True))]
     places = [0.0, *LEVELS]
 
@@ -46,7 +46,7 @@ def needs(cell: Cell) -> list[float]:
 def sharing(table: Calibration) -> str:
     """Images that keep the promise, and the mean width of the intervals, under each rule, as Markdown.
 
-    The halves are those of the photographs in the order of their names.
+    The photographs are sorted by name and split into halves.
     """
     found = [(cell.kind, needs(cell)) for cell in table.cells]
     half = len(found[0][1]) // 2

@@ -2,7 +2,7 @@
 Enlarge
 =======
 
-A photograph that was made four times smaller (bicubic, as Pillow does it) is enlarged again.
+A photograph that was made four times smaller (bicubic, as in Pillow) is enlarged again.
 """
 
 import skimage.data
@@ -24,7 +24,7 @@ scores = {
 print(scores)
 
 # %%
-# ``degraded`` shows the measurement, each of its pixels as a square of four by four.
+# ``degraded`` shows the measurement, with each pixel as a square of four by four.
 
 iv.diagnostics.show_images(
     {

@@ -23,7 +23,7 @@ for row in (30, 70, 110, 150):
 scribbles = torch.from_numpy(np.array(picture)) / 255
 
 # %%
-# Only the mask differs: the settings follow from how what is missing is scattered.
+# Only the mask differs. The settings depend on how the missing pixels are scattered.
 
 for name, mask in (("70 % of the pixels lost", lost), ("scribbles", scribbles)):
     done = iv.restore(clean, task="inpaint", mask=mask, noise=0.01, simulate=True)

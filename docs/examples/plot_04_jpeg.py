@@ -2,8 +2,8 @@
 Repair a JPEG file
 ==================
 
-The quantisation tables are read from the file. They say within which interval every coefficient of the true image lies,
-and the restoration stays close to it: what the file does tell is not changed.
+The quantisation tables are read from the file. They give an interval for every coefficient of the true image, and the
+restoration stays close to it: the information in the file is kept.
 """
 
 from pathlib import Path

@@ -2,7 +2,8 @@
 Sharpen with a known blur
 =========================
 
-A shaken camera whose path is known: the blur kernel (point spread function) is given as an array. A file does as well.
+The path of the camera shake is known: the blur kernel (point spread function) is given as an array. It can also be a
+file.
 """
 
 import skimage.data
@@ -31,6 +32,6 @@ iv.diagnostics.show_images(
 )
 
 # %%
-# A blurred photograph shows part of a scene that is a little larger than itself: light from outside of the frame is
-# smeared into it. The restoration estimates this larger scene and shows the part inside the frame, so that there are no
-# ripples along the borders.
+# A blurred photograph depends on a scene that is a little larger than the frame: light from outside is smeared into it.
+# The restoration estimates this larger scene and shows the part inside the frame, so there are no ripples along the
+# borders.

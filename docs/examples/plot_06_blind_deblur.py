@@ -43,5 +43,5 @@ iv.diagnostics.show_images(
 )
 
 # %%
-# An unknown blur leaves the position of the image open: kernel and image may be moved against each other. Scores are
-# therefore taken after aligning the two.
+# With an unknown blur, the position of the image is unknown, too: a shift of the kernel can compensate a shift of the
+# image. Scores are therefore computed after alignment.

@@ -2,8 +2,8 @@
 Phase retrieval
 ===============
 
-Detectors measure the brightness of a diffraction pattern; its phase is lost. The measurement is not linear in the image,
-so a solver is needed that takes any cost. Here four patterns behind known phase masks are measured.
+Detectors measure the brightness of a diffraction pattern; its phase is lost. The measurement is not linear in the
+image, so the solver must support any cost. Here four patterns behind known phase masks are measured.
 """
 
 import skimage.data
@@ -19,7 +19,8 @@ y = costs.GaussianLikelihood(A, None, sigma=0.05).simulate(clean, iv.Rng(1))
 problem = iv.Problem(priors.load("natural"), costs.GaussianLikelihood(A, y, sigma=0.05))
 
 # %%
-# RED-diff starts from noise, descends the data misfit and asks the prior, at falling noise levels, what an image would look like.
+# RED-diff starts from noise. It minimises the data misfit together with a regulariser from the prior, at decreasing
+# noise levels.
 
 result = iv.solve(
     problem,

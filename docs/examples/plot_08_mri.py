@@ -2,8 +2,8 @@
 Magnetic resonance imaging, four times faster
 =============================================
 
-A quarter of the Fourier coefficients are measured. The image is grey and the embedded prior works in colour: the
-operator takes the mean of the three channels first, and so does what is shown.
+A quarter of the Fourier coefficients are measured. The image is grey, but the embedded prior works in colour: the
+operator first takes the mean of the three channels, and so do the pictures below.
 """
 
 import skimage.data
@@ -19,7 +19,7 @@ phantom = torch.from_numpy(
 ).float()
 
 # %%
-# Columns of the Fourier plane are measured: all of the middle, and the others by chance.
+# Columns of the Fourier plane are measured: all columns in the middle, and a random choice of the others.
 
 columns = torch.rand(SIDE, generator=torch.Generator().manual_seed(0)) < 0.18
 columns[SIDE // 2 - 6 : SIDE // 2 + 6] = True

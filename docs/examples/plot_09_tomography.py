@@ -2,7 +2,7 @@
 Tomography from few angles
 ==========================
 
-Line integrals under 24 angles, as an X-ray scanner with a quarter of the usual dose would measure them.
+Line integrals at 24 angles, as measured by an X-ray scanner with a quarter of the usual dose.
 """
 
 import skimage.data
@@ -22,7 +22,7 @@ clean = phantom.expand(1, 3, SIDE, SIDE)
 y = costs.GaussianLikelihood(A, None, sigma=0.002).simulate(clean, iv.Rng(0))
 
 # %%
-# The prior is that of photographs: it has never seen a scan. What helps is that it knows flat regions and edges.
+# The prior was trained on photographs and has never seen a scan. It helps because it knows flat regions and edges.
 
 problem = iv.Problem(
     priors.load("natural"), costs.GaussianLikelihood(A, y, sigma=0.002)

@@ -2,7 +2,7 @@
 Demosaicing
 ===========
 
-A camera's sensor measures one colour at each pixel. The two others are found together with the removal of noise.
+A camera's sensor measures one colour at each pixel. The solver estimates the other two and removes noise in one step.
 """
 
 import cv2
@@ -23,7 +23,7 @@ result = iv.solve(
 )
 
 # %%
-# Bilinear interpolation of each colour, as a fast converter does it, for comparison.
+# Bilinear interpolation of each colour, as in fast converters, for comparison.
 
 mosaic = y[0].sum(0) if y.shape[1] == 3 else y[0, 0]
 eight_bit = (255 * mosaic.clamp(0, 1)).round().byte().numpy()

@@ -2,8 +2,8 @@
 Microscopy with few photons
 ===========================
 
-Counting photons gives Poisson noise: dark regions have little of it, bright ones much. The likelihood says so exactly, and
-the optics' blur is part of the operator.
+Counting photons gives Poisson noise: it is weak in dark regions and strong in bright ones. The likelihood models this
+exactly, and the blur of the optics is part of the operator.
 """
 
 import skimage.data
@@ -18,11 +18,11 @@ clean = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
 A = operators.GaussianBlur((3, 128, 128), 1.2, padding="symmetric")
 PEAK = 60.0
 y = costs.PoissonLikelihood(A, None, peak=PEAK).simulate(clean, iv.Rng(0))
-print(f"{PEAK * float(y.mean()):.0f} photons a pixel")
+print(f"{PEAK * float(y.mean()):.0f} photons per pixel")
 
 # %%
-# A stained tissue under a microscope. RED-diff takes any likelihood with a gradient. The energy of counts is in nats and much
-# larger than a squared difference of grey values, hence the large weight of the prior.
+# The image shows stained tissue under a microscope. RED-diff takes any likelihood with a gradient. The energy of counts
+# is in nats and much larger than a squared difference of grey values, so the prior needs a large weight.
 
 problem = iv.Problem(priors.load("natural"), costs.PoissonLikelihood(A, y, peak=PEAK))
 result = iv.solve(
@@ -31,7 +31,7 @@ result = iv.solve(
 restored = result.samples[0, 0]
 
 # %%
-# Richardson-Lucy, the classical method for this noise, stopped where it is best for this very image.
+# Richardson-Lucy, the classical method for this noise, with the number of iterations that is best for this image.
 
 
 def psnr(image):

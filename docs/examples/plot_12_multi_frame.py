@@ -2,8 +2,8 @@
 One sharp image from several small ones
 =======================================
 
-Five frames of one scene, each three times smaller, between which the camera moved by known parts of a pixel. Together they
-say more than one of them: what no single frame resolves is measured, not guessed.
+Five frames show one scene, each three times smaller. Between the frames, the camera moved by known fractions of a
+pixel. Together they contain detail that no single frame resolves: it is measured, not guessed.
 """
 
 import skimage.data

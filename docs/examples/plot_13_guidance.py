@@ -2,7 +2,7 @@
 Guidance by a class and by a reward
 ===================================
 
-The same prior, steered by a classifier and by a function of the image. Costs add up, so that both can be used at once.
+The same prior is guided by a classifier and by a function of the image. Costs can be added to use both at once.
 """
 
 import invsolve as iv

@@ -2,8 +2,8 @@
 Classifier-free guidance with a weight that grows
 =================================================
 
-Classifier-free guidance extrapolates from the unconditional to the conditional model. C2FG lets its weight grow towards the
-clean end; here it is compared with a constant weight of the same mean.
+Classifier-free guidance extrapolates from the unconditional to the conditional model. The weight of C2FG grows towards
+the clean end. Here it is compared with a constant weight of the same mean.
 """
 
 import matplotlib.pyplot as plt
@@ -29,7 +29,7 @@ axis.legend(fontsize=8)
 figure.tight_layout()
 
 # %%
-# Threes, with the same noise under each weight: a large weight makes them surer and more alike.
+# Samples of the digit 3, with the same noise for each weight. A large weight makes them clearer and more alike.
 
 
 def sheet(samples):

@@ -2,8 +2,8 @@
 Are the samples right? Against an exact posterior
 =================================================
 
-With a Gaussian prior and a linear measurement the posterior is known in closed form. A solver is calibrated if its samples
-are distributed like it: its intervals then contain the truth as often as they say.
+With a Gaussian prior and a linear measurement, the posterior is known in closed form. A solver is calibrated if its
+samples follow this posterior: its intervals then contain the truth as often as they promise.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 import invsolve as iv
 from invsolve import costs, diagnostics, operators, priors, solvers
 
-# Images of 8 x 8 pixels about mid-grey whose neighbours are alike, in the range [-1, 1].
+# Images of 8 x 8 pixels around mid-grey with similar neighbours, in the range [-1, 1].
 place = torch.cartesian_prod(torch.arange(8.0), torch.arange(8.0)).double()
 cov = 0.05 * torch.exp(-(torch.cdist(place, place) ** 2) / 8) + 0.02 * torch.eye(
     64, dtype=torch.float64
@@ -32,7 +32,7 @@ reference = diagnostics.PosteriorReference.build(
 )
 
 # %%
-# Sixty samples of three images by each solver, and by the exact posterior itself.
+# Each solver, and the exact posterior itself, draws sixty samples for each of three images.
 
 problem = iv.Problem(prior, likelihood)
 rows = {}
@@ -57,9 +57,9 @@ plt.imshow(plt.imread(page))
 plt.axis("off")
 
 # %%
-# The vertical lines are the right values, the grey bands are where exact samples fall. *z-spread* is the width of the
-# samples in units of the right one: 0 is a point estimate, as RED-diff's is by design. DPS steps along a gradient with a
-# weight that was chosen for sharp images of faces, not for this law.
+# The vertical lines are the correct values, and exact samples fall into the grey bands. *z-spread* is the width of the
+# samples relative to the correct width: 0 means a point estimate, which RED-diff gives by design. DPS follows a
+# gradient with a weight that was chosen for sharp images of faces, not for this distribution.
 
 for name, row in rows.items():
     numbers = row.numbers()

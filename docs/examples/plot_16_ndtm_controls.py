@@ -2,8 +2,8 @@
 What NDTM adds to the network's input
 =====================================
 
-NDTM steers by a *control*: a small change of the network's input that is optimised at every step so that the clean estimate
-fits the measurement. It can be looked at.
+NDTM uses a *control*: a small change of the network's input, optimised at every step so that the clean estimate fits
+the measurement. This example shows the control.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ y = costs.GaussianLikelihood(A, None, sigma=0.05).simulate(digit, iv.Rng(0))
 problem = iv.Problem(prior, costs.GaussianLikelihood(A, y, sigma=0.05))
 
 # %%
-# Plain gradient steps show best what is going on; by default NDTM uses Adam, whose steps have nearly the same size in every
+# Plain gradient steps show the control best. By default, NDTM uses Adam, whose steps have nearly the same size in every
 # pixel.
 
 seen = iv.diagnostics.ControlImages(problem)
@@ -40,8 +40,8 @@ plt.imshow(plt.imread(page))
 plt.axis("off")
 
 # %%
-# Above, the clean estimate at some of the steps; below, the control, blue where it darkens. It draws the digit's outline at
-# first, where nothing is decided, and only touches up measured pixels at the end.
+# The upper row shows the clean estimate at some of the steps; the lower row shows the control, blue where it darkens. At
+# first, the control draws the outline of the digit. At the end, it only corrects measured pixels.
 
 iv.diagnostics.show_images(
     {"measured (30 %)": y[0], "restored": result.samples[0, 0], "truth": digit[0]},

@@ -2,8 +2,8 @@
 Your own operator
 =================
 
-A sensor that reads every other line and mixes it with the next. Only the forward model is written down; adjoint,
-pseudo-inverse and solves are derived, and checked.
+A sensor reads every other line and mixes it with the next. You write only the forward model; the adjoint,
+pseudo-inverse and solves are derived automatically, and then checked.
 """
 
 import skimage.data
@@ -26,12 +26,12 @@ class Interlace(LinearOperator):
 
 
 # %%
-# The report says what holds, and for what fails what is likely to be wrong.
+# The report says which checks pass, and names a likely cause for each failure.
 
 print(check_operator(Interlace((3, 8, 8))))
 
 # %%
-# Any solver that takes linear operators now takes this one.
+# Any solver for linear operators now accepts this one.
 
 pixels = skimage.data.chelsea()[40:168, 120:248].copy()
 clean = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255

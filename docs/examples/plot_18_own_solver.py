@@ -18,7 +18,7 @@ from invsolve.testing import check_solver
 
 @dataclass(frozen=True)
 class ProximalDescent(iv.Solver):
-    """x_s = D(x - step A^T (A x - y), sigma_k): a gradient step on the data misfit, then a denoising, sigma_k falling."""
+    """x_s = D(x - step A^T (A x - y), sigma_k): a gradient step on the data misfit, then denoising; sigma_k falls."""
 
     n_steps: int = 30
     first: float = 0.5
@@ -53,12 +53,12 @@ class ProximalDescent(iv.Solver):
 
 
 # %%
-# The conformance check looks at what ``solve`` promises: independence of the batch, repeatability, checkpoints, ...
+# The conformance check tests what ``solve`` promises: independence of the batch, repeatability, checkpoints, ...
 
 print(check_solver(ProximalDescent()))
 
 # %%
-# Beside solvers of the library, on the same measurement:
+# Comparison with solvers of the library on the same measurement:
 
 pixels = skimage.data.coffee()[60:188, 180:308].copy()
 clean = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255

@@ -2,8 +2,8 @@
 Which pixels can be trusted?
 ============================
 
-Six posterior samples say where the image is uncertain; a calibration on photographs with known truth says by how much their
-spread has to be widened. The result is an interval for every pixel.
+Six posterior samples show where the image is uncertain. A calibration on photographs with known truth determines how
+much their spread must be widened. The result is an interval for every pixel.
 """
 
 import skimage.data
@@ -35,8 +35,8 @@ iv.diagnostics.show_images(
 )
 
 # %%
-# Wide intervals and large errors are in the same places: edges. A number that follows from the image has an interval of its
-# own, for example how bright a region is:
+# Wide intervals and large errors are in the same places: edges. A number computed from the image, for example the
+# brightness of a region, has its own interval:
 
 print(
     done.interval_of(lambda x: float(x[:, 40:60, 40:60].mean()), 0.9),

@@ -2,7 +2,8 @@
 Together with deepinv
 =====================
 
-A deepinv Physics is an operator here, and a solver of invsolve is a deepinv reconstructor there: ``model(y, physics)``.
+A deepinv Physics can be used as an operator of invsolve, and a solver of invsolve as a deepinv reconstructor:
+``model(y, physics)``.
 """
 
 import deepinv

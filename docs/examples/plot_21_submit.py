@@ -21,7 +21,7 @@ prior = priors.load("natural")
 
 
 def without_noise(operator, y):
-    """Two of the benchmarks have no noise: assume a little, for rounding."""
+    """Two of the benchmarks have no noise: assume a little noise, for rounding."""
     return costs.GaussianLikelihood(operator, y, sigma=0.002)
 
 
@@ -43,7 +43,7 @@ models = {
 }
 
 # %%
-# One photograph through each, scored by deepinv without a frame of 16 pixels.
+# One photograph is restored in each benchmark and scored by deepinv, without a border of 16 pixels.
 
 psnr = deepinv.metric.PSNR(center_crop=-16)
 images = {}

@@ -42,7 +42,7 @@ def add_api(engine: Engine, folder: Path) -> None:
         """Restore an image: yield None during the run, then the files: the image, the record and any others."""
         with tempfile.TemporaryDirectory(dir=folder) as name, sentences():
             if image is None:
-                raise InputError("an image is needed: a file")
+                raise InputError("an image file is needed")
             path = Path(image)
             wanted = engine.options(task, **_told(task, options or {}, {"mask": mask, "kernel": kernel}))
             run = None

@@ -90,7 +90,7 @@ class CompareTab:
         self.image = chosen_image("iv-compare-image", height=200, check=self._engine.check_size)
         self.simulate = gr.Checkbox(
             label="My image is undamaged", elem_id="iv-simulate",
-            info="It is damaged first as you say below, so that each result can be measured against it",
+            info="It is first damaged as you choose below, so each result can be compared with it",
         )  # fmt: skip
         self.example = gr.Button("Try it with an undamaged example", size="sm", elem_id="iv-compare-example")
         step(2, "What is wrong with it?")
@@ -177,7 +177,7 @@ class CompareTab:
         self._damage.painted(painted, task, told, path, folder)
         if simulate:
             if task == "auto":
-                raise InputError("say what is to be wrong with it: your image is undamaged, there is nothing to find")
+                raise InputError("choose a kind of damage: your image is undamaged, so there is nothing to find")
             told["simulate"] = True
         entries: list[Entry] = []
         for i in range(ROWS):
@@ -189,7 +189,7 @@ class CompareTab:
                 own["solver"] = method
             if text and text.strip():
                 if method == BEST:
-                    raise InputError(f"settings belong to a method: choose one for method {i + 1}")
+                    raise InputError(f"settings need a method: choose one for method {i + 1}")
                 own["settings"] = read_settings(text)
             name = ", ".join(filter(None, [method, own.get("quality", ""), (text or "").strip()]))
             entries.append(Entry(name, own, self._engine.options(task, **told, **own)))

@@ -64,7 +64,9 @@ def scores_table(names: Sequence[str], outcomes: Sequence[Restoration | str]) ->
         lines.append(f"<tr><th scope=row>{i + 1}. {html.escape(name)}</th>{cells}</tr>")
     head = "".join(f"<th scope=col>{name}</th>" for name, _, _ in shown_columns)
     known = any("psnr" in row for row in rows)
-    said = "" if known else note("The undamaged image is not known here, so that nothing says which is nearest to it.")
+    said = (
+        "" if known else note("The undamaged image is unknown, so the page cannot say which result is closest to it.")
+    )
     careful = warned([w for each in outcomes if not isinstance(each, str) for w in each.record["warnings"]])
     body = "".join(lines)
     return f'<div class="iv-scroll"><table class="iv-table"><tr><th></th>{head}</tr>{body}</table></div>{said}{careful}'

@@ -86,7 +86,7 @@ class GuideTab:
         self.how = gr.Radio(list(HOW), value=WEIGHT, label="By", show_label=False, elem_id="iv-how")
         self.weight = gr.Slider(
             0, 30, 2, step=0.5, label="How strongly", elem_id="iv-weight",
-            info="The network: 0 is any digit, 1 the digits it has learnt, more exaggerates. A classifier: 10 is much",
+            info="Network: 0 gives any digit, 1 the digits it has learnt, more exaggerates. Classifier: 10 is strong",
         )  # fmt: skip
         step(3, "Draw them")
         self.samples = gr.Radio(list(COUNTS), value=36, label="How many")
@@ -198,12 +198,14 @@ def _said(drawing: Drawing, label: str) -> str:
     if label != ANY:
         told.append(("As asked", f"{drawing.recognised[int(label)]} of {drawing.samples}"))
         if drawing.guide.scale is not None:
-            told.append(("Mind", "the classifier that reads is the one that steered, so that it is easily pleased"))
+            told.append(
+                ("Mind", "the same classifier guided the digits and reads them, so its count is too optimistic")
+            )
     stats = drawing.result.stats
     told.append(("Cost", f"{stats.seconds:.1f} s, {round(stats.network_forwards)} network calls a digit"))
     lost = sum(sentence != "ok" for sentence in drawing.result.status[0])
     if lost:
-        told.append(("Lost", f"{lost} of {drawing.samples} became no numbers: steer less strongly, or take more steps"))
+        told.append(("Lost", f"{lost} of {drawing.samples} diverged: guide less strongly, or use more steps"))
     return rows(told)
 
 

@@ -80,8 +80,13 @@ def left_open(restoration: Restoration) -> str:
         told.append(("Least certain", where))
     promise = uncertainty.promise
     kept = "" if promise.startswith("none") else "Measured on photographs: 9 of 10 pixels lie inside their interval. "
-    trust = kept or "Nobody has compared intervals with the truth for this kind of damage: take them as a hint. "
-    told.append(("Can I trust it?", trust + "All samples fit the image you gave equally well; what differs is open."))
+    trust = kept or "The intervals were never checked for this kind of damage: take them as a hint. "
+    told.append(
+        (
+            "Can I trust it?",
+            trust + "All samples fit your image equally well; where they differ, the true image is uncertain.",
+        )
+    )
     return rows(told) + details("What is promised", [("Intervals", promise)])
 
 

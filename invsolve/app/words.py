@@ -41,14 +41,14 @@ TITLES = {
 
 EXPLAINED = {
     "factor": "4 makes 100 x 100 pixels 400 x 400",
-    "blur_sigma": "Of a soft, round blur: 1 is a little soft, 2 clearly blurred, 5 very much so",
+    "blur_sigma": "For a soft, round blur: 1 is a little soft, 2 is clearly blurred, 5 is very blurred",
     "kernel_size": "Empty: 33",
     "compression": "1 to 100; empty: read from the file",
-    "downsampling": "Leave it as it is where you do not know",
+    "downsampling": "Do not change it if you do not know",
     "noise": "From 0 to 1, where 1 is the step from black to white; empty: measured in the image",
-    "samples": "Images that all fit what was measured; empty: none, or 6 where you ask how certain each pixel is",
+    "samples": "Images that all fit the given image; empty: none, or 6 if you ask how certain each pixel is",
     "seed": "Another number draws other samples",
-    "time_limit": "The best quality that is done in this time",
+    "time_limit": "The best quality that finishes in this time",
 }
 
 LEVELS = ((0.006, "hardly any"), (0.02, "faint"), (0.06, "visible"), (0.15, "strong"), (1.0, "very strong"))
@@ -106,7 +106,7 @@ def suggestion(auto: Mapping[str, Any], offered: Sequence[str]) -> tuple[str, st
     """Return the task to select for an analysed image, among the offered tasks, and the reason as HTML."""
     task, said = auto["task"], looked(auto)
     if task == "unchanged":
-        return "auto", note(f"Nothing is surely wrong: {said}. Is it blurred, too small or scratched? Say so below.")
+        return "auto", note(f"No clear damage was found: {said}. Is it blurred, too small or scratched? Say so below.")
     if task not in offered:
         return "auto", note(f"Restored as it needs: {auto['found'][-1]}.")
     return task, note(f"Looks like “{title(task)}”: {said}. Choose otherwise if that is not it.")
@@ -150,7 +150,7 @@ def found(restoration: Restoration, warnings: Sequence[str]) -> str:
     careful = [*record["warnings"], *warnings, *(text for text in record["status"] if text != "ok")]
     exact = [
         ("Method", f"{solver['name']}: {solver['chosen']['reason']}"),
-        ("Result", f"{record['estimate']}, {round(stats['network_forwards'])} network calls a sample"),
+        ("Result", f"{record['estimate']}, {round(stats['network_forwards'])} network calls per sample"),
         ("Found", "; ".join(record["auto"]["found"]) if "auto" in record else noise["found"]),
         ("Prior", str(record["prior"]["name"])),
     ]

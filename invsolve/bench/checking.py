@@ -32,7 +32,7 @@ LARGEST = 256 << 20
 CANNOT_SHOW = (
     "that the outputs exist and are what the suite computes: give their store with --store, or run rows again",
     "that scores, network calls, seconds and memory are those of the outputs",
-    "that the images of the data and the weights of the prior are those that their names say",
+    "that the images and the weights of the prior match their names",
 )
 """Facts that no comparison of the parts of a bundle can show."""
 
@@ -94,7 +94,7 @@ def _unpacked(path: Path) -> dict[str, bytes]:
 def _of_units(units: list[Unit], index: Mapping[str, Any]) -> Iterator[str]:
     """Compare names, contents, outcomes and scores of units with each other."""
     names = Counter((u.item, u.task, u.solver, u.seed) for u in units)
-    yield from (f"{'/'.join(map(str, name))} stands there {n} times" for name, n in names.items() if n > 1)
+    yield from (f"{'/'.join(map(str, name))} occurs {n} times" for name, n in names.items() if n > 1)
     hashes = {unit.hash for unit in units}
     for what in ("contents", "outcomes"):
         yield from (f"{what} of a unit that has no row: {hash}" for hash in index[what].keys() - hashes)
@@ -104,12 +104,12 @@ def _of_units(units: list[Unit], index: Mapping[str, Any]) -> Iterator[str]:
         if unit_hash(unit.content) != unit.hash:
             yield f"unit {unit.hash} is not the hash of its content"
         if measurement_hash(spec) != unit.measurement:
-            yield f"unit {unit.hash} is said to be of another measurement than its content"
+            yield f"unit {unit.hash} states another measurement than its content"
         if spec["seed"] != unit.seed:
-            yield f"unit {unit.hash} is said to have another seed than its content"
+            yield f"unit {unit.hash} states another seed than its content"
     items = {(unit.item, unit.spec()["item"]) for unit in units}
     if len(items) != len({name for name, _ in items}):
-        yield "one name of an image stands for several images"
+        yield "several images have the same name"
     for hash, outcome in index["outcomes"].items():
         if outcome["status"] not in ("ok", "failed", "unable"):
             yield f"unit {hash} has the status {outcome['status']!r}"
@@ -121,7 +121,7 @@ def _of_units(units: list[Unit], index: Mapping[str, Any]) -> Iterator[str]:
         if hashlib.sha256(content.encode()).hexdigest()[:16] != hash:
             yield f"environment {hash} is not the hash of its content"
     whole = {hash for hash, outcome in index["outcomes"].items() if outcome["status"] == "ok"}
-    yield from (f"a score of unit {row[0]}, which is not whole" for row in index["scores"] if row[0] not in whole)
+    yield from (f"unit {row[0]} has a score, but it is not complete" for row in index["scores"] if row[0] not in whole)
 
 
 def _of_suite(units: list[Unit], table: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[str]:
@@ -160,13 +160,13 @@ def _of_unit(
     options = {key: value for key, value in task.items() if key not in ("name", "kind", "noise", "optional")}
     said = {"kind": task["kind"], "noise": float(task.get("noise", 0.01)), "options": options}
     if _without_code(spec["task"]) != canonical(said):
-        yield f"{unit.task} was measured otherwise than the suite says"
+        yield f"the measurement of {unit.task} differs from the suite"
     own = spec["solver"]
     method = "peer" if "peer" in row else "baseline" if row.get("baseline", False) else "solver"
     name = {"peer": row.get("peer"), "baseline": "baseline"}.get(method, row.get("solver", row["name"]))
     samples = 1 if method == "baseline" else row.get("samples", run["samples"])
     if (own["method"], own["solver"], own["samples"]) != (method, name, samples):
-        yield f"{where} ran another method, or other samples, than the suite says"
+        yield f"{where} ran with a method or number of samples that differs from the suite"
     for key, value in row.get("settings", {}).items():
         if canonical(own["settings"].get(key)) != canonical(value):
             yield f"{where} ran with another {key} than the suite says"
@@ -229,9 +229,9 @@ def _of_tables(units: list[Unit], index: Mapping[str, Any], about: Mapping[str, 
         store.note("set_scores", *((t, s, m, i, v, 0, of) for t, s, m, v, i, of in index["set_scores"]))
         store.note("notes", *index["notes"])
         if rows_csv(store) != files["rows.csv"]:
-            yield "rows.csv is not what the index makes"
+            yield "rows.csv does not match the index"
         if markdown(tables(store)).encode() != files["tables.md"]:
-            yield "tables.md is not what the index makes"
+            yield "tables.md does not match the index"
 
 
 def _of_outputs(index: Mapping[str, Any], folder: Path) -> Iterator[str]:

@@ -61,7 +61,7 @@ def execute(job: Job) -> bytes:
         found, tensors = _solve(spec, _measurement(spec, job.measurement), prior)
         if 0 < spec["seconds"] < (took := time.perf_counter() - began):  # peers cannot be stopped during the run
             tensors = {}
-            raise OverBudget(f"took {took:.1f} seconds, over its {spec['seconds']:g}")
+            raise OverBudget(f"took {took:.1f} seconds, more than its limit of {spec['seconds']:g}")
         record |= found
     except CapabilityError as error:
         record |= {"status": "unable", "error": _line(error)}
@@ -165,7 +165,9 @@ def _budget(seconds: float) -> Any:
 
     def callback(progress: Progress) -> None:
         if time.perf_counter() > end:
-            raise OverBudget(f"stopped at step {progress.step} of {progress.n_steps}: over its {seconds:g} seconds")
+            raise OverBudget(
+                f"stopped at step {progress.step} of {progress.n_steps}: over its limit of {seconds:g} seconds"
+            )
 
     return callback
 

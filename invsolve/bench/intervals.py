@@ -29,8 +29,8 @@ def check_calibrations(calibrations: Sequence[Calibration]) -> None:
     for table in calibrations:
         if table.centre != "mean":
             raise InputError(
-                f"a calibration of {table.prior} is of intervals about the point estimate, but a suite has samples "
-                "alone: make one by invsolve calibrate --solver NAME"
+                f"the calibration of {table.prior} is for intervals around the point estimate, but a suite has only "
+                "samples: create one for samples with invsolve calibrate --solver NAME"
             )
 
 

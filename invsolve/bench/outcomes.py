@@ -113,7 +113,7 @@ def read_checked(path: Path, digest: str | None) -> bytes:
     except InputError as error:
         raise Damaged(str(error)) from error
     if digest is not None and digest_of(content) != digest:
-        raise Damaged(f"{path} is not what was written there: its SHA-256 has changed")
+        raise Damaged(f"{path} was changed after it was written: its SHA-256 differs")
     return content
 
 

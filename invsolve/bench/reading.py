@@ -73,7 +73,7 @@ def _overridden(table: dict[str, Any], overrides: Sequence[tuple[str, Any]]) -> 
         if not chosen:
             known = ["data", "prior", "run", "task", "solver", *(str(row.get("name")) for row in rows)]
             offered = sorted({name for row in rows for name in _settings_of(row)})
-            words = f"no solver of it has the setting {setting!r}; {nearest(setting, offered)}"
+            words = f"none of its solvers has the setting {setting!r}; {nearest(setting, offered)}"
             reason = words if where in known else nearest(where, known)
             raise InputError(f"--set {key} changes nothing in this suite; {reason}")
         for row in chosen:
@@ -92,7 +92,8 @@ def _override_tasks(rows: Sequence[dict[str, Any]], key: str, setting: str, valu
     if not chosen:
         offered = sorted({name for names in options.values() for name in names})
         raise InputError(
-            f"--set {key} changes nothing in this suite; no task of it has {setting!r}; {nearest(setting, offered)}"
+            f"--set {key} changes nothing in this suite; none of its tasks has the option {setting!r}; "
+            f"{nearest(setting, offered)}"
         )
     for row in chosen:
         row[setting] = value
@@ -142,7 +143,9 @@ def suite_of(name: str, table: dict[str, Any]) -> Suite:
     for key, default in _RUN.items():
         _typed("[run]", key, run[key], (int, float) if isinstance(default, float) else type(default))
     if not run["seeds"] or min(run["samples"], run["threads"]) < 1 or min(run["microbatch"], run["seconds"]) < 0:
-        raise InputError("[run] of the suite: seeds are not empty, samples and threads at least 1, others at least 0")
+        raise InputError(
+            "[run] of the suite: give at least one seed, samples and threads of at least 1, other values of at least 0"
+        )
     _different("seeds", run["seeds"])
     for metric in run["metrics"]:
         metric_named(metric)

@@ -170,7 +170,7 @@ class _Loop:
         if count < DEATHS:
             logger.warning("a worker died (%s); %s/%s/%s runs again", reason, unit.task, unit.solver, unit.item)
             return None
-        return failure(unit.hash, f"{count} workers died over this unit, the last: {reason}")
+        return failure(unit.hash, f"{count} workers died while they ran this unit; the last one: {reason}")
 
     def _finish(self, unit: Unit, content: bytes, done: int, total: int) -> None:
         self.store.put(unit.hash, content)

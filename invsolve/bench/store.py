@@ -205,7 +205,7 @@ class Store(StoredFiles):
             for unit in {
                 u["hash"] for u in self.units() if u["measurement"] == measurement and u["status"] is not None
             }:
-                self.set_aside(unit, "its measurement is drawn otherwise now")
+                self.set_aside(unit, "its measurement is now drawn in another way")
         row = (measurement, digest, stamp_of(path))
         self.db.execute("INSERT OR REPLACE INTO measurements VALUES (?, ?, ?)", row)
 

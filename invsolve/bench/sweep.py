@@ -38,7 +38,7 @@ def points(grid: Grid, *, alone: bool = False) -> dict[str, dict[str, Any]]:
     for name, values in grid.items():
         words = [toml_value(value) for value in values]
         if not words or len(set(words)) < len(words):
-            raise InputError(f"the values of {name} are one or more different ones, got {', '.join(words) or 'none'}")
+            raise InputError(f"{name} needs one or more different values, got {', '.join(words) or 'none'}")
     if not grid:
         raise InputError("a sweep needs the values of at least one setting, for example --set weight=0,1,50")
     if alone:

@@ -42,7 +42,7 @@ def status_text(store: Store) -> str:
     lines = [f"{store.meta('suite')}: " + ", ".join(f"{n} {name}" for name, n in sorted(total.items()))]
     for (task, solver), count in counts.items():
         known = seconds[task, solver]
-        mean = f"{sum(known) / len(known):8.2f} s a unit" if known else ""
+        mean = f"{sum(known) / len(known):8.2f} s per unit" if known else ""
         words = ", ".join(f"{n} {name}" for name, n in sorted(count.items()))
         lines.append(f"  {task:16} {solver:24} {words:28} {mean}")
         if (task, solver) in errors:

@@ -46,13 +46,20 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add("--images", type=Path, required=True, metavar="DIR", help="photographs, never those of a benchmark")
     add("--task", nargs="+", default=[], metavar="NAME", help="tasks to calibrate (default: the standard table)")
     add("--noise", nargs="+", type=float, metavar="LEVEL", help="noise levels (default: those of the standard table)")
-    add("--samples", type=int, default=6, metavar="N", help="drawn for each image (default 6)")
+    add("--samples", type=int, default=6, metavar="N", help="posterior samples of each image (default 6)")
     add("--solver", metavar="NAME", help="sampler (default: the best for the task)")
     add_set(parser, "a setting of the solver")
     add("--crops", type=int, default=24, help="images, one crop each (default 24)")
     add("--size", type=int, default=64, help="side of a crop in pixels (default 64)")
     add_options(parser, Options, ("prior", "device", "precision", "seed"), **COMMON)
-    add("-o", "--out", type=Path, required=True, metavar="FILE", help="calibration to write, or to go on with (.json)")
+    add(
+        "-o",
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="calibration file (.json) to write, or to continue",
+    )
     add("--figure", type=Path, metavar="FILE", help="figure of the coverage to write (.png, .svg or .pdf)")
     add_task_options(parser, lambda task: task.suite_type())
     parser.set_defaults(run=run_command)
@@ -71,7 +78,7 @@ def run_command(args: argparse.Namespace) -> int:
         if not 0 < level <= 1:
             raise InputError(f"--noise is a standard deviation above 0 and at most 1, got {level}")
     if args.solver is None and args.settings:
-        raise InputError("--set belongs to a solver that is named: give --solver")
+        raise InputError("--set changes the settings of a named solver: give --solver")
     if args.solver is not None:
         SOLVERS.check(args.solver)
     options = Options(prior=args.prior, device=args.device, precision=args.precision)
@@ -101,7 +108,10 @@ def run_command(args: argparse.Namespace) -> int:
     return 0
 
 
-HEAD = "90 % intervals, each image with q of the others: coverage (worst image), width, interval score, CRPS, AUSE"
+HEAD = (
+    "90 % intervals, each image scored with the q of the other images: coverage (worst image), width, interval "
+    "score, CRPS, AUSE"
+)
 
 
 def line_of(cell: Cell) -> str:
@@ -136,7 +146,7 @@ def _specs(args: argparse.Namespace) -> Sequence[TaskSpec]:
         used |= set(own)
         if task == BlindDeblur.name:
             if own:
-                raise InputError(f"{task} is calibrated with blurs of all kinds: leave --{min(own)} away")
+                raise InputError(f"{task} is calibrated with blurs of all kinds: omit --{min(own)}")
             specs += [TaskSpec(task, task, level) for level in args.noise or BLIND_NOISE]
             continue
         rows = [row[1:] for row in STANDARD if row[0] == task] or [((TASKS[task].simulated_noise,), ({},))]
@@ -146,5 +156,5 @@ def _specs(args: argparse.Namespace) -> Sequence[TaskSpec]:
                 specs += [TaskSpec(task, task, level, dict(each)) for level in args.noise or levels]
     for name in told:
         if name not in used:
-            raise InputError(f"--{name.replace('_', '-')} is an option of none of the tasks to calibrate")
+            raise InputError(f"none of the tasks to calibrate has the option --{name.replace('_', '-')}")
     return [dataclasses.replace(spec, name=f"{spec.kind}{i}") for i, spec in enumerate(specs)]

@@ -39,13 +39,13 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     )
     add = parser.add_argument
     add("part", help="module:attribute (the part, a class or a function that makes one), or a registered name")
-    add("--kind", choices=KINDS, help="what a registered name stands for, where several kinds have it")
+    add("--kind", choices=KINDS, help="kind of a registered name, if several kinds have that name")
     add("--in-shape", type=int, nargs="+", metavar="N", help="operators, costs: sizes of one image (default 3 32 32)")
     add_set(parser, "an argument of the class; a solver runs about 25 times, with n_steps=8 if not given")
     add("--float32", action="store_true", help="operators, costs: check in float32 (default float64, which is sharper)")
     add("--low", type=float, default=0.0, help="operators, costs: least value of the random images (default 0)")
     add("--high", type=float, default=1.0, help="operators, costs: largest value (default 1)")
-    add("--skip", nargs="+", default=[], metavar="CHECK", help="names of checks that do not count")
+    add("--skip", nargs="+", default=[], metavar="CHECK", help="names of checks to ignore")
     parser.set_defaults(run=run_command)
     return parser
 

@@ -71,13 +71,13 @@ def _weights(name: str) -> tuple[str, bool]:
     path = cache_folder() / known.file
     if not path.is_file():
         size = f" ({known.bytes / 2**30:.2f} GiB)" if known.bytes else ""
-        return f"not here: `invsolve priors fetch {name}` gets {known.url}{size}", False
+        return f"not on this machine: `invsolve priors fetch {name}` downloads {known.url}{size}", False
     found = sha256_of(path)
     record = path.with_name(f"{path.name}.sha256")
     expected = known.sha256 or (record.read_text().split()[0] if record.is_file() else "")
     if expected and found != expected:
         raise InputError(f"{path} has SHA-256 {found}, {expected} was expected: remove it and fetch it again")
-    said = "as expected" if known.sha256 else "as first downloaded" if expected else "its publisher states none"
+    said = "as expected" if known.sha256 else "as first downloaded" if expected else "its publisher states no SHA-256"
     return f"{path}, {path.stat().st_size / 2**30:.2f} GiB, SHA-256 {found[:16]}... {said}", True
 
 

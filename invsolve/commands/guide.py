@@ -30,7 +30,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--eta", type=float, default=1.0, help="0 deterministic, 1 ancestral")
-    parser.add_argument("-o", "--out", type=Path, default=Path("guided.png"), help="the sheet, a PNG (guided.png)")
+    parser.add_argument(
+        "-o", "--out", type=Path, default=Path("guided.png"), help="PNG file of all samples (default guided.png)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing sheet")
     parser.set_defaults(run=run)
     return parser
@@ -41,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     out: Path = args.out
     record_path = out.with_suffix(".json")
     if out.suffix.lower() != ".png" or not out.parent.is_dir():
-        raise InputError(f"the sheet is a PNG in a folder that exists, got {out}")
+        raise InputError(f"--out must be a .png file in an existing folder, got {out}")
     for path in (out, record_path):
         if path.exists() and not args.overwrite:
             raise InputError(f"{path} exists: name another with -o or use --overwrite")
@@ -70,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     print(out)  # noqa: T201
     if lost:
         raise InputError(
-            f"guidance diverged for {lost} of {args.samples} samples: lower --scale, take more --steps, or adaptive:..."
+            f"guidance diverged for {lost} of {args.samples} samples: use a lower --scale, more --steps, or --scale "
+            "adaptive:..."
         )
     return 0

@@ -22,7 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     """Add the subcommand `new`; the default `run` of its parser takes the parsed arguments."""
     parser = subparsers.add_parser("new", help="write a package for an operator, solver, prior or cost of your own")
     parser.add_argument("kind", choices=list(TEMPLATES), help="what to write")
-    parser.add_argument("name", help="of the package and its folder, such as line-sensor")
+    parser.add_argument("name", help="name of the package and its folder, such as line-sensor")
     parser.set_defaults(run=run_command)
     return parser
 

@@ -37,7 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     push.add_argument("--summary", required=True, help="one sentence: which images, for what purpose")
     push.add_argument("--data", required=True, help="what it was trained on, with its terms")
     push.add_argument(
-        "--licence", required=True, help="of the weights, as the hub spells it: apache-2.0, cc-by-4.0, ..."
+        "--licence", required=True, help="licence of the weights, as the hub spells it: apache-2.0, cc-by-4.0, ..."
     )
     push.add_argument("--private", action="store_true", help="make a new repository private")
     push.add_argument(

@@ -91,7 +91,7 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         default=TEMPLATE,
         help=f"names in the output folder, with {{stem}}, {{ext}}, {{name}} (default {TEMPLATE})",
     )
-    add("--format", dest="ending", metavar="EXT", help="write .png, .jpg, .tif, ... (default: as the image)")
+    add("--format", dest="ending", metavar="EXT", help="write .png, .jpg, .tif, ... (default: the image's format)")
     add(
         "--output-quality",
         type=int,
@@ -133,7 +133,7 @@ def run_command(args: argparse.Namespace) -> int:
     _check(options, len(chosen), args)
     apart = args.ray is not None or _processes(args) > 1
     if apart and len(found.entries) > 1 and any(entry.source == STDIN for entry in chosen):
-        raise InputError("standard input is read by this process alone: leave --workers, --devices and --ray away")
+        raise InputError("only this process can read standard input: omit --workers, --devices and --ray")
     paths, folders = _paths(chosen, args, args.out)
     single = len(chosen) == 1 and len(found.entries) == 1 and not args.skip_existing
 
@@ -168,7 +168,7 @@ def _paths(chosen: Sequence[Entry], args: argparse.Namespace, place: str | None)
     out = None if place is None else Path(place)
     if out is not None and out.suffix.lower() in SUFFIXES and not out.is_dir():
         if len(chosen) != 1:
-            raise InputError(f"{out} is one file for {len(chosen)} images: name a folder with -o")
+            raise InputError(f"{out} is one file, but there are {len(chosen)} images: give a folder with -o")
         paths = [out]
     else:
         if out is not None and out.exists() and not out.is_dir():
@@ -295,15 +295,15 @@ def _warn(name: str, record: Any) -> None:
 def _report(path: Path | None, record: Any) -> list[str]:
     noise, stats = record["noise"], record["stats"]
     if record["task"]["name"] == Unchanged.name:
-        how = ", its file copied byte for byte" if record.get("copied") else ""
+        how = ": the file was copied byte for byte" if record.get("copied") else ""
         what = "the image" if _untouched(record) else "the first page"
-        lines = [one_line(path), f"  {what} as it came{how}", f"  {'; '.join(record['auto']['found'])}"]
+        lines = [one_line(path), f"  {what} is unchanged{how}", f"  {'; '.join(record['auto']['found'])}"]
         return [*lines, *_further(record)]
     by = f" by {record['solver']['name']}" if stats["network_forwards"] else ""
     lines = [
         one_line(path),
         f"  {record['estimate']}{by}, noise {noise['sigma']:.4f} ({noise['source']}), "
-        f"{round(stats['network_forwards'])} network calls a sample, {stats['seconds']:.1f} s",
+        f"{round(stats['network_forwards'])} network calls per sample, {stats['seconds']:.1f} s",
         f"  {record['solver']['chosen']['reason']}",
     ]
     if "auto" in record:
@@ -313,7 +313,7 @@ def _report(path: Path | None, record: Any) -> list[str]:
     if sensor := record["task"].get("sensor_noise"):
         told = f"variance {sensor['a']:.2g} + {sensor['b']:.2g} x brightness"
         lines.append(
-            f"  noise of the sensor: {told} ({'told by the file' if sensor['source'] == 'file' else 'estimated'})"
+            f"  noise of the sensor: {told} ({'read from the file' if sensor['source'] == 'file' else 'estimated'})"
         )
     lines += _further(record)
     if "found" in record["task"]:
@@ -331,8 +331,8 @@ def _further(record: Any) -> list[str]:
     pages = record.get("further_pages", ())
     if not pages:
         return []
-    count = Counter("as they came" if _untouched(page) else f"by {page['solver']['name']}" for page in pages)
-    return [f"  and {len(pages)} pages more: {', '.join(f'{n} {how}' for how, n in count.items())}"]
+    count = Counter("unchanged" if _untouched(page) else f"by {page['solver']['name']}" for page in pages)
+    return [f"  and {len(pages)} more pages: {', '.join(f'{n} {how}' for how, n in count.items())}"]
 
 
 def _untouched(record: Mapping[str, Any]) -> bool:
@@ -357,7 +357,7 @@ def _summary(ended: Sequence[Outcome], seconds: float, found: Found, args: argpa
     records = [outcome.record or {} for outcome in ended]
     unchanged = sum(record.get("unchanged", False) for record in records)
     if unchanged:
-        parts[0] += f" ({unchanged} of them as they came: nothing was surely wrong)"
+        parts[0] += f" ({unchanged} of them unchanged: no clear degradation was found)"
     lines = [f"invsolve: {', '.join(parts) or 'no images'} in {seconds:.0f} s"]
     scores = [record["psnr"] for record in records if record.get("psnr") is not None]
     if scores:

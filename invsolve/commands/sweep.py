@@ -35,8 +35,15 @@ def add_sweep(actions: argparse._SubParsersAction[Any]) -> None:
     add = parser.add_argument
     add("--solver", default="ndtm", metavar="NAME", help="default ndtm")
     add("--task", default="superres", choices=list(TASKS), help="default superres")
-    add("--set", action="append", default=[], dest="settings", metavar="NAME=A,B,C", help=f"as {EXAMPLE}; many times")
-    add("--alone", action="store_true", help="change each setting alone, not all of them together")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="NAME=A,B,C",
+        help=f"for example {EXAMPLE}; can be given several times",
+    )
+    add("--alone", action="store_true", help="change one setting at a time, instead of all combinations")
     add("--preset", default="restore", metavar="NAME", help="other settings: restore (default), default or a preset")
     add("--noise", type=float, metavar="S", help="standard deviation in [0, 1] (default: the task's own)")
     add("--prior", default="natural", metavar="NAME", help="default natural")
@@ -46,7 +53,13 @@ def add_sweep(actions: argparse._SubParsersAction[Any]) -> None:
     add("--size", type=int, default=96, help="side of the central square to use; 0: whole images (default 96)")
     add("--samples", type=int, default=1, metavar="N", help="posterior samples of a unit (default 1)")
     add("--seeds", type=int, default=1, metavar="N", help="measurements of an image (default 1)")
-    add("--metrics", nargs="+", default=["psnr", "ssim", "misfit"], metavar="NAME", help="the first is drawn")
+    add(
+        "--metrics",
+        nargs="+",
+        default=["psnr", "ssim", "misfit"],
+        metavar="NAME",
+        help="metrics; the figure shows the first",
+    )
     add("--control", action="store_true", help="also draw NDTM's control along the first image, at every point")
     add("--store", type=Path, metavar="DIR", help="folder of the results (default runs/bench/sweep-SOLVER-TASK)")
     add_workers(parser)
@@ -104,7 +117,7 @@ def _suite(args: argparse.Namespace, grid: dict[str, list[Any]]) -> Any:
     told = given(args, [name for task in TASKS for name in options_of(TASKS[task].suite_type())])
     for name in told:
         if name not in own:
-            raise InputError(f"--{name.replace('_', '-')} is no option of the task {args.task}")
+            raise InputError(f"the task {args.task} has no option --{name.replace('_', '-')}")
     noise = TASKS[args.task].simulated_noise if args.noise is None else args.noise
     task = {"kind": args.task, "noise": noise, **{k: str(v) if isinstance(v, Path) else v for k, v in told.items()}}
     data: dict[str, Any] = {"kind": "packaged", "items": args.items, "size": args.size}

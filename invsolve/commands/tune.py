@@ -37,13 +37,25 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add = parser.add_argument
     add("--images", type=Path, required=True, metavar="DIR", help="tuning images; never those of a benchmark")
     add("--solver", nargs="+", required=True, metavar="NAME", help="solvers to tune")
-    add("--task", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(sections())} (default: all), or tasks")
+    add(
+        "--task",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help=f"{', '.join(sections())} (default: all), or names of tasks",
+    )
     add("--trials", type=int, default=30, metavar="N", help="candidates per solver and task (default 30)")
     add("--budget", type=float, metavar="MINUTES", help="time limit of this run, shared by all solvers and tasks")
-    add("--metric", nargs="+", default=["psnr"], metavar="NAME", help="the first decides (default psnr); calls is one")
+    add(
+        "--metric",
+        nargs="+",
+        default=["psnr"],
+        metavar="NAME",
+        help="metrics; the first decides (default psnr); calls counts network calls",
+    )
     add("--crops", type=int, default=9, help="images, one crop each (default 9)")
     add("--size", type=int, default=128, help="side of a crop in pixels (default 128)")
-    add("--noise", type=float, help="standard deviation in place of what the tasks declare for tuning")
+    add("--noise", type=float, help="noise level to use instead of the tasks' own tuning levels")
     add_options(parser, Options, ("prior", "device", "precision", "seed"), **COMMON)
     add("-o", "--out", type=Path, required=True, metavar="FILE", help="preset table to write (.toml)")
     add("--storage", type=Path, metavar="FILE", help="file of all trials, continued if it exists (default: OUT as .db)")

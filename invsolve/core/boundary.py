@@ -116,9 +116,9 @@ def open_file(path: str | Path, what: str = "file", limit: int | None = None) ->
     if stat.S_ISDIR(status.st_mode):
         message = f"{path} is a folder: name a file in it"
     elif not stat.S_ISREG(status.st_mode):
-        message = f"{path} is a pipe or a device: copy what it gives into a file, and name that"
+        message = f"{path} is a pipe or a device: copy its content into a file, and give that file"
     elif limit is not None and status.st_size > limit:
-        message = f"{path} has {_size(status.st_size)}, more than the {_size(limit)} that are read of a {what}"
+        message = f"{path} has {_size(status.st_size)}, more than the limit of {_size(limit)} for a {what}"
     if message:
         os.close(descriptor)
         raise InputError(message)
@@ -217,10 +217,12 @@ def check_archive(path: str | Path) -> None:
     with foreign(path), zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise InputError(f"{path} is no file of torch: its parts are compressed; unpack it, or save its content anew")
+        raise InputError(f"{path} is not a torch file: its parts are compressed; unpack it, or save its content again")
     described = sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl"))
     if described > MAX_PICKLE_BYTES:
-        raise InputError(f"{path} needs {_size(described)} to describe its tensors; {_size(MAX_PICKLE_BYTES)} are read")
+        raise InputError(
+            f"{path} needs {_size(described)} to describe its tensors, more than the limit of {_size(MAX_PICKLE_BYTES)}"
+        )
 
 
 def number(table: Mapping[str, Any], name: str, default: float, *, low: float, high: float, what: object) -> float:
@@ -268,7 +270,7 @@ def _not_opened(path: str | Path, what: str, error: Exception) -> str:
         case errno.ENOENT | errno.ENOTDIR:
             return f"there is no {what} {path}"
         case errno.ENXIO:
-            return f"{path} is a pipe, a socket or a device: copy what it gives into a file, and name that"
+            return f"{path} is a pipe, a socket or a device: copy its content into a file, and give that file"
         case errno.EISDIR:
             return f"{path} is a folder: name a file in it"
     return f"{path} cannot be read: {_reason(error)}"

@@ -164,7 +164,7 @@ def _solve(
     mirrored = [antithetic and s % 2 == 1 for _ in items for s in range(samples)]
     if microbatch == "auto":
         if checkpoint is not None:
-            raise InputError('a checkpoint belongs to one size of chunks: give a number in place of microbatch="auto"')
+            raise InputError('a checkpoint needs a fixed chunk size: give a number instead of microbatch="auto"')
         microbatch = rows_that_fit(problem, solver, len(keys))
     size = min(microbatch or len(keys), len(keys))
     chunks = [range(a, min(a + size, len(keys))) for a in range(0, len(keys), size)]
@@ -172,7 +172,7 @@ def _solve(
         raise InputError("an explicit noise source (rng=) needs a single chunk and no checkpoint")
 
     if rng is not None and antithetic:
-        raise InputError("antithetic pairs are drawn from a seed: leave rng= away")
+        raise InputError("antithetic pairs are drawn from a seed: omit rng=")
     mark = "" if checkpoint is None else run_identity(problem, solver, seed, keys, size)
     store = Checkpoint(checkpoint, mark, checkpoint_seconds, [len(rows) for rows in chunks])
     outputs: list[dict[str, Tensor]] = store.finished
@@ -340,7 +340,7 @@ def _sentence(failed: int, reach: float) -> str:
     if failed >= 0:
         return f"ended at step {failed}: values became non-finite; the last finite estimate is kept"
     if math.isnan(reach):
-        return "failed: the image has values that are no numbers: use smaller steps or weights"
+        return "failed: the image has NaN values: use smaller steps or weights"
     if reach > FAR:
-        return f"failed: values ran to {reach:.3g}, images are in [0, 1]: use smaller steps or weights"
+        return f"failed: values reached {reach:.3g}, but images are in [0, 1]: use smaller steps or weights"
     return "ok"

@@ -313,7 +313,7 @@ class Problem:
                 return self.from_image(estimate(operator, y, ASSUMED_SIGMA if sigma is None else sigma, 1.0))
             if operator.in_shape == operator.out_shape and not y.is_complex():
                 return self.from_image(y)
-        raise CapabilityError("no image follows from this measurement: start from noise (start='random')")
+        raise CapabilityError("this measurement gives no image to start from: start from noise (start='random')")
 
     def select(self, rows: Tensor) -> Problem:
         """The problem for the items `rows` ([M] indices, repetitions allowed)."""

@@ -72,7 +72,9 @@ class Rng(NoiseSource):
 
     def _rows(self, n: int) -> list[torch.Generator]:
         if self._fixed and n != len(self._generators):
-            raise InputError(f"this Rng has {len(self._generators)} streams, one a sample; {n} rows were asked for")
+            raise InputError(
+                f"this Rng has {len(self._generators)} streams, one per sample, but {n} rows were requested"
+            )
         while len(self._generators) < n:
             self._generators.append(self._generator((len(self._generators), 0)))
         return self._generators[:n]

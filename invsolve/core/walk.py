@@ -42,8 +42,9 @@ class Unidentified(InputError):
 
     def __init__(self, where: str, why: str) -> None:
         super().__init__(
-            f"{where} cannot be identified ({why}): give a key= that changes whenever it does, where the object takes "
-            "one, or a method identity_state() that returns what decides its results; or leave the checkpoint away"
+            f"{where} cannot be identified ({why}): if the object takes a key=, give one that changes whenever the "
+            "object does; otherwise add a method identity_state() that returns everything that determines its "
+            "results, or omit the checkpoint"
         )
 
 

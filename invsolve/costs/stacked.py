@@ -38,7 +38,7 @@ def stacked_likelihood(*likelihoods: Likelihood) -> GaussianLikelihood:
         if not isinstance(one.operator, LinearOperator) or sigma is None:
             raise CapabilityError("only Gaussian likelihoods of linear operators stack into one: add the others with +")
         if isinstance(sigma, Tensor) and sigma.ndim:
-            raise CapabilityError("stacked likelihoods need one noise level for all items each")
+            raise CapabilityError("each stacked likelihood needs one noise level for all items")
         sigmas.append(float(sigma))
         weight = sigmas[0] / sigmas[-1]
         operators.append(one.operator if weight == 1 else scale(weight, one.operator))

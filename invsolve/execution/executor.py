@@ -99,6 +99,6 @@ def outcomes(executor: Executor, jobs: Sequence[Any]) -> Iterator[tuple[int, byt
                     logger.warning("a worker died (%s); its job runs again", event.reason)
                     waiting.appendleft(index)
                     continue
-                yield index, None, f"{DEATHS} workers died over it, the last: {event.reason}"
+                yield index, None, f"{DEATHS} workers died while they ran it; the last one: {event.reason}"
                 continue
             yield index, event.content, ""

@@ -63,7 +63,7 @@ class RayExecutor(Executor):
             room = min(room, int(resources.get("GPU", 0) // gpus))
             if room < 1:
                 ray.shutdown()
-                raise InputError("the Ray cluster has no GPU: leave --devices away")
+                raise InputError("the Ray cluster has no GPU: omit --devices")
         self._remote: Any = ray.remote(num_cpus=threads, num_gpus=gpus)(_Holder)
         self._make = lambda: self._remote.remote(run, threads)
         self._idle = [self._make() for _ in range(max(1, min(count or room, room)))]

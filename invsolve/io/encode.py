@@ -115,7 +115,7 @@ def encode_image(image: Image, path: str | Path, *, quality: int | None = None, 
     """
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
-        raise InputError(f"{path} has an ending of no known image format; {nearest(suffix, SUFFIXES)}")
+        raise InputError(f"the extension of {path} is not that of an image format; {nearest(suffix, SUFFIXES)}")
     form = SUFFIXES[suffix]
     check_format(path, image.size, image.alpha)
     if form in _OPAQUE and image.alpha is not None:  # it is opaque everywhere
@@ -123,7 +123,7 @@ def encode_image(image: Image, path: str | Path, *, quality: int | None = None, 
     if form == "tiff":
         return tiff.encode([_page(page) for page in (image, *further)])
     if further:
-        raise InputError(f"{path}: a {suffix} file holds one of {1 + len(further)} pages; choose .tif")
+        raise InputError(f"{path}: a {suffix} file holds only one of the {1 + len(further)} pages; choose .tif")
     icc = _profile(image)
     if form == "png":
         data = png.encode(_values(image, 8 if image.depth == 8 else 16), icc)

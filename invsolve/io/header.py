@@ -76,8 +76,8 @@ def read_header(path: str | Path, page: int = 0) -> Header:
         raise InputError(f"{path} is damaged: its size is given as {header.width} x {header.height}")
     if header.height * header.width > MAX_PIXELS:
         raise InputError(
-            f"{path} has {header.width} x {header.height} pixels, more than the {MAX_PIXELS // 10**6} million that are "
-            "read: cut it into parts"
+            f"{path} has {header.width} x {header.height} pixels, more than the limit of {MAX_PIXELS // 10**6} "
+            "million: cut it into parts"
         )
     return header
 
@@ -95,7 +95,7 @@ def page_count(path: str | Path) -> int:
 
 def _parse(path: Path, file: BinaryIO, start: bytes, page: int) -> Header:
     if page and start[:4] not in tiff.MARKS:
-        raise InputError(f"{path} is no TIFF file, and has one page: there is no page {page + 1}")
+        raise InputError(f"{path} is not a TIFF file and has only one page: there is no page {page + 1}")
     if start.startswith(_PNG):
         if len(start) < 33 or start[12:16] != b"IHDR":
             raise InputError(f"{path} is damaged: a PNG file without its header")
@@ -131,12 +131,12 @@ def pillow_open(path: Path, content: bytes) -> Iterator[PillowImage]:
             image = pillow.open(io.BytesIO(content), formats=formats)
         except UnidentifiedImageError as error:
             raise InputError(
-                f"{path} is not an image: PNG, JPEG, WebP, TIFF, AVIF, HEIC, JPEG 2000, GIF, BMP, PPM, TGA and raw "
-                "files of cameras are read"
+                f"{path} is not an image in a supported format: PNG, JPEG, WebP, TIFF, AVIF, HEIC, JPEG 2000, GIF, "
+                "BMP, PPM, TGA or the raw file of a camera"
             ) from error
         except pillow.DecompressionBombError as error:
             raise InputError(
-                f"{path} has more than the {MAX_PIXELS // 10**6} million pixels that are read: cut it into parts"
+                f"{path} has more pixels than the limit of {MAX_PIXELS // 10**6} million: cut it into parts"
             ) from error
         with image:
             yield image
@@ -148,6 +148,6 @@ def heif_open(path: Path, content: bytes) -> Iterator[PillowImage]:
     try:
         import pillow_heif
     except ImportError as error:
-        raise InputError(f"{path} is a HEIC file: pip install 'invsolve[heif]' reads those") from error
+        raise InputError(f"{path} is a HEIC file: to read it, pip install 'invsolve[heif]'") from error
     with foreign(path), pillow_heif.open_heif(io.BytesIO(content)).to_pillow() as image:
         yield image

@@ -48,7 +48,7 @@ class Image:
         if self.alpha is not None and list(self.alpha.shape) != [1, *shape[1:]]:
             raise ShapeError(f"opacity of shape {[1, *shape[1:]]} expected, got {list(self.alpha.shape)}")
         if self.depth not in (8, 16, 32):
-            raise InputError(f"an image has 8, 16 or 32 (floating point) bits a value, got {self.depth}")
+            raise InputError(f"an image must have 8, 16 or 32 (floating point) bits per value, got {self.depth}")
 
     @property
     def seen(self) -> Tensor | None:

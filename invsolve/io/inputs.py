@@ -46,8 +46,8 @@ def as_image(source: Source, *, holes: bool = False, page: int | None = None) ->
     planes, depth = _planes(source)
     if len(planes) not in (1, 2, 3, 4):
         raise ShapeError(
-            f"an image has 1 to 4 channels (grey or colour, with opacity or not), got {len(planes)}: tensors are "
-            "[C, H, W], arrays [H, W, C]"
+            f"an image must have 1 to 4 channels (grey or colour, with or without opacity), got {len(planes)}: "
+            "tensors are [C, H, W], arrays [H, W, C]"
         )
     channels = 1 if len(planes) < 3 else 3
     check_values(planes[:channels], "the image", holes=holes)
@@ -117,7 +117,7 @@ def from_pillow(source: Any) -> Any:
     if image.mode in ("F", "I;16", "I;16B", "I;16L", "L", "LA", "RGB", "RGBA"):
         return image
     if image.mode == "I":
-        raise InputError("a Pillow image of the mode I has integers of 32 bits: divide them by what is white")
+        raise InputError("a Pillow image of mode I holds 32 bit integers: divide them by the value of white")
     return image.convert("L" if image.mode == "1" else "RGBA" if image.has_transparency_data else "RGB")
 
 

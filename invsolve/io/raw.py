@@ -126,8 +126,8 @@ def _mosaic(path: Path, content: bytes, raw: Any) -> Mosaic:
         one_colour = raw.raw_type == rawpy.RawType.Flat and raw.num_colors == 3
     if not one_colour:
         raise InputError(
-            f"{path} does not hold one of red, green and blue a pixel (the camera has demosaiced it, or its sensor has "
-            "other filters): develop it to TIFF, and restore that"
+            f"{path} does not hold one value of red, green or blue per pixel (the camera has demosaiced it, or its "
+            "sensor has other filters): develop it to TIFF, and restore that"
         )
     with foreign(path):
         measured, places = numpy.array(raw.raw_image_visible, numpy.float32), numpy.array(raw.raw_colors_visible)
@@ -145,7 +145,7 @@ def _mosaic(path: Path, content: bytes, raw: Any) -> Mosaic:
     if (numpy.tile(tile, (height // side + 1, width // side + 1))[:height, :width] != names).any():
         raise InputError(f"{path} has colour filters in no regular pattern: develop it to TIFF, and restore that")
     if not torch.allclose(matrix.sum(1), torch.ones_like(matrix[:, 0]), atol=0.02):
-        logger.warning("%s: the colours of this camera are not known, they are taken for sRGB", path)
+        logger.warning("%s: the colours of this camera are unknown, so sRGB is assumed", path)
         matrix = torch.eye(3, dtype=torch.float32)
     balance = next((b[:3] for b in balances if min(b[:3]) > 0), [1.0, 1.0, 1.0])
     red, green, blue = (float(factor / min(balance)) for factor in balance)
@@ -181,7 +181,7 @@ def _opened(path: Path, content: bytes) -> Iterator[Any]:
     try:
         import rawpy
     except ImportError as error:
-        raise InputError(f"{path} is the raw file of a camera: pip install 'invsolve[raw]' reads those") from error
+        raise InputError(f"{path} is the raw file of a camera: to read it, pip install 'invsolve[raw]'") from error
     with foreign(path):
         raw = rawpy.imread(io.BytesIO(content))
     with raw:

@@ -91,7 +91,7 @@ def read(path: Path, content: bytes, number: int = 0) -> Decoded:
         orientation = page.tags.valueof(274, 1)
         directory = page.index
     if isinstance(icc, bytes) and len(icc) > MAX_PROFILE_BYTES:
-        raise InputError(f"{path} has a colour profile larger than any that is used: remove it")
+        raise InputError(f"{path} has a colour profile that is too large: remove it")
     return Decoded(values, orientation, icc if isinstance(icc, bytes) else None, directory)
 
 
@@ -139,13 +139,15 @@ def _alpha(path: Path, page: Any, colours: int) -> tuple[int | None, int]:
 def _depth(path: Path, page: Any) -> int:
     bits, form = page.bitspersample, page.sampleformat
     if not isinstance(bits, int) or not isinstance(form, int):
-        raise InputError(f"{path} mixes kinds of values ({bits} bits): 8 or 16 bit or floating point is read")
+        raise InputError(
+            f"{path} mixes types of values ({bits} bits): only 8 bit, 16 bit and floating point values can be read"
+        )
     if form == 3 and bits in (16, 32, 64):
         return 32
     if form in (1, 4) and 1 <= bits <= 16:
         return 16 if bits > 8 else 8
     name = {1: "unsigned integers", 2: "signed integers", 3: "floating point"}.get(form, "values of another kind")
-    raise InputError(f"{path} holds {bits} bit {name}: 8 or 16 bit or floating point is read")
+    raise InputError(f"{path} holds {bits} bit {name}: only 8 bit, 16 bit and floating point values can be read")
 
 
 def _check(path: Path, page: Any, size: int) -> None:
@@ -154,7 +156,7 @@ def _check(path: Path, page: Any, size: int) -> None:
     height, width = page.imagelength, page.imagewidth
     if page.photometric not in _COLOURS:
         kind = _OTHERS.get(page.photometric, f"pixels of the kind {page.photometric}")
-        raise InputError(f"{path} holds {kind}, which are not read: save it as RGB or grey")
+        raise InputError(f"{path} holds {kind}, which cannot be read: save it as RGB or grey")
     if page.photometric in (_CMYK, _YCBCR) and page.bitspersample != 8:
         raise InputError(f"{path} holds {page.bitspersample} bit CMYK or YCbCr colours: save it as RGB")
     if page.photometric == _YCBCR and page.compression != _JPEG and page.tags.valueof(530, (2, 2)) != (1, 1):
@@ -164,7 +166,7 @@ def _check(path: Path, page: Any, size: int) -> None:
     if prod(page.shaped) == 0 or page.imagedepth != 1 or height * width > MAX_PIXELS:
         raise InputError(f"{path} is damaged, or no single image: {width} x {height} x {page.imagedepth} pixels")
     if not _COLOURS[page.photometric] <= page.samplesperpixel <= _MAX_CHANNELS:
-        raise InputError(f"{path} has {page.samplesperpixel} channels: 1 to 4 are an image")
+        raise InputError(f"{path} has {page.samplesperpixel} channels, but an image has 1 to 4")
     if page.photometric == _PALETTE and (page.colormap is None or page.colormap.shape != (3, 2**page.bitspersample)):
         raise InputError(f"{path} is damaged: a TIFF file with a palette that is missing")
     if page.tags.valueof(332, 1) != 1:
@@ -175,7 +177,7 @@ def _check(path: Path, page: Any, size: int) -> None:
     )  # DotRange
     usual = (0, 2**page.bitspersample - 1)
     if told and page.photometric != _YCBCR and told != usual * (len(told) // 2):
-        raise InputError(f"{path} has black and white at {told[:2]}, not at {usual}: save it anew")
+        raise InputError(f"{path} has black and white at {told[:2]}, not at {usual}: save it again")
     _check_segments(path, page, size)
 
 
@@ -184,9 +186,12 @@ def _check_segments(path: Path, page: Any, size: int) -> None:
     offsets, counts = page.dataoffsets, page.databytecounts
     segments = prod(page.chunked)
     if len(offsets) < segments or len(counts) < segments:
-        raise InputError(f"{path} is damaged: {min(len(offsets), len(counts))} of its {segments} parts are there")
+        raise InputError(f"{path} is damaged: it has only {min(len(offsets), len(counts))} of its {segments} parts")
     if segments > _MAX_SEGMENTS or prod(page.chunks) > MAX_PIXELS:
-        raise InputError(f"{path} is cut into {segments} parts, or into huge ones: save it with strips of some rows")
+        raise InputError(
+            f"{path} is divided into {segments} parts, which are too many or too large: save it with strips of a few "
+            "rows"
+        )
     if any(start < 8 or count < 1 or start + count > size for start, count in zip(offsets, counts, strict=False)):
         raise InputError(f"{path} is truncated or damaged: a part of its pixels lies outside the file")
 

@@ -73,7 +73,10 @@ class NoiseEstimate:
     def description(self) -> str:
         """A text description of the estimate."""
         if self.method == "assumed":
-            return f"noise cannot be read off so few neighbouring pixels, {self.sigma:.2g} is assumed: give it if known"
+            return (
+                f"noise cannot be estimated from so few neighbouring pixels, so {self.sigma:.2g} is assumed: give the "
+                "level if you know it"
+            )
         parts = [f"noise of {self.sigma:.3g} ({self.low:.2g} to {self.high:.2g})"]
         if not self.shown:
             parts = [f"noise of at most {max(self.at_most, QUANTISATION):.2g}"]

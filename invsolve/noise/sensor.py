@@ -102,9 +102,7 @@ def estimate_sensor_noise(planes: Tensor) -> SensorNoise:
     side = 2 * CELL
     height, width = (side * (n // side) for n in planes.shape[-2:])
     if not height or not width:
-        raise InputError(
-            f"{planes[0].numel()} values of a colour are too few to read the noise off: take a larger file"
-        )
+        raise InputError(f"{planes[0].numel()} values per colour are too few to estimate the noise: use a larger file")
     x = planes[:, :height, :width].double()
     second = torch.tensor([1.0, -2.0, 1.0], dtype=x.dtype) / 6**0.5
     bent = F.conv2d(
@@ -116,7 +114,7 @@ def estimate_sensor_noise(planes: Tensor) -> SensorNoise:
     mean, variance = mean[kept], variance[kept]
     if len(mean) < MIN_CELLS:
         raise InputError(
-            "too little of the raw file lies between black and white to read its noise off: develop it to TIFF"
+            "too little of the raw file lies between black and white to estimate its noise: develop it to TIFF"
         )
     order = mean.argsort()
     bins = order.chunk(max(1, min(BINS, len(order) // MIN_CELLS)))

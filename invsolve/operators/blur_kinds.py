@@ -44,7 +44,7 @@ class _KernelBlur(LinearOperator):
         check_shape(x, self.in_shape, f"{type(self).__name__}.{what}")
         if len(self.kernel) not in (1, len(x)):
             raise ShapeError(
-                f"this blur has {len(self.kernel)} kernels, one a sample, got a batch of {len(x)}: use select(rows)"
+                f"this blur has {len(self.kernel)} kernels, one per sample, got a batch of {len(x)}: use select(rows)"
             )
 
     def __repr__(self) -> str:

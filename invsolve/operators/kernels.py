@@ -108,7 +108,8 @@ def checked_kernel(kernel: Tensor, in_shape: Shape) -> Tensor:
     kernel = as_tensor(kernel, "the blur kernel")
     if kernel.ndim not in (2, 3, 4) or (kernel.ndim > 2 and kernel.shape[-3] not in (1, c)) or 0 in kernel.shape:
         raise ShapeError(
-            f"a blur kernel is [h, w], [1 or {c}, h, w] or, one a sample, [B, 1 or {c}, h, w]; got {list(kernel.shape)}"
+            f"a blur kernel must be [h, w], [1 or {c}, h, w] or [B, 1 or {c}, h, w], one per sample; got "
+            f"{list(kernel.shape)}"
         )
     if kernel.shape[-2] > h or kernel.shape[-1] > w:
         raise ShapeError(

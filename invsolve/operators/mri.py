@@ -84,7 +84,7 @@ class MRI(LinearOperator):
     def _mask(self, like: Tensor, n: int) -> Tensor:
         mask = self.constants.get("mask", like)
         if len(mask) not in (1, n):
-            raise ShapeError(f"this MRI has {len(mask)} masks, one a sample, got a batch of {n}: use select(rows)")
+            raise ShapeError(f"this MRI has {len(mask)} masks, one per sample, got a batch of {n}: use select(rows)")
         return mask
 
     def __repr__(self) -> str:

@@ -105,7 +105,7 @@ class Inpainting(_Diagonal):
         if mask.is_complex() or not bool(((mask == 0) | (mask == 1)).all()):
             raise InputError("the mask must hold only 0 (missing) and 1 (known): threshold it, for example mask > 0.5")
         if not bool((mask != 0).flatten(1).any(1).all()):
-            raise InputError("the mask is 0 everywhere, so that nothing of the image is known: 1 marks known pixels")
+            raise InputError("the mask is 0 everywhere, so no pixel is known: 1 marks known pixels")
         self.constants = Constants(mask=mask.detach().to("cpu", torch.float64))
 
     @classmethod
@@ -184,7 +184,7 @@ class Inpainting(_Diagonal):
         mask = self.constants.get("mask", like)
         if like.ndim == len(self.in_shape) + 1 and mask.shape[0] not in (1, like.shape[0]):
             raise ShapeError(
-                f"this Inpainting has {len(mask)} masks, one a sample, got a batch of {len(like)}: use select(rows)"
+                f"this Inpainting has {len(mask)} masks, one per sample, got a batch of {len(like)}: use select(rows)"
             )
         return mask
 

@@ -87,7 +87,7 @@ class ToneCurve(Operator):
             self._no_parameters(theta)
             return self.gamma
         if set(theta) != {"gamma"}:
-            raise InputError(f'this ToneCurve needs theta["gamma"], one number a sample, got {sorted(theta)}')
+            raise InputError(f'this ToneCurve needs theta["gamma"], one number per sample, got {sorted(theta)}')
         return theta["gamma"].to(x).reshape(-1, *[1] * (x.ndim - 1))
 
     def __repr__(self) -> str:

@@ -90,7 +90,7 @@ def check_known(name: str | Path) -> None:
     if text in PRIORS or text.startswith(("hf:", "deepinv:")) or is_there(path):
         return
     if isinstance(name, Path) or ((path.suffix or len(path.parts) > 1) and ":" not in text):
-        raise InputError(f"there is neither a prior nor a file or folder {text}; {nearest(text, PRIORS)}")
+        raise InputError(f"there is no prior, file or folder {text}; {nearest(text, PRIORS)}")
     PRIORS.check(text)
 
 
@@ -119,7 +119,7 @@ def _made(name: str, options: dict[str, Any]) -> Prior:
 
     found = PRIORS[name]
     if not isinstance(found, Prior) and not callable(found):
-        raise InputError(f"{name} is a {type(found).__name__}: a Prior, or what makes one, is needed")
+        raise InputError(f"{name} is a {type(found).__name__}: a Prior, or a function that returns one, is needed")
     make = (lambda: found) if isinstance(found, Prior) else found
     signature = inspect.signature(make)
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
@@ -131,10 +131,10 @@ def _made(name: str, options: dict[str, Any]) -> Prior:
     try:
         signature.bind(**options)
     except TypeError as error:
-        raise InputError(f"{name} cannot be made a prior: {error}") from error
+        raise InputError(f"{name} cannot make a prior: {error}") from error
     prior = make(**options)
     if not isinstance(prior, Prior):
-        raise InputError(f"{name} makes a {type(prior).__name__}: a Prior is needed")
+        raise InputError(f"{name} returned a {type(prior).__name__}, but a Prior is needed")
     return prior
 
 

@@ -78,8 +78,8 @@ def fitted(prior: Prior, size: tuple[int, int]) -> Prior:
     tile = min(own)
     if max(size) > 2 * tile and tile < SMALL:
         raise InputError(
-            f"this prior is one of images of {own[1]} x {own[0]} pixels, which are no parts of one of {size[1]} x "
-            f"{size[0]}: make the image smaller, or take a prior of larger ones"
+            f"this prior is for images of {own[1]} x {own[0]} pixels, which are too small as tiles of an image of "
+            f"{size[1]} x {size[0]}: make the image smaller, or use a prior for larger images"
         )
     grid = math.gcd(tile, GRID)
     overlap = max(grid, tile // 4 // grid * grid)
@@ -94,7 +94,7 @@ def _fitted_latents(prior: Prior, size: tuple[int, int]) -> Prior:
         if tuple(own.shape[2:]) == size:
             return prior
     if not isinstance(prior, LatentPrior) or factor is None or channels is None:
-        raise InputError(f"it is not known how this latent prior could serve images of {size}: give its own size")
+        raise InputError(f"this latent prior cannot restore images of {size}: use images of its own size")
     if size[0] % factor or size[1] % factor:
         raise InputError(f"this latent prior serves images whose sides are multiples of {factor}, got {size}: cut it")
     own = (size[0] // factor, size[1] // factor)

@@ -79,7 +79,7 @@ class Prompts:
             return {"encoder_hidden_states": embeddings, "pooled_projections": pooled}
         if kind.startswith("StableDiffusion"):
             return {"encoder_hidden_states": pipe.encode_prompt(**words)[0]}
-        raise InputError(f"it is not known how a {kind} encodes texts: bind its embeddings by prior.given(...)")
+        raise InputError(f"encoding texts with a {kind} is not supported: bind its embeddings with prior.given(...)")
 
     def _sizes(self, like: Tensor) -> Tensor:
         """Original size, crop corner and target size, the size conditions of the network."""
@@ -119,7 +119,7 @@ class PromptedPrior(WrappedPrior):
         negative, scale = condition.pop("negative_prompt", None), condition.pop("guidance_scale", None)
         if prompt is None:
             if negative is not None or scale is not None:
-                raise InputError("negative_prompt and guidance_scale go with a prompt: give prompt=... as well")
+                raise InputError("negative_prompt and guidance_scale need a prompt: give prompt=... as well")
             return PromptedPrior(self.prior.given(**condition), self.prompts)
         texts = [prompt] if isinstance(prompt, str) else list(prompt)
         told = self.prompts.encode(texts, self.device)
@@ -146,7 +146,10 @@ class PromptedPrior(WrappedPrior):
         else:
             against = [negative] * len(texts) if isinstance(negative, str) else list(negative)
             if len(against) != len(texts):
-                raise InputError(f"{len(texts)} prompts and {len(against)} negative prompts given: as many, or one")
+                raise InputError(
+                    f"{len(texts)} prompts and {len(against)} negative prompts given: give as many negative prompts "
+                    "as prompts, or one"
+                )
             null = self.prompts.encode(against, self.device)
         return classifier_free(prior, self.prompts.scale if scale is None else scale, condition=told, null=null)
 

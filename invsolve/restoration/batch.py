@@ -148,7 +148,7 @@ def restore_many(
         batch = Batch(told, overwrite, skip_existing, comparison, record)
         return restore_batch(_items(entries(found), batch, Path(out), template), executor)
     if out is not None or executor is not None:
-        raise InputError("arrays have no names: leave out and executor away, or give files")
+        raise InputError("arrays have no file names: omit out and executor, or give files")
     return _in_memory([(f"image {i}", word) for i, word in enumerate(words)], told)
 
 
@@ -193,13 +193,15 @@ def check_items(items: Sequence[Item]) -> None:
         for target in targets(item.path, batch.options.samples, **kinds).values():
             place = os.path.realpath(target)
             if place in read:
-                raise InputError(f"{target} is read as --{read[place]}, and would be overwritten: name another output")
+                raise InputError(
+                    f"{target} is the file of --{read[place]} and would be overwritten: choose another output"
+                )
             source = sources.get(place)
             asked = batch.overwrite and source == item.entry.source and target == item.path
             if source is not None and not asked:
                 raise InputError(
-                    f"{source} is to be restored, and the restoration of {item.entry.source} would overwrite it: give "
-                    "another --template, or another folder or file with -o"
+                    f"{source} is an input, and the restored {item.entry.source} would overwrite it: give another "
+                    "--template, or another folder or file with -o"
                 )
 
 

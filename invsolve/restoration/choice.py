@@ -121,8 +121,8 @@ def chosen(
         return _made(name, Row(known[preset].settings, preset, f"Published: {known[preset].source}."), changes)
     if traits.few_steps and (solver is None or not changes):
         raise InputError(
-            "this prior was distilled to a few steps, and no settings are known for such: give --solver and --set, or "
-            "find them by invsolve tune and give --presets"
+            "this prior was distilled to a few steps, and no settings are known for such priors: give --solver and "
+            "--set, or find settings with invsolve tune and give --presets"
         )
     if traits.scope == "local":
         if solver is None and section not in table(traits.family):
@@ -172,8 +172,8 @@ def row(name: str, section: str, traits: Traits, *, noise: float = PUBLISHED_NOI
     if name == GLOBAL and noise > MARGIN * PUBLISHED_NOISE:
         changed["stop"] = 1.0
         reason += (
-            f"; published for noise of {PUBLISHED_NOISE:g}, so that here updates stop when the data are explained to "
-            f"{noise:.3g}"
+            f"; these settings are for a noise level of {PUBLISHED_NOISE:g}, so here updates stop when the residual "
+            f"reaches the noise level {noise:.3g}"
         )
     return Row(changed, key, f"{reason}.", own)
 

@@ -110,7 +110,7 @@ class Job:
             table = Calibration.read(own.calibration)
             if not table.matches(name, solver, own.settings):
                 logger.warning(
-                    "%s was measured with the prior %s%s: its intervals may not hold here",
+                    "%s was calibrated with the prior %s%s: its intervals may be wrong here",
                     own.calibration,
                     table.prior,
                     f" and the solver {table.solver}" if table.solver else "",
@@ -356,7 +356,7 @@ def _choice(
         presets=options.presets,
     )
     if found.solver.deterministic and (options.samples or 1) > 1:
-        raise InputError(f"{found.solver.name} finds one point estimate: leave --samples away or choose a sampler")
+        raise InputError(f"{found.solver.name} computes one point estimate: omit --samples or choose a sampler")
     return found
 
 

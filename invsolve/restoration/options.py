@@ -30,9 +30,9 @@ class Options:
         "auto", "standard deviation of the noise, where black is 0 and white is 1 (default auto: estimated)"
     )
     samples: int | None = option(
-        None, "also write N posterior samples and, from 2 on, a map of the pixels' interval widths", metavar="N"
+        None, "also write N posterior samples and, if N is 2 or more, a map of the pixels' interval widths", metavar="N"
     )
-    seed: int = option(0, "seed of everything random")
+    seed: int = option(0, "random seed")
     simulate: bool = option(False, "IMAGE is clean: degrade it first, then report PSNR and SSIM")
     quality: str = option("balanced", "fast, balanced or best")
     time_limit: float | None = option(None, "choose the best quality that finishes in this time", metavar="SECONDS")
@@ -159,4 +159,6 @@ def _check_pace(quality: str, limit: float | None, checkpoint: object) -> None:
     if limit is not None and not limit > 0:
         raise InputError(f"the time limit is in seconds and above 0, got {limit}")
     if limit is not None and checkpoint is not None:
-        raise InputError("--time-limit times the machine in every run, so it cannot be combined with --checkpoint")
+        raise InputError(
+            "--time-limit measures the machine's speed in every run, so it cannot be combined with --checkpoint"
+        )

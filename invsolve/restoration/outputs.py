@@ -35,13 +35,15 @@ def check_targets(path: Path, samples: int | None, *, overwrite: bool, deep: boo
         kinds: the kinds of files to write, see `targets`.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path} does not end like an image: {', '.join(SUFFIXES)}")
+        raise InputError(f"{path} does not have the extension of an image: {', '.join(SUFFIXES)}")
     if path.parent.is_dir() or not (deep or path.parent.parent.is_dir()):
         for target in targets(path, samples, **kinds).values():
             if target.parent == path.parent or target.parent.is_dir():
                 check_target(target, overwrite=overwrite)
             elif target.parent.exists():
-                raise InputError(f"{target.parent} is no folder, but samples are to be written there: move it away")
+                raise InputError(
+                    f"{target.parent} is not a folder, but the samples are written there: move that file away"
+                )
     elif path.parent.exists() and not path.parent.is_dir():  # another thread may have just created it
         raise InputError(f"{path.parent} is no folder: name another output")
 

@@ -34,7 +34,7 @@ def jobs_of(path: Path, options: Options, ending: str) -> Iterator[Job]:
     count = page_count(path)
     if count > 1:
         if SUFFIXES.get(ending.lower()) != "tiff":
-            raise InputError(f"{path} has {count} pages, of which a {ending} file holds one: write a .tif file")
+            raise InputError(f"{path} has {count} pages, but a {ending} file holds only one: write a .tif file")
         for given, what in (
             (options.samples, "--samples are drawn of one image"),
             (options.kind.estimates_kernel, "a blur is found for one image"),

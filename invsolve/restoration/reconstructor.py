@@ -73,8 +73,8 @@ def _likelihood(noise: Any, operator: Operator, y: Tensor) -> TerminalCost:
     if isinstance(noise, physics.GammaNoise):
         return costs.SpeckleLikelihood(operator, y, _number(noise.l))
     raise CapabilityError(
-        f"the likelihood of {type(noise).__name__} is not known here: give the physics a noise model with the level of "
-        "its noise, such as GaussianNoise(0.01), or as_reconstructor(..., cost=lambda operator, y: ...)"
+        f"there is no likelihood for the noise model {type(noise).__name__}: give the physics a noise model with a "
+        "noise level, such as GaussianNoise(0.01), or as_reconstructor(..., cost=lambda operator, y: ...)"
     )
 
 

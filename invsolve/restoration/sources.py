@@ -94,7 +94,7 @@ def find(words: Sequence[str | os.PathLike[str]], *, recursive: bool = False) ->
             found.setdefault(key, entry)
     if not found:
         told = ", ".join(os.fspath(word) for word in words) or "nothing"
-        raise InputError(f"there are no images in {told}: name files, or search folders of folders with --recursive")
+        raise InputError(f"there are no images in {told}: give image files, or also search subfolders with --recursive")
     return Found(tuple(found.values()), tuple(others), tuple(folders))
 
 
@@ -113,7 +113,7 @@ def _of_word(word: str, recursive: bool, others: list[str], folders: list[str]) 
     if glob.has_magic(word) and not os.path.lexists(word):
         matched = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 (a pattern may begin anywhere)
         if not matched:
-            raise InputError(f"nothing fits the pattern {word}")
+            raise InputError(f"no file matches the pattern {word}")
         fitting = [entry for name in matched for entry in _of_word(name, recursive, others, folders)]
         return [replace(entry, searched=True) for entry in fitting]
     if not os.path.lexists(word):
@@ -193,7 +193,7 @@ def output_path(entry: Entry, out: Path | None, template: str = TEMPLATE, ending
     except (ValueError, IndexError, KeyError) as error:
         raise InputError(f"a template holds {{stem}}, {{ext}} and {{name}}, got {template!r}") from error
     if os.sep in name or "/" in name or not name:
-        raise InputError(f"a template makes the name of a file, not of a folder, got {template!r}")
+        raise InputError(f"a template must give a file name without folders, got {template!r}")
     if out is not None:
         return out / entry.folder / name
     if entry.remote or entry.source == STDIN:

@@ -127,8 +127,9 @@ def _wide_hole(job: Job, found: Doubts) -> None:
     found.checks["hole"] = width
     if job.traits.scope == "local" and width >= HOLE:
         found.warnings.append(
-            f"a hole is {width:.0f} pixels wide; this prior knows detail, not objects, so the middle of a hole of "
-            f"{HOLE} pixels or more is a smooth guess: use a prior of whole images (--prior), or a smaller image"
+            f"a missing region is {width:.0f} pixels wide; this prior models detail, not objects, so the middle of a "
+            f"region of {HOLE} pixels or more is a smooth guess: use a prior of whole images (--prior), or a smaller "
+            "image"
         )
 
 

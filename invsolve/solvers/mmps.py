@@ -97,7 +97,9 @@ class MMPS(PathSolver):
         if self.order == 2 and self.eta != 0.0:
             raise InputError(f"order 2 needs eta=0, got eta {self.eta}")
         if self.noise_ratios is not None and (len(self.noise_ratios) != 2 or self.times is not None):
-            raise InputError(f"noise_ratios are two, in place of times, got {self.noise_ratios} and times {self.times}")
+            raise InputError(
+                f"noise_ratios must be two values that replace times, got {self.noise_ratios} and times {self.times}"
+            )
         if self.start == "measurement" and (self.noise_ratios is None or self.noise_ratios[0] != 1.0):
             raise InputError(f'start="measurement" needs noise_ratios from 1 on, got {self.noise_ratios}')
 

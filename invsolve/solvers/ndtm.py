@@ -140,7 +140,9 @@ class NDTM(ScaledPath):
         super().__post_init__()
         check_scaling(self.scale, self.optimizer)
         if self.jacobian_below is not None and (self.optimizer == "gauss-newton" or self._causal):
-            raise InputError("jacobian_below changes what the control is: no causal start, no gauss-newton")
+            raise InputError(
+                "jacobian_below changes the control: it cannot be combined with a causal start or with gauss-newton"
+            )
         network = isinstance(control_of(self.control), NetworkControl)
         if self.optimizer == "gauss-newton" and (not network or self.aggregate is not None):
             raise InputError("gauss-newton needs control='network' and no aggregate")

@@ -93,12 +93,12 @@ class Auto(Denoise):
     @classmethod
     def from_options(cls, options: Any, image: Image, simulation: Streams | None) -> Self:
         raise InputError(
-            "the task auto looks at a file, and cannot be simulated: give --task, or leave --simulate away"
+            "the task auto inspects a degraded file, so it cannot be simulated: give --task, or omit --simulate"
         )
 
     @classmethod
     def draw(cls, options: Any, size: Size, streams: Streams) -> dict[str, Tensor]:
-        raise InputError("the task auto looks at files, which a suite does not have: name a task")
+        raise InputError("the task auto inspects files, which a suite does not have: name another task")
 
 
 def look(image: Image, noise: NoiseEstimate) -> Findings:
@@ -129,8 +129,8 @@ def look(image: Image, noise: NoiseEstimate) -> Findings:
     edges = None if bool(torch.isnan(pixels).any()) else edge_width(pixels)
     if edges is not None and edges >= BLURRED:
         told.append(
-            f"looks blurred: its sharpest edges are about {edges:.1f} pixels wide (--task blind-deblur sharpens what "
-            "was shaken, --blur-sigma what is out of focus)"
+            f"looks blurred: its sharpest edges are about {edges:.1f} pixels wide (use --task blind-deblur for camera "
+            "shake, --blur-sigma for defocus)"
         )
     noisy = noise.sure and noise.low > LITTLE and (codec is None or codec.was_noisy(pixels, noise))
     if missing > 0:
@@ -140,7 +140,7 @@ def look(image: Image, noise: NoiseEstimate) -> Findings:
     elif codec is not None and error > LITTLE and not codec.may_be_noisy(pixels):
         task, done = "jpeg", "the artefacts of the compression are removed"
     else:
-        task, done = "unchanged", "nothing is surely wrong: the image is returned unchanged"
+        task, done = "unchanged", "no clear degradation was found: the image is returned unchanged"
     return Findings(task, image.size, noise, tables, error, missing, edges, (*told, done))
 
 
@@ -150,7 +150,7 @@ def _of_sensor(image: Image, noise: NoiseEstimate) -> Findings:
     height, width = image.size
     pattern = image.mosaic.pattern if len(image.mosaic.pattern) == 4 else "of an X-Trans sensor"
     told = (f"{width} x {height} pixels", f"values of a sensor behind colour filters {pattern}")
-    done = "colours are filled in and noise is removed as one estimate"
+    done = "missing colours are filled in and noise is removed in one step"
     return Findings("demosaic", image.size, noise, None, 0.0, 0.0, None, (*told, done))
 
 
@@ -195,6 +195,6 @@ def _noise_sentence(noise: NoiseEstimate) -> str:
 
 def _jpeg_sentence(image: Image, tables: JPEGTables | None, error: float, history: str) -> str:
     if tables is None:
-        return "no trace of JPEG compression" if history != "jpeg" else "compressed before, how is not known"
+        return "no trace of JPEG compression" if history != "jpeg" else "compressed before, with unknown settings"
     kind = "a JPEG file" if image.jpeg is not None else "a JPEG before it was saved as this file"
     return f"{kind} of quality {tables.quality}, which took about {error:.2g} of each pixel"

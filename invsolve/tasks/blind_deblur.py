@@ -111,7 +111,9 @@ class BlindDeblur(Deblur):
 
     def degrade(self, clean: Tensor) -> tuple[Tensor, Tensor]:
         if self.true_kernel is None:
-            raise InputError("to simulate a blur give it: --blur-sigma (a Gaussian, in pixels) or --kernel (a file)")
+            raise InputError(
+                "a simulation needs the blur: give --blur-sigma (a Gaussian, in pixels) or --kernel (a file)"
+            )
         return Deblur(self.true_kernel).degrade(clean)
 
     @property

@@ -30,9 +30,9 @@ class Custom(Task):
         image_size: (height, width) of the restored image; None if measurements have the size of images.
     """
 
-    operator_name: str = option("", "operator of one's own, module:Class", metavar="NAME", flag="--operator")
+    operator_name: str = option("", "your own operator, module:Class", metavar="NAME", flag="--operator")
     image_size: tuple[int, ...] | None = option(
-        None, "height,width of the restored image where it is not that of the measurement", metavar="H,W"
+        None, "height,width of the restored image, if the measurement has another size", metavar="H,W"
     )
 
     name = "custom"

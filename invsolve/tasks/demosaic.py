@@ -93,8 +93,8 @@ class Demosaic(Task):
         if simulation is None:
             if image.mosaic is None:
                 raise InputError(
-                    "demosaicing needs what the sensor measured, the raw file of a camera (.dng, .nef, .cr3, ...); got "
-                    f"a {image.format} image, which has been demosaiced"
+                    "demosaicing needs the measurements of the sensor, in the raw file of a camera (.dng, .nef, "
+                    f".cr3, ...); got a {image.format} image, which is already demosaiced"
                 )
             return cls(Sensor.of(image.mosaic))
         if len(image.pixels) != 3:

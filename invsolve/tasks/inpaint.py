@@ -56,7 +56,7 @@ class InpaintDraw:
 def _partly(missing: Tensor) -> Tensor:
     """Return the mask; raise an error if it leaves no pixel."""
     if bool(missing.all()):
-        raise InputError("every pixel of the image is missing or NaN, so that nothing is known")
+        raise InputError("every pixel of the image is missing or NaN, so no pixel is known")
     return missing
 
 
@@ -90,10 +90,11 @@ class Inpaint(Task):
         missing = missing | holes
         if not bool(missing.any()):
             raise InputError(
-                "inpainting needs to know what is missing: give --mask FILE (white is missing), or erase it"
+                "inpainting needs to know which pixels are missing: give --mask FILE (white is missing), or make "
+                "them transparent"
             )
         if bool(missing.all()):
-            raise InputError("no pixel of the image is fully opaque, so that nothing is known: give --mask FILE")
+            raise InputError("no pixel of the image is fully opaque, so no pixel is known: give --mask FILE")
         return cls(missing, "transparency")
 
     @classmethod
@@ -102,7 +103,7 @@ class Inpaint(Task):
             return {"mask": streams("mask").uniform(torch.empty(1, *size))[0] < options.missing}
         side = int(options.box or 0)
         if side >= min(size):
-            raise InputError(f"a missing square of {side} pixels leaves nothing of a {size[0]} x {size[1]} image")
+            raise InputError(f"a missing square of {side} pixels is too large for a {size[0]} x {size[1]} image")
         mask = torch.zeros(size, dtype=torch.bool)
         top, left = (size[0] - side) // 2, (size[1] - side) // 2
         mask[top : top + side, left : left + side] = True

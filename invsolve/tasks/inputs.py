@@ -98,8 +98,8 @@ def read_kernel(source: Source) -> Tensor:
         logger.warning("the blur kernel sums to %.4g and is divided by that", total)
     if any(side % 2 == 0 for side in kernel.shape):
         logger.warning(
-            "the blur kernel has an even side, %d x %d: its entry [%d, %d] is taken as the middle (pad it to odd sides "
-            "to say where it is)",
+            "the blur kernel has an even side, %d x %d: its entry [%d, %d] is taken as the middle (pad it to odd "
+            "sides to define its middle)",
             *kernel.shape,
             kernel.shape[0] // 2,
             kernel.shape[1] // 2,

@@ -43,7 +43,7 @@ class JPEGOptions:
     """The user options; only needed if the file does not contain its compression settings."""
 
     compression: Annotated[int, Range(1, 100)] | None = option(
-        None, "JPEG quality where the file does not tell it, and of a simulation (default 30)", metavar="QUALITY"
+        None, "JPEG quality, for a simulation or if the file does not contain it (default 30)", metavar="QUALITY"
     )
 
     def __post_init__(self) -> None:
@@ -83,8 +83,8 @@ class JPEG(Task):
             found, source = JPEGTables.of_quality(options.compression, colour=len(image.pixels) == 3), "given"
         if found is None:
             raise InputError(
-                "this image is no JPEG file, and its pixels show no trace of JPEG compression: give the file as it was "
-                "before it was edited, or --compression QUALITY"
+                "this image is no JPEG file, and its pixels show no trace of JPEG compression: give the original "
+                "file, before any editing, or --compression QUALITY"
             )
         return cls.of_tables(found, image.pixels, source)
 

@@ -64,7 +64,7 @@ class NonlinearDeblur(Task):
         weights, size = Path(options.operator_weights), image.size
         if len(image.pixels) != 3 or size[0] % 128 or size[1] % 128:
             raise InputError(
-                f"this blur is one of colour images whose sides are multiples of 128, got {len(image.pixels)} channels "
+                f"this blur needs a colour image whose sides are multiples of 128, got {len(image.pixels)} channels "
                 f"of {size[1]} x {size[0]} pixels: cut the image"
             )
         if options.operator_code is not None:

@@ -68,7 +68,7 @@ DENSE = 2
 DROPPED = {"lossless": 1.0, "jpeg": 0.25}
 """Prior weight of "nearest" relative to the other kinds: programs that write JPEG files usually smooth."""
 
-WORDS = {"bicubic": "a smoothing filter", "area": "averaging blocks", "nearest": "keeping every so many pixels"}
+WORDS = {"bicubic": "a smoothing filter", "area": "averaging blocks", "nearest": "keeping one pixel of each block"}
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,9 @@ class Sampling:
         told = ", ".join(f"by {WORDS[kind]} {100 * p:.0f} %" for kind, p in self.probabilities.items())
         enlarged = "enlarged close to" if self.factor <= DENSE else "enlarged by"
         follows = {
-            "bicubic": "taken as bicubic",
-            "area": "taken as the mean of blocks",
-            "nearest": f"it may be aliased, and is {enlarged} interpolation",
+            "bicubic": "bicubic is assumed",
+            "area": "the mean of blocks is assumed",
+            "nearest": f"it may be aliased, so it is {enlarged} interpolation",
         }
         return f"made smaller {told}, as its spectrum near the Nyquist frequency shows: {follows[self.safest]}"
 

@@ -156,7 +156,8 @@ class Superres(JPEGMeasured):
             return {} if self.sampling is None else {"probabilities": dict(self.sampling.probabilities)}
         if self.sampling is None:
             return {
-                "found": "how it was made smaller cannot be told, it is noisy or too small: taken as the mean of blocks"
+                "found": "how it was made smaller cannot be detected, because it is noisy or too small: the mean of "
+                "blocks is assumed"
             }
         return {"probabilities": dict(self.sampling.probabilities), "found": self.sampling.description}
 

@@ -32,7 +32,7 @@ def find_images(directory: Path) -> list[Path]:
         InputError: if there is no such directory, or no image in it.
     """
     if not directory.is_dir():
-        raise InputError(f"no directory {directory}: --images wants a folder of images")
+        raise InputError(f"there is no folder {directory}: --images needs a folder of images")
     paths = sorted(p for p in directory.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
     if not paths:
         raise InputError(f"no images in {directory} (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")

@@ -68,7 +68,9 @@ def read_labelled(directory: Path) -> LabelledSet:
     paths = find_images(directory)
     names = {path.relative_to(directory).parts[0] for path in paths if path.parent != directory}
     if len(names) < 2 or any(path.parent == directory for path in paths):
-        raise InputError(f"--labels wants one sub-folder of images a class, and two classes at least, in {directory}")
+        raise InputError(
+            f"--labels needs one sub-folder of images for each class in {directory}, and at least two classes"
+        )
     classes = tuple(sorted(names, key=lambda name: (0, int(name), name) if name.isdigit() else (1, 0, name)))
     index = {name: label for label, name in enumerate(classes)}
     arrays, labels = [], []

@@ -95,7 +95,7 @@ def train_noise_network(config: NoiseTraining) -> NoiseNetwork:
     if config.out.exists() and not (config.overwrite or config.resume):
         raise InputError(f"{config.out} exists: name another file or use --overwrite")
     if config.resume and not config.state.exists():
-        raise InputError(f"there is no {config.state} to resume from: leave --resume away")
+        raise InputError(f"there is no {config.state} to resume from: omit --resume")
     if not config.resume:
         config.state.unlink(missing_ok=True)  # state of an earlier run
     train, held = split_images(find_images(config.images), config.validation)

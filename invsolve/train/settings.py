@@ -57,8 +57,8 @@ class DenoiserTraining:
     hours: float = option(1.0, "length of the run over all its parts", exclusive="length")
     steps: int | None = option(None, "length of the run in steps, for a reproducible run", exclusive="length")
     init: Path | None = option(None, "weights of an earlier training to start from", metavar="FILE")
-    resume: bool = option(False, "continue the run whose state lies beside FILE", exclusive="start")
-    overwrite: bool = option(False, "start anew although FILE exists", exclusive="start")
+    resume: bool = option(False, "continue the run whose state is beside FILE", exclusive="start")
+    overwrite: bool = option(False, "start again even if FILE exists", exclusive="start")
     labels: bool = option(False, "sub-folders of DIR are classes of small images of one size")
     network: DenoiserConfig = field(default_factory=DenoiserConfig)
     optimizer: Literal["muon", "adamw"] = option("muon", "muon or adamw")
@@ -66,18 +66,18 @@ class DenoiserTraining:
     weight_decay: float = 0.01
     warmup: int = option(100, "steps over which the learning rate rises")
     decay: float = option(0.6, "share of the run in which the rate falls")
-    batch: int = option(32, "crops a step")
+    batch: int = option(32, "crops per step")
     crop: int = option(64, "side of the crops in pixels")
     final_crop: int | None = option(None, "side of the crops while the rate falls (default: --crop)")
     clip: float = 1.0
     noise: NoiseLaw = field(default_factory=NoiseLaw)
-    validation: tuple[str, ...] = option((), "images to hold out, by first letters", metavar="NAME")
+    validation: tuple[str, ...] = option((), "images to hold out, by the start of their names", metavar="NAME")
     checkpoint_minutes: float = option(5.0, "time between checkpoints")
     checkpoint_steps: int | None = None
     precision: Literal["auto", "bf16", "fp32"] = option("auto", "auto, bf16 or fp32")
     compiled: bool = option(False, "compile the network first; needs a C++ compiler", flag="--compile")
     workers: int | None = option(None, "threads that share a batch on a CPU (default: as torch uses)")
-    seed: int = option(0, "seed of everything random")
+    seed: int = option(0, "random seed")
 
     def __post_init__(self) -> None:
         if self.optimizer not in ("muon", "adamw") or self.precision not in ("auto", "bf16", "fp32"):
@@ -134,10 +134,10 @@ class ClassifierTraining:
         seed: seed of everything random.
     """
 
-    images: Path = option(help="a folder with a sub-folder a class", metavar="DIR")
+    images: Path = option(help="folder with one sub-folder for each class", metavar="DIR")
     out: Path = option(help="weight file to write (.safetensors)", metavar="FILE")
     steps: int = option(1500, "length of the run")
-    batch: int = option(128, "images a step")
+    batch: int = option(128, "images per step")
     learning_rate: float = option(2e-3, "peak learning rate")
     gradient_penalty: float = option(0.01, "smoothness of the guidance")
     score_matching: float = option(0.0, "weight of score matching; needs --prior")
@@ -146,8 +146,8 @@ class ClassifierTraining:
     weight_decay: float = 0.01
     sigma: tuple[float, float] = (0.02, 40.0)
     width: int = option(24, "features of the network")
-    overwrite: bool = option(False, "start anew although FILE exists")
-    seed: int = option(0, "seed of everything random")
+    overwrite: bool = option(False, "start again even if FILE exists")
+    seed: int = option(0, "random seed")
 
     def __post_init__(self) -> None:
         check_positive(self.gradient_penalty, "the gradient penalty", zero=True)
@@ -181,12 +181,12 @@ class NoiseTraining:
     out: Path = option(help="weight file to write (.safetensors)", metavar="FILE")
     minutes: float = option(30.0, "length of the run", exclusive="length")
     steps: int | None = option(None, "length of the run in steps, for a reproducible run", exclusive="length")
-    batch: int = option(32, "tiles a step")
+    batch: int = option(32, "tiles per step")
     learning_rate: float = option(2e-3, "peak learning rate")
-    validation: tuple[str, ...] = option((), "images to hold out, by first letters", metavar="NAME")
-    resume: bool = option(False, "continue the run whose state lies beside FILE", exclusive="start")
-    overwrite: bool = option(False, "start anew although FILE exists", exclusive="start")
-    seed: int = option(0, "seed of everything random")
+    validation: tuple[str, ...] = option((), "images to hold out, by the start of their names", metavar="NAME")
+    resume: bool = option(False, "continue the run whose state is beside FILE", exclusive="start")
+    overwrite: bool = option(False, "start again even if FILE exists", exclusive="start")
+    seed: int = option(0, "random seed")
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.learning_rate <= 0 or self.minutes <= 0 or (self.steps or 1) < 1:
@@ -217,13 +217,13 @@ class KernelTraining:
     out: Path = option(help="weight file to write (.safetensors)", metavar="FILE")
     examples: int = option(1600, "blurred files to make and to learn from")
     steps: int = option(5000, "length of the training")
-    batch: int = option(16, "examples a step")
+    batch: int = option(16, "examples per step")
     learning_rate: float = option(1.5e-3, "peak learning rate")
     weight_decay: float = 0.05
-    validation: tuple[str, ...] = option((), "images to hold out, by first letters", metavar="NAME")
+    validation: tuple[str, ...] = option((), "images to hold out, by the start of their names", metavar="NAME")
     workers: int = option(2, "processes that make examples")
     overwrite: bool = option(False, "replace FILE if it exists")
-    seed: int = option(0, "seed of everything random")
+    seed: int = option(0, "random seed")
 
     def __post_init__(self) -> None:
         check_positive(self.learning_rate, "the learning rate")

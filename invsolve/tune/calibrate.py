@@ -81,7 +81,7 @@ class Setup:
             common = {"noise": measured.noise, "conditions": measured.task.conditions}
         sampler = chosen(part, traits, solver=self.solver, sampling=True, changes=self.settings, **common).solver
         if sampler.deterministic:
-            raise CapabilityError(f"{sampler.name} draws no samples: name a sampler, or leave --solver away")
+            raise CapabilityError(f"{sampler.name} draws no samples: give a sampler, or omit --solver")
         return sampler, chosen(part, traits, **common).solver if self.has_point else None
 
     @property

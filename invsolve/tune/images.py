@@ -68,7 +68,7 @@ def _spread(folder: Path, count: int) -> list[Path]:
     reported = {path.read_bytes(): path.stem for path in packaged()}
     for path in files:
         if (name := reported.get(path.read_bytes())) is not None:
-            raise InputError(f"{path} is the image {name}, on which the suites report: tune on others")
+            raise InputError(f"{path} is the image {name}, on which the suites report results: tune on other images")
     return [files[i * len(files) // count] for i in range(count)]
 
 

@@ -68,5 +68,5 @@ def _changed(chosen: Sections, changes: Mapping[str, Any]) -> Sections:
                 found[part] = (*found.get(part, ()), changed)
     for name in options:
         if name not in used:
-            raise InputError(f"--{name.replace('_', '-')} is an option of none of the tasks to tune")
+            raise InputError(f"none of the tasks to tune has the option --{name.replace('_', '-')}")
     return found

@@ -101,9 +101,9 @@ class TimeStepPair(Pair):
             handle.remove()
         if rows != [n]:
             raise InputError(
-                f"time-step guidance needs a network that takes its rows in one call and uses the embedding that was "
-                f"given; it was called with {rows or 'no'} rows in place of {n}: load the prior without dtype, compile "
-                "and chunk, and name the module that embeds the time"
+                "time-step guidance needs a network that takes the whole batch in one call and uses the given "
+                f"embedding, but the embedding was called with {rows or 'no'} rows instead of {n}: load the prior "
+                "without dtype, compile and chunk, and name the module that embeds the time"
             )
 
 

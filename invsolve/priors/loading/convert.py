@@ -147,7 +147,7 @@ def _tensors(module: Record, limit: int) -> dict[str, Tensor]:
         prefix, here, depth = waiting.pop()
         seen += 1
         if seen > _MAX_MODULES or depth > _MAX_DEPTH:
-            raise InputError(f"more than {_MAX_MODULES} modules, or {_MAX_DEPTH} inside each other, are no network")
+            raise InputError(f"a network cannot have more than {_MAX_MODULES} modules, or {_MAX_DEPTH} nested levels")
         for name, tensor in _own(here):
             total += tensor.nbytes
             if total > limit:
@@ -169,7 +169,7 @@ def _own(module: Record) -> Iterator[tuple[str, Tensor]]:
 def _plain(table: Mapping[Any, Any]) -> dict[str, Any]:
     """The entries that are None, finite numbers, words, or short lists of numbers and words."""
     if len(table) > _MAX_LIST:
-        raise InputError(f"a module of {len(table)} attributes is none of EDM")
+        raise InputError(f"a module with {len(table)} attributes is not part of an EDM network")
     kept = {}
     for name, value in table.items():
         array = array_of(value)

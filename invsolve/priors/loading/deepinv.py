@@ -98,12 +98,12 @@ def load_deepinv(
         raise InputError(f"deepinv has no denoiser {name!r}")
     if weights is None and settings.get("pretrained", "download") is not None and is_offline(None):
         raise InputError(
-            f"deepinv would download the weights of {name}, and the network is not to be used: give weights=FILE"
+            f"deepinv would download the weights of {name}, but network access is disabled: give weights=FILE"
         )
     lacking = [option for option in UNITS.get(name, ()) if option not in settings]
     if weights is not None and lacking:
         raise InputError(
-            f"weights of deepinv's {name} from a file do not say for which pixels they were trained: give "
+            f"a weight file of deepinv's {name} does not state the pixel range of its training: give "
             f"{' and '.join(lacking)} (True and 0.5 for the files that deepinv downloads, which take [-1, 1])"
         )
     try:

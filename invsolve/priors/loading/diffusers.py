@@ -104,8 +104,8 @@ def assembled(
     channels, out = config.in_channels, getattr(config, "out_channels", None) or config.in_channels
     if out not in (channels, 2 * channels):
         raise InputError(
-            f"the network of {source} takes {channels} channels and predicts {out}: one that is also given an image, "
-            "a mask or a depth map is no prior"
+            f"the network of {source} takes {channels} channels and predicts {out}: a network that also takes an "
+            "image, a mask or a depth map cannot be used as a prior"
         )
     module: nn.Module = PackedNetwork(network) if packed else DiffusersNetwork(network, read.scale, read.score)
     if not read.ranged:

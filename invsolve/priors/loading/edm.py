@@ -130,7 +130,7 @@ def load_edm(
     config = _config(path)
     coder = config.get("encoder")
     if coder is None and vae is not None:
-        raise InputError(f"{path} holds a network of images: leave vae away")
+        raise InputError(f"{path} holds a network for images, not latents: omit vae")
     if coder is not None and vae is None:
         raise InputError(
             f"{path} holds a network of the latents of {coder['vae_name']}: give vae=FOLDER with that autoencoder in "
@@ -175,7 +175,7 @@ def _of_latents(prior: NetworkPrior, vae: str | Path, coder: Mapping[str, Any], 
 @lru_cache(maxsize=2)
 def _network(path: str, stamp: tuple[int, int], device: str, *layout: bool) -> Preconditioned:
     weights, config = read_weights(path), _config(Path(path))
-    with foreign(f"the configuration in {path}, which makes no network,"), blank():
+    with foreign(f"the configuration in {path}, which does not define a network,"), blank():
         network = _build(str(config.get("class")), config["inner"], weights)
     scaling = PRECONDITIONERS[_outer_class(config)].scaling(config["outer"])
     fill(network, weights.tensors, path, device=device)

@@ -131,8 +131,8 @@ def load_adm(
     told = as_schedule(schedule)
     if not isinstance(told, DDPMSchedule):
         raise InputError(
-            f"{weights.path} holds a guided-diffusion network, which is told an index into a table of noise levels: "
-            f'schedule is "linear", "cosine" or a DDPMSchedule, not {told!r}'
+            f"{weights.path} holds a guided-diffusion network, which takes an index into a table of noise levels: "
+            f'schedule must be "linear", "cosine" or a DDPMSchedule, not {told!r}'
         )
     settings: dict[str, Any] = {"schedule": told, "shape": shape, "speed": speed}
     settings["channels"] = config.in_channels
@@ -140,7 +140,7 @@ def load_adm(
         last = config.n_labels - 1
         return ConditionalPrior(module, last if null == last else config.n_labels, null, **settings)
     if null is not None:
-        raise InputError(f"{weights.path} holds a network without classes: leave null away")
+        raise InputError(f"{weights.path} holds a network without classes: omit null")
     return NetworkPrior(module, "eps", **settings)
 
 
@@ -156,7 +156,7 @@ def _adm_network(
     """The network of a file, cached in the process; `Speed` settings that modify the network have their own entry."""
     weights = read_weights(path)
     config = infer(weights.shapes, **dict(known))
-    with foreign(f"{path}, whose shapes make no network,"), blank():
+    with foreign(f"{path}, whose shapes do not fit a network,"), blank():
         module = ADMClassifier(config) if is_classifier(weights.shapes) else ADMUNet(config)
     fill(module, weights.tensors, path, device=device)
     return module

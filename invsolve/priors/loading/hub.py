@@ -94,7 +94,7 @@ def fetch(
             name.
     """
     if not card.file:
-        raise InputError(f"{card.name} travels in the package: there is nothing to fetch")
+        raise InputError(f"{card.name} is part of the package: there is nothing to fetch")
     target = cache_folder() / card.file
     if target.exists():
         _check_cached(target, card)
@@ -103,8 +103,8 @@ def fetch(
     folder = Path(mirror).expanduser() if mirror and "://" not in mirror else None
     if folder is None and is_offline(offline):
         raise InputError(
-            f"{card.name} is not in the cache and the network is not to be used: put the file at {target}, "
-            "or name a folder that has it with --mirror"
+            f"{card.name} is not in the cache and network access is disabled: put the file at {target}, or give a "
+            "folder that has it with --mirror"
         )
     with _locked(target):
         if target.exists():
@@ -183,11 +183,12 @@ def _snapshot(name: str, **options: Any) -> Path:
         return Path(snapshot_download(name, **options))
     except LocalEntryNotFoundError as error:
         raise InputError(
-            f"{name} cannot be had: it is not in the cache, and the hub was not asked or is out of reach"
+            f"{name} cannot be loaded: it is not in the cache, and network access is disabled or the hub cannot be "
+            "reached"
         ) from error
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{name} cannot be had from the hub: {reason}") from error
+        raise InputError(f"{name} cannot be loaded from the hub: {reason}") from error
 
 
 def _lacks_weights(folder: Path) -> bool:
@@ -221,7 +222,7 @@ def _copy(source: Path, part: Path, card: Card) -> None:
 
 def _download(url: str, part: Path, card: Card, progress: Progress) -> None:
     if urlsplit(url).scheme not in ("http", "https"):
-        raise InputError(f"only http and https are fetched from, got {url}")
+        raise InputError(f"only http and https addresses can be downloaded, got {url}")
     reason = ""
     for _ in range(ATTEMPTS):
         try:
@@ -237,12 +238,14 @@ def _download(url: str, part: Path, card: Card, progress: Progress) -> None:
         except (HTTPException, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            reason = " ".join(f"the answer is no proper one: {type(error).__name__} {error}".split())[:200]
+            reason = " ".join(f"the answer is invalid: {type(error).__name__} {error}".split())[:200]
         except OSError as error:
             part.unlink(missing_ok=True)
             raise _trouble(error, part) from error
     done = part.stat().st_size if part.exists() else 0
-    raise InputError(f"{url} could not be fetched ({reason}); {done} bytes are kept: run the same again to go on")
+    raise InputError(
+        f"{url} could not be downloaded ({reason}); {done} bytes are kept: run the same command again to continue"
+    )
 
 
 class _SafeRedirects(HTTPRedirectHandler):
@@ -271,7 +274,7 @@ def _continue(url: str, part: Path, card: Card, progress: Progress) -> bool:
         if response.status != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
             if response.status == 206:
                 part.unlink(missing_ok=True)
-                raise ValueError("another part of the file than was asked for")
+                raise ValueError("the server sent a part of the file that was not requested")
             done = 0
         length = response.headers.get("Content-Length")
         total = done + int(length) if length else card.bytes
@@ -293,14 +296,14 @@ def _continue(url: str, part: Path, card: Card, progress: Progress) -> bool:
                 if done > limit:
                     raise _too_large(part, card, limit)
                 if time.monotonic() - began > PATIENCE + (done - first) / SLOWEST:
-                    raise TimeoutError(f"less than {SLOWEST} bytes a second come")
+                    raise TimeoutError(f"the download is slower than {SLOWEST} bytes per second")
                 progress(done, total)
     return not total or done >= total
 
 
 def _too_large(part: Path, card: Card, limit: int) -> InputError:
     part.unlink(missing_ok=True)
-    return InputError(f"{card.file} is offered with more than the {limit} bytes that it has: fetch it from elsewhere")
+    return InputError(f"the download of {card.file} is larger than the expected {limit} bytes: fetch it from elsewhere")
 
 
 def _check_cached(target: Path, card: Card) -> None:

@@ -159,14 +159,14 @@ class _Machine:
         if name.startswith("SETITEM"):
             entries = target.entries if isinstance(target, Record) else target
             if not isinstance(entries, dict):
-                raise InputError("the pickle puts entries into what is no dictionary")
+                raise InputError("the pickle adds entries to an object that is not a dictionary")
             entries.update(zip(found[::2], found[1::2], strict=True))
         elif isinstance(target, Record):
             target.entries.update(enumerate(found, len(target.entries)))
         elif isinstance(target, list | set):
             (target.update if isinstance(target, set) else target.extend)(found)
         else:
-            raise InputError("the pickle puts elements into what is no list")
+            raise InputError("the pickle adds elements to an object that is not a list")
 
     def _call(self, name: str, argument: Any) -> None:
         stack = self.stack
@@ -191,7 +191,7 @@ class _Machine:
             case "BUILD":
                 state = stack.pop()
                 if not isinstance(stack[-1], Record):
-                    raise InputError("the pickle wants to change something that it has not made")
+                    raise InputError("the pickle tries to change an object that it did not create")
                 stack[-1].state = state
             case "BINPERSID":
                 stack.append(Record(Name("persistent"), stack.pop()))
@@ -233,27 +233,27 @@ def _sizes(values: Any) -> tuple[int, ...]:
     if isinstance(values, Record):  # torch.Size
         values = values.args[0] if isinstance(values.args, tuple) and values.args else ()
     if not isinstance(values, tuple | list) or not all(type(v) is int and 0 <= v < 2**48 for v in values):
-        raise InputError("a tensor has a shape that is none")
+        raise InputError("a tensor has an invalid shape")
     return tuple(values)
 
 
 def _storage(value: Any) -> Tensor:
     """The values of a tensor's storage, in one dimension, from the bytes that torch writes into a pickle."""
     if not isinstance(value, Record) or value.name not in _STORAGE or not isinstance(value.args[0], bytes):
-        raise InputError("a tensor lies outside the file, or in a form that is not known")
+        raise InputError("a tensor lies outside the file, or has an unknown format")
     file = io.BytesIO(value.args[0])
     _, _, system, described, keys = (read_pickle(file) for _ in range(5))
     if table_of(system).get("little_endian") is not True:
         raise InputError("the tensors are not stored in little-endian order")
     if not isinstance(described, Record) or described.name != "persistent" or len(keys) != 1:
-        raise InputError("a tensor's storage is described in a form that is not known")
+        raise InputError("a tensor's storage is described in an unknown format")
     kind = described.args[1]
     dtype = _STORAGES.get(kind.text.removeprefix("torch.") if isinstance(kind, Name) else "")
     if dtype is None:
         raise InputError(f"a tensor holds values of the kind {getattr(kind, 'text', kind)!r:.60}, which is not read")
     count, rest = int.from_bytes(file.read(8), "little"), len(value.args[0]) - file.tell()
     if not 0 <= count * dtype.itemsize <= rest:
-        raise InputError(f"a tensor's storage of {count} values is cut off: {rest} bytes are there")
+        raise InputError(f"a tensor's storage of {count} values is truncated: only {rest} bytes are left")
     return torch.frombuffer(bytearray(file.read(count * dtype.itemsize)), dtype=dtype) if count else torch.empty(0)
 
 
@@ -282,6 +282,6 @@ def _dtype(kind: Any) -> np.dtype[Any]:
     code = kind.args[0] if isinstance(kind, Record) and kind.name == "numpy.dtype" else ""
     known = {f"{k}{n}" for k in "fiu" for n in (1, 2, 4, 8)} - {"f1"} | {"b1"}
     if code not in known:
-        raise InputError("an array of objects or of another kind than plain numbers is not read")
+        raise InputError("an array that does not hold plain numbers cannot be read")
     order = kind.state[1] if isinstance(kind.state, tuple) and len(kind.state) > 1 else "="
     return np.dtype(code).newbyteorder(order if order in ("<", ">") else "=")

@@ -93,7 +93,7 @@ def write_repository(source: Path, folder: Path, name: str, description: Descrip
     if name.count("/") != 1 or not all(name.split("/")):
         raise InputError(f"a repository is called organisation/name, got {name!r}")
     if not source.is_file():
-        raise InputError(f"{source} is no file: folders of diffusers are pushed with huggingface_hub as they are")
+        raise InputError(f"{source} is not a file: push a diffusers folder as it is, with huggingface_hub")
     prior = load(source)
     folder.mkdir(parents=True, exist_ok=True)
     weights, card = folder / REPOSITORY_FILE, folder / "README.md"

@@ -78,7 +78,7 @@ def read_header(path: Path) -> dict[str, str]:
             return {}
     metadata = parse_json(text, f"the header of {path}").get("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise InputError(f"{path} is damaged: its metadata are no names with texts")
+        raise InputError(f"{path} is damaged: its metadata is not a table of names and texts")
     return metadata
 
 
@@ -133,8 +133,8 @@ def _pickle_message(path: Path, reason: str) -> str:
 
 def _refusal(path: Path, reason: str) -> str:
     return (
-        f"{path} is a pickle that wants to run code, and is not loaded ({reason}): take a state dict or safetensors, "
-        "or for an EDM network: invsolve priors convert"
+        f"{path} is a pickle that would run code, so it is not loaded ({reason}): use a state dict or safetensors, or "
+        "for an EDM network, invsolve priors convert"
     )
 
 

@@ -73,8 +73,8 @@ class ADMConfig:
         each = self.head_channels or channels // max(self.heads, 1)
         if each < 1 or channels % each:
             raise InputError(
-                f"{channels} channels cannot be cut into attention heads of {each}: give head_channels or heads, "
-                "which the weights do not tell"
+                f"{channels} channels cannot be divided into attention heads of {each}: give head_channels or heads, "
+                "which the weights do not define"
             )
         return channels // each
 
@@ -112,8 +112,8 @@ def infer(shapes: Shapes, **known: Any) -> ADMConfig:
         raise InputError(f"the weights have shapes that no guided-diffusion network has: {error}") from error
     if config.in_channels not in (1, 3, 4):
         raise InputError(
-            f"the network takes {config.in_channels} channels: one that also looks at a small image (an upsampler) "
-            "is no prior"
+            f"the network takes {config.in_channels} channels: a network that also takes a small image (an upsampler) "
+            "cannot be used as a prior"
         )
     return config
 

@@ -216,7 +216,7 @@ def _checkpoint_blocks(module: nn.Module) -> None:
     if isinstance(module, _Checkpointable):
         module.checkpointing = True
         return
-    for block in _blocks(module, "leave checkpointing away"):
+    for block in _blocks(module, "omit checkpointing"):
         if "forward" not in block.__dict__:
             block.forward = partial(_recomputed, block.forward)
 

@@ -108,7 +108,7 @@ def estimate_kernel(image: Tensor, size: int, settings: KernelEstimator | None =
     check_size(size, (image.shape[1], image.shape[2]))
     grey = grey_window(image)
     if float(gradients(grey).abs().max()) < 1e-4:
-        raise InputError("the image has no contrast from which a blur could be told")
+        raise InputError("the image has no contrast, so its blur cannot be estimated")
     kernel = gaussian_kernel(0.6, SMALLEST // 2).float()
     for side in settings.sides(size):
         scaled = (round(grey.shape[0] * side / size), round(grey.shape[1] * side / size))
@@ -141,7 +141,7 @@ def refitted(grey: Tensor, kernel: Tensor) -> Tensor:
 def check_size(size: int, image: tuple[int, int]) -> None:
     """Raise `InputError` if a kernel of `size` cannot be estimated from an image of (height, width)."""
     if isinstance(size, bool) or int(size) != size or size < SMALLEST or size % 2 == 0:
-        raise InputError(f"the kernel's size is an odd number of pixels of at least {SMALLEST}, got {size}")
+        raise InputError(f"the kernel size must be an odd number of at least {SMALLEST} pixels, got {size}")
     if min(image) < LEAST_SIDE:
         raise InputError(
             f"a blur cannot be found in an image of {image[1]} x {image[0]} pixels: it takes at least {LEAST_SIDE} on "
