@@ -74,7 +74,7 @@ def test_a_file_to_which_nothing_was_done_is_copied(tmp_path, capsys, monkeypatc
     assert "the file was copied byte for byte" in capsys.readouterr().out
     record = json.loads(Path("a-restored.json").read_text())
     assert record["copied"]
-    assert record["estimate"] == "the image as it came"
+    assert record["estimate"] == "the unchanged image"
     other = "png" if ending != "png" else "tif"
     assert main(["restore", f"a.{ending}", "-o", f"b.{other}"]) == 0
     assert "copied" not in capsys.readouterr().out

@@ -128,7 +128,7 @@ def row(**values):
 
 def test_the_table_counts_losses_without_a_warning():
     rows = [row(), row(blind=19.0), row(blind=19.0, image="said", warnings=["rings"]), row(blind=19.8)]
-    withheld = {"blind": 20.0, "estimate": "the image as it came", "warnings": ["not found"], "correlation": 0.5}
+    withheld = {"blind": 20.0, "estimate": "the unchanged image", "warnings": ["not found"], "correlation": 0.5}
     rows += [row(**withheld), row(**withheld, unchecked=20.2)]
     text = table(rows)
     assert "| disc | 6 | -0.20 |  |  |  | -0.20 | +5.00 | 67 % | 3 | 2 | 1 | 1 |" in text

@@ -281,7 +281,7 @@ def test_a_blur_that_was_not_found_leaves_the_image_as_it_came(monkeypatch: pyte
     assert missed.record["checks"]["kernel_agreement"] == pytest.approx(1 / 9, abs=1e-3)
     assert any("not found" in sentence for sentence in missed.record["warnings"])
     assert torch.equal(missed.image.pixels, y)
-    assert missed.record["estimate"] == "the image as it came"
+    assert missed.record["estimate"] == "the unchanged image"
     drawn = restore(y, "blind-deblur", kernel_size=11, prior=smooth(), noise=0.004, samples=2)
     assert torch.equal(drawn.image.pixels, y)
     assert drawn.samples is None  # those of the solver are of another image

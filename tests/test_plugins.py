@@ -194,7 +194,7 @@ def test_a_constant_that_stays_on_the_cpu_is_noted(module, capsys):
 
 def test_a_good_operator_passes_and_bad_words_are_refused(module, capsys):
     assert main(["check", f"{module}:Good", "--in-shape", "1", "8", "8"]) == 0
-    assert "ms a sample" in capsys.readouterr().out
+    assert "ms per sample" in capsys.readouterr().out
     for words in (["check", f"{module}:None_"], ["check", f"{module}:Good", "--set", "a=1"], ["check", "denoisin"]):
         assert main(words) == 2
         assert capsys.readouterr().err.count("\n") == 1

@@ -12,7 +12,7 @@ from benchmarks.blind.design import FORMATS
 from benchmarks.blind.figure import figure
 from benchmarks.blind.kernels import KINDS, SIZES
 from benchmarks.common import markdown, rows_of
-from invsolve.restoration.record import AS_IT_CAME
+from invsolve.restoration.record import UNCHANGED
 
 __all__ = ["report", "table"]
 
@@ -70,7 +70,7 @@ _HEAD = (
 def _line(rows: Sequence[dict[str, Any]]) -> list[str]:
     by_size = [_gain([row for row in rows if row["size"] == size]) for size in SIZES]
     found = [row["correlation"] > FOUND for row in rows]
-    returned = [row for row in rows if row["estimate"] == AS_IT_CAME]
+    returned = [row for row in rows if row["estimate"] == UNCHANGED]
     counts = (
         sum(bool(row["warnings"]) for row in rows),
         len(returned),

@@ -202,7 +202,7 @@ def _said(drawing: Drawing, label: str) -> str:
                 ("Mind", "the same classifier guided the digits and reads them, so its count is too optimistic")
             )
     stats = drawing.result.stats
-    told.append(("Cost", f"{stats.seconds:.1f} s, {round(stats.network_forwards)} network calls a digit"))
+    told.append(("Cost", f"{stats.seconds:.1f} s, {round(stats.network_forwards)} network calls per digit"))
     lost = sum(sentence != "ok" for sentence in drawing.result.status[0])
     if lost:
         told.append(("Lost", f"{lost} of {drawing.samples} diverged: guide less strongly, or use more steps"))

@@ -121,7 +121,7 @@ def _of_units(units: list[Unit], index: Mapping[str, Any]) -> Iterator[str]:
         if hashlib.sha256(content.encode()).hexdigest()[:16] != hash:
             yield f"environment {hash} is not the hash of its content"
     whole = {hash for hash, outcome in index["outcomes"].items() if outcome["status"] == "ok"}
-    yield from (f"unit {row[0]} has a score, but it is not complete" for row in index["scores"] if row[0] not in whole)
+    yield from (f"unit {row[0]} has a score, but was not completed" for row in index["scores"] if row[0] not in whole)
 
 
 def _of_suite(units: list[Unit], table: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[str]:

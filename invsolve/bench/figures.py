@@ -11,7 +11,7 @@ from invsolve.bench.table import Row, title
 __all__ = ["pareto_svg"]
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 300, 56, 14, 12, 44
-AXES = {"calls": ("network calls a sample (a backward counts two)", 0), "seconds": ("seconds a unit", 1)}
+AXES = {"calls": ("network calls per sample (a backward pass counts two)", 0), "seconds": ("seconds per unit", 1)}
 
 
 def pareto_svg(rows: Sequence[Row], metric: str, axis: str) -> str:

@@ -118,7 +118,7 @@ def open_file(path: str | Path, what: str = "file", limit: int | None = None) ->
     elif not stat.S_ISREG(status.st_mode):
         message = f"{path} is a pipe or a device: copy its content into a file, and give that file"
     elif limit is not None and status.st_size > limit:
-        message = f"{path} has {_size(status.st_size)}, more than the limit of {_size(limit)} for a {what}"
+        message = f"{path} has {_size(status.st_size)}, more than the limit of {_size(limit)} (kind: {what})"
     if message:
         os.close(descriptor)
         raise InputError(message)
@@ -251,9 +251,7 @@ def whole_number(table: Mapping[str, Any], name: str, default: int, *, low: int,
 
 def _table(text: str | bytes, what: object, form: str, parse: Any) -> dict[str, Any]:
     if len(text) > MAX_TEXT_BYTES:
-        raise InputError(
-            f"{what} holds a text of {_size(len(text))}, more than the {_size(MAX_TEXT_BYTES)} that are read"
-        )
+        raise InputError(f"{what} holds a text of {_size(len(text))}, more than the limit of {_size(MAX_TEXT_BYTES)}")
     try:
         content = parse(text)
     except RecursionError as error:

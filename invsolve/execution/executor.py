@@ -92,8 +92,8 @@ def outcomes(executor: Executor, jobs: Sequence[Any]) -> Iterator[tuple[int, byt
                 deaths[index] += 1
                 if not alive and sum(deaths) >= HOPELESS:
                     raise InvsolveError(
-                        f"{HOPELESS} workers died before any had finished anything, the last: {event.reason}; run one "
-                        "job in this process to see why, or with fewer workers if the memory is too small"
+                        f"{HOPELESS} workers died before any had finished anything; the last one: {event.reason}. Run "
+                        "one job in this process to see why, or with fewer workers if the memory is too small"
                     )
                 if deaths[index] < DEATHS:
                     logger.warning("a worker died (%s); its job runs again", event.reason)

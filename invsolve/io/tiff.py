@@ -166,7 +166,8 @@ def _check(path: Path, page: Any, size: int) -> None:
     if prod(page.shaped) == 0 or page.imagedepth != 1 or height * width > MAX_PIXELS:
         raise InputError(f"{path} is damaged, or no single image: {width} x {height} x {page.imagedepth} pixels")
     if not _COLOURS[page.photometric] <= page.samplesperpixel <= _MAX_CHANNELS:
-        raise InputError(f"{path} has {page.samplesperpixel} channels, but an image has 1 to 4")
+        least = _COLOURS[page.photometric]
+        raise InputError(f"{path} has {page.samplesperpixel} channels, but its colours need {least} to {_MAX_CHANNELS}")
     if page.photometric == _PALETTE and (page.colormap is None or page.colormap.shape != (3, 2**page.bitspersample)):
         raise InputError(f"{path} is damaged: a TIFF file with a palette that is missing")
     if page.tags.valueof(332, 1) != 1:

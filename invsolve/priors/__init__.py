@@ -119,7 +119,9 @@ def _made(name: str, options: dict[str, Any]) -> Prior:
 
     found = PRIORS[name]
     if not isinstance(found, Prior) and not callable(found):
-        raise InputError(f"{name} is a {type(found).__name__}: a Prior, or a function that returns one, is needed")
+        raise InputError(
+            f"{name} is a {type(found).__name__}: a Prior, or a class or function that makes one, is needed"
+        )
     make = (lambda: found) if isinstance(found, Prior) else found
     signature = inspect.signature(make)
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):

@@ -147,8 +147,8 @@ class PromptedPrior(WrappedPrior):
             against = [negative] * len(texts) if isinstance(negative, str) else list(negative)
             if len(against) != len(texts):
                 raise InputError(
-                    f"{len(texts)} prompts and {len(against)} negative prompts given: give as many negative prompts "
-                    "as prompts, or one"
+                    f"{len(texts)} prompts and {len(against)} negative prompts given: give a list with one negative "
+                    "prompt for each prompt, or a single text"
                 )
             null = self.prompts.encode(against, self.device)
         return classifier_free(prior, self.prompts.scale if scale is None else scale, condition=told, null=null)

@@ -16,9 +16,9 @@ from invsolve.restoration.job import Job
 from invsolve.restoration.told import Doubts
 from invsolve.tasks.auto import Unchanged
 
-__all__ = ["AS_IT_CAME", "make_record"]
+__all__ = ["UNCHANGED", "make_record"]
 
-AS_IT_CAME = "the image as it came"
+UNCHANGED = "the unchanged image"
 """The value of "estimate" in a record if nothing was restored."""
 
 
@@ -76,7 +76,7 @@ def make_record(job: Job, prior: Prior, result: Result, misfits: list[float], do
 def _estimate(job: Job, doubts: Doubts) -> str:
     samples = job.options.samples
     if doubts.nothing_found or isinstance(job.task, Unchanged):
-        return AS_IT_CAME
+        return UNCHANGED
     if job.task.interpolates:
         return "bicubic interpolation"
     if job.point is not None:

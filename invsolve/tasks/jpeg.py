@@ -43,7 +43,9 @@ class JPEGOptions:
     """The user options; only needed if the file does not contain its compression settings."""
 
     compression: Annotated[int, Range(1, 100)] | None = option(
-        None, "JPEG quality, for a simulation or if the file does not contain it (default 30)", metavar="QUALITY"
+        None,
+        "JPEG quality, if the file does not contain it or for a simulation (there 30 by default)",
+        metavar="QUALITY",
     )
 
     def __post_init__(self) -> None:

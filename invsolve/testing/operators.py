@@ -139,7 +139,7 @@ class Probe:
         right = report.fact("output shape", got == expected, diagnoses.of_shape(expected, got, self.n))
         real = real_dtype(self.y)
         report.fact("output precision", real == self.dtype, diagnoses.of_precision(self.dtype, self.y.dtype))
-        report.notes.append(f"first call: {1e3 * seconds / self.n:.2f} ms a sample")
+        report.notes.append(f"first call: {1e3 * seconds / self.n:.2f} ms per sample")
         wider = torch.zeros(self.n, *self.operator.in_shape[:-1], self.operator.in_shape[-1] + 1, dtype=self.dtype)
         refused = _raises_shape_error(lambda: self.apply(wider))
         report.fact("refuses another shape", refused, "no ShapeError: do not override __call__")
@@ -180,7 +180,7 @@ class Probe:
             began = time.perf_counter()
             grad = self.operator.vjp(self.x, v, {k: t.to(self.dtype) for k, t in self.theta.items()})
             self.report.notes.append(
-                f"call and gradient: {1e3 * (time.perf_counter() - began) / self.n:.2f} ms a sample"
+                f"call and gradient: {1e3 * (time.perf_counter() - began) / self.n:.2f} ms per sample"
             )
         except Exception as error:
             self.report.fact("differentiable", False, diagnoses.of_gradient(error))
