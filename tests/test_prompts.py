@@ -218,18 +218,25 @@ def clip(folder: Path) -> tuple[Any, Any]:
     return transformers.CLIPTokenizer(*files, model_max_length=16), transformers.CLIPTextModel(config).eval()
 
 
-def test_a_real_pipeline_with_the_encoder_of_clip_in_memory_and_from_its_folder(tmp_path):
-    tokenizer, encoder = clip(tmp_path)
-    pipe = diffusers.StableDiffusionPipeline(
+def clip_pipeline(folder: Path) -> Any:
+    """A pipeline of Stable Diffusion with that encoder."""
+    tokenizer, encoder = clip(folder)
+    return diffusers.StableDiffusionPipeline(
         vae=vae(), text_encoder=encoder, tokenizer=tokenizer, unet=unet(),
         scheduler=diffusers.DDIMScheduler(steps_offset=1, clip_sample=False),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
+
+
+def test_a_real_pipeline_with_the_encoder_of_clip_in_memory_and_from_its_folder(tmp_path):
+    pipe = clip_pipeline(tmp_path)
     z, expected = noise(1, 4, 8, 8), {}
     for text in ("a cat", "a dog"):
-        ids = tokenizer([text], padding="max_length", max_length=16, truncation=True, return_tensors="pt").input_ids
+        ids = pipe.tokenizer(
+            [text], padding="max_length", max_length=16, truncation=True, return_tensors="pt"
+        ).input_ids
         with torch.no_grad():
-            expected[text] = pipe.unet(z, 299, encoder_hidden_states=encoder(ids)[0]).sample
+            expected[text] = pipe.unet(z, 299, encoder_hidden_states=pipe.text_encoder(ids)[0]).sample
     assert not torch.allclose(expected["a cat"], expected["a dog"], atol=1e-4)
     pipe.save_pretrained(tmp_path / "pipeline")
     for prior in (priors.from_pipeline(pipe), priors.load(str(tmp_path / "pipeline"))):
@@ -238,12 +245,7 @@ def test_a_real_pipeline_with_the_encoder_of_clip_in_memory_and_from_its_folder(
 
 
 def test_text_encoders_of_the_hub_are_downloaded_when_a_prompt_is_given(tmp_path, monkeypatch):
-    tokenizer, encoder = clip(tmp_path)
-    pipe = diffusers.StableDiffusionPipeline(
-        vae=vae(), text_encoder=encoder, tokenizer=tokenizer, unet=unet(),
-        scheduler=diffusers.DDIMScheduler(steps_offset=1, clip_sample=False),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+    pipe = clip_pipeline(tmp_path)
     remote, local = tmp_path / "remote", tmp_path / "models--me--it" / "snapshots" / "c0ffee"
     pipe.save_pretrained(remote)
 

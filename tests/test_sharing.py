@@ -52,7 +52,7 @@ def test_a_pushed_prior_is_the_same_when_it_is_loaded(tmp_path, monkeypatch):
     assert hub.made == [("model", "us/digits", True)]
     assert {path.name for path in (hub.folder / "us/digits").iterdir()} == {"invsolve.safetensors", "README.md"}
     monkeypatch.setattr(
-        "invsolve.priors.loading.hub.fetch_repository", lambda name, **options: hub.folder / name, raising=True
+        "invsolve.priors.loading.repository.fetch_repository", lambda name, **options: hub.folder / name, raising=True
     )
     x = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     loaded = priors.load("hf:us/digits").given(label=3)

@@ -158,8 +158,7 @@ class Measurement:
         image = operator(samples, theta) if theta else operator(samples)
         residual = (self._measured - image) / self.noise
         if self.task is None:
-            seen = operator.observed(torch.ones_like(self._measured[None]))[0] != 0
-            return residual[..., seen].flatten(1)
+            return residual[..., operator.measures(self._measured[None])[0]].flatten(1)
         known = self.task.known(self.y)
         return residual.flatten(1) if known is None else residual[..., known].flatten(1)
 

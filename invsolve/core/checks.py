@@ -203,12 +203,10 @@ def whole_seed(seed: object) -> int:
     Raises:
         InputError: the seed is something else, for example a random generator.
     """
-    if isinstance(seed, bool) or not isinstance(seed, SupportsIndex):
+    number = plain_integer(seed)
+    if isinstance(number, bool) or not isinstance(number, int):
         raise InputError(f"seed must be an integer, got {seed!r}: draw one from a generator, rng.integers(2**32)")
-    try:
-        return index(seed)
-    except TypeError as error:
-        raise InputError(f"seed must be an integer, got {seed!r}") from error
+    return number
 
 
 def check_shape(x: Tensor, expected: Sequence[int], what: str) -> None:

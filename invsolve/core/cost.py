@@ -240,7 +240,7 @@ class Likelihood(TerminalCost):
     def measured(self) -> Tensor:
         """The number of measured real numbers for each item, [B]; missing entries that hold 0 do not count."""
         y = self.measurement
-        seen = (self.operator.observed(torch.ones_like(y)) != 0) | (y != 0)
+        seen = self.operator.measures(y) | (y != 0)
         return seen.flatten(1).sum(1) * (2 if y.is_complex() else 1)
 
     def residual(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
@@ -281,7 +281,8 @@ class Likelihood(TerminalCost):
 
     def _rows(self) -> Mapping[str, Tensor]:
         named, y = dict(super()._rows()), self.y
-        silent = {name: value for name, value in _attributes(self).items() if name not in self._spoken_for()}
+        covered = self._spoken_for()
+        silent = {name: value for name, value in _attributes(self).items() if name not in covered}
         named |= {name: value for name, value in silent.items() if self._differs(name, value)}
         return named if y is None else {"y": y, **named}
 
@@ -330,7 +331,7 @@ def _without_placeholders(operator: Operator, y: Tensor, sigma: float | Tensor |
     observed = operator.observed(y)
     if observed is y or sigma is None:
         return observed
-    missing = operator.observed(torch.ones_like(y)) == 0
+    missing = ~operator.measures(y)
     rest = torch.where(missing, y, 0.0)
     rest = (torch.view_as_real(rest) if rest.is_complex() else rest).flatten(1).double()
     count = missing.flatten(1).sum(1).clamp_min(1) * (2 if y.is_complex() else 1)

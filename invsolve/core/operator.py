@@ -102,6 +102,10 @@ class Operator(ABC):
         """Set unmeasured entries of a measurement [N, *out_shape] to zero, even if they are NaN."""
         return y
 
+    def measures(self, y: Tensor) -> Tensor:
+        """Which entries of a measurement [N, *out_shape] the operator measures, bool."""
+        return self.observed(torch.ones_like(y)) != 0
+
     def vjp(self, x: Tensor, v: Tensor, theta: Params = EMPTY) -> Tensor:
         """J(x)^T v, the vector-Jacobian product: [N, *in_shape], [N, *out_shape] -> [N, *in_shape]."""
         with torch.inference_mode(False), torch.enable_grad():

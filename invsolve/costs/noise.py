@@ -124,7 +124,7 @@ class SpeckleLikelihood(Likelihood):
         super().__post_init__()
         check_settings(self)
         if self.y is not None:
-            measured = self.operator.observed(torch.ones_like(self.y)) > 0
+            measured = self.operator.measures(self.y)
             if bool((self.y[measured] <= 0).any()):
                 raise InputError("measurements with speckle are above 0: mask the others, or add a small offset")
 

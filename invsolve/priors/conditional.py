@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from invsolve.core.checks import InputError
+from invsolve.core.checks import InputError, as_tensor
 from invsolve.priors.network import NetworkPrior
 
 __all__ = ["ConditionalPrior"]
@@ -56,7 +56,7 @@ class ConditionalPrior(NetworkPrior):
         return {**self._given, "label": self._null_label}
 
     def _checked(self, label: Any) -> Tensor:
-        values = torch.as_tensor(label, device=self.device)
+        values = as_tensor(label, "a label").to(self.device)
         if values.ndim > 1 or values.is_floating_point() or values.dtype == torch.bool or not values.numel():
             raise InputError(f"a label is a whole number or one for each image [B], got {label!r}")
         known = (values >= 0) & (values < self.n_classes)

@@ -198,11 +198,9 @@ class GaussianPrior(MixturePrior):
 
 
 def _stacked(values: Tensor | Sequence[Any]) -> Tensor:
-    return (
-        values
-        if isinstance(values, Tensor)
-        else torch.stack([as_tensor(value, "a mean or a covariance") for value in values])
-    )
+    if isinstance(values, Tensor):
+        return values
+    return torch.stack([as_tensor(value, "a mean or a covariance") for value in values])
 
 
 def _spectral(covs: Tensor, k: int, d: int) -> tuple[Tensor, Tensor | None]:

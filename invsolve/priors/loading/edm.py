@@ -162,7 +162,7 @@ def _of_latents(prior: NetworkPrior, vae: str | Path, coder: Mapping[str, Any], 
 
     place = str(vae)
     if place.startswith("hf:"):
-        from invsolve.priors.loading.hub import fetch_repository
+        from invsolve.priors.loading.repository import fetch_repository
 
         place = str(fetch_repository(place.removeprefix("hf:")))
     scale, bias = (

@@ -74,7 +74,7 @@ def _check(what: str, options: Mapping[str, Any], loader: Callable[..., Prior], 
 
 def load_repository(name: str, **options: Any) -> Prior:
     """Load the prior in a repository on the Hugging Face hub; revision, mirror, offline: see `fetch_repository`."""
-    from invsolve.priors.loading.hub import fetch_repository
+    from invsolve.priors.loading.repository import fetch_repository
 
     hub = {key: options.pop(key) for key in ("revision", "mirror", "offline") if key in options}
     return load_path(fetch_repository(name, **hub), **options)

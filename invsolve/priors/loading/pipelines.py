@@ -11,7 +11,7 @@ import torch
 from invsolve.core.boundary import foreign, read_json
 from invsolve.core.checks import InputError
 from invsolve.core.prior import Prior
-from invsolve.priors.loading.hub import complete_text_encoders
+from invsolve.priors.loading.repository import complete_text_encoders
 from invsolve.priors.loading.schedulers import reading
 from invsolve.priors.networks.diffusers import Autoencoder
 from invsolve.priors.networks.execution import Speed
