@@ -61,10 +61,10 @@ def test_the_published_protocol_has_the_published_settings():
         ('"misfit"', '"misfits"', "did you mean 'misfit'"),
         ("samples = 4", "sample = 4", "did you mean 'samples'"),
         ("samples = 4", "samples = 0", "samples and threads of at least 1"),
-        ("samples = 4", 'samples = "4"', "samples is int"),
+        ("samples = 4", 'samples = "4"', "samples must be int"),
         ("missing = 0.5", "missing = 1.5", "missing must be a finite number in"),
         ("factor = 2", "factor = 2.5", "factor must be a whole number of at least 2"),
-        ("noise = 0.05", "noise = 5", "noise is above 0 and at most 1"),
+        ("noise = 0.05", "noise = 5", "noise must be above 0 and at most 1"),
         ('kind = "draws"', 'kind = "drows"', "did you mean 'draws'"),
         ('preset = "default"', 'preset = "published:ffhq256"', "no preset 'ffhq256/superres2'"),
         ("n_steps = 5", 'n_steps = "5"', "n_steps must be a whole number"),
@@ -230,7 +230,7 @@ def test_a_suite_of_tasks_that_cannot_run_here_is_refused(tmp_path, monkeypatch)
     with pytest.raises(InputError, match=r"no task of the suite can run here; weights missing: put w\.pth into"):
         load_suite(tmp_path / "one.toml")
     (tmp_path / "one.toml").write_text(text.replace("optional = true", "optional = 1"))
-    with pytest.raises(InputError, match="optional is bool, got 1"):
+    with pytest.raises(InputError, match="optional must be bool, got 1"):
         load_suite(tmp_path / "one.toml")
     (tmp_path / "one.toml").write_text(text.replace("optional = true", ""))
     assert [task.name for task in load_suite(tmp_path / "one.toml").tasks] == ["a"]  # it runs, and says what is missing

@@ -233,8 +233,8 @@ def test_other_costs_and_their_parts_take_rows_too():
     ("make", "message"),
     [
         (lambda: Cauchy(D, image(3), torch.rand(2)), "width must be one number or one for each of 3 items.*per_item"),
-        (lambda: Cauchy(D, image(3), np.array([0.1, 0.2, 0.3])), "width is a number or a tensor, got ndarray"),
-        (lambda: Declared(D, image(3), [0.1, 0.2, 0.3]), "width is a number or a tensor, got list"),
+        (lambda: Cauchy(D, image(3), np.array([0.1, 0.2, 0.3])), "width must be a number or a tensor, got ndarray"),
+        (lambda: Declared(D, image(3), [0.1, 0.2, 0.3]), "width must be a number or a tensor, got list"),
         (lambda: Declared(D, image(3), torch.rand(2)), "width must be one number or one for each of 3 items"),
         (lambda: type("Wrong", (Cauchy,), {"per_item": ("with",)})(D, image(3)), "names 'with', which Wrong does not"),
         (lambda: iv.Problem(PRIOR, Plain(D, image(3), torch.rand(2))), "width must be one number"),

@@ -110,7 +110,7 @@ def test_pillow_images_are_read_as_their_files(tmp_path: Path, mode: str) -> Non
         (EXACT.transpose(2, 0, 1), r"\[H, W, C\]"),
         (np.zeros((0, 4)), "shape"),
         (np.zeros((2, 2, 2, 2)), "shape"),
-        ([[1, 2], [3]], "an image is"),
+        ([[1, 2], [3]], "an image must be"),
         ([["a"]], "integers or floating"),
         (None, "image"),
         (pillow.new("I", (4, 4)), "mode I"),

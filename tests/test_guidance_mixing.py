@@ -141,6 +141,6 @@ def test_a_negative_lambda_and_a_short_history_are_refused() -> None:
     a, logp, b, logq = laws(0)
     with pytest.raises(iv.InputError, match="at least 0"):
         mixed_score(starts(2), a, logp, b, logq, -0.1, 1.0)
-    with pytest.raises(iv.InputError, match="three at least"):
+    with pytest.raises(iv.InputError, match="at least three"):
         rate_exponent([(1.0, a)], a)
     assert torch.allclose(dirac_score(a, a[:1], ZERO, 0.5), a[0] - a)

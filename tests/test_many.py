@@ -207,7 +207,7 @@ def test_exit_code_2_if_nothing_could_start(tmp_path, capsys):
     assert main(["restore", str(tmp_path / "in"), "-o", str(tmp_path / "out"), *WORDS]) == 2
     assert main(["restore", str(tmp_path / "in" / "broken.png"), *WORDS]) == 2
     assert main(["restore", str(tmp_path / "in"), "--shard", "3/2", *WORDS]) == 2
-    assert "--shard is I/N" in capsys.readouterr().err
+    assert "--shard must be I/N" in capsys.readouterr().err
 
 
 def test_an_image_goes_through_standard_streams(tmp_path):
@@ -520,10 +520,10 @@ def test_a_name_of_the_longest_length_stops_no_folder(tmp_path):
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["--devices", "0"], "--devices is at least 1"),
+    (["--devices", "0"], "--devices must be at least 1"),
     (["-", "--workers", "2", "-o", "out"], "only this process can read standard input"),
-    (["-o", "-", "--format", "xyz"], "--format is one of"),
-    (["-o", "-", "--output-quality", "0"], "--output-quality is from 1 to 100"),
+    (["-o", "-", "--format", "xyz"], "--format must be one of"),
+    (["-o", "-", "--output-quality", "0"], "--output-quality must be from 1 to 100"),
 ])  # fmt: skip
 def test_what_cannot_be_shared_out_or_streamed_is_said_at_once(words, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -203,7 +203,7 @@ def test_files_arrays_and_tensors_are_the_same_image(tmp_path: Any) -> None:
 
 
 def test_what_cannot_be_read_is_told_in_a_sentence() -> None:
-    with pytest.raises(ShapeError, match="known has the shape of the image"):
+    with pytest.raises(ShapeError, match="known must have the shape of the image"):
         iv.estimate_noise(torch.rand(3, 64, 64), torch.ones(64, 63, dtype=torch.bool))
     with pytest.raises(InputError, match="too small to estimate"):
         iv.estimate_noise(torch.rand(3, 6, 6))

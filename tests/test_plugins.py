@@ -342,7 +342,7 @@ def test_the_templates_are_working_packages(tmp_path, monkeypatch, capsys):
         assert re.search(r"all \d+ checks passed\n$", capsys.readouterr().out)
     with pytest.raises(iv.InputError, match="exists"):
         write_package("solver", "line-solver", tmp_path)
-    with pytest.raises(iv.InputError, match="a name is made of"):
+    with pytest.raises(iv.InputError, match="a name must be letters"):
         write_package("solver", "2fast!", tmp_path)
     for kind, name in (("operator", "blur"), ("solver", "dps"), ("prior", "natural"), ("cost", "Gaussian")):
         with pytest.raises(iv.InputError, match=f"one of invsolve's own {kind}s"):

@@ -131,8 +131,8 @@ def test_chunks_bound_the_samples_of_a_call():
     [
         ({"dtype": "int8"}, "unknown precision"),
         ({"chunk": 0}, "at least 1"),
-        ({"dtype": torch.float64}, "dtype is"),
-        ({"compile": "all"}, "compile is"),
+        ({"dtype": torch.float64}, "dtype must be"),
+        ({"compile": "all"}, "compile must be"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], match: str):

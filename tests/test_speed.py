@@ -219,7 +219,7 @@ def test_time_that_has_gone_by_counts_against_the_limit(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"quality": "good"}, "quality is one of"),
+        ({"quality": "good"}, "quality must be one of"),
         ({"quality": "fast", "samples": 2, "solver": "dps"}, "no settings of quality"),
         ({"time_limit": 0.0}, "above 0"),
         ({"time_limit": math.nan}, "above 0"),
@@ -248,7 +248,7 @@ def test_bfloat16_is_for_the_packaged_priors_alone_where_the_processor_gains_by_
     assert pace.precision_of("auto", "ffhq256", cpu) is None
     assert pace.precision_of("float32", "natural", cpu) is None
     assert pace.precision_of("bfloat16", "ffhq256", cpu) == torch.bfloat16
-    with pytest.raises(InputError, match="precision is one of"):
+    with pytest.raises(InputError, match="precision must be one of"):
         pace.precision_of("double", "natural", cpu)
 
 

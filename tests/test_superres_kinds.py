@@ -148,7 +148,7 @@ def test_an_enlarged_jpeg_is_above_bicubic(quality):
 
 
 def test_an_unknown_filter_is_refused():
-    with pytest.raises(InputError, match=r"downsampling is one of .*'lanczos'"):
+    with pytest.raises(InputError, match=r"downsampling must be one of .*'lanczos'"):
         iv.restore(photograph(), "superres", downsampling="cubic", prior=SmoothPrior())
 
 

@@ -292,7 +292,7 @@ def test_files_beside_the_weights_are_not_overwritten(images: Path, tmp_path: Pa
     with pytest.raises(InputError, match="exists, and the run would write it"):
         train_denoiser(config)
     assert mine.read_text() == "mine"
-    with pytest.raises(InputError, match=r"ends in \.safetensors"):
+    with pytest.raises(InputError, match=r"end in \.safetensors"):
         settings(images, tmp_path / "v1.0")
 
 

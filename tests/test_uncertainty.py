@@ -379,7 +379,7 @@ def test_a_function_of_the_image_has_an_interval_of_its_own():
     assert (low, high) == (pytest.approx(0.5 - half), pytest.approx(0.5 + half))
     total = told.interval_of(lambda x: x.sum())
     assert total[1] - total[0] == pytest.approx(256 * 2 * half, rel=1e-4)
-    with pytest.raises(InputError, match="returns one number"):
+    with pytest.raises(InputError, match="must return one number"):
         told.interval_of(lambda x: x[0, 0])
 
 

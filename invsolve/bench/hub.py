@@ -55,7 +55,7 @@ def push_bundle(bundle: Path, name: str, *, private: bool = False, api: Any = No
         InputError: if the parts of the bundle are inconsistent, the name is not valid on the hub, or the hub refuses.
     """
     if name.count("/") != 1 or not all(name.split("/")):
-        raise InputError(f"a data set is called organisation/name, got {name!r}")
+        raise InputError(f"a data set must be named organisation/name, got {name!r}")
     if wrong := check_bundle(bundle):
         raise InputError(f"{bundle} is not pushed: {wrong[0]}")
     with TemporaryDirectory() as folder, zipfile.ZipFile(bundle) as archive:

@@ -112,7 +112,7 @@ def _settings_of(row: Mapping[str, Any]) -> list[str]:
 def _keys(where: str, table: Any, known: Sequence[str]) -> dict[str, Any]:
     """Check the keys of a table, and return it."""
     if not isinstance(table, dict):
-        raise InputError(f"{where} of the suite is a table of values, got {table!r}")
+        raise InputError(f"{where} of the suite must be a table of values, got {table!r}")
     for key in table:
         if key not in known:
             raise InputError(f"{where} of the suite has no key {key!r}; {nearest(key, known)}")
@@ -123,7 +123,7 @@ def _typed(where: str, key: str, value: Any, kind: type | tuple[type, ...]) -> A
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if (isinstance(value, bool) and bool not in kinds) or not isinstance(value, kinds):
         words = " or ".join(k.__name__ for k in kinds)
-        raise InputError(f"{where} of the suite: {key} is {words}, got {value!r}")
+        raise InputError(f"{where} of the suite: {key} must be {words}, got {value!r}")
     return value
 
 
@@ -192,7 +192,7 @@ def _data(table: Any) -> DataSpec:
         if _typed("[data]", key, table.get(key, 0), int) < 0:
             raise InputError(f"[data] of the suite: {key} must be at least 0, got {table[key]}")
     if table.get("fit", "crop") not in ("crop", "resize", "stretch"):
-        raise InputError(f"[data] of the suite: fit is 'crop', 'resize' or 'stretch', got {table['fit']!r}")
+        raise InputError(f"[data] of the suite: fit must be 'crop', 'resize' or 'stretch', got {table['fit']!r}")
     if kind == "draws" and not table.get("items"):
         raise InputError("[data] of the suite: draws needs items, the number of images to draw")
     return DataSpec(**table)
@@ -211,7 +211,7 @@ def _task(row: Any) -> TaskSpec:
     noise = float(_typed(where, "noise", row.get("noise", 0.01), (int, float)))
     assumed = row.get("assumed", 0.0)
     if not 0 < (noise or _typed(where, "assumed", assumed, (int, float))) <= 1 or noise < 0:
-        raise InputError(f"{where} of the suite: noise is above 0 and at most 1, got {noise}")
+        raise InputError(f"{where} of the suite: noise must be above 0 and at most 1, got {noise}")
     rest = {key: value for key, value in options.items() if key not in ("name", "kind", "noise", "optional")}
     task = TaskSpec(row["name"], kind, noise, rest)
     check_options(where, task)

@@ -64,10 +64,10 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
 def run_command(args: argparse.Namespace) -> int:
     """Serve the page until interrupted."""
     if not 1 <= args.port <= 65535:
-        raise InputError(f"--port is from 1 to 65535, got {args.port}")
+        raise InputError(f"--port must be from 1 to 65535, got {args.port}")
     for name in LIMITS:
         if getattr(args, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')} is at least 1, got {getattr(args, name)}")
+            raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
     options = Options(prior=args.prior, device=args.device)
     if importlib.util.find_spec("gradio") is None:
         raise CapabilityError("the page needs Gradio: pip install 'invsolve[app]'")

@@ -76,7 +76,7 @@ def run_command(args: argparse.Namespace) -> int:
             raise InputError(f"--{name} must be at least {least}, got {getattr(args, name)}")
     for level in args.noise or ():
         if not 0 < level <= 1:
-            raise InputError(f"--noise is a standard deviation above 0 and at most 1, got {level}")
+            raise InputError(f"--noise must be a standard deviation above 0 and at most 1, got {level}")
     if args.solver is None and args.settings:
         raise InputError("--set changes the settings of a named solver: give --solver")
     if args.solver is not None:

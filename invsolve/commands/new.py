@@ -51,7 +51,7 @@ def write_package(kind: str, name: str, where: Path) -> Path:
     words = [word for word in re.split(r"[-_\s]+", name.strip()) if word]
     module = "_".join(words).lower()
     if not module.isidentifier():
-        raise InputError(f"a name is made of letters, digits and dashes and starts with a letter, got {name!r}")
+        raise InputError(f"a name must be letters, digits and dashes, starting with a letter, got {name!r}")
     if keyword.iskeyword(module):
         raise InputError(f"{module} is a word of Python itself: choose another name")
     if {name.strip(), module, module.replace("_", "-")} & registries()[kind].builtin.keys():

@@ -185,17 +185,17 @@ def _ending(args: argparse.Namespace) -> str | None:
     """Return the file ending of --format."""
     ending = None if args.ending is None else f".{args.ending.lower().lstrip('.')}"
     if ending is not None and ending not in SUFFIXES:
-        raise InputError(f"--format is one of {', '.join(sorted(SUFFIXES))}, got {args.ending}")
+        raise InputError(f"--format must be one of {', '.join(sorted(SUFFIXES))}, got {args.ending}")
     return ending
 
 
 def _check(options: Options, count: int, args: argparse.Namespace) -> None:
     if args.output_quality is not None and not 1 <= args.output_quality <= 100:
-        raise InputError(f"--output-quality is from 1 to 100, got {args.output_quality}")
+        raise InputError(f"--output-quality must be from 1 to 100, got {args.output_quality}")
     if args.workers is not None and args.workers < 1:
-        raise InputError(f"--workers is at least 1, got {args.workers}")
+        raise InputError(f"--workers must be at least 1, got {args.workers}")
     if args.devices is not None and args.devices < 1:
-        raise InputError(f"--devices is at least 1, got {args.devices}")
+        raise InputError(f"--devices must be at least 1, got {args.devices}")
     if options.checkpoint is not None:
         if count > 1:
             raise InputError("a checkpoint belongs to one image: restore them one by one")
@@ -210,7 +210,7 @@ def _shard(text: str | None) -> tuple[int, int] | None:
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     i, n = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1 <= i <= n:
-        raise InputError(f"--shard is I/N with I from 1 to N, for example 2/8, got {text!r}")
+        raise InputError(f"--shard must be I/N with I from 1 to N, for example 2/8, got {text!r}")
     return i, n
 
 

@@ -67,7 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
 def run_command(args: argparse.Namespace) -> int:
     """Tune every solver on every task, then write the table."""
     if args.out.suffix != ".toml" or not args.out.parent.is_dir():
-        raise InputError(f"--out is a .toml file in a folder that exists, got {args.out}")
+        raise InputError(f"--out must be a .toml file in an existing folder, got {args.out}")
     for name in ("trials", "crops", "size"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} must be at least 1, got {getattr(args, name)}")

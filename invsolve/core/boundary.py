@@ -233,7 +233,7 @@ def number(table: Mapping[str, Any], name: str, default: float, *, low: float, h
     """
     value = table.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise InputError(f"{what}: {name} is a number from {low:g} to {high:g}, got {value!r:.80}")
+        raise InputError(f"{what}: {name} must be a number from {low:g} to {high:g}, got {value!r:.80}")
     return float(value)
 
 
@@ -245,7 +245,7 @@ def whole_number(table: Mapping[str, Any], name: str, default: int, *, low: int,
     """
     value = table.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InputError(f"{what}: {name} is a whole number from {low} to {high}, got {value!r:.80}")
+        raise InputError(f"{what}: {name} must be a whole number from {low} to {high}, got {value!r:.80}")
     return int(value)
 
 

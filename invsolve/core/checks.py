@@ -168,7 +168,7 @@ def as_values(value: object, what: str) -> Tensor:
     """
     if not isinstance(value, torch.Tensor):
         if getattr(value, "__array_interface__", None) is None:
-            raise InputError(f"{what} must be a tensor, got {type(value).__name__}: torch.as_tensor(...) makes one")
+            raise InputError(f"{what} must be a tensor, got {type(value).__name__}: use torch.as_tensor(...)")
         value = as_tensor(value, what)
     if not value.is_floating_point() and not value.is_complex():
         kind = str(value.dtype).removeprefix("torch.")
@@ -212,7 +212,7 @@ def whole_seed(seed: object) -> int:
 def check_shape(x: Tensor, expected: Sequence[int], what: str) -> None:
     """Raise `ShapeError` unless `x` is a batch [N, *expected]."""
     if not isinstance(x, torch.Tensor):
-        raise InputError(f"{what} expects a tensor, got {type(x).__name__}: torch.as_tensor(...) makes one")
+        raise InputError(f"{what} expects a tensor, got {type(x).__name__}: use torch.as_tensor(...)")
     if tuple(x.shape[1:]) != tuple(expected):
         wanted = ", ".join(["N", *map(str, expected)])
         raise ShapeError(f"{what} expects a batch of shape [{wanted}], got {list(x.shape)}")
@@ -221,7 +221,7 @@ def check_shape(x: Tensor, expected: Sequence[int], what: str) -> None:
 def check_share(value: float, what: str) -> None:
     """Raise `InputError` unless the number lies in [0, 1]."""
     if not 0 <= value <= 1:
-        raise InputError(f"{what} lies in [0, 1], got {value}")
+        raise InputError(f"{what} must lie in [0, 1], got {value}")
 
 
 def check_positive(value: float | Tensor, what: str, *, zero: bool = False) -> None:

@@ -45,7 +45,7 @@ def add(first: Operator, second: Operator) -> Operator:
         ShapeError: their shapes differ.
     """
     if (tuple(first.in_shape), tuple(first.out_shape)) != (tuple(second.in_shape), tuple(second.out_shape)):
-        raise ShapeError(f"operators that are added have the same shapes, got {first!r} and {second!r}")
+        raise ShapeError(f"operators to add must have the same shapes, got {first!r} and {second!r}")
     if _share_basis(first, second):
         return _Spectral((first, second), "+")
     linear = isinstance(first, LinearOperator) and isinstance(second, LinearOperator)
@@ -55,7 +55,7 @@ def add(first: Operator, second: Operator) -> Operator:
 def scale(weight: float, operator: Operator) -> Operator:
     """x -> weight * operator(x); `weight * operator` calls this."""
     if not torch.isfinite(torch.tensor(float(weight))):
-        raise InputError(f"an operator is scaled by a finite number, got {weight}")
+        raise InputError(f"the scale of an operator must be finite, got {weight}")
     if _share_basis(operator):
         return _Spectral((operator,), "*", float(weight))
     return _LinearMultiple(weight, operator) if isinstance(operator, LinearOperator) else _Multiple(weight, operator)
@@ -239,7 +239,7 @@ class Stack(_Combined):
 
     def __init__(self, *parts: Operator) -> None:
         if not parts or any(tuple(part.in_shape) != tuple(parts[0].in_shape) for part in parts):
-            raise ShapeError(f"stacked operators take images of one shape, got {[list(p.in_shape) for p in parts]}")
+            raise ShapeError(f"stacked operators must share one input shape, got {[list(p.in_shape) for p in parts]}")
         self._adopt(*parts)
         self.sizes = [prod(part.out_shape) for part in parts]
         self.in_shape, self.out_shape = parts[0].in_shape, (sum(self.sizes),)

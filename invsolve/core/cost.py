@@ -123,7 +123,7 @@ def _costs(parts: Mapping[str, Any]) -> list[TerminalCost]:
 def _check_tensor(name: str, value: Any) -> None:
     """Raise `InputError` for a list or an array, because rows can only be selected from a tensor."""
     if isinstance(value, list | tuple) or (not isinstance(value, Tensor) and _dimensions(value)):
-        raise InputError(f"{name} is a number or a tensor, got {type(value).__name__}: torch.as_tensor(...) makes one")
+        raise InputError(f"{name} must be a number or a tensor, got {type(value).__name__}: use torch.as_tensor(...)")
 
 
 def _dimensions(value: Any) -> tuple[int, ...]:

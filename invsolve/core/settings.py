@@ -167,7 +167,7 @@ def _checked(value: Any, kind: Any, bounds: Range | None = None) -> Any:
     if origin is Literal:
         plain = _plain(value)
         known = any(type(plain) is type(word) and plain == word for word in args)
-        return plain if known else _Wrong(f"is one of {args}")
+        return plain if known else _Wrong(f"must be one of {args}")
     if isinstance(value, list):
         value = tuple(value)
     if origin is tuple:

@@ -48,7 +48,9 @@ class Unknown:
 
     def __post_init__(self) -> None:
         if self.parametrisation not in _PARAMETRISATIONS:
-            raise InputError(f"parametrisation is one of {sorted(_PARAMETRISATIONS)}, got {self.parametrisation!r}")
+            raise InputError(
+                f"parametrisation must be one of {sorted(_PARAMETRISATIONS)}, got {self.parametrisation!r}"
+            )
         check_positive(self.lr, "lr", zero=True)
         if self.initial is not None and tuple(self.initial.shape) != tuple(self.shape):
             raise InputError(f"initial values of shape {list(self.shape)} expected, got {list(self.initial.shape)}")

@@ -54,7 +54,7 @@ class ClassifierCost(TerminalCost):
         check_settings(self)
         values = as_tensor(self.target, "target")
         if values.ndim > 1 or values.is_floating_point() or values.dtype == torch.bool or values.numel() == 0:
-            raise InputError(f"target is a whole number or one for each image [B], got {self.target!r}")
+            raise InputError(f"target must be a whole number or one for each image [B], got {self.target!r}")
         if int(values.min()) < 0 or int(values.max()) >= self.n_classes:
             raise InputError(f"targets go from 0 to {self.n_classes - 1}, got {self.target!r}")
 

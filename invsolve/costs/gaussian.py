@@ -99,7 +99,7 @@ def check_level(value: float | Tensor, what: str) -> None:
     """Raise `InputError` unless a noise level is above 0 and is one number, or one for each item [B]."""
     check_positive(value, what)
     if isinstance(value, Tensor) and value.ndim > 1:
-        raise InputError(f"{what} is one number or one for each item [B], got a tensor {list(value.shape)}")
+        raise InputError(f"{what} must be one number or one for each item [B], got a tensor {list(value.shape)}")
 
 
 def gaussian_energy(residual: Tensor, sigma: float | Tensor, entries: Tensor | None = None) -> Tensor:

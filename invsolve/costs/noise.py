@@ -126,7 +126,7 @@ class SpeckleLikelihood(Likelihood):
         if self.y is not None:
             measured = self.operator.measures(self.y)
             if bool((self.y[measured] <= 0).any()):
-                raise InputError("measurements with speckle are above 0: mask the others, or add a small offset")
+                raise InputError("measurements with speckle must be above 0: mask the others, or add a small offset")
 
     def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         y, looks = self.measurement, self.looks

@@ -229,7 +229,7 @@ def entropy_deficit(
         variant: reference variance "corrected" (1 - e^-integral) or "literal" (e^-integral, as published).
     """
     if lam < 0 or variant not in ("corrected", "literal"):
-        raise InputError(f"lam is at least 0 and variant 'corrected' or 'literal', got {lam} and {variant!r}")
+        raise InputError(f"lam must be at least 0 and variant 'corrected' or 'literal', got {lam} and {variant!r}")
     axis = torch.linspace(-half_width, half_width, n, dtype=torch.float64)
     x = torch.cartesian_prod(axis, axis)
     cell = (2 * half_width / (n - 1)) ** 2

@@ -232,7 +232,7 @@ def rate_exponent(history: History, limit: Tensor, t_lo: float = 1e-6, t_hi: flo
     """Slope of log |x(t) - limit| against log t between two times, [N]; limit [N, d]."""
     kept = [(t, x) for t, x in history if t_lo <= t <= t_hi]
     if len(kept) < 3:
-        raise InputError(f"the history has {len(kept)} times between {t_lo} and {t_hi}: three at least are needed")
+        raise InputError(f"the history has {len(kept)} times between {t_lo} and {t_hi}: at least three are needed")
     log_t = torch.tensor([math.log(t) for t, _ in kept], dtype=limit.dtype)
     log_d = torch.stack([(x - limit).norm(dim=1).clamp_min(1e-300).log() for _, x in kept])
     centred = log_t - log_t.mean()
@@ -258,4 +258,4 @@ def mixing_report(history: History, found: Minimisers, tol: float = 1e-3) -> dic
 
 def _check_lam(lam: float) -> None:
     if lam < 0:
-        raise InputError(f"scores are mixed with lambda of at least 0, got {lam}")
+        raise InputError(f"lambda must be at least 0 for mixing scores, got {lam}")

@@ -56,7 +56,7 @@ def _pixels(image: torch.Tensor, title: str) -> np.ndarray:
     if image.ndim == 2:
         return image.float().numpy()
     if image.ndim != 3 or len(image) not in (1, 3):
-        raise ShapeError(f"an image is [C, H, W] of one or three channels, or [H, W]; {title!r} is {list(image.shape)}")
+        raise ShapeError(f"images must be [C, H, W] with 1 or 3 channels, or [H, W]; {title!r} is {list(image.shape)}")
     return image.float().clamp(0, 1).movedim(0, -1).numpy()
 
 

@@ -106,7 +106,7 @@ class Disc(Law):
 
     def __post_init__(self) -> None:
         if not 0 < self.radius < math.inf or self.centre.shape != (2,):
-            raise InputError(f"a disc has a centre [2] and a radius above 0, got {self.centre} and {self.radius}")
+            raise InputError(f"a disc needs a centre [2] and a radius above 0, got {self.centre} and {self.radius}")
 
     def nearest(self, x: Tensor) -> Tensor:
         away = x - self.centre
@@ -163,7 +163,7 @@ def support_potential(x: Tensor, a: Support, b: Support, lam: float) -> tuple[Te
         InputError: lam is below 0.
     """
     if lam < 0:
-        raise InputError(f"scores are mixed with lambda of at least 0, got {lam}")
+        raise InputError(f"lambda must be at least 0 for mixing scores, got {lam}")
     value = lam * a.distance(x).square() + (1 - lam) * b.distance(x).square()
     return value, 2 * (x - lam * a.nearest(x) - (1 - lam) * b.nearest(x))
 

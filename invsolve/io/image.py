@@ -44,7 +44,7 @@ class Image:
     def __post_init__(self) -> None:
         shape = list(self.pixels.shape)
         if self.pixels.ndim != 3 or shape[0] not in (1, 3) or 0 in shape:
-            raise ShapeError(f"an image has the shape [1 or 3, height, width], got {shape}")
+            raise ShapeError(f"an image must have the shape [1 or 3, height, width], got {shape}")
         if self.alpha is not None and list(self.alpha.shape) != [1, *shape[1:]]:
             raise ShapeError(f"opacity of shape {[1, *shape[1:]]} expected, got {list(self.alpha.shape)}")
         if self.depth not in (8, 16, 32):

@@ -64,11 +64,11 @@ def _planes(source: Any) -> tuple[Tensor, int]:
         values = values[0] if values.ndim == 4 and len(values) == 1 else values
         values = values[None] if values.ndim == 2 else values
         if values.ndim != 3 or not values.numel():
-            raise ShapeError(f"an image is a tensor of shape [C, H, W], got {list(source.shape)}")
+            raise ShapeError(f"an image tensor must have the shape [C, H, W], got {list(source.shape)}")
         return values, depth
     values = values[..., None] if values.ndim == 2 else values
     if values.ndim != 3 or not values.numel():
-        raise ShapeError(f"an image is an array of shape [H, W] or [H, W, C], got {list(values.shape)}")
+        raise ShapeError(f"an image array must have the shape [H, W] or [H, W, C], got {list(values.shape)}")
     return values.permute(2, 0, 1).contiguous(), depth
 
 
@@ -84,17 +84,17 @@ def _array(source: Any) -> tuple[Tensor, int]:
             array = numpy.asarray(source)
         except ValueError as error:  # lists of different lengths
             raise InputError(
-                f"an image is a file, an array or a tensor, got {type(source).__name__}: {error}"
+                f"an image must be a file, an array or a tensor, got {type(source).__name__}: {error}"
             ) from error
         kind = array.dtype.name
         if array.dtype.kind not in "fuib":
-            raise InputError(f"an image holds 8 or 16 bit integers or floating point values, got {kind}")
+            raise InputError(f"images must hold 8 or 16 bit integers or floating point values, got {kind}")
         values = torch.from_numpy(array.astype(numpy.float32))
     if kind in _INTEGER_SCALES:
         scale, depth = _INTEGER_SCALES[kind]
         return values.to(torch.float32) / scale, depth
     if not kind.startswith(("float", "bfloat")):
-        raise InputError(f"an image holds 8 or 16 bit integers (uint8, uint16) or floating point values, got {kind}")
+        raise InputError(f"images must hold 8 or 16 bit integers (uint8, uint16) or floating point values, got {kind}")
     return values.to(torch.float32, copy=True), 16
 
 

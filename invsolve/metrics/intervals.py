@@ -127,7 +127,7 @@ def student(level: float, samples: int) -> float:
     if samples < 2:
         raise InputError(f"an interval needs at least 2 samples, got {samples}")
     if not 0 < level < 1:
-        raise InputError(f"a level is a probability between 0 and 1, got {level}")
+        raise InputError(f"level must be a probability between 0 and 1, got {level}")
     return float(stdtrit(samples - 1, (1 + level) / 2)) * (1 + 1 / samples) ** 0.5
 
 

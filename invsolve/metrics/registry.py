@@ -180,7 +180,7 @@ def _own_function(name: str) -> Metric:
     function = loader.partition(":")[2]
     if not function or (better != "high" and better != "low"):
         raise InputError(
-            f"a metric of your own is module:function:high or module:function:low, whichever is better; got {name!r}"
+            f"your own metric must be module:function:high or module:function:low, whichever is better; got {name!r}"
         )
     return Metric(name, function.replace("_", " "), better, "", "", loader)
 

@@ -51,7 +51,7 @@ def estimate_noise(image: Source, known: Tensor | None = None) -> NoiseEstimate:
     read = as_image(image)
     pixels = read.pixels
     if known is not None and tuple(known.shape) != tuple(pixels.shape[1:]):
-        raise ShapeError(f"known has the shape of the image, {list(pixels.shape[1:])}, got {list(known.shape)}")
+        raise ShapeError(f"known must have the shape of the image, {list(pixels.shape[1:])}, got {list(known.shape)}")
     return noise_of(pixels, known, tables=read.jpeg)
 
 

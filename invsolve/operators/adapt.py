@@ -72,7 +72,7 @@ def as_operator(
         return from_deepinv(obj, in_shape=in_shape, linear=linear)
     if not callable(obj):
         raise CapabilityError(
-            f"an operator is an Operator, a deepinv Physics or a function of a batch, got {type(obj).__name__}"
+            f"an operator must be an Operator, a deepinv Physics or a function of a batch, got {type(obj).__name__}"
         )
     if in_shape is None:
         raise InputError("as_operator needs in_shape=(channels, height, width) for a function")

@@ -34,7 +34,7 @@ class BlindBlur(LinearOperator):
         self.in_shape = self.out_shape = _, h, w = image_shape(in_shape)
         if len(kernel_shape) != 2 or not (1 <= kernel_shape[0] <= h and 1 <= kernel_shape[1] <= w):
             raise ShapeError(
-                f"kernel_shape is (h, w) with sides from 1 to those of the {h} x {w} image, got {list(kernel_shape)}"
+                f"kernel_shape must be (h, w) from 1 to the sides of the {h} x {w} image, got {list(kernel_shape)}"
             )
         self.kernel_shape = (int(kernel_shape[0]), int(kernel_shape[1]))
         self.padding = check_padding(padding)

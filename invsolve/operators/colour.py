@@ -38,10 +38,10 @@ class Demosaicing(SVDOperator):
             raise ShapeError(f"demosaicing makes images of three channels, got in_shape {list(in_shape)}")
         self.pattern, side = pattern.upper(), math.isqrt(len(pattern))
         if side < 2 or side**2 != len(pattern) or set(self.pattern) - set("RGB"):
-            raise InputError(f"the pattern is a square of R, G and B, row by row, such as 'RGGB', got {pattern!r}")
+            raise InputError(f"the pattern must be a square of R, G and B, row by row, such as 'RGGB', got {pattern!r}")
         self.sensitivity = tuple(float(s) for s in sensitivity)
         if len(self.sensitivity) != 3 or not all(0 < s < math.inf for s in self.sensitivity):
-            raise InputError(f"the sensitivity is three numbers above 0, got {sensitivity}")
+            raise InputError(f"the sensitivity must be three numbers above 0, got {sensitivity}")
         self.out_shape = (1, h, w)
         mask = torch.zeros(3, h, w, dtype=torch.bool)
         for place, colour in enumerate(self.pattern):
@@ -89,7 +89,7 @@ class Colourisation(SVDOperator):
             raise InputError(f"give the weights of the {c} channels: brightness is defined for three")
         weight = torch.tensor(LUMA if weights is None else list(weights), dtype=torch.float64)
         if len(weight) != c or not bool(torch.isfinite(weight).all()) or not bool(weight.any()):
-            raise InputError(f"weights are {c} finite numbers, not all 0, got {weights}")
+            raise InputError(f"weights must be {c} finite numbers, not all 0, got {weights}")
         self.out_shape = (1, h, w)
         # Householder: a reflection that maps the first axis to the direction of w
         axis = weight / weight.norm()

@@ -31,7 +31,7 @@ def Shift(in_shape: Shape, rows: float, columns: float, padding: str = "circular
     """
     _, h, w = image_shape(in_shape)
     if not (abs(rows) < h / 2 - 1 and abs(columns) < w / 2 - 1):
-        raise InputError(f"a shift stays below half of the {h} x {w} image, got {rows} and {columns}")
+        raise InputError(f"shifts must be below half of the {h} x {w} image, got {rows} and {columns}")
     reach = [ceil(abs(move)) for move in (rows, columns)]
     kernel = torch.zeros(2 * reach[0] + 1, 2 * reach[1] + 1, dtype=torch.float64)
     for down in (0, 1):

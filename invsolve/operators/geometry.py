@@ -80,7 +80,7 @@ class Pad(LinearOperator):
     def __init__(self, in_shape: Shape, rows: tuple[int, int], columns: tuple[int, int]) -> None:
         self.in_shape = c, h, w = image_shape(in_shape)
         if min(*rows, *columns) < 0:
-            raise ShapeError(f"rows and columns are added, at least 0 on each side; got {rows} and {columns}")
+            raise ShapeError(f"rows and columns to add must be at least 0 on each side, got {rows} and {columns}")
         self.out_shape = (c, h + sum(rows), w + sum(columns))
         self._crop = Crop(self.out_shape, rows[0], columns[0], h, w)
 

@@ -39,9 +39,9 @@ class JPEG(Operator):
         if c != 3 or h % BLOCK or w % BLOCK:
             raise ShapeError(f"JPEG takes (3, H, W) with H and W multiples of {BLOCK}, got {list(in_shape)}")
         if isinstance(quality, bool) or int(quality) != quality or not 1 <= quality <= 100:
-            raise InputError(f"quality is a whole number from 1 to 100, got {quality}")
+            raise InputError(f"quality must be a whole number from 1 to 100, got {quality}")
         if rounding not in get_args(Rounding):
-            raise InputError(f"rounding is one of {get_args(Rounding)}, got {rounding!r}")
+            raise InputError(f"rounding must be one of {get_args(Rounding)}, got {rounding!r}")
         self.quality, self.rounding = int(quality), rounding
         self.surrogate_gradient = rounding == "true"
 

@@ -27,7 +27,7 @@ def gaussian_kernel(std: float, radius: int | None = None) -> Tensor:
     check_positive(std, "the standard deviation of a Gaussian blur")
     radius = ceil(4 * std) if radius is None else radius
     if radius < 0:
-        raise InputError(f"the radius of a Gaussian blur is at least 0, got {radius}")
+        raise InputError(f"the radius of a Gaussian blur must be at least 0, got {radius}")
     j = torch.arange(-radius, radius + 1, dtype=torch.float64)
     weights = torch.exp(-0.5 * (j / std) ** 2)
     weights = weights / weights.sum()
@@ -71,7 +71,7 @@ def camera_shake_kernel(length: float, intensity: float, rng: NoiseSource) -> Te
 def _check_length(length: float) -> None:
     check_positive(length, "the length of a motion blur")
     if length < 1:
-        raise InputError(f"the length of a motion blur is at least one pixel, got {length}")
+        raise InputError(f"the length of a motion blur must be at least one pixel, got {length}")
 
 
 def _rasterise(path: Tensor) -> Tensor:

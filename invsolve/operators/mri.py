@@ -36,7 +36,7 @@ class MRI(LinearOperator):
     def __init__(self, in_shape: Shape, mask: Tensor, coils: Tensor | None = None) -> None:
         self.in_shape = c, h, w = image_shape(in_shape)
         if c not in (1, 2):
-            raise ShapeError(f"an MRI image has one channel (real) or two (real, imaginary), got {list(in_shape)}")
+            raise ShapeError(f"an MRI image needs one channel (real) or two (real, imaginary), got {list(in_shape)}")
         mask = as_tensor(mask, "the mask")
         if mask.ndim not in (2, 3) or tuple(mask.shape[-2:]) != (h, w):
             raise ShapeError(f"the mask must be [{h}, {w}] or [B, {h}, {w}], got {list(mask.shape)}")

@@ -16,7 +16,7 @@ Sides = tuple[int, int]
 def check_padding(padding: str) -> str:
     """Return `padding`, or raise `InputError` if it is not known."""
     if padding not in PADDINGS:
-        raise InputError(f"padding is one of {', '.join(PADDINGS)}; got {padding!r}")
+        raise InputError(f"padding must be one of {', '.join(PADDINGS)}; got {padding!r}")
     return padding
 
 

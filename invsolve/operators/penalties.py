@@ -17,7 +17,7 @@ def sparsity(weight: float, power: float = 0.5) -> Penalty:
     """weight * sum |theta|^power, [N]: favours few large entries. Use a power below 1 if the sum is fixed."""
     check_positive(weight, "the weight of a penalty", zero=True)
     if not 0 < power <= 2:
-        raise InputError(f"the power lies above 0 and is at most 2, got {power}")
+        raise InputError(f"the power must be above 0 and at most 2, got {power}")
     return lambda theta: weight * theta.abs().clamp_min(1e-8).pow(power).flatten(1).sum(1)
 
 

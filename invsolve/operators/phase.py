@@ -34,7 +34,7 @@ class FourierMagnitude(Operator):
     def __init__(self, in_shape: Shape, oversampling: float = 2.0) -> None:
         self.in_shape = c, h, w = image_shape(in_shape)
         if not oversampling >= 1:
-            raise InputError(f"oversampling is at least 1, got {oversampling}")
+            raise InputError(f"oversampling must be at least 1, got {oversampling}")
         self.oversampling = oversampling
         self.out_shape = (c, round(oversampling * h), round(oversampling * w))
 

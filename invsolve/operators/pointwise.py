@@ -119,7 +119,7 @@ class Inpainting(_Diagonal):
             samples: number of masks; 1 for a mask that all images share, B for one for each image.
         """
         if not 0 < keep <= 1:
-            raise InputError(f"keep is the probability of keeping a pixel, above 0 and at most 1, got {keep}")
+            raise InputError(f"keep (the probability of each pixel) must be above 0 and at most 1, got {keep}")
         _, h, w = image_shape(in_shape)
         return cls(in_shape, rng.uniform(torch.empty(samples, 1, h, w)) < keep)
 

@@ -109,7 +109,7 @@ class SuperResolution(SVDOperator):
     def __init__(self, in_shape: Shape, factor: int, kernel: str = "bicubic") -> None:
         self.in_shape = c, h, w = image_shape(in_shape)
         if kernel not in KERNELS:
-            raise InputError(f"the kernel of SuperResolution is one of {', '.join(KERNELS)}; got {kernel!r}")
+            raise InputError(f"the kernel of SuperResolution must be one of {', '.join(KERNELS)}; got {kernel!r}")
         if isinstance(factor, bool) or int(factor) != factor or not 1 <= factor <= min(h, w):
             raise InputError(f"factor must be a whole number from 1 to the image's size {h} x {w}, got {factor}")
         self.factor, self.kernel = f, _ = int(factor), kernel

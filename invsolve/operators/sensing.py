@@ -23,7 +23,7 @@ class _Sensing(SVDOperator):
     def __init__(self, in_shape: Shape, ratio: float, rng: NoiseSource) -> None:
         self.in_shape = c, h, w = image_shape(in_shape)
         if not 0 < ratio <= 1:
-            raise InputError(f"ratio is the share of measurements to pixels, above 0 and at most 1, got {ratio}")
+            raise InputError(f"ratio (measurements to pixels) must be above 0 and at most 1, got {ratio}")
         pixels = h * w
         kept = rng.uniform(torch.empty(1, pixels, dtype=torch.float64))[0].argsort()[: ceil(ratio * pixels)]
         self.rows = kept.sort().values

@@ -52,7 +52,7 @@ class Quantisation(Operator):
     def __init__(self, in_shape: Shape, levels: int = 8) -> None:
         self.in_shape = self.out_shape = positive_shape(in_shape)
         if isinstance(levels, bool) or int(levels) != levels or levels < 2:
-            raise InputError(f"levels is a whole number of at least 2, got {levels}")
+            raise InputError(f"levels must be a whole number of at least 2, got {levels}")
         self.levels = int(levels)
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:

@@ -42,10 +42,10 @@ class VaryingBlur(LinearOperator):
             weights = torch.ones(1, h, w)
         if kernels.ndim != 3 or weights is None or tuple(weights.shape) != (len(kernels), h, w):
             got = None if weights is None else list(weights.shape)
-            raise ShapeError(f"kernels are [K, h, w] and weights [K, {h}, {w}], got {list(kernels.shape)} and {got}")
+            raise ShapeError(f"kernels must be [K, h, w], weights [K, {h}, {w}], got {list(kernels.shape)} and {got}")
         total = weights.double().sum(0)
         if bool((weights < 0).any()) or not bool((total > 0).all()):
-            raise InputError("weights are at least 0 and every pixel has one above 0")
+            raise InputError("weights must be at least 0, not all 0 at any pixel")
         self._blurs = [SpatialBlur(in_shape, kernel, padding) for kernel in kernels]
         self.constants = Constants(weights=weights.double() / total)
 
@@ -96,7 +96,7 @@ class RollingShutter(LinearOperator):
         path = as_tensor(path, "the camera's path")
         if exposure < 1 or tuple(path.shape) != (h + exposure - 1, 2):
             raise ShapeError(
-                f"the path has a position for each of {h} lines and {exposure} exposures, [{h + exposure - 1}, 2]; got "
+                f"the path needs positions for {h} lines and {exposure} exposures, [{h + exposure - 1}, 2]; got "
                 f"{list(path.shape)}"
             )
         if not bool(torch.isfinite(path).all()):

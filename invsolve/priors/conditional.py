@@ -58,7 +58,7 @@ class ConditionalPrior(NetworkPrior):
     def _checked(self, label: Any) -> Tensor:
         values = as_tensor(label, "a label").to(self.device)
         if values.ndim > 1 or values.is_floating_point() or values.dtype == torch.bool or not values.numel():
-            raise InputError(f"a label is a whole number or one for each image [B], got {label!r}")
+            raise InputError(f"a label must be a whole number or one for each image [B], got {label!r}")
         known = (values >= 0) & (values < self.n_classes)
         if self.null is not None:
             known = known | (values == self.null)

@@ -73,7 +73,7 @@ class NetworkPrior(Prior):
         channels: int | None = None,
     ) -> None:
         if parametrization not in get_args(Parametrization):
-            raise InputError(f"parametrization is one of {get_args(Parametrization)}, got {parametrization!r}")
+            raise InputError(f"parametrization must be one of {get_args(Parametrization)}, got {parametrization!r}")
         self.module = module.eval().requires_grad_(False)
         self.parametrization: Parametrization = parametrization
         self.schedule = schedule or DDPMSchedule()

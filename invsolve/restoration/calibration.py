@@ -133,9 +133,9 @@ class Calibration:
             InputError: unknown level or promise.
         """
         if promise not in (*PROMISES, "functional"):
-            raise InputError(f"a promise is one of {', '.join(PROMISES)}, got {promise!r}")
+            raise InputError(f"promise must be one of {', '.join(PROMISES)}, got {promise!r}")
         if not LEVELS[0] <= level <= LEVELS[-1]:
-            raise InputError(f"calibrated levels are from {LEVELS[0]} to {LEVELS[-1]}, got {level}")
+            raise InputError(f"calibrated levels range from {LEVELS[0]} to {LEVELS[-1]}, got {level}")
         known = [cell for cell in self.cells if cell.kind == kind]
         if not known:
             nearest = self._nearest(kind, severity, noise, level, promise, group)

@@ -74,7 +74,7 @@ def budget(memory: float | None, device: torch.device) -> int:
     """
     if memory is not None:
         if not 0 < memory < float("inf"):
-            raise InputError(f"memory is in GiB and above 0, got {memory}")
+            raise InputError(f"memory must be above 0 GiB, got {memory}")
         return int(memory * 2**30)
     if device.type == "cuda":
         return int(SHARE * torch.cuda.get_device_properties(device).total_memory)

@@ -149,15 +149,15 @@ def _foreign(name: str, value: Any, task: str, known: list[str]) -> None:
 def _check_noise(noise: Any) -> None:
     if isinstance(noise, str) or not 0 <= noise <= 1:
         raise InputError(
-            f"noise is 'auto' or a standard deviation from 0 to 1 (1 is the step from black to white), got {noise!r}"
+            f"noise must be 'auto' or a standard deviation from 0 to 1 (black is 0, white is 1), got {noise!r}"
         )
 
 
 def _check_pace(quality: str, limit: float | None, checkpoint: object) -> None:
     if quality not in QUALITIES:
-        raise InputError(f"quality is one of {', '.join(QUALITIES)}; got {quality!r}")
+        raise InputError(f"quality must be one of {', '.join(QUALITIES)}; got {quality!r}")
     if limit is not None and not limit > 0:
-        raise InputError(f"the time limit is in seconds and above 0, got {limit}")
+        raise InputError(f"the time limit must be above 0 seconds, got {limit}")
     if limit is not None and checkpoint is not None:
         raise InputError(
             "--time-limit measures the machine's speed in every run, so it cannot be combined with --checkpoint"

@@ -41,7 +41,7 @@ def precision_of(name: str, prior: str, device: torch.device) -> torch.dtype | N
         InputError: unknown precision.
     """
     if name not in PRECISIONS:
-        raise InputError(f"precision is one of {', '.join(PRECISIONS)}; got {name!r}")
+        raise InputError(f"precision must be one of {', '.join(PRECISIONS)}; got {name!r}")
     auto = name == "auto" and prior in OF_PHOTOGRAPHS and gains_by_bfloat16(device)
     return torch.bfloat16 if name == "bfloat16" or auto else None
 

@@ -65,7 +65,7 @@ class Uncertainty:
         count = len(self.samples)
         if self.calibration is None:
             if promise not in (*PROMISES, "functional"):
-                raise InputError(f"a promise is one of {', '.join(PROMISES)}, got {promise!r}")
+                raise InputError(f"promise must be one of {', '.join(PROMISES)}, got {promise!r}")
             return Factor(UNCALIBRATED * student(level, count), "this prior and solver were not calibrated")
         found = self.calibration.factor(self.kind, self.severity, self.noise, level, promise, group)
         fewer = student(level, count) / student(level, self.calibration.samples)
@@ -112,7 +112,7 @@ class Uncertainty:
 def _number(function: Callable[[Tensor], Any], image: Tensor) -> float:
     value = torch.as_tensor(function(image))
     if value.numel() != 1:
-        raise InputError(f"the function returns one number for an image [C, H, W], got {list(value.shape)}")
+        raise InputError(f"the function must return one number for an image [C, H, W], got {list(value.shape)}")
     return float(value)
 
 

@@ -82,7 +82,7 @@ class FreeDoM(ScaledPath):
         super().__post_init__()
         check_length_rule(self.scale)
         if self.window[0] > self.window[1]:
-            raise InputError(f"window is two times low <= high, got {self.window}")
+            raise InputError(f"window must be (low, high), low <= high, got {self.window}")
 
     def rounds_at(self, step: Step) -> int:
         """How often the step is repeated; the last step, to time 0, is taken once."""

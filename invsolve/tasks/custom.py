@@ -42,7 +42,7 @@ class Custom(Task):
         if not options.operator_name:
             raise InputError("the task custom needs an operator: give --operator module:Class")
         if options.image_size is not None and len(options.image_size) != 2:
-            raise InputError(f"image-size is height,width, got {options.image_size}")
+            raise InputError(f"image-size must be height,width, got {options.image_size}")
         return options if simulation is None else replace(options, image_size=image.size)
 
     def operator(self, channels: int, size: Size) -> Operator:

@@ -59,7 +59,7 @@ class DeblurOptions:
         if self.blur_sigma is None:
             return read_kernel(self.kernel)
         if not 0 < self.blur_sigma <= MAX_BLUR:
-            raise InputError(f"blur-sigma is in pixels, above 0 and at most {MAX_BLUR}, got {self.blur_sigma}")
+            raise InputError(f"blur-sigma must be above 0 and at most {MAX_BLUR} pixels, got {self.blur_sigma}")
         return gaussian_kernel(self.blur_sigma)
 
 

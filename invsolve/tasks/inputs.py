@@ -61,7 +61,7 @@ def _of_integers(source: Any) -> Any:
         return source
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 255:
-        raise InputError(f"a mask of integers holds 0 and 1, or 0 to 255, got {low} to {high}")
+        raise InputError(f"an integer mask must be 0 and 1, or 0 to 255, got {low} to {high}")
     eight = values.to(torch.uint8)
     return eight if isinstance(source, torch.Tensor) else eight.numpy()
 
@@ -87,13 +87,13 @@ def read_kernel(source: Source) -> Tensor:
         values = values.double() if not values.is_complex() else values
     values = numpy.asarray(from_pillow(values))
     if values.dtype.kind not in "fuib":
-        raise InputError(f"a blur kernel holds real numbers, got {values.dtype}")
+        raise InputError(f"a blur kernel must be real-valued, got {values.dtype}")
     kernel = torch.from_numpy(values.astype(numpy.float64))
     if kernel.ndim != 2 or not kernel.numel():
-        raise ShapeError(f"a blur kernel has two dimensions, got the shape {list(kernel.shape)}")
+        raise ShapeError(f"a blur kernel must be 2-D, got the shape {list(kernel.shape)}")
     total = float(kernel.sum())
     if not bool(torch.isfinite(kernel).all()) or total <= 1e-8:
-        raise InputError(f"a blur kernel holds finite numbers with a sum above 0, got the sum {total:.4g}")
+        raise InputError(f"a blur kernel must be finite with a sum above 0, got the sum {total:.4g}")
     if abs(total - 1) > 0.01:
         logger.warning("the blur kernel sums to %.4g and is divided by that", total)
     if any(side % 2 == 0 for side in kernel.shape):

@@ -82,10 +82,10 @@ class DenoiserTraining:
     def __post_init__(self) -> None:
         if self.optimizer not in ("muon", "adamw") or self.precision not in ("auto", "bf16", "fp32"):
             raise InputError(
-                f"optimizer is muon or adamw, precision auto, bf16 or fp32; got {self.optimizer}, {self.precision}"
+                f"optimizer must be muon or adamw, precision auto, bf16 or fp32; got {self.optimizer}, {self.precision}"
             )
         if self.out.suffix != ".safetensors":
-            raise InputError(f"the weight file ends in .safetensors, got {self.out}")
+            raise InputError(f"the weight file must end in .safetensors, got {self.out}")
         sizes = (
             self.batch,
             self.crop,
@@ -98,7 +98,7 @@ class DenoiserTraining:
         if min(sizes) <= 0 or self.hours <= 0 or (self.steps is not None and self.steps < 1):
             raise InputError("batch, crop, final_crop, warmup, hours, steps, learning_rate and clip must be positive")
         if not 0 < self.decay <= 1:
-            raise InputError(f"decay is a share of the run in (0, 1], got {self.decay}")
+            raise InputError(f"decay must be a share of the run in (0, 1], got {self.decay}")
 
     @property
     def last_crop(self) -> int:
@@ -155,7 +155,7 @@ class ClassifierTraining:
         if min(self.steps, self.batch, self.width) < 1 or self.learning_rate <= 0:
             raise InputError("steps, batch, width and learning rate must be positive")
         if not 0 <= self.label_smoothing < 1 or not 0 < self.sigma[0] < self.sigma[1]:
-            raise InputError("label smoothing lies in [0, 1) and 0 < sigma low < sigma high")
+            raise InputError("label smoothing must lie in [0, 1), and 0 < sigma low < sigma high")
         if self.score_matching > 0 and self.prior is None:
             raise InputError("score matching needs the score: give --prior, a weight file of train denoiser --labels")
 
@@ -228,7 +228,7 @@ class KernelTraining:
     def __post_init__(self) -> None:
         check_positive(self.learning_rate, "the learning rate")
         if min(self.examples, self.steps, self.batch, self.workers) < 1:
-            raise InputError("examples, steps, batch and workers are at least 1")
+            raise InputError("examples, steps, batch and workers must be at least 1")
 
     @property
     def examples_folder(self) -> Path:

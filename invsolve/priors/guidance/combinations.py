@@ -49,9 +49,9 @@ class Combination:
 
     def __post_init__(self) -> None:
         if self.renoise not in ("guided", "second"):
-            raise InputError(f"renoise is 'guided' or 'second', got {self.renoise!r}")
+            raise InputError(f"renoise must be 'guided' or 'second', got {self.renoise!r}")
         if not 0.0 <= self.rescale <= 1.0:
-            raise InputError(f"rescale is a share in [0, 1], got {self.rescale}")
+            raise InputError(f"rescale must be a share in [0, 1], got {self.rescale}")
 
     def predict(self, pair: Pair, x_t: Tensor, t: float) -> Prediction:
         """The guided prediction; a member whose weight is 0 is not evaluated."""

@@ -88,7 +88,7 @@ def parse_weight(text: str) -> Weight:
     except ValueError:
         numbers = None
     if numbers is None or not (plain or name in _NAMES):
-        raise InputError(f"a weight is a number or name:numbers, got {text!r}; {nearest(name, _NAMES)}")
+        raise InputError(f"a weight must be a number or name:numbers, got {text!r}; {nearest(name, _NAMES)}")
     if plain:
         name = "constant"
     try:

@@ -46,7 +46,7 @@ class TimeStepPair(Pair):
     def __post_init__(self) -> None:
         check_positive(self.scale, "the perturbation's scale", zero=True)
         if not 0 <= self.window[0] <= self.window[1] <= 1:
-            raise InputError(f"window is two times 0 <= low <= high <= 1, got {self.window}")
+            raise InputError(f"window must be (low, high), 0 <= low <= high <= 1, got {self.window}")
 
     def first(self, x_t: Tensor, t: float) -> Prediction:
         return self.leading.predict(x_t, t)

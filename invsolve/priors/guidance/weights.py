@@ -199,7 +199,7 @@ class Interval(Weight):
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.high:
-            raise InputError(f"an interval has 0 <= low <= high, got {self.low} and {self.high}")
+            raise InputError(f"an interval needs 0 <= low <= high, got {self.low} and {self.high}")
         as_weight(self.inner)
         check_positive(self.outside, "the weight outside the interval", zero=True)
 

@@ -95,11 +95,11 @@ def _check_values(config: Mapping[str, Any]) -> None:
         whole_number(config, "num_train_timesteps", 1000, low=1, high=MAX_STEPS, what=what)
     for name in ("beta_schedule", "prediction_type", "timestep_type", "time_shift_type", "variance_type"):
         if not isinstance(config.get(name, ""), str | None):
-            raise InputError(f"{what}: {name} is a word, got {config[name]!r:.80}")
+            raise InputError(f"{what}: {name} must be a word, got {config[name]!r:.80}")
     own = config.get("trained_betas")
     numbers = isinstance(own, list | tuple) and all(isinstance(value, int | float) for value in own)
     if own is not None and not (numbers and 1 <= len(own) <= MAX_STEPS):
-        raise InputError(f"{what}: trained_betas is a list of 1 to {MAX_STEPS} numbers")
+        raise InputError(f"{what}: trained_betas must be a list of 1 to {MAX_STEPS} numbers")
 
 
 def _defaults(kind: str) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def write_repository(source: Path, folder: Path, name: str, description: Descrip
     from invsolve.priors import load
 
     if name.count("/") != 1 or not all(name.split("/")):
-        raise InputError(f"a repository is called organisation/name, got {name!r}")
+        raise InputError(f"a repository must be named organisation/name, got {name!r}")
     if not source.is_file():
         raise InputError(f"{source} is not a file: push a diffusers folder as it is, with huggingface_hub")
     prior = load(source)

@@ -66,9 +66,9 @@ class Speed:
                 raise InputError(f"unknown precision {self.dtype!r}; {nearest(self.dtype, DTYPES)}")
             object.__setattr__(self, "dtype", DTYPES[self.dtype])
         if self.dtype is not None and self.dtype not in (torch.bfloat16, torch.float16):
-            raise InputError(f"dtype is torch.bfloat16, torch.float16 or None, got {self.dtype}")
+            raise InputError(f"dtype must be torch.bfloat16, torch.float16 or None, got {self.dtype}")
         if self.compile not in (False, True, "blocks"):
-            raise InputError(f'compile is true, false or "blocks", got {self.compile!r}')
+            raise InputError(f'compile must be true, false or "blocks", got {self.compile!r}')
         if self.chunk is not None and self.chunk < 1:
             raise InputError(f"chunk must be at least 1 sample, got {self.chunk}")
 

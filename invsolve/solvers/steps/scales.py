@@ -216,7 +216,7 @@ class ThresholdScale(ScaleRule):
 def check_length_rule(rule: ScaleRule | None) -> None:
     """Raise `InputError` unless the rule only sets lengths, as gradient-based solvers other than Guidance require."""
     if rule is not None and (not isinstance(rule, ScaleRule) or type(rule).limit is not ScaleRule.limit):
-        raise InputError(f"scale is a rule for lengths such as AdaptiveScale(1.0) here, got {rule!r}")
+        raise InputError(f"scale must be a rule for lengths here, such as AdaptiveScale(1.0), got {rule!r}")
 
 
 def em_stability_limit(beta_max: float, dt: float, curvature: float) -> float:
@@ -252,12 +252,12 @@ def parse_scale(text: str) -> ScaleRule:
     """
     name, _, rest = text.partition(":")
     if name not in SCALES:
-        raise InputError(f"a guidance scale is name:lambda, got {text!r}; {nearest(name, SCALES)}")
+        raise InputError(f"a guidance scale must be name:lambda, got {text!r}; {nearest(name, SCALES)}")
     number, _, shape = rest.partition(",")
     try:
         lam = float(number)
     except ValueError as error:
-        raise InputError(f"a guidance scale is name:lambda, for example {name}:30; got {text!r}") from error
+        raise InputError(f"a guidance scale must be name:lambda, for example {name}:30; got {text!r}") from error
     kind = SCALES[name]
     if not shape:
         return kind(lam)

@@ -150,7 +150,7 @@ def check_size(size: int, image: tuple[int, int]) -> None:
     if 3 * size > min(image):
         raise InputError(
             f"a kernel of {size} pixels cannot be found in an image of {image[1]} x {image[0]} pixels: "
-            f"--kernel-size is at most a third of that"
+            f"--kernel-size must be at most a third of that"
         )
 
 
