@@ -70,7 +70,7 @@ def test_the_published_protocol_has_the_published_settings():
         ("n_steps = 5", 'n_steps = "5"', "n_steps must be a whole number"),
         ('[[solvers]]\nname = "baseline"', '[[solvers]]\nname = "ddnm"', "two solvers of the suite are named 'ddnm'"),
         ("baseline = true", 'peer = "deepinv DP"', "did you mean 'deepinv DPS'"),
-        ("items = 3", "items = ", "the suite toy holds no TOML"),
+        ("items = 3", "items = ", "the suite toy is not valid TOML"),
     ],
 )
 def test_a_typo_is_answered_with_what_was_meant(old, new, message, tmp_path):

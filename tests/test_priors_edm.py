@@ -59,7 +59,7 @@ def test_nothing_in_a_pickle_runs_and_what_is_no_network_is_refused(tmp_path, mo
         convert(tmp_path / "vp.pkl", target)
     whole = (tmp_path / "vp.pkl").read_bytes()
     (tmp_path / "cut.pkl").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(iv.InputError, match="no readable pickle"):
+    with pytest.raises(iv.InputError, match="not a readable pickle"):
         convert(tmp_path / "cut.pkl", target)
     with pytest.raises(iv.InputError, match="must be a new"):
         convert(tmp_path / "vp.pkl", tmp_path / "out.pt")

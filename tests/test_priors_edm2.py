@@ -284,7 +284,7 @@ def test_latents_are_decoded_with_the_scale_and_bias_of_the_file(tmp_path, monke
     path = latent_file(tmp_path, monkeypatch)
     with pytest.raises(iv.InputError, match=r"latents of org/vae: give vae=FOLDER"):
         priors.load(path)
-    with pytest.raises(iv.InputError, match="no folder of an autoencoder"):
+    with pytest.raises(iv.InputError, match="not an autoencoder folder"):
         priors.load(path, vae=tmp_path / "nowhere")
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -84,7 +84,7 @@ def test_another_architecture_is_refused_with_what_to_do(tmp_path, names, match)
 def test_what_is_no_weight_file_is_refused(tmp_path):
     (tmp_path / "text.pt").write_text("these are no weights at all")
     torch.save(torch.zeros(3), tmp_path / "tensor.pt")
-    for name, match in (("text.pt", "neither"), ("tensor.pt", "no named weights"), ("gone.pt", "no prior, file")):
+    for name, match in (("text.pt", "neither"), ("tensor.pt", "not named weights"), ("gone.pt", "no prior, file")):
         with pytest.raises(iv.InputError, match=match):
             priors.load(tmp_path / name)
     with pytest.raises(iv.InputError, match="natural"):

@@ -342,7 +342,7 @@ def test_a_calibration_comes_back_from_its_file_and_other_files_are_refused(tmp_
     content = json.loads(path.read_text())
     for text in ("{", "[1]", "{}", json.dumps({**content, "cells": [{"kind": 1}]}), json.dumps({**content, "more": 1})):
         path.write_text(text)
-        with pytest.raises(InputError, match="is no calibration file"):
+        with pytest.raises(InputError, match="is not a calibration file"):
             Calibration.read(path)
     path.write_text(json.dumps({**content, "levels": [0.5]}))
     with pytest.raises(InputError, match="of another version"):

@@ -75,13 +75,13 @@ def _unpacked(path: Path) -> dict[str, bytes]:
     Raises:
         InputError: if the files are not those of a bundle, or too large.
     """
-    no_bundle = f"{path} is no bundle of `invsolve bench submit`"
+    no_bundle = f"{path} is not a bundle of `invsolve bench submit`"
     with open_file(path, "bundle", LARGEST) as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 members = archive.infolist()
                 if {member.filename for member in members} != FILES or len(members) != len(FILES):
-                    raise InputError(f"{no_bundle}: it holds other files than {', '.join(sorted(FILES))}")
+                    raise InputError(f"{no_bundle}: it contains files other than {', '.join(sorted(FILES))}")
                 if sum(member.file_size for member in members) > LARGEST:
                     raise InputError(f"{no_bundle}: it unpacks to more than {LARGEST >> 20} MiB")
                 return {member.filename: archive.read(member) for member in members}

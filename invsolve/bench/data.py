@@ -91,7 +91,7 @@ def _paths(spec: DataSpec) -> list[Path]:
             raise InputError(f"there is no folder of images {path}: give it with --data DIR")
         found = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in SUFFIXES)
     if not found:
-        raise InputError(f"{path} holds no image ({', '.join(SUFFIXES)})")
+        raise InputError(f"{path} contains no images ({', '.join(SUFFIXES)})")
     return found
 
 

@@ -116,13 +116,13 @@ def load_measurement(store: Store, unit: str, measurement: str) -> Measurement:
     """Load the measurement of a unit.
 
     Raises:
-        Damaged: if its file is missing, has changed, or holds no measurement.
+        Damaged: if its file is missing, has changed, or contains no measurement.
     """
     task = json.loads(store.content(unit))["task"]
     spec = TaskSpec("", task["kind"], task["noise"], task["options"])
     tensors = store.measurement(measurement)
     if not {"truth", "y"} <= tensors.keys():
-        raise Damaged(f"{store.measurement_path(measurement)} holds no measurement")
+        raise Damaged(f"{store.measurement_path(measurement)} contains no measurement")
     return Measurement.from_tensors(spec, tensors)
 
 
@@ -138,7 +138,7 @@ def restored(store: Store, unit: str, measurement: Measurement) -> tuple[Tensor,
     """Return the restored images [S, 3, H, W] of a unit, not clipped, their residuals [S, m] and all its tensors."""
     output = store.output(unit)
     if not {"visible", "samples"} & output.keys():
-        raise Damaged(f"{store.output_path(unit)} holds no restoration")
+        raise Damaged(f"{store.output_path(unit)} contains no restoration")
     if "visible" in output:
         images = output["visible"].float()
         whole = images.shape[1:] == tuple(measurement.operator.in_shape) and measurement.unknowns is None

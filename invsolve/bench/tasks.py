@@ -172,7 +172,7 @@ class Measurement:
             return operator.pinv(self.y[None])[0]
         if self.y.shape == self.truth.shape:
             return self.y
-        raise InputError("this measurement is no image, and its operator has no inverse: there is no baseline")
+        raise InputError("this measurement is not an image, and its operator has no inverse: there is no baseline")
 
     def shown(self) -> Tensor:
         """Return the measurement as an image in the size of the ground truth; mid-grey if it is not an image."""

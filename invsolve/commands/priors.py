@@ -101,7 +101,7 @@ def _show(args: argparse.Namespace) -> int:
     if network is not None:
         _say(f"  weights      {sum(p.numel() for p in network.module.parameters()) / 1e6:.3g} million")
     if isinstance(network, ConditionalPrior):
-        none = "one must be given" if network.null is None else f"{network.null} is no class"
+        none = "one must be given" if network.null is None else f"{network.null} means no class"
         _say(f"  labels       0 to {network.n_classes - 1}; {none}")
     return 0
 

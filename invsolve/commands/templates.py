@@ -261,7 +261,7 @@ class {title}(Likelihood):
 
         -log p = sum [ 2 log(1 + r^2 / 3) + log(width) + log(pi sqrt(3) / 2) ],   r = (y - A(x)) / width
 
-    A cost that is no likelihood derives from `invsolve.TerminalCost` and needs `__call__` alone.
+    A cost that is not a likelihood derives from `invsolve.TerminalCost` and needs `__call__` alone.
 
     Args:
         operator: A, with real outputs.

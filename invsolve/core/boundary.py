@@ -147,7 +147,7 @@ def read_text(path: str | Path, what: str, limit: int = MAX_TEXT_BYTES) -> str:
     try:
         return read_bytes(path, what, limit).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no {what}: it is not written in UTF-8 (byte {error.start})") from error
+        raise InputError(f"{path} is not a valid {what}: it is not UTF-8 (byte {error.start})") from error
 
 
 def parse_json(text: str | bytes, what: object) -> dict[str, Any]:
@@ -257,7 +257,7 @@ def _table(text: str | bytes, what: object, form: str, parse: Any) -> dict[str, 
     except RecursionError as error:
         raise InputError(f"{what} holds {form} that is nested too deeply") from error
     except ValueError as error:  # bad grammar, invalid characters, and numbers of thousands of digits
-        raise InputError(f"{what} holds no {form}: {_reason(error)}") from error
+        raise InputError(f"{what} is not valid {form}: {_reason(error)}") from error
     if not isinstance(content, dict):
         raise InputError(f"{what} holds a {type(content).__name__}, where {form} with names and values is expected")
     return content

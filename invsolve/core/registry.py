@@ -103,7 +103,7 @@ class Registry(Mapping[str, Any]):
         if self.base is not None:
             base = load_attribute(self.base)
             if not (isinstance(found, type) and issubclass(found, base)):
-                raise InputError(f"{name} is no class of {self.kind}s: it has to derive from {base.__name__}")
+                raise InputError(f"{name} is not a class of {self.kind}s: it must derive from {base.__name__}")
         return found
 
     def check(self, name: str) -> None:

@@ -63,7 +63,7 @@ class ConditionalPrior(NetworkPrior):
         if self.null is not None:
             known = known | (values == self.null)
         if not bool(known.all()):
-            none = "" if self.null is None else f", and {self.null} is no class"
+            none = "" if self.null is None else f", and {self.null} means no class"
             raise InputError(f"labels go from 0 to {self.n_classes - 1}{none}, got {label!r}")
         return values.long()
 

@@ -26,7 +26,7 @@ def _checked(condition: dict[str, Any], n_classes: int) -> Tensor | int:
     if values.ndim > 1 or values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
         raise InputError(f"a label must be a whole number or one for each image [B], got {label!r}")
     if values.numel() == 0 or int(values.min()) < 0 or int(values.max()) > n_classes:
-        raise InputError(f"labels go from 0 to {n_classes - 1}, and {n_classes} is no label, got {label!r}")
+        raise InputError(f"labels go from 0 to {n_classes - 1}, and {n_classes} means no label, got {label!r}")
     return values if values.ndim else int(values)
 
 

@@ -260,7 +260,7 @@ def _parsed(text: str, name: str) -> Calibration:
         cells = tuple(Cell(**cell) for cell in content.pop("cells"))
         table = Calibration(cells=cells, **content)
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{name} is no calibration file: invsolve calibrate writes one") from None
+        raise InputError(f"{name} is not a calibration file: invsolve calibrate writes one") from None
     if version != FORMAT or levels != LEVELS:
         raise InputError(f"{name} is a calibration file of another version: make it again by invsolve calibrate")
     return table

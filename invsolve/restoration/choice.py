@@ -213,7 +213,7 @@ def read_presets(path: str | Path) -> Mapping[str, Any]:
     """
     found = read_toml(path, "table of settings")
     if not all(isinstance(rows, dict) for rows in found.values()):
-        raise InputError(f"{path} is no table of settings: invsolve tune writes one")
+        raise InputError(f"{path} is not a settings table: invsolve tune writes one")
     return found
 
 

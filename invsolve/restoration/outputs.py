@@ -45,7 +45,7 @@ def check_targets(path: Path, samples: int | None, *, overwrite: bool, deep: boo
                     f"{target.parent} is not a folder, but the samples are written there: move that file away"
                 )
     elif path.parent.exists() and not path.parent.is_dir():  # another thread may have just created it
-        raise InputError(f"{path.parent} is no folder: name another output")
+        raise InputError(f"{path.parent} is not a folder: name another output")
 
 
 def is_finished(path: Path, *, record: bool) -> bool:

@@ -85,7 +85,7 @@ class JPEG(Task):
             found, source = JPEGTables.of_quality(options.compression, colour=len(image.pixels) == 3), "given"
         if found is None:
             raise InputError(
-                "this image is no JPEG file, and its pixels show no trace of JPEG compression: give the original "
+                "this image is not a JPEG file, and its pixels show no trace of JPEG compression: give the original "
                 "file, before any editing, or --compression QUALITY"
             )
         return cls.of_tables(found, image.pixels, source)

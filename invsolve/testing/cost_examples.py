@@ -78,7 +78,7 @@ def likelihood_of(kind: Any, theta: Params | None = None, **settings: Any) -> Li
 def _settings(kind: Any) -> dict[str, Any]:
     """Choose values of the settings: defaults, else from the annotated range; one per item where they may differ."""
     if not dataclasses.is_dataclass(kind):
-        raise InputError(f"{kind.__name__} is no dataclass: give an instance of it to check")
+        raise InputError(f"{kind.__name__} is not a dataclass: give an instance of it to check")
     made: Any = kind
     hints, chosen = get_type_hints(made, include_extras=True), {}
     given, named = SETTINGS.get(made.__name__, {}), made.per_item

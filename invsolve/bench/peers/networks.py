@@ -124,7 +124,7 @@ def checkpoint(file: str) -> Sampler:
             raise Unable(f"{_missing(file)}; then --retry")
         model = _spandrel(str(path))
         if not isinstance(model, spandrel.ImageModelDescriptor):
-            raise Unable("this checkpoint is no network from an image to an image")
+            raise Unable("this checkpoint is not an image-to-image network")
         y = task.measured
         if y.ndim != 4 or (y.shape[-2] * model.scale, y.shape[-1] * model.scale) != task.operator.in_shape[-2:]:
             raise Unable(f"it enlarges {model.scale} times, which does not make the image of this measurement")

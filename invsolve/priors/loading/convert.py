@@ -67,7 +67,7 @@ def _parts(content: Any, source: Path) -> tuple[dict[str, Tensor], dict[str, Any
     tensors = _tensors(outer if second else model, source.stat().st_size)
     odd = next((f"{n} of {v.dtype}" for n, v in tensors.items() if not v.is_floating_point()), None)
     if odd is not None:
-        raise InputError(f"{source} has weights that are no floating point numbers: {odd:.200}")
+        raise InputError(f"{source} has weights that are not floating point numbers: {odd:.200}")
     if second:
         tensors = {name: normalised(v) if name.endswith(".weight") else v.float() for name, v in tensors.items()}
     arguments = [table_of(_state(part).get("_init_kwargs")) for part in (outer, model)]
@@ -123,7 +123,7 @@ def _read(source: Path) -> Any:
         if not file.read(1):
             raise InputError(f"{source} is empty (0 bytes)")
         with (
-            foreign(f"{source}, which is no readable pickle,"),
+            foreign(f"{source}, which is not a readable pickle,"),
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as m,
         ):
             return read_pickle(m)
@@ -135,7 +135,7 @@ def _network(content: Any, source: Path) -> Record:
         table = table_of(content)
         found = next((table[name] for name in _WEIGHTS if isinstance(table.get(name), Record)), None)
     if not isinstance(found, Record):
-        raise InputError(f"{source} holds no network under the names {', '.join(_WEIGHTS)}")
+        raise InputError(f"{source} contains no network under the names {', '.join(_WEIGHTS)}")
     return found
 
 

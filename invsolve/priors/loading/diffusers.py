@@ -147,7 +147,7 @@ def autoencoder(folder: Path, device: str = "cpu") -> Any:
         InputError: missing folder, or a folder of another kind.
     """
     if not (folder / "config.json").is_file():
-        raise InputError(f"{folder} is no folder of an autoencoder: it has no config.json")
+        raise InputError(f"{folder} is not an autoencoder folder: it has no config.json")
     return _part(str(folder.resolve()), _stamp(folder), device, AUTOENCODERS, ())
 
 
@@ -171,7 +171,7 @@ def _parts(folder: Path) -> dict[str, Path]:
             raise InputError(f"the pipeline in {folder} has neither a unet nor a transformer")
         return parts
     if not (folder / "config.json").is_file():
-        raise InputError(f"{folder} is no folder of diffusers: it has neither model_index.json nor config.json")
+        raise InputError(f"{folder} is not a diffusers folder: it has neither model_index.json nor config.json")
     places = (folder, folder.parent / "scheduler")
     found = next((place for place in places if (place / "scheduler_config.json").is_file()), None)
     return {"network": folder, **({} if found is None else {"scheduler": found})}
@@ -205,7 +205,7 @@ def _part(path: str, stamp: tuple[int, ...], device: str, allowed: tuple[str, ..
     try:
         import diffusers
     except ImportError as error:
-        raise InputError("folders of diffusers need: pip install 'invsolve[priors]'") from error
+        raise InputError("diffusers folders need: pip install 'invsolve[priors]'") from error
     made = getattr(diffusers, kind)
     with foreign(folder):
         _check_size(made, config, folder)

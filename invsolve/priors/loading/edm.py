@@ -185,7 +185,7 @@ def _network(path: str, stamp: tuple[int, int], device: str, *layout: bool) -> P
 def _config(path: Path) -> dict[str, Any]:
     text = read_header(path).get("config")
     if text is None:
-        raise InputError(f"{path} is no converted EDM network: write it with invsolve priors convert")
+        raise InputError(f"{path} is not a converted EDM network: write it with invsolve priors convert")
     config = parse_json(text, f"the configuration in {path}")
     if not all(isinstance(config.get(name), dict) for name in ("inner", "outer")):
         raise InputError(f"{path} has a configuration without the arguments of its network: convert it again")

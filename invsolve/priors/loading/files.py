@@ -59,7 +59,7 @@ def load_path(path: Path, **options: Any) -> Prior:
             return load_edm(path, device=device, speed=speed, **options)
     weights = read_weights(path)
     if is_classifier(weights.shapes):
-        raise InputError(f"{path} is a noisy classifier, no prior: load it with priors.load_classifier")
+        raise InputError(f"{path} is a noisy classifier, not a prior: load it with priors.load_classifier")
     if is_adm(weights.shapes):
         _check(f"the network {path}", options, load_adm, *(field.name for field in fields(ADMConfig)))
         return load_adm(weights, device=device, speed=speed, **options)
@@ -91,7 +91,7 @@ def load_denoiser_of_deepinv(name: str, **options: Any) -> Prior:
 def load_classifier(path: Path, device: str, **known: Any) -> nn.Module:
     """Load the noisy classifier in a file, see `invsolve.priors.load_classifier`."""
     if not is_classifier(read_weights(path).shapes):
-        raise InputError(f"{path} is no noisy classifier: load it with priors.load")
+        raise InputError(f"{path} is not a noisy classifier: load it with priors.load")
     return _adm_network(str(path.resolve()), _stamp(path), device, False, False, tuple(sorted(known.items())))
 
 

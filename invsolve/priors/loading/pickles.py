@@ -85,7 +85,7 @@ def read_pickle(file: BinaryIO | mmap) -> Any:
     machine = _Machine()
     for steps, (opcode, argument, _) in enumerate(pickletools.genops(cast("IO[bytes]", file))):
         if steps > MAX_STEPS:
-            raise InputError(f"a pickle of more than {MAX_STEPS} instructions holds no network")
+            raise InputError(f"a pickle of more than {MAX_STEPS} instructions is not a network")
         if opcode.name == "STOP":
             return machine.stack.pop()
         machine.step(opcode.name, argument)

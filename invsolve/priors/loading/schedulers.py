@@ -107,7 +107,7 @@ def _defaults(kind: str) -> dict[str, Any]:
     try:
         import diffusers
     except ImportError as error:
-        raise InputError("folders of diffusers need: pip install 'invsolve[priors]'") from error
+        raise InputError("diffusers folders need: pip install 'invsolve[priors]'") from error
     if not kind:
         return {}
     found = getattr(diffusers, kind, None)

@@ -56,7 +56,7 @@ def read_weights(path: str | Path) -> Weights:
     with open_file(path, "weight file") as file:
         start = file.read(16)
     if len(start) < 16:
-        raise InputError(f"{path} is no weight file: it has {len(start)} bytes")
+        raise InputError(f"{path} is not a weight file: it has {len(start)} bytes")
     if start[8:9] == b"{":
         return _read_safetensors(path)
     if start[:2] == b"PK" or start.startswith(_LEGACY):

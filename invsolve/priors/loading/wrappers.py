@@ -63,7 +63,7 @@ def bare(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
         kept = {name.removeprefix(prefix): v for name, v in kept.items()}
     if any(name.startswith("first_stage_model.") for name in kept):
         raise InputError(
-            f"{path} is a latent diffusion model with its autoencoder: convert it to a folder of diffusers "
+            f"{path} is a latent diffusion model with its autoencoder: convert it to a diffusers folder "
             "(its script convert_original_stable_diffusion_to_diffusers), which priors.load takes"
         )
     found = [name.removesuffix(_FIRST) for name in kept if name.endswith(f".{_FIRST}")]
@@ -89,7 +89,7 @@ def _averaged(tensors: Mapping[str, Tensor], average: str, own: str) -> dict[str
 def _found(content: Any, path: Path) -> dict[str, Tensor]:
     """The tensors in nested dictionaries."""
     if not isinstance(content, Mapping):
-        raise InputError(f"{path} holds no named weights (a state dict), but a {type(content).__name__}")
+        raise InputError(f"{path} contains a {type(content).__name__}, not named weights (a state dict)")
     choices = [
         str(k) for k, v in content.items() if not str(k).lower().startswith(("opt", *_OTHERS)) and _holds_weights(v)
     ]
@@ -110,7 +110,7 @@ def _found(content: Any, path: Path) -> dict[str, Tensor]:
         raise InputError(
             f"{path} has several entries that could be the network ({', '.join(choices)}): save the one that is meant"
             if choices
-            else f"{path} holds no named weights (a state dict); its entries are {names}"
+            else f"{path} contains no named weights (a state dict); its entries are {names}"
         )
     chosen = content[known[0]]
     values = _list(chosen)

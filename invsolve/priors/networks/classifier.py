@@ -120,7 +120,7 @@ def load_classifier(path: str | Path, device: torch.device | str = "cpu") -> Noi
     """
     weights = read_weights(path)
     if weights.metadata.get("format") != _FORMAT:
-        raise InputError(f"{path} holds no {_FORMAT} weights: write them with `invsolve train classifier`")
+        raise InputError(f"{path} contains no {_FORMAT} weights: write them with `invsolve train classifier`")
     what = f"the configuration in {path}"
     config = made_with(ClassifierConfig, parse_json(weights.metadata.get("config", ""), what), what)
     with foreign(what), blank():

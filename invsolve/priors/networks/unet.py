@@ -221,7 +221,7 @@ def load_denoiser(
     weights = read_weights(path)
     if weights.metadata.get("format") != _FORMAT or "config" not in weights.metadata:
         raise InputError(
-            f"{path} holds no {_FORMAT} weights (format: {weights.metadata.get('format')!s:.100}); write them with "
+            f"{path} contains no {_FORMAT} weights (format: {weights.metadata.get('format')!s:.100}); write them with "
             "save_denoiser"
         )
     config = DenoiserConfig.from_json(weights.metadata["config"])
