@@ -74,7 +74,7 @@ def guided(guide: Guide, prior: Prior) -> tuple[Problem, Solver]:
     if guide.weight is not None or guide.scale is None:
         return _classifier_free(guide, prior), solvers.DDIM(**told)
     if guide.label is None:
-        raise InputError("a class or a reward has to be given")
+        raise InputError("give a class or a reward")
     logits, count = _classifier(guide, prior)
     cost = costs.ClassifierCost(logits, guide.label, count, conditional=True)
     return Problem(prior, cost), solvers.Guidance(parse_scale(guide.scale), at="noisy", **told)

@@ -193,9 +193,9 @@ def test_what_is_transparent_is_filled_in_beside_what_is_painted(tmp_path):
     ],
 )
 def test_a_hostile_shape_is_refused_in_a_sentence(shape, tmp_path):
-    with pytest.raises(InputError, match="what was painted cannot be read"):
+    with pytest.raises(InputError, match="the painted mask cannot be read"):
         painted(shape, folder=tmp_path)
-    with pytest.raises(InputError, match="what was painted cannot be read"):
+    with pytest.raises(InputError, match="the painted mask cannot be read"):
         painted(*[{"tool": "box", "points": [[0, 0], [1, 1]]}] * 1001, folder=tmp_path)
 
 

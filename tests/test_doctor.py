@@ -33,4 +33,4 @@ def test_weights_of_another_hash_are_refused(capsys, monkeypatch, tmp_path, know
     if not known:
         (tmp_path / f"{card(name).file}.sha256").write_text("abc  file")
     assert main(["doctor", name]) == 2
-    assert "was expected: remove it" in capsys.readouterr().err
+    assert ": remove it and fetch it again" in capsys.readouterr().err

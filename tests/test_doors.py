@@ -518,7 +518,7 @@ def test_measurements_and_masks_of_any_layout(kind: Callable[[Any], Any]) -> Non
 ])  # fmt: skip
 def test_complex_images_are_refused_rather_than_halved(make: Callable[[], Any]) -> None:
     operator = make()
-    with pytest.raises(iv.InputError, match="takes real images: give real and imaginary part as two channels"):
+    with pytest.raises(iv.InputError, match="takes real images: give real and imaginary parts as two channels"):
         operator(torch.zeros(1, *operator.in_shape, dtype=torch.complex64))
 
 

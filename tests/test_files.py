@@ -88,7 +88,7 @@ def test_without_replace_what_is_there_stays_and_a_link_counts_as_there(tmp_path
     link = tmp_path / "link.png"
     link.symlink_to("nothing")
     assert not write_whole(link, b"two", replace=False)
-    with pytest.raises(iv.InputError, match="exists already"):
+    with pytest.raises(iv.InputError, match="already exists"):
         write_image(link, IMAGE)
     write_image(link, IMAGE, overwrite=True)
     assert link.is_symlink()

@@ -167,7 +167,7 @@ def test_jpeg_inside_and_cmyk(tmp_path: Path) -> None:
         (EIGHT[..., 0], {"photometric": "cfa"}, "colour filter array"),
         (np.concatenate([DEEP, DEEP[..., :1]], 2), {"photometric": "separated"}, "16 bit CMYK"),
         (EIGHT, {"photometric": "rgb", "extratags": [(532, 5, 6, (16, 1, 235, 1) * 3, True)]}, "black and white"),
-        (GREY, {"compression": "jpeg2000"}, "compressed by"),
+        (GREY, {"compression": "jpeg2000"}, "compressed with"),
     ],
 )
 def test_what_is_not_read_is_refused(tmp_path: Path, values: Any, options: dict[str, Any], match: str) -> None:

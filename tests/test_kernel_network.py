@@ -234,7 +234,7 @@ def test_the_command_makes_examples_and_a_network(photographs: Path, tmp_path: P
     changed = first.tail.weight
     assert float(changed.abs().max()) > 0
     assert main(words) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert main([*words, "--overwrite"]) == 0  # from the examples that are there, to the same network
     assert torch.equal(load_kernel_network(out).tail.weight, changed)
     assert main([*words, "--overwrite", "--seed", "1"]) == 2

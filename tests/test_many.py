@@ -137,7 +137,7 @@ def test_files_that_exist_stop_a_batch_before_it_begins(tmp_path, capsys):
     words = ["restore", str(tmp_path / "in"), "-o", str(tmp_path / "out"), *WORDS]
     assert main(words) == 0
     assert main(words) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert main([*words, "--overwrite", "-q"]) == 0
     assert capsys.readouterr().out == ""
 
@@ -169,7 +169,7 @@ def test_what_a_format_cannot_hold_is_said_before_work_starts(tmp_path, capsys, 
     assert read_image(tmp_path / "opaque-restored.jpg").alpha is None
     monkeypatch.setattr("invsolve.restoration.pages.run", None)
     assert main(["restore", str(tmp_path / "holes.png"), "--format", "jpg", *WORDS]) == 2
-    assert "hold no transparency" in capsys.readouterr().err
+    assert "have no transparency" in capsys.readouterr().err
     assert main(["restore", str(tmp_path / "long.webp"), "--factor", "2"]) == 2
     assert "a side of 16384 pixels is too long for this format" in capsys.readouterr().err
 

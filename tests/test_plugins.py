@@ -347,7 +347,7 @@ def test_the_templates_are_working_packages(tmp_path, monkeypatch, capsys):
     for kind, name in (("operator", "blur"), ("solver", "dps"), ("prior", "natural"), ("cost", "Gaussian")):
         with pytest.raises(iv.InputError, match=f"one of invsolve's own {kind}s"):
             write_package(kind, name, tmp_path)
-    with pytest.raises(iv.InputError, match="a word of Python itself"):
+    with pytest.raises(iv.InputError, match="a Python keyword"):
         write_package("operator", "lambda", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"line-{kind}" for kind in folders)
 

@@ -315,7 +315,7 @@ def test_a_run_resumes_as_what_it_was(images: Path, tmp_path: Path, caplog: pyte
     train_denoiser(again)
     assert "nothing is left to train: 4 steps" in caplog.text
     train_denoiser(dataclasses.replace(again, steps=6))
-    assert "the run was planned for 4 steps, and goes on to 6 steps" in caplog.text
+    assert "the run was planned for 4 steps, and continues to 6 steps" in caplog.text
 
 
 def test_a_start_of_other_classes_is_refused(images: Path, tmp_path: Path) -> None:

@@ -264,7 +264,7 @@ def test_q_is_interpolated_in_logarithms_and_wider_outside_of_what_was_measured(
     assert calibration.factor("superres", 4.0, 0.01, 0.9, "image").q == pytest.approx(18.0)
     beyond = calibration.factor("superres", 8.0, 0.01, 0.9, "average")
     assert beyond.q == pytest.approx(WIDER * 9.0)
-    assert "strength 8 is outside of the calibrated 2 to 4" in beyond.outside
+    assert "strength 8 is outside the calibrated range 2 to 4" in beyond.outside
     assert "noise 0.3 is outside" in calibration.factor("superres", 2.0, 0.3, 0.9, "average").outside
     quiet = calibration.factor("superres", 2.0, 0.001, 0.9, "average")
     assert (quiet.q, quiet.outside) == (pytest.approx(1.0), "")
@@ -504,7 +504,7 @@ def test_calibrate_measures_and_restore_takes_what_it_wrote(tmp_path, capsys, mo
     assert told["calibration"] == str(out)
     assert told["q"]["average"]["edges"] == made.factor("denoise", 1.0, 0.1, 0.9, "average", "edges").q
     assert main([*words[:-4], "-o", str(out), "--task", "denoise"]) == 2
-    assert "holds a calibration of something else" in capsys.readouterr().err
+    assert "is a calibration of something else" in capsys.readouterr().err
 
 
 def test_what_cannot_be_calibrated_is_said_before_work(tmp_path, capsys):
@@ -522,7 +522,7 @@ def test_what_cannot_be_calibrated_is_said_before_work(tmp_path, capsys):
         assert words in capsys.readouterr().err
     with pytest.raises(InputError, match="there is no calibration file"):
         restore(images[0], "denoise", noise=0.1, prior=prior, samples=4, calibration=tmp_path / "none.json")
-    with pytest.raises(InputError, match="belongs to posterior samples"):
+    with pytest.raises(InputError, match="a calibration needs posterior samples"):
         restore(images[0], "denoise", noise=0.1, prior=prior, calibration=tmp_path / "none.json")
 
 

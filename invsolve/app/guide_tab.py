@@ -75,7 +75,7 @@ class GuideTab:
     def _inputs(self) -> None:
         gr.HTML(
             '<p class="iv-hint">A small network that draws handwritten digits, to see what steering does: ask for a '
-            "digit, and turn up how strongly.</p>",
+            "digit, and turn up the strength.</p>",
             padding=False,
         )
         step(1, "Which digit?")

@@ -60,7 +60,7 @@ def painted_mask(painted: Any, image: Path, target: Path) -> Path | None:
     try:
         missing = torch.from_numpy(_drawn(shapes, height, width)) > 0
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise InputError("what was painted cannot be read: paint it again, or choose a mask as a file") from error
+        raise InputError("the painted mask cannot be read: paint it again, or choose a mask as a file") from error
     if not bool(missing.any()):
         return None
     if read.alpha is not None:

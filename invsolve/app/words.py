@@ -44,7 +44,7 @@ EXPLAINED = {
     "blur_sigma": "For a soft, round blur: 1 is a little soft, 2 is clearly blurred, 5 is very blurred",
     "kernel_size": "Empty: 33",
     "compression": "1 to 100; empty: read from the file",
-    "downsampling": "Do not change it if you do not know",
+    "downsampling": "Leave it if you are unsure",
     "noise": "From 0 to 1, where 1 is the step from black to white; empty: measured in the image",
     "samples": "Images that all fit the given image; empty: none, or 6 if you ask how certain each pixel is",
     "seed": "Another number draws other samples",
@@ -108,8 +108,8 @@ def suggestion(auto: Mapping[str, Any], offered: Sequence[str]) -> tuple[str, st
     if task == "unchanged":
         return "auto", note(f"No clear damage was found: {said}. Is it blurred, too small or scratched? Say so below.")
     if task not in offered:
-        return "auto", note(f"Restored as it needs: {auto['found'][-1]}.")
-    return task, note(f"Looks like “{title(task)}”: {said}. Choose otherwise if that is not it.")
+        return "auto", note(f"Restored as needed: {auto['found'][-1]}.")
+    return task, note(f"Looks like “{title(task)}”: {said}. Choose another if that is wrong.")
 
 
 def rows(pairs: Sequence[tuple[str, str]]) -> str:

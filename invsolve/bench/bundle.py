@@ -98,7 +98,7 @@ def submit(folder: Path, out: Path) -> Path:
         units = store.units()
         missing = sum(unit["status"] is None for unit in units)
         if missing:
-            raise InputError(f"{missing} of {len(units)} units have not run: finish the suite before handing it in")
+            raise InputError(f"{missing} of {len(units)} units have not run: finish the suite before submitting it")
         for unit in {unit["hash"]: unit for unit in units}.values():
             read_checked(store.output_path(unit["hash"]), unit["digest"])
         about = {"suite": store.meta("suite"), "description": store.meta("description")}

@@ -110,7 +110,7 @@ def _meant(units: Sequence[Unit], patterns: Sequence[str]) -> str:
         if not any(matches(unit, [pattern]) for unit in units):
             key, _, value = pattern.partition("=")
             return "" if key in ("unit", "item") else f"; {nearest(value, {str(getattr(u, key)) for u in units})}"
-    return ": no unit fits all of them at once"
+    return ": no unit matches all of them"
 
 
 class _Loop:

@@ -46,6 +46,6 @@ def check_trusted(what: object, references: Iterable[str], *, trust: bool) -> No
         if trust or any(module == name or module.startswith(f"{name}.") for name in allowed):
             continue
         raise InputError(
-            f"{what} names {reference}, code that would run with your rights: look at it, then give --trust, "
+            f"{what} names {reference}, code that would run with your permissions: review it, then give --trust, "
             f"or list its module in the environment variable {ALLOWED}"
         )

@@ -40,7 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
         metavar="ADDRESS",
         help="address to listen on; 0.0.0.0 for all machines (default 127.0.0.1)",
     )
-    add("--share", choices=("never",), default="never", help="the page is never shared through machines of others")
+    add("--share", choices=("never",), default="never", help="the page is never shared through third-party servers")
     add(
         "--max-pixels",
         type=int,

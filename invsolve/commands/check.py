@@ -87,7 +87,7 @@ def _kind(name: str) -> str:
         known_by = registries()
         kinds = [kind for kind, registry in known_by.items() if name in registry]
         if len(kinds) > 1:
-            raise InputError(f"{name} is {' and '.join(f'a {kind}' for kind in kinds)}: say which by --kind")
+            raise InputError(f"{name} is {' and '.join(f'a {kind}' for kind in kinds)}: choose with --kind")
         if not kinds:
             known = [known for registry in known_by.values() for known in registry]
             raise InputError(f"nothing is named {name!r}; {nearest(name, known)}; or give module:attribute")

@@ -76,7 +76,7 @@ def _weights(name: str) -> tuple[str, bool]:
     record = path.with_name(f"{path.name}.sha256")
     expected = known.sha256 or (record.read_text().split()[0] if record.is_file() else "")
     if expected and found != expected:
-        raise InputError(f"{path} has SHA-256 {found}, {expected} was expected: remove it and fetch it again")
+        raise InputError(f"{path} has SHA-256 {found}, expected {expected}: remove it and fetch it again")
     said = "as expected" if known.sha256 else "as first downloaded" if expected else "its publisher states no SHA-256"
     return f"{path}, {path.stat().st_size / 2**30:.2f} GiB, SHA-256 {found[:16]}... {said}", True
 

@@ -53,7 +53,7 @@ def write_package(kind: str, name: str, where: Path) -> Path:
     if not module.isidentifier():
         raise InputError(f"a name must be letters, digits and dashes, starting with a letter, got {name!r}")
     if keyword.iskeyword(module):
-        raise InputError(f"{module} is a word of Python itself: choose another name")
+        raise InputError(f"{module} is a Python keyword: choose another name")
     if {name.strip(), module, module.replace("_", "-")} & registries()[kind].builtin.keys():
         raise InputError(f"{name.strip()} is the name of one of invsolve's own {kind}s: choose another name")
     title = "".join(word[:1].upper() + word[1:] for word in words)

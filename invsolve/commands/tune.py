@@ -110,7 +110,7 @@ def run_command(args: argparse.Namespace) -> int:
         "`point` is the solver of point estimates, `samples` that of posterior samples (--samples N).",
         "Above each solver: mean PSNR of one estimate on the tuning crops, misfit of the data, network calls.",
         f"Made by: {shlex.join(['invsolve', *words])}",
-        f"on {args.crops} crops of {args.size} pixels (SHA-256 {search.digest}...), none of which a result names.",
+        f"on {args.crops} crops of {args.size} pixels (SHA-256 {search.digest}...), none of which is used for results.",
     ]
     traits = traits_of(prior)
     present = table(traits.family) if traits.own and traits.scope == "local" else {}

@@ -264,7 +264,7 @@ class Likelihood(TerminalCost):
         operator, y = parts["operator"], parts["y"]
         if not isinstance(operator, Operator):
             raise InputError(
-                f"a likelihood takes an Operator, got {type(operator).__name__}: wrap it by operators.as_operator"
+                f"a likelihood takes an Operator, got {type(operator).__name__}: wrap it with operators.as_operator"
             )
         if y is not None and not isinstance(y, Tensor):
             raise InputError(f"the measurement y must be a tensor, got {type(y).__name__}")

@@ -59,7 +59,7 @@ def write_image(path: str | Path, image: Image, *, overwrite: bool = False) -> P
 def check_target(path: Path, *, overwrite: bool) -> None:
     """Raise `InputError` if a file cannot be written at `path`, or at the target of a link at `path`."""
     if len(os.fsencode(path.name)) > LONGEST:
-        raise InputError(f"the name {path.name} is longer than the {LONGEST} bytes that a file's name may have")
+        raise InputError(f"the name {path.name} is longer than the limit of {LONGEST} bytes")
     target = destination(path)
     if target.is_dir():
         raise InputError(f"{path} is a folder: name a file in it")
@@ -71,7 +71,7 @@ def check_target(path: Path, *, overwrite: bool) -> None:
         raise InputError(f"the folder {target.parent} is not writable")
     if os.path.lexists(path) and not overwrite:
         raise InputError(
-            f"{path} exists already: choose another output or overwrite it with --overwrite (overwrite=True)"
+            f"{path} already exists: choose another output or overwrite it with --overwrite (overwrite=True)"
         )
 
 
@@ -142,7 +142,7 @@ def check_format(path: str | Path, size: tuple[int, int], alpha: Tensor | None) 
     suffix = Path(path).suffix.lower()
     form = SUFFIXES[suffix]
     if form in _OPAQUE and alpha is not None and bool((alpha < 1 - 0.5 / 255).any()):
-        raise InputError(f"{path}: {suffix} files hold no transparency; choose .png, .webp or .tif")
+        raise InputError(f"{path}: {suffix} files have no transparency; choose .png, .webp or .tif")
     if max(size) > _MAX_SIDE.get(form, 1 << 30):
         raise InputError(f"{path}: a side of {max(size)} pixels is too long for this format; choose .png or .tif")
 

@@ -89,7 +89,7 @@ def _check_pixels(path: Path, data: bytes, packed: int) -> None:
     """Raise `InputError` if `packed` bytes cannot hold the number of pixels in the header."""
     width, height, bits, colour = struct.unpack(">IIBB", data[16:26])
     if colour not in _CHANNELS or bits not in (1, 2, 4, 8, 16):
-        raise InputError(f"{path} is damaged: the PNG header names an unknown kind of pixels")
+        raise InputError(f"{path} is damaged: the PNG header names an unknown pixel type")
     if height * ((width * bits * _CHANNELS[colour] + 7) // 8) > _DEFLATE * packed:
         raise InputError(f"{path} is truncated: {packed} bytes cannot hold its {width} x {height} pixels")
 

@@ -143,7 +143,7 @@ def _mosaic(path: Path, content: bytes, raw: Any) -> Mosaic:
     height, width = names.shape
     tile = names[:side, :side]
     if (numpy.tile(tile, (height // side + 1, width // side + 1))[:height, :width] != names).any():
-        raise InputError(f"{path} has colour filters in no regular pattern: develop it to TIFF, and restore that")
+        raise InputError(f"{path} has an irregular colour filter pattern: develop it to TIFF, and restore that")
     if not torch.allclose(matrix.sum(1), torch.ones_like(matrix[:, 0]), atol=0.02):
         logger.warning("%s: the colours of this camera are unknown, so sRGB is assumed", path)
         matrix = torch.eye(3, dtype=torch.float32)

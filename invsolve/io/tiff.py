@@ -162,14 +162,14 @@ def _check(path: Path, page: Any, size: int) -> None:
     if page.photometric == _YCBCR and page.compression != _JPEG and page.tags.valueof(530, (2, 2)) != (1, 1):
         raise InputError(f"{path} holds YCbCr colours of reduced resolution outside JPEG: save it as RGB")
     if page.compression not in _PACKED:
-        raise InputError(f"{path} is compressed by {page.compression!s:.40}: save it with LZW, deflate or without")
+        raise InputError(f"{path} is compressed with {page.compression!s:.40}: use LZW, deflate or no compression")
     if prod(page.shaped) == 0 or page.imagedepth != 1 or height * width > MAX_PIXELS:
         raise InputError(f"{path} is damaged, or not a single image: {width} x {height} x {page.imagedepth} pixels")
     if not _COLOURS[page.photometric] <= page.samplesperpixel <= _MAX_CHANNELS:
         least = _COLOURS[page.photometric]
         raise InputError(f"{path} has {page.samplesperpixel} channels, but its colours need {least} to {_MAX_CHANNELS}")
     if page.photometric == _PALETTE and (page.colormap is None or page.colormap.shape != (3, 2**page.bitspersample)):
-        raise InputError(f"{path} is damaged: a TIFF file with a palette that is missing")
+        raise InputError(f"{path} is damaged: a TIFF file whose palette is missing")
     if page.tags.valueof(332, 1) != 1:
         raise InputError(f"{path} holds inks other than cyan, magenta, yellow and black: save it as RGB")
     fractions = page.tags.valueof(532, ())  # ReferenceBlackWhite, alternating numerators and denominators

@@ -31,7 +31,7 @@ def real_images(x: Tensor) -> Tensor:
     """
     if x.is_complex():
         raise InputError(
-            "this operator takes real images: give real and imaginary part as two channels, "
+            "this operator takes real images: give real and imaginary parts as two channels, "
             "torch.view_as_real(z).movedim(-1, 1) of z [N, H, W]"
         )
     return x.to(fft_dtype(x))

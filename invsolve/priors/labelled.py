@@ -98,7 +98,7 @@ class LabelledMixture(MixturePrior):
 
     def posterior(self, likelihood: Any) -> Any:
         if self._label is not None:
-            raise CapabilityError("posteriors are of one label at a time: given(label=number).posterior(...)")
+            raise CapabilityError("posteriors are for one label at a time: given(label=number).posterior(...)")
         return super().posterior(likelihood)
 
     @property

@@ -152,7 +152,7 @@ class NetworkPrior(Prior):
         missing = [name for name in getattr(self.module, "needed", ()) if name not in self._given]
         if not missing:
             return None
-        return f"needs embeddings of a text ({', '.join(missing)}): give --prompt, or bind them by prior.given(...)"
+        return f"needs embeddings of a text ({', '.join(missing)}): give --prompt, or bind them with prior.given(...)"
 
     @property
     def divides_by_alpha(self) -> bool:

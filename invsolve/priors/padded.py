@@ -40,7 +40,7 @@ class PaddedPrior(WrappedPrior):
     def predict(self, x_t: Tensor, t: float) -> Prediction:
         height, width = x_t.shape[-2:]
         if height > self.size[0] or width > self.size[1]:
-            raise InputError(f"this prior serves images up to {self.size}, got {(height, width)}: use TiledPrior")
+            raise InputError(f"this prior takes images up to {self.size}, got {(height, width)}: use TiledPrior")
         rows, columns = _reflected(height, self.size[0], x_t), _reflected(width, self.size[1], x_t)
         out = self.prior.predict(x_t[..., rows, :][..., columns], t)
         variance = None if out.variance is None else out.variance[..., :height, :width]
@@ -96,7 +96,7 @@ def _fitted_latents(prior: Prior, size: tuple[int, int]) -> Prior:
     if not isinstance(prior, LatentPrior) or factor is None or channels is None:
         raise InputError(f"this latent prior cannot restore images of {size}: use images of its own size")
     if size[0] % factor or size[1] % factor:
-        raise InputError(f"this latent prior serves images whose sides are multiples of {factor}, got {size}: cut it")
+        raise InputError(f"this latent prior takes images whose sides are multiples of {factor}, got {size}: cut it")
     own = (size[0] // factor, size[1] // factor)
     return prior.on(fitted(prior.prior, own), (channels, *own))
 

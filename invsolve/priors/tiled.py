@@ -100,7 +100,7 @@ class TiledPrior(WrappedPrior):
         if prior.latent:
             raise CapabilityError("a latent prior cannot be tiled in pixels: restore smaller images, or without tiles")
         if prior.shape is not None and tuple(prior.shape[1:]) != (tile, tile):
-            raise InputError(f"this prior serves images of {list(prior.shape)} only: take tiles of that size")
+            raise InputError(f"this prior takes images of {list(prior.shape)} only: use tiles of that size")
         super().__init__(prior)
         self.tile, self.overlap, self.grid = tile, overlap, grid
         self.max_pixels, self.fixed = max_pixels or tile * tile, fixed or prior.shape is not None

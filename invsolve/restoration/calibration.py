@@ -250,7 +250,7 @@ def _beyond(what: str, x: float, places: Sequence[float]) -> str:
     low, high = min(places), max(places)
     if low / REACH <= x <= high * REACH:
         return ""
-    return f"{what} {x:.3g} is outside of the calibrated {low:.3g} to {high:.3g}"
+    return f"{what} {x:.3g} is outside the calibrated range {low:.3g} to {high:.3g}"
 
 
 def _parsed(text: str, name: str) -> Calibration:
@@ -262,5 +262,5 @@ def _parsed(text: str, name: str) -> Calibration:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{name} is not a calibration file: invsolve calibrate writes one") from None
     if version != FORMAT or levels != LEVELS:
-        raise InputError(f"{name} is a calibration file of another version: make it again by invsolve calibrate")
+        raise InputError(f"{name} is a calibration file of another version: recreate it with invsolve calibrate")
     return table

@@ -127,7 +127,7 @@ def chosen(
     if traits.scope == "local":
         if solver is None and section not in table(traits.family):
             raise InputError(
-                f"no solver is known for {section} under this prior: give --solver, or find settings by invsolve tune"
+                f"no solver is known for {section} under this prior: give --solver, or find settings with invsolve tune"
             )
         name = solver or choose(traits.family, section, sampling=sampling)
         picked = row(name, section, traits, noise=noise, quality=quality)

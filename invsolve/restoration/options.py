@@ -85,7 +85,7 @@ class Options:
         if self.samples is not None and self.samples < 1:
             raise InputError(f"samples must be at least 1, got {self.samples}")
         if self.calibration is not None and (self.samples or 1) < 2:
-            raise InputError("a calibration belongs to posterior samples: add --samples 6, or omit --calibration")
+            raise InputError("a calibration needs posterior samples: add --samples 6, or omit --calibration")
 
     @classmethod
     def of(cls, task: str = "auto", **keywords: Any) -> Options:

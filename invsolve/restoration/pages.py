@@ -36,8 +36,8 @@ def jobs_of(path: Path, options: Options, ending: str) -> Iterator[Job]:
         if SUFFIXES.get(ending.lower()) != "tiff":
             raise InputError(f"{path} has {count} pages, but a {ending} file holds only one: write a .tif file")
         for given, what in (
-            (options.samples, "--samples are drawn of one image"),
-            (options.kind.estimates_kernel, "a blur is found for one image"),
+            (options.samples, "--samples works on one image"),
+            (options.kind.estimates_kernel, "a blur is found in one image"),
             (options.checkpoint, "a checkpoint belongs to one image"),
         ):
             if given:

@@ -121,7 +121,7 @@ class _Probe:
         """Check for one finite number per image, the same at a second call, and no side effects."""
         report, before = self.report, self.x.clone()
         self.y = self.at(self.x)
-        told = f"shape [{self.n}] expected, {list(self.y.shape)} came: sum over every dimension but the first"
+        told = f"shape [{self.n}] expected, got {list(self.y.shape)}: sum over every dimension but the first"
         if not report.fact("one energy for each image", tuple(self.y.shape) == (self.n,), told):
             return False
         report.fact("output precision", self.y.dtype == self.dtype, diagnoses.of_precision(self.dtype, self.y.dtype))

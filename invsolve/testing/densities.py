@@ -49,7 +49,7 @@ def check_density(report: Report, likelihood: Likelihood, theta: Params, seed: i
             mass, distance = max(mass, abs(found[0] - 1)), max(distance, found[1])
     told = "exp(-energy) over all y: a constant or a factor is missing, or the parameter's own logarithm"
     report.error("the density integrates to 1", mass, 0.02, told)
-    report.error("draws follow the density", distance, ALARM, "simulate and the energy are of two laws")
+    report.error("draws follow the density", distance, ALARM, "simulate and the energy do not match")
 
 
 def _one_entry(likelihood: Likelihood, theta: Params, item: int, level: float, seed: int) -> tuple[float, float]:

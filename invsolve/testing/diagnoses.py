@@ -43,7 +43,7 @@ def of_shape(expected: tuple[int, ...], got: tuple[int, ...], n: int) -> str:
     """Explain why the output for a batch of n has shape `got`."""
     if got == expected:
         return ""
-    told = f"{list(expected)} expected, {list(got)} came: "
+    told = f"{list(expected)} expected, got {list(got)}: "
     if got[:1] != (n,) or len(got) == len(expected) - 1:
         return told + f"the batch dimension is lost or moved, a batch of {n} must stay one of {n}"
     return told + f"out_shape says {list(expected[1:])}, forward makes {list(got[1:])}"
@@ -73,7 +73,7 @@ def of_gradient(error: Exception) -> str:
 def of_slope(gradient: float, change: float, jumps: bool) -> str:
     """Explain why finite differences disagree with the gradient."""
     if jumps or (gradient > 0 and change == 0):
-        return "the output moves in jumps (rounding, thresholds): say surrogate_gradient = True if that is meant"
+        return "the output moves in jumps (rounding, thresholds): set surrogate_gradient = True if intended"
     if gradient == 0 and change > 0:
         return "the gradient is 0 although the output changes: a detach, a rounding or an integer conversion"
     return "`vjp` is not the derivative of forward, or part of forward is detached"

@@ -231,7 +231,7 @@ class _Probe:
             return
         single = self.run(self._with_network(torch.float32)).samples
         precise = single.dtype == torch.float32 and bool(torch.isfinite(single).all())
-        self.report.fact("follows the prior's precision", precise, f"float32 expected, {single.dtype} came")
+        self.report.fact("follows the prior's precision", precise, f"float32 expected, got {single.dtype}")
         if not torch.cuda.is_available():
             self.report.notes.append("no accelerator here: moving to another device was not checked")
             return

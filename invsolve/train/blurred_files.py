@@ -183,7 +183,7 @@ def examples(files: BlurredFiles, count: int, folder: Path, workers: int) -> Exa
         logger.info("%d examples to make, %d at a time", _PART * len(missing), workers)
         for k, start in enumerate(_made(files, missing, folder, workers)):
             if (k + 1) % 5 == 0:
-                logger.info("%d of %d parts, last the one from %d on", k + 1, len(missing), start)
+                logger.info("%d of %d parts, last from example %d", k + 1, len(missing), start)
     parts = [Examples(*torch.load(folder / f"{start}.pt", weights_only=True)) for start in starts]
     return Examples(*(torch.cat(column)[:count].float() for column in zip(*parts, strict=True)))
 

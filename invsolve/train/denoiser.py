@@ -213,11 +213,11 @@ def _check_settings(config: DenoiserTraining, saved: dict[str, str]) -> None:
         if str(getattr(config, name)) != saved[name]:
             flag = "--labels" if name == "labels" else f"--optimizer {saved[name]}"
             how = "without" if saved[name] == "False" else "with"
-            raise InputError(f"{config.state_path} is of a run {how} {flag}: give the settings it was started with")
+            raise InputError(f"{config.state_path} is from a run {how} {flag}: give the settings it was started with")
     planned, now = ({n: str(v) for n, v in each.items()} for each in (saved, asdict(config)))
     if (planned["steps"], planned["hours"]) != (now["steps"], now["hours"]):
         told = [f"{a['hours']} hours" if a["steps"] == "None" else f"{a['steps']} steps" for a in (planned, now)]
-        logger.warning("the run was planned for %s, and goes on to %s", *told)
+        logger.warning("the run was planned for %s, and continues to %s", *told)
 
 
 def _check_start(config: DenoiserTraining, initial: DenoiserConfig) -> None:
@@ -323,7 +323,7 @@ def _starting_state(config: DenoiserTraining) -> dict[str, Any] | None:
             raise InputError(f"nothing to resume: no {config.state_path}; start without --resume")
         return load_torch(config.state_path, "training state")
     if config.out.exists() and not config.overwrite:
-        raise InputError(f"{config.out} exists; continue it with --resume or start anew with --overwrite")
+        raise InputError(f"{config.out} exists; continue it with --resume or start over with --overwrite")
     for path in (config.state_path, config.out.with_suffix(".csv"), config.out.with_suffix(".png")):
         if path.exists() and not config.overwrite:
             raise InputError(f"{path} exists, and the run would write it: name another --out, or use --overwrite")

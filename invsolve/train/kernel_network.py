@@ -41,7 +41,7 @@ def train_kernel_network(config: KernelTraining) -> KernelNetwork:
         InvsolveError: if the loss is no longer finite.
     """
     if config.out.exists() and not config.overwrite:
-        raise InputError(f"{config.out} exists already: choose another --out or give --overwrite")
+        raise InputError(f"{config.out} already exists: choose another --out or give --overwrite")
     train, held = split_images(find_images(config.images), config.validation)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     data = _kept(config, train, "training", config.examples)

@@ -160,7 +160,7 @@ def _resumed(
 ) -> tuple[int, float]:
     state = torch.load(config.state, weights_only=True)
     if state["made_of"] != made_of:
-        raise InputError(f"{config.state} is of a run with another seed, batch or other images: give its settings")
+        raise InputError(f"{config.state} is from a run with another seed, batch or images: give its settings")
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
     return state["step"], state["spent"]

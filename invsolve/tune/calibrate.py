@@ -241,7 +241,7 @@ def calibrate(
     )  # fmt: skip
     table = Calibration.read(path) if path.is_file() else empty
     if replace(table, cells=()) != empty:
-        raise InvsolveError(f"{path} holds a calibration of something else: name another file")
+        raise InvsolveError(f"{path} is a calibration of something else: name another file")
     for spec in specs:
         done = {(cell.measured.get("task"), cell.noise) for cell in table.cells}
         words = _words(spec)
@@ -249,7 +249,7 @@ def calibrate(
             continue
         cases = list(drawn_cases(setup, spec, images))
         if not cases:
-            raise InvsolveError("the blur was found in none of the images: take more, or more detailed ones")
+            raise InvsolveError("the blur was not found in any image: use more, or more detailed ones")
         cell = cell_of(cases, spec.noise, setup.seed)
         cell = replace(cell, measured={"task": words, **cell.measured})
         table = replace(table, cells=(*table.cells, cell))

@@ -220,7 +220,7 @@ def _chosen(search: Search, trials: Sequence[Any], complete: Any) -> Trial:
     if not found:
         reasons = [trial.user_attrs[REASON] for trial in trials if REASON in trial.user_attrs]
         because = f", the last because: {reasons[-1]}" if reasons else ": allow more trials or seconds"
-        raise NoCandidate(f"no candidate ran to its end on all images{because}")
+        raise NoCandidate(f"no candidate finished on all images{because}")
     sign = 1.0 if search.directions()[0] == "maximize" else -1.0
     best = max(sign * trial.values[0] for trial in found)
     margin = MARGIN if search.metrics[0] == "psnr" else 0.0

@@ -127,7 +127,7 @@ def checkpoint(file: str) -> Sampler:
             raise Unable("this checkpoint is not an image-to-image network")
         y = task.measured
         if y.ndim != 4 or (y.shape[-2] * model.scale, y.shape[-1] * model.scale) != task.operator.in_shape[-2:]:
-            raise Unable(f"it enlarges {model.scale} times, which does not make the image of this measurement")
+            raise Unable(f"it enlarges {model.scale} times, which does not match this measurement")
         with _counted(model.model, task):
             return model(y.clamp(0, 1))
 

@@ -136,11 +136,10 @@ class PriorPair(Pair):
         a, b = self.leading, self.other
         times = (0.1, 0.5, 0.9)
         if any(not math.isclose(p, q, rel_tol=1e-9) for t in times for p, q in zip(a.schedule(t), b.schedule(t))):  # noqa: B905
-            raise InputError(f"two priors are mixed on one schedule only, got {a.schedule!r} and {b.schedule!r}")
+            raise InputError(f"mixed priors must share one schedule, got {a.schedule!r} and {b.schedule!r}")
         if a.value_range != b.value_range or (a.shape and b.shape and tuple(a.shape) != tuple(b.shape)):
             raise InputError(
-                f"two priors are mixed in one space only, got {a.shape} in {a.value_range} "
-                f"and {b.shape} in {b.value_range}"
+                f"mixed priors must share one space, got {a.shape} in {a.value_range} and {b.shape} in {b.value_range}"
             )
 
     def first(self, x_t: Tensor, t: float) -> Prediction:

@@ -199,7 +199,7 @@ def _config(path: Path) -> dict[str, Any]:
         if isinstance(values, list) and len(values) > 16:
             raise InputError(f"the configuration in {path} has {len(values)} values of {name}, more than any network")
     if _outer_class(config) not in PRECONDITIONERS:
-        raise InputError(f"{path} has a preconditioning of the unknown kind {_outer_class(config):.100}")
+        raise InputError(f"{path} has the unknown preconditioning {_outer_class(config):.100}")
     coder = config.get("encoder")
     if coder is not None and (not isinstance(coder, dict) or not all(map(_channels, (coder.get(n) for n in _CODER)))):
         raise InputError(f"{path} has an encoder without the scale and bias of its latents: convert it again")

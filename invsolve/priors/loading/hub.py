@@ -138,17 +138,17 @@ def _download(url: str, part: Path, card: Card, progress: Progress) -> None:
         try:
             if _continue(url, part, card, progress):
                 return
-            reason = "the connection broke off"
+            reason = "the connection was lost"
         except HTTPError as error:
             error.close()
             answer = " ".join(f"{error.code} {error.reason}".split())[:200]
-            raise InputError(f"{url} answers {answer}: use --mirror, or put the file there") from error
+            raise InputError(f"{url} returned {answer}: use --mirror, or put the file there") from error
         except (URLError, TimeoutError, ConnectionError) as error:
             reason = str(getattr(error, "reason", error))
         except (HTTPException, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            reason = " ".join(f"the answer is invalid: {type(error).__name__} {error}".split())[:200]
+            reason = " ".join(f"invalid response: {type(error).__name__} {error}".split())[:200]
         except OSError as error:
             part.unlink(missing_ok=True)
             raise _trouble(error, part) from error
@@ -227,8 +227,8 @@ def _check_cached(target: Path, card: Card) -> None:
     found = sha256_of(target)
     if expected and found != expected:
         raise InputError(
-            f"{target} has SHA-256 {found}, {expected} was expected: it is damaged, or another file; remove it, so "
-            "that it is fetched again"
+            f"{target} has SHA-256 {found}, expected {expected}: it is damaged or another file; remove it "
+            "to fetch it again"
         )
     _record(target, card, found, status)
 
@@ -240,7 +240,7 @@ def _verify(part: Path, target: Path, card: Card) -> None:
     if expected and found != expected:
         part.unlink(missing_ok=True)
         raise InputError(
-            f"{card.file} has SHA-256 {found}, {expected} was expected: it is damaged or another file and was "
+            f"{card.file} has SHA-256 {found}, expected {expected}: it is damaged or another file and was "
             "removed: fetch it again or from elsewhere"
         )
     part.replace(target)

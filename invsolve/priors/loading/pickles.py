@@ -196,7 +196,7 @@ class _Machine:
             case "BINPERSID":
                 stack.append(Record(Name("persistent"), stack.pop()))
             case _:
-                raise InputError(f"the pickle uses {name}, which no file of weights needs")
+                raise InputError(f"the pickle uses {name}, which no weight file needs")
 
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -222,10 +222,10 @@ def tensor_of(value: Any) -> Tensor | None:
     values = _storage(storage)
     shape, steps = _sizes(size), _sizes(stride)
     if len(shape) != len(steps) or len(shape) > _MAX_DIMENSIONS or _sizes((offset,)) != (offset,):
-        raise InputError(f"a tensor of the shape {shape} with the strides {steps} cannot be")
+        raise InputError(f"a tensor of shape {shape} with strides {steps} is impossible")
     last = offset + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
     if prod(shape) and (last >= len(values) or prod(shape) > len(values)):
-        raise InputError(f"a tensor of the shape {shape} reaches beyond its {len(values)} values in the file")
+        raise InputError(f"a tensor of shape {shape} reaches beyond its {len(values)} values in the file")
     return torch.as_strided(values, shape, steps, offset) if prod(shape) else values.new_empty(shape)
 
 
@@ -250,7 +250,7 @@ def _storage(value: Any) -> Tensor:
     kind = described.args[1]
     dtype = _STORAGES.get(kind.text.removeprefix("torch.") if isinstance(kind, Name) else "")
     if dtype is None:
-        raise InputError(f"a tensor holds values of the kind {getattr(kind, 'text', kind)!r:.60}, which is not read")
+        raise InputError(f"a tensor has the unsupported type {getattr(kind, 'text', kind)!r:.60}")
     count, rest = int.from_bytes(file.read(8), "little"), len(value.args[0]) - file.tell()
     if not 0 <= count * dtype.itemsize <= rest:
         raise InputError(f"a tensor's storage of {count} values is truncated: only {rest} bytes are left")
@@ -274,7 +274,7 @@ def array_of(value: Any) -> np.ndarray[Any, Any] | None:
     if isinstance(content, Record) and content.name == "_codecs.encode":
         content = content.args[0].encode("latin-1")
     if not isinstance(content, bytes) or len(content) != prod(_sizes(shape)) * dtype.itemsize:
-        raise InputError(f"an array of the shape {shape!r:.60} does not fit the bytes that the file has for it")
+        raise InputError(f"an array of shape {shape!r:.60} does not fit the bytes that the file has for it")
     return np.frombuffer(content, dtype).reshape(_sizes(shape), order="F" if fortran else "C")
 
 

@@ -179,7 +179,7 @@ def upload(
             repo_id=name, folder_path=folder, allow_patterns=list(files), commit_message=message, repo_type=kind
         )
     except LocalTokenNotFoundError as error:
-        raise InputError("nobody is logged in on the Hugging Face hub: run hf auth login") from error
+        raise InputError("you are not logged in to the Hugging Face hub: run hf auth login") from error
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{name} cannot be pushed: {reason}") from error

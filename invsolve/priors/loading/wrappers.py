@@ -99,7 +99,7 @@ def _found(content: Any, path: Path) -> dict[str, Tensor]:
         size = max(map(_count, [tensors, *(content[name] for name in choices)]))
         averages = [name for name in choices if _is_average(name) and 2 * _count(content[name]) > size]
         if len(averages) > 1:
-            raise InputError(f"{path} has several averages ({', '.join(averages)}): save the one that is meant")
+            raise InputError(f"{path} has several averages ({', '.join(averages)}): save the one to use")
     known = averages + [name for name in _NETWORKS if name in choices]
     if not known and any(v.ndim for v in tensors.values()):
         return tensors
@@ -108,7 +108,7 @@ def _found(content: Any, path: Path) -> dict[str, Tensor]:
     if not known:
         names = ", ".join(map(str, content)) or "nothing"
         raise InputError(
-            f"{path} has several entries that could be the network ({', '.join(choices)}): save the one that is meant"
+            f"{path} has several entries that could be the network ({', '.join(choices)}): save the one to use"
             if choices
             else f"{path} contains no named weights (a state dict); its entries are {names}"
         )
@@ -116,7 +116,7 @@ def _found(content: Any, path: Path) -> dict[str, Tensor]:
     values = _list(chosen)
     if values is None and isinstance(chosen, list | tuple):
         if len(chosen) > 1:
-            raise InputError(f"{path} has {len(chosen)} averages under {known[0]!r}: save the one that is meant")
+            raise InputError(f"{path} has {len(chosen)} averages under {known[0]!r}: save the one to use")
         chosen = next(iter(chosen))
         values = _list(chosen)
     if values is None:

@@ -187,7 +187,7 @@ def _encoder_depth(shapes: Shapes) -> tuple[int, int]:
         if all(_keeps_channels(shapes, i) for i in halving) and _levels_agree(shapes, blocks, count):
             fits.append(blocks)
     if not fits:
-        raise InputError(f"the weights are not those of a noisy classifier: {count} input blocks make no levels")
+        raise InputError(f"the weights are not those of a noisy classifier: {count} input blocks do not form levels")
     # If neighbouring levels look alike, several numbers of blocks fit; published networks have 2 or 4.
     blocks = next((b for b in (2, 4) if b in fits), fits[0])
     return blocks, count // (blocks + 1)

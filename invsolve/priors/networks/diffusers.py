@@ -112,7 +112,7 @@ class PackedNetwork(DiffusersNetwork):
     def _called(self, x: Tensor, time: Tensor, conditions: dict[str, Any]) -> Tensor:
         height, width = x.shape[-2:]
         if height % 2 or width % 2:
-            raise InputError(f"latents of even sides expected, got {height} x {width}")
+            raise InputError(f"latents with even sides expected, got {height} x {width}")
         rows, columns = torch.meshgrid(*(torch.arange(n // 2, device=x.device) for n in (height, width)), indexing="ij")
         places = torch.stack([torch.zeros_like(rows), rows, columns], -1).flatten(0, 1).to(x.dtype)
         if self.guided:

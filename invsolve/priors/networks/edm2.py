@@ -110,7 +110,7 @@ class EDM2Config:
         names = {field.name for field in fields(EDM2Config)}
         unknown = sorted(settings.keys() - names - _LEFT)
         if unknown:
-            raise InputError(f"an EDM2 network with the unknown arguments {', '.join(unknown)}")
+            raise InputError(f"the EDM2 network has unknown arguments {', '.join(unknown)}")
         return EDM2Config(**{name: value for name, value in settings.items() if name in names})
 
 

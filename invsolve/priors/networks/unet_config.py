@@ -32,8 +32,8 @@ class DenoiserConfig:
     """
 
     image_channels: _Width = 3
-    channels: tuple[_Width, ...] = option((96, 128, 160, 192), "features of each stage, with commas")
-    blocks: tuple[_Count, ...] = option((2, 2, 2, 2), "residual blocks of each stage, with commas")
+    channels: tuple[_Width, ...] = option((96, 128, 160, 192), "features per stage, comma-separated")
+    blocks: tuple[_Count, ...] = option((2, 2, 2, 2), "residual blocks per stage, comma-separated")
     embedding: _Width = 64
     sigma_data: Annotated[float, Range(0, 1e3, above=True)] = 0.5
     classes: Annotated[int, Range(0, 1 << 20)] = 0
