@@ -46,7 +46,7 @@ def test_other_forms_are_refused(text):
 
 
 def test_what_has_no_source_is_refused():
-    with pytest.raises(iv.InputError, match="names no source"):
+    with pytest.raises(iv.InputError, match="cites no source"):
         iv.cite(3)
 
 

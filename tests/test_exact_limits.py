@@ -124,9 +124,9 @@ def test_the_samples_of_an_image_share_the_first_call():
 
 
 def test_what_is_no_denoising_does_not_start_from_the_measurement():
-    with pytest.raises(iv.InputError, match="needs noise_ratios from 1 on"):
+    with pytest.raises(iv.InputError, match="needs noise_ratios >= 1"):
         solvers.MMPS(start="measurement")
-    with pytest.raises(iv.InputError, match="needs noise_ratios from 1 on"):
+    with pytest.raises(iv.InputError, match="needs noise_ratios >= 1"):
         solvers.MMPS(start="measurement", noise_ratios=(0.5, 0.1))
     with pytest.raises(iv.CapabilityError, match="is for denoising"):
         iv.solve(posed(CORRELATED, mixing()), from_the_measurement(2))

@@ -360,7 +360,7 @@ def test_check_says_what_a_name_stands_for(capsys):
     for words, message in (
         (["check", "posson"], "did you mean 'poisson'"),
         (["check", "ddim", "--set", "n_steps=0"], "n_steps must be a whole number"),
-        (["check", "gaussian", "--set", "wide=3"], "cannot be made"),
+        (["check", "gaussian", "--set", "wide=3"], "cannot be created"),
     ):
         assert main(words) == 2
         assert message in capsys.readouterr().err

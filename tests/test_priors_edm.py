@@ -99,7 +99,7 @@ def test_weights_that_deepinv_downloads_are_tensors_alone(tmp_path, monkeypatch)
     monkeypatch.delenv("INVSOLVE_OFFLINE", raising=False)
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     torch.save({"weight": Bomb()}, tmp_path / "hub" / "checkpoints" / "drunet_deepinv_color_finetune_22k.pth")
-    with pytest.raises(iv.InputError, match="DRUNet cannot be made"):
+    with pytest.raises(iv.InputError, match="DRUNet cannot be created"):
         priors.load("deepinv:DRUNet")
     assert not (tmp_path / "ran").exists()
     assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ

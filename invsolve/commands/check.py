@@ -167,7 +167,7 @@ def _or_error(make: Any, name: str) -> Any:
         raise
     except Exception as error:
         told = f"{type(error).__name__}: {error}"
-        raise InputError(f"{name} cannot be made: {told}; give its arguments with --in-shape and --set") from error
+        raise InputError(f"{name} cannot be created: {told}; give its arguments with --in-shape and --set") from error
 
 
 def _made(name: str, in_shape: list[int] | None, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

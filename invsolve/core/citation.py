@@ -73,7 +73,7 @@ def papers(solver: Any) -> tuple[Citation, ...]:
     """
     text = getattr(solver, "cite", None)
     if not isinstance(text, str):
-        raise InputError(f"{solver!r} names no source: give a solver or its class")
+        raise InputError(f"{solver!r} cites no source: give a solver or its class")
     return tuple(Citation.parse(part) for part in text.split("; "))
 
 

@@ -100,9 +100,7 @@ def measured_shape(
         if not isinstance(y, Tensor):
             raise InputError(f"{name} must return one tensor, [N, ...], got {type(y).__name__}")
         if linear and bool((y != 0).any()):
-            raise InputError(
-                f"{name} is said to be linear, but A(0) is not 0: use linear=False, or move the offset to y"
-            )
+            raise InputError(f"{name} is declared linear, but A(0) is not 0: use linear=False, or move the offset to y")
         shapes.append(tuple(y.shape))
     one, two = shapes
     if one[:1] != (1,) or two != (2, *one[1:]):

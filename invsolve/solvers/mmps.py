@@ -101,7 +101,7 @@ class MMPS(PathSolver):
                 f"noise_ratios must be two values that replace times, got {self.noise_ratios} and times {self.times}"
             )
         if self.start == "measurement" and (self.noise_ratios is None or self.noise_ratios[0] != 1.0):
-            raise InputError(f'start="measurement" needs noise_ratios from 1 on, got {self.noise_ratios}')
+            raise InputError(f'start="measurement" needs noise_ratios >= 1, got {self.noise_ratios}')
 
     def path(self, problem: Problem) -> tuple[Step, ...]:
         if self.noise_ratios is None:

@@ -110,7 +110,7 @@ def load_deepinv(
         with tensors_alone():
             network = kind(**settings) if weights is None else kind(**{**settings, "pretrained": None})
     except (TypeError, ValueError, OSError, pickle.UnpicklingError) as error:
-        raise InputError(f"deepinv's {name} cannot be made: {error}") from error
+        raise InputError(f"deepinv's {name} cannot be created: {error}") from error
     if weights is not None:
         fill(network, read_weights(weights).tensors, weights, device=str(device))
     return from_deepinv(network.to(device), schedule=schedule, speed=speed)

@@ -55,7 +55,7 @@ def cache_folder() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"the cache {folder} cannot be made ({error.strerror}): set INVSOLVE_CACHE to another folder"
+            f"the cache {folder} cannot be created ({error.strerror}): set INVSOLVE_CACHE to another folder"
         ) from error
     return folder
 
