@@ -140,7 +140,7 @@ def record_of(content: bytes, unit: str | None = None) -> dict[str, Any]:
         unit: the unit to which the outcome must belong; not checked if None.
 
     Raises:
-        Damaged: if there is no valid record, the file is truncated, or the outcome is of another unit.
+        Damaged: if there is no valid record, the file is truncated, or the outcome belongs to another unit.
     """
     size = int.from_bytes(content[:8], "little")
     try:

@@ -134,7 +134,7 @@ class Checkpoint:
         except OSError as error:
             if not self._warned:
                 reason = error.strerror or str(error)
-                logger.warning("the checkpoint %s cannot be written (%s): the run goes on", self._path, reason)
+                logger.warning("the checkpoint %s cannot be written (%s): the run continues", self._path, reason)
             self._warned = True
         self._last = time.monotonic()
 

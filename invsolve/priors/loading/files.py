@@ -191,6 +191,6 @@ def _unknown(weights: Weights) -> str:
     if any(".enc." in f".{name}" for name in names):
         return f"{weights.path} looks like an EDM network without its configuration: convert the original .pkl file"
     return (
-        f"{weights.path} is of an unknown architecture (weights {', '.join(names[:3])}, ...): build the module and "
+        f"{weights.path} has an unknown architecture (weights {', '.join(names[:3])}, ...): build the module and "
         "give NetworkPrior(module, parametrization, schedule, value_range)"
     )
