@@ -324,7 +324,7 @@ def test_a_failed_run_returns_no_image() -> None:
         ({"task": "deblur"}, "blur-sigma"),
         ({"task": "deblur", "blur_sigma": -1.0}, "blur-sigma"),
         ({"task": "deblur", "kernel": torch.zeros(3, 3)}, "sum"),
-        ({"task": "deblur", "kernel": torch.ones(3, 3, 3)}, "two dimensions"),
+        ({"task": "deblur", "kernel": torch.ones(3, 3, 3)}, "must be 2-D"),
         ({"task": "deblur", "kernel": torch.ones(300, 300)}, "larger than the image"),
         ({"solver": "ndtn"}, "did you mean 'ndtm'"),
         ({"solver": "ndtm", "settings": {"n_step": 3}}, "n_steps"),

@@ -146,6 +146,6 @@ def test_a_state_of_another_run_is_not_resumed(
         assert main([*words, "--steps", "2"]) not in (0, 2)
     assert out.with_suffix(".state").is_file()
     assert main([*words, "--steps", "3", "--seed", "1", "--resume"]) == 2
-    assert "another seed, batch or other images" in capsys.readouterr().err
+    assert "another seed, batch or images" in capsys.readouterr().err
     assert main([*words, "--steps", "1", "--seed", "1"]) == 0  # a run of its own, which leaves nothing to go on from
     assert not out.with_suffix(".state").exists()
