@@ -66,6 +66,16 @@ def test_nothing_is_said_of_a_right_restoration():
     assert doubts(job(noisy(clean, 0.01), "inpaint", mask=hole.numpy()), clean).warnings == []
 
 
+def test_hidden_pixels_do_not_tell_the_noise() -> None:
+    """A cut-out: the image is noisy, and what its opacity hides is flat."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = (0.5 + 0.1 * torch.randn(3, 128, 256, generator=generator)).clamp(0, 1)
+    alpha = torch.ones(1, 128, 256)
+    pixels[..., 128:], alpha[..., 128:] = 0.5, 0.0
+    done = restore(Image(pixels, alpha), "denoise", noise=0.1, settings={"n_steps": 1})
+    assert done.record["checks"]["noise_seen"] == pytest.approx(0.1, rel=0.2)
+
+
 @pytest.mark.parametrize(("told", "word"), [(0.01, "less than the image shows"), (0.3, "times what the image shows")])
 def test_a_noise_level_that_the_image_does_not_show(told: float, word: str):
     found = doubts(job(noisy(scene(), 0.05), "denoise", noise=told), scene())

@@ -25,10 +25,12 @@ from invsolve.execution import threads
 from invsolve.execution.executor import Here, outcomes
 from invsolve.execution.workers import Workers
 from invsolve.io import read_image
-from invsolve.restoration import loading
+from invsolve.restoration import batch, loading
 from invsolve.restoration.batch import restore_item
+from invsolve.restoration.options import Options
 from invsolve.restoration.sources import Entry, entries, find, output_path
 
+WEIGHTS = Path(iv.__file__).parent / "priors" / "weights"
 QUICK = {"task": "denoise", "noise": 0.05, "quality": "fast", "precision": "float32"}
 SAMPLED = ["--task", "denoise", "--noise", "0.05", "--precision", "float32"]
 WORDS = [*SAMPLED, "--quality", "fast"]
@@ -255,9 +257,82 @@ def test_the_prior_is_loaded_once(tmp_path, monkeypatch):
     loaded = []
     load = loading.load_prior
     monkeypatch.setattr(loading, "load_prior", lambda options: loaded.append(options.prior) or load(options))
-    loading._kept.cache_clear()
+    loading.release_prior()
     assert len(list(iv.restore_many(tmp_path / "in", out=tmp_path / "out", **QUICK))) == 3
     assert loaded == ["natural"]
+
+
+def scaled() -> iv.Prior:
+    """For `prior="test_many:scaled"`: a prior without a card."""
+    made.append("made")
+    return iv.priors.load("natural")
+
+
+made: list[str] = []
+
+
+def test_a_prior_without_a_card_is_loaded_once_too(tmp_path):
+    """Its traits are known only when it is loaded; it was loaded again for every image."""
+    images(tmp_path / "in", ["a.png", "b.png", "c.png"])
+    for run in (
+        lambda: list(iv.restore_many(tmp_path / "in", out=tmp_path / "out", prior="test_many:scaled", **QUICK)),
+        lambda: iv.restore(tmp_path / "in" / "a.png", prior="test_many:scaled", **QUICK),
+    ):
+        made.clear()
+        loading.release_prior()
+        run()
+        assert made == ["made"]
+
+
+def test_a_weight_file_that_was_written_again_is_loaded_again(tmp_path):
+    path = tmp_path / "mine.safetensors"
+    content = (WEIGHTS / "natural.safetensors").read_bytes()
+    path.write_bytes(content)
+    options = Options.of("denoise", prior=str(path))
+    first = loading.kept_prior(options)
+    assert loading.kept_prior(options) is first
+    path.write_bytes(content)
+    os.utime(path, ns=(0, 0))
+    assert loading.kept_prior(options) is not first
+
+
+def test_one_image_is_not_taken_apart():
+    image = np.zeros((16, 16, 3), np.float32)
+    for one in (image, pillow.new("RGB", (16, 16))):
+        with pytest.raises(InputError, match="a list of images"):
+            iv.restore_many(one, **QUICK)
+    with pytest.raises(InputError, match="name a folder with out"):
+        iv.restore_many(["a.png"], executor=Here(restore_item), **QUICK)
+
+
+def test_no_two_images_write_the_same_file(tmp_path, capsys, monkeypatch):
+    """A comparison figure has the name of another image; case is ignored on some systems."""
+    images(tmp_path / "in", ["a.png", "a-comparison.png"])
+    names = [str(tmp_path / "in" / name) for name in ("a.png", "a-comparison.png")]
+    words = ["restore", *names, "-o", str(tmp_path / "out"), "--template", "{stem}{ext}"]
+    assert main([*words, *WORDS]) == 2
+    assert "would both be written to" in capsys.readouterr().err
+    assert main([*words, "--no-comparison", *WORDS]) == 0
+    images(tmp_path, ["x/IMG.png", "y/img.png"])
+    both = ["restore", str(tmp_path / "x" / "IMG.png"), str(tmp_path / "y" / "img.png"), "-o", str(tmp_path / "z")]
+    monkeypatch.setattr(batch, "_ignores_case", lambda folder: True)
+    assert main([*both, *WORDS]) == 2
+    monkeypatch.setattr(batch, "_ignores_case", lambda folder: False)
+    assert main([*both, *WORDS]) == 0
+
+
+def test_images_that_are_left_out_are_named(tmp_path, capsys):
+    images(tmp_path / "in", ["a.png", "a-comparison.png", "b.png"])
+    words = ["restore", str(tmp_path / "in"), "-o", str(tmp_path / "in"), "--template", "{stem}{ext}", "--overwrite"]
+    main([*words, *WORDS])
+    assert "left out, written by earlier runs: a-comparison.png" in capsys.readouterr().err
+
+
+def test_a_format_that_cannot_be_written_is_not_a_folder(tmp_path, capsys):
+    images(tmp_path, ["a.png"])
+    assert main(["restore", str(tmp_path / "a.png"), "-o", str(tmp_path / "b.heic"), *WORDS]) == 2
+    assert ".heic files cannot be written" in capsys.readouterr().err
+    assert not (tmp_path / "b.heic").exists()
 
 
 def test_an_executor_gives_the_same_files_in_the_same_order(tmp_path):

@@ -337,6 +337,12 @@ def test_a_failed_run_returns_no_image() -> None:
         ({"memory": 0.0}, "memory"),
         ({"memory": 1e-6}, "GiB"),
         ({"tile": 100}, "multiple of 16"),
+        ({"tile": 0}, "at least 32"),
+        ({"noise": None}, "noise"),
+        ({"samples": "4"}, "samples must be a whole number"),
+        ({"time_limit": "10"}, "time_limit must be a finite number"),
+        ({"memory": "4"}, "memory must be a finite number"),
+        ({"simulate": "no"}, "simulate must be True or False"),
         ({"tiles": 128}, "'tile'"),
     ],
 )
@@ -345,6 +351,41 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(options: dict[str, Any],
     with pytest.raises(InputError, match=words) as caught:
         restore(photograph(), **arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_a_simulation_from_a_cut_out_is_restored_for_every_task() -> None:
+    """An operator of three channels cannot degrade the opacity alone; it failed after the computation."""
+    clean = Image(photograph(32, 32), torch.linspace(0, 1, 32).expand(1, 32, 32).contiguous())
+    done = restore(
+        clean, "demosaic", noise=0.02, simulate=True, prior=SmoothPrior(), solver="pnp-hqs", settings={"n_steps": 2}
+    )
+    assert done.image.alpha is not None
+    torch.testing.assert_close(done.image.alpha, clean.alpha)
+
+
+class Lost(SmoothPrior):
+    """A network whose estimates run away at low noise."""
+
+    def denoise(self, x_t: Tensor, t: float) -> Tensor:
+        alpha, sigma = self.schedule(t)
+        return super().denoise(x_t, t) + (50.0 if sigma < 0.3 * alpha else 0.0)
+
+
+def test_a_point_estimate_beside_samples_is_checked_and_counted() -> None:
+    """The restored image is the point estimate, so its failure and its network calls belong to the record."""
+    options = {"noise": 0.1, "samples": 2, "settings": {"n_steps": 3}}
+    rows = []
+
+    class Counted(SmoothPrior):
+        def denoise(self, x_t: Tensor, t: float) -> Tensor:
+            rows.append(len(x_t))
+            return super().denoise(x_t, t)
+
+    done = restore(photograph(32, 32), "denoise", prior=Counted(), **options)
+    assert done.record["estimate"].startswith("point estimate")
+    assert done.record["stats"]["network_forwards"] == sum(rows) / 2
+    lost = restore(photograph(32, 32), "denoise", prior=Lost(), **options)
+    assert lost.record["status"][0].startswith("failed")
 
 
 def test_tiny_images_work_or_are_refused_clearly() -> None:

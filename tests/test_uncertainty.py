@@ -20,6 +20,7 @@ from invsolve.core.schedule import Step
 from invsolve.io import Image, write_image
 from invsolve.metrics import METRICS, Case
 from invsolve.metrics.intervals import FLOOR, ause, interval_score, paired_crps, pixel_deviation, pixel_scale, student
+from invsolve.priors.network import weights_of
 from invsolve.priors.traits import traits_named
 from invsolve.restoration import conformal
 from invsolve.restoration.calibration import WIDER, Calibration, Cell, packaged_calibration
@@ -31,7 +32,7 @@ from invsolve.tasks.blind_deblur import BlindDeblur
 from invsolve.tasks.deblur import Deblur
 from invsolve.tasks.inpaint import Inpaint
 from invsolve.testing.toy import textures
-from invsolve.tune.calibrate import BLIND_NOISE, STANDARD, Setup, calibrate, cell_of, weights_of
+from invsolve.tune.calibrate import BLIND_NOISE, STANDARD, Setup, calibrate, cell_of
 from invsolve.tune.case import Case as Known
 
 G = torch.Generator().manual_seed(0)
@@ -342,8 +343,11 @@ def test_a_calibration_comes_back_from_its_file_and_other_files_are_refused(tmp_
     content = json.loads(path.read_text())
     for text in ("{", "[1]", "{}", json.dumps({**content, "cells": [{"kind": 1}]}), json.dumps({**content, "more": 1})):
         path.write_text(text)
-        with pytest.raises(InputError, match="is not a calibration file"):
+        with pytest.raises(InputError, match=r"is not a calibration file|JSON"):
             Calibration.read(path)
+    path.write_bytes(b"\xff\xd8\xff photograph")
+    with pytest.raises(InputError, match="is not a valid calibration file: it is not UTF-8"):
+        Calibration.read(path)
     path.write_text(json.dumps({**content, "levels": [0.5]}))
     with pytest.raises(InputError, match="of another version"):
         Calibration.read(path)
@@ -505,6 +509,18 @@ def test_calibrate_measures_and_restore_takes_what_it_wrote(tmp_path, capsys, mo
     assert told["q"]["average"]["edges"] == made.factor("denoise", 1.0, 0.1, 0.9, "average", "edges").q
     assert main([*words[:-4], "-o", str(out), "--task", "denoise"]) == 2
     assert "is a calibration of something else" in capsys.readouterr().err
+
+
+def test_a_calibration_of_other_weights_is_told(tmp_path, caplog):
+    made = packaged_calibration("natural")
+    assert made is not None
+    image = Image(torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0)))
+    for weights, told in ((made.weights, False), ("0" * 16, True)):
+        path = tmp_path / f"{told}.json"
+        replace(made, weights=weights).write(path)
+        caplog.clear()
+        restore(image, "denoise", noise=0.1, samples=2, calibration=path, settings={"n_steps": 1})
+        assert ("other weights" in caplog.text) == told
 
 
 def test_what_cannot_be_calibrated_is_said_before_work(tmp_path, capsys):

@@ -21,7 +21,7 @@ from invsolve.commands.terminal import one_line
 from invsolve.core.checks import InputError
 from invsolve.core.lazy import uncollected_imports
 from invsolve.execution.threads import each
-from invsolve.io import SUFFIXES
+from invsolve.io import READABLE, SUFFIXES
 from invsolve.restoration.options import Options
 from invsolve.restoration.sources import STDIN, TEMPLATE, Entry, Found, entries, find, output_path, without_outputs
 from invsolve.tasks import TASKS
@@ -166,6 +166,8 @@ def _paths(chosen: Sequence[Entry], args: argparse.Namespace, place: str | None)
     """Return the output paths, in a folder or beside the images, and whether sub-folders are created in a folder."""
     ending = _ending(args)
     out = None if place is None else Path(place)
+    if out is not None and out.suffix.lower() in set(READABLE) - set(SUFFIXES) and not out.is_dir():
+        raise InputError(f"{out.suffix} files cannot be written: give one of {', '.join(SUFFIXES)}, or a folder")
     if out is not None and out.suffix.lower() in SUFFIXES and not out.is_dir():
         if len(chosen) != 1:
             raise InputError(f"{out} is one file, but there are {len(chosen)} images: give a folder with -o")
@@ -247,13 +249,14 @@ def _to_stdout(chosen: Sequence[Entry], options: Options, args: argparse.Namespa
     if len(chosen) != 1:
         raise InputError(f"standard output takes one image, got {len(chosen)}: name a folder with -o")
     from invsolve.restoration.fetch import local
+    from invsolve.restoration.loading import kept_prior
     from invsolve.restoration.outputs import encoded
     from invsolve.restoration.pages import jobs_of, run_pages
 
     ending = _ending(args) or chosen[0].ending.lower()
     ending = ending if ending in SUFFIXES else ".png"
     with local(chosen[0]) as path:
-        done = run_pages(jobs_of(path, options, ending))
+        done = run_pages(jobs_of(path, options, ending), kept_prior(options))
     _warn(chosen[0].source, done.record)
     content = encoded(done, f"a{ending}", args.output_quality)
     sys.stdout.buffer.write(content)
@@ -369,6 +372,7 @@ def _summary(ended: Sequence[Outcome], seconds: float, found: Found, args: argpa
         ("failed", failed),
         ("skipped, not images", found.others),
         ("folders left out (--recursive searches them)", found.folders),
+        ("left out, written by earlier runs", found.made),
     ):
         if names:
             shown = ", ".join(one_line(Path(name).name) for name in names[:5])

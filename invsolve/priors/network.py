@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import inspect
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol, Self, get_args, runtime_checkable
@@ -17,7 +18,7 @@ from invsolve.core.prior import Prediction, Prior
 from invsolve.core.schedule import DDPMSchedule, Schedule
 from invsolve.priors.networks.execution import Network, Speed
 
-__all__ = ["NetworkPrior", "Parametrization"]
+__all__ = ["NetworkPrior", "Parametrization", "weights_of"]
 
 Parametrization = Literal["eps", "v", "x0", "velocity", "edm"]
 Conditioning = Literal["index", "time", "sigma"]
@@ -200,3 +201,13 @@ class NetworkPrior(Prior):
 
     def __repr__(self) -> str:
         return f"NetworkPrior({type(self.module).__name__}, {self.parametrization}, {self.schedule!r})"
+
+
+def weights_of(prior: Prior) -> str:
+    """Return a digest of the weights of a network prior; "" for other priors."""
+    if not isinstance(prior, NetworkPrior):
+        return ""
+    found = hashlib.sha256()
+    for name, value in sorted(prior.module.state_dict().items()):
+        found.update(name.encode() + value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]

@@ -7,6 +7,7 @@ import json
 import os
 import time
 import traceback
+import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,10 +20,11 @@ import torch
 from invsolve.core.checks import InputError, InvsolveError
 from invsolve.core.driver import Progress
 from invsolve.execution.executor import Executor, outcomes
+from invsolve.io import Image
 from invsolve.io.inputs import Source
 from invsolve.restoration.fetch import is_file, local
 from invsolve.restoration.job import Job, check_options, prepare
-from invsolve.restoration.loading import kept_prior
+from invsolve.restoration.loading import kept_prior, release_prior
 from invsolve.restoration.options import Options
 from invsolve.restoration.outputs import check_targets, is_finished, save, write_record
 from invsolve.restoration.pages import jobs_of, run_pages
@@ -136,7 +138,11 @@ def restore_many(
         InputError: unusable options, files that already exist, or a missing file.
     """
     told = Options.of(task, **options)
+    if isinstance(sources, Image) or hasattr(sources, "shape") or hasattr(sources, "getpixel"):
+        raise InputError("restore_many takes a list of images, got one image: use restore, or put it into a list")
     words = [sources] if isinstance(sources, str | Path) else list(sources)
+    if executor is not None and out is None:
+        raise InputError("an executor writes files: name a folder with out")
     if all(isinstance(word, str | Path) for word in words):
         found = find([str(word) for word in words], recursive=recursive)
         check_options(told)
@@ -147,7 +153,7 @@ def restore_many(
         )
         batch = Batch(told, overwrite, skip_existing, comparison, record)
         return restore_batch(_items(entries(found), batch, Path(out), template), executor)
-    if out is not None or executor is not None:
+    if out is not None:
         raise InputError("arrays have no file names: omit out and executor, or give files")
     return _in_memory([(f"image {i}", word) for i, word in enumerate(words)], told)
 
@@ -176,22 +182,25 @@ def _items(chosen: Sequence[Entry], batch: Batch, out: Path | None, template: st
 
 def check_items(items: Sequence[Item]) -> None:
     """Raise `InputError` if the files of an item cannot be written, or if two items have the same output file."""
-    seen: dict[Path, str] = {}
+    seen: dict[str, Item] = {}
+    folded: dict[Path, bool] = {}
     sources = {os.path.realpath(item.entry.source): item.entry.source for item in items if is_file(item.entry)}
     read = {os.path.realpath(file): flag for item in items[:1] for flag, file in item.batch.options.files.items()}
     for item in items:
-        if item.path in seen:
-            raise InputError(
-                f"{seen[item.path]} and {item.entry.source} would both be written to {item.path}: "
-                "give a --template with {stem}, or a folder for each"
-            )
-        seen[item.path] = item.entry.source
         batch = item.batch
         kinds = {"comparison": batch.comparison, "record": batch.record, "kernel": batch.options.kind.estimates_kernel}
         replaced = batch.overwrite or batch.skip_existing
         check_targets(item.path, batch.options.samples, overwrite=replaced, deep=item.deep, **kinds)
         for target in targets(item.path, batch.options.samples, **kinds).values():
             place = os.path.realpath(target)
+            if target.parent not in folded:
+                folded[target.parent] = _ignores_case(target.parent)
+            key = unicodedata.normalize("NFC", place).casefold() if folded[target.parent] else place
+            if seen.setdefault(key, item) is not item:
+                raise InputError(
+                    f"{seen[key].entry.source} and {item.entry.source} would both be written to {target}: "
+                    "give a --template with {stem}, or a folder for each"
+                )
             if place in read:
                 raise InputError(
                     f"{target} is the file of --{read[place]} and would be overwritten: choose another output"
@@ -203,6 +212,13 @@ def check_items(items: Sequence[Item]) -> None:
                     f"{source} is an input, and the restored {item.entry.source} would overwrite it: give another "
                     "--template, or another folder or file with -o"
                 )
+
+
+def _ignores_case(folder: Path) -> bool:
+    """Whether names that differ only in case are the same file there, as on macOS and Windows."""
+    there = next((place for place in (folder, *folder.absolute().parents) if place.is_dir()), Path())
+    other = there.absolute().with_name(there.absolute().name.swapcase())
+    return other != there.absolute() and other.exists() and other.samefile(there)
 
 
 def restore_batch(
@@ -224,6 +240,8 @@ def restore_batch(
         check_options(items[0].batch.options)
         if len(items) > 1:  # a prior that fails to load fails for every image
             kept_prior(items[0].batch.options)
+    if executor is not None:
+        release_prior()  # every worker loads its own, perhaps on the same GPU
     if executor is None:
         return _here(items, callbacks or (lambda item: ()))
     return _by_executor(items, executor)

@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from invsolve.core.boundary import parse_json, read_json
 from invsolve.core.checks import InputError
 from invsolve.core.files import destination, write_whole
 from invsolve.restoration.conformal import LEVELS, PROMISES
@@ -190,10 +191,9 @@ class Calibration:
         Raises:
             InputError: the file does not exist, or is not a calibration table.
         """
-        file = Path(path)
-        if not file.is_file():
+        if not Path(path).is_file():
             raise InputError(f"there is no calibration file {path}: invsolve calibrate writes one")
-        return _parsed(file.read_text(encoding="utf-8"), str(path))
+        return _parsed(read_json(Path(path), "calibration file"), str(path))
 
     def matches(self, prior: str, solver: str, settings: Mapping[str, Any]) -> bool:
         """Whether the table was calibrated for a restoration with these options."""
@@ -214,7 +214,7 @@ def packaged_calibration(prior: str, task: str = "") -> Calibration | None:
     for name in (f"calibration-{prior}-{task}.json", f"calibration-{prior}.json"):
         path = files("invsolve") / "presets" / name
         if path.is_file():
-            return _parsed(path.read_text(encoding="utf-8"), path.name)
+            return _parsed(parse_json(path.read_text(encoding="utf-8"), path.name), path.name)
     return None
 
 
@@ -253,9 +253,8 @@ def _beyond(what: str, x: float, places: Sequence[float]) -> str:
     return f"{what} {x:.3g} is outside the calibrated range {low:.3g} to {high:.3g}"
 
 
-def _parsed(text: str, name: str) -> Calibration:
+def _parsed(content: dict[str, Any], name: str) -> Calibration:
     try:
-        content = json.loads(text)
         version, levels = content.pop("format"), tuple(content.pop("levels"))
         cells = tuple(Cell(**cell) for cell in content.pop("cells"))
         table = Calibration(cells=cells, **content)

@@ -43,19 +43,20 @@ NOISIER = 1.4
 _SMALLEST = 32
 
 
-def doubts_of(job: Job, drawn: Tensor, theta: Mapping[str, Tensor]) -> Doubts:
+def doubts_of(job: Job, drawn: Tensor, theta: Mapping[str, Tensor], point: Tensor | None = None) -> Doubts:
     """Return the doubts about a finished restoration.
 
     Args:
         job: the job that was run.
         drawn: estimates [S, C, H, W] of the solver's image, with the channels of the measurement, not clipped.
         theta: parameters of the operator for each estimate.
+        point: the point estimate [1, C, H, W] if it was computed beside the samples.
     """
     found = Doubts()
     compare_with_image(job, found)
     _residual(job, drawn, theta, found)
     found = _found_blur(job, found)
-    _range(drawn, found)
+    _range(drawn if point is None else torch.cat([drawn, point]), found)
     return found
 
 

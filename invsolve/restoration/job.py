@@ -104,7 +104,7 @@ class Job:
     def calibration(self) -> tuple[Calibration | None, str]:
         """The calibration table for the intervals and its source; see `restoration.calibration`."""
         own = self.options
-        name = own.prior if isinstance(own.prior, str) else "own"
+        name = own.prior_name
         solver = own.solver if isinstance(own.solver, str) else "" if own.solver is None else own.solver.name
         if own.calibration is not None:
             table = Calibration.read(own.calibration)
@@ -186,6 +186,13 @@ class Job:
         if task is self.task:
             return self
         return replace(self, task=task, operator=task.operator(self.channels, self.measured))
+
+
+def both(known: Tensor | None, seen: Tensor | None) -> Tensor | None:
+    """Return the mask of the pixels that are both measured and visible; None if all pixels are."""
+    if known is None or seen is None:
+        return seen if known is None else known
+    return known & seen
 
 
 def paced(job: Job, prior: Prior, spent: float = 0.0) -> Job:
@@ -300,7 +307,7 @@ def _noise(
         return replace(told, clipped=0.0) if isinstance(task, Demosaic) else told  # sensor noise is not clipped
     if task.noise_level is not None:
         return replace(given_noise(task.noise_level, y), method="task", clipped=0.0)
-    known = _both(task.known(y), seen)
+    known = both(task.known(y), seen)
     if read is not None and known is None:
         return read
     assumed = ASSUMED_NOISE if task.fills_holes or isinstance(task, Unchanged) else None
@@ -313,14 +320,7 @@ def _noise_of_file(image: Image, options: Options) -> NoiseEstimate:
     y = torch.where(known, without_hidden_colours(image), 0.0)
     if options.noise != "auto":
         return given_noise(float(options.noise), y)
-    return noise_of(y, _both(None if bool(known.all()) else known, image.seen), ASSUMED_NOISE, image.jpeg)
-
-
-def _both(known: Tensor | None, seen: Tensor | None) -> Tensor | None:
-    """Mask of pixels that are both measured and visible; None if all pixels are."""
-    if known is None or seen is None:
-        return seen if known is None else known
-    return known & seen
+    return noise_of(y, both(None if bool(known.all()) else known, image.seen), ASSUMED_NOISE, image.jpeg)
 
 
 def _streams(options: Options) -> Streams | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import lru_cache
+from pathlib import Path
+from threading import Lock
 
 import torch
 
@@ -13,7 +13,7 @@ from invsolve.core.traits import Traits
 from invsolve.restoration.options import Options
 from invsolve.restoration.pace import precision_of
 
-__all__ = ["device_of", "kept_prior", "load_prior", "traits_for"]
+__all__ = ["device_of", "kept_prior", "known_traits", "load_prior", "release_prior", "traits_for"]
 
 
 def device_of(options: Options) -> torch.device:
@@ -52,31 +52,53 @@ def load_prior(options: Options) -> Prior:
     return bound
 
 
-@dataclass(frozen=True)
-class _PriorKey:
-    """Cache key of a loaded prior; only `key` is compared, not the options."""
+_kept: dict[str, Prior] = {}
+"""The prior that was used last, by the options that determine it."""
 
-    key: str
-    options: Options = field(compare=False)
+_loading = Lock()
 
 
 def kept_prior(options: Options) -> Prior:
-    """Return the prior of the options; it is loaded once and kept for the next image."""
+    """Return the prior of the options. It is kept for the next image, until other options or files are used."""
     if isinstance(options.prior, Prior):
         return load_prior(options)
     names = ("prior", "device", "precision", "prior_options", "label", "prompt", "negative_prompt")
-    return _kept(_PriorKey(repr([getattr(options, name) for name in names]), options))
+    key = repr([*(getattr(options, name) for name in names), _stamps(options)])
+    with _loading:
+        if key not in _kept:
+            _kept.clear()  # before loading: memory may not hold two priors
+            _kept[key] = load_prior(options)
+        return _kept[key]
 
 
-@lru_cache(maxsize=1)
-def _kept(key: _PriorKey) -> Prior:
-    return load_prior(key.options)
+def _stamps(options: Options) -> list[tuple[str, int, int]]:
+    """Name, time and size of the files that a prior is loaded from; empty for a registered name."""
+    from invsolve.priors import PRIORS
+
+    named = [str(value) for value in (options.prior, *options.prior_options.values()) if isinstance(value, str | Path)]
+    paths = [Path(name).expanduser() for name in named if name and name not in PRIORS]
+    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    stats = [(str(file), file.stat()) for file in files if file.is_file()]
+    return [(name, stat.st_mtime_ns, stat.st_size) for name, stat in stats]
+
+
+def release_prior() -> None:
+    """Forget the prior of `kept_prior` and free its memory."""
+    with _loading:
+        _kept.clear()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def known_traits(options: Options) -> Traits | None:
+    """Return the traits of a Prior object or of a prior with a card; None if the prior must be loaded to know them."""
+    from invsolve.priors.traits import traits_named, traits_of
+
+    return traits_of(options.prior) if isinstance(options.prior, Prior) else traits_named(options.prior)
 
 
 def traits_for(options: Options) -> Traits:
-    """Return the traits of the options' prior, from its card or from the prior itself."""
-    from invsolve.priors.traits import traits_named, traits_of
+    """Return the traits of the options' prior, from its card or from the prior itself, which is then kept."""
+    from invsolve.priors.traits import traits_of
 
-    if isinstance(options.prior, Prior):
-        return traits_of(options.prior)
-    return traits_named(options.prior) or traits_of(load_prior(options))
+    return known_traits(options) or traits_of(kept_prior(options))

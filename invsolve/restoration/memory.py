@@ -60,7 +60,7 @@ class Plan:
             return fitted(prior, size)
         if self.tile is None and size[0] * size[1] * self.microbatch <= self.max_pixels:
             return prior
-        tile = self.tile or max(2 * GRID, -(-max(size) // GRID) * GRID)
+        tile = self.tile if self.tile is not None else max(2 * GRID, -(-max(size) // GRID) * GRID)
         return TiledPrior(prior, tile, overlap_of(tile), self.max_pixels)
 
 
@@ -115,8 +115,10 @@ def plan(size: tuple[int, int], samples: int, *, gradient: bool, available: int,
         tile: side of the tiles; chosen automatically if not given.
 
     Raises:
-        InputError: the image does not fit into the budget, however it is split.
+        InputError: the image does not fit into the budget, however it is split; or tiles of an impossible side.
     """
+    if tile is not None and (tile < 2 * GRID or tile % GRID):
+        raise InputError(f"tile must be a multiple of {GRID} and at least {2 * GRID} pixels, got {tile}")
     pixels = size[0] * size[1]
     state, each = STATE_BYTES * pixels, GRADIENT_BYTES if gradient else FORWARD_BYTES
     smallest = min(MIN_TILE**2, pixels)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from invsolve.core.checks import InputError, nearest, plain_integer, whole_seed
 from invsolve.core.options import filled, option, options_of
+from invsolve.core.settings import check_settings
 from invsolve.priors import check_known
 from invsolve.restoration.settings import QUALITIES
 from invsolve.solvers import SOLVERS
@@ -38,8 +40,8 @@ class Options:
     time_limit: float | None = option(None, "choose the best quality that finishes in this time", metavar="SECONDS")
     solver: str | Solver | None = option(None, "method (default: the best for the task)")
     preset: str | None = option(None, "published settings by name, for example ffhq256/superres4", metavar="NAME")
-    presets: Path | None = option(None, "table of settings that invsolve tune wrote", metavar="FILE")
-    calibration: Path | None = option(
+    presets: str | Path | None = option(None, "table of settings that invsolve tune wrote", metavar="FILE")
+    calibration: str | Path | None = option(
         None, "intervals measured by invsolve calibrate (default: those in the package)", metavar="FILE"
     )
     prior: str | Prior = option("natural", "a prior's name, file, folder or module:function")
@@ -65,8 +67,8 @@ class Options:
         object.__setattr__(self, "seed", whole_seed(self.seed))
         for name in ("samples", "label", "tile"):
             object.__setattr__(self, name, plain_integer(getattr(self, name)))
-        if self.noise != "auto":
-            _check_noise(self.noise)
+        _check_noise(self.noise)
+        check_settings(self)
         _check_pace(self.quality, self.time_limit, self.checkpoint)
         named = isinstance(self.prior, str | Path)
         if isinstance(self.prior, str | Path):
@@ -113,6 +115,11 @@ class Options:
         return TASKS[self.task]
 
     @property
+    def prior_name(self) -> str:
+        """The name of the prior; "own" for a Prior object."""
+        return str(self.prior) if isinstance(self.prior, str | Path) else "own"
+
+    @property
     def files(self) -> dict[str, str]:
         """The files named by the options of the task, by flag."""
         names = [name for name, known in options_of(type(self.about)).items() if known.is_file]
@@ -147,7 +154,9 @@ def _foreign(name: str, value: Any, task: str, known: list[str]) -> None:
 
 
 def _check_noise(noise: Any) -> None:
-    if isinstance(noise, str) or not 0 <= noise <= 1:
+    if noise == "auto":
+        return
+    if not isinstance(noise, Real) or not 0 <= noise <= 1:
         raise InputError(
             f"noise must be 'auto' or a standard deviation from 0 to 1 (black is 0, white is 1), got {noise!r}"
         )

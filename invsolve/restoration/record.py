@@ -44,7 +44,7 @@ def make_record(job: Job, prior: Prior, result: Result, misfits: list[float], do
         "task": {"name": job.task.name, "simulated": options.simulate, **job.task.record(prior)},
         "noise": _noise(job),
         "prior": {
-            "name": "own" if isinstance(options.prior, Prior) else str(options.prior),
+            "name": options.prior_name,
             "description": repr(prior),
             "options": {name: _plain(value) for name, value in options.prior_options.items()},
             "traits": dataclasses.asdict(job.traits),

@@ -20,9 +20,11 @@ from invsolve.core.result import Result, Stats
 from invsolve.execution.memory import freed_memory_kept
 from invsolve.io.inputs import Source
 from invsolve.priors.channelwise import ChannelwisePrior
+from invsolve.priors.network import weights_of
+from invsolve.priors.traits import traits_of
 from invsolve.restoration.doubts import doubts_of
 from invsolve.restoration.job import Job, paced, prepare
-from invsolve.restoration.loading import load_prior
+from invsolve.restoration.loading import known_traits, load_prior
 from invsolve.restoration.options import Options
 from invsolve.restoration.record import make_record
 from invsolve.restoration.restored import Restoration
@@ -32,7 +34,7 @@ from invsolve.restoration.uncertainty import uncertainty_of
 from invsolve.tasks.auto import Unchanged
 from invsolve.tasks.resizing import resized
 
-__all__ = ["load_prior", "restore", "run"]
+__all__ = ["restore", "run"]
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +89,13 @@ def restore(
         InputError: a request that cannot be fulfilled; raised before the computation starts.
     """
     with enough_memory(), torch.inference_mode(False):
-        job = prepare(image, Options.of(task, **options))
-    return run(job, callbacks=callbacks)
+        told = Options.of(task, **options)
+        traits, prior = known_traits(told), None
+        if traits is None:
+            prior = load_prior(told)
+            traits = traits_of(prior)
+        job = prepare(image, told, traits)
+    return run(job, prior, callbacks=callbacks)
 
 
 def run(job: Job, prior: Prior | None = None, *, callbacks: Sequence[Callable[[Progress], None]] = ()) -> Restoration:
@@ -109,7 +116,9 @@ def run(job: Job, prior: Prior | None = None, *, callbacks: Sequence[Callable[[P
 def _run(job: Job, prior: Prior | None, callbacks: Sequence[Callable[[Progress], None]]) -> Restoration:
     from invsolve.costs import GaussianLikelihood
 
-    job, prior = matched(job, load_prior(job.options) if prior is None else prior)
+    prior = load_prior(job.options) if prior is None else prior
+    _check_calibration(job, prior)
+    job, prior = _matched(job, prior)
     if isinstance(job.task, Unchanged):
         return _unchanged(job, prior)
     calls, began = Calls(), time.perf_counter()
@@ -139,24 +148,32 @@ def _run(job: Job, prior: Prior | None, callbacks: Sequence[Callable[[Progress],
         logger.warning("%s", job.choice.reason)
     point = None if job.point is None else solve(problem, job.point, seed=job.options.seed)
     searched = spent if job.task.estimates_kernel else 0.0
-    return _restoration(job, prior, _with_search(result, calls, searched), point)
+    shared = [Stats(calls.forward_rows, calls.backward_rows, searched, 0), *([] if point is None else [point.stats])]
+    return _restoration(job, prior, _with_shared(result, shared), point)
 
 
-def _with_search(result: Result, calls: Calls, seconds: float) -> Result:
-    """Add the cost of the estimation before the solver run to the result."""
-    stats = result.stats
+def _check_calibration(job: Job, prior: Prior) -> None:
+    """Log a warning if the calibration of the intervals was measured with other weights."""
+    table, source = (None, "") if (job.options.samples or 1) < 2 else job.calibration
+    if table is not None and table.weights != weights_of(prior):
+        logger.warning("%s was calibrated with other weights of this prior: its intervals may be wrong here", source)
+
+
+def _with_shared(result: Result, shared: Sequence[Stats]) -> Result:
+    """Add costs that all samples share to the result: the estimation before the solver run, the point estimate."""
+    stats, samples = result.stats, result.samples.shape[1]
     return replace(
         result,
-        stats=replace(
-            stats,
-            network_forwards=stats.network_forwards + calls.forward_rows,
-            network_backwards=stats.network_backwards + calls.backward_rows,
-            seconds=stats.seconds + seconds,
+        stats=Stats(
+            stats.network_forwards + sum(each.network_forwards for each in shared) / samples,
+            stats.network_backwards + sum(each.network_backwards for each in shared) / samples,
+            stats.seconds + sum(each.seconds for each in shared),
+            max(stats.peak_memory, *(each.peak_memory for each in shared)),
         ),
     )
 
 
-def matched(job: Job, prior: Prior) -> tuple[Job, Prior]:
+def _matched(job: Job, prior: Prior) -> tuple[Job, Prior]:
     """Match the channels of the job and the prior.
 
     A grey prior restores a grey image directly, and a colour image channel by channel.
@@ -175,12 +192,15 @@ def matched(job: Job, prior: Prior) -> tuple[Job, Prior]:
 def _restoration(job: Job, prior: Prior, result: Result, point: Result | None) -> Restoration:
     drawn = _finite(job, result)
     theta = {name: value[0].to(drawn) for name, value in result.theta.items()}
-    doubts = doubts_of(job, drawn, theta)
+    best = None if point is None else _finite(job, point)
+    doubts = doubts_of(job, drawn, theta, best)
+    if point is not None and (sentence := point.status[0][0]) != "ok":
+        doubts.failures.append(f"failed: point estimate: {sentence}")
     result = replace(result, status=(tuple(doubts.status(sentence) for sentence in result.status[0]),))
     record = make_record(job, prior, result, _misfits(job, drawn, theta), doubts)
     drawn = job.seen(drawn)
     samples = None if job.options.samples is None or doubts.nothing_found else drawn
-    estimate = drawn.mean(0) if point is None else job.seen(_finite(job, point))[0]
+    estimate = drawn.mean(0) if best is None else job.seen(best)[0]
     estimate = job.task.consistent(estimate, job.y, job.noise).clamp(0, 1)
     uncertainty = None if samples is None or len(samples) < 2 else uncertainty_of(job, estimate, samples)
     if uncertainty is not None:
@@ -233,7 +253,7 @@ def _measured(alpha: Tensor, job: Job) -> Tensor:
     """The opacity of the measurement; in a simulation, that of the clean image, cropped and resized to match."""
     if job.truth is None:
         return alpha
-    shown = job.task.degrade(alpha)[1]
+    shown = job.task.degrade(alpha.expand(len(job.image.pixels), -1, -1))[1][:1]
     return shown if tuple(shown.shape[1:]) == job.measured else resized(shown, job.measured).clamp(0, 1)
 
 

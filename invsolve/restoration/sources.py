@@ -68,11 +68,13 @@ class Found:
         entries: the images.
         others: files in the folders that are not images.
         folders: subfolders that were not searched.
+        made: images left out because earlier runs have written them, see `without_outputs`.
     """
 
     entries: tuple[Entry, ...]
     others: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
 
 
 def find(words: Sequence[str | os.PathLike[str]], *, recursive: bool = False) -> Found:
@@ -242,8 +244,9 @@ def without_outputs(found: Found, *paths: Sequence[Path]) -> Found:
         here = Path(entry.source).absolute()
         return any(written.get(place, i) != i for place in (here, here.parent)) or _recorded(here, i, sources)
 
-    kept = tuple(entry for i, entry in enumerate(found.entries) if not (entry.searched and made(i, entry)))
-    return replace(found, entries=kept)
+    left = [entry for i, entry in enumerate(found.entries) if entry.searched and made(i, entry)]
+    kept = tuple(entry for entry in found.entries if entry not in left)
+    return replace(found, entries=kept, made=tuple(entry.source for entry in left))
 
 
 def _recorded(path: Path, index: int, sources: Mapping[str, int]) -> bool:

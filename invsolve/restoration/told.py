@@ -15,7 +15,7 @@ from invsolve.io.jpeg import unturned
 from invsolve.noise.estimate import noise_of
 from invsolve.noise.tiles import MIN_SIDE, tiles_of
 from invsolve.noise.white import QUANTISATION
-from invsolve.restoration.job import Job
+from invsolve.restoration.job import Job, both
 from invsolve.restoration.spectrum import read_size
 from invsolve.tasks.blind_deblur import BlindDeblur
 from invsolve.tasks.deblur import Deblur
@@ -75,7 +75,7 @@ def compare_with_image(job: Job, found: Doubts) -> None:
 
 def _noise(job: Job, found: Doubts) -> None:
     """Compare the given noise level with that of the image."""
-    known = job.task.known(job.y)
+    known = both(job.task.known(job.y), job.image.seen)
     if job.noise.method != "given" or job.options.simulate or min(job.measured) < MIN_SIDE:
         return
     if not len(tiles_of(job.y, known)):  # no tile is complete enough for an estimate

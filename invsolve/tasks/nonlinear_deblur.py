@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from invsolve.core.boundary import foreign
+from invsolve.core.boundary import MAX_TEXT_BYTES, foreign, read_bytes
 from invsolve.core.checks import InputError
 from invsolve.core.lazy import torch
 from invsolve.core.options import option
@@ -127,5 +128,6 @@ def _loaded(path: str, *stamp: int) -> Any:
 def _read_code(path: Path) -> Tensor:
     import numpy
 
+    content = read_bytes(path, "kernel code", MAX_TEXT_BYTES)
     with foreign(f"the kernel code {path}"):
-        return torch.from_numpy(numpy.load(path, allow_pickle=False)).float()
+        return torch.from_numpy(numpy.load(io.BytesIO(content), allow_pickle=False)).float()

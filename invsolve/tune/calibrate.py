@@ -18,7 +18,7 @@ from invsolve.core.driver import solve
 from invsolve.core.prior import Prior
 from invsolve.core.solver import Solver
 from invsolve.metrics.intervals import ause, interval_score, paired_crps
-from invsolve.priors.network import NetworkPrior
+from invsolve.priors.network import weights_of
 from invsolve.priors.traits import traits_of
 from invsolve.restoration.calibration import UNRELATED, Calibration, Cell
 from invsolve.restoration.choice import chosen
@@ -27,7 +27,7 @@ from invsolve.tasks.blind_deblur import BlindDeblur
 from invsolve.tune.case import Case
 from invsolve.tune.found_blur import check_sides, found_blur
 
-__all__ = ["BLIND_NOISE", "STANDARD", "Setup", "calibrate", "cell_of", "drawn_cases", "weights_of"]
+__all__ = ["BLIND_NOISE", "STANDARD", "Setup", "calibrate", "cell_of", "drawn_cases"]
 
 NOISE = (0.01, 0.05, 0.2)
 
@@ -256,16 +256,6 @@ def calibrate(
         table.write(path)
         report(cell)
     return table
-
-
-def weights_of(prior: Prior) -> str:
-    """Return a digest of the weights of a network prior; "" for other priors."""
-    if not isinstance(prior, NetworkPrior):
-        return ""
-    found = hashlib.sha256()
-    for name, value in sorted(prior.module.state_dict().items()):
-        found.update(name.encode() + value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()[:16]
 
 
 def _words(spec: TaskSpec) -> str:

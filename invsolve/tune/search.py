@@ -17,10 +17,10 @@ from invsolve.core.checks import InputError, InvsolveError, nearest
 from invsolve.core.driver import solve
 from invsolve.core.prior import Prior
 from invsolve.metrics import METRICS, Case
+from invsolve.priors.network import weights_of
 from invsolve.priors.traits import traits_of
 from invsolve.restoration.choice import row
 from invsolve.solvers import SOLVERS
-from invsolve.tune.calibrate import weights_of
 from invsolve.tune.spaces import SPACES, inside
 from invsolve.tune.tasks import Sections, sections
 

@@ -58,11 +58,13 @@ class _Kept:
     def weight(self, conv: PackedConv2d, x: Tensor) -> Tensor:
         own = conv.weight
         key = (tuple(x.shape), own.data_ptr(), own._version)
-        if key not in self._weights:
-            while len(self._weights) >= KEPT:
-                self._weights.pop(next(iter(self._weights)))
-            self._weights[key] = conv.pack(x)
-        return self._weights[key]
+        packed = self._weights.get(key)
+        if packed is None:
+            packed = conv.pack(x)
+            for old in list(self._weights)[: max(len(self._weights) - KEPT + 1, 0)]:
+                self._weights.pop(old, None)  # another thread may have removed it
+            self._weights[key] = packed
+        return packed
 
     def identity_state(self) -> tuple[()]:
         return ()
