@@ -17,7 +17,7 @@ from invsolve.commands.cli import main
 from invsolve.core.checks import InputError
 from invsolve.io import Image, read_image, write_image
 from invsolve.noise.estimate import noise_of
-from invsolve.restoration import job
+from invsolve.restoration import prepare
 from invsolve.restoration.options import Options
 from invsolve.tasks.auto import holes_of
 
@@ -142,7 +142,7 @@ def test_the_noise_of_a_file_is_read_once(tmp_path, monkeypatch):
         reads.append(noise_of(*args))
         return reads[-1]
 
-    monkeypatch.setattr(job, "noise_of", counted)
+    monkeypatch.setattr(prepare, "noise_of", counted)
     for source, task in ((file(tmp_path / "a.jpg", noisy(crop(3), 0.1), 85), "denoise"), (crop(2), "unchanged")):
         reads.clear()
         told, done = found(source)

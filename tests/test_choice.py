@@ -20,8 +20,8 @@ from invsolve.priors.loading.cards import card, cards
 from invsolve.priors.traits import traits_of
 from invsolve.restoration import restore
 from invsolve.restoration.choice import chosen
-from invsolve.restoration.job import prepare
 from invsolve.restoration.options import Options
+from invsolve.restoration.prepare import prepare
 
 NATURAL = Traits("local", "natural", own=True)
 FFHQ, IMAGENET = (card(name).traits for name in ("ffhq256", "imagenet256"))

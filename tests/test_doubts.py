@@ -22,8 +22,9 @@ from invsolve.io import Image, write_image
 from invsolve.operators import gaussian_kernel
 from invsolve.restoration import restore
 from invsolve.restoration.doubts import FOUND, SHOWN, doubts_of
-from invsolve.restoration.job import Job, prepare
+from invsolve.restoration.job import Job
 from invsolve.restoration.options import Options
+from invsolve.restoration.prepare import prepare
 from invsolve.restoration.spectrum import read_size
 from invsolve.restoration.told import Doubts
 

@@ -19,8 +19,8 @@ from invsolve.io import Image
 from invsolve.io.jpeg import JPEGTables
 from invsolve.restoration import Restoration
 from invsolve.restoration.calibration import Calibration
-from invsolve.restoration.job import prepare
 from invsolve.restoration.options import Options
+from invsolve.restoration.prepare import prepare
 from invsolve.tasks.blind_deblur import BlindDeblur
 from invsolve.tasks.jpeg import JPEG
 from invsolve.tune.calibrate import Setup, calibrate

@@ -25,7 +25,8 @@ from invsolve.execution import threads
 from invsolve.execution.executor import Here, outcomes
 from invsolve.execution.workers import Workers
 from invsolve.io import read_image
-from invsolve.restoration import batch, loading
+from invsolve.restoration import items as batch_items
+from invsolve.restoration import loading
 from invsolve.restoration.batch import restore_item
 from invsolve.restoration.options import Options
 from invsolve.restoration.sources import Entry, entries, find, output_path
@@ -315,9 +316,9 @@ def test_no_two_images_write_the_same_file(tmp_path, capsys, monkeypatch):
     assert main([*words, "--no-comparison", *WORDS]) == 0
     images(tmp_path, ["x/IMG.png", "y/img.png"])
     both = ["restore", str(tmp_path / "x" / "IMG.png"), str(tmp_path / "y" / "img.png"), "-o", str(tmp_path / "z")]
-    monkeypatch.setattr(batch, "_ignores_case", lambda folder: True)
+    monkeypatch.setattr(batch_items, "_ignores_case", lambda folder: True)
     assert main([*both, *WORDS]) == 2
-    monkeypatch.setattr(batch, "_ignores_case", lambda folder: False)
+    monkeypatch.setattr(batch_items, "_ignores_case", lambda folder: False)
     assert main([*both, *WORDS]) == 0
 
 

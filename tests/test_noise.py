@@ -316,8 +316,8 @@ def test_a_jpeg_is_denoised_at_its_level() -> None:
 
 
 def test_blind_deblurring_and_enlarging_use_the_effective_level() -> None:
-    from invsolve.restoration.job import prepare
     from invsolve.restoration.options import Options
+    from invsolve.restoration.prepare import prepare
 
     image = torch.from_numpy(noisy_file(photograph(), 0.05, "correlated-0.7")[0]).permute(2, 0, 1).float()
     expected = noise_of(image)

@@ -18,8 +18,8 @@ from invsolve.core.schedule import path
 from invsolve.priors.networks.adm import ADMUNet
 from invsolve.priors.networks.adm_config import ADMConfig
 from invsolve.restoration import pace, restore
-from invsolve.restoration.job import paced, prepare
 from invsolve.restoration.options import Options
+from invsolve.restoration.prepare import paced, prepare
 from invsolve.restoration.settings import QUALITIES, build, choose, table
 from invsolve.solvers.steps.gradients import Parameters, descend, energy_gradient
 from invsolve.solvers.steps.updates import ddim, guided_ddim
@@ -222,7 +222,7 @@ def test_time_that_has_gone_by_counts_against_the_limit(monkeypatch):
         ({"quality": "good"}, "quality must be one of"),
         ({"quality": "fast", "samples": 2, "solver": "dps"}, "no settings of quality"),
         ({"time_limit": 0.0}, "above 0"),
-        ({"time_limit": math.nan}, "above 0"),
+        ({"time_limit": math.nan}, "finite number"),
         ({"time_limit": 5.0, "checkpoint": "run.pt"}, "checkpoint"),
     ],
 )

@@ -24,8 +24,8 @@ from invsolve.io.jpeg import turned
 from invsolve.noise.white import QUANTISATION
 from invsolve.operators import SuperResolution
 from invsolve.operators.resize import taps
-from invsolve.restoration.job import prepare
 from invsolve.restoration.options import Options
+from invsolve.restoration.prepare import prepare
 from invsolve.tasks.decimation import Decimation
 from invsolve.tasks.sampling import DROPPED, KINDS, Sampling, read_sampling, spectral_bands
 from invsolve.tasks.superres import Superres

@@ -39,7 +39,7 @@ from benchmarks.many.nothing import restore_nothing
 from invsolve.execution.executor import Executor, outcomes
 from invsolve.execution.ray import RayExecutor
 from invsolve.execution.workers import Workers
-from invsolve.restoration.batch import Batch, Item, check_items
+from invsolve.restoration.items import Batch, Item, check_items
 from invsolve.restoration.options import Options
 from invsolve.restoration.sources import entries, find, output_path
 

@@ -14,8 +14,8 @@ from benchmarks.doubts.runs import psnr
 from benchmarks.sampling.files import MADE, as_jpeg
 from invsolve import priors
 from invsolve.restoration import run as restoring
-from invsolve.restoration.job import prepare
 from invsolve.restoration.options import Options
+from invsolve.restoration.prepare import prepare
 from invsolve.tasks.superres import Superres
 from invsolve.tune.images import mixed_crops
 

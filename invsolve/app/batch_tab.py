@@ -23,7 +23,7 @@ from invsolve.restoration.options import Options
 from invsolve.restoration.sources import Entry, output_path
 
 if TYPE_CHECKING:
-    from invsolve.restoration.batch import Item, Outcome
+    from invsolve.restoration.items import Item, Outcome
 
 __all__ = ["MAX_FILES", "BatchTab"]
 
@@ -147,7 +147,8 @@ class BatchTab:
 
     def _computed(self, own: Run, work: Work) -> None:
         """Restore every valid image that is not too large; the lines of the others say what is wrong."""
-        from invsolve.restoration.batch import Batch, Item, restore_batch
+        from invsolve.restoration.batch import restore_batch
+        from invsolve.restoration.items import Batch, Item
 
         batch = Batch(work.options, overwrite=True, comparison=False, failures=False)
         items: list[tuple[Line, Item]] = []

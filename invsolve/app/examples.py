@@ -97,7 +97,7 @@ def _clean(each: Example) -> Image:
 def _write(each: Example, path: Path) -> Path:
     from invsolve.core.rng import Rng
     from invsolve.operators.kernels import camera_shake_kernel
-    from invsolve.restoration.job import prepare
+    from invsolve.restoration.prepare import prepare
 
     clean = _clean(each)
     if each.task == "jpeg":

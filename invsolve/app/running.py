@@ -169,7 +169,7 @@ class Engine:
             InputError: if the restoration is not possible.
             Stopped: if the visitor stopped the run.
         """
-        from invsolve.restoration.job import prepare
+        from invsolve.restoration.prepare import prepare
         from invsolve.restoration.run import run
 
         self.check_size(path, options)
@@ -187,7 +187,7 @@ class Engine:
         Raises:
             InputError: if the file is not an image, or too large.
         """
-        from invsolve.restoration.job import prepare
+        from invsolve.restoration.prepare import prepare
 
         self.check_size(path)
         return dict(prepare(path, self.options("auto")).record["auto"])

@@ -72,7 +72,7 @@ def run_command(args: argparse.Namespace) -> int:
     if importlib.util.find_spec("gradio") is None:
         raise CapabilityError("the page needs Gradio: pip install 'invsolve[app]'")
     if options != Options(prior="natural"):  # the default is always valid: skip the second that importing torch takes
-        from invsolve.restoration.job import check_options
+        from invsolve.restoration.prepare import check_options
 
         check_options(options)
     with uncollected_imports(), without_stubs():

@@ -7,13 +7,12 @@ import json
 import os
 import time
 import traceback
-import unicodedata
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -23,83 +22,23 @@ from invsolve.execution.executor import Executor, outcomes
 from invsolve.io import Image
 from invsolve.io.inputs import Source
 from invsolve.restoration.fetch import is_file, local
-from invsolve.restoration.job import Job, check_options, prepare
+from invsolve.restoration.items import Batch, Item, Outcome, check_items
+from invsolve.restoration.job import Job
 from invsolve.restoration.loading import kept_prior, release_prior
 from invsolve.restoration.options import Options
-from invsolve.restoration.outputs import check_targets, is_finished, save, write_record
+from invsolve.restoration.outputs import is_finished, save, write_record
 from invsolve.restoration.pages import jobs_of, run_pages
+from invsolve.restoration.prepare import check_options, prepare
 from invsolve.restoration.restored import Restoration
 from invsolve.restoration.run import run
 from invsolve.restoration.sources import TEMPLATE, Entry, entries, find, output_path, targets, without_outputs
 
-__all__ = ["Batch", "Item", "Outcome", "check_items", "restore_batch", "restore_item", "restore_many"]
+__all__ = ["restore_batch", "restore_item", "restore_many"]
 
 WAITING = 2
 """Number of restorations that may wait to be written while the next image is computed."""
 
 Callback = Callable[[Progress], None]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The result for one image of a batch.
-
-    Attributes:
-        source: the file or URL, or "image N" for an image given as an array.
-        status: "restored", "skipped" (it had been restored before) or "failed".
-        path: path of the restored image; None if nothing is written.
-        error: a sentence, if it failed.
-        seconds: time it took.
-        record: the content of `Restoration.record`; empty if it was skipped or failed.
-        restoration: the restoration itself, if nothing is written.
-    """
-
-    source: str
-    status: Literal["restored", "skipped", "failed"]
-    path: Path | None = None
-    error: str = ""
-    seconds: float = 0.0
-    record: Mapping[str, Any] | None = None
-    restoration: Restoration | None = None
-    started: bool = True
-    """Whether the image was read and was valid for the options, so that the computation began."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Settings for all images of a batch.
-
-    Args:
-        options: the restoration options.
-        overwrite: replace existing files.
-        skip_existing: skip images that an earlier run has restored.
-        comparison, record: whether to write these files beside a restored image.
-        output_quality: quality of JPEG, WebP and AVIF files.
-        command: the command line, for the record.
-        threads: number of threads of a worker process; PyTorch's default if None.
-        failures: whether to write a record for a failed image.
-    """
-
-    options: Options
-    overwrite: bool = False
-    skip_existing: bool = False
-    comparison: bool = True
-    record: bool = True
-    output_quality: int | None = None
-    command: str | None = None
-    threads: int | None = None
-    failures: bool = True
-
-
-@dataclass(frozen=True)
-class Item:
-    """One image and the path of its restored image, in the form that is sent to workers."""
-
-    entry: Entry
-    path: Path
-    batch: Batch
-    deep: bool = True
-    """Whether to create missing folders above `path`."""
 
 
 def restore_many(
@@ -152,7 +91,9 @@ def restore_many(
             found, *([output_path(entry, place, template) for entry in entries(found)] for place in (Path(out), None))
         )
         batch = Batch(told, overwrite, skip_existing, comparison, record)
-        return restore_batch(_items(entries(found), batch, Path(out), template), executor)
+        items = [Item(entry, output_path(entry, Path(out), template), batch) for entry in entries(found)]
+        check_items(items)
+        return restore_batch(items, executor)
     if out is not None:
         raise InputError("arrays have no file names: omit out and executor, or give files")
     return _in_memory([(f"image {i}", word) for i, word in enumerate(words)], told)
@@ -171,54 +112,6 @@ def _in_memory(sources: Sequence[tuple[str, Entry | Source]], options: Options) 
             yield Outcome(name, "failed", error=_sentence(error), seconds=time.perf_counter() - began)
             continue
         yield Outcome(name, "restored", None, seconds=time.perf_counter() - began, record=done.record, restoration=done)
-
-
-def _items(chosen: Sequence[Entry], batch: Batch, out: Path | None, template: str) -> list[Item]:
-    """Pair every image with its output path, and check the items before any work starts; see `check_items`."""
-    items = [Item(entry, output_path(entry, out, template), batch) for entry in chosen]
-    check_items(items)
-    return items
-
-
-def check_items(items: Sequence[Item]) -> None:
-    """Raise `InputError` if the files of an item cannot be written, or if two items have the same output file."""
-    seen: dict[str, Item] = {}
-    folded: dict[Path, bool] = {}
-    sources = {os.path.realpath(item.entry.source): item.entry.source for item in items if is_file(item.entry)}
-    read = {os.path.realpath(file): flag for item in items[:1] for flag, file in item.batch.options.files.items()}
-    for item in items:
-        batch = item.batch
-        kinds = {"comparison": batch.comparison, "record": batch.record, "kernel": batch.options.kind.estimates_kernel}
-        replaced = batch.overwrite or batch.skip_existing
-        check_targets(item.path, batch.options.samples, overwrite=replaced, deep=item.deep, **kinds)
-        for target in targets(item.path, batch.options.samples, **kinds).values():
-            place = os.path.realpath(target)
-            if target.parent not in folded:
-                folded[target.parent] = _ignores_case(target.parent)
-            key = unicodedata.normalize("NFC", place).casefold() if folded[target.parent] else place
-            if seen.setdefault(key, item) is not item:
-                raise InputError(
-                    f"{seen[key].entry.source} and {item.entry.source} would both be written to {target}: "
-                    "give a --template with {stem}, or a folder for each"
-                )
-            if place in read:
-                raise InputError(
-                    f"{target} is the file of --{read[place]} and would be overwritten: choose another output"
-                )
-            source = sources.get(place)
-            asked = batch.overwrite and source == item.entry.source and target == item.path
-            if source is not None and not asked:
-                raise InputError(
-                    f"{source} is an input, and the restored {item.entry.source} would overwrite it: give another "
-                    "--template, or another folder or file with -o"
-                )
-
-
-def _ignores_case(folder: Path) -> bool:
-    """Whether names that differ only in case are the same file there, as on macOS and Windows."""
-    there = next((place for place in (folder, *folder.absolute().parents) if place.is_dir()), Path())
-    other = there.absolute().with_name(there.absolute().name.swapcase())
-    return other != there.absolute() and other.exists() and other.samefile(there)
 
 
 def restore_batch(

@@ -11,8 +11,9 @@ from invsolve.core.driver import Progress
 from invsolve.core.prior import Prior
 from invsolve.io import SUFFIXES, page_count
 from invsolve.io.encode import check_format
-from invsolve.restoration.job import Job, prepare
+from invsolve.restoration.job import Job
 from invsolve.restoration.options import Options
+from invsolve.restoration.prepare import prepare
 from invsolve.restoration.restored import Restoration
 from invsolve.restoration.run import run
 

@@ -23,9 +23,10 @@ from invsolve.priors.channelwise import ChannelwisePrior
 from invsolve.priors.network import weights_of
 from invsolve.priors.traits import traits_of
 from invsolve.restoration.doubts import doubts_of
-from invsolve.restoration.job import Job, paced, prepare
+from invsolve.restoration.job import Job
 from invsolve.restoration.loading import known_traits, load_prior
 from invsolve.restoration.options import Options
+from invsolve.restoration.prepare import paced, prepare
 from invsolve.restoration.record import make_record
 from invsolve.restoration.restored import Restoration
 from invsolve.restoration.scores import score
