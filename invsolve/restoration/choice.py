@@ -15,10 +15,9 @@ from typing import Any
 from invsolve.core.boundary import read_toml
 from invsolve.core.checks import InputError, nearest
 from invsolve.core.presets import published
-from invsolve.core.settings import made_with
 from invsolve.core.solver import Solver
 from invsolve.core.traits import Traits
-from invsolve.restoration.settings import USUAL, build, choose, settings, table
+from invsolve.restoration.settings import USUAL, choose, made, settings, table
 
 __all__ = ["PUBLISHED_NOISE", "Choice", "chosen", "read_presets", "row"]
 
@@ -130,23 +129,28 @@ def chosen(
                 f"no solver is known for {section} under this prior: give --solver, or find settings with invsolve tune"
             )
         name = solver or choose(traits.family, section, sampling=sampling)
-        picked = row(name, section, traits, noise=noise, quality=quality)
-        if picked.source == "defaults" and quality == "balanced":
-            return _made(name, picked, changes)
-        made = build(name, traits.family, section, changes, quality, {**conditions, "noise": noise})
-        return Choice(made, picked.source, picked.reason, picked.own)
-    name = solver or GLOBAL
-    return _made(name, row(name, section, traits, noise=noise, quality=quality), changes)
+    else:
+        name = solver or GLOBAL
+    picked = row(name, section, traits, noise=noise, conditions=conditions, quality=quality)
+    return _made(name, picked, changes)
 
 
-def row(name: str, section: str, traits: Traits, *, noise: float = PUBLISHED_NOISE, quality: str = "balanced") -> Row:
+def row(
+    name: str,
+    section: str,
+    traits: Traits,
+    *,
+    noise: float = PUBLISHED_NOISE,
+    conditions: Mapping[str, float] = USUAL,
+    quality: str = "balanced",
+) -> Row:
     """Return the settings of the solver `name` for a section, and where they come from; see `chosen`.
 
     Raises:
         InputError: no settings for this quality.
     """
     if traits.scope == "local":
-        return _local(name, section, traits, noise)
+        return _local(name, section, traits, {**conditions, "noise": noise}, quality)
     tasks = NEAREST.get(section, (section, "superres4"))
     if section == "blind-deblur":
         tasks = ("blind-deblur" if quality == "best" else "blind-deblur-fast", "blind-deblur")
@@ -178,10 +182,10 @@ def row(name: str, section: str, traits: Traits, *, noise: float = PUBLISHED_NOI
     return Row(changed, key, f"{reason}.", own)
 
 
-def _local(name: str, section: str, traits: Traits, noise: float) -> Row:
+def _local(name: str, section: str, traits: Traits, conditions: Mapping[str, float], quality: str) -> Row:
+    found = settings(name, traits.family, section, conditions, quality)
     if name not in table(traits.family).get(section, {}):
         return _defaults(name, section, traits)
-    found = settings(name, traits.family, section, {"noise": noise})
     source = f"{traits.family}/{section}"
     reason = f"{name} with the settings of {traits.family} for {section}"
     if not traits.own:
@@ -195,12 +199,7 @@ def _defaults(name: str, section: str, traits: Traits) -> Row:
 
 
 def _made(name: str, picked: Row, changes: Mapping[str, Any]) -> Choice:
-    from invsolve.solvers import SOLVERS
-
-    kind = SOLVERS[name]
-    if not kind.needs.cost:
-        raise InputError(f"{name} does not look at the degraded image: choose another solver")
-    return Choice(made_with(kind, {**picked.settings, **changes}, name), picked.source, picked.reason, picked.own)
+    return Choice(made(name, {**picked.settings, **changes}), picked.source, picked.reason, picked.own)
 
 
 def read_presets(path: str | Path) -> Mapping[str, Any]:

@@ -21,7 +21,7 @@ from invsolve.core.settings import made_with
 if TYPE_CHECKING:
     from invsolve.core.solver import Solver
 
-__all__ = ["QUALITIES", "USUAL", "build", "choose", "offered", "settings", "table"]
+__all__ = ["QUALITIES", "USUAL", "build", "choose", "made", "offered", "settings", "table"]
 
 DEFAULT = "natural"
 
@@ -73,7 +73,15 @@ def settings(
         conditions: conditions that settings depend on: "noise", the standard deviation in the likelihood of a colour
             image in [0, 1], and the conditions of the task (see `Task.conditions`). Missing ones default to `USUAL`.
         quality: one of QUALITIES.
+
+    Raises:
+        InputError: a quality without settings.
     """
+    if quality not in offered(name, task):
+        raise InputError(
+            f"{name} has no settings of quality {quality!r} for {task}: leave out --quality, or change single settings "
+            "with --set"
+        )
     own = qualities().get(quality, {}).get(task, {}).get(name, {})
     row = {**table(prior).get(task, {}).get(name, {}), **own}
     return {key: _at(value, {**USUAL, **conditions}) for key, value in row.items()}
@@ -101,20 +109,20 @@ def build(
     quality: str = "balanced",
     conditions: Mapping[str, float] = USUAL,
 ) -> Solver:
-    """Build the solver `name` with its `settings`, where `changes` replaces some of them.
+    """Build the solver `name` with its `settings`, where `changes` replaces some of them; see `made`."""
+    return made(name, {**settings(name, prior, task, conditions, quality), **changes})
+
+
+def made(name: str, values: Mapping[str, Any]) -> Solver:
+    """Make the solver `name` with these settings.
 
     Raises:
         InputError: unknown solver or setting (the message lists the nearest names), a value of the wrong type, or a
-            quality without settings.
+            solver that does not restore.
     """
     from invsolve.solvers import SOLVERS
 
     kind = SOLVERS[name]
     if not kind.needs.cost:
         raise InputError(f"{name} does not look at the degraded image: choose another solver")
-    if quality not in offered(name, task):
-        raise InputError(
-            f"{name} has no settings of quality {quality!r} for {task}: leave out --quality, or change single settings "
-            "with --set"
-        )
-    return made_with(kind, {**settings(name, prior, task, conditions, quality), **changes}, name)
+    return made_with(kind, values, name)
