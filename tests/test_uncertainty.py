@@ -605,7 +605,7 @@ def test_the_packaged_calibration_of_unknown_blurs_is_one_of_its_own():
     assert made.factor(f"{kind}-jpeg", severity, 0.01, 0.9, "average", "edges").outside
     samples = torch.rand(6, 3, 16, 16, generator=G)
     told = Uncertainty(samples.mean(0), samples, kind, severity, 0.01, None, made, "packaged")
-    assert "photographs behind blurs like those of the calibration" in told.promise
+    assert "blurred photographs like those of the calibration" in told.promise
     known = packaged_calibration("natural")
     assert known is not None
     assert kind not in {cell.kind for cell in known.cells}

@@ -9,7 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from invsolve.commands.options import add_options, add_set, add_task_options, given, read_settings
+from invsolve.commands.options import (
+    add_options,
+    add_set,
+    add_task_options,
+    check_least,
+    given_task_options,
+    read_settings,
+)
 from invsolve.core.checks import InputError
 from invsolve.core.options import options_of
 from invsolve.restoration.options import Options
@@ -71,9 +78,7 @@ def run_command(args: argparse.Namespace) -> int:
     for file, endings in ((args.out, (".json",)), (args.figure, (".png", ".svg", ".pdf"))):
         if file is not None and (file.suffix not in endings or not file.absolute().parent.is_dir()):
             raise InputError(f"{file} does not end in {' or '.join(endings)}, or its folder does not exist")
-    for name, least in (("samples", 2), ("crops", 2), ("size", 16)):
-        if getattr(args, name) < least:
-            raise InputError(f"--{name} must be at least {least}, got {getattr(args, name)}")
+    check_least(args, samples=2, crops=2, size=16)
     for level in args.noise or ():
         if not 0 < level <= 1:
             raise InputError(f"--noise must be a standard deviation above 0 and at most 1, got {level}")
@@ -138,7 +143,7 @@ def _specs(args: argparse.Namespace) -> Sequence[TaskSpec]:
     from invsolve.tasks.blind_deblur import BlindDeblur
     from invsolve.tune.calibrate import BLIND_NOISE, STANDARD
 
-    told = given(args, [name for task in TASKS for name in options_of(TASKS[task].suite_type())])
+    told = given_task_options(args)
     specs, used = [], set()
     for task in args.task or dict.fromkeys(name for name, _, _ in STANDARD):
         kind = TASKS[task].suite_type()

@@ -8,10 +8,13 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from invsolve.core.checks import InputError
 from invsolve.core.options import Option, options_of
 from invsolve.core.settings import read_setting
 
-__all__ = ["add_options", "add_set", "add_task_options", "given", "read_settings"]
+__all__ = [
+    "add_options", "add_set", "add_task_options", "check_least", "given", "given_task_options", "read_settings",
+]  # fmt: skip
 
 
 def add_options(
@@ -73,6 +76,20 @@ def given(args: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
     """Return the options among `names` that were given by the user or by a default of the command."""
     told: Mapping[str, Any] = vars(args)
     return {name: told[name] for name in names if name in told}
+
+
+def given_task_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the suite options of tasks that were given by the user."""
+    from invsolve.tasks import TASKS
+
+    return given(args, [name for task in TASKS for name in options_of(TASKS[task].suite_type())])
+
+
+def check_least(args: argparse.Namespace, **least: int) -> None:
+    """Raise `InputError` if a number is below its least value; an option that was not given passes."""
+    for name, low in least.items():
+        if (value := getattr(args, name)) is not None and value < low:
+            raise InputError(f"--{name.replace('_', '-')} must be at least {low}, got {value}")
 
 
 def _help(each: Option, default: Any, owner: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from invsolve.commands.options import add_options, add_set, add_task_options, read_settings
+from invsolve.commands.options import add_options, add_set, add_task_options, check_least, read_settings
 from invsolve.commands.outcomes import counted, summary, tell, warn
 from invsolve.commands.progress import Shown
 from invsolve.core.checks import InputError
@@ -189,10 +189,7 @@ def _ending(args: argparse.Namespace) -> str | None:
 def _check(options: Options, count: int, args: argparse.Namespace) -> None:
     if args.output_quality is not None and not 1 <= args.output_quality <= 100:
         raise InputError(f"--output-quality must be from 1 to 100, got {args.output_quality}")
-    if args.workers is not None and args.workers < 1:
-        raise InputError(f"--workers must be at least 1, got {args.workers}")
-    if args.devices is not None and args.devices < 1:
-        raise InputError(f"--devices must be at least 1, got {args.devices}")
+    check_least(args, workers=1, devices=1)
     if options.checkpoint is not None:
         if count > 1:
             raise InputError("a checkpoint belongs to one image: restore them one by one")

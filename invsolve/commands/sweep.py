@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from invsolve.commands.options import add_task_options, given, read_settings
+from invsolve.commands.options import add_set, add_task_options, check_least, given_task_options, read_settings
 from invsolve.commands.units import HOME, Bar, add_workers, executor_of
 from invsolve.core.checks import InputError
 from invsolve.core.options import options_of
@@ -35,14 +35,7 @@ def add_sweep(actions: argparse._SubParsersAction[Any]) -> None:
     add = parser.add_argument
     add("--solver", default="ndtm", metavar="NAME", help="default ndtm")
     add("--task", default="superres", choices=list(TASKS), help="default superres")
-    add(
-        "--set",
-        action="append",
-        default=[],
-        dest="settings",
-        metavar="NAME=A,B,C",
-        help=f"for example {EXAMPLE}; can be given several times",
-    )
+    add_set(parser, f"for example {EXAMPLE}; can be given several times", "NAME=A,B,C")
     add("--alone", action="store_true", help="change one setting at a time, instead of all combinations")
     add("--preset", default="restore", metavar="NAME", help="other settings: restore (default), default or a preset")
     add("--noise", type=float, metavar="S", help="standard deviation in [0, 1] (default: the task's own)")
@@ -92,8 +85,7 @@ def run_sweep(args: argparse.Namespace) -> int:
 
     if find_spec("matplotlib") is None:
         raise InputError("the figure needs matplotlib: pip install 'invsolve[bench]'")
-    if args.seeds < 1:
-        raise InputError(f"--seeds must be at least 1, got {args.seeds}")
+    check_least(args, seeds=1)
     grid = read_grid(args.settings)
     suite = _suite(args, grid)
     folder, began = args.store or HOME / suite.name, time.monotonic()
@@ -114,7 +106,7 @@ def _suite(args: argparse.Namespace, grid: dict[str, list[Any]]) -> Any:
     from invsolve.bench.sweep import sweep_suite
 
     own = options_of(TASKS[args.task].suite_type())
-    told = given(args, [name for task in TASKS for name in options_of(TASKS[task].suite_type())])
+    told = given_task_options(args)
     for name in told:
         if name not in own:
             raise InputError(f"the task {args.task} has no option --{name.replace('_', '-')}")

@@ -40,7 +40,7 @@ pythonpath = ["."]
 README = """# {dashed}
 
     pip install -e .
-    invsolve check {dashed}        # all that the others rely on; {module}:{title} does, too, without installing
+    invsolve check {dashed}        # checks what invsolve relies on; without installing: invsolve check {module}:{title}
     pytest
 """
 

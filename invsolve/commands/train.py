@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 from invsolve.commands.options import add_options, given
@@ -15,6 +17,29 @@ from invsolve.train.settings import ClassifierTraining, DenoiserTraining, Kernel
 __all__ = ["add_parser"]
 
 
+SMALL: Sequence[tuple[str, type, str, str]] = (
+    (
+        "classifier",
+        ClassifierTraining,
+        "invsolve.train.classifier:train_classifier",
+        "train a classifier for guidance from labelled images",
+    ),
+    (
+        "noise",
+        NoiseTraining,
+        "invsolve.train.noise_network:train_noise_network",
+        "train the network that estimates a file's noise, from photographs",
+    ),
+    (
+        "kernels",
+        KernelTraining,
+        "invsolve.train.kernel_network:train_kernel_network",
+        "train the network that corrects blur kernels, from photographs",
+    ),
+)
+"""Name, settings, function and help of each kind of training but that of a denoiser."""
+
+
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Add `train denoiser|classifier|noise|kernels` to a command line; the default `run` takes the parsed arguments."""
     train = subparsers.add_parser("train", help="train a prior or another small network from your own images")
@@ -23,15 +48,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_options(denoiser, DenoiserTraining)
     add_options(denoiser, DenoiserConfig)
     denoiser.set_defaults(run=run_denoiser)
-    classifier = kinds.add_parser("classifier", help="train a classifier for guidance from labelled images")
-    add_options(classifier, ClassifierTraining)
-    classifier.set_defaults(run=run_classifier)
-    noise = kinds.add_parser("noise", help="train the network that estimates a file's noise, from photographs")
-    add_options(noise, NoiseTraining)
-    noise.set_defaults(run=run_noise)
-    kernels = kinds.add_parser("kernels", help="train the network that corrects blur kernels, from photographs")
-    add_options(kernels, KernelTraining)
-    kernels.set_defaults(run=run_kernels)
+    for name, settings, function, line in SMALL:
+        parser = kinds.add_parser(name, help=line)
+        add_options(parser, settings)
+        parser.set_defaults(run=partial(run_small, settings, function))
     return train
 
 
@@ -47,25 +67,10 @@ def run_denoiser(args: argparse.Namespace) -> int:
     )
 
 
-def run_classifier(args: argparse.Namespace) -> int:
-    """Train a classifier with parsed arguments; returns the exit code."""
-    from invsolve.train.classifier import train_classifier
-
-    return _run(lambda: train_classifier(ClassifierTraining(**given(args, options_of(ClassifierTraining)))))
-
-
-def run_noise(args: argparse.Namespace) -> int:
-    """Train a noise network with parsed arguments; returns the exit code."""
-    from invsolve.train.noise_network import train_noise_network
-
-    return _run(lambda: train_noise_network(NoiseTraining(**given(args, options_of(NoiseTraining)))))
-
-
-def run_kernels(args: argparse.Namespace) -> int:
-    """Train a kernel network with parsed arguments; returns the exit code."""
-    from invsolve.train.kernel_network import train_kernel_network
-
-    return _run(lambda: train_kernel_network(KernelTraining(**given(args, options_of(KernelTraining)))))
+def run_small(kind: type, function: str, args: argparse.Namespace) -> int:
+    """Train a network whose settings are the dataclass `kind`, by `function` ("module:name"); returns the exit code."""
+    module, name = function.split(":")
+    return _run(lambda: getattr(import_module(module), name)(kind(**given(args, options_of(kind)))))
 
 
 def _run(train: Callable[[], Any]) -> int:

@@ -11,12 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from invsolve.commands.options import add_options, add_task_options, given
+from invsolve.commands.options import add_options, add_task_options, check_least, given_task_options
 from invsolve.core.checks import InputError
-from invsolve.core.options import options_of
 from invsolve.restoration.options import Options
 from invsolve.solvers import SOLVERS
-from invsolve.tasks import TASKS
 from invsolve.tune.tasks import sections
 
 __all__ = ["add_parser", "preset_text"]
@@ -68,13 +66,11 @@ def run_command(args: argparse.Namespace) -> int:
     """Tune every solver on every task, then write the table."""
     if args.out.suffix != ".toml" or not args.out.parent.is_dir():
         raise InputError(f"--out must be a .toml file in an existing folder, got {args.out}")
-    for name in ("trials", "crops", "size"):
-        if getattr(args, name) < 1:
-            raise InputError(f"--{name} must be at least 1, got {getattr(args, name)}")
+    check_least(args, trials=1, crops=1, size=1)
     for name in args.solver:
         SOLVERS.check(name)
     options = Options(prior=args.prior, device=args.device, precision=args.precision)
-    changes = given(args, [name for task in TASKS for name in options_of(TASKS[task].suite_type())])
+    changes = given_task_options(args)
     parts = sections(args.task, changes if args.noise is None else {**changes, "noise": args.noise})
 
     from invsolve.core.files import destination, write_whole

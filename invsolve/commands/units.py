@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from invsolve.commands.options import check_least
 from invsolve.commands.terminal import one_line
-from invsolve.core.checks import InputError
 from invsolve.execution.threads import usable
 
 __all__ = ["HOME", "Bar", "add_workers", "executor_of"]
@@ -39,8 +39,7 @@ def executor_of(args: argparse.Namespace, threads: int) -> Any:
     """
     import torch
 
-    if args.workers is not None and args.workers < 1:
-        raise InputError(f"--workers must be at least 1, got {args.workers}")
+    check_least(args, workers=1)
     if args.ray is not None:
         from invsolve.bench.execute import execute
         from invsolve.execution.ray import RayExecutor

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invsolve.restoration.job import Job
-from invsolve.restoration.told import Doubts, compare_with_image
+from invsolve.restoration.told import SMALLEST, Doubts, compare_with_image
 from invsolve.tasks.blind_deblur import BlindDeblur
 from invsolve.tasks.compressed import Compressed
 
@@ -40,8 +40,6 @@ CUT_OFF = 0.03
 NOISIER = 1.4
 """Residual in units of the noise above which the noise estimate is too small, if neighbours are not correlated."""
 
-_SMALLEST = 32
-
 
 def doubts_of(job: Job, drawn: Tensor, theta: Mapping[str, Tensor], point: Tensor | None = None) -> Doubts:
     """Return the doubts about a finished restoration.
@@ -63,7 +61,7 @@ def doubts_of(job: Job, drawn: Tensor, theta: Mapping[str, Tensor], point: Tenso
 def _found_blur(job: Job, found: Doubts) -> Doubts:
     """Check an estimated blur: whether two estimates agree, and how clearly the image shows the blur."""
     task = job.task
-    if not isinstance(task, BlindDeblur) or task.second_kernel is None or min(job.measured) < _SMALLEST:
+    if not isinstance(task, BlindDeblur) or task.second_kernel is None or min(job.measured) < SMALLEST:
         return found
     agreement = _agreement(task.kernel, task.second_kernel)
     shown = found.checks.get("misfit_of_input") or 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -39,10 +38,10 @@ def local(entry: Entry) -> Iterator[Path]:
 
 
 def _standard_input() -> bytes:
-    buffer = io.BytesIO(sys.stdin.buffer.read(MAX_IMAGE_BYTES + 1))
-    if not buffer.getbuffer().nbytes:
+    content = sys.stdin.buffer.read(MAX_IMAGE_BYTES + 1)
+    if not content:
         raise InputError("standard input is empty: pipe an image into the command, as in: cat a.png | invsolve ... -")
-    return buffer.getvalue()
+    return content
 
 
 def _fetched(address: str) -> bytes:

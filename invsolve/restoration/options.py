@@ -122,9 +122,14 @@ class Options:
     @property
     def files(self) -> dict[str, str]:
         """The files named by the options of the task, by flag."""
-        names = [name for name, known in options_of(type(self.about)).items() if known.is_file]
-        told = {name.replace("_", "-"): getattr(self.about, name) for name in names}
+        told = {name.replace("_", "-"): value for name, value in self.sources.items()}
         return {flag: str(value) for flag, value in told.items() if isinstance(value, str | Path)}
+
+    @property
+    def sources(self) -> dict[str, Any]:
+        """The inputs beside the image that the options of the task name, such as a mask: files or arrays."""
+        names = [name for name, known in options_of(type(self.about)).items() if known.is_file]
+        return {name: value for name in names if (value := getattr(self.about, name)) is not None}
 
     def without_samples(self) -> Options:
         """Return the options without samples and without their calibration."""

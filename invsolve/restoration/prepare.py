@@ -13,7 +13,6 @@ from torch import Tensor
 
 from invsolve.core.boundary import MAX_IMAGE_BYTES, read_bytes
 from invsolve.core.checks import InputError
-from invsolve.core.options import options_of
 from invsolve.core.prior import Prior
 from invsolve.core.rng import Rng
 from invsolve.core.solver import Solver
@@ -132,8 +131,7 @@ def prepare(source: Source, options: Options, traits: Traits | None = None, page
     record: dict[str, Any] = {
         "input": describe(source) | {"size": list(image.size), "depth": image.depth, "format": image.format}
     }
-    files = [name for name, option in options_of(type(options.about)).items() if option.is_file]
-    record |= {name: describe(v) for name in files if (v := getattr(options.about, name)) is not None}
+    record |= {name: describe(value) for name, value in options.sources.items()}
     if page is not None:
         record["page"] = page + 1
     if findings is not None:

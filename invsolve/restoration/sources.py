@@ -190,7 +190,7 @@ def output_path(entry: Entry, out: Path | None, template: str = TEMPLATE, ending
         if fields - known.keys():
             raise ValueError
         rest = template.format(**known)
-        stem = cut(entry.stem, LONGEST - len(os.fsencode(rest)) - len("-comparison.png"))
+        stem = cut(entry.stem, LONGEST - len(os.fsencode(rest)) - _ADDED)
         name = template.format(**{**known, "stem": stem})
     except (ValueError, IndexError, KeyError) as error:
         raise InputError(f"a template holds {{stem}}, {{ext}} and {{name}}, got {template!r}") from error

@@ -23,7 +23,7 @@ from invsolve.tasks.jpeg_codec import expected_error
 from invsolve.tasks.jpeg_history import find_tables
 from invsolve.tasks.superres import Superres
 
-__all__ = ["Doubts", "compare_with_image"]
+__all__ = ["SMALLEST", "Doubts", "compare_with_image"]
 
 HOLE = 36
 """Width in pixels from which a local prior cannot restore the middle of a hole."""
@@ -40,7 +40,8 @@ WIDER = 15.0
 ALIASED = 0.8
 """Probability of downsampling without smoothing above which a warning is given."""
 
-_SMALLEST = 32
+SMALLEST = 32
+"""Smallest side in pixels of an image that is compared with what was told."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _noise(job: Job, found: Doubts) -> None:
 
 def _compression(job: Job, found: Doubts) -> None:
     """Compare the compression error of the file with the noise level that the solver uses."""
-    if job.task.name == "jpeg" or job.options.simulate or min(job.measured) < _SMALLEST:
+    if job.task.name == "jpeg" or job.options.simulate or min(job.measured) < SMALLEST:
         return
     tables = job.image.jpeg
     if tables is None and (job.noise.history == "jpeg" or job.noise.method == "given"):
@@ -146,7 +147,7 @@ def _blur(job: Job, found: Doubts) -> None:
     task = job.task
     if not isinstance(task, Deblur) or isinstance(task, BlindDeblur):
         return
-    if job.options.simulate or min(job.measured) < _SMALLEST:
+    if job.options.simulate or min(job.measured) < SMALLEST:
         return
     noise = max(job.noise.luma, QUANTISATION / len(job.y) ** 0.5)
     added = None if task.codec is None else task.codec.rounding(job.y) / 255**2

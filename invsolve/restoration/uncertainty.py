@@ -102,10 +102,10 @@ class Uncertainty:
             )
         if outside := self.factor(0.9, "average").outside:
             return f"none: {outside}; intervals are 1.5 times as wide as the nearest that were measured"
-        what = "photographs behind blurs" if self.kind == BlindDeblur.name else "photographs"
+        what = "blurred photographs" if self.kind == BlindDeblur.name else "photographs"
         return (
             f"average: 90 % of the pixels of {what} like those of the calibration set lie inside; image: on "
-            f"{SHARE_OF_IMAGES:.0%} of such photographs at least 90 % of the pixels do"
+            f"{100 * SHARE_OF_IMAGES:.0f} % of such photographs at least 90 % of the pixels do"
         )
 
 

@@ -40,7 +40,6 @@ class Findings:
 
     Attributes:
         task: the task that fits: "inpaint", "denoise", "jpeg", "demosaic", or "unchanged".
-        size: (height, width).
         noise: see `invsolve.estimate_noise`.
         jpeg: the JPEG compression, read from the file or detected from its pixels; None without any trace of JPEG.
         compression_error: root mean square of the compression error, in [0, 1] units; 0 without JPEG.
@@ -50,7 +49,6 @@ class Findings:
     """
 
     task: Literal["inpaint", "denoise", "jpeg", "demosaic", "unchanged"]
-    size: Size
     noise: NoiseEstimate
     jpeg: JPEGTables | None
     compression_error: float
@@ -141,7 +139,7 @@ def look(image: Image, noise: NoiseEstimate) -> Findings:
         task, done = "jpeg", "the artefacts of the compression are removed"
     else:
         task, done = "unchanged", "no clear degradation was found: the image is returned unchanged"
-    return Findings(task, image.size, noise, tables, error, missing, edges, (*told, done))
+    return Findings(task, noise, tables, error, missing, edges, (*told, done))
 
 
 def _of_sensor(image: Image, noise: NoiseEstimate) -> Findings:
@@ -151,7 +149,7 @@ def _of_sensor(image: Image, noise: NoiseEstimate) -> Findings:
     pattern = image.mosaic.pattern if len(image.mosaic.pattern) == 4 else "of an X-Trans sensor"
     told = (f"{width} x {height} pixels", f"values of a sensor behind colour filters {pattern}")
     done = "missing colours are filled in and noise is removed in one step"
-    return Findings("demosaic", image.size, noise, None, 0.0, 0.0, None, (*told, done))
+    return Findings("demosaic", noise, None, 0.0, 0.0, None, (*told, done))
 
 
 def holes_of(image: Image) -> Tensor:
@@ -197,4 +195,4 @@ def _jpeg_sentence(image: Image, tables: JPEGTables | None, error: float, histor
     if tables is None:
         return "no trace of JPEG compression" if history != "jpeg" else "compressed before, with unknown settings"
     kind = "a JPEG file" if image.jpeg is not None else "a JPEG before it was saved as this file"
-    return f"{kind} of quality {tables.quality}, which took about {error:.2g} of each pixel"
+    return f"{kind} of quality {tables.quality}, which changed each pixel by about {error:.2g}"

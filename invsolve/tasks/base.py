@@ -59,8 +59,6 @@ class Task(ABC):
     tuning: ClassVar[Mapping[str, Sequence[tuple[float, Mapping[str, Any]]]]] = {}
     """The noise levels and suite options that `invsolve tune` draws for each section of the preset tables."""
 
-    # Creation from user options
-
     @classmethod
     def option_type(cls) -> type:
         """The dataclass of the user options."""
@@ -90,8 +88,6 @@ class Task(ABC):
         """
         return options
 
-    # Creation by suites
-
     @classmethod
     def draw(cls, options: Any, size: Size, streams: Streams) -> dict[str, Tensor]:
         """Draw the random parts of the task for an image of `size`; they are stored with the measurement.
@@ -112,8 +108,6 @@ class Task(ABC):
     def needs(cls, options: Any) -> str:
         """Describe what is missing on this machine to run the suite options; "" if nothing is missing."""
         return ""
-
-    # The degradation
 
     @property
     def severity(self) -> tuple[str, float]:

@@ -9,17 +9,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invsolve.core.checks import check_shape
-from invsolve.core.linalg import conjugate_gradient, laplacian, per_sample
+from invsolve.core.linalg import conjugate_gradient, per_sample
 from invsolve.core.operator import EMPTY, LinearOperator, Params
 from invsolve.io.jpeg import turned, unturned
-from invsolve.tasks.jpeg_codec import JPEGCoefficients
+from invsolve.tasks.jpeg_codec import CoefficientOperator, JPEGCoefficients
 
 __all__ = ["Compressed"]
 
 TOLERANCE, MAX_ITER = 5e-5, 120
 
 
-class Compressed(LinearOperator):
+class Compressed(CoefficientOperator):
     """y = J E S x: the block DCT coefficients J, in units of the noise, of a degraded image S x.
 
     E rotates the image to its stored orientation and extends it to whole blocks by repeating its last rows and columns,
@@ -79,14 +79,6 @@ class Compressed(LinearOperator):
             tol=TOLERANCE, error=error, max_iter=MAX_ITER, check_every=4,
         )  # fmt: skip
         return self.adjoint(solved.x)
-
-    def solve_normal(self, b: Tensor, lam: float | Tensor, theta: Params = EMPTY) -> Tensor:
-        check_shape(b, self.in_shape, "Compressed.solve_normal")
-        return (b - self.ridge(self.forward(b), lam)) / per_sample(lam, b)
-
-    def solve_smooth(self, b: Tensor, lam: float | Tensor) -> Tensor:
-        weight = per_sample(lam, b)
-        return conjugate_gradient(lambda v: self.normal(v) + weight * laplacian(v), b, tol=1e-3, max_iter=60).x
 
     def __repr__(self) -> str:
         return f"Compressed({self.codec!r}, {self.inner!r})"

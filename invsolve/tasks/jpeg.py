@@ -99,7 +99,7 @@ class JPEG(Task):
         return cls.of_tables(tables, without_hidden_colours(image), "file" if image.jpeg else "pixels")
 
     @classmethod
-    def of_tables(cls, tables: JPEGTables, y: Tensor, source: Literal["file", "pixels", "given"] = "file") -> Self:
+    def of_tables(cls, tables: JPEGTables, y: Tensor, source: Literal["file", "pixels", "given"]) -> Self:
         """Create the task for a decoded image [C, H, W], upright."""
         return cls(tables, codec.expected_error(unturned(y, tables.orientation), tables), source)
 

@@ -26,18 +26,17 @@ def reach_of(tables: JPEGTables) -> float:
     return far + share * (near - far)
 
 
-def within_cells(x: Tensor, y: Tensor, tables: JPEGTables, reach: float | None = None, detail: float = 0.0) -> Tensor:
+def within_cells(x: Tensor, y: Tensor, tables: JPEGTables, reach: float | None = None) -> Tensor:
     """Return the image nearest to x whose coefficients are at most `reach` steps from those of the decoded file y.
 
     For a reach of 0.5, the image that was compressed satisfies this, except for the encoder's rounding. For subsampled
-    colours, the file only determines means.
+    colours, the file only determines means; their detail is that of y, interpolated by the decoder.
 
     Args:
         x: [..., C, H, W] in [0, 1], upright.
         y: [C, H, W] in [0, 1], upright.
         tables: tables of the file.
         reach: largest distance in quantisation steps; `reach_of` by default.
-        detail: share of x in the detail of subsampled colours; the rest is that of y, interpolated by the decoder.
     """
     reach = reach_of(tables) if reach is None else reach
     seen = _padded(unturned(y, tables.orientation)[None], tables)
@@ -52,10 +51,9 @@ def within_cells(x: Tensor, y: Tensor, tables: JPEGTables, reach: float | None =
         small = shrunk(plane, sampling)
         off = cosines(small) / steps - found
         move = inverse_cosines((off.clamp(-reach, reach) - off) * steps)
-        moves.append(move.repeat_interleave(sampling[0], -2).repeat_interleave(sampling[1], -1))
         if sampling != (1, 1):
-            smooth = told[:, k] + interpolated(small + move - shrunk(told[:, k], sampling), sampling)
-            moves[-1] = detail * moves[-1] + (1 - detail) * (smooth - plane)
+            move = told[:, k] + interpolated(small + move - shrunk(told[:, k], sampling), sampling) - plane
+        moves.append(move)
     moved = torch.stack(moves, 1)
     if tables.chroma is not None:
         moved = torch.einsum("ij,njhw->nihw", torch.linalg.inv(YCC), moved)

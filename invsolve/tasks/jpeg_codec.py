@@ -201,7 +201,19 @@ def typical_error(tables: JPEGTables) -> float:
     return float(torch.minimum(tables.steps(0) / 12**0.5, spread).square().mean().sqrt()) / 255
 
 
-class JPEGCoefficients(LinearOperator):
+class CoefficientOperator(LinearOperator):
+    """A linear operator whose solves follow from its `ridge`, which works on the coefficients."""
+
+    def solve_normal(self, b: Tensor, lam: float | Tensor, theta: Params = EMPTY) -> Tensor:
+        check_shape(b, self.in_shape, f"{type(self).__name__}.solve_normal")
+        return (b - self.ridge(self.forward(b), lam)) / per_sample(lam, b)
+
+    def solve_smooth(self, b: Tensor, lam: float | Tensor) -> Tensor:
+        weight = per_sample(lam, b)
+        return conjugate_gradient(lambda v: self.normal(v) + weight * laplacian(v), b, tol=1e-3, max_iter=60).x
+
+
+class JPEGCoefficients(CoefficientOperator):
     """y = the block DCT coefficients of an image in units of quantisation steps, times `scale`, without level shift.
 
     Args:
@@ -253,13 +265,6 @@ class JPEGCoefficients(LinearOperator):
             tol=1e-4, max_iter=40, check_every=4,
         )  # fmt: skip
         return self.adjoint(solved.x)
-
-    def solve_normal(self, b: Tensor, lam: float | Tensor, theta: Params = EMPTY) -> Tensor:
-        return (b - self.ridge(self.forward(b), lam)) / per_sample(lam, b)
-
-    def solve_smooth(self, b: Tensor, lam: float | Tensor) -> Tensor:
-        weight = per_sample(lam, b)
-        return conjugate_gradient(lambda v: self.normal(v) + weight * laplacian(v), b, tol=1e-3, max_iter=60).x
 
     def diagonal(self, like: Tensor) -> Tensor:
         """The diagonal of A A^T, [K]."""

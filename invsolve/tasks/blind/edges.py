@@ -16,8 +16,6 @@ estimate, with the prior.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -29,7 +27,6 @@ from invsolve.tasks.blind.fit import fit_kernel
 from invsolve.tasks.blind.spectrum import of_kernel
 
 __all__ = [
-    "KernelEstimator",
     "centred",
     "check_size",
     "estimate_kernel",
@@ -37,6 +34,7 @@ __all__ = [
     "grey_window",
     "refitted",
     "sharpened",
+    "sides_of",
     "strong_gradients",
     "tidy",
     "window_of",
@@ -58,64 +56,58 @@ EXTENT = 0.05
 """The extent of a kernel contains the rows and columns whose sum is at least this share of the largest sum."""
 
 
-@dataclass(frozen=True)
-class KernelEstimator:
-    """Settings of `estimate_kernel`.
+ITERATIONS = 12
+"""Iterations at each scale."""
 
-    Args:
-        n_steps: iterations at each scale.
-        sparsity: lam of the first iteration, for images in [0, 1].
-        least_sparsity: lower limit of lam.
-        decay: factor on lam from iteration to iteration.
-        shocks: shock-filter steps of the first iteration, decreasing to 0.
-        kept: share of the gradients that the kernel is fitted to, in the first and last iteration.
-        ridge: ridge weight in units of the sum of the squared gradients.
-        threshold: kernel entries below this share of the largest are set to 0.
-        growth: growth factor of the kernel's side from scale to scale.
-    """
+SPARSITY, LEAST_SPARSITY, DECAY = 3e-3, 2e-4, 0.85
+"""lam of the first iteration for images in [0, 1], its lower limit, and its factor from iteration to iteration."""
 
-    n_steps: int = 12
-    sparsity: float = 3e-3
-    least_sparsity: float = 2e-4
-    decay: float = 0.85
-    shocks: int = 4
-    kept: tuple[float, float] = (0.08, 0.4)
-    ridge: float = 1e-2
-    threshold: float = 0.04
-    growth: float = 1.4
+SHOCKS = 4
+"""Shock-filter steps of the first iteration, decreasing to 0."""
 
-    def sides(self, size: int) -> list[int]:
-        """Return the odd sides of the kernel from 3 to `size`, one per scale."""
-        sides = [size]
-        while sides[-1] > SMALLEST:
-            smaller = round(sides[-1] / self.growth) // 2 * 2 + 1
-            sides.append(max(SMALLEST, min(smaller, sides[-1] - 2)))
-        return sides[::-1]
+KEPT = (0.08, 0.4)
+"""Share of the gradients that the kernel is fitted to, in the first and last iteration."""
+
+RIDGE = 1e-2
+"""Ridge weight in units of the sum of the squared gradients."""
+
+FAINT = 0.04
+"""Kernel entries below this share of the largest are set to 0."""
+
+GROWTH = 1.4
+"""Growth factor of the kernel's side from scale to scale."""
 
 
-def estimate_kernel(image: Tensor, size: int, settings: KernelEstimator | None = None) -> Tensor:
+def sides_of(size: int) -> list[int]:
+    """Return the odd sides of the kernel from 3 to `size`, one per scale."""
+    sides = [size]
+    while sides[-1] > SMALLEST:
+        smaller = round(sides[-1] / GROWTH) // 2 * 2 + 1
+        sides.append(max(SMALLEST, min(smaller, sides[-1] - 2)))
+    return sides[::-1]
+
+
+def estimate_kernel(image: Tensor, size: int) -> Tensor:
     """Estimate the blur kernel, [size, size]: non-negative, sums to one, and centred (`centred`).
 
     Args:
         image: the blurred image [C, H, W] in [0, 1].
         size: side of the kernel, odd and at least 3, and larger than the blur.
-        settings: settings of the estimation.
 
     Raises:
         InputError: an even or too large size, or an image without contrast.
     """
-    settings = settings or KernelEstimator()
     check_size(size, (image.shape[1], image.shape[2]))
     grey = grey_window(image)
     if float(gradients(grey).abs().max()) < 1e-4:
         raise InputError("the image has no contrast, so its blur cannot be estimated")
     kernel = gaussian_kernel(0.6, SMALLEST // 2).float()
-    for side in settings.sides(size):
+    for side in sides_of(size):
         scaled = (round(grey.shape[0] * side / size), round(grey.shape[1] * side / size))
         y = grey if side == size else _resized(grey, scaled)
         if side != kernel.shape[0]:
-            kernel = tidy(_resized(kernel, (side, side)), settings.threshold)
-        kernel = _at_scale(y, kernel, settings)
+            kernel = tidy(_resized(kernel, (side, side)), FAINT)
+        kernel = _at_scale(y, kernel)
     return kernel.double() / kernel.double().sum()
 
 
@@ -133,8 +125,8 @@ def refitted(grey: Tensor, kernel: Tensor) -> Tensor:
     kernel = centred(tidy(kernel.to(grey), REFIT_FAINT))
     for lam in REFIT_SPARSITIES:
         x = sharpened(grey, kernel, lam)
-        kernel = _kernel_step(x, grey, kernel, KernelEstimator.ridge, KernelEstimator.kept[1])
-        kernel = centred(tidy(kernel, KernelEstimator.threshold))
+        kernel = _kernel_step(x, grey, kernel, RIDGE, KEPT[1])
+        kernel = centred(tidy(kernel, FAINT))
     return kernel.double() / kernel.double().sum()
 
 
@@ -154,14 +146,14 @@ def check_size(size: int, image: tuple[int, int]) -> None:
         )
 
 
-def _at_scale(y: Tensor, kernel: Tensor, settings: KernelEstimator) -> Tensor:
-    for k in range(settings.n_steps):
-        progress = k / max(settings.n_steps - 1, 1)
-        lam = max(settings.sparsity * settings.decay**k, settings.least_sparsity)
+def _at_scale(y: Tensor, kernel: Tensor) -> Tensor:
+    for k in range(ITERATIONS):
+        progress = k / max(ITERATIONS - 1, 1)
+        lam = max(SPARSITY * DECAY**k, LEAST_SPARSITY)
         x = sharpened(y, kernel, lam)
-        x = _shock(x, round(settings.shocks * (1 - progress)))
-        kept = settings.kept[0] + (settings.kept[1] - settings.kept[0]) * progress
-        kernel = tidy(_kernel_step(x, y, kernel, settings.ridge, kept), settings.threshold)
+        x = _shock(x, round(SHOCKS * (1 - progress)))
+        kept = KEPT[0] + (KEPT[1] - KEPT[0]) * progress
+        kernel = tidy(_kernel_step(x, y, kernel, RIDGE, kept), FAINT)
         kernel = centred(kernel)
     return kernel
 
