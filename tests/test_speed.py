@@ -15,6 +15,8 @@ from invsolve.core.checks import InputError
 from invsolve.core.operator import LinearOperator
 from invsolve.core.prior import Calls, CountingPrior, Prediction, Prior, WrappedPrior
 from invsolve.core.schedule import path
+from invsolve.noise.estimate import estimate_noise
+from invsolve.noise.network import packaged_noise_network
 from invsolve.priors.networks.adm import ADMUNet
 from invsolve.priors.networks.adm_config import ADMConfig
 from invsolve.restoration import pace, restore
@@ -259,3 +261,21 @@ def test_states_stay_in_float32_behind_a_network_in_bfloat16():
     assert prior.dtype == torch.float32
     assert prior.denoise(x, 0.2).dtype == torch.float32
     assert 0 < (prior.denoise(x, 0.2) - exact).abs().max() < 0.03
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [lambda: torch.autocast("cpu", torch.bfloat16), lambda: torch.device("meta"), torch.inference_mode],
+    ids=["autocast", "default device", "inference mode"],
+)
+@pytest.mark.parametrize("options", [{"task": "denoise"}, {"task": "jpeg", "compression": 40, "simulate": True}])
+def test_settings_of_the_caller_change_nothing(setting, options):
+    """Autocast would round the block cosines of a JPEG file; tensors of a default device could not be mixed."""
+    image = torch.rand(3, 48, 48, generator=torch.Generator().manual_seed(0))
+    settings = {"precision": "float32", "quality": "fast", "device": "cpu", **options}
+    plain = restore(image, **settings).image.pixels
+    level = estimate_noise(image).sigma
+    packaged_noise_network.cache_clear()
+    with setting():
+        assert torch.equal(restore(image, **settings).image.pixels, plain)
+        assert estimate_noise(image).sigma == level

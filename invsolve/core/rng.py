@@ -87,9 +87,9 @@ class Rng(NoiseSource):
         """Standard normal draws in float32 on the CPU; if `pinned`, in memory that a GPU can copy asynchronously."""
         generators = self._rows(shape[0])
         if len(generators) == 1:
-            out = torch.randn(shape, generator=generators[0], dtype=torch.float32, pin_memory=pinned)
+            out = torch.randn(shape, generator=generators[0], dtype=torch.float32, device="cpu", pin_memory=pinned)
         else:
-            out = torch.empty(shape, dtype=torch.float32, pin_memory=pinned)
+            out = torch.empty(shape, dtype=torch.float32, device="cpu", pin_memory=pinned)
             for row, generator in zip(out.unbind(), generators, strict=True):
                 row.normal_(generator=generator)
         if self._mirrored:
@@ -97,7 +97,7 @@ class Rng(NoiseSource):
         return out
 
     def uniform(self, like: Tensor) -> Tensor:
-        out = torch.empty(like.shape, dtype=torch.float32)
+        out = torch.empty(like.shape, dtype=torch.float32, device="cpu")
         for row, generator in zip(out, self._rows(len(like)), strict=True):
             row.uniform_(generator=generator)
         if self._mirrored:

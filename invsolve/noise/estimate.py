@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import ShapeError
+from invsolve.core.context import own_context
 from invsolve.io.inputs import Source, as_image
 from invsolve.io.jpeg import JPEGTables
 from invsolve.io.jpeg_history import found_quality
@@ -30,6 +31,7 @@ _CLEAR, _FITS, _GROWS = 1.0, 0.4, 2.0
 _CLEAR_WINDOWS = 2.0
 
 
+@own_context()
 def estimate_noise(image: Source, known: Tensor | None = None) -> NoiseEstimate:
     """Estimate the noise of an image from the image alone.
 

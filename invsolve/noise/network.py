@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from invsolve.core.context import own_context
 from invsolve.core.weights import read_network, write_network
 
 __all__ = [
@@ -149,6 +150,7 @@ def load_noise_network(path: Path) -> NoiseNetwork:
 
 
 @lru_cache(maxsize=1)
+@own_context()
 def packaged_noise_network() -> NoiseNetwork:
     """Return the packaged network; its card is beside the weights (`noise.md`)."""
     return load_noise_network(WEIGHTS)

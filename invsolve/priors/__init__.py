@@ -79,7 +79,9 @@ def load(name: str | Path, **options: Any) -> Prior:
     Raises:
         InputError: unknown prior, or a file that cannot be used. Code in a file is never executed.
     """
-    with torch.inference_mode(False):  # inference mode would forbid gradients through the network
+    from invsolve.core.context import own_context
+
+    with own_context():
         return _load(name, options)
 
 

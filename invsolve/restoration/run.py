@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError, InvsolveError, enough_memory
+from invsolve.core.context import own_context
 from invsolve.core.driver import Progress, solve
 from invsolve.core.operator import Params
 from invsolve.core.prior import Calls, Prior
@@ -89,7 +90,7 @@ def restore(
     Raises:
         InputError: a request that cannot be fulfilled; raised before the computation starts.
     """
-    with enough_memory(), torch.inference_mode(False):
+    with enough_memory(), own_context():
         told = Options.of(task, **options)
         traits, prior = known_traits(told), None
         if traits is None:
@@ -110,7 +111,7 @@ def run(job: Job, prior: Prior | None = None, *, callbacks: Sequence[Callable[[P
     Raises:
         InvsolveError: no sample has a finite estimate, or the memory is exhausted.
     """
-    with enough_memory(), freed_memory_kept(), torch.inference_mode(False):
+    with enough_memory(), freed_memory_kept(), own_context():
         return _run(job, prior, callbacks)
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from invsolve.core.context import own_context
 from invsolve.core.weights import read_network, write_network
 from invsolve.tasks.blind.edges import grey_window, refitted
 from invsolve.tasks.blind.evidence import CHANNELS, evidence_of
@@ -148,6 +149,7 @@ def load_kernel_network(path: Path) -> KernelNetwork:
 
 
 @lru_cache(maxsize=1)
+@own_context()
 def packaged_kernel_network() -> KernelNetwork:
     """Return the packaged network; its card is beside the weights (`kernels.md`)."""
     return load_kernel_network(WEIGHTS)
