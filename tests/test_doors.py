@@ -193,7 +193,12 @@ def test_kernels_of_every_kind(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     caplog.clear()
     read_kernel(np.ones((4, 5)) / 20)
     assert "even side, 4 x 5: its entry [2, 2]" in caplog.text
-    for wrong, match in ((kernel.astype(complex), "real"), ("k", "no image|there is no"), (np.zeros((3, 3)), "sum")):
+    for wrong, match in (
+        (kernel.astype(complex), "real"),
+        ("k", "no image|there is no"),
+        (np.zeros((3, 3)), "sum"),
+        ([[1, 2], [3]], "rows of equal length"),
+    ):
         with pytest.raises(iv.InputError, match=match):
             read_kernel(wrong)
     (tmp_path / "o.npy").write_bytes(b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n")

@@ -76,19 +76,15 @@ def read_kernel(source: Source) -> Tensor:
     Raises:
         InputError: the input cannot be read, or is not a kernel.
     """
-    import numpy
 
     if isinstance(source, str | Path):
         values = _kernel_file(Path(source))
     else:
         values = _grey(source) if isinstance(source, Image) else source
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        values = values.double() if not values.is_complex() else values
-    values = numpy.asarray(from_pillow(values))
-    if values.dtype.kind not in "fuib":
-        raise InputError(f"a blur kernel must be real-valued, got {values.dtype}")
-    kernel = torch.from_numpy(values.astype(numpy.float64))
+    values = as_tensor(from_pillow(values), "a blur kernel").detach().cpu()
+    if values.is_complex():
+        raise InputError(f"a blur kernel must be real-valued, got {str(values.dtype).removeprefix('torch.')}")
+    kernel = values.double()
     if kernel.ndim != 2 or not kernel.numel():
         raise ShapeError(f"a blur kernel must be 2-D, got the shape {list(kernel.shape)}")
     total = float(kernel.sum())
