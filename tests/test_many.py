@@ -327,6 +327,8 @@ def test_images_that_are_left_out_are_named(tmp_path, capsys):
     words = ["restore", str(tmp_path / "in"), "-o", str(tmp_path / "in"), "--template", "{stem}{ext}", "--overwrite"]
     main([*words, *WORDS])
     assert "left out, written by earlier runs: a-comparison.png" in capsys.readouterr().err
+    main([*words, *WORDS])
+    assert "not images" not in capsys.readouterr().err  # the records of the first run
 
 
 def test_a_format_that_cannot_be_written_is_not_a_folder(tmp_path, capsys):

@@ -246,7 +246,8 @@ def without_outputs(found: Found, *paths: Sequence[Path]) -> Found:
 
     left = [entry for i, entry in enumerate(found.entries) if entry.searched and made(i, entry)]
     kept = tuple(entry for entry in found.entries if entry not in left)
-    return replace(found, entries=kept, made=tuple(entry.source for entry in left))
+    others = tuple(name for name in found.others if Path(name).absolute() not in written)
+    return replace(found, entries=kept, others=others, made=tuple(entry.source for entry in left))
 
 
 def _recorded(path: Path, index: int, sources: Mapping[str, int]) -> bool:
