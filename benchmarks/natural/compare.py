@@ -53,12 +53,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows = ["| design | steps of 16 crops | validation PSNR at 15 / 25 / 50 (dB) |", "|---|---|---|"]
+    base = DenoiserTraining(
+        args.images, Path("run.safetensors"), args.minutes / 60, batch=16, validation=HELD_OUT, workers=1
+    )
     with tempfile.TemporaryDirectory() as directory:
-        for i, (name, config) in enumerate(
-            designs(
-                DenoiserTraining(args.images, Path(), args.minutes / 60, batch=16, validation=HELD_OUT, workers=1)
-            ).items()
-        ):
+        for i, (name, config) in enumerate(designs(base).items()):
             out = Path(directory) / f"{i}.safetensors"
             train_denoiser(replace(config, out=out))
             rows.append(row(name, out.with_suffix(".csv")))
