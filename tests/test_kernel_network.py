@@ -235,7 +235,9 @@ def test_the_command_makes_examples_and_a_network(photographs: Path, tmp_path: P
     assert float(changed.abs().max()) > 0
     assert main(words) == 2
     assert "already exists" in capsys.readouterr().err
+    generator = torch.get_rng_state()
     assert main([*words, "--overwrite"]) == 0  # from the examples that are there, to the same network
+    assert torch.equal(torch.get_rng_state(), generator)
     assert torch.equal(load_kernel_network(out).tail.weight, changed)
     assert main([*words, "--overwrite", "--seed", "1"]) == 2
     assert "of another run" in capsys.readouterr().err

@@ -96,8 +96,10 @@ def _weights(folder: Path) -> list[Seed]:
     from invsolve.priors.networks.unet import Denoiser, save_denoiser
     from invsolve.priors.networks.unet_config import DenoiserConfig
 
-    torch.manual_seed(0)
-    save_denoiser(Denoiser(DenoiserConfig(channels=(4,), blocks=(1,), embedding=4)), folder / "a.safetensors")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = Denoiser(DenoiserConfig(channels=(4,), blocks=(1,), embedding=4))
+    save_denoiser(network, folder / "a.safetensors")
     torch.save({"state_dict": {"w": torch.ones(3, 4), "b": torch.zeros(2)}, "step": 3}, folder / "a.pt")
     torch.save({"w": torch.ones(5)}, folder / "old.pt", _use_new_zipfile_serialization=False)
     outer, model = EDMPrecond(), SongUNet()

@@ -46,8 +46,9 @@ def train_kernel_network(config: KernelTraining) -> KernelNetwork:
     config.out.parent.mkdir(parents=True, exist_ok=True)
     data = _kept(config, train, "training", config.examples)
     checks = _kept(config, held, "validation", max(config.examples // 20, _FEWEST_CHECKS))
-    torch.manual_seed(config.seed)
-    network = KernelNetwork()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = KernelNetwork()
     from_edges = checks.evidence[:, 0] / checks.evidence[:, 0].sum((-2, -1), keepdim=True)
     logger.info("%d weights", sum(p.numel() for p in network.parameters()))
     logger.info("kernels from edges: %s", _told(from_edges, checks))
