@@ -1,9 +1,9 @@
-"""Helpers of several benchmarks: noise for large batches, tables, rows of runs that can be interrupted, and images."""
+"""Helpers of several benchmarks: noise for large batches, tables, rows of interruptible runs, images, and memory."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from invsolve.bench.execute import _forget_peak, _peak
 from invsolve.core.rng import NoiseSource
 
-__all__ = ["SharedNoise", "add_row", "markdown", "rows_of", "write_image"]
+__all__ = ["SharedNoise", "add_row", "added_memory", "markdown", "rows_of", "write_image"]
 
 
 class SharedNoise(NoiseSource):
@@ -68,3 +69,14 @@ def write_image(pixels: NDArray[Any], path: Path, **storage: Any) -> None:
     """
     path.parent.mkdir(exist_ok=True)
     Image.fromarray((pixels.clip(0, 1) * 255).round().astype(np.uint8).squeeze()).save(path, **storage)
+
+
+def added_memory(run: Callable[[], object]) -> tuple[float, float]:
+    """The memory of the process on the CPU before a run, and what the run adds to it at its peak, both in GiB.
+
+    An earlier peak, of loading the weights for example, does not count.
+    """
+    _forget_peak()
+    before = _peak("cpu")
+    run()
+    return before / 2**30, (_peak("cpu") - before) / 2**30

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,8 +20,8 @@ from pathlib import Path
 import torch
 
 import invsolve as iv
+from benchmarks.common import added_memory
 from invsolve import costs, operators, priors, solvers
-from invsolve.priors.loading.weights import read_weights
 from invsolve.priors.networks.adm import ADMUNet
 from invsolve.priors.networks.adm_config import ADMConfig
 
@@ -44,28 +43,21 @@ def write_weights(path: Path) -> None:
     torch.save(state, path)
 
 
-def resident() -> int:
-    """Bytes in memory now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
 def measure(path: Path, size: int, checkpointing: bool, inner: int) -> dict[str, float]:
     """One step in this process."""
     torch.set_num_threads(1)
-    read_weights(path)
     prior = priors.load(path, size=size, checkpointing=checkpointing)
     operator = operators.SuperResolution((3, size, size), 4)
     cost = costs.GaussianLikelihood(operator, torch.full((1, 3, size // 4, size // 4), 0.5), 0.01)
     prior.denoise(torch.zeros(1, 3, 32, 32), 0.5)
     small = torch.zeros(1, 3, 32, 32, requires_grad=True)
     torch.autograd.grad(prior.denoise(small, 0.5).sum(), small)  # untimed: imports and setup
-    before, began = resident(), time.process_time()
-    solver = solvers.NDTM(n_steps=1, n_inner=inner, start="random")
-    result = iv.solve(iv.Problem(prior, cost), solver)
+    problem, solver = iv.Problem(prior, cost), solvers.NDTM(n_steps=1, n_inner=inner, start="random")
+    results, began = list[iv.Result](), time.process_time()
+    before, added = added_memory(lambda: results.append(iv.solve(problem, solver)))
     seconds = time.process_time() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    assert result.ok
-    return {"seconds": seconds, "step_gib": (peak - before) / 2**30, "process_gib": peak / 2**30}
+    assert results[0].ok
+    return {"seconds": seconds, "step_gib": added, "process_gib": before + added}
 
 
 def main() -> None:

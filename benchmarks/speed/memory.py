@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.common import markdown
+from benchmarks.common import added_memory, markdown
 from benchmarks.speed.pairs import save
 
 __all__ = ["CASES", "one", "run"]
@@ -61,10 +60,8 @@ CASES: dict[str, Callable[[], Callable[[], object]]] = {
 
 def one(name: str) -> dict[str, float]:
     """Memory in GiB before the run, and the additional memory at its peak."""
-    call = CASES[name]()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    call()
-    return {"before": before, "added": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20 - before}
+    before, added = added_memory(CASES[name]())
+    return {"before": before, "added": added}
 
 
 def run() -> None:
