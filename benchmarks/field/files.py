@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.restore.table import held_out
+from benchmarks.photographs import held_out
 
 __all__ = ["KINDS", "PAGES", "Kind", "Made", "clean_images", "write_file"]
 

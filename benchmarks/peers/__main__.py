@@ -2,7 +2,7 @@
 
     python -m benchmarks.peers [TASK ...] [--images chelsea ...] [--own]
 
-Images are those of benchmarks/restore/table.py: 256 x 256 crops of scikit-image's and scikit-learn's photographs, which
+Images are those of benchmarks/photographs.py: 256 x 256 crops of scikit-image's and scikit-learn's photographs, which
 were not used to train the prior or tune a setting. Every method gets the same measurement (seed 0), noise level, mask
 and blur kernel. The parameter of a classical method is the best of several values *on these very images*, by mean PSNR.
 Seconds are the processor time of one image on one thread. The rows of a task replace those of its last run in
@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 import invsolve as iv
-from benchmarks.restore.table import held_out
+from benchmarks.photographs import held_out
 from invsolve.bench.peers.classical import METHODS, Array, Measured
 from invsolve.operators import gaussian_kernel
 from invsolve.restoration.scores import score

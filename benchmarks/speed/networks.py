@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import invsolve as iv
 from benchmarks.common import markdown
-from benchmarks.restore.table import held_out
+from benchmarks.photographs import held_out
 from benchmarks.speed.contenders import Setting, contenders
 from benchmarks.speed.pairs import alternate, save
 from benchmarks.speed.published import published_ndtm

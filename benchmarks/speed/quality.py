@@ -12,7 +12,7 @@ from torch import Tensor
 
 import invsolve as iv
 from benchmarks.common import markdown
-from benchmarks.restore.table import held_out
+from benchmarks.photographs import held_out
 from benchmarks.speed.pairs import RESULTS, save
 from invsolve import costs, priors, solvers
 from invsolve.core.solver import Solver
