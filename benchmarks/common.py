@@ -1,7 +1,8 @@
-"""Helpers of several benchmarks: noise for large batches, tables, rows of interruptible runs, images, and memory."""
+"""Helpers of several benchmarks: noise for large batches, tables, stored rows, image files, PSNR and memory."""
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,14 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from torch import Tensor
 
 from invsolve.bench.execute import _forget_peak, _peak
 from invsolve.core.rng import NoiseSource
 
-__all__ = ["SharedNoise", "add_row", "added_memory", "markdown", "rows_of", "write_image"]
+__all__ = [
+    "SharedNoise", "add_row", "added_memory", "eight_bits", "markdown", "psnr", "rows_of", "stored", "write_image",
+]  # fmt: skip
 
 
 class SharedNoise(NoiseSource):
@@ -68,7 +71,31 @@ def write_image(pixels: NDArray[Any], path: Path, **storage: Any) -> None:
         storage: options of Pillow's `save`.
     """
     path.parent.mkdir(exist_ok=True)
-    Image.fromarray((pixels.clip(0, 1) * 255).round().astype(np.uint8).squeeze()).save(path, **storage)
+    Image.fromarray(eight_bits(pixels).squeeze()).save(path, **storage)
+
+
+def eight_bits(x: NDArray[Any]) -> NDArray[np.uint8]:
+    """An image in [0, 1] as a file of 8 bits stores it, clipped."""
+    return (x.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def stored(pixels: NDArray[np.uint8], format: str = "JPEG", **storage: Any) -> NDArray[np.uint8]:
+    """The pixels [h, w, 3] of an image after it was written to a file.
+
+    Args:
+        pixels: [h, w, 3].
+        format: of the file, a name of Pillow.
+        storage: options of Pillow's `save`.
+    """
+    with io.BytesIO() as buffer:
+        Image.fromarray(pixels).save(buffer, format, **storage)
+        return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def psnr(x: ArrayLike, truth: ArrayLike) -> float:
+    """PSNR in dB of an image, clipped to [0, 1]; 120 for an exact copy."""
+    error = np.asarray(x, np.float64).clip(0, 1) - np.asarray(truth, np.float64)
+    return float(-10 * np.log10(np.square(error).mean() + 1e-12))
 
 
 def added_memory(run: Callable[[], object]) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.peers.__main__ import markdown
+from benchmarks.peers.__main__ import page
 from benchmarks.priors.untrained import FFHQ
 from invsolve.bench.peers import Unable, peer_named, run_peer
 from invsolve.bench.peers.classical import METHODS, Measured
@@ -64,7 +64,7 @@ def test_what_is_not_known_is_not_asked_for():
 
 def test_the_table_has_a_row_for_each_method():
     row = {"method": "TV", "parameter": "", "psnr": 30.0, "ssim": 0.9, "seconds": 0.5, "images": 6}
-    assert "| TV |  | 30.00 | 0.900 | 0.50 |" in markdown({"denoise": [row]})
+    assert "| TV |  | 30.00 | 0.900 | 0.50 |" in page({"denoise": [row]})
 
 
 def test_the_untrained_network_has_the_shape_of_the_published_one():

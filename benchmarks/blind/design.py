@@ -17,7 +17,8 @@ import numpy as np
 from torch import Tensor
 
 from benchmarks.blind.kernels import KINDS, Kernel, Kind
-from benchmarks.uncertainty.images import RANKS, photograph
+from benchmarks.photographs import photograph
+from benchmarks.uncertainty.images import RANKS
 from invsolve.tune.images import crop_of_rank, detailed_crops
 
 __all__ = ["FORMATS", "MARGIN", "NAMES", "TOLD", "Run", "design", "kernel_of", "scenes"]

@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.calibration.problems import PROBLEMS
 from benchmarks.calibration.run import EXACT, entries
+from benchmarks.common import markdown
 from invsolve.diagnostics import Band, calibration_figure
 
 __all__ = ["TARGETS", "load", "passes", "write"]
@@ -92,42 +93,37 @@ def write(records: Iterable[dict[str, Any]], folder: Path, *, figures: bool = Tr
 
 def _summary(table: list[dict[str, Any]], problems: list[str]) -> str:
     """The problems that each row passes."""
-    lines = ["## Which solvers pass\n", "| problem | passes |", "|---|---|"]
+    rows = []
     for name in problems:
         passing = [r["row"] for r in table if r["problem"] == name and passes(r)]
-        lines.append(f"| {PROBLEMS[name].title} | {', '.join(passing) or 'none'} |")
+        rows.append([PROBLEMS[name].title, ", ".join(passing) or "none"])
     seconds = sum(r.get("seconds") or 0.0 for r in table)
-    lines.append(f"\nProcessor seconds of all solvers together: {seconds:.0f}.\n")
-    return "\n".join(lines)
+    told = f"Processor seconds of all solvers together: {seconds:.0f}.\n"
+    return "\n".join(["## Which solvers pass\n", markdown(["problem", "passes"], rows), told])
 
 
 def _section(name: str, rows: list[dict[str, Any]]) -> str:
     problem = PROBLEMS[name]
     size = next((int(r["samples"]) for r in rows if "samples" in r), problem.samples)
-    lines = [
-        f"## {problem.title}\n",
-        f"{problem.items} measurement{'s' * (problem.items > 1)}, {size} samples each. ![figure]({name}.png)\n",
-        "| solver | " + " | ".join(heading for heading, _, _ in _COLUMNS) + " |",
-        "|---|" + "---|" * len(_COLUMNS),
-    ]
+    lines = []
     for row in rows:
         if row["family"] == "exact":
             cells = [_band(row["bands"].get(key)) for _, key, _ in _COLUMNS]
-            lines.append("| " + " | ".join([EXACT + " (99 %)", *cells]) + " |")
+            lines.append([EXACT + " (99 %)", *cells])
         elif "c2st" not in row:
-            lines.append(f"| {row['row']} | {row['status']} |" + " |" * (len(_COLUMNS) - 1))
+            lines.append([row["row"], row["status"], *[""] * (len(_COLUMNS) - 1)])
         else:
             label = f"**{row['row']}**" if passes(row) else row["row"]
             note = "" if row["status"] == "ok" else f" ({row['status']})"
             cells = [_number(row.get(key), digits) for _, key, digits in _COLUMNS]
-            lines.append("| " + " | ".join([label + note, *cells]) + " |")
-    return "\n".join([*lines, ""])
+            lines.append([label + note, *cells])
+    told = f"{problem.items} measurement{'s' * (problem.items > 1)}, {size} samples each. ![figure]({name}.png)\n"
+    return "\n".join([f"## {problem.title}\n", told, markdown(["solver", *(head for head, _, _ in _COLUMNS)], lines)])
 
 
 def _settings(table: list[dict[str, Any]]) -> str:
     seen = {r["row"]: r["settings"] for r in table if "settings" in r}
-    lines = [f"| {row} | {settings} |" for row, settings in seen.items()]
-    return "\n".join(["## Settings\n", "| row | settings |", "|---|---|", *lines, ""])
+    return "## Settings\n\n" + markdown(["row", "settings"], list(seen.items()))
 
 
 def _figure(name: str, rows: list[dict[str, Any]], folder: Path) -> None:

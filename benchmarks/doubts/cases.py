@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.common import eight_bits, stored
 from invsolve.core.rng import Rng
 from invsolve.operators.kernels import camera_shake_kernel
 
@@ -47,7 +47,7 @@ class Case:
 
 
 def _file(x: Array) -> Array:
-    return (np.clip(x, 0, 1) * 255).round() / 255
+    return eight_bits(x) / 255
 
 
 def _noisy(x: Array, sigma: float, rng: np.random.Generator) -> Array:
@@ -56,11 +56,7 @@ def _noisy(x: Array, sigma: float, rng: np.random.Generator) -> Array:
 
 def jpeg(x: Array, quality: int) -> Array:
     """An image [h, w, 3] in [0, 1] after JPEG compression."""
-    from PIL import Image
-
-    with io.BytesIO() as buffer:
-        Image.fromarray((np.clip(x, 0, 1) * 255).round().astype(np.uint8)).save(buffer, "JPEG", quality=quality)
-        return np.asarray(Image.open(buffer)) / 255.0
+    return stored(eight_bits(x), quality=quality) / 255.0
 
 
 def _denoise(sigma: float, told: float | None = None, quality: int | None = None) -> Callable[..., Degraded]:
@@ -140,8 +136,7 @@ def _inpaint(missing: float = 0.0, hole: int = 0) -> Callable[..., Degraded]:
             top = (side - hole) // 2
             mask[top : top + hole, top : top + hole] = True
         y = np.where(mask[..., None], 0.0, _noisy(clean, 0.005, rng))
-        values = (255 * y).round().astype(np.uint8)
-        simple = cv2.inpaint(values, mask.astype(np.uint8), 3, cv2.INPAINT_TELEA) / 255.0
+        simple = cv2.inpaint(eight_bits(y), mask.astype(np.uint8), 3, cv2.INPAINT_TELEA) / 255.0
         return Degraded(y, {"task": "inpaint", "mask": mask, "noise": 0.005}, simple, clean)
 
     return make

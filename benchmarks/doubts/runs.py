@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 import invsolve as iv
-from benchmarks.common import markdown
+from benchmarks.common import markdown, psnr
 from benchmarks.doubts.cases import CASES, Array, Case
 from invsolve import priors
 from invsolve.tune.images import crops
 
-__all__ = ["psnr", "run"]
+__all__ = ["run"]
 
 MARGIN = 0.05
 """Difference in dB up to which a restoration below the tool counts as equal."""
@@ -31,11 +31,6 @@ class Row:
     def worse(self) -> bool:
         """Whether the tool is better."""
         return self.restored < self.simple - MARGIN
-
-
-def psnr(x: Array, clean: Array) -> float:
-    """PSNR in dB of images in [0, 1]."""
-    return float(-10 * np.log10(((np.clip(x, 0, 1) - clean) ** 2).mean()))
 
 
 def run(photos: Path, count: int, side: int, names: list[str] | None) -> None:

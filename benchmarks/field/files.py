@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.photographs import held_out
+from benchmarks.common import eight_bits
+from benchmarks.photographs import middles, pixels_of
 
 __all__ = ["KINDS", "PAGES", "Kind", "Made", "clean_images", "write_file"]
 
@@ -62,11 +63,7 @@ def clean_images(pages: bool, side: int = 256) -> dict[str, Array]:
 
     No prior of the package was trained on them.
     """
-    from skimage import data
-
-    if not pages:
-        return {name: _bytes(image.permute(1, 2, 0).numpy()) for name, image in held_out(side)}
-    return {name: _middle(getattr(data, name)(), side) for name in PAGES}
+    return {name: _middle(pixels_of(name), side) for name in PAGES} if pages else middles(side)
 
 
 def _middle(array: Array, side: int) -> Array:
@@ -83,12 +80,8 @@ def write_file(made: Made, path: Path) -> Path:
     return path
 
 
-def _bytes(x: NDArray[Any]) -> Array:
-    return (np.clip(x, 0, 1) * 255).round().astype(np.uint8)
-
-
 def _noisy(clean: Array, sigma: float, rng: np.random.Generator) -> Array:
-    return _bytes(clean / 255.0 + sigma * rng.standard_normal(clean.shape))
+    return eight_bits(clean / 255.0 + sigma * rng.standard_normal(clean.shape))
 
 
 JPEG, WEBP = ".jpg", ".webp"
@@ -106,7 +99,7 @@ def _phone(clean: Array, rng: np.random.Generator) -> Made:
     x = clean / 255.0
     noise = cv2.GaussianBlur(rng.standard_normal(x.shape), (0, 0), 0.6)
     noise *= 0.06 * np.sqrt(0.1 + x) / noise.std()
-    return Made(_bytes(x + noise), JPEG, {"quality": 92}, {"task": "denoise"})
+    return Made(eight_bits(x + noise), JPEG, {"quality": 92}, {"task": "denoise"})
 
 
 def _compressed(quality: int, task: str, suffix: str = JPEG) -> Callable[..., Made]:
@@ -133,7 +126,7 @@ def _smaller(how: str, factor: int = 2, suffix: str = ".png", **storage: Any) ->
 def _soft(sigma: float, told: float, suffix: str = ".png", **storage: Any) -> Callable[..., Made]:
     def make(clean: Array, rng: np.random.Generator) -> Made:
         blurred = cv2.GaussianBlur(clean / 255.0, (0, 0), sigma)
-        pixels = _bytes(blurred + rng.standard_normal(clean.shape) / 255)
+        pixels = eight_bits(blurred + rng.standard_normal(clean.shape) / 255)
         return Made(pixels, suffix, storage, {"task": "deblur", "blur_sigma": told})
 
     return make
@@ -152,7 +145,7 @@ def _shaken(side: int, suffix: str = ".png", **storage: Any) -> Callable[..., Ma
         np.add.at(kernel, tuple(path.round().astype(int).T), 1)
         kernel = cv2.GaussianBlur(kernel, (0, 0), 0.7)
         blurred = cv2.filter2D(clean / 255.0, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT_101)
-        pixels = _bytes(blurred + 0.005 * rng.standard_normal(clean.shape))
+        pixels = eight_bits(blurred + 0.005 * rng.standard_normal(clean.shape))
         return Made(pixels, suffix, storage, {"task": "blind-deblur"})
 
     return make

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 import invsolve as iv
-from benchmarks.common import markdown, rows_of
+from benchmarks.common import eight_bits, markdown, rows_of
 from benchmarks.field.files import KINDS, clean_images
 from benchmarks.field.runs import BELOW
 from benchmarks.field.tools import opened
+from benchmarks.photographs import pixels_of
 
 __all__ = ["clock", "report"]
 
@@ -125,14 +126,12 @@ def _crop(pixels: NDArray[np.uint8], shape: Sequence[int]) -> Image.Image:
 
 def clock(folder: Path) -> None:
     """Restore scikit-image's blurred photograph of a clock blindly, and write both side by side as clock.jpg."""
-    from skimage import data
-
     folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels := data.clock()).save(path := folder / "clock.png")
+    Image.fromarray(pixels := pixels_of("clock")).save(path := folder / "clock.png")
     done = iv.restore(path, task="blind-deblur")
     for warning in done.record["warnings"]:
         print(f"warning: {warning}")
-    restored = (done.image.pixels[0].numpy().clip(0, 1) * 255).round().astype(np.uint8)
+    restored = eight_bits(done.image.pixels[0].numpy())
     both = np.concatenate([pixels, np.full((len(pixels), 6), 255, np.uint8), restored], 1)
     RESULTS.mkdir(exist_ok=True)
     Image.fromarray(both).save(IMAGES / "clock.jpg", quality=88)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import invsolve as iv
-from benchmarks.common import add_row, rows_of, write_image
+from benchmarks.common import add_row, psnr, rows_of, write_image
 from benchmarks.field.files import Kind, Made, clean_images, write_file
 from benchmarks.field.tools import by_tool, opened
 
-__all__ = ["BELOW", "one", "psnr", "run"]
+__all__ = ["BELOW", "one", "run"]
 
 BELOW = 0.3
 """Difference in dB from which a restoration counts as below the floor."""
@@ -65,9 +65,9 @@ def one(kind: Kind, name: str, clean: NDArray[np.uint8], folder: Path) -> dict[s
         "kind": kind.name,
         "image": name,
         "tool": kind.tool,
-        "file": psnr(_shown(path, made, clean), clean, made),
-        "one line": psnr(tool, clean, made),
-        "restored": psnr(restored, clean, made),
+        "file": _psnr(_shown(path, made, clean), clean, made),
+        "one line": _psnr(tool, clean, made),
+        "restored": _psnr(restored, clean, made),
         "status": done.record["status"][0],
         "task": done.record["task"]["name"],
         "warnings": done.record["warnings"],
@@ -76,12 +76,11 @@ def one(kind: Kind, name: str, clean: NDArray[np.uint8], folder: Path) -> dict[s
     }
 
 
-def psnr(x: NDArray[Any], clean: NDArray[np.uint8], made: Made) -> float:
+def _psnr(x: NDArray[Any], clean: NDArray[np.uint8], made: Made) -> float:
     """PSNR in dB, over the missing pixels if there are any; grey and colour images are compared without conversion."""
-    x, target = np.atleast_3d(x).clip(0, 1), np.atleast_3d(clean) / 255.0
-    error = np.broadcast_to((x - target) ** 2, np.broadcast_shapes(x.shape, target.shape))
-    value = error[made.mask].mean() if made.mask is not None else error.mean()
-    return round(float(-10 * np.log10(value + 1e-12)), 3)
+    x, target = np.broadcast_arrays(np.atleast_3d(x), np.atleast_3d(clean) / 255.0)
+    where = slice(None) if made.mask is None else made.mask
+    return round(psnr(x[where], target[where]), 3)
 
 
 def _shown(path: Path, made: Made, clean: NDArray[np.uint8]) -> NDArray[Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.common import eight_bits
 from benchmarks.field.files import Made
 from invsolve.bench.peers.classical import METHODS, Measured
 from invsolve.operators import gaussian_kernel
@@ -19,7 +20,7 @@ __all__ = ["TOOLS", "by_tool", "opened"]
 
 
 def _bilateral(y: Measured, number: float) -> NDArray[Any]:
-    return np.atleast_3d(cv2.bilateralFilter((255 * y.image).round().astype(np.uint8), 5, number, 5)) / 255.0
+    return np.atleast_3d(cv2.bilateralFilter(eight_bits(y.image), 5, number, 5)) / 255.0
 
 
 _METHODS = {method.name: method.make for methods in METHODS.values() for method in methods}

@@ -23,6 +23,7 @@ from benchmarks.guidance.digits import load_digits
 from invsolve import costs, priors, solvers
 from invsolve.diagnostics.control import ControlEnergy
 from invsolve.diagnostics.lines import Panel, line_figure
+from invsolve.metrics.features import frechet_distance
 from invsolve.priors.loading.digits import digits_classifier
 from invsolve.solvers.steps.scales import AdaptiveScale, ClippedScale, FixedScale, ScaleRule
 
@@ -37,13 +38,12 @@ PUBLISHED = {
 
 
 class Judge(NamedTuple):
-    """The judge of samples: a classifier, and a feature space with statistics of the real digits."""
+    """The judge of samples: a classifier, a feature space, and features and diversity of the real digits."""
 
     machine: Any
     basis: Tensor
     centre: Tensor
-    mean: Tensor
-    cov: Tensor
+    real: Tensor
     distance: float
 
     def features(self, images: Tensor) -> Tensor:
@@ -58,16 +58,9 @@ class Judge(NamedTuple):
         distance = float(np.mean([float(torch.pdist(f[labels == y]).mean()) for y in labels.unique()]))
         return {
             "accuracy": float((guess == labels.numpy()).mean()) * 100,
-            "frechet": _frechet(self.mean, self.cov, f.mean(0), torch.cov(f.T)),
+            "frechet": frechet_distance(self.real, f),
             "diversity": distance / self.distance,
         }
-
-
-def _frechet(m1: Tensor, c1: Tensor, m2: Tensor, c2: Tensor) -> float:
-    values, vectors = torch.linalg.eigh(c1)
-    root = vectors * values.clamp_min(0).sqrt() @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ c2 @ root).clamp_min(0).sqrt().sum()
-    return float((m1 - m2).square().sum() + c1.trace() + c2.trace() - 2 * cross)
 
 
 @cache
@@ -82,7 +75,7 @@ def judge() -> Judge:
     f = (x - x.mean(0)) @ basis
     machine = SVC().fit(f.numpy(), labels.numpy())
     distance = float(np.mean([float(torch.pdist(f[labels == y][:200]).mean()) for y in range(CLASSES)]))
-    return Judge(machine, basis, x.mean(0), f.mean(0), torch.cov(f.T), distance)
+    return Judge(machine, basis, x.mean(0), f, distance)
 
 
 def drawn(prior: iv.Prior, solver: iv.Solver, cost: Any, seed: int, callbacks: Any = ()) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """Write the model card of a packaged prior from its weight file, its training log and the recorded measurements.
 
-    python benchmarks/natural/card.py --prior natural-deep --log RUN.csv [RUN.csv ...] [--before HOURS]
+    python -m benchmarks.natural.card --prior natural-deep --log RUN.csv [RUN.csv ...] [--before HOURS]
 
 Run `denoise.py` and `samples.py` first: the card copies their tables.
 """
@@ -12,10 +12,11 @@ import csv
 import hashlib
 from pathlib import Path
 
-from compare import HELD_OUT
-from denoise import PRIORS, ROOT, WEIGHTS
 from safetensors import safe_open
 
+from benchmarks.common import markdown
+from benchmarks.natural.denoise import PRIORS, ROOT, WEIGHTS
+from benchmarks.natural.photographs import VALIDATION
 from invsolve.priors.networks.unet_config import DenoiserConfig
 
 INTRODUCTION = """\
@@ -25,7 +26,7 @@ A denoising prior for photographs: `D(x; sigma) = E[x0 | x]` for `x = x0 + sigma
 0.005 to 80, any height and width. Load it with `invsolve.priors.load("{name}")`.
 """
 
-OPTIONS = f"--batch 24 --workers 2 --validation {' '.join(HELD_OUT)}"
+OPTIONS = f"--batch 24 --workers 2 --validation {' '.join(VALIDATION)}"
 COMMANDS = {
     "natural": (
         "invsolve train denoiser --images PHOTOS --out natural.safetensors --channels 96,96,128,192 --crop 64 "
@@ -103,16 +104,15 @@ def training(logs: list[Path], weights: Path, commands: tuple[str, ...], before:
         f"Network: residual U-Net at half resolution, channels {config.channels}, blocks {config.blocks}.",
         f"File: {weights.stat().st_size / 1e6:.1f} MB, fp16, SHA-256 `{digest}`.",
         "",
-        "| run | hours | step | crops/s | validation PSNR at 15 / 25 / 50 (dB) |",
-        "|---|---|---|---|---|",
     ]
+    table = []
     for number, rows in enumerate(runs, 1):
         chosen = rows[:: max(1, len(rows) // 12)]
         for r in chosen if chosen[-1] is rows[-1] else [*chosen, rows[-1]]:
             psnr = " / ".join(f"{float(r[r['best'] + f'_psnr{level}']):.2f}" for level in (15, 25, 50))
-            speed = f"{float(r['images_per_second']):.0f}"
-            lines.append(f"| {number} | {float(r['hours']):.2f} | {r['step']} | {speed} | {psnr} |")
-    return "\n".join([*lines, ""])
+            table.append([number, f"{float(r['hours']):.2f}", r["step"], f"{float(r['images_per_second']):.0f}", psnr])
+    head = ["run", "hours", "step", "crops/s", "validation PSNR at 15 / 25 / 50 (dB)"]
+    return "\n".join([*lines, markdown(head, table)])
 
 
 def section(path: Path) -> str:

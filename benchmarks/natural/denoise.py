@@ -1,6 +1,6 @@
 """Gaussian denoising by the packaged priors, total variation, wavelets and BM3D.
 
-    python benchmarks/natural/denoise.py
+    python -m benchmarks.natural.denoise
 
 Crops of images that no prior of this package was trained on get white noise of 15, 25 and 50 of 255 grey levels, the
 same for every method. The noisy image is not clipped. The results `denoise.json`, `denoise.md` and `denoise.png` are
@@ -20,6 +20,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.common import markdown, psnr
+from benchmarks.photographs import middles
+from invsolve.bench.peers.classical import METHODS, Measured
 from invsolve.priors.networks.unet import load_denoiser, self_ensemble
 from invsolve.restoration.pace import OF_PHOTOGRAPHS as PRIORS
 
@@ -36,16 +39,7 @@ FOUR = ("astronaut", "chelsea", "coffee", "rocket")
 
 def images(size: int) -> dict[str, Image]:
     """Central crops `[size, size, 3]` in [0, 1] of scikit-image's and scikit-learn's images."""
-    import skimage.data
-    from sklearn.datasets import load_sample_image
-
-    found = {name: getattr(skimage.data, name)() for name in FOUR}
-    found |= {name: load_sample_image(f"{name}.jpg") for name in ("china", "flower")}
-    crops: dict[str, Image] = {}
-    for name, image in found.items():
-        top, left = ((side - size) // 2 for side in image.shape[:2])
-        crops[name] = image[top : top + size, left : left + size, :3].astype(np.float64) / 255
-    return crops
+    return {name: crop / 255 for name, crop in middles(size).items()}
 
 
 def network_method(path: Path, *, ensemble: bool = False) -> Method:
@@ -64,28 +58,21 @@ def network_method(path: Path, *, ensemble: bool = False) -> Method:
 
 def peer_methods() -> dict[str, Method]:
     """The noisy image, Chambolle's total variation, BayesShrink wavelets and BM3D, each given the noise level."""
-    import bm3d
-    from skimage.restoration import denoise_tv_chambolle, denoise_wavelet
-
-    def wavelets(noisy: Image, sigma: float) -> Image:
-        return denoise_wavelet(noisy, sigma=sigma, channel_axis=-1, convert2ycbcr=True, rescale_sigma=True)
-
+    named = {method.name: method.make for method in METHODS["denoise"]}
+    total_variation = named["total variation (scikit-image)"]
+    wavelets, bm3d = named["wavelets, BayesShrink (scikit-image)"], named["BM3D (bm3d)"]
     return {
         "noisy": lambda noisy, _: noisy,
-        "total variation": lambda noisy, sigma: denoise_tv_chambolle(noisy, weight=1.4 * sigma, channel_axis=-1),
-        "wavelets": wavelets,
-        "BM3D": lambda noisy, sigma: bm3d.bm3d_rgb(noisy, sigma),
+        "total variation": lambda noisy, sigma: total_variation(Measured(noisy, sigma), 1.4 * sigma),
+        "wavelets": lambda noisy, sigma: wavelets(Measured(noisy, sigma), 1.0),
+        "BM3D": lambda noisy, sigma: bm3d(Measured(noisy, sigma), 0.0),
     }
-
-
-def psnr(estimate: Image, truth: Image) -> float:
-    """PSNR in dB of an estimate clipped to [0, 1]."""
-    return float(-10 * np.log10(np.mean((np.clip(estimate, 0, 1) - truth) ** 2)))
 
 
 def measure(method: Method, crops: dict[str, Image]) -> dict[str, dict[str, float]]:
     """PSNR by noise level and image; seconds per image under the level "seconds"."""
     by_level: dict[str, dict[str, float]] = {str(level): {} for level in LEVELS} | {"seconds": {}}
+    method(next(iter(crops.values()))[:64, :64], 0.1)  # untimed: imports and setup
     for i, (image, truth) in enumerate(crops.items()):
         start = time.perf_counter()
         for level in LEVELS:
@@ -95,22 +82,20 @@ def measure(method: Method, crops: dict[str, Image]) -> dict[str, dict[str, floa
     return by_level
 
 
-def table(results: Results, names: tuple[str, ...]) -> list[str]:
-    """Markdown rows: mean PSNR and its standard error over the images `names`."""
-    heads = " | ".join(f"noise {level}/255" for level in LEVELS)
-    rows = [f"| method | {heads} | s an image |", "|---" * (len(LEVELS) + 2) + "|"]
+def table(results: Results, names: tuple[str, ...]) -> str:
+    """Markdown: mean PSNR and its standard error over the images `names`."""
+    rows: list[list[str]] = []
     for method, by_level in results.items():
         cells: list[str] = []
         for level in LEVELS:
             values = np.array([by_level[str(level)][n] for n in names])
             cells.append(f"{values.mean():.2f} ± {values.std(ddof=1) / len(values) ** 0.5:.2f}")
-        cells.append(f"{np.mean(list(by_level['seconds'].values())):.2f}")
-        rows.append(f"| {method} | {' | '.join(cells)} |")
+        rows.append([method, *cells, f"{np.mean(list(by_level['seconds'].values())):.2f}"])
     for name in PRIORS:
         prior, peer = results[f"{name}, one call"], results["BM3D"]
         gain = [np.mean([prior[str(level)][n] - peer[str(level)][n] for n in names]) for level in LEVELS]
-        rows.append(f"| {name}, one call, minus BM3D | {' | '.join(f'{g:+.2f}' for g in gain)} | |")
-    return rows
+        rows.append([f"{name}, one call, minus BM3D", *(f"{g:+.2f}" for g in gain), ""])
+    return markdown(["method", *(f"noise {level}/255" for level in LEVELS), "s an image"], rows)
 
 
 def draw(methods: dict[str, Method], crops: dict[str, Image], path: Path, level: int = 25) -> None:
@@ -161,16 +146,14 @@ def main() -> None:
         "# Gaussian denoising",
         "",
         f"PSNR in dB, mean and standard error over central {args.size}x{args.size} crops;",
-        "made by `python benchmarks/natural/denoise.py`.",
+        "made by `python -m benchmarks.natural.denoise`.",
         "",
         f"scikit-image's {', '.join(FOUR)}:",
         "",
-        *table(results, FOUR),
-        "",
+        table(results, FOUR),
         f"All of {', '.join(crops)}:",
         "",
-        *table(results, tuple(crops)),
-        "",
+        table(results, tuple(crops)),
     ]
     (args.out / "denoise.md").write_text("\n".join(text))
     draw(methods, {n: crops[n] for n in FOUR}, args.out / "denoise.png")

@@ -1,6 +1,6 @@
 """List the photographs that trained the packaged networks, so that users can keep them out of their tests.
 
-    python benchmarks/natural/photographs.py FOLDER      # writes invsolve/priors/weights/natural-photographs.csv
+    python -m benchmarks.natural.photographs FOLDER      # writes invsolve/priors/weights/natural-photographs.csv
 
 FOLDER contains them under the names of the list, at most 1600 pixels wide or high.
 """

@@ -1,6 +1,6 @@
 """A packaged prior as a diffusion model: statistics of unconditional samples, and the error at each noise level.
 
-    python benchmarks/natural/samples.py [--prior natural-deep]
+    python -m benchmarks.natural.samples [--prior natural-deep]
 
 Samples are drawn by the deterministic Heun sampler of Karras et al. 2022 (arXiv:2206.00364, algorithm 1, 40 steps from
 sigma 80 to 0.005). Their gradient kurtosis and power spectrum are compared with those of crops of held-out images. The
@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from denoise import PRIORS, ROOT, WEIGHTS, images
 from torch import Tensor
 
+from benchmarks.common import markdown
+from benchmarks.natural.denoise import PRIORS, ROOT, WEIGHTS, images
 from invsolve.priors.networks.unet import Denoiser, load_denoiser
 
 SIGMAS = np.geomspace(0.005, 80, 15)
@@ -142,31 +143,24 @@ def main() -> None:
     }
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / f"samples-{args.prior}.json").write_text(json.dumps(results, indent=1) + "\n")
+    titles = {
+        "gradient_kurtosis": "gradient kurtosis",
+        "spectrum_slope": "exponent of the power spectrum",
+        "std": "standard deviation",
+    }
+    statistics = [[title, *(f"{results[key][of]:.2f}" for of in ("samples", "real"))] for key, title in titles.items()]
     text = [
         "# The prior as a diffusion model",
         "",
         f"{args.samples} unconditional 64x64 samples beside 64x64 crops of held-out photographs;",
-        f"made by `python benchmarks/natural/samples.py --prior {args.prior}`.",
+        f"made by `python -m benchmarks.natural.samples --prior {args.prior}`.",
         "",
-        "| | samples | photographs |",
-        "|---|---|---|",
-        *(
-            f"| {title} | {results[key]['samples']:.2f} | {results[key]['real']:.2f} |"
-            for key, title in (
-                ("gradient_kurtosis", "gradient kurtosis"),
-                ("spectrum_slope", "exponent of the power spectrum"),
-                ("std", "standard deviation"),
-            )
-        ),
-        "",
+        markdown(["", "samples", "photographs"], statistics),
         f"Samples finite: {results['samples_finite']}.",
         f"Error monotone in sigma over 0.005 ... 80: {results['rmse_monotone']}.",
         f"A shift of brightness by 0.1 moves the estimate by {results['brightness_shift']:.1%} of its error at 50/255.",
         "",
-        "| sigma | " + " | ".join(results["rmse"]) + " |",
-        "|---" * (len(SIGMAS) + 1) + "|",
-        "| error | " + " | ".join(f"{v:.3g}" for v in rmse) + " |",
-        "",
+        markdown(["sigma", *results["rmse"]], [["error", *(f"{v:.3g}" for v in rmse)]]),
     ]
     (args.out / f"samples-{args.prior}.md").write_text("\n".join(text))
     draw(samples, real, rmse, args.out / f"samples-{args.prior}.png")

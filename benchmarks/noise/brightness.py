@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 import invsolve as iv
+from benchmarks.common import eight_bits, psnr, stored
 from invsolve import priors
 from invsolve.tune.images import crops
 
@@ -47,14 +46,9 @@ def run(images: Path, count: int, side: int) -> None:
 
 
 def _file(x: NDArray[np.float64], quality: int | None) -> NDArray[np.uint8]:
-    pixels = (np.clip(x, 0, 1) * 255).round().astype(np.uint8)
-    if quality is None:
-        return pixels
-    with io.BytesIO() as buffer:
-        Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
-        return np.asarray(Image.open(buffer))
+    pixels = eight_bits(x)
+    return pixels if quality is None else stored(pixels, quality=quality)
 
 
 def _psnr(done: iv.Restoration, clean: NDArray[np.float64]) -> float:
-    error = done.image.pixels.permute(1, 2, 0).numpy() - clean
-    return -10 * float(np.log10((error**2).mean()))
+    return psnr(done.image.pixels.permute(1, 2, 0), clean)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import invsolve as iv
+from benchmarks.common import eight_bits, psnr
 from benchmarks.noise.levels import standard_images
 from invsolve import priors
 from invsolve.tune.images import crops
@@ -33,13 +34,12 @@ def run(images: Path | None, count: int, side: int, sigmas: list[float], quality
         scores: list[list[float]] = []
         for i, truth in enumerate(clean):
             noisy = truth + sigma * np.random.default_rng(i).standard_normal(truth.shape)
-            file = (np.clip(noisy, 0, 1) * 255).round().astype(np.uint8)
+            file = eight_bits(noisy)
             cases: list[tuple[Any, float | str]] = [
                 (np.clip(noisy, -0.5, 1.5), sigma),
                 (np.clip(noisy, 0, 1), sigma),
                 (file, "auto"),
             ]
             done = [iv.restore(y, "denoise", noise=level, prior=prior, quality=quality) for y, level in cases]
-            errors = [d.image.pixels.permute(1, 2, 0).numpy() - truth for d in done]
-            scores.append([-10 * float(np.log10((error**2).mean())) for error in errors])
+            scores.append([psnr(d.image.pixels.permute(1, 2, 0), truth) for d in done])
         print(f"{sigma:g}: " + " ".join(f"{v:.2f}" for v in np.mean(scores, 0)), flush=True)

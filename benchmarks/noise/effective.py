@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import invsolve as iv
+from benchmarks.common import psnr
 from benchmarks.noise.files import noisy_file
 from invsolve import priors
 from invsolve.tune.images import crops
@@ -43,8 +44,7 @@ def run(images: Path, count: int, side: int, sigmas: list[float], quality: str) 
                 for j, factor in enumerate(FACTORS):
                     level = float(factor * 3**0.5 * luma.std())
                     done = iv.restore(y, "denoise", noise=level, prior=prior, quality=quality)
-                    error = done.image.pixels.permute(1, 2, 0).numpy() - truth
-                    scores[i, j] = -10 * np.log10((error**2).mean())
+                    scores[i, j] = psnr(done.image.pixels.permute(1, 2, 0), truth)
             words = " ".join(f"{v:.2f}" for v in scores.mean(0))
             rho, luma, chroma = np.mean(facts, 0)
             print(f"{kind:22} {sigma:.3f} {rho:5.2f} {luma:.4f} {chroma:.4f}: {words}", flush=True)

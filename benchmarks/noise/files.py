@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from benchmarks.common import eight_bits, stored
 
 __all__ = ["KINDS", "noisy_file"]
 
@@ -55,13 +56,5 @@ def noisy_file(
         clean = clean.mean(2, keepdims=True) * tone
         noise = noise[..., :1] * tone
     noise = sigma * noise
-    pixels = (np.clip(clean + noise, 0, 1) * 255).round().astype(np.uint8)
-    return (pixels if how is None else _stored(pixels, how)) / 255.0, clean, noise
-
-
-def _stored(pixels: NDArray[np.uint8], how: dict[str, Any]) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    with io.BytesIO() as buffer:
-        Image.fromarray(pixels).save(buffer, **how)
-        return np.asarray(Image.open(buffer).convert("RGB"))
+    pixels = eight_bits(clean + noise)
+    return (pixels if how is None else stored(pixels, **how)) / 255.0, clean, noise

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import invsolve as iv
 from benchmarks.noise.files import KINDS, noisy_file
+from benchmarks.photographs import pixels_of
 
 __all__ = ["ESTIMATORS", "run", "standard_images"]
 
@@ -47,10 +48,7 @@ ESTIMATORS: dict[str, Callable[[Pixels], float]] = {
 
 def standard_images() -> dict[str, Pixels]:
     """256 x 256 crops of photographs that were not used for training."""
-    from skimage import data
-
-    named = {"chelsea": data.chelsea(), "astronaut": data.astronaut(), "coffee": data.coffee()}
-    return {name: image[:256, 100:356] / 255 for name, image in named.items()}
+    return {name: pixels_of(name)[:256, 100:356] / 255 for name in ("chelsea", "astronaut", "coffee")}
 
 
 def held_out(folder: Path) -> dict[str, Pixels]:

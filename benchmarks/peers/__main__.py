@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 import invsolve as iv
+from benchmarks.common import markdown
 from benchmarks.photographs import held_out
 from invsolve.bench.peers.classical import METHODS, Array, Measured
 from invsolve.operators import gaussian_kernel
@@ -113,17 +114,16 @@ def _mean(name: str, parameter: str, rows: list[Row]) -> Row:
     return {"method": name, "parameter": parameter, **means, "images": len(rows)}
 
 
-def markdown(results: dict[str, list[Row]]) -> str:
+def page(results: dict[str, list[Row]]) -> str:
     """A table for each task."""
-    lines = ["# Classical methods", "", "Made by `python -m benchmarks.peers`.", ""]
+    head, parts = ["method", "parameter", "PSNR dB", "SSIM", "s an image"], []
     for task, rows in results.items():
-        lines += [f"## {task}", "", "| method | parameter | PSNR dB | SSIM | s an image |", "|---|---|---|---|---|"]
+        cells = []
         for row in rows:
             seconds = f"{row['seconds']:.2f}" if "seconds" in row else ""
-            cells = [row["method"], row["parameter"], f"{row['psnr']:.2f}", f"{row['ssim']:.3f}", seconds]
-            lines.append("| " + " | ".join(cells) + " |")
-        lines.append("")
-    return "\n".join(lines)
+            cells.append([row["method"], row["parameter"], f"{row['psnr']:.2f}", f"{row['ssim']:.3f}", seconds])
+        parts.append(f"## {task}\n\n{markdown(head, cells)}")
+    return "\n".join(["# Classical methods\n\nMade by `python -m benchmarks.peers`.\n", *parts])
 
 
 def main() -> None:
@@ -142,7 +142,7 @@ def main() -> None:
         results[task] = rows_of(task, images, known)
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps({name: results[name] for name in TASKS if name in results}, indent=1) + "\n")
-    (RESULTS / "peers.md").write_text(markdown(results))
+    (RESULTS / "peers.md").write_text(page(results))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from benchmarks.common import stored
 
 __all__ = ["MADE", "as_jpeg", "scenes"]
 
@@ -43,9 +44,7 @@ MADE: Mapping[str, tuple[str, Callable[[Array, int], Array]]] = {
 
 def as_jpeg(x: Array, quality: int, subsampled: bool) -> Array:
     """The image after JPEG compression."""
-    with io.BytesIO() as buffer:
-        Image.fromarray(x).save(buffer, "JPEG", quality=quality, subsampling=2 if subsampled else 0)
-        return np.asarray(Image.open(buffer).convert("RGB"))
+    return stored(x, quality=quality, subsampling=2 if subsampled else 0)
 
 
 def scenes(photos: Path, sides: Sequence[int], rng: np.random.Generator) -> Iterator[tuple[int, Array]]:

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 import invsolve as iv
-from benchmarks.common import markdown
-from benchmarks.doubts.runs import psnr
+from benchmarks.common import eight_bits, markdown, psnr
 from benchmarks.sampling.files import MADE, as_jpeg
 from invsolve import priors
 from invsolve.restoration import run as restoring
@@ -42,7 +41,7 @@ def run(photos: Path, count: int, side: int, factor: int, quality: int | None, t
     for number, image in enumerate(mixed_crops(photos, count, side * factor)):
         clean = image.permute(1, 2, 0).double().numpy()
         for name, (_, smaller) in MADE.items():
-            y = smaller((255 * clean).round().astype(np.uint8), factor)
+            y = smaller(eight_bits(clean), factor)
             y = y if quality is None else as_jpeg(y, quality, subsampled=True)
             pixels = torch.from_numpy(np.array(y)).permute(2, 0, 1) / 255
             size = (side * factor, side * factor)

@@ -106,6 +106,7 @@ def _busy(count: int) -> Iterator[None]:
 
 def run(rounds: int, beside: Sequence[int]) -> None:
     """Measure all contenders with each number of busy processes, and write the table."""
+    from benchmarks.common import markdown
     from benchmarks.speed.pairs import save
 
     rows: list[dict[str, Any]] = []
@@ -116,13 +117,13 @@ def run(rounds: int, beside: Sequence[int]) -> None:
                 found = _measured(processes, work, rounds)
                 rows.append({"beside": count, "load": load, "work": work, "decided": decided, **found})
     head = ["busy processes", "work", *CONTENDERS, "decided threads", "of one thread", "of torch's own"]
-    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    lines = []
     for row in rows:
         one, own, decided = (row[name] for name in CONTENDERS)
         cells = [f"{1000 * t.median:.0f} ({1000 * t.low:.0f} to {1000 * t.high:.0f})" for t in (one, own, decided)]
         ratios = [f"{decided.median / other.median:.2f}" for other in (one, own)]
-        lines.append(f"| {' | '.join([str(row['beside']), row['work'], *cells, row['decided'], *ratios])} |")
-    save("threads", rows, "\n".join(lines) + "\n")
+        lines.append([row["beside"], row["work"], *cells, row["decided"], *ratios])
+    save("threads", rows, markdown(head, lines))
 
 
 def _measured(processes: Mapping[str, subprocess.Popen[str]], work: str, rounds: int) -> dict[str, Timing]:

@@ -11,7 +11,6 @@ figure    a restored photograph with the widths of its intervals
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.common import markdown
+from benchmarks.common import markdown, psnr
 from benchmarks.uncertainty import figure
 from benchmarks.uncertainty.cost import costs
 from benchmarks.uncertainty.images import held_out
@@ -133,10 +132,6 @@ def _width(low: torch.Tensor, high: torch.Tensor) -> float:
     return float((high - low).mean())
 
 
-def _psnr(x: torch.Tensor, truth: torch.Tensor) -> float:
-    return -10 * math.log10(float((x - truth).square().mean()))
-
-
 def _mean(values: Iterable[float]) -> float:
     rows = list(values)
     return sum(rows) / len(rows)
@@ -157,7 +152,7 @@ def report(folder: Path, calibration: Path | None) -> str:
         ours = _mean(interval_score(*u.interval(LEVEL), c.truth, LEVEL) for c, u in zip(cases, told, strict=True))
         widths = [_mean(_width(*u.interval(LEVEL, promise)) for u in told) for promise in PROMISES]
         plain = _others(cases)
-        point, mean = (_mean(_psnr(x(c), c.truth) for c in cases) for x in (_centre, _average))
+        point, mean = (_mean(psnr(x(c), c.truth) for c in cases) for x in (_centre, _average))
         outside = sum(u.factor(LEVEL, "average").outside != "" for u in told)
         rows.append([
             spec.name + (f" ({outside} outside)" if outside else ""), f"{_mean(map(float, inside)):.3f}{spread}",

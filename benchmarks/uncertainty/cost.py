@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from benchmarks.common import markdown
-from benchmarks.uncertainty.images import photograph
+from benchmarks.photographs import photograph
 from invsolve.bench.suite import TaskSpec
 from invsolve.bench.tasks import measure
 from invsolve.core.driver import solve

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import invsolve as iv
-from benchmarks.uncertainty.images import photograph
+from benchmarks.photographs import photograph
 from invsolve.io import write_image
 from invsolve.restoration.figure import comparison, interval_width
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-import torch
-from skimage import data
-from sklearn.datasets import load_sample_image
 from torch import Tensor
 
+from benchmarks.photographs import photograph
 from invsolve.tune.images import crop_of_rank
 
-__all__ = ["held_out", "photograph"]
+__all__ = ["RANKS", "held_out"]
 
 NAMES = (
     "astronaut", "chelsea", "coffee", "rocket", "china", "flower", "camera", "brick", "grass", "stereo_motorcycle",
@@ -29,15 +26,3 @@ def held_out(side: int) -> Iterator[tuple[str, Tensor]]:
         image = photograph(name)
         for rank in RANKS:
             yield f"{name}-{rank:g}", crop_of_rank(image, side, rank)
-
-
-def photograph(name: str) -> Tensor:
-    """A photograph by its name, [3, H, W] in [0, 1]."""
-    if name in ("china", "flower"):
-        values = load_sample_image(f"{name}.jpg")
-    else:
-        values = getattr(data, name)()
-        values = values[0] if isinstance(values, tuple) else values
-    values = np.asarray(values)
-    planes = values[None] if values.ndim == 2 else values[..., :3].transpose(2, 0, 1)
-    return torch.from_numpy(np.ascontiguousarray(planes)).float().div(255).expand(3, -1, -1)
