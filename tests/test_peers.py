@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.networks import FFHQ
 from benchmarks.peers.__main__ import page
-from benchmarks.priors.untrained import FFHQ
 from invsolve.bench.peers import Unable, peer_named, run_peer
 from invsolve.bench.peers.classical import METHODS, Measured
 from invsolve.bench.peers.networks import WEIGHTS
@@ -67,7 +67,7 @@ def test_the_table_has_a_row_for_each_method():
     assert "| TV |  | 30.00 | 0.900 | 0.50 |" in page({"denoise": [row]})
 
 
-def test_the_untrained_network_has_the_shape_of_the_published_one():
+def test_the_network_of_benchmarks_has_the_shape_of_the_published_one():
     from adm_files import KEYS, shapes_of
 
     assert shapes_of(FFHQ) == KEYS["ffhq"]

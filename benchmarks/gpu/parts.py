@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import invsolve as iv
-from benchmarks.gpu.machinery import Clock, forward, gradient, network, peak_of, seconds_of
+from benchmarks.gpu.machinery import Clock, peak_of, seconds_of
+from benchmarks.networks import forward, gradient, random_network
 from invsolve import costs, operators, priors, solvers
 from invsolve.priors.networks.adm_config import ADMConfig
 from invsolve.testing.toy import white
@@ -84,7 +85,7 @@ def calls(
     """Forward pass and input-gradient for each network, option and batch: time and peak memory."""
     rows = []
     for name, config in configs.items():
-        module = network(config, device)
+        module = random_network(config, device)
         for option, speed in OPTIONS.items():
             for batch in batches if not speed.get("compile") else batches[:1]:
                 row: dict[str, Any] = {"network": name, "option": option, "batch": batch}
@@ -139,7 +140,7 @@ def steps(
     """Time of a step of NDTM and DPS with published settings, and its share outside the network."""
     rows = []
     for name, config in configs.items():
-        prior = _prior(network(config, device), config, OPTIONS[BEST])
+        prior = _prior(random_network(config, device), config, OPTIONS[BEST])
         for batch in batches:
             rows.extend(_of_batch(name, prior, batch, device, clock, limit))
         del prior
@@ -190,7 +191,7 @@ def budgets(
     """Seconds per image for published budgets, computed from one timed step, and the paper's seconds."""
     rows = []
     for name, config in configs.items():
-        prior = _prior(network(config, device), config, OPTIONS[BEST])
+        prior = _prior(random_network(config, device), config, OPTIONS[BEST])
         for solver_name, seconds in PUBLISHED[name].items():
             for batch in batches:
                 row: dict[str, Any] = {"network": name, "solver": solver_name, "batch": batch, "paper": seconds}

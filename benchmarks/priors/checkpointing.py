@@ -21,12 +21,11 @@ import torch
 
 import invsolve as iv
 from benchmarks.common import added_memory
+from benchmarks.networks import FFHQ
 from invsolve import costs, operators, priors, solvers
 from invsolve.priors.networks.adm import ADMUNet
-from invsolve.priors.networks.adm_config import ADMConfig
 
 HERE = Path(__file__).parent
-FFHQ = ADMConfig(128, (1, 1, 2, 2, 4, 4), 1, (False, False, False, False, True, False), size=256)
 
 
 def write_weights(path: Path) -> None:

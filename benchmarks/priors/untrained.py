@@ -1,6 +1,6 @@
 """Write a network with the architecture of `ffhq256` and random weights, to measure its cost without a download.
 
-    python benchmarks/priors/untrained.py FOLDER        # FOLDER/ffhq_10m.pt
+    python -m benchmarks.priors.untrained FOLDER        # FOLDER/ffhq_10m.pt
     INVSOLVE_CACHE=FOLDER invsolve doctor ffhq256       # times and memory, with the settings of ffhq256
 
 It cannot restore images.
@@ -13,17 +13,8 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.networks import FFHQ
 from invsolve.priors.networks.adm import ADMUNet
-from invsolve.priors.networks.adm_config import ADMConfig
-
-FFHQ = ADMConfig(
-    width=128,
-    multipliers=(1, 1, 2, 2, 4, 4),
-    blocks=1,
-    attention=(False, False, False, False, True, False),
-    head_channels=64,
-    size=256,
-)
 
 
 def main() -> None:

@@ -14,17 +14,17 @@ from benchmarks.speed.pairs import save
 __all__ = ["CASES", "one", "run"]
 
 
-def _natural(gradient: bool, **options: Any) -> Callable[[], object]:
+def _natural(differentiate: bool, **options: Any) -> Callable[[], object]:
     """One call of `natural` on 512x512, with or without its input-gradient."""
     import torch
 
-    from benchmarks.speed.networks import forward, gradient_of
+    from benchmarks.networks import forward, gradient
     from invsolve import priors
 
     if options.get("dtype") == "bfloat16":
         options["dtype"] = torch.bfloat16
     prior, x = priors.load("natural", **options), torch.zeros(1, 3, 512, 512)
-    return lambda: (gradient_of if gradient else forward)(prior, x)
+    return lambda: (gradient if differentiate else forward)(prior, x)
 
 
 def _ndtm(published: bool) -> Callable[[], object]:

@@ -8,10 +8,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import invsolve as iv
 from benchmarks.common import markdown
+from benchmarks.networks import FFHQ, forward, gradient, random_network
 from benchmarks.photographs import held_out
 from benchmarks.speed.contenders import Setting, contenders
 from benchmarks.speed.pairs import alternate, save
@@ -26,30 +27,12 @@ from invsolve.restoration.settings import build, choose
 __all__ = [
     "bf16",
     "bf16_quality",
-    "ffhq",
-    "forward",
     "fused",
-    "gradient_of",
     "ndtm",
     "ndtm_runs",
     "whole",
     "whole_setting",
 ]
-
-
-def ffhq() -> nn.Module:
-    """The published FFHQ 256x256 network (93.6 M parameters) with random weights, none of them zero."""
-    from invsolve.priors.networks.adm import ADMUNet
-    from invsolve.priors.networks.adm_config import ADMConfig
-
-    config = ADMConfig(128, (1, 1, 2, 2, 4, 4), 1, (False, False, False, False, True, False))
-    generator = torch.Generator().manual_seed(0)
-    module = ADMUNet(config)
-    with torch.no_grad():
-        for weight in module.parameters():
-            if weight.ndim > 1:
-                weight.normal_(std=0.7 / weight[0].numel() ** 0.5, generator=generator)
-    return module.eval()
 
 
 def _task(side: int) -> tuple[operators.SuperResolution, Tensor]:
@@ -60,7 +43,7 @@ def _task(side: int) -> tuple[operators.SuperResolution, Tensor]:
 
 def ndtm_runs(side: int, n_steps: int, n_inner: int) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
     """The same NDTM run by invsolve and as published; they return the restoration in [-1, 1]."""
-    module = ffhq()
+    module = random_network(FFHQ)
     operator, y = _task(side)
     problem = iv.Problem(priors.NetworkPrior(module, "eps"), costs.GaussianLikelihood(operator, y, 0.005))
     data: LinearData = problem.linear_data
@@ -108,7 +91,7 @@ def bf16(sides: list[int], rounds: int) -> None:
         for name, options in (("float32", {}), ("bfloat16", {"dtype": torch.bfloat16})):
             prior = priors.load("natural", **options)
             calls[f"forward {name}"] = lambda prior=prior, x=x: forward(prior, x)
-            calls[f"gradient {name}"] = lambda prior=prior, x=x: gradient_of(prior, x)
+            calls[f"gradient {name}"] = lambda prior=prior, x=x: gradient(prior, x)
         timings = alternate(calls, rounds)
         rows.append({"side": side, "timings": timings})
     cells = []
@@ -143,19 +126,6 @@ def fused(sides: list[int], rounds: int) -> None:
             [row["dtype"], row["side"], f"{1e3 * separate:.1f}", f"{1e3 * joined:.1f}", f"{joined / separate:.2f}"]
         )
     save("fused", rows, markdown(["precision", "side", "separate, ms", "fused, ms", "ratio"], cells))
-
-
-@torch.no_grad()
-def forward(prior: iv.Prior, x: Tensor) -> Tensor:
-    """One network call."""
-    return prior.denoise(x, 0.3)
-
-
-def gradient_of(prior: iv.Prior, x: Tensor) -> Tensor:
-    """The input-gradient of one network call."""
-    with torch.enable_grad():
-        leaf = x.detach().requires_grad_()
-        return torch.autograd.grad(prior.denoise(leaf, 0.3).sum(), leaf)[0]
 
 
 def bf16_quality(side: int, tasks: list[str]) -> None:
