@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -60,15 +60,16 @@ def check_cost(
     probe = _Probe(
         cost, in_shape, batch, dtype, theta, seed, (low, high), tol or (1e-9 if dtype == torch.float64 else 1e-4)
     )
-    if probe.attempt("runs", probe.energies):
-        probe.attempt("samples independent of their batch", probe.rows)
-        probe.attempt("gradient against finite differences", probe.gradient)
-        probe.attempt("moves", probe.moves)
-        probe.attempt("adds and scales", probe.algebra)
+    report = probe.report
+    if report.attempt("runs", probe.energies):
+        report.attempt("samples independent of their batch", probe.rows)
+        report.attempt("gradient against finite differences", probe.gradient)
+        report.attempt("moves", probe.moves)
+        report.attempt("adds and scales", probe.algebra)
         if isinstance(probe.cost, Likelihood):
             likelihood = probe.cost
-            probe.attempt("simulates", lambda: probe.draws(likelihood))
-    return probe.report.without(skip)
+            report.attempt("simulates", lambda: probe.draws(likelihood))
+    return report.without(skip)
 
 
 class _Probe:
@@ -100,13 +101,6 @@ class _Probe:
         self.cost = cost.to("cpu", dtype)
         if isinstance(self.cost, Likelihood) and self.cost.y is None:
             self.cost = with_measurement(self.cost, self.cost.simulate(truth, Rng(seed), self.theta))
-
-    def attempt(self, name: str, check: Callable[[], bool | None]) -> bool:
-        """Run a group of checks; an exception is a failure of `name`. Return False if the rest should not run."""
-        try:
-            return check() is not False
-        except Exception as error:
-            return self.report.fact(name, False, diagnoses.of_error(error))
 
     def at(self, x: Tensor) -> Tensor:
         """Compute the energies of images, without a gradient."""
@@ -187,7 +181,7 @@ class _Probe:
         self.report.fact(f"follows `to` {other}", moved.dtype == other, diagnoses.of_precision(other, moved.dtype))
         self.report.error("the same in both precisions", self.gap(moved, self.y), 1e-3, diagnoses.PRECISIONS)
         if not torch.cuda.is_available():
-            self.report.notes.append("no accelerator here: moving to another device was not checked")
+            self.report.notes.append(diagnoses.NO_ACCELERATOR)
             return
         with torch.no_grad():
             far = self.cost.to("cuda", self.dtype)(

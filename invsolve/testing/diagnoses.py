@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 __all__ = [
-    "BATCH", "BEYOND", "BYTES", "CLIPPED", "DEVICE", "PICKLE", "PRECISIONS", "RANDOM", "SCALE", "SIGNED", "SMALLEST",
-    "of_adjoint", "of_error", "of_gradient", "of_precision", "of_shape", "of_slope", "of_values",
+    "BATCH", "BEYOND", "BYTES", "CLIPPED", "DEVICE", "NO_ACCELERATOR", "PICKLE", "PRECISIONS", "RANDOM",
+    "SCALE", "SIGNED", "SMALLEST", "of_adjoint", "of_error", "of_gradient", "of_precision", "of_shape",
+    "of_slope", "of_values",
 ]  # fmt: skip
 
 RANDOM = (
@@ -27,6 +28,7 @@ CLIPPED = (
     "shades that differ come out the same, so part of [0, 1] is lost: does the operator expect [-1, 1] or 0 to 255? "
     "Skip this check for one that saturates on purpose"
 )
+NO_ACCELERATOR = "no accelerator here: moving to another device was not checked"
 PICKLE = "keep no lambdas, open files or generators in the operator"
 PRECISIONS = "float32 and float64 give different results: a constant is stored in one precision, or values overflow"
 

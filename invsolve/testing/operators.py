@@ -65,17 +65,18 @@ def check_operator(
     """
     usual = (1e-9, 1e-3) if dtype == torch.float64 else (1e-4, 1e-2)
     probe = Probe(operator, batch, dtype, theta, seed, (low, high), tol or usual[0], solve_tol or usual[1])
-    if probe.shapes() and probe.attempt("deterministic", probe.purity):
-        probe.attempt("samples independent of their batch", probe.independence)
-        probe.attempt("values", lambda: check_values(probe))
-        probe.attempt("vjp against finite differences", probe.gradient)
-        probe.attempt("moves", probe.moves)
-        probe.attempt("pickles", probe.pickling)
+    report = probe.report
+    if probe.shapes() and report.attempt("deterministic", probe.purity):
+        report.attempt("samples independent of their batch", probe.independence)
+        report.attempt("values", lambda: check_values(probe))
+        report.attempt("vjp against finite differences", probe.gradient)
+        report.attempt("moves", probe.moves)
+        report.attempt("pickles", probe.pickling)
         if isinstance(operator, LinearOperator):
-            probe.attempt("linear", lambda: check_linear(probe, operator))
+            report.attempt("linear", lambda: check_linear(probe, operator))
         if isinstance(operator, SVDOperator):
-            probe.attempt("decomposed", lambda: check_decomposed(probe, operator))
-    return probe.report.without(skip)
+            report.attempt("decomposed", lambda: check_decomposed(probe, operator))
+    return report.without(skip)
 
 
 class Probe:
@@ -99,13 +100,6 @@ class Probe:
         uniform = torch.rand(self.n, *operator.in_shape, generator=self.generator, dtype=torch.float64)
         self.x = (span[0] + (span[1] - span[0]) * uniform).to(dtype)
         self.y = torch.empty(0)
-
-    def attempt(self, name: str, check: Callable[[], bool | None]) -> bool:
-        """Run a group of checks; an exception is a failure of `name`. Return False if the rest should not run."""
-        try:
-            return check() is not False
-        except Exception as error:
-            return self.report.fact(name, False, diagnoses.of_error(error))
 
     def apply(self, x: Tensor) -> Tensor:
         """Compute A(x) without a gradient."""
@@ -216,7 +210,7 @@ class Probe:
         self.report.error("the same in both precisions", self.relative(back, self.y), 1e-3, diagnoses.PRECISIONS)
         if not torch.cuda.is_available():
             told = f"; but {diagnoses.DEVICE}" if self._stays_behind() else ""
-            self.report.notes.append(f"no accelerator here: moving to another device was not checked{told}")
+            self.report.notes.append(diagnoses.NO_ACCELERATOR + told)
             return
         moved = {name: value.cuda() for name, value in self.theta.items()}
         with torch.no_grad():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+
+from invsolve.testing import diagnoses
 
 __all__ = ["Check", "ConformanceError", "Report"]
 
@@ -54,6 +56,13 @@ class Report:
         """Record whether a property holds, and return that. The detail is shown only for a failure."""
         self.checks.append(Check(name, holds, detail="" if holds else detail))
         return holds
+
+    def attempt(self, name: str, check: Callable[[], bool | None]) -> bool:
+        """Run a group of checks; an exception is a failure of `name`. Return False if the rest should not run."""
+        try:
+            return check() is not False
+        except Exception as error:
+            return self.fact(name, False, diagnoses.of_error(error))
 
     def without(self, skip: Collection[str]) -> Report:
         """Return the report without the checks of these names."""
