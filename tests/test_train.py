@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from invsolve.commands.cli import main
-from invsolve.core.checks import InputError
+from invsolve.core.checks import InputError, InvsolveError
 from invsolve.priors.labelled import LabelledDenoiser
 from invsolve.priors.networks.unet import load_denoiser, save_denoiser
 from invsolve.priors.networks.unet_config import DenoiserConfig
@@ -22,6 +22,7 @@ from invsolve.train.data import PhotoSet, find_images, split_images
 from invsolve.train.denoiser import Trainer, train_denoiser
 from invsolve.train.noise import LevelWeights, NoiseLaw
 from invsolve.train.optim import Muon, orthogonalise
+from invsolve.train.report import SmoothedLoss
 from invsolve.train.runtime import Runtime, without_denormals
 from invsolve.train.settings import DenoiserTraining, learning_rate_factor
 
@@ -284,12 +285,33 @@ def test_a_run_from_trained_weights_keeps_their_network_and_resumes_without_them
         train_denoiser(dataclasses.replace(config, overwrite=True))
 
 
+def test_a_run_is_continued_only_if_its_state_is_there(images: Path, tmp_path: Path) -> None:
+    config = settings(images, tmp_path / "w.safetensors", steps=2)
+    config.out.write_text("mine")
+    with pytest.raises(InputError, match="exists already, and the run would write it: name another --out, or use"):
+        train_denoiser(config)
+    config.state_path.write_text("mine")
+    with pytest.raises(InputError, match="write it: continue it with --resume, name another --out, or use --overwrite"):
+        train_denoiser(config)
+    with pytest.raises(InputError, match="checkpoint_minutes"):
+        dataclasses.replace(config, checkpoint_minutes=0)
+
+
+def test_the_smoothed_loss_ends_a_run_that_diverges() -> None:
+    smoothed = SmoothedLoss(0.75)
+    smoothed.add(4.0, 1)
+    smoothed.add(8.0, 2)
+    assert smoothed.mean == 5.0
+    with pytest.raises(InvsolveError, match="the loss became nan at step 3: use a lower --learning-rate"):
+        smoothed.add(math.nan, 3)
+
+
 @pytest.mark.parametrize("ending", [".csv", ".png", ".state.pt"])
 def test_files_beside_the_weights_are_not_overwritten(images: Path, tmp_path: Path, ending: str) -> None:
     config = settings(images, tmp_path / "w.safetensors", steps=2)
     mine = config.out.with_suffix(ending)
     mine.write_text("mine")
-    with pytest.raises(InputError, match="exists, and the run would write it"):
+    with pytest.raises(InputError, match="exists already, and the run would write it"):
         train_denoiser(config)
     assert mine.read_text() == "mine"
     with pytest.raises(InputError, match=r"end in \.safetensors"):

@@ -20,12 +20,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from invsolve.core.checks import InputError, InvsolveError
+from invsolve.core.checks import InputError
 from invsolve.priors.labelled import LabelledDenoiser
 from invsolve.priors.networks.classifier import ClassifierConfig, NoisyClassifier, save_classifier
 from invsolve.priors.networks.unet import Denoiser, load_denoiser
 from invsolve.train.labelled import LabelledSet, read_labelled
-from invsolve.train.settings import ClassifierTraining
+from invsolve.train.report import SmoothedLoss
+from invsolve.train.settings import ClassifierTraining, check_absent
 
 __all__ = ["classifier_loss", "train_classifier"]
 
@@ -59,9 +60,9 @@ def train_classifier(config: ClassifierTraining) -> NoisyClassifier:
 
     Raises:
         InputError: if images are unusable or not square, or `out` exists and `overwrite` is not set.
+        InvsolveError: if the loss is no longer finite.
     """
-    if config.out.exists() and not config.overwrite:
-        raise InputError(f"{config.out} exists: name another file or use --overwrite")
+    check_absent(config.out, overwrite=config.overwrite)
     train, held = read_labelled(config.images).split(0.1)
     denoiser = None if config.prior is None else load_denoiser(config.prior, build=LabelledDenoiser)
     shape = train.images.shape
@@ -71,7 +72,7 @@ def train_classifier(config: ClassifierTraining) -> NoisyClassifier:
         torch.manual_seed(config.seed)
         classifier = NoisyClassifier(ClassifierConfig(len(train.classes), shape[1], shape[2], config.width))
     optimizer = torch.optim.AdamW(classifier.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    began, average = time.monotonic(), math.nan
+    began, smoothed = time.monotonic(), SmoothedLoss(0.99)
     for step in range(config.steps):
         optimizer.param_groups[0]["lr"] = config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / config.steps))
         loss, entropy = classifier_loss(classifier, *_batch(train, config, step), config, denoiser)
@@ -79,11 +80,9 @@ def train_classifier(config: ClassifierTraining) -> NoisyClassifier:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
         optimizer.step()
-        average = float(entropy) if math.isnan(average) else 0.99 * average + 0.01 * float(entropy)
-        if not math.isfinite(average):
-            raise InvsolveError(f"the loss became {average} at step {step}: use a lower --learning-rate")
+        smoothed.add(float(entropy), step + 1)
         if (step + 1) % 250 == 0 or step + 1 == config.steps:
-            logger.info("step %d, %.0f s, cross-entropy %.4f", step + 1, time.monotonic() - began, average)
+            logger.info("step %d, %.0f s, cross-entropy %.4f", step + 1, time.monotonic() - began, smoothed.mean)
     accuracy = _accuracy(classifier, held, config)
     logger.info("held-out accuracy by noise level: %s", ", ".join(f"{s:g}: {a:.3f}" for s, a in accuracy.items()))
     config.out.parent.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ from invsolve.train.noise import LevelWeights, NoiseLaw
 from invsolve.train.optim import Muon, split_parameters
 from invsolve.train.report import RunLog
 from invsolve.train.runtime import Runtime, without_denormals
-from invsolve.train.settings import DenoiserTraining, learning_rate_factor
+from invsolve.train.settings import DenoiserTraining, check_absent, learning_rate_factor
 from invsolve.train.validation import Validation
 
 __all__ = ["Trainer", "train_denoiser"]
@@ -322,11 +322,9 @@ def _starting_state(config: DenoiserTraining) -> dict[str, Any] | None:
         if not config.state_path.is_file():
             raise InputError(f"nothing to resume: no {config.state_path}; start without --resume")
         return load_torch(config.state_path, "training state")
-    if config.out.exists() and not config.overwrite:
-        raise InputError(f"{config.out} exists; continue it with --resume or start over with --overwrite")
-    for path in (config.state_path, config.out.with_suffix(".csv"), config.out.with_suffix(".png")):
-        if path.exists() and not config.overwrite:
-            raise InputError(f"{path} exists, and the run would write it: name another --out, or use --overwrite")
+    resumable = config.state_path.exists()
+    for path in (config.out, config.state_path, config.out.with_suffix(".csv"), config.out.with_suffix(".png")):
+        check_absent(path, overwrite=config.overwrite, resumable=resumable)
     config.state_path.unlink(missing_ok=True)  # state of an earlier run, which can no longer be resumed
     return None
 

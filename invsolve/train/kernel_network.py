@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, InvsolveError
+from invsolve.core.checks import InputError
 from invsolve.core.files import written_whole
 from invsolve.priors.networks.execution import gains_by_bfloat16
 from invsolve.tasks.blind.network import KernelNetwork, save_kernel_network
@@ -21,8 +21,9 @@ from invsolve.train.average import PowerAverage
 from invsolve.train.blurred_files import BlurredFiles, Examples, examples
 from invsolve.train.data import find_images, split_images
 from invsolve.train.kernel_score import kernel_loss, score
+from invsolve.train.report import SmoothedLoss
 from invsolve.train.runtime import without_denormals
-from invsolve.train.settings import KernelTraining
+from invsolve.train.settings import KernelTraining, check_absent
 
 __all__ = ["train_kernel_network", "validate"]
 
@@ -40,8 +41,7 @@ def train_kernel_network(config: KernelTraining) -> KernelNetwork:
         InputError: if `out` exists and `overwrite` is not set, or the examples beside it belong to another run.
         InvsolveError: if the loss is no longer finite.
     """
-    if config.out.exists() and not config.overwrite:
-        raise InputError(f"{config.out} already exists: choose another --out or give --overwrite")
+    check_absent(config.out, overwrite=config.overwrite)
     train, held = split_images(find_images(config.images), config.validation)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     data = _kept(config, train, "training", config.examples)
@@ -79,7 +79,7 @@ def _train(config: KernelTraining, network: KernelNetwork, data: Examples, check
     optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     average, bf16 = PowerAverage(network, _WIDTH, every=1), gains_by_bfloat16(torch.device("cpu"))
     averaged = cast(KernelNetwork, average.module)
-    rng, smooth, began = np.random.default_rng((config.seed, 6)), math.nan, time.monotonic()
+    rng, smoothed, began = np.random.default_rng((config.seed, 6)), SmoothedLoss(0.98), time.monotonic()
     network.train()
     for step in range(config.steps):
         fall = 0.5 * (1 + math.cos(math.pi * step / config.steps)) + 0.01
@@ -93,13 +93,10 @@ def _train(config: KernelTraining, network: KernelNetwork, data: Examples, check
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         average.update(network, step + 1)
-        value = float(loss.detach())
-        smooth = value if math.isnan(smooth) else 0.98 * smooth + 0.02 * value
-        if not math.isfinite(smooth):
-            raise InvsolveError(f"the loss became {smooth} at step {step + 1}: use a lower --learning-rate")
+        smoothed.add(float(loss.detach()), step + 1)
         if (step + 1) % 500 == 0:
             seconds, told = time.monotonic() - began, validate(averaged, checks)
-            logger.info("step %d, %.0f s, loss %.4f; held out: %s", step + 1, seconds, smooth, told)
+            logger.info("step %d, %.0f s, loss %.4f; held out: %s", step + 1, seconds, smoothed.mean, told)
     return averaged
 
 

@@ -19,14 +19,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from invsolve.core.checks import InputError, InvsolveError
+from invsolve.core.checks import InputError
 from invsolve.core.files import written_whole
 from invsolve.noise.network import QUANTILES, NoiseNetwork, NoiseReading, save_noise_network
 from invsolve.priors.networks.execution import gains_by_bfloat16
 from invsolve.train.data import find_images, split_images
 from invsolve.train.noisy_files import NoisyFiles, NoisyTiles
+from invsolve.train.report import SmoothedLoss
 from invsolve.train.runtime import without_denormals
-from invsolve.train.settings import NoiseTraining
+from invsolve.train.settings import NoiseTraining, check_absent
 
 __all__ = ["noise_loss", "train_noise_network", "validate"]
 
@@ -91,12 +92,12 @@ def train_noise_network(config: NoiseTraining) -> NoiseNetwork:
 
     Raises:
         InputError: if images are unusable, `out` exists and `overwrite` is not set, or there is nothing to resume.
+        InvsolveError: if the loss is no longer finite.
     """
-    if config.out.exists() and not (config.overwrite or config.resume):
-        raise InputError(f"{config.out} exists: name another file or use --overwrite")
     if config.resume and not config.state.exists():
         raise InputError(f"there is no {config.state} to resume from: omit --resume")
     if not config.resume:
+        check_absent(config.out, overwrite=config.overwrite, resumable=config.state.exists())
         config.state.unlink(missing_ok=True)  # state of an earlier run
     train, held = split_images(find_images(config.images), config.validation)
     made_of = {"seed": config.seed, "batch": config.batch, "images": [path.name for path in train]}
@@ -123,7 +124,7 @@ def _train(
     """Train until the length of the run is reached; return the number of steps."""
     began = saved = time.monotonic()
     draws = _Draws(data, config.batch, config.seed)
-    average, bf16 = math.nan, gains_by_bfloat16(torch.device("cpu"))
+    smoothed, bf16 = SmoothedLoss(0.98), gains_by_bfloat16(torch.device("cpu"))
     while True:
         elapsed = time.monotonic() - began + spent
         part = step / config.steps if config.steps else elapsed / (60 * config.minutes)
@@ -140,12 +141,9 @@ def _train(
         torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
         optimizer.step()
         step += 1
-        value = float(loss.detach())
-        average = value if math.isnan(average) else 0.98 * average + 0.02 * value
-        if not math.isfinite(average):
-            raise InvsolveError(f"the loss became {average} at step {step}: use a lower --learning-rate")
+        smoothed.add(float(loss.detach()), step)
         if step % 100 == 0:
-            logger.info("step %d, %.0f s, loss %.4f", step, elapsed, average)
+            logger.info("step %d, %.0f s, loss %.4f", step, elapsed, smoothed.mean)
         if step % 500 == 0:
             logger.info("held out: %s", validate(network, checks))
         if time.monotonic() - saved > _SAVE_SECONDS:

@@ -1,13 +1,16 @@
-"""The log of a run: a CSV file that survives interruption, and a plot of it."""
+"""The log of a run: a CSV file that survives interruption, a plot of it, and the running mean of the loss."""
 
 from __future__ import annotations
 
 import csv
 import logging
+import math
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["RunLog", "plot_run"]
+from invsolve.core.checks import InvsolveError
+
+__all__ = ["RunLog", "SmoothedLoss", "plot_run"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +70,27 @@ class RunLog:
             "step %d, %.2f h, loss %.4f, %.0f crops/s, validation %s dB (%s; raw %s)",
             step, hours, loss, speed, psnr, best, " / ".join(f"{v:.2f}" for v in scores["raw"].values()),
         )  # fmt: skip
+
+
+class SmoothedLoss:
+    """The running mean of the losses of a run.
+
+    Args:
+        decay: decay factor of the mean at each step, in [0, 1).
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay, self.mean = decay, math.nan
+
+    def add(self, loss: float, step: int) -> None:
+        """Add the loss of a step, counted from 1.
+
+        Raises:
+            InvsolveError: if the loss is no longer finite.
+        """
+        self.mean = loss if math.isnan(self.mean) else self.decay * self.mean + (1 - self.decay) * loss
+        if not math.isfinite(self.mean):
+            raise InvsolveError(f"the loss became {self.mean} at step {step}: use a lower --learning-rate")
 
 
 def plot_run(csv_path: Path, plot_path: Path) -> None:

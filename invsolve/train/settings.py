@@ -11,7 +11,9 @@ from invsolve.core.options import option
 from invsolve.priors.networks.unet_config import DenoiserConfig
 from invsolve.train.noise import NoiseLaw
 
-__all__ = ["ClassifierTraining", "DenoiserTraining", "KernelTraining", "NoiseTraining", "learning_rate_factor"]
+__all__ = [
+    "ClassifierTraining", "DenoiserTraining", "KernelTraining", "NoiseTraining", "check_absent", "learning_rate_factor",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,17 +88,13 @@ class DenoiserTraining:
             )
         if self.out.suffix != ".safetensors":
             raise InputError(f"the weight file must end in .safetensors, got {self.out}")
-        sizes = (
-            self.batch,
-            self.crop,
-            self.last_crop,
-            self.warmup,
-            self.checkpoint_minutes,
-            self.learning_rate,
-            self.clip,
-        )
-        if min(sizes) <= 0 or self.hours <= 0 or (self.steps is not None and self.steps < 1):
-            raise InputError("batch, crop, final_crop, warmup, hours, steps, learning_rate and clip must be positive")
+        sizes = (self.batch, self.crop, self.last_crop, self.warmup)
+        amounts = (self.checkpoint_minutes, self.hours, self.learning_rate, self.clip)
+        if min(*sizes, *amounts) <= 0 or (self.steps is not None and self.steps < 1):
+            raise InputError(
+                "batch, crop, final_crop, warmup, checkpoint_minutes, hours, steps, learning_rate and clip must be "
+                "positive"
+            )
         if not 0 < self.decay <= 1:
             raise InputError(f"decay must be a share of the run in (0, 1], got {self.decay}")
 
@@ -234,6 +232,22 @@ class KernelTraining:
     def examples_folder(self) -> Path:
         """The folder in which examples are stored."""
         return self.out.with_suffix(".examples")
+
+
+def check_absent(path: Path, *, overwrite: bool, resumable: bool = False) -> None:
+    """Check that a new run may write a file.
+
+    Args:
+        path: the file.
+        overwrite: whether the run may replace it.
+        resumable: whether the run that wrote it can be resumed.
+
+    Raises:
+        InputError: if the file exists and must not be replaced.
+    """
+    if path.exists() and not overwrite:
+        ways = "continue it with --resume, name another --out" if resumable else "name another --out"
+        raise InputError(f"{path} exists already, and the run would write it: {ways}, or use --overwrite")
 
 
 def learning_rate_factor(step: int, progress: float, *, warmup: int, decay: float) -> float:
