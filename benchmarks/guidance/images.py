@@ -190,12 +190,10 @@ def curves(results: dict[str, list[dict[str, float]]]) -> None:
 
 def sheets(shown: dict[str, Tensor]) -> None:
     """Draw three rows of digits for each of some rules."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     names = ("unguided", "fixed 10", "fixed 30", "adaptive 30 sin2", "adaptive 30 constant")
     figure = Figure(figsize=(6.2, 8.6), layout="constrained")
-    FigureCanvasAgg(figure)
     for axis, name in zip(figure.subplots(len(names), 1), names, strict=True):
         digits = shown[name].clamp(0, 1).view(CLASSES, PER_CLASS, 16, 16)[:, :3]
         axis.imshow(

@@ -78,14 +78,12 @@ def decay(lam: float, method: str, t1: float, h: float, d: int) -> tuple[list[fl
 
 def figure() -> None:
     """Draw trajectories over the potential for three lambdas, and how the distance from a minimiser falls."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     law = laws(0)
     grid = torch.linspace(-3, 3, 200, dtype=torch.float64)
     x, y = torch.meshgrid(grid, grid, indexing="xy")
     canvas = Figure(figsize=(16, 4), layout="constrained")
-    FigureCanvasAgg(canvas)
     *axes, rate = canvas.subplots(1, 4)
     for axis, lam in zip(axes, (0.5, 1.0, 2.0), strict=True):
         phi = potential(torch.stack([x.flatten(), y.flatten()], 1), law[0], law[2], lam).view(200, 200)

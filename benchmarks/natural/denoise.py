@@ -100,11 +100,9 @@ def table(results: Results, names: tuple[str, ...]) -> str:
 
 def draw(methods: dict[str, Method], crops: dict[str, Image], path: Path, level: int = 25) -> None:
     """One row per image: truth, noisy image and the estimate of every method."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.2 * (len(methods) + 1), 2.35 * len(crops)), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(len(crops), len(methods) + 1, squeeze=False)
     for row, (source, truth) in zip(axes, crops.items(), strict=True):
         noise = np.random.default_rng((level, list(crops).index(source))).standard_normal(truth.shape)

@@ -96,12 +96,10 @@ def brightness_shift(denoiser: Denoiser, clean: Tensor, sigma: float = 50 / 127.
 
 def draw(samples: Tensor, real: Tensor, rmse: list[float], path: Path) -> None:
     """Samples, power spectra and the error curve."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 
     figure = Figure(figsize=(13, 4), layout="constrained")
-    FigureCanvasAgg(figure)
     left, middle, right = figure.subplots(1, 3)
     rows = [torch.cat(list(row), dim=-1) for row in samples[:16].clamp(-1, 1).split(4)]
     left.imshow(((torch.cat(rows, dim=-2) + 1) / 2).permute(1, 2, 0).numpy())

@@ -116,13 +116,11 @@ class ControlImages:
 
     def figure(self, path: str | Path) -> None:
         """Draw estimates above controls (mean over channels, blue below 0, with the largest value as title)."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         count = len(self.controls)
         steps = sorted({round(i * (count - 1) / max(self.shown - 1, 1)) for i in range(self.shown)})
         figure = Figure(figsize=(1.6 * len(steps), 3.8), layout="constrained")
-        FigureCanvasAgg(figure)
         axes = figure.subplots(2, len(steps), squeeze=False)
         for column, k in enumerate(steps):
             estimate, control = self.estimates[k].clamp(0, 1), self.controls[k].mean(0)

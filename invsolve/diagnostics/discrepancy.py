@@ -147,7 +147,6 @@ def log_ratio_figure(rows: Sequence[Discrepancy], path: str | Path) -> None:
     Raises:
         InputError: the states are not images [C, H, W].
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     if any(row.log_ratio_map.ndim != 3 for row in rows):
@@ -155,7 +154,6 @@ def log_ratio_figure(rows: Sequence[Discrepancy], path: str | Path) -> None:
     maps = [row.log_ratio_map.mean(0).cpu().numpy() for row in rows]
     limit = max(float(abs(each).max()) for each in maps) or 1.0
     figure = Figure(figsize=(1.9 * len(rows) + 0.8, 2.3), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(rows), squeeze=False)[0]
     for axis, row, each in zip(axes, rows, maps, strict=True):
         axis.imshow(each, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")

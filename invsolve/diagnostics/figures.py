@@ -36,13 +36,11 @@ def calibration_figure(
         title: title of the figure.
         bands: the result of `resolution`.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     table = {name: row.numbers() if isinstance(row, Calibration) else row for name, row in rows.items()}
     height = 1.4 + 0.24 * len(table)
     figure = Figure(figsize=(13, height))
-    FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(_PANELS), sharey=True)
     for axis, (heading, series, right, limits) in zip(axes, _PANELS, strict=True):
         axis.axvline(right, color="black", linewidth=0.8)
@@ -83,11 +81,9 @@ def coverage_figure(rows: Mapping[str, Sequence[float]], path: str | Path, *, le
         path: path of the image; its extension determines the format.
         level: the promised coverage, drawn as a vertical line.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 1.2 + 0.24 * len(rows)))
-    FigureCanvasAgg(figure)
     axis = figure.subplots()
     axis.axvline(level, color="black", linewidth=0.8)
     for place, values in enumerate(rows.values()):

@@ -34,12 +34,10 @@ def line_figure(panels: Sequence[Panel], path: str | Path) -> None:
     After ten lines, colours repeat with another line style. Panels with the same labels have one legend beside them,
     and so has a single panel with more than four labels.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     shared = len({tuple(panel.lines) for panel in panels}) == 1 and max(len(panels), len(panels[0].lines) - 3) > 1
     figure = Figure(figsize=(4.6 * len(panels) + 2.0 * shared, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
     for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for i, (label, (xs, ys)) in enumerate(panel.lines.items()):
             marker, stroke = "." if len(xs) < 40 else None, ("-", "--", ":")[i // 10 % 3]

@@ -96,7 +96,6 @@ class SmoothedLoss:
 def plot_run(csv_path: Path, plot_path: Path) -> None:
     """Plot the validation PSNR over training hours; does nothing if matplotlib is not installed."""
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         logger.warning("no plot of the run: matplotlib is not installed")
@@ -104,7 +103,6 @@ def plot_run(csv_path: Path, plot_path: Path) -> None:
     with csv_path.open() as file:
         rows = list(csv.DictReader(file))
     figure = Figure(figsize=(7, 4), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     hours = [float(r["hours"]) for r in rows]
     for column in (c for c in rows[0] if "_psnr" in c):
