@@ -19,12 +19,13 @@ from invsolve.priors.networks.unet import load_denoiser, save_denoiser
 from invsolve.priors.networks.unet_config import DenoiserConfig
 from invsolve.train.average import PowerAverage
 from invsolve.train.data import PhotoSet, find_images, split_images
-from invsolve.train.denoiser import Trainer, train_denoiser
+from invsolve.train.denoiser import train_denoiser
 from invsolve.train.noise import LevelWeights, NoiseLaw
 from invsolve.train.optim import Muon, orthogonalise
 from invsolve.train.report import SmoothedLoss
 from invsolve.train.runtime import Runtime, without_denormals
 from invsolve.train.settings import DenoiserTraining, learning_rate_factor
+from invsolve.train.trainer import Trainer
 
 TINY = DenoiserConfig(channels=(8, 8), blocks=(1, 1), embedding=8)
 

@@ -1,25 +1,19 @@
 """Train a denoising prior on a folder of photographs, or of small images with labels.
 
-The loss is the EDM loss `w(sigma) |F(c_in x; sigma) - (x0 - c_skip x) / c_out|^2` (arXiv:2206.00364, eq. 8) with
-weights that make every noise level equally important. All random draws of a step are a function of (seed, step), so
-an interrupted run whose length is given by `steps` continues with exactly the losses of an uninterrupted run.
+The loss and the step are in `invsolve.train.trainer`. All random draws of a step are a function of (seed, step), so an
+interrupted run whose length is given by `steps` continues with exactly the losses of an uninterrupted run.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import math
-import signal
 import time
-from collections.abc import Generator
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from invsolve.core.boundary import load_torch
 from invsolve.core.checkpoint import atomic_save
@@ -27,147 +21,18 @@ from invsolve.core.checks import InputError, InvsolveError
 from invsolve.priors.labelled import LabelledDenoiser
 from invsolve.priors.networks.unet import Denoiser, load_denoiser, save_denoiser
 from invsolve.priors.networks.unet_config import DenoiserConfig
-from invsolve.train.average import PowerAverage
 from invsolve.train.data import PhotoSet, find_images, split_images
 from invsolve.train.labelled import LabelledSet, read_labelled
-from invsolve.train.noise import LevelWeights, NoiseLaw
-from invsolve.train.optim import Muon, split_parameters
+from invsolve.train.noise import NoiseLaw
 from invsolve.train.report import RunLog
-from invsolve.train.runtime import Runtime, without_denormals
-from invsolve.train.settings import DenoiserTraining, check_absent, learning_rate_factor
+from invsolve.train.runtime import Runtime, stop_on_signal, without_denormals
+from invsolve.train.settings import DenoiserTraining, check_absent
+from invsolve.train.trainer import Trainer
 from invsolve.train.validation import Validation
 
-__all__ = ["Trainer", "train_denoiser"]
+__all__ = ["train_denoiser"]
 
 logger = logging.getLogger(__name__)
-
-CALIBRATION_CROPS = 8
-"""Number of crops on which the losses of an initial network are measured at each noise level."""
-
-
-class Trainer:
-    """The state of a run, with a method for one training step.
-
-    Args:
-        config: the settings.
-        photos: training images.
-        runtime: device and precision.
-    """
-
-    def __init__(self, config: DenoiserTraining, photos: PhotoSet | LabelledSet, runtime: Runtime) -> None:
-        self.config, self.photos, self.runtime = config, photos, runtime
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            build = LabelledDenoiser if config.network.classes else Denoiser
-            self.denoiser = build(config.network).to(runtime.device)
-        self.denoiser = self.denoiser.to(memory_format=torch.channels_last)
-        self.model = runtime.prepare(self.denoiser)
-        self.optimizers = _optimizers(self.denoiser, config, runtime)
-        self.averages = {f"ema{w:g}": PowerAverage(self.denoiser, w) for w in (0.02, 0.05, 0.10)}
-        self.levels = LevelWeights()
-        self.step, self.seconds = 0, 0.0
-
-    def start_from(self, initial: Denoiser) -> None:
-        """Start from the weights of a trained network instead of random weights.
-
-        The given network has the same architecture, or fewer residual blocks: new blocks start as the identity, so the
-        deeper network first gives the same output. The loss weights of the noise levels are initialised with the
-        network's own losses. With the weights of a random start it would first get worse at low noise levels.
-        """
-        self.denoiser.load_state_dict(self.denoiser.state_dict() | initial.state_dict())
-        for average in self.averages.values():
-            average.load(self.denoiser.state_dict())
-        entropy = (self.config.seed, 2)
-        crops, labels = self.photos.draw(CALIBRATION_CROPS, self.config.crop, np.random.default_rng(entropy))
-        generator = torch.Generator().manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
-        noise = torch.randn(crops.shape, generator=generator)
-        condition = () if labels is None else (labels,)
-        for i, sigma in enumerate(self.levels.levels):
-            level = sigma.expand(len(crops))
-            with torch.no_grad(), self.runtime.autocast():
-                drawn = (tensor.to(self.runtime.device) for tensor in (crops + sigma * noise, level, *condition))
-                error = self.denoiser(*drawn).float().cpu() - crops
-            c_out = self.denoiser.preconditioning(level.to(self.runtime.device))[1].cpu()
-            self.levels.mean[i] = (error.square().mean(dim=(1, 2, 3)) / c_out.square()).mean()
-
-    @property
-    def progress(self) -> float:
-        """The completed share of the run, in [0, 1]."""
-        return self.config.progress(self.step, self.seconds)
-
-    def batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Return clean crops, noise levels, unit noise and labels of the current step, from (seed, step, process)."""
-        config = self.config
-        size = config.crop if self.progress < 1 - config.decay else config.last_crop
-        n = max(1, round(config.batch * (config.crop / size) ** 2))
-        entropy = (config.seed, self.step, self.runtime.rank)
-        x0, labels = self.photos.draw(n, size, np.random.default_rng(entropy))
-        generator = torch.Generator().manual_seed(int(np.random.SeedSequence((*entropy, 1)).generate_state(1)[0]))
-        return x0, config.noise.sample(n, generator), torch.randn(x0.shape, generator=generator), labels
-
-    def train_step(self) -> float:
-        """Take one optimiser step and return the mean unweighted loss."""
-        *drawn, labels = self.batch()
-        x0, sigma, noise = (tensor.to(self.runtime.device) for tensor in drawn)
-        weight = self.levels(sigma.cpu()).to(sigma) / len(sigma)
-
-        def part_loss(part: slice) -> tuple[Tensor, Tensor]:
-            clean, level = x0[part], sigma[part]
-            c_out = self.denoiser.preconditioning(level)[1]
-            condition = () if labels is None else (labels[part].to(level.device),)
-            with self.runtime.autocast():
-                error = self.model(clean + level[:, None, None, None] * noise[part], level, *condition) - clean
-            loss = error.square().mean(dim=(1, 2, 3)) / c_out.square()
-            return (weight[part] * loss).sum(), loss.detach().cpu()
-
-        loss = self.runtime.gradients(part_loss, len(sigma), list(self.denoiser.parameters()))
-        torch.nn.utils.clip_grad_norm_(self.denoiser.parameters(), self.config.clip)
-        factor = learning_rate_factor(self.step, self.progress, warmup=self.config.warmup, decay=self.config.decay)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = self.config.learning_rate * factor
-            optimizer.step()
-            optimizer.zero_grad()
-        self.step += 1
-        self.levels.update(sigma.cpu(), loss)
-        for average in self.averages.values():
-            average.update(self.denoiser, self.step)
-        return float(loss.mean())
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that a resumed run needs."""
-        return {
-            "network": asdict(self.config.network),
-            "settings": {k: str(v) for k, v in asdict(self.config).items()},
-            "step": self.step,
-            "seconds": self.seconds,
-            "model": self.denoiser.state_dict(),
-            "optimizers": [o.state_dict() for o in self.optimizers],
-            "averages": {k: a.weights for k, a in self.averages.items()},
-            "levels": self.levels.mean,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the result of `state_dict`."""
-        self.denoiser.load_state_dict(state["model"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        for name, average in self.averages.items():
-            average.load(state["averages"][name])
-        self.levels.mean = state["levels"]
-        self.step, self.seconds = state["step"], state["seconds"]
-
-
-def _optimizers(denoiser: Denoiser, config: DenoiserTraining, runtime: Runtime) -> list[torch.optim.Optimizer]:
-    inner, rest = split_parameters(denoiser)
-    lr, betas = config.learning_rate, (0.9, 0.99)
-    if config.optimizer == "adamw":
-        return [torch.optim.AdamW([*inner, *rest], lr, betas, weight_decay=config.weight_decay)]
-    pool = runtime.pool if runtime.workers > 1 else None
-    return [
-        Muon(inner, lr, weight_decay=config.weight_decay, pool=pool),
-        torch.optim.AdamW(rest, lr, betas, weight_decay=0.0),
-    ]
 
 
 def train_denoiser(config: DenoiserTraining) -> None:
@@ -199,7 +64,7 @@ def train_denoiser(config: DenoiserTraining) -> None:
             )  # fmt: skip
     elif initial is not None:
         trainer.start_from(initial)
-    with RunLog(config.out, resume=state is not None) as log, _stop_on_signal() as stopped, without_denormals():
+    with RunLog(config.out, resume=state is not None) as log, stop_on_signal() as stopped, without_denormals():
         _loop(trainer, validation, log, stopped)
 
 
@@ -327,15 +192,3 @@ def _starting_state(config: DenoiserTraining) -> dict[str, Any] | None:
         check_absent(path, overwrite=config.overwrite, resumable=resumable)
     config.state_path.unlink(missing_ok=True)  # state of an earlier run, which can no longer be resumed
     return None
-
-
-@contextlib.contextmanager
-def _stop_on_signal() -> Generator[list[int]]:
-    """Collect SIGINT and SIGTERM, so that the loop can end with a checkpoint."""
-    received: list[int] = []
-    previous = {s: signal.signal(s, lambda number, _: received.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

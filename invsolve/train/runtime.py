@@ -1,10 +1,11 @@
-"""Device, precision and, if GPUs and `accelerate` are available, several processes."""
+"""Device, precision, signals and, if GPUs and `accelerate` are available, several processes."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
 import itertools
+import signal
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from invsolve.priors.networks.execution import gains_by_bfloat16
 
-__all__ = ["Runtime"]
+__all__ = ["Runtime", "stop_on_signal", "without_denormals"]
 
 
 @contextlib.contextmanager
@@ -31,6 +32,18 @@ def without_denormals() -> Generator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
+
+
+@contextlib.contextmanager
+def stop_on_signal() -> Generator[list[int]]:
+    """Collect SIGINT and SIGTERM, so that the loop can end with a checkpoint."""
+    received: list[int] = []
+    previous = {s: signal.signal(s, lambda number, _: received.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @dataclass(frozen=True)
