@@ -7,7 +7,7 @@ runs are ordered so that the first runs, however many, are spread over kinds and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,15 +77,10 @@ class Run:
         return np.random.default_rng(crc32(f"benchmarks.blind {self.photographs} {self.name} {what}".encode()))
 
 
-def design(photographs: str = "held out", kinds: Sequence[Kind] = KINDS) -> list[Run]:
-    """All runs, in order.
-
-    Args:
-        photographs: "held out" or "tuning".
-        kinds: kinds of blurs.
-    """
+def design(photographs: str = "held out") -> list[Run]:
+    """All runs on photographs "held out" or "tuning", in order."""
     rng = np.random.default_rng(crc32(f"benchmarks.blind {photographs} design".encode()))
-    runs = [run for number, kind in enumerate(kinds) for run in _of_kind(kind, number, photographs, rng)]
+    runs = [run for number, kind in enumerate(KINDS) for run in _of_kind(kind, number, photographs, rng)]
     places = rng.permutation(len(runs))
     return [runs[i] for i in sorted(range(len(runs)), key=lambda i: (runs[i].replicate, places[i]))]
 

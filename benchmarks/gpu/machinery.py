@@ -33,12 +33,12 @@ class Clock:
         return self.seconds - (time.perf_counter() - self.began)
 
 
-def seconds_of(run: Callable[[], object], device: torch.device, limit: float = 3.0, least: int = 3) -> float:
-    """Median seconds of a run, over at least three after a warm-up, or as many as fit into `limit`."""
+def seconds_of(run: Callable[[], object], device: torch.device, limit: float) -> float:
+    """Median seconds of a run after a warm-up, over as many as fit into `limit` seconds, at least 3 and at most 20."""
     run()
     taken: list[float] = []
     began = time.perf_counter()
-    while len(taken) < least or (time.perf_counter() - began < limit and len(taken) < 20):
+    while len(taken) < 3 or (time.perf_counter() - began < limit and len(taken) < 20):
         _wait(device)
         start = time.perf_counter()
         run()

@@ -25,7 +25,7 @@ from invsolve.diagnostics.control import ControlEnergy
 from invsolve.diagnostics.lines import Panel, line_figure
 from invsolve.metrics.features import frechet_distance
 from invsolve.priors.loading.digits import digits_classifier
-from invsolve.solvers.steps.scales import AdaptiveScale, ClippedScale, FixedScale, ScaleRule
+from invsolve.solvers.steps.scales import AdaptiveScale, At, ClippedScale, FixedScale, ScaleRule
 
 CLASSES, PER_CLASS, STEPS = 10, 50, 50
 PUBLISHED = {
@@ -78,25 +78,17 @@ def judge() -> Judge:
     return Judge(machine, basis, x.mean(0), f, distance)
 
 
-def drawn(prior: iv.Prior, solver: iv.Solver, cost: Any, seed: int, callbacks: Any = ()) -> tuple[Tensor, Tensor]:
-    """PER_CLASS samples of every class, and their labels."""
-    n = CLASSES * PER_CLASS
-    with torch.no_grad():
-        out = iv.solve(
-            iv.Problem(prior, cost), solver, samples=n if cost is None and prior.items is None else PER_CLASS,
-            rng=SharedNoise(seed), callbacks=callbacks,
-        )  # fmt: skip
-    return out.samples.flatten(0, 1)[:n], torch.arange(CLASSES).repeat_interleave(PER_CLASS)
-
-
 def guided(rule: ScaleRule, seed: int) -> tuple[Tensor, Tensor, float]:
     """Digits [500, 1, 16, 16] by classifier guidance with one rule, their labels, and the mean control energy."""
     prior = priors.load("digits")
     cost = costs.ClassifierCost(digits_classifier().of_images, torch.arange(CLASSES), CLASSES, conditional=True)
     solver = solvers.Guidance(rule, at="noisy", n_steps=STEPS)
-    energy = ControlEnergy(solver.path(iv.Problem(prior, cost)))
-    images, labels = drawn(prior, solver, cost, seed, [energy])
-    return images, labels, float(energy.paper.mean())
+    problem = iv.Problem(prior, cost)
+    energy = ControlEnergy(solver.path(problem))
+    with torch.no_grad():
+        out = iv.solve(problem, solver, samples=PER_CLASS, rng=SharedNoise(seed), callbacks=[energy])
+    labels = torch.arange(CLASSES).repeat_interleave(PER_CLASS)
+    return out.samples.flatten(0, 1), labels, float(energy.paper.mean())
 
 
 def overhead() -> tuple[float, float]:
@@ -106,7 +98,6 @@ def overhead() -> tuple[float, float]:
     problem, rng = iv.Problem(prior, cost), SharedNoise(0)
     solver = solvers.Guidance(AdaptiveScale(30.0), at="noisy", n_steps=STEPS)
     state, norm, memory = solver.init(problem, 64, rng), x.flatten(1).norm(dim=1), AdaptiveScale().start(64, x)
-    from invsolve.solvers.steps.scales import At
 
     def best(function: Any) -> float:
         times = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,12 @@ from invsolve.solvers.steps.scales import (
 
 SEEDS, SAMPLES, STEPS = 5, 2000, 500
 TIMES = tuple(1.0 + (1e-3 - 1.0) * i / STEPS for i in range(STEPS + 1))
+ROWS = {
+    "fixed": {f"fixed {v}": float(v) for v in (1, 5, 10, 20, 30, 50)},
+    "adaptive, constant": {f"adaptive {v} constant": float(v) for v in (1, 3, 5, 50)},
+    "adaptive, bell": {f"adaptive {v} sin2": float(v) for v in (20, 30, 50)},
+}
+"""The scales of the rows of the table that differ in nothing else."""
 CENTRE = torch.tensor([0.35, 0.0], dtype=torch.float64)
 PUBLISHED = {
     "fixed 1": ("0.72", "0.89", "No"),
@@ -95,7 +102,7 @@ def run(rule: ScaleRule, *, seeds: int = SEEDS, samples: int = SAMPLES, seed: in
 def rules() -> dict[str, ScaleRule]:
     """The rows of the table."""
     table: dict[str, ScaleRule] = {"unguided": FixedScale(0.0)}
-    table |= {f"fixed {lam}": FixedScale(float(lam)) for lam in (1, 5, 10, 20, 30, 50)}
+    table |= {name: FixedScale(lam) for name, lam in ROWS["fixed"].items()}
     table |= {f"clip gradient {lam}": ClippedScale(float(lam)) for lam in (30, 50)}
     table |= {"clip total 50": ClippedScale(50.0, on="total")}
     table |= {f"soft {lam}": SoftScale(float(lam)) for lam in (30, 50)}
@@ -109,7 +116,14 @@ def rules() -> dict[str, ScaleRule]:
     return table
 
 
-def matched(results: dict[str, dict[str, list[float]]], names: list[str], reward: float) -> str:
+def published(kind: str) -> tuple[list[float], list[float], list[float]]:
+    """Scales, rewards and diversities of the rows of a kind that the paper has."""
+    known = [(scale, *PUBLISHED[name][:2]) for name, scale in ROWS[kind].items() if name in PUBLISHED]
+    scales, rewards, diversities = ([float(row[i]) for row in known] for i in range(3))
+    return scales, rewards, diversities
+
+
+def matched(results: dict[str, dict[str, list[float]]], names: Iterable[str], reward: float) -> str:
     """Diversity at a given reward, interpolated linearly between a method's settings."""
 
     def mean(name: str, key: str) -> float:
@@ -136,28 +150,20 @@ def deficits() -> tuple[list[list[str]], dict[float, EntropyDeficit]]:
 def figures(results: dict[str, dict[str, list[float]]]) -> None:
     """Draw diversity against reward, and the strength of guidance over time."""
 
-    def points(names: list[str]) -> tuple[list[float], list[float]]:
+    def points(names: Iterable[str]) -> tuple[list[float], list[float]]:
         mean = {key: [sum(results[n][key]) / SEEDS for n in names] for key in ("reward", "diversity")}
         return mean["reward"], mean["diversity"]
 
-    lines = {
-        "fixed": points([f"fixed {v}" for v in (1, 5, 10, 20, 30, 50)]),
-        "adaptive, constant": points([f"adaptive {v} constant" for v in (1, 3, 5, 50)]),
-        "adaptive, bell": points([f"adaptive {v} sin2" for v in (20, 30, 50)]),
+    scales, *theirs = published("fixed")
+    lines = {kind: points(names) for kind, names in ROWS.items()} | {
         "clip gradient": points(["clip gradient 30", "clip gradient 50"]),
         "soft": points(["soft 30", "soft 50"]),
-        "published fixed": ([0.72, 0.88, 0.92, 0.93], [0.89, 0.63, 0.21, 0.05]),
-        "published adaptive": ([0.90], [0.71]),
+        "published fixed": (theirs[0], theirs[1]),
+        "published adaptive": published("adaptive, bell")[1:],
     }
-    scales = [1.0, 5.0, 10.0, 20.0, 30.0, 50.0]
-    swept = {
-        "fixed": (scales, lines["fixed"][1]),
-        "adaptive, constant": ([1.0, 3.0, 5.0, 50.0], lines["adaptive, constant"][1]),
-        "adaptive, bell": ([20.0, 30.0, 50.0], lines["adaptive, bell"][1]),
-        "published fixed": ([1.0, 5.0, 20.0, 50.0], lines["published fixed"][1]),
-    }
-    collapse_figure(swept, RESULTS / "mixture-collapse.png")
-    energy = {"fixed": (scales, [sum(results[f"fixed {v:g}"]["energy"]) / SEEDS for v in scales])}
+    swept = {kind: (list(rows.values()), lines[kind][1]) for kind, rows in ROWS.items()}
+    collapse_figure(swept | {"published fixed": (scales, theirs[1])}, RESULTS / "mixture-collapse.png")
+    energy = {"fixed": (swept["fixed"][0], [sum(results[name]["energy"]) / SEEDS for name in ROWS["fixed"]])}
     line_figure(
         [
             Panel("diversity left at each reward", "mean reward", "mode entropy D", lines),
@@ -179,16 +185,11 @@ def main() -> None:
         rows.append(cells)
     head = ["method", "reward", "D", "collapse", "distance ratio", "variance ratio", "E", "E Girsanov"]
     head += ["published reward", "published D", "published collapse"]
-    scales = [1.0, 5.0, 10.0, 20.0, 30.0, 50.0]
-    ours = critical_scale(scales, [sum(results[f"fixed {v:g}"]["diversity"]) / SEEDS for v in scales])
-    theirs = critical_scale([1.0, 5.0, 20.0, 50.0], [0.89, 0.63, 0.21, 0.05])
+    ours = critical_scale(list(ROWS["fixed"].values()), [sum(results[n]["diversity"]) / SEEDS for n in ROWS["fixed"]])
+    scales, _, diversities = published("fixed")
+    theirs = critical_scale(scales, diversities)
     levels = (0.80, 0.85, 0.88)
-    kinds = {
-        "fixed": [f"fixed {v}" for v in (1, 5, 10, 20, 30, 50)],
-        "adaptive, constant": [f"adaptive {v} constant" for v in (1, 3, 5, 50)],
-        "adaptive, bell": [f"adaptive {v} sin2" for v in (20, 30, 50)],
-    }
-    equal = [[name, *(matched(results, names, level) for level in levels)] for name, names in kinds.items()]
+    equal = [[kind, *(matched(results, names, level) for level in levels)] for kind, names in ROWS.items()]
     tilted, curve = deficits()
     text = "\n".join(
         [

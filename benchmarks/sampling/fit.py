@@ -17,8 +17,8 @@ from invsolve.tasks.sampling import KINDS, spectral_bands
 __all__ = ["run"]
 
 FACTORS, SIDES, QUALITIES, FILES = (2, 3, 4), (47, 64, 98, 130), (60, 96), ("lossless", "jpeg")
-RIDGE = 0.02
-"""Ridge penalty on the weights of standardised features; `_fit` multiplies it by 0.01."""
+RIDGE = 2e-4
+"""Ridge penalty on the weights of standardised features."""
 
 
 def run(photos: Path, out: Path | None) -> None:
@@ -88,7 +88,7 @@ def _fit(bands: Tensor, kinds: Tensor) -> tuple[Tensor, Tensor]:
     def closure() -> Tensor:
         optimizer.zero_grad()
         every = torch.nn.functional.cross_entropy(x @ weight.T + bias, kinds, reduction="none")
-        loss = (share[kinds] * every).sum() + RIDGE * 0.01 * weight.square().sum()
+        loss = (share[kinds] * every).sum() + RIDGE * weight.square().sum()
         loss.backward()
         return loss
 

@@ -58,10 +58,10 @@ def ndtm_runs(side: int, n_steps: int, n_inner: int) -> tuple[Callable[[], Tenso
     return own, theirs
 
 
-def ndtm(side: int, steps: int, rounds: int, inner: tuple[int, ...] = (2, 5)) -> None:
+def ndtm(side: int, steps: int, rounds: int) -> None:
     """Whole runs of `steps` steps with N = 2 and 5: seconds, ratio, and the largest difference of the results."""
     rows: list[dict[str, Any]] = []
-    for n in inner:
+    for n in (2, 5):
         runs = dict(zip(("invsolve", "as published"), ndtm_runs(side, steps, n), strict=True))
         results: dict[str, Tensor] = {}
 

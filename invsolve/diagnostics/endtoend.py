@@ -26,6 +26,7 @@ from invsolve.core.checks import InputError
 from invsolve.core.prior import Prior
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Schedule
+from invsolve.diagnostics.laws import diffusion_rate
 from invsolve.priors.labelled import LabelledMixture
 
 __all__ = ["GuidanceBudget", "guidance_budget"]
@@ -116,10 +117,8 @@ def _pair(x0: Tensor, schedule: Schedule, r: float, t: float, rng: NoiseSource) 
 
 
 def _rate(schedule: Schedule, t: float) -> float:
-    """g^2 at t, by central differences."""
-    h = min(1e-4, 0.5 * t, 0.5 * (1 - t) + 1e-12)
-    (a0, s0), (_, sigma), (a1, s1) = schedule(t - h), schedule(t), schedule(t + h)
-    return (s1**2 - s0**2) / (2 * h) - 2 * sigma**2 * math.log(a1 / a0) / (2 * h)
+    """g^2 at t, by central differences within [0, 1]."""
+    return diffusion_rate(schedule, t, min(1e-4, 0.5 * t, 0.5 * (1 - t) + 1e-12))
 
 
 def _slope(classifier: Callable[[Tensor, float], Tensor], x: Tensor, t: float, label: int) -> Tensor:

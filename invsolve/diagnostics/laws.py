@@ -24,7 +24,16 @@ from torch import Tensor
 from invsolve.core.checks import InputError
 from invsolve.core.schedule import Schedule
 
-__all__ = ["LawGap", "fisher_bound", "fisher_identity", "harnack_margin", "kl_bound", "law_gap", "log_density"]
+__all__ = [
+    "LawGap",
+    "diffusion_rate",
+    "fisher_bound",
+    "fisher_identity",
+    "harnack_margin",
+    "kl_bound",
+    "law_gap",
+    "log_density",
+]
 
 
 class LawGap(NamedTuple):
@@ -32,6 +41,12 @@ class LawGap(NamedTuple):
 
     kl: float
     fisher: float
+
+
+def diffusion_rate(schedule: Schedule, t: float, step: float) -> float:
+    """g^2 at t, by central differences."""
+    (a0, s0), (_, sigma), (a1, s1) = schedule(t - step), schedule(t), schedule(t + step)
+    return (s1**2 - s0**2) / (2 * step) - 2 * sigma**2 * math.log(a1 / a0) / (2 * step)
 
 
 def kl_bound(schedule: Schedule, t: float, diameter: float) -> float:
@@ -90,9 +105,8 @@ def fisher_identity(
 ) -> tuple[float, float]:
     """(dKL / dt, -g^2 I / 2) at t, the first by a central difference; they are equal by the identity above."""
     before, after = (law_gap(points, logp, logq, *schedule(s), nodes=nodes).kl for s in (t - step, t + step))
-    (a0, s0), (a, sigma), (a1, s1) = schedule(t - step), schedule(t), schedule(t + step)
-    rate = (s1**2 - s0**2) / (2 * step) - 2 * sigma**2 * math.log(a1 / a0) / (2 * step)
-    return (after - before) / (2 * step), -0.5 * rate * law_gap(points, logp, logq, a, sigma, nodes).fisher
+    fisher = law_gap(points, logp, logq, *schedule(t), nodes).fisher
+    return (after - before) / (2 * step), -0.5 * diffusion_rate(schedule, t, step) * fisher
 
 
 def harnack_margin(

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError
+from invsolve.core.checks import InputError, check_positive
 
 __all__ = [
     "History",
@@ -45,19 +45,19 @@ def dirac_score(x: Tensor, points: Tensor, logw: Tensor, t: float) -> Tensor:
 
 def mixed_score(x: Tensor, a: Tensor, logp: Tensor, b: Tensor, logq: Tensor, lam: float, t: float) -> Tensor:
     """lam grad log u_1 + (1 - lam) grad log u_2, [N, d]; a [J, d], b [K, d] with log weights."""
-    _check_lam(lam)
+    check_positive(lam, "lambda", zero=True)
     return lam * dirac_score(x, a, logp, t) + (1 - lam) * dirac_score(x, b, logq, t)
 
 
 def potential(x: Tensor, a: Tensor, b: Tensor, lam: float) -> Tensor:
     """Phi(x), [N]."""
-    _check_lam(lam)
+    check_positive(lam, "lambda", zero=True)
     return lam * torch.cdist(x, a).square().amin(1) + (1 - lam) * torch.cdist(x, b).square().amin(1)
 
 
 def potential_grad(x: Tensor, a: Tensor, b: Tensor, lam: float) -> Tensor:
     """2 (x - lam a_j - (1 - lam) b_k) with the nearest points (the first one if several are nearest), [N, d]."""
-    _check_lam(lam)
+    check_positive(lam, "lambda", zero=True)
     return 2 * (x - lam * a[torch.cdist(x, a).argmin(1)] - (1 - lam) * b[torch.cdist(x, b).argmin(1)])
 
 
@@ -82,7 +82,7 @@ def local_minimisers(a: Tensor, b: Tensor, lam: float) -> Minimisers:
     one for each j: the minimum of the strongly convex lam |x - a_j|^2 - (lam - 1) min_k |x - b_k|^2, from its dual over
     the simplex.
     """
-    _check_lam(lam)
+    check_positive(lam, "lambda", zero=True)
     points, kinds, js = [], [], []
     if lam <= 1:
         for j in range(len(a)):
@@ -254,8 +254,3 @@ def mixing_report(history: History, found: Minimisers, tol: float = 1e-3) -> dic
         "exponents": {k: v.quantile(torch.tensor([0.0, 0.5, 1.0]).to(v)).tolist() for k, v in exponents.items()},
         "basins": [float((nearest == m).double().mean()) for m in range(len(found.points))],
     }
-
-
-def _check_lam(lam: float) -> None:
-    if lam < 0:
-        raise InputError(f"lambda must be at least 0 for mixing scores, got {lam}")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError
+from invsolve.core.checks import InputError, check_positive
 
 __all__ = [
     "Disc",
@@ -162,8 +162,7 @@ def support_potential(x: Tensor, a: Support, b: Support, lam: float) -> tuple[Te
     Raises:
         InputError: lam is below 0.
     """
-    if lam < 0:
-        raise InputError(f"lambda must be at least 0 for mixing scores, got {lam}")
+    check_positive(lam, "lambda", zero=True)
     value = lam * a.distance(x).square() + (1 - lam) * b.distance(x).square()
     return value, 2 * (x - lam * a.nearest(x) - (1 - lam) * b.nearest(x))
 
