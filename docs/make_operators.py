@@ -28,13 +28,13 @@ def run_all(stored: Path, only: Sequence[str] | None = None) -> None:
     """Store {operator: {solver: "ok" or the reason for failure}} for every registered pair, operator by operator."""
     import torch
 
+    from invsolve.operators import OPERATORS
     from invsolve.solvers import SOLVERS
-    from invsolve.testing.examples import EXAMPLES
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     table = json.loads(stored.read_text()) if only and stored.exists() else {}
-    for operator in only or sorted(EXAMPLES):
+    for operator in only or OPERATORS:
         table[operator] = {name: run_one(operator, name) for name in sorted(SOLVERS) if SOLVERS[name].needs.cost}
         stored.write_text(json.dumps(dict(sorted(table.items())), indent=0) + "\n")
         sys.stderr.write(f"{operator}\n")
@@ -47,7 +47,7 @@ def run_one(operator_name: str, solver_name: str) -> str:
     import invsolve as iv
     from invsolve import costs
     from invsolve.solvers import SOLVERS
-    from invsolve.testing.examples import EXAMPLES
+    from invsolve.testing.examples import example
 
     class Plain(iv.Prior):
         """Independent Gaussian pixels, mean 0.5, variance 0.1, in any shape."""
@@ -59,17 +59,17 @@ def run_one(operator_name: str, solver_name: str) -> str:
             return 0.5 + 0.1 * alpha / (0.1 * alpha**2 + sigma**2) * (x_t - 0.5 * alpha)
 
     try:
-        example = EXAMPLES[operator_name]()
-        x = torch.full((1, *example.operator.in_shape), 0.5)
-        theta = example.theta(1, torch.float32)
-        y = costs.GaussianLikelihood(example.operator, None, 0.05).simulate(x, iv.Rng(0), theta)
+        made = example(operator_name)
+        x = torch.full((1, *made.operator.in_shape), 0.5)
+        theta = made.theta(1, torch.float32)
+        y = costs.GaussianLikelihood(made.operator, None, 0.05).simulate(x, iv.Rng(0), theta)
         kind = SOLVERS[solver_name]
         names = {field.name for field in dataclasses.fields(kind)}
         settings = {name: value for name, value in SMALL.items() if name in names}
         if getattr(kind, "start", None) == "guided":  # start from noise: not every measurement shows an image
             settings["start"] = "random"
         solver = kind(**settings)
-        problem = iv.Problem(Plain(), costs.GaussianLikelihood(example.operator, y, 0.05), example.unknowns)
+        problem = iv.Problem(Plain(), costs.GaussianLikelihood(made.operator, y, 0.05), made.unknowns)
         result = iv.solve(problem, solver)
         return "ok" if result.ok else str(result.status[0][0])
     except iv.InvsolveError as error:

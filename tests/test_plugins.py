@@ -402,6 +402,7 @@ def test_the_matrix_on_the_page_is_the_stored_one_and_a_part_of_it_runs_as_it_sa
     assert sorted(stored) == sorted(iv.operators.OPERATORS)
     for operator, solver in (("jpeg", "ndtm"), ("jpeg", "ddrm"), ("mri", "pigdm"), ("shifted-mask", "ndtm")):
         assert made.run_one(operator, solver) == stored[operator][solver]
+    assert made.run_one("invsolve.operators.pointwise:Denoising", "ndtm") == "ok"  # without an example of its own
 
 
 def test_every_gradient_solver_ran_on_every_operator_and_the_others_say_what_is_missing():

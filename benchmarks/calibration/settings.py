@@ -1,5 +1,8 @@
 """The settings of every solver: the same on all problems, chosen without comparison with an exact posterior.
 
+Except the rows mmps (preset), pnp-dm (fine) and daps (exact): they are the presets "calibrated/linear", which were
+compared with exact posteriors.
+
 "published" are the numbers of the papers (or the solver's defaults). "fine" approaches the method's own limit: more
 steps, on a grid that resolves the end of the path, with the weight from its derivation. A registered solver without an
 entry runs with its defaults, so that all solvers are included.

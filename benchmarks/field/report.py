@@ -38,7 +38,7 @@ INVISIBLE = 48.0
 
 
 def report(folder: Path) -> str:
-    """Write table.md and field.png, and return the table."""
+    """Write table.md and field.jpg, and return the table."""
     rows = rows_of(folder)
     RESULTS.mkdir(exist_ok=True)
     lines = [_line(kind.name, [row for row in rows if row["kind"] == kind.name]) for kind in KINDS]

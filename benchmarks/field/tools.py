@@ -1,4 +1,4 @@
-"""One-line tools for comparison: methods of `benchmarks.peers` with one value of their parameter."""
+"""One-line tools for comparison: methods of `invsolve.bench.peers.classical` with one value of their parameter."""
 
 from __future__ import annotations
 

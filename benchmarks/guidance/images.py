@@ -92,7 +92,10 @@ def guided(rule: ScaleRule, seed: int) -> tuple[Tensor, Tensor, float]:
 
 
 def overhead() -> tuple[float, float]:
-    """Milliseconds of the adaptive rule alone, and of a step of classifier guidance (best of 20), 64 digits."""
+    """Milliseconds that the adaptive rule takes longer than a fixed scale, and of a step of classifier guidance.
+
+    Both are the best of 20, of 64 digits.
+    """
     prior, x = priors.load("digits"), torch.randn(64, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     cost = costs.ClassifierCost(digits_classifier().of_images, 7, CLASSES, conditional=True)
     problem, rng = iv.Problem(prior, cost), SharedNoise(0)
@@ -148,7 +151,8 @@ def main() -> None:
     text = "\n".join(
         [
             f"{PER_CLASS} digits of each class, {STEPS} steps, eta 1; mean ± standard deviation over 3 seeds, or one. "
-            "Published columns are of CIFAR-10, in other units: accuracy %, FID, LPIPS.\n",
+            "E is the control energy of the first seed. Published columns are of CIFAR-10, in other units: accuracy %, "
+            "FID, LPIPS.\n",
             markdown(
                 ["method", "accuracy %", "Frechet", "diversity", "E", "pub. accuracy", "pub. FID", "pub. LPIPS"], table
             ),

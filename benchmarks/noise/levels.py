@@ -65,7 +65,10 @@ def held_out(folder: Path) -> dict[str, Pixels]:
 
 
 def run(images: Path | None, sigmas: Iterable[float], who: Iterable[str], *, details: bool) -> None:
-    """Print how many files of each kind every estimator gets wrong, and how sure invsolve's is when it is wrong."""
+    """Print how many files of each kind every estimator gets wrong, and its time.
+
+    Of invsolve's, also print over all files how often the level is inside its interval, and how often it is not sure.
+    """
     clean = standard_images() if images is None else held_out(images)
     wrong = {name: dict.fromkeys(KINDS, 0) for name in who}
     seconds = dict.fromkeys(wrong, 0.0)

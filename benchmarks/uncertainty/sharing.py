@@ -1,7 +1,8 @@
 """Whether the factor for the promise "image" should be measured for each degradation or shared by all of a kind.
 
-The factors are measured on photographs of one source and tested on those of another, because a user's photographs
-differ from those of a calibration.
+The factors are measured on one half of the photographs of a table, in the order of their names, and tested on the
+other half. In the packaged tables the halves are mostly of different sources, as a user's photographs differ from those
+of a calibration.
 """
 
 from __future__ import annotations
