@@ -289,7 +289,7 @@ def test_a_run_from_trained_weights_keeps_their_network_and_resumes_without_them
 def test_a_run_is_continued_only_if_its_state_is_there(images: Path, tmp_path: Path) -> None:
     config = settings(images, tmp_path / "w.safetensors", steps=2)
     config.out.write_text("mine")
-    with pytest.raises(InputError, match="exists already, and the run would write it: name another --out, or use"):
+    with pytest.raises(InputError, match="already exists, and the run would write it: name another --out, or use"):
         train_denoiser(config)
     config.state_path.write_text("mine")
     with pytest.raises(InputError, match="write it: continue it with --resume, name another --out, or use --overwrite"):
@@ -312,7 +312,7 @@ def test_files_beside_the_weights_are_not_overwritten(images: Path, tmp_path: Pa
     config = settings(images, tmp_path / "w.safetensors", steps=2)
     mine = config.out.with_suffix(ending)
     mine.write_text("mine")
-    with pytest.raises(InputError, match="exists already, and the run would write it"):
+    with pytest.raises(InputError, match="already exists, and the run would write it"):
         train_denoiser(config)
     assert mine.read_text() == "mine"
     with pytest.raises(InputError, match=r"end in \.safetensors"):

@@ -247,7 +247,7 @@ def check_absent(path: Path, *, overwrite: bool, resumable: bool = False) -> Non
     """
     if path.exists() and not overwrite:
         ways = "continue it with --resume, name another --out" if resumable else "name another --out"
-        raise InputError(f"{path} exists already, and the run would write it: {ways}, or use --overwrite")
+        raise InputError(f"{path} already exists, and the run would write it: {ways}, or use --overwrite")
 
 
 def learning_rate_factor(step: int, progress: float, *, warmup: int, decay: float) -> float:
