@@ -28,6 +28,7 @@ from invsolve.noise.sensor import SensorNoise
 from invsolve.noise.stabilise import stabiliser_of
 from invsolve.noise.tiles import MAX_TILES, tiles_of
 from invsolve.noise.white import estimate_sigma
+from invsolve.tasks.blind.network import packaged_kernel_network
 
 RIGHT = (0.7, 1.35)
 SIGMAS = (0.02, 0.1)
@@ -61,6 +62,15 @@ def ratios() -> dict[str, list[float]]:
 
 def wrong(ratios: list[float]) -> int:
     return sum(not RIGHT[0] <= ratio <= RIGHT[1] for ratio in ratios)
+
+
+def test_estimating_leaves_the_random_numbers_of_the_caller_alone():
+    packaged_noise_network.cache_clear()
+    before = torch.get_rng_state()
+    iv.estimate_noise(torch.rand(3, 48, 48, generator=torch.Generator().manual_seed(0)))
+    packaged_kernel_network.cache_clear()
+    packaged_kernel_network()
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_levels_are_right_in_files_of_every_kind(ratios: dict[str, list[float]]) -> None:

@@ -298,6 +298,19 @@ def test_a_run_is_continued_only_if_its_state_is_there(images: Path, tmp_path: P
         dataclasses.replace(config, checkpoint_minutes=0)
 
 
+def test_a_mistake_in_the_options_keeps_the_state_of_an_interrupted_run(images: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(settings(images, tmp_path / "w.safetensors", steps=2), overwrite=True)
+    config.state_path.write_bytes(b"hours")
+    with pytest.raises(InputError):
+        train_denoiser(dataclasses.replace(config, images=tmp_path / "nowhere"))
+    with pytest.raises(InputError, match="--init"):
+        train_denoiser(dataclasses.replace(config, init=tmp_path / "none.safetensors"))
+    assert config.state_path.read_bytes() == b"hours"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be created"):
+        train_denoiser(dataclasses.replace(config, out=tmp_path / "file" / "w.safetensors"))
+
+
 def test_the_smoothed_loss_ends_a_run_that_diverges() -> None:
     smoothed = SmoothedLoss(0.75)
     smoothed.add(4.0, 1)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from invsolve.commands.cli import main
+from invsolve.core.checks import InputError
 from invsolve.noise.network import LEVELS, QUANTILES, NoiseReading, load_noise_network
 from invsolve.train import noise_network
 from invsolve.train.noise_network import noise_loss, train_noise_network
@@ -134,6 +135,19 @@ def test_the_command_writes_a_file_that_loads(
         assert message in capsys.readouterr().err
 
 
+def test_the_state_of_an_interrupted_run_is_kept(images: Path, tmp_path: Path) -> None:
+    """The weights are written at the end only, so the state is the only file of an interrupted run."""
+    config = NoiseTraining(images, tmp_path / "noise.safetensors", steps=1, batch=2)
+    config.state.write_bytes(b"hours")
+    with pytest.raises(InputError, match="continue it with --resume"):
+        train_noise_network(config)
+    with pytest.raises(InputError):
+        train_noise_network(dataclasses.replace(config, images=tmp_path / "nowhere", overwrite=True))
+    with pytest.raises(InputError, match=r"noise\.state"):
+        train_noise_network(dataclasses.replace(config, resume=True))
+    assert config.state.read_bytes() == b"hours"
+
+
 def test_a_state_of_another_run_is_not_resumed(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,5 +161,6 @@ def test_a_state_of_another_run_is_not_resumed(
     assert out.with_suffix(".state").is_file()
     assert main([*words, "--steps", "3", "--seed", "1", "--resume"]) == 2
     assert "another seed, batch or images" in capsys.readouterr().err
-    assert main([*words, "--steps", "1", "--seed", "1"]) == 0  # a run of its own, which leaves nothing to go on from
+    assert main([*words, "--steps", "1", "--seed", "1"]) == 2  # it would delete the state
+    assert main([*words, "--steps", "1", "--seed", "1", "--overwrite"]) == 0
     assert not out.with_suffix(".state").exists()

@@ -144,7 +144,8 @@ def load_noise_network(path: Path) -> NoiseNetwork:
         InputError: the file does not exist, or has another format.
     """
     config, weights = read_network(_FORMAT, path, "invsolve train noise")
-    network = NoiseNetwork(NoiseNetworkConfig(**config))
+    with torch.random.fork_rng(devices=[]):  # the initial weights are replaced
+        network = NoiseNetwork(NoiseNetworkConfig(**config))
     network.load_state_dict(weights)
     return network.float().eval().requires_grad_(False)
 

@@ -26,7 +26,7 @@ from invsolve.priors.networks.classifier import ClassifierConfig, NoisyClassifie
 from invsolve.priors.networks.unet import Denoiser, load_denoiser
 from invsolve.train.labelled import LabelledSet, read_labelled
 from invsolve.train.report import SmoothedLoss
-from invsolve.train.settings import ClassifierTraining, check_absent
+from invsolve.train.settings import ClassifierTraining, check_output
 
 __all__ = ["classifier_loss", "train_classifier"]
 
@@ -62,7 +62,7 @@ def train_classifier(config: ClassifierTraining) -> NoisyClassifier:
         InputError: if images are unusable or not square, or `out` exists and `overwrite` is not set.
         InvsolveError: if the loss is no longer finite.
     """
-    check_absent(config.out, overwrite=config.overwrite)
+    check_output(config.out, overwrite=config.overwrite)
     train, held = read_labelled(config.images).split(0.1)
     denoiser = None if config.prior is None else load_denoiser(config.prior, build=LabelledDenoiser)
     shape = train.images.shape
@@ -85,7 +85,6 @@ def train_classifier(config: ClassifierTraining) -> NoisyClassifier:
             logger.info("step %d, %.0f s, cross-entropy %.4f", step + 1, time.monotonic() - began, smoothed.mean)
     accuracy = _accuracy(classifier, held, config)
     logger.info("held-out accuracy by noise level: %s", ", ".join(f"{s:g}: {a:.3f}" for s, a in accuracy.items()))
-    config.out.parent.mkdir(parents=True, exist_ok=True)
     save_classifier(classifier, config.out, {"steps": str(config.steps), "seed": str(config.seed)})
     return classifier.eval().requires_grad_(False)
 

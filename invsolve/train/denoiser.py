@@ -26,7 +26,7 @@ from invsolve.train.labelled import LabelledSet, read_labelled
 from invsolve.train.noise import NoiseLaw
 from invsolve.train.report import RunLog
 from invsolve.train.runtime import Runtime, stop_on_signal, without_denormals
-from invsolve.train.settings import DenoiserTraining, check_absent
+from invsolve.train.settings import DenoiserTraining, check_output
 from invsolve.train.trainer import Trainer
 from invsolve.train.validation import Validation
 
@@ -64,6 +64,8 @@ def train_denoiser(config: DenoiserTraining) -> None:
             )  # fmt: skip
     elif initial is not None:
         trainer.start_from(initial)
+    if state is None:
+        config.state_path.unlink(missing_ok=True)  # state of an earlier run, which can no longer be resumed
     with RunLog(config.out, resume=state is not None) as log, stop_on_signal() as stopped, without_denormals():
         _loop(trainer, validation, log, stopped)
 
@@ -189,6 +191,5 @@ def _starting_state(config: DenoiserTraining) -> dict[str, Any] | None:
         return load_torch(config.state_path, "training state")
     resumable = config.state_path.exists()
     for path in (config.out, config.state_path, config.out.with_suffix(".csv"), config.out.with_suffix(".png")):
-        check_absent(path, overwrite=config.overwrite, resumable=resumable)
-    config.state_path.unlink(missing_ok=True)  # state of an earlier run, which can no longer be resumed
+        check_output(path, overwrite=config.overwrite, resumable=resumable)
     return None

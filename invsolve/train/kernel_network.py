@@ -23,7 +23,7 @@ from invsolve.train.data import find_images, split_images
 from invsolve.train.kernel_score import kernel_loss, score
 from invsolve.train.report import SmoothedLoss
 from invsolve.train.runtime import without_denormals
-from invsolve.train.settings import KernelTraining, check_absent
+from invsolve.train.settings import KernelTraining, check_output
 
 __all__ = ["train_kernel_network", "validate"]
 
@@ -41,9 +41,8 @@ def train_kernel_network(config: KernelTraining) -> KernelNetwork:
         InputError: if `out` exists and `overwrite` is not set, or the examples beside it belong to another run.
         InvsolveError: if the loss is no longer finite.
     """
-    check_absent(config.out, overwrite=config.overwrite)
+    check_output(config.out, overwrite=config.overwrite)
     train, held = split_images(find_images(config.images), config.validation)
-    config.out.parent.mkdir(parents=True, exist_ok=True)
     data = _kept(config, train, "training", config.examples)
     checks = _kept(config, held, "validation", max(config.examples // 20, _FEWEST_CHECKS))
     with torch.random.fork_rng(devices=[]):

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from invsolve.core.boundary import load_torch
 from invsolve.core.checks import InputError
 from invsolve.core.files import written_whole
 from invsolve.noise.network import QUANTILES, NoiseNetwork, NoiseReading, save_noise_network
@@ -27,7 +28,7 @@ from invsolve.train.data import find_images, split_images
 from invsolve.train.noisy_files import NoisyFiles, NoisyTiles
 from invsolve.train.report import SmoothedLoss
 from invsolve.train.runtime import without_denormals
-from invsolve.train.settings import NoiseTraining, check_absent
+from invsolve.train.settings import NoiseTraining, check_output
 
 __all__ = ["noise_loss", "train_noise_network", "validate"]
 
@@ -97,8 +98,8 @@ def train_noise_network(config: NoiseTraining) -> NoiseNetwork:
     if config.resume and not config.state.exists():
         raise InputError(f"there is no {config.state} to resume from: omit --resume")
     if not config.resume:
-        check_absent(config.out, overwrite=config.overwrite, resumable=config.state.exists())
-        config.state.unlink(missing_ok=True)  # state of an earlier run
+        for path in (config.out, config.state):
+            check_output(path, overwrite=config.overwrite, resumable=config.state.exists())
     train, held = split_images(find_images(config.images), config.validation)
     made_of = {"seed": config.seed, "batch": config.batch, "images": [path.name for path in train]}
     data, checks = NoisyFiles(train), NoisyFiles(held).draw(_HELD_TILES, np.random.default_rng((config.seed, 2)))
@@ -107,7 +108,8 @@ def train_noise_network(config: NoiseTraining) -> NoiseNetwork:
         network = NoiseNetwork().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=0.01)
     first, spent = _resumed(config, network, optimizer, made_of) if config.resume else (0, 0.0)
-    config.out.parent.mkdir(parents=True, exist_ok=True)
+    if not config.resume:
+        config.state.unlink(missing_ok=True)  # state of an earlier run, which can no longer be resumed
     with without_denormals():
         steps = _train(config, network, optimizer, data, checks, made_of, first, spent)
     lines = validate(network, checks)
@@ -156,8 +158,8 @@ def _train(
 def _resumed(
     config: NoiseTraining, network: NoiseNetwork, optimizer: torch.optim.Optimizer, made_of: Mapping[str, Any]
 ) -> tuple[int, float]:
-    state = torch.load(config.state, weights_only=True)
-    if state["made_of"] != made_of:
+    state = load_torch(config.state, "training state")
+    if not isinstance(state, dict) or state.get("made_of") != made_of:
         raise InputError(f"{config.state} is from a run with another seed, batch or images: give its settings")
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])

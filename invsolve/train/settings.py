@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,7 @@ from invsolve.priors.networks.unet_config import DenoiserConfig
 from invsolve.train.noise import NoiseLaw
 
 __all__ = [
-    "ClassifierTraining", "DenoiserTraining", "KernelTraining", "NoiseTraining", "check_absent", "learning_rate_factor",
+    "ClassifierTraining", "DenoiserTraining", "KernelTraining", "NoiseTraining", "check_output", "learning_rate_factor",
 ]  # fmt: skip
 
 
@@ -234,8 +235,8 @@ class KernelTraining:
         return self.out.with_suffix(".examples")
 
 
-def check_absent(path: Path, *, overwrite: bool, resumable: bool = False) -> None:
-    """Check that a new run may write a file.
+def check_output(path: Path, *, overwrite: bool, resumable: bool = False) -> None:
+    """Check that a new run may and can write a file; its folder is created.
 
     Args:
         path: the file.
@@ -243,8 +244,14 @@ def check_absent(path: Path, *, overwrite: bool, resumable: bool = False) -> Non
         resumable: whether the run that wrote it can be resumed.
 
     Raises:
-        InputError: if the file exists and must not be replaced.
+        InputError: if the file exists and must not be replaced, or its folder cannot be written.
     """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {path.parent} cannot be created: {error.strerror}") from error
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"the folder {path.parent} is not writable")
     if path.exists() and not overwrite:
         ways = "continue it with --resume, name another --out" if resumable else "name another --out"
         raise InputError(f"{path} already exists, and the run would write it: {ways}, or use --overwrite")

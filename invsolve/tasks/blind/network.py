@@ -143,7 +143,8 @@ def load_kernel_network(path: Path) -> KernelNetwork:
         InputError: the file does not exist, or has another format.
     """
     config, weights = read_network(_FORMAT, path, "invsolve train kernels")
-    network = KernelNetwork(KernelNetworkConfig(tuple(config["channels"]), config["blocks"]))
+    with torch.random.fork_rng(devices=[]):  # the initial weights are replaced
+        network = KernelNetwork(KernelNetworkConfig(tuple(config["channels"]), config["blocks"]))
     network.load_state_dict(weights)
     return network.float().eval().requires_grad_(False)
 
