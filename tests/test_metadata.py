@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import logging
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import tifffile
 from PIL import Image as pillow
 from PIL import ImageCms, ImageOps
 
-from invsolve import InputError
+from invsolve import InputError, restore
 from invsolve.io import Image, encode_image, png, read_header, read_image, write_image
 from invsolve.io.inputs import as_image
 
@@ -152,6 +153,84 @@ def test_a_damaged_block_in_a_png_file_is_left_out(tmp_path: Path, caplog: pytes
     assert image.metadata.exif is None
     assert bool((as_image(pillow.open(tmp_path / "bad.png")).pixels == image.pixels).all())
     assert "left out" in caplog.text
+
+
+SRGB = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+DISPLAY_P3 = struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
+
+
+def declaring(path: Path, *chunks: tuple[bytes, bytes], late: bool = False) -> Path:
+    """A PNG file with these chunks in front of its pixels, or behind them."""
+    content, added = png.encode(pixels(), None), b"".join(png.chunk(*each) for each in chunks)
+    path.write_bytes(content[:-12] + added + content[-12:] if late else png.with_chunks(content, added))
+    return path
+
+
+DECLARED = {
+    "linear": ((b"gAMA", struct.pack(">I", 100_000)),),
+    "PQ": ((b"cICP", bytes([9, 16, 0, 1])),),
+    "Display P3": ((b"cICP", bytes([12, 13, 0, 1])), (b"sRGB", b"\0")),
+    "P3 primaries": ((b"gAMA", struct.pack(">I", 45_455)), (b"cHRM", DISPLAY_P3)),
+}
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_declared_colours_of_a_png_file_are_kept(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    first = read_image(declaring(tmp_path / "a.png", *reversed(DECLARED[name])))
+    made = write_image(tmp_path / "out.png", replace(first, depth=16, icc=ICC))
+    content = made.read_bytes()
+    places = [content.index(kind) for kind, _ in DECLARED[name]]
+    assert all(png.chunk(*each) in content for each in DECLARED[name])
+    assert places == sorted(places)
+    assert max(places) < content.index(b"IDAT")
+    assert (places[0] < content.index(b"iCCP")) is (name in ("PQ", "Display P3"))
+    assert read_image(made).metadata.colours == first.metadata.colours == DECLARED[name]
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("target", [kind for kind in CARRIED if kind != "png"])
+@pytest.mark.parametrize("name", DECLARED)
+def test_colours_that_a_format_cannot_declare_are_reported(
+    tmp_path: Path, name: str, target: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = read_image(declaring(tmp_path / "a.png", *DECLARED[name]))
+    write_image(tmp_path / f"out.{target}", image)
+    assert len(caplog.records) == 1
+    assert "other colours than sRGB" in caplog.text
+    assert "choose .png" in caplog.text
+    caplog.clear()
+    write_image(tmp_path / f"profile.{target}", replace(image, icc=ICC))
+    assert bool(caplog.records) is ("icc" not in CARRIED[target])  # a profile says it
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        (),
+        ((b"sRGB", b"\1"), (b"gAMA", struct.pack(">I", 100_000))),
+        ((b"cICP", bytes([1, 13, 0, 1])),),
+        ((b"gAMA", struct.pack(">I", 45_000)), (b"cHRM", SRGB)),
+    ],
+)
+def test_srgb_is_no_reason_to_warn(
+    tmp_path: Path, chunks: tuple[tuple[bytes, bytes], ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_image(tmp_path / "out.jpg", read_image(declaring(tmp_path / "a.png", *chunks)))
+    assert not caplog.text
+
+
+def test_damaged_or_late_declarations_of_colour_are_left_out(tmp_path: Path) -> None:
+    assert read_image(declaring(tmp_path / "a.png", (b"gAMA", b"\0"), (b"cICP", b""))).metadata.colours == ()
+    assert read_image(declaring(tmp_path / "b.png", (b"gAMA", b"\0\1\0\0"), late=True)).metadata.colours == ()
+
+
+def test_a_restoration_declares_the_colours_of_its_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    result = restore(declaring(tmp_path / "a.png", *DECLARED["linear"]), "denoise", noise=0.1, quality="fast")
+    result.save(tmp_path / "out.png", comparison=False)
+    assert read_image(tmp_path / "out.png").metadata.colours == DECLARED["linear"]
+    assert "sRGB" not in caplog.text
+    result.save(tmp_path / "out.jpg", comparison=False, overwrite=True)
+    assert caplog.text.count("other colours than sRGB") == 1
 
 
 def test_a_restoration_notes_its_software_and_size(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from invsolve.app.running import Engine, Run, Stopped
 from invsolve.app.uncertainty import SAMPLES, certainty, left_open
 from invsolve.app.words import bar, command_line, found, note, python_lines, suggestion
 from invsolve.core.checks import InputError
-from invsolve.io import Image, write_image
+from invsolve.io import Image, Metadata, write_image
 from invsolve.restoration.options import Options
 from invsolve.restoration.sources import cut
 from invsolve.tasks.resizing import resized
@@ -237,7 +237,9 @@ def before_image(restoration: Restoration, path: Path) -> Path:
     """Write the degraded image in the size of the restored one."""
     size = (restoration.image.pixels.shape[1], restoration.image.pixels.shape[2])
     seen = restoration.degraded.clamp(0, 1)
-    return write_image(path, Image(seen if seen.shape[1:] == size else resized(seen, size).clamp(0, 1), None, 8))
+    pixels = seen if seen.shape[1:] == size else resized(seen, size).clamp(0, 1)
+    like = restoration.image  # the same declared colours, so that the slider shows what was changed
+    return write_image(path, Image(pixels, None, 8, icc=like.icc, metadata=Metadata(colours=like.metadata.colours)))
 
 
 def _suggested(found: Mapping[str, Any] | None, chosen: bool) -> tuple[Any, Any]:

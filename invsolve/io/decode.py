@@ -35,8 +35,9 @@ def read_image(path: str | Path, *, holes: bool = False, page: int | None = None
     Supported formats are PNG, JPEG, WebP, TIFF, and others that Pillow decodes (AVIF, JPEG 2000, GIF, BMP, PPM, TGA).
     HEIC needs the extra `invsolve[heif]`, and camera raw files need `invsolve[raw]`. Raw files are developed by LibRaw
     to 16-bit sRGB; the sensor values are in `Image.mosaic`. EXIF, XMP and the resolution are kept as `Image.metadata`.
-    The orientation is applied, a colour profile is kept (pixels are not converted), and CMYK becomes RGB. Of a file
-    with several images, the first is read, with a warning in the log.
+    The orientation is applied, a colour profile is kept, also the colours that a PNG file declares otherwise (pixels
+    are not converted), and CMYK becomes RGB. Of a file with several images, the first is read, with a warning in the
+    log.
 
     Args:
         path: path of the file.
@@ -67,7 +68,7 @@ def read_image(path: str | Path, *, holes: bool = False, page: int | None = None
     if header.format != "png":
         return _by_pillow(path, content, header)
     picked = png.pick(path, content)
-    metadata = upright(path, picked.exif, picked.xmp, picked.dpi)
+    metadata = dataclasses.replace(upright(path, picked.exif, picked.xmp, picked.dpi), colours=picked.colours)
     values = _deep(path, picked.content) if header.depth == 16 else _shallow(path, picked.content)
     return _image(path, _turned(values, _orientation(path, picked.exif)), header, picked.icc, metadata)
 

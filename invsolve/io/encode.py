@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +20,11 @@ from invsolve.io.metadata import png_chunks
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["LONGEST", "check_format", "check_target", "encode_image", "write_files", "write_image"]
+__all__ = [
+    "LONGEST", "check_format", "check_target", "encode_image", "warn_of_colours", "write_files", "write_image",
+]  # fmt: skip
+
+logger = logging.getLogger(__name__)
 
 LONGEST = 255
 """Largest length of a file name in bytes, on common file systems."""
@@ -44,7 +49,8 @@ def write_image(path: str | Path, image: Image, *, overwrite: bool = False) -> P
     PNG and TIFF keep the image's depth (PNG uses 16 bits for floating point images). The other formats use 8 bits: JPEG
     (quality 95, no chroma subsampling), WebP and JPEG 2000 (lossless), AVIF (quality 90, no chroma subsampling), BMP,
     PPM and TGA. Values are clipped to [0, 1] and rounded to the nearest step. The colour profile, EXIF, XMP and the
-    resolution are kept by the formats that support them.
+    resolution are kept by the formats that support them. Colours that a PNG file declared without a profile are kept
+    by PNG alone; for another format, a warning in the log says so, unless they are sRGB.
 
     Raises:
         InputError: the folder does not exist, the file exists and `overwrite` is not set, or the format is unknown or
@@ -53,6 +59,7 @@ def write_image(path: str | Path, image: Image, *, overwrite: bool = False) -> P
     path = Path(path)
     check_target(path, overwrite=overwrite)
     write_files({path: encode_image(image, path)}, overwrite=overwrite)
+    warn_of_colours(image, path)
     return path
 
 
@@ -126,7 +133,7 @@ def encode_image(image: Image, path: str | Path, *, quality: int | None = None, 
         raise InputError(f"{path}: a {suffix} file holds only one of the {1 + len(further)} pages; choose .tif")
     icc = _profile(image)
     if form == "png":
-        data = png.encode(_values(image, 8 if image.depth == 8 else 16), icc)
+        data = png.encode(_values(image, 8 if image.depth == 8 else 16), icc, image.metadata.colours)
         return png.with_chunks(data, png_chunks(image.metadata, image.size))
     return _by_pillow(image, form, icc, quality)
 
@@ -145,6 +152,19 @@ def check_format(path: str | Path, size: tuple[int, int], alpha: Tensor | None) 
         raise InputError(f"{path}: {suffix} files have no transparency; choose .png, .webp or .tif")
     if max(size) > _MAX_SIDE.get(form, 1 << 30):
         raise InputError(f"{path}: a side of {max(size)} pixels is too long for this format; choose .png or .tif")
+
+
+def warn_of_colours(image: Image, path: str | Path) -> None:
+    """Log a warning if the format of a file named `path` cannot declare the colours of an image read from PNG."""
+    suffix = Path(path).suffix.lower()
+    form = SUFFIXES[suffix]
+    kept = form == "png" or (_profile(image) is not None and (form == "tiff" or "icc_profile" in _KEPT.get(form, ())))
+    if not kept and (names := png.other_colours(image.metadata.colours)):
+        logger.warning(
+            "%s: its PNG source declares other colours than sRGB (%s), which %s files cannot declare, so it will look "
+            "different: choose .png",
+            path, names, suffix,
+        )  # fmt: skip
 
 
 def _page(image: Image) -> tiff.Page:

@@ -1,4 +1,4 @@
-"""Metadata of image files: EXIF, XMP and resolution, read from one file and written to another."""
+"""Metadata of image files: EXIF, XMP, resolution and declared colours, read from one file and written to another."""
 
 from __future__ import annotations
 
@@ -38,11 +38,14 @@ class Metadata:
         exif: an EXIF block (a TIFF structure) without thumbnail; its orientation is 1, because the pixels are upright.
         xmp: an XMP packet.
         dpi: pixels per inch, horizontally and vertically.
+        colours: how a PNG file declares its colours, apart from a profile: (name, content) of its chunks cICP, sRGB,
+            gAMA and cHRM. Pixels are not converted.
     """
 
     exif: bytes | None = None
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
+    colours: tuple[tuple[bytes, bytes], ...] = ()
 
     def exif_for(self, size: tuple[int, int]) -> bytes | None:
         """Return the EXIF block for an image of (height, width) made by this library."""

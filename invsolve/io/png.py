@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from invsolve.core.boundary import MAX_PROFILE_BYTES, foreign
 from invsolve.core.checks import InputError
 
-__all__ = ["Picked", "chunk", "encode", "pick", "with_chunks"]
+__all__ = ["Picked", "chunk", "encode", "other_colours", "pick", "with_chunks"]
 
 _MARK = b"\x89PNG\r\n\x1a\n"
 _PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _XMP = b"XML:com.adobe.xmp\0\0\0"
 """Start of an iTXt chunk with an XMP packet: its keyword, then zeros for uncompressed text."""
+
+_COLOURS = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
+"""Chunks that declare the colours of the pixels, without iCCP, and their lengths; the first that is there counts, and
+gAMA and cHRM count together. A colour profile comes after cICP."""
+
+_CICP_SRGB = bytes([1, 13, 0, 1])
+_GAMMA_SRGB = 45_455
+_CHROMATICITIES_SRGB = (31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000)
+"""sRGB as declared by cICP, gAMA and cHRM; the last two in units of 1e-5."""
+
+_GAMMA_TOLERANCE, _CHROMATICITY_TOLERANCE = 0.05, 1_000
+"""Differences that libpng does not correct either: relative, and in units of 1e-5."""
 
 _DEFLATE = 1032
 """Largest number of bytes that one byte of a deflate stream can represent."""
@@ -32,6 +45,7 @@ class Picked(NamedTuple):
         exif: the content of the eXIf chunk.
         xmp: the XMP packet in an uncompressed iTXt chunk.
         dpi: pixels per inch.
+        colours: names and contents of the chunks that declare the colours, apart from the profile.
     """
 
     content: bytes
@@ -39,6 +53,7 @@ class Picked(NamedTuple):
     exif: bytes | None
     xmp: bytes | None
     dpi: tuple[float, float] | None
+    colours: tuple[tuple[bytes, bytes], ...]
 
 
 def pick(path: Path, data: bytes) -> Picked:
@@ -48,6 +63,7 @@ def pick(path: Path, data: bytes) -> Picked:
         InputError: a chunk is truncated or has a wrong checksum, or the data are too short for the pixels.
     """
     parts, icc, exif, xmp, dpi = [_MARK], None, None, None, None
+    colours: dict[bytes, bytes] = {}
     place, kind, packed = len(_MARK), b"", 0
     while kind != b"IEND" and place + 12 <= len(data):
         length, kind = struct.unpack(">I4s", data[place : place + 8])
@@ -62,6 +78,8 @@ def pick(path: Path, data: bytes) -> Picked:
             packed += length if kind == b"IDAT" else 0
         elif kind == b"iCCP":
             icc = _profile(path, content)
+        elif _COLOURS.get(kind) == length and not packed:  # after the pixels, decoders ignore them
+            colours.setdefault(kind, content)
         elif kind == b"eXIf":
             exif = content
         elif kind == b"iTXt" and content.startswith(_XMP):
@@ -73,7 +91,8 @@ def pick(path: Path, data: bytes) -> Picked:
     if kind != b"IEND":
         raise InputError(f"{path} is truncated: the PNG file ends early")
     _check_pixels(path, data, packed)
-    return Picked(b"".join(parts), icc, exif, xmp, dpi)
+    declared = tuple((kind, colours[kind]) for kind in _COLOURS if kind in colours)
+    return Picked(b"".join(parts), icc, exif, xmp, dpi, declared)
 
 
 def _deepened(data: bytes, content: bytes) -> bytes:
@@ -109,14 +128,40 @@ def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def encode(values: Any, icc: bytes | None) -> bytes:
-    """Encode [H, W, C] values of 8 or 16 bits, C = 1 to 4, as a PNG file."""
+def other_colours(colours: Sequence[tuple[bytes, bytes]]) -> str:
+    """Return the names of the chunks that declare other colours than sRGB; "" if none does."""
+    told = dict(colours)
+    if b"cICP" in told:
+        return "" if told[b"cICP"] == _CICP_SRGB else "cICP"
+    if b"sRGB" in told:
+        return ""
+    others = []
+    if b"gAMA" in told:
+        (gamma,) = struct.unpack(">I", told[b"gAMA"])
+        others += ["gAMA"] if abs(gamma - _GAMMA_SRGB) > _GAMMA_TOLERANCE * _GAMMA_SRGB else []
+    if b"cHRM" in told:
+        differences = (a - b for a, b in zip(struct.unpack(">8I", told[b"cHRM"]), _CHROMATICITIES_SRGB, strict=True))
+        others += ["cHRM"] if any(abs(each) > _CHROMATICITY_TOLERANCE for each in differences) else []
+    return ", ".join(others)
+
+
+def encode(values: Any, icc: bytes | None, colours: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
+    """Encode [H, W, C] values of 8 or 16 bits, C = 1 to 4, as a PNG file.
+
+    Args:
+        values: the values.
+        icc: the colour profile.
+        colours: further chunks that declare the colours, see `Picked`.
+    """
     import imagecodecs
     import numpy
 
     data = bytes(imagecodecs.png_encode(numpy.ascontiguousarray(values), level=6))
-    profile = chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)) if icc else b""
-    return with_chunks(data, profile)
+    told = dict(colours)
+    if icc:
+        told[b"iCCP"] = b"ICC profile\0\0" + zlib.compress(icc)
+    order = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM")
+    return with_chunks(data, b"".join(chunk(kind, told[kind]) for kind in order if kind in told))
 
 
 def with_chunks(data: bytes, chunks: bytes) -> bytes:

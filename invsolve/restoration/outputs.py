@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from invsolve.core.boundary import read_json
 from invsolve.core.checks import InputError
 from invsolve.io import SUFFIXES, Image, check_target, encode_image, write_files
+from invsolve.io.encode import warn_of_colours
 from invsolve.restoration.figure import comparison, interval_map, interval_width
 from invsolve.restoration.sources import targets
 
@@ -133,7 +134,10 @@ def encoded(restoration: Restoration, path: str | Path, quality: int | None) -> 
     kept = quality is None and SUFFIXES.get(Path(path).suffix.lower()) == restoration.image.format
     if kept and restoration.content is not None and restoration.untouched:
         return restoration.content
-    return encode_image(restoration.image, path, quality=quality, further=[page.image for page in restoration.further])
+    further = [page.image for page in restoration.further]
+    content = encode_image(restoration.image, path, quality=quality, further=further)
+    warn_of_colours(restoration.image, path)
+    return content
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
