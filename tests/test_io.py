@@ -113,6 +113,21 @@ def test_orientation_is_applied(tmp_path: Path, orientation: int, kind: str) -> 
     assert (image.pixels - torch.from_numpy(upright).permute(2, 0, 1) / 255.0).abs().max() < 0.1
 
 
+@pytest.mark.parametrize("suffix", ["png", "webp", "gif"])
+def test_only_the_first_frame_of_an_animation_is_read_and_a_warning_says_so(
+    tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = [pillow.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    for count in (1, 2):
+        path = tmp_path / f"{count}.{suffix}"
+        told = {"lossless": True} if suffix == "webp" else {}
+        frames[0].save(path, save_all=True, append_images=frames[1:count], **told)
+        assert read_image(path).pixels[:, 0, 0].tolist() == [1, 0, 0]
+        assert [record.getMessage() for record in caplog.records] == [
+            f"{path} holds several images: the first is read"
+        ] * (count - 1)
+
+
 def test_palette_cmyk_and_one_bit_images_become_ordinary_ones(tmp_path: Path) -> None:
     colours = pillow.fromarray((_image(3, 8).pixels.permute(1, 2, 0).numpy() * 255).astype(np.uint8))
     colours.convert("P", palette=pillow.Palette.ADAPTIVE).save(tmp_path / "p.png")

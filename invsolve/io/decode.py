@@ -29,6 +29,9 @@ _DEEP_MODES = {"I": 65535, "I;16": 65535, "I;16B": 65535, "F": 1}
 """Pillow modes of grey images with more than 8 bits, and their white value: 16-bit PGM and JPEG 2000, PFM."""
 
 
+_SEVERAL = "%s holds several images: the first is read"
+
+
 def read_image(path: str | Path, *, holes: bool = False, page: int | None = None) -> Image:
     """Read an image file: 8 or 16 bit or floating point; grey, colour or palette; opacity.
 
@@ -68,6 +71,8 @@ def read_image(path: str | Path, *, holes: bool = False, page: int | None = None
     if header.format != "png":
         return _by_pillow(path, content, header)
     picked = png.pick(path, content)
+    if picked.frames > 1:
+        logger.warning(_SEVERAL, path)
     metadata = dataclasses.replace(upright(path, picked.exif, picked.xmp, picked.dpi), colours=picked.colours)
     values = _deep(path, picked.content) if header.depth == 16 else _shallow(path, picked.content)
     return _image(path, _turned(values, _orientation(path, picked.exif)), header, picked.icc, metadata)
@@ -95,7 +100,7 @@ def _by_pillow(path: Path, content: bytes, header: Header) -> Image:
 
     with (heif_open if header.format == "heif" else pillow_open)(path, content) as image:
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-            logger.warning("%s holds several images: the first is read", path)
+            logger.warning(_SEVERAL, path)
         icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
         metadata, jpeg = read_metadata(path, image), JPEGTables.read(image)
         image.load()

@@ -45,6 +45,7 @@ class Picked(NamedTuple):
         exif: the content of the eXIf chunk.
         xmp: the XMP packet in an uncompressed iTXt chunk.
         dpi: pixels per inch.
+        frames: number of frames of an animation; 1 for an image.
         colours: names and contents of the chunks that declare the colours, apart from the profile.
     """
 
@@ -53,6 +54,7 @@ class Picked(NamedTuple):
     exif: bytes | None
     xmp: bytes | None
     dpi: tuple[float, float] | None
+    frames: int
     colours: tuple[tuple[bytes, bytes], ...]
 
 
@@ -62,7 +64,7 @@ def pick(path: Path, data: bytes) -> Picked:
     Raises:
         InputError: a chunk is truncated or has a wrong checksum, or the data are too short for the pixels.
     """
-    parts, icc, exif, xmp, dpi = [_MARK], None, None, None, None
+    parts, icc, exif, xmp, dpi, frames = [_MARK], None, None, None, None, 1
     colours: dict[bytes, bytes] = {}
     place, kind, packed = len(_MARK), b"", 0
     while kind != b"IEND" and place + 12 <= len(data):
@@ -84,6 +86,8 @@ def pick(path: Path, data: bytes) -> Picked:
             exif = content
         elif kind == b"iTXt" and content.startswith(_XMP):
             xmp = content[len(_XMP) :].partition(b"\0")[2].partition(b"\0")[2] or None
+        elif kind == b"acTL" and length == 8:
+            (frames,) = struct.unpack(">I", content[:4])
         elif kind == b"pHYs" and length == 9:
             x, y, unit = struct.unpack(">IIB", content)
             dpi = (x * 0.0254, y * 0.0254) if unit == 1 and x and y else None
@@ -92,7 +96,7 @@ def pick(path: Path, data: bytes) -> Picked:
         raise InputError(f"{path} is truncated: the PNG file ends early")
     _check_pixels(path, data, packed)
     declared = tuple((kind, colours[kind]) for kind in _COLOURS if kind in colours)
-    return Picked(b"".join(parts), icc, exif, xmp, dpi, declared)
+    return Picked(b"".join(parts), icc, exif, xmp, dpi, frames, declared)
 
 
 def _deepened(data: bytes, content: bytes) -> bytes:
