@@ -279,6 +279,20 @@ def test_photographs_of_telephones_are_read(tmp_path: Path) -> None:
     assert "exif" in said(image)
 
 
+@pytest.mark.parametrize("brand", [b"mif1", b"msf1"])
+def test_an_avif_file_of_a_container_brand_needs_no_extra(tmp_path: Path, brand: bytes) -> None:
+    """Some programs write the brand of the container first, and that of AVIF among the compatible ones."""
+    plain = source(tmp_path, "avif")
+    content = plain.read_bytes()
+    assert content[8:12] == b"avif"
+    (length,) = struct.unpack(">I", content[:4])
+    assert b"avif" in content[16:length]
+    path = tmp_path / "container.avif"
+    path.write_bytes(content[:8] + brand + content[12:])
+    assert read_header(path) == read_header(plain)
+    assert bool((read_image(path).pixels == read_image(plain).pixels).all())
+
+
 def test_programs_are_not_called_to_decode_a_file(tmp_path: Path) -> None:
     (tmp_path / "a.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EOF\n")
     with pytest.raises(InputError, match="is not an image"):

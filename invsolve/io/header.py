@@ -31,7 +31,11 @@ READABLE = {*SUFFIXES, *raw.SUFFIXES, ".gif", ".heic", ".heif", ".hif", ".jfif",
 _BY_PILLOW = ("AVIF", "BMP", "DIB", "GIF", "JPEG2000", "PPM")
 """Further formats that Pillow decodes itself. Some of its other formats call programs, or are not images."""
 
-_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_HEVC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
+_CONTAINER_BRANDS, _AVIF_BRANDS = {b"mif1", b"msf1"}, {b"avif", b"avis"}
+
+_MAX_BRANDS = 4096
+"""Bytes of an ftyp box in which brands are looked for."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -110,12 +114,21 @@ def _parse(path: Path, file: BinaryIO, start: bytes, page: int) -> Header:
         return Header("raw", *raw.read_size(path, content))
     if start[:4] in tiff.MARKS:
         return Header("tiff", *tiff.read_size(path, content, page))
-    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
+    if _is_heif(content):
         with heif_open(path, content) as image:
             return Header("heif", image.height, image.width, 8)
     with pillow_open(path, content) as image:
         depth = 32 if image.mode == "F" else 16 if image.mode.startswith("I") else 8
         return Header((image.format or "").lower(), image.height, image.width, depth)
+
+
+def _is_heif(content: bytes) -> bool:
+    """Whether a file is HEIC or HEIF. A container brand is followed by the brand of the codec, which may be AVIF's."""
+    if content[4:8] != b"ftyp":
+        return False
+    (length,) = struct.unpack(">I", content[:4])
+    others = {content[i : i + 4] for i in range(16, min(length, len(content), _MAX_BRANDS), 4)}
+    return content[8:12] in _HEVC_BRANDS or (content[8:12] in _CONTAINER_BRANDS and not others & _AVIF_BRANDS)
 
 
 @contextmanager
