@@ -104,6 +104,19 @@ def test_an_orientation_mark_is_undone_and_applied(tmp_path, orientation):
     assert (a - turned(b, orientation)).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("mark", [0, 9, 300])
+def test_an_orientation_mark_without_a_meaning_is_no_turn(tmp_path, mark):
+    """Tables with such a mark swapped the sides of the image, which was not turned."""
+    x = photograph(40, 56)
+    exif = Pil.Exif()
+    exif[0x0112] = mark
+    image = read_image(write_jpeg(tmp_path / "a.jpg", x, quality=50, exif=exif))
+    assert image.jpeg is not None
+    assert image.jpeg.orientation == 1
+    restored = iv.restore(image, "jpeg", prior=SmoothPrior(), settings={"n_steps": 2, "turns": False})
+    assert restored.image.size == image.size == (40, 56)
+
+
 @pytest.mark.parametrize("quality", [15, 50, 85])
 @pytest.mark.parametrize("subsampling", [0, 2])
 def test_the_history_of_an_array_is_found(quality, subsampling):

@@ -13,8 +13,8 @@ from invsolve.core.lazy import torch
 from invsolve.io import png, raw, tiff
 from invsolve.io.header import Header, heif_open, pillow_open, read_header
 from invsolve.io.image import Image
-from invsolve.io.jpeg import JPEGTables
-from invsolve.io.metadata import Metadata, read_metadata, upright
+from invsolve.io.jpeg import JPEGTables, turned
+from invsolve.io.metadata import Metadata, orientation_of, read_metadata, upright
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,7 +67,7 @@ def read_image(path: str | Path, *, holes: bool = False, page: int | None = None
     if header.format == "tiff":
         found = tiff.read(path, content, page or 0)
         metadata = _of_tiff(path, content, found.directory)
-        return _image(path, _turned(found.values, found.orientation), header, found.icc, metadata, holes)
+        return _image(path, found.values, header, found.icc, metadata, found.orientation, holes)
     if header.format != "png":
         return _by_pillow(path, content, header)
     picked = png.pick(path, content)
@@ -75,7 +75,7 @@ def read_image(path: str | Path, *, holes: bool = False, page: int | None = None
         logger.warning(_SEVERAL, path)
     metadata = dataclasses.replace(upright(path, picked.exif, picked.xmp, picked.dpi), colours=picked.colours)
     values = _deep(path, picked.content) if header.depth == 16 else _shallow(path, picked.content)
-    return _image(path, _turned(values, _orientation(path, picked.exif)), header, picked.icc, metadata)
+    return _image(path, values, header, picked.icc, metadata, _orientation(path, picked.exif))
 
 
 def _deep(path: Path, content: bytes) -> Any:
@@ -139,29 +139,19 @@ def _orientation(path: Path, exif: bytes | None) -> int:
         with foreign(f"the EXIF data of {path}"):
             table = pillow.Exif()
             table.load(exif)
-            return int(table.get(0x0112, 1))
+            return orientation_of(table)
     except InputError:  # damaged: `upright` has warned
         return 1
 
 
-def _turned(values: Any, orientation: int) -> Any:
-    """Apply an orientation (1 to 8) to [H, W, C]."""
-    if orientation in (5, 6, 7, 8):
-        values = values.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        values = values[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        values = values[::-1]
-    return values
-
-
 def _image(
-    path: Path, values: Any, header: Header, icc: bytes | None, metadata: Metadata, holes: bool = False
+    path: Path, values: Any, header: Header, icc: bytes | None, metadata: Metadata, turn: int = 1, holes: bool = False
 ) -> Image:
-    """Create an image from [H, W, C] float32 values, C = 1 to 4."""
+    """Create an image from [H, W, C] float32 values as stored, C = 1 to 4, and their orientation."""
     import numpy
 
     planes = torch.from_numpy(numpy.ascontiguousarray(values.transpose(2, 0, 1), dtype=numpy.float32))
+    planes = turned(planes, turn).contiguous()
     channels = 1 if len(planes) < 3 else 3
     if header.depth == 32:
         check_values(planes[:channels], path, holes=holes)

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from invsolve.core.lazy import torch
+from invsolve.io.metadata import orientation_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,9 +61,9 @@ class JPEGTables:
         if image.format not in ("JPEG", "MPO") or image.mode not in ("L", "RGB"):
             return None
         tables, layers = image.quantization, image.layer
-        orientation = int(image.getexif().get(0x0112, 1))
+        turn = orientation_of(image.getexif())
         if image.mode == "L":
-            return cls(tuple(tables[layers[0][3]]), None, (1, 1), orientation)
+            return cls(tuple(tables[layers[0][3]]), None, (1, 1), turn)
         # without a JFIF marker, an Adobe transform of 0 or the component names R, G, B mean RGB without conversion
         if image.info.get("adobe_transform") == 0 or [layer[0] for layer in layers] == [82, 71, 66]:
             return None
@@ -74,7 +75,7 @@ class JPEGTables:
             return None
         luma, chroma, second = (tuple(tables[layer[3]]) for layer in layers)
         rows, columns = (int(pixels) for pixels in sampling)
-        return cls(luma, chroma, (rows, columns), orientation, None if second == chroma else second)
+        return cls(luma, chroma, (rows, columns), turn, None if second == chroma else second)
 
     @cached_property
     def quality(self) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 from invsolve.core.boundary import foreign
 from invsolve.core.checks import InputError
 
-__all__ = ["Metadata", "of_tiff", "png_chunks", "read_metadata", "tiff_tags", "with_exif_directories"]
+__all__ = ["Metadata", "of_tiff", "orientation_of", "png_chunks", "read_metadata", "tiff_tags", "with_exif_directories"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,12 @@ def read_metadata(path: Path, image: Any) -> Metadata:
     except InputError as error:
         logger.warning("%s; it is left out", error)
         return Metadata()
+
+
+def orientation_of(exif: Any) -> int:
+    """Return the orientation, 1 to 8, in a Pillow Exif; 1 if there is none, or if the value means nothing."""
+    value = exif.get(_ORIENTATION, 1)
+    return int(value) if value in range(1, 9) else 1
 
 
 def _described(own: Any) -> Any:
