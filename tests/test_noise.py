@@ -187,6 +187,23 @@ def test_missing_pixels_do_not_count() -> None:
     assert noise_of(y, known).sigma == pytest.approx(noise_of(y).sigma, rel=0.2)
 
 
+@pytest.mark.parametrize("form", ["png", "webp"])
+def test_transparent_pixels_do_not_count(tmp_path: Any, form: str) -> None:
+    """What an editor leaves under a cut-out is flat, which pulled the level down to almost nothing."""
+    clean = torch.as_tensor(photograph("astronaut")).permute(2, 0, 1)[:, :256, :256]
+    pixels = (clean + 0.08 * white(tuple(clean.shape))).float().clamp(0, 1)
+    alpha = torch.ones(1, 256, 256)
+    alpha[:, :, 96:] = 0
+    pixels[:, :, 96:] = 0.5
+    path = write_image(tmp_path / f"a.{form}", Image(pixels, alpha))
+    level = iv.estimate_noise(path).sigma
+    assert RIGHT[0] * 0.08 < level < RIGHT[1] * 0.08
+    assert level == pytest.approx(iv.estimate_noise(pixels[:, :, :96]).sigma, rel=0.2)
+    left = torch.zeros(256, 256, dtype=torch.bool)
+    left[:, :200] = True
+    assert iv.estimate_noise(path, left).sigma == level
+
+
 def test_small_images_go_on_as_their_mirror_image() -> None:
     x = torch.rand(3, 20, 100, generator=torch.Generator().manual_seed(0))
     tile = tiles_of(x)[0]

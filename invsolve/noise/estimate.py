@@ -10,7 +10,7 @@ from torch import Tensor
 
 from invsolve.core.checks import ShapeError
 from invsolve.core.context import own_context
-from invsolve.io.inputs import Source, as_image
+from invsolve.io.inputs import Source, as_image, without_hidden_colours
 from invsolve.io.jpeg import JPEGTables
 from invsolve.io.jpeg_history import found_quality
 from invsolve.noise.estimated import SURE, NoiseEstimate, clipped_share, digits, white_noise
@@ -44,17 +44,19 @@ def estimate_noise(image: Source, known: Tensor | None = None) -> NoiseEstimate:
     Args:
         image: a file, an `Image`, a tensor [C, H, W] in [0, 1] or an array [H, W, C]. If the image was blurred or
             enlarged, the result is the noise of the blurred or enlarged image.
-        known: bool [H, W], true for pixels to use; all pixels if not given.
+        known: bool [H, W], true for pixels to use; all pixels if not given. Fully transparent pixels are never used.
 
     Raises:
         InputError: an image that cannot be read, or is too small for an estimate.
         ShapeError: the mask has another size.
     """
     read = as_image(image)
-    pixels = read.pixels
-    if known is not None and tuple(known.shape) != tuple(pixels.shape[1:]):
-        raise ShapeError(f"known must have the shape of the image, {list(pixels.shape[1:])}, got {list(known.shape)}")
-    return noise_of(pixels, known, tables=read.jpeg)
+    if known is not None and tuple(known.shape) != read.size:
+        raise ShapeError(f"known must have the shape of the image, {list(read.size)}, got {list(known.shape)}")
+    seen = read.seen
+    if seen is not None and not bool(seen.all()):
+        known = seen if known is None else known & seen
+    return noise_of(without_hidden_colours(read), known, tables=read.jpeg)
 
 
 def noise_of(
