@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TextIO, cast
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ import torch
 from test_restore import photograph
 
 from invsolve.commands.cli import main
+from invsolve.commands.terminal import Printable
 from invsolve.io import Image, read_image, write_image
 
 PRIOR = ["--prior", "test_restore:smooth"]
@@ -202,6 +205,22 @@ def test_help_answers_without_loading_torch() -> None:
 def test_python_m_invsolve_is_the_command() -> None:
     run = subprocess.run(_python("-m", "invsolve", "--version"), capture_output=True, text=True, check=True)
     assert run.stdout.startswith("invsolve ")
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("cp1252", "\\u5199\\u771f ä"), ("ascii", "\\u5199\\u771f \\xe4")])
+def test_names_that_the_output_cannot_encode_are_escaped(encoding: str, shown: str) -> None:
+    """The batch ended after the first image of `invsolve restore 写真/ > log.txt` on Windows."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
+    print("写真 ä", file=cast("TextIO", Printable(stream)), flush=True)
+    assert cast("io.BytesIO", stream.buffer).getvalue().decode(encoding) == f"{shown}\n"
+
+
+@pytest.mark.parametrize("text", ["写真 ä\n", "a\x1b[31m\n"])
+def test_other_characters_are_printed_as_they_are(text: str) -> None:
+    for stream in (io.StringIO(), io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="\n")):
+        Printable(stream).write(text)
+        stream.seek(0)
+        assert stream.read() == text.replace("\x1b", "\\x1b")
 
 
 def test_an_interrupted_run_ends_with_130_and_leaves_nothing(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Safe output to a terminal: control characters, for example in file names, are escaped."""
+"""Safe output to a terminal: characters that it cannot show, for example in file names, are escaped."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ def one_line(text: object) -> str:
 
 
 class Printable:
-    """A text stream that escapes non-printable characters and writes the result to another stream."""
+    """A text stream that writes to another one; what is not printable, or not in its encoding, is escaped."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        return self._stream.write(printable(text))
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"  # a StringIO has none
+        return self._stream.write(printable(text).encode(encoding, "backslashreplace").decode(encoding))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
