@@ -580,6 +580,7 @@ def seen_devices(job: str) -> bytes:
 
 @pytest.mark.parametrize(("visible", "devices", "expected"), [(None, 2, {"0", "1"}), ("5,3,7", 2, {"5", "3"})])
 def test_each_worker_sees_a_gpu_of_its_own(visible, devices, expected, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     if visible is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:
@@ -590,6 +591,23 @@ def test_each_worker_sees_a_gpu_of_its_own(visible, devices, expected, monkeypat
     finally:
         workers.close()
     assert found == expected
+
+
+@pytest.mark.parametrize(("visible", "found"), [("", 0), (None, 1), ("1", 1)])
+def test_fewer_gpus_than_asked_for_are_reported_before_a_worker_starts(visible, found, tmp_path, monkeypatch, capsys):
+    """The workers without a GPU restored on the CPU without a word."""
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    if found:
+        monkeypatch.setattr("torch.cuda.device_count", lambda: found)
+    with pytest.raises(InputError, match=f"needs 2 GPUs, but torch sees {found}"):
+        Workers(seen_devices, 4, devices=2)
+    images(tmp_path, ["a.png", "b.png"])
+    assert main(["restore", str(tmp_path), "--devices", "2", *WORDS]) == 2
+    assert "needs 2 GPUs" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "b.png"}
 
 
 def test_a_name_of_the_longest_length_stops_no_folder(tmp_path):

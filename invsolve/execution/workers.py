@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from multiprocessing import connection, get_all_start_methods, get_context, parent_process
 from typing import Any
 
+from invsolve.core.checks import InputError
+from invsolve.core.lazy import torch
 from invsolve.execution.executor import Event, Executor, Run
 
 __all__ = ["Workers"]
@@ -26,12 +28,16 @@ class Workers(Executor):
         threads: threads of each process.
         devices: number of GPUs to share, one visible to each worker; every worker sees all GPUs if None.
         method: start method of `multiprocessing`; if None, "forkserver" if available, else "spawn".
+
+    Raises:
+        InputError: there are fewer GPUs than `devices`.
     """
 
     def __init__(
         self, run: Run, count: int, threads: int = 1, method: str | None = None, devices: int | None = None
     ) -> None:
-        self._run, self._threads, self._devices = run, threads, devices
+        self._run, self._threads = run, threads
+        self._gpus = None if devices is None else _gpus(devices)
         # The fork server has already imported the library, so workers start in milliseconds.
         method = method or ("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
         self._context = get_context(method)
@@ -41,10 +47,8 @@ class Workers(Executor):
 
     def _start(self, place: int) -> _Worker:
         own: dict[str, str] = {name: str(self._threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-        if self._devices is not None:
-            seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-            chosen = (seen or [str(i) for i in range(self._devices)])[: self._devices]
-            own["CUDA_VISIBLE_DEVICES"] = chosen[place % len(chosen)]
+        if self._gpus is not None:
+            own["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]
         before = {name: os.environ.get(name) for name in own}
         os.environ.update(own)
         try:
@@ -116,6 +120,25 @@ class _Worker:
         self.process.kill()
         self.process.join()
         self.pipe.close()
+
+
+def _gpus(count: int) -> list[str]:
+    """Return the names of the first GPUs, as in CUDA_VISIBLE_DEVICES.
+
+    With a name that does not exist, a worker would compute on the CPU.
+
+    Raises:
+        InputError: fewer than `count` GPUs are visible; an empty CUDA_VISIBLE_DEVICES hides all.
+    """
+    found = torch.cuda.device_count()  # does not initialise CUDA
+    if found < count:
+        raise InputError(
+            f"--devices {count} (devices={count}) needs {count} GPUs, but torch sees {found}: lower it, or omit it to "
+            "compute on the CPU"
+        )
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(i) for i in range(count)] if told is None else told.split(",")
+    return names[:count]
 
 
 def _ending(code: int | None) -> str:
