@@ -50,6 +50,21 @@ def test_a_class_makes_a_sheet_and_a_record(tmp_path: Path, how: list[str]) -> N
     assert guide(out, "--class", "7", *how) == 2  # it exists
 
 
+@pytest.mark.parametrize("kind", ["missing", "read-only", "a folder", "a folder beside"])
+def test_an_output_that_cannot_be_written_is_reported_before_sampling(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("invsolve.core.driver.solve", lambda *_, **__: pytest.fail("it sampled"))
+    if kind == "read-only":
+        monkeypatch.setattr("os.access", lambda path, _: Path(path) != tmp_path)
+    if kind.startswith("a folder"):
+        (tmp_path / ("a.png" if kind == "a folder" else "a.json")).mkdir()
+    out = tmp_path / "absent" / "a.png" if kind == "missing" else tmp_path / "a.png"
+    assert guide(out, "--class", "7", "--overwrite") == 2
+    expected = {"missing": "does not exist", "read-only": "is not writable"}.get(kind, "is a folder")
+    assert expected in capsys.readouterr().err
+
+
 def test_a_reward_steers(tmp_path: Path) -> None:
     sheets = []
     for name, scale in (("free", "fixed:0"), ("bright", "fixed:1")):

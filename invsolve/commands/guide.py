@@ -9,6 +9,7 @@ from pathlib import Path
 from invsolve.commands.options import add_options
 from invsolve.core.checks import InputError
 from invsolve.core.files import written_whole
+from invsolve.io import check_target
 from invsolve.restoration.options import Options
 
 __all__ = ["add_parser", "run"]
@@ -42,11 +43,10 @@ def run(args: argparse.Namespace) -> int:
     """Draw the sheet, write a JSON record beside it, and return the exit code."""
     out: Path = args.out
     record_path = out.with_suffix(".json")
-    if out.suffix.lower() != ".png" or not out.parent.is_dir():
-        raise InputError(f"--out must be a .png file in an existing folder, got {out}")
+    if out.suffix.lower() != ".png":
+        raise InputError(f"--out must be a .png file, got {out}")
     for path in (out, record_path):
-        if path.exists() and not args.overwrite:
-            raise InputError(f"{path} exists: name another with -o or use --overwrite")
+        check_target(path, overwrite=args.overwrite)
     if args.samples < 1:
         raise InputError(f"--samples must be at least 1, got {args.samples}")
     options = Options(prior=args.prior, device=args.device)
