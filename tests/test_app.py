@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tifffile
@@ -18,7 +19,7 @@ import torch
 from PIL import Image as Pillow
 
 import invsolve as iv
-from invsolve.app.words import command_line, python_lines, seconds_left, suggestion
+from invsolve.app.words import command_line, found, python_lines, seconds_left, suggestion
 from invsolve.commands.cli import main
 from invsolve.core.checks import InputError
 from invsolve.io import Image, read_image, write_image
@@ -42,6 +43,30 @@ def test_what_a_look_found_is_said_in_plain_words():
     assert task == "auto"
     assert "JPEG of quality 90, 2 % of the pixels are transparent" in said
     assert suggestion({**found, "task": "demosaic"}, ["denoise"])[0] == "auto"
+
+
+LEVEL = "visible (5 % of the step from black to white)"
+
+
+@pytest.mark.parametrize(("noise", "task", "name", "said"), [
+    ("estimated", {}, "Noise", f"{LEVEL}, measured in your image"),
+    ("given", {}, "Noise", f"{LEVEL}, as you said"),
+    ("task", {"sensor_noise": {"source": "file"}}, "Noise of the sensor", f"{LEVEL}, read from the file"),
+    ("task", {"sensor_noise": {"source": "estimated"}}, "Noise of the sensor", f"{LEVEL}, measured in your image"),
+    ("task", {}, "Lost to compression", "about 5 % of the step from black to white"),
+    ("task", {"tables": "file", "quality": 40}, "JPEG", "quality 40, read from the file"),
+    ("task", {"tables": "pixels", "quality": 40}, "JPEG", "quality 40, found in its pixels"),
+    ("task", {"tables": "given", "quality": 40}, "JPEG", "quality 40, as you said"),
+])  # fmt: skip
+def test_where_noise_and_compression_come_from_is_said(noise, task, name, said):
+    record = {
+        "noise": {"sigma": 0.05, "source": noise, "found": "noise of 0.05"}, "task": task, "warnings": [], "status": [],
+        "stats": {"network_forwards": 1}, "solver": {"name": "a", "chosen": {"reason": "b"}}, "estimate": "point",
+        "prior": {"name": "natural"},
+    }  # fmt: skip
+    words = found(SimpleNamespace(record=record, image=Image(torch.zeros(3, 8, 8)), kernel=None), [])  # pyright: ignore
+    assert f"<dt>{name}</dt><dd>{said}</dd>" in words
+    assert ("compression" in words) is (noise == "task" and "sensor_noise" not in task)
 
 
 def test_a_run_ends_at_its_deadline_and_few_samples_are_drawn():

@@ -55,6 +55,15 @@ LEVELS = ((0.006, "hardly any"), (0.02, "faint"), (0.06, "visible"), (0.15, "str
 """Upper limits of noise levels, and the words for them."""
 
 
+SOURCES = {
+    "given": "as you said",
+    "estimated": "measured in your image",
+    "file": "read from the file",
+    "pixels": "found in its pixels",
+}
+"""Where a noise level, or the quality of a JPEG file, comes from, in the record and in words."""
+
+
 def title(name: str) -> str:
     """Return the title of a task or an option, made from its name if the page has no title for it."""
     return TITLES.get(name, name.replace("_", " ").replace("-", " ").capitalize())
@@ -138,13 +147,15 @@ def found(restoration: Restoration, warnings: Sequence[str]) -> str:
     if "auto" in record:
         done = record["auto"]["found"][-1]
         plain.append(("Done", done[:1].upper() + done[1:]))
-    if noise["source"] == "task":
-        plain.append(("Lost to compression", f"about {100 * noise['sigma']:.2g} % of the step from black to white"))
+    if noise["source"] != "task":
+        plain.append(("Noise", f"{noise_level(noise['sigma'])}, {SOURCES[noise['source']]}"))
+    elif "sensor_noise" in task:
+        source = SOURCES[task["sensor_noise"]["source"]]
+        plain.append(("Noise of the sensor", f"{noise_level(noise['sigma'])}, {source}"))
     else:
-        measured = "as you said" if noise["source"] == "given" else "measured in your image"
-        plain.append(("Noise", f"{noise_level(noise['sigma'])}, {measured}"))
+        plain.append(("Lost to compression", f"about {100 * noise['sigma']:.2g} % of the step from black to white"))
     if "tables" in task:
-        plain.append(("JPEG", f"quality {task['quality']}, read from the {task['tables']}"))
+        plain.append(("JPEG", f"quality {task['quality']}, {SOURCES[task['tables']]}"))
     if restoration.kernel is not None:
         plain.append(("Blur", "found in the image; how it smears a point is among the files"))
     careful = [*record["warnings"], *warnings, *(text for text in record["status"] if text != "ok")]
