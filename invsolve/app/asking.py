@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from invsolve.app.events import QUICK
 from invsolve.app.fields import Field, common_fields, offered_tasks, task_fields, values_of
 from invsolve.app.masks import paintable, painted_mask, painter
 from invsolve.app.running import Engine
@@ -16,21 +17,12 @@ from invsolve.core.checks import InvsolveError
 from invsolve.restoration.settings import QUALITIES
 from invsolve.restoration.sources import cut
 
-__all__ = ["Damage", "named", "show_progress", "step"]
+__all__ = ["Damage", "named", "step"]
 
 
 def step(number: int, text: str) -> gr.HTML:
     """Add a numbered heading."""
     return gr.HTML(f'<h2 class="iv-step"><span>{number}</span>{text}</h2>', padding=False)
-
-
-def show_progress(button: gr.Button, elem_id: str) -> None:
-    """Scroll to the output when a button is pressed, on narrow screens, where the output is below the button."""
-    script = f"""() => {{
-      const place = document.getElementById({elem_id!r});
-      if (window.matchMedia("(max-width: 800px)").matches) place.scrollIntoView({{ behavior: "smooth" }});
-    }}"""
-    button.click(None, None, None, js=script, api_visibility="private")
 
 
 class Damage:
@@ -68,7 +60,7 @@ class Damage:
                 self.fields += task_fields(name)
         self.task.change(
             lambda task: [gr.update(visible=name == task) for name in self.groups], self.task,
-            list(self.groups.values()), queue=False, show_progress="hidden", api_visibility="private",
+            list(self.groups.values()), **QUICK,
         )  # fmt: skip
 
     def build_common(self) -> None:
@@ -101,9 +93,7 @@ class Damage:
                 return None
 
         for trigger in (self.task.change, image.change):
-            trigger(
-                shown, [self.task, image], self.painter, queue=False, show_progress="hidden", api_visibility="private"
-            )
+            trigger(shown, [self.task, image], self.painter, **QUICK)
 
     @staticmethod
     def painted(shapes: Any, task: str, told: dict[str, Any], path: Path, folder: Path) -> Path | None:

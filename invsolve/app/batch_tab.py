@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from invsolve.app.asking import Damage, show_progress, step
+from invsolve.app.asking import Damage, step
+from invsolve.app.events import wire_run
 from invsolve.app.following import Sessions, sentence, sentences, shown, state, without_folders
 from invsolve.app.pictures import picture_of
 from invsolve.app.running import Engine, Run, Stopped
@@ -97,15 +98,11 @@ class BatchTab:
         self._wire()
 
     def _wire(self) -> None:
-        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         outputs = [self.progress, self.go, self.stop, self.table, self.zip]
-        show_progress(self.go, "iv-batch-progress")
-        event = self.go.click(
-            self.restore, [self.images, *self._damage.components], outputs, concurrency_limit=self._engine.places,
-            concurrency_id="batch", show_progress="minimal", show_progress_on=self.progress, api_visibility="private",
+        wire_run(
+            self.restore, [self.images, *self._damage.components], outputs, sessions=self._sessions,
+            places=self._engine.places, failed="Nothing was restored.", line="batch",
         )  # fmt: skip
-        event.failure(lambda: [note("Nothing was restored."), shown(True), shown(False)], None, outputs[:3], **quick)
-        self.stop.click(self._sessions.stop, None, self.progress, **quick)
 
     def restore(self, request: gr.Request, images: list[str] | None, *values: Any) -> Iterator[list[Any]]:
         """Restore all images; regularly yield the values of all outputs, at the end with the zip file.

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from invsolve.app import viewer
-from invsolve.app.asking import Damage, named, show_progress, step
+from invsolve.app.asking import Damage, named, step
 from invsolve.app.compared import before_caption, caption, scores_table
+from invsolve.app.events import QUICK, wire_run
 from invsolve.app.examples import Examples
 from invsolve.app.following import Sessions, sentence, sentences, shown, state, without_folders
 from invsolve.app.pictures import chosen_image
@@ -123,19 +124,14 @@ class CompareTab:
             ]
 
     def _wire(self) -> None:
-        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        self.example.click(lambda: (str(self._examples.clean), True), None, [self.image, self.simulate], **quick)
+        self.example.click(lambda: (str(self._examples.clean), True), None, [self.image, self.simulate], **QUICK)
         self._damage.show_under_brush(self.image, self._engine)
         outputs = [self.progress, self.go, self.stop, self.grid, self.table, self.more, self.files]
         inputs = [self.image, self.simulate, self._damage.painter, *self.rows, *self._damage.components]
-        show_progress(self.go, "iv-compare-progress")
-        event = self.go.click(
-            self.compare, inputs, outputs,
-            concurrency_limit=self._engine.places, concurrency_id="computing", show_progress="minimal",
-            show_progress_on=self.progress, api_visibility="private",
+        wire_run(
+            self.compare, inputs, outputs, sessions=self._sessions, places=self._engine.places,
+            failed="Nothing was compared.",
         )  # fmt: skip
-        event.failure(lambda: [note("Nothing was compared."), shown(True), shown(False)], None, outputs[:3], **quick)
-        self.stop.click(self._sessions.stop, None, self.progress, **quick)
 
     def compare(
         self, request: gr.Request, image: str | None, simulate: bool, painted: Any, *values: Any

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from invsolve.app.asking import show_progress, step
+from invsolve.app.asking import step
+from invsolve.app.events import wire_run
 from invsolve.app.following import Sessions, sentences, shown, state
 from invsolve.app.running import Engine, Run, Stopped
 from invsolve.app.words import bar, note, rows
@@ -99,16 +100,12 @@ class GuideTab:
             self.stop = gr.Button("Stop", variant="stop", size="lg", visible=False, elem_id="iv-guide-stop")
 
     def _wire(self) -> None:
-        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         inputs = [self.label, self.how, self.weight, self.samples, self.steps, self.eta, self.seed]
         outputs = [self.progress, self.go, self.stop, self.sheet, self.words, self.again, self.shell]
-        show_progress(self.go, "iv-guide-progress")
-        event = self.go.click(
-            self.draw, inputs, outputs, concurrency_limit=self._engine.places, concurrency_id="computing",
-            show_progress="minimal", show_progress_on=self.progress, api_visibility="private",
+        wire_run(
+            self.draw, inputs, outputs, sessions=self._sessions, places=self._engine.places,
+            failed="Nothing was drawn.",
         )  # fmt: skip
-        event.failure(lambda: [note("Nothing was drawn."), shown(True), shown(False)], None, outputs[:3], **quick)
-        self.stop.click(self._sessions.stop, None, self.progress, **quick)
 
     def draw(
         self, request: gr.Request, label: str, how: str, weight: float, samples: int, steps: float, eta: float,

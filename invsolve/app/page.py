@@ -17,6 +17,7 @@ from gradio.themes import Base, Default
 from invsolve.app.api import add_api
 from invsolve.app.batch_tab import BatchTab
 from invsolve.app.compare_tab import CompareTab
+from invsolve.app.events import QUICK
 from invsolve.app.examples import Examples
 from invsolve.app.guide_tab import GuideTab
 from invsolve.app.leaderboard_tab import PLACE, LeaderboardTab
@@ -151,10 +152,7 @@ def _page(engine: Engine, examples: Examples, folder: Path, stores: Mapping[str,
             for name, tab in tabs.items():
                 with gr.Tab(name):
                     tab.build()
-        page.load(
-            restore.pictures, None, list(restore.buttons.values()), queue=False, show_progress="hidden",
-            api_visibility="private",
-        )  # fmt: skip
+        page.load(restore.pictures, None, list(restore.buttons.values()), **QUICK)
     return page
 
 

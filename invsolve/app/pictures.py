@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from invsolve.app.events import QUICK
 from invsolve.core.checks import InvsolveError
 from invsolve.core.lazy import torch
 from invsolve.io import Image, read_header, read_image
@@ -50,7 +51,7 @@ def chosen_image(elem_id: str, *, height: int, check: Callable[[Path], None]) ->
         )  # fmt: skip
         seen = gr.HTML(padding=False, elem_classes="iv-seen")
     image.preprocess = _path_of
-    image.change(shown, image, seen, queue=False, show_progress="hidden", api_visibility="private")
+    image.change(shown, image, seen, **QUICK)
     return image
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from invsolve.app import viewer
-from invsolve.app.asking import Damage, named, show_progress, step
+from invsolve.app.asking import Damage, named, step
+from invsolve.app.events import QUICK, wire_run
 from invsolve.app.examples import EXAMPLES, Example, Examples
 from invsolve.app.fields import offered_tasks
 from invsolve.app.following import Sessions, sentences, shown, state, without_folders
@@ -117,20 +118,19 @@ class RestoreTab:
             self.python = gr.Code(language="python", label="In Python", interactive=False, elem_id="iv-python")
 
     def _wire_image(self) -> None:
-        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         task = self._damage.task
         self._damage.show_under_brush(self.image, self._engine)
-        task.input(lambda: (True, ""), None, [self.chosen, self.looked], **quick)
+        task.input(lambda: (True, ""), None, [self.chosen, self.looked], **QUICK)
         looking = self.image.upload(
             self._look, self.image, self.finding, show_progress="minimal", show_progress_on=self.looked,
             concurrency_id="looking", concurrency_limit=1, api_visibility="private",
         )  # fmt: skip
-        looking.success(_suggested, [self.finding, self.chosen], [task, self.looked], **quick)
-        self.image.clear(lambda: (False, "auto", ""), None, [self.chosen, task, self.looked], **quick)
+        looking.success(_suggested, [self.finding, self.chosen], [task, self.looked], **QUICK)
+        self.image.clear(lambda: (False, "auto", ""), None, [self.chosen, task, self.looked], **QUICK)
         for each in EXAMPLES:
             extra = [self._damage.component(each.task, name) for name in each.told]
             self.buttons[each.name].click(
-                partial(self._example, each), None, [self.image, task, self.chosen, self.looked, *extra], **quick
+                partial(self._example, each), None, [self.image, task, self.chosen, self.looked, *extra], **QUICK
             )
 
     def pictures(self) -> list[Any]:
@@ -147,14 +147,10 @@ class RestoreTab:
             self.again, self.shell, self.python,
         ]  # fmt: skip
         outputs = [self.progress, self.go, self.stop, *self._changed]
-        show_progress(self.go, "iv-progress")
-        event = self.go.click(
-            self.restore, inputs, outputs, concurrency_limit=self._engine.places, concurrency_id="computing",
-            show_progress="minimal", show_progress_on=self.progress, api_visibility="private",
+        wire_run(
+            self.restore, inputs, outputs, sessions=self._sessions, places=self._engine.places,
+            failed="Nothing was restored.",
         )  # fmt: skip
-        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        event.failure(lambda: [note("Nothing was restored."), shown(True), shown(False)], None, outputs[:3], **quick)
-        self.stop.click(self._sessions.stop, None, self.progress, **quick)
 
     def _look(self, image: str | None) -> dict[str, Any] | None:
         """Analyse a new image and return the findings."""
