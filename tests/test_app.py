@@ -19,6 +19,7 @@ import torch
 from PIL import Image as Pillow
 
 import invsolve as iv
+from invsolve.app.limits import Limits
 from invsolve.app.words import command_line, found, python_lines, seconds_left, suggestion
 from invsolve.commands.cli import main
 from invsolve.core.checks import InputError
@@ -106,6 +107,12 @@ def test_time_left():
 def test_the_command_refuses_what_it_cannot_serve(words, capsys):
     assert main(["app", *words]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("limit", ["max_pixels", "max_megabytes", "max_minutes", "at_once", "queue"])
+def test_every_limit_of_the_page_is_checked(limit):
+    with pytest.raises(InputError, match=f"--{limit.replace('_', '-')} must be at least 1, got 0"):
+        Limits(**{limit: 0})
 
 
 def test_without_gradio_the_command_says_what_to_install(monkeypatch, capsys):

@@ -7,7 +7,6 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,10 +20,11 @@ from invsolve.app.events import QUICK
 from invsolve.app.examples import Examples
 from invsolve.app.guide_tab import GuideTab
 from invsolve.app.leaderboard_tab import PLACE, LeaderboardTab
+from invsolve.app.limits import Limits
 from invsolve.app.restore_tab import RestoreTab
 from invsolve.app.running import Engine
 
-__all__ = ["Limits", "served"]
+__all__ = ["served"]
 
 WARM_AFTER = 5.0
 """Seconds after which torch is imported if nobody has opened the page."""
@@ -33,29 +33,10 @@ KEPT = 3600
 """Longest time, in seconds, for which uploads and results are kept."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Limits of the page.
-
-    Args:
-        max_pixels: largest number of pixels of a restored image.
-        max_megabytes: largest size of a file.
-        at_once: number of restorations computed at the same time.
-        max_minutes: longest time for one image.
-        queue: number of visitors that may wait.
-    """
-
-    max_pixels: int = 4_000_000
-    max_megabytes: int = 50
-    max_minutes: int = 15
-    at_once: int = 1
-    queue: int = 8
-
-
 @contextmanager
 def served(
     *, prior: str = "natural", device: str = "auto", host: str = "127.0.0.1", port: int | None = 7860,
-    limits: Limits = Limits(), stores: Mapping[str, Path] | None = None,
+    limits: Limits | None = None, stores: Mapping[str, Path] | None = None,
 ) -> Iterator[str]:  # fmt: skip
     """Context manager that serves the page and yields its address; at exit the server stops and deletes its files.
 
@@ -63,13 +44,14 @@ def served(
         prior, device: see `restore`.
         host: the address that the server binds to.
         port: port of the server; a free one if None.
-        limits: limits of the page.
+        limits: limits of the page; the defaults if None.
         stores: results folders by name that can be opened in the leaderboard tab.
 
     Raises:
         InputError: if the prior cannot be used.
         OSError: if the port is in use.
     """
+    limits = limits or Limits()
     with tempfile.TemporaryDirectory(prefix="invsolve-app-") as name:
         folder = Path(name)
         for part in ("examples", "runs", PLACE):

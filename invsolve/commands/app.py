@@ -13,15 +13,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from invsolve.commands.options import add_options
+from invsolve.app.limits import Limits
+from invsolve.commands.options import add_options, given
 from invsolve.commands.units import HOME
 from invsolve.core.checks import CapabilityError, InputError
 from invsolve.core.lazy import uncollected_imports
+from invsolve.core.options import options_of
 from invsolve.restoration.options import Options
 
 __all__ = ["add_parser"]
-
-LIMITS = ("max_pixels", "max_megabytes", "max_minutes", "at_once", "queue")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
@@ -41,17 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
         help="address to listen on; 0.0.0.0 for all machines (default 127.0.0.1)",
     )
     add("--share", choices=("never",), default="never", help="the page is never shared through third-party servers")
-    add(
-        "--max-pixels",
-        type=int,
-        default=4_000_000,
-        metavar="N",
-        help="largest restored image, in pixels (default 4000000)",
-    )
-    add("--max-megabytes", type=int, default=50, metavar="N", help="largest file (default 50)")
-    add("--max-minutes", type=int, default=15, metavar="N", help="longest time for one image (default 15)")
-    add("--at-once", type=int, default=1, metavar="N", help="restorations computed at the same time (default 1)")
-    add("--queue", type=int, default=8, metavar="N", help="visitors that may wait (default 8)")
+    add_options(parser, Limits)
     add(
         "--store", type=Path, action="append", default=[], metavar="DIR",
         help="results for the leaderboard tab (default: all in runs/bench)",
@@ -65,9 +55,7 @@ def run_command(args: argparse.Namespace) -> int:
     """Serve the page until interrupted."""
     if not 1 <= args.port <= 65535:
         raise InputError(f"--port must be from 1 to 65535, got {args.port}")
-    for name in LIMITS:
-        if getattr(args, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
+    limits = Limits(**given(args, options_of(Limits)))
     options = Options(prior=args.prior, device=args.device)
     if importlib.util.find_spec("gradio") is None:
         raise CapabilityError("the page needs Gradio: pip install 'invsolve[app]'")
@@ -77,11 +65,11 @@ def run_command(args: argparse.Namespace) -> int:
         check_options(options)
     with uncollected_imports(), without_stubs():
         from invsolve.app.leaderboard_tab import named_stores
-        from invsolve.app.page import Limits, served
+        from invsolve.app.page import served
 
     stores = named_stores(args.store, HOME)
     told = {name: getattr(args, name) for name in ("prior", "device", "host", "port")}
-    with served(**told, limits=Limits(**{name: getattr(args, name) for name in LIMITS}), stores=stores) as address:
+    with served(**told, limits=limits, stores=stores) as address:
         sys.stdout.write(f"{address}\nCtrl-C stops the page and deletes its files\n")
         sys.stdout.flush()
         _until_stopped()
