@@ -7,7 +7,7 @@ import json
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,6 @@ class Work:
     options: Options
     out: Path
     ended: int = 0
-    warnings: list[str] = field(default_factory=list)
 
 
 class BatchTab:

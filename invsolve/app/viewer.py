@@ -15,9 +15,9 @@ __all__ = ["grid", "panel", "samples", "slider", "viewer"]
 HINT = "Ctrl and wheel, two fingers or a double click: zoom"
 
 
-def viewer(elem_id: str, *, visible: bool = True) -> gr.HTML:
+def viewer(elem_id: str) -> gr.HTML:
     """Create a viewer in the current layout."""
-    return scripted("viewer", elem_id, visible=visible)
+    return scripted("viewer", elem_id)
 
 
 def served(path: Path) -> dict[str, Any]:
