@@ -14,6 +14,7 @@ from PIL import Image as pillow
 
 from invsolve.core.checks import InputError
 from invsolve.io import Image, read_header, read_image, write_files, write_image
+from invsolve.io.image import eight_bits, middle
 from invsolve.io.png import chunk as png_chunk
 
 _STEPS = {8: 255, 16: 65535, 32: 1}
@@ -257,6 +258,24 @@ def test_gigantic_images_are_refused_from_their_header(tmp_path: Path, suffix: s
         warnings.simplefilter("error")
         header = read_header(path)
     assert (header.height, header.width) == (10_000, 12_000)
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 6), (5, 9), (12, 3), (11, 8)])
+def test_the_middle_of_an_image_has_equal_borders(height: int, width: int) -> None:
+    places = torch.arange(float(height * width)).view(1, height, width)
+    for image in (places, places[0]):
+        found = middle(image, 5)
+        assert found.shape[-2:] == (min(height, 5), min(width, 5))
+        top, left = divmod(int(found.flatten()[0]), width)
+        assert 0 <= height - found.shape[-2] - 2 * top <= 1
+        assert 0 <= width - found.shape[-1] - 2 * left <= 1
+
+
+def test_pixels_become_the_nearest_of_256_levels() -> None:
+    values = torch.tensor([-1.0, 0.0, 0.4 / 255, 0.6 / 255, 1.0, 2.0]).view(1, 2, 3).expand(3, 2, 3)
+    found = eight_bits(values)
+    assert (found.dtype, found.shape, found.flags["C_CONTIGUOUS"]) == (np.uint8, (2, 3, 3), True)
+    assert found[..., 0].tolist() == [[0, 0, 0], [1, 255, 255]]
 
 
 def test_writing_never_replaces_a_file_unless_asked_to(tmp_path: Path) -> None:

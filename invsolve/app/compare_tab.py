@@ -207,7 +207,6 @@ class CompareTab:
         outcomes: Sequence[Restoration | str],
     ) -> list[Any]:  # fmt: skip
         first = next(each for each in outcomes if not isinstance(each, str))
-        size = (first.image.pixels.shape[1], first.image.pixels.shape[2])
         panels = [viewer.panel("Before", before_image(first, folder / "before.png"), before_caption(first))]
         files: list[str] = []
         for i, (entry, each) in enumerate(zip(entries, outcomes, strict=True)):
@@ -228,7 +227,7 @@ class CompareTab:
         mask = told.get("mask")
         files += [str(mask)] if isinstance(mask, Path) and mask.parent == folder else []
         words = scores_table([entry.name for entry in entries], outcomes)
-        return [bar(1, "Done"), viewer.grid(panels, size), words, shown(True), files]
+        return [bar(1, "Done"), viewer.grid(panels, first.image.size), words, shown(True), files]
 
 
 def _methods() -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from invsolve.core.lazy import torch
 from invsolve.io import Image, read_image, write_image
+from invsolve.io.image import eight_bits
 from invsolve.restoration.options import Options
 
 __all__ = ["EXAMPLES", "Example", "Examples"]
@@ -124,9 +125,7 @@ def _scratches(side: int) -> Any:
 
 
 def _jpeg(clean: Image, path: Path) -> Path:
-    import numpy
     from PIL import Image as Pillow
 
-    values = (255 * clean.pixels.clamp(0, 1)).round().byte().permute(1, 2, 0).numpy()
-    Pillow.fromarray(numpy.ascontiguousarray(values)).save(path, quality=15)
+    Pillow.fromarray(eight_bits(clean.pixels)).save(path, quality=15)
     return path

@@ -54,7 +54,7 @@ def painted_mask(painted: Any, image: Path, target: Path) -> Path | None:
     if not shapes:
         return None
     read = read_image(image, holes=True)
-    height, width = read.pixels.shape[1:]
+    height, width = read.size
     if painted.get("size") != [width, height]:
         return None
     try:

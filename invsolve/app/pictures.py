@@ -14,6 +14,7 @@ from invsolve.app.events import QUICK
 from invsolve.core.checks import InvsolveError
 from invsolve.core.lazy import torch
 from invsolve.io import Image, read_header, read_image
+from invsolve.io.image import eight_bits
 
 __all__ = ["chosen_image", "picture_of"]
 
@@ -74,18 +75,16 @@ def picture_of(source: Path | Image, side: int, *, marked: bool = False) -> str:
         side: largest side in pixels.
         marked: show transparent pixels in the colour of the brush.
     """
-    import numpy
     from PIL import Image as Pillow
 
     image = source if isinstance(source, Image) else read_image(source, holes=True)
-    pixels = image.pixels[:3].nan_to_num(0).clamp(0, 1)
+    pixels = image.pixels.nan_to_num(0).clamp(0, 1)
     if pixels.shape[0] == 1:
         pixels = pixels.expand(3, -1, -1)
     if marked and image.alpha is not None:
         colour = torch.tensor(MARK)[:, None, None]
         pixels = torch.where(image.alpha < 1, 0.4 * pixels + 0.6 * colour, pixels)
-    values = (255 * pixels).round().byte().permute(1, 2, 0).contiguous().numpy()
-    picture = Pillow.fromarray(numpy.ascontiguousarray(values))
+    picture = Pillow.fromarray(eight_bits(pixels))
     picture.thumbnail((side, side))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=85)

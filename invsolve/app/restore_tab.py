@@ -208,14 +208,13 @@ class RestoreTab:
         files = [path for path in restoration.save(folder / wanted.output, overwrite=True) if path.parent == folder]
         files += [] if wanted.mask is None else [wanted.mask]
         before = before_image(restoration, folder / "before.png")
-        size = (restoration.image.pixels.shape[1], restoration.image.pixels.shape[2])
         uncertain = restoration.uncertainty is not None
         (folder / "view").mkdir()
         return [
             bar(1, f"Done in {restoration.record['stats']['seconds']:.1f} s"),
             shown(True),
             shown(False),
-            viewer.slider(before, folder / wanted.output, size),
+            viewer.slider(before, folder / wanted.output, restoration.image.size),
             gr.update(value=str(folder / wanted.output), visible=True),
             found(restoration, run.warnings),
             shown(uncertain),
@@ -231,7 +230,7 @@ class RestoreTab:
 
 def before_image(restoration: Restoration, path: Path) -> Path:
     """Write the degraded image in the size of the restored one."""
-    size = (restoration.image.pixels.shape[1], restoration.image.pixels.shape[2])
+    size = restoration.image.size
     seen = restoration.degraded.clamp(0, 1)
     pixels = seen if seen.shape[1:] == size else resized(seen, size).clamp(0, 1)
     like = restoration.image  # the same declared colours, so that the slider shows what was changed

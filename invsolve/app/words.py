@@ -142,7 +142,7 @@ def found(restoration: Restoration, warnings: Sequence[str]) -> str:
     """Describe a restoration as HTML: warnings, what was found and done, and how it was computed."""
     record = restoration.record
     noise, stats, solver, task = record["noise"], record["stats"], record["solver"], record["task"]
-    height, width = restoration.image.pixels.shape[1:]
+    height, width = restoration.image.size
     plain = [("Size", f"{width} x {height} pixels")]
     if "auto" in record:
         done = record["auto"]["found"][-1]

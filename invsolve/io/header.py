@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from invsolve.core.boundary import MAX_IMAGE_BYTES, MAX_PIXELS, foreign, open_file
 from invsolve.core.checks import InputError
-from invsolve.io import raw, tiff
+from invsolve.io import png, raw, tiff
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -36,8 +36,6 @@ _CONTAINER_BRANDS, _AVIF_BRANDS = {b"mif1", b"msf1"}, {b"avif", b"avis"}
 
 _MAX_BRANDS = 4096
 """Bytes of an ftyp box in which brands are looked for."""
-
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def page_count(path: str | Path) -> int:
 def _parse(path: Path, file: BinaryIO, start: bytes, page: int) -> Header:
     if page and start[:4] not in tiff.MARKS:
         raise InputError(f"{path} is not a TIFF file and has only one page: there is no page {page + 1}")
-    if start.startswith(_PNG):
+    if start.startswith(png.MARK):
         if len(start) < 33 or start[12:16] != b"IHDR":
             raise InputError(f"{path} is damaged: a PNG file without its header")
         width, height, bits = struct.unpack(">IIB", start[16:25])

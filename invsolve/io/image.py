@@ -1,9 +1,9 @@
-"""An image in memory."""
+"""An image in memory, its middle, and its pixels in 8 bits."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from invsolve.core.checks import InputError, ShapeError
 from invsolve.io.jpeg import JPEGTables
@@ -13,7 +13,7 @@ from invsolve.io.raw import Mosaic
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Image"]
+__all__ = ["Image", "eight_bits", "middle"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,3 +59,14 @@ class Image:
     def size(self) -> tuple[int, int]:
         """(height, width)."""
         return self.pixels.shape[1], self.pixels.shape[2]
+
+
+def middle(image: Tensor, side: int) -> Tensor:
+    """Return the middle of an image [..., H, W]: at most `side` rows and columns."""
+    top, left = (max(length - side, 0) // 2 for length in image.shape[-2:])
+    return image[..., top : top + side, left : left + side]
+
+
+def eight_bits(pixels: Tensor) -> Any:
+    """Convert pixels [C, H, W] to a uint8 array [H, W, C]: [0, 1] becomes 0 to 255, values beyond are clipped."""
+    return (255 * pixels.detach().cpu().clamp(0, 1)).round().byte().permute(1, 2, 0).contiguous().numpy()

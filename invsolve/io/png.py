@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 from invsolve.core.boundary import MAX_PROFILE_BYTES, foreign
 from invsolve.core.checks import InputError
 
-__all__ = ["Picked", "chunk", "encode", "other_colours", "pick", "with_chunks"]
+__all__ = ["MARK", "Picked", "chunk", "encode", "other_colours", "pick", "with_chunks"]
 
-_MARK = b"\x89PNG\r\n\x1a\n"
+MARK = b"\x89PNG\r\n\x1a\n"
+"""Signature of PNG files."""
+
 _PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _XMP = b"XML:com.adobe.xmp\0\0\0"
@@ -64,9 +66,9 @@ def pick(path: Path, data: bytes) -> Picked:
     Raises:
         InputError: a chunk is truncated or has a wrong checksum, or the data are too short for the pixels.
     """
-    parts, icc, exif, xmp, dpi, frames = [_MARK], None, None, None, None, 1
+    parts, icc, exif, xmp, dpi, frames = [MARK], None, None, None, None, 1
     colours: dict[bytes, bytes] = {}
-    place, kind, packed = len(_MARK), b"", 0
+    place, kind, packed = len(MARK), b"", 0
     while kind != b"IEND" and place + 12 <= len(data):
         length, kind = struct.unpack(">I4s", data[place : place + 8])
         end = place + 12 + length

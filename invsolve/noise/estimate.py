@@ -10,6 +10,7 @@ from torch import Tensor
 
 from invsolve.core.checks import ShapeError
 from invsolve.core.context import own_context
+from invsolve.io.image import middle
 from invsolve.io.inputs import Source, as_image, without_hidden_colours
 from invsolve.io.jpeg import JPEGTables
 from invsolve.io.jpeg_history import found_quality
@@ -25,6 +26,8 @@ _CLIPPED_WHITE = 0.01
 _UNCORRELATED = 0.2
 _HIDDEN = 0.004
 _SIDE = 512
+"""Side of the middle of a large image, which has enough patches."""
+
 _AGREEMENT_ROUNDED, _AGREEMENT = 1.25, 1.6
 _MIN_CELLS, _MIN_RANGE = 40, 0.05
 _CLEAR, _FITS, _GROWS = 1.0, 0.4, 2.0
@@ -96,7 +99,7 @@ def _read_anyhow(pixels: Tensor, known: Tensor | None, assumed: float | None) ->
         return replace(level, low=min(level.low, found.low), sure=found.sure and agreed)
     rounded = _rounded(tiles)
     if _may_be_white(found, len(pixels), lossless=not rounded or found.history == "none"):
-        sigma = max(estimate_sigma(_middle(pixels) if known is None else pixels, known), QUANTISATION)
+        sigma = max(estimate_sigma(middle(pixels, _SIDE) if known is None else pixels, known), QUANTISATION)
         allowed = _AGREEMENT_ROUNDED if rounded else _AGREEMENT
         if 1 / allowed < sigma / found.sigma < allowed:
             return white_noise(sigma, len(pixels), clipped, "eigenvalues")
@@ -185,12 +188,6 @@ def _may_be_white(found: NoiseEstimate, channels: int, *, lossless: bool) -> boo
     independent = channels == 1 or 1.1 < (found.chroma / found.luma) ** 2 < 3.6
     even = found.clipped < _CLIPPED_WHITE and not found.depends_on_brightness
     return lossless and independent and even and found.correlation_length == 0
-
-
-def _middle(image: Tensor) -> Tensor:
-    """The middle of a large image, which has enough patches."""
-    top, left = (max(side - _SIDE, 0) // 2 for side in image.shape[1:])
-    return image[:, top : top + _SIDE, left : left + _SIDE]
 
 
 def _rounded(image: Tensor) -> bool:
