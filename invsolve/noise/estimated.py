@@ -38,7 +38,7 @@ class NoiseEstimate:
             luma noise; 0 for white noise.
         gain: (a, b) of the variance a + b x of a channel at brightness x, without clipping.
         unclipped: level before the file clipped values to [0, 1].
-        clipped: share of the values that are 0 or 1 in an image that has none beyond.
+        clipped: share of the values that are 0 or 1; 0 if any value lies outside [0, 1].
         history: earlier lossy compression of the image: "none", "jpeg" or "webp".
         method: "network", "eigenvalues" (white noise, stored without loss), "differences" (too few whole patches: a
             mask, or a very small image), "assumed" (no estimate was possible), "given", or "task" (the task's own).
