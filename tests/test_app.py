@@ -23,7 +23,7 @@ from invsolve.app.limits import Limits
 from invsolve.app.words import command_line, found, python_lines, seconds_left, suggestion
 from invsolve.commands.cli import main
 from invsolve.core.checks import InputError
-from invsolve.io import Image, read_image, write_image
+from invsolve.io import Image, Metadata, read_image, write_image
 
 
 def test_the_command_of_a_hostile_name_is_one_word_of_the_shell():
@@ -184,6 +184,19 @@ def test_what_is_painted_on_a_turned_photograph_is_of_the_upright_image(tmp_path
     mask = read_image(target).pixels[0]
     assert tuple(mask.shape) == (64, 40)
     assert mask.nonzero()[:, 0].unique().tolist() == [60, 61, 62, 63]
+
+
+def test_before_and_after_declare_the_same_colours(tmp_path):
+    """In the slider, a linear file looked darker before than after, whatever was restored."""
+    pytest.importorskip("gradio")
+    from invsolve.app.restore_tab import before_image
+
+    metadata = Metadata(colours=((b"gAMA", (100_000).to_bytes(4, "big")),))
+    write_image(tmp_path / "linear.png", Image(torch.rand(3, 24, 32), metadata=metadata))
+    done = iv.restore(tmp_path / "linear.png", "superres", factor=2, noise=0.05, quality="fast")
+    before = read_image(before_image(done, tmp_path / "before.png"))
+    assert before.size == done.image.size
+    assert before.metadata.colours == done.image.metadata.colours == metadata.colours
 
 
 def test_images_with_missing_values_have_a_picture(tmp_path):
