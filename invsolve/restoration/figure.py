@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from invsolve.io import Image
+from invsolve.io.image import eight_bits
 
 __all__ = ["comparison", "interval_map", "interval_width"]
 
@@ -75,7 +76,7 @@ def interval_map(low: Tensor, high: Tensor) -> tuple[Image, float]:
 def _to_pillow(pixels: Tensor) -> Any:
     from PIL import Image as pillow
 
-    values = (pixels.expand(3, -1, -1).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    values = eight_bits(pixels.expand(3, -1, -1))
     return pillow.fromarray(values)
 
 

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from invsolve.io.image import middle
+from invsolve.tasks.sampling import windowed_power
+
 __all__ = ["SizeReading", "read_size"]
 
 SLOPE, SLOPE_SPREAD = 2.4, 0.4
@@ -55,7 +58,7 @@ def read_size(grey: Tensor, kernel: Tensor, noise: float, rounding: Tensor | Non
         rounding: for a compressed image, the variance [8, 8] that rounding added to each frequency of its blocks;
             infinite for unknown frequencies, which are ignored.
     """
-    grey = _middle(grey.double())
+    grey = middle(grey.double(), LARGEST_SIDE)
     through = torch.stack([_transfer(kernel.double(), grey, size) for size in (1.0, *SIZES)])
     added = grey.new_zeros(grey.shape) if rounding is None else _of_blocks(rounding.double(), grey)
     frequency, power, added, count, lets = _binned(grey, through, added)
@@ -120,10 +123,7 @@ def _binned(grey: Tensor, through: Tensor, added: Tensor) -> tuple[Tensor, Tenso
     part: mean frequency (cycles per pixel), logarithm of the mean windowed power, mean of `added` [H, W], number of
     values, and the means of every |K|^2 [K, H, W]. Values with an infinite `added` are left out."""
     height, width = grey.shape
-    down, across = (torch.hann_window(side, dtype=grey.dtype) for side in (height, width))
-    window = down[:, None] * across
-    mean = (grey * window).sum() / window.sum()
-    power = torch.fft.fft2((grey - mean) * window).abs().square() / window.square().sum()
+    power = windowed_power(grey)
     axes = (torch.fft.fftfreq(side, dtype=grey.dtype) for side in (height, width))
     frequency = torch.hypot(*torch.meshgrid(*axes, indexing="ij"))
     edges = torch.linspace(2.5 / min(height, width), 0.5, RINGS + 1, dtype=grey.dtype)
@@ -157,8 +157,3 @@ def _windowed(power: Tensor) -> Tensor:
     for dim in (0, 1):
         power = (4 * power + power.roll(1, dim) + power.roll(-1, dim)) / 6
     return power
-
-
-def _middle(grey: Tensor) -> Tensor:
-    top, left = (max(side - LARGEST_SIDE, 0) // 2 for side in grey.shape)
-    return grey[top : top + LARGEST_SIDE, left : left + LARGEST_SIDE]

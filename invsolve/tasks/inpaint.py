@@ -10,6 +10,7 @@ from invsolve.core.checks import InputError
 from invsolve.core.lazy import torch
 from invsolve.core.options import option
 from invsolve.core.settings import Count, Range, check_settings
+from invsolve.io.image import eight_bits
 from invsolve.io.inputs import Source
 from invsolve.tasks.base import Size, Streams, Task
 from invsolve.tasks.inputs import read_mask
@@ -157,7 +158,7 @@ class Inpaint(Task):
         import cv2
         import numpy
 
-        values = (y.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+        values = eight_bits(y)
         filled = cv2.inpaint(values, self.missing.byte().numpy(), 3, cv2.INPAINT_TELEA)
         planes = torch.from_numpy(numpy.asarray(filled)).float() / 255
         planes = planes[None] if planes.ndim == 2 else planes.permute(2, 0, 1)

@@ -11,6 +11,7 @@ from invsolve.core.checks import InputError
 from invsolve.core.lazy import lazy, torch
 from invsolve.core.options import option
 from invsolve.core.settings import Range, check_settings
+from invsolve.io.image import eight_bits
 from invsolve.io.inputs import without_hidden_colours
 from invsolve.io.jpeg import JPEGTables, turned, unturned
 from invsolve.tasks.base import Size, Streams, Task
@@ -208,7 +209,7 @@ def encoded(clean: Tensor, tables: JPEGTables) -> Tensor:
     import numpy
     from PIL import Image as pillow
 
-    values = (clean.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    values = eight_bits(clean)
     qtables = [list(table) for table in (tables.luma, tables.chroma, tables.second) if table is not None]
     file = io.BytesIO()
     picture = pillow.fromarray(values[..., 0] if len(clean) == 1 else values)

@@ -16,6 +16,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
 
 from invsolve.core.lazy import torch
+from invsolve.io.image import middle
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -136,13 +137,8 @@ def spectral_bands(image: Tensor) -> Tensor:
 
     A Hann window is applied to the image, or to the middle of a large image. (i, j) and (j, i) are one band.
     """
-    grey = image.double().mean(0)
-    top, left = (max(side - LARGEST, 0) // 2 for side in grey.shape)
-    grey = grey[top : top + LARGEST, left : left + LARGEST]
-    down, across = (torch.hann_window(side, dtype=grey.dtype) for side in grey.shape)
-    window = down[:, None] * across
-    mean = (grey * window).sum() / window.sum()
-    power = torch.fft.fft2((grey - mean) * window).abs().square() / window.square().sum()
+    grey = middle(image.double().mean(0), LARGEST)
+    power = windowed_power(grey)
     rows, columns = (
         (torch.fft.fftfreq(side, dtype=grey.dtype).abs() * 2 * BANDS).long().clamp_max(BANDS - 1) for side in grey.shape
     )
@@ -152,6 +148,14 @@ def spectral_bands(image: Tensor) -> Tensor:
     first, second = torch.triu_indices(BANDS, BANDS)
     bands = (0.5 * (mean_power + mean_power.T)[first, second]).clamp_min(1e-12).log()
     return bands[1:] - bands[0]
+
+
+def windowed_power(grey: Tensor) -> Tensor:
+    """The power spectrum [H, W] of a grey image under a Hann window; white noise has its variance at each frequency."""
+    down, across = (torch.hann_window(side, dtype=grey.dtype) for side in grey.shape)
+    window = down[:, None] * across
+    mean = (grey * window).sum() / window.sum()
+    return torch.fft.fft2((grey - mean) * window).abs().square() / window.square().sum()
 
 
 @cache

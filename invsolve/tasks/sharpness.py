@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from invsolve.io.image import middle
+
 __all__ = ["BLURRED", "edge_width"]
 
 BLURRED = 3.0
@@ -25,8 +27,7 @@ def edge_width(image: Tensor) -> float | None:
     Args:
         image: [C, H, W] in [0, 1]; only the middle of large images is used.
     """
-    top, left = (max(side - _SIDE, 0) // 2 for side in image.shape[1:])
-    luma = image[:, top : top + _SIDE, left : left + _SIDE].mean(0)
+    luma = middle(image, _SIDE).mean(0)
     widths = torch.cat([_widths(luma), _widths(luma.T)])
     return float(widths.quantile(_SHARPEST)) if len(widths) >= _EDGES else None
 
