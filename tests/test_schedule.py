@@ -11,6 +11,7 @@ import torch
 
 import invsolve as iv
 from invsolve.core.schedule import path
+from invsolve.priors.loading.beta_tables import betas
 
 ALL = [iv.DDPMSchedule(), iv.VPSchedule(), iv.VESchedule(), iv.CosineSchedule(), iv.FlowSchedule()]
 LISTS = json.loads((Path(__file__).parent / "data" / "timesteps.json").read_text())
@@ -124,3 +125,10 @@ def test_networks_that_divide_by_alpha_enter_pure_noise_late(schedule, parametri
         cost = iv.costs.GaussianLikelihood(iv.operators.Denoising((1, 4, 4)), torch.full((1, 1, 4, 4), 0.5), 0.1)
         result = iv.solve(iv.Problem(prior, cost if solver.needs.cost else None), solver)
         assert "ended at step" not in result.status[0][0]
+
+
+def test_the_cosine_table_is_exact_in_float64():
+    table = betas("cosine", 4)
+    bars = [math.cos((i / 4 + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(5)]
+    assert table.dtype == torch.float64
+    assert table.tolist() == [min(1 - b / a, 0.999) for a, b in zip(bars, bars[1:], strict=False)]

@@ -61,6 +61,5 @@ def _line(a: float, b: float, n: int) -> Tensor:
 
 def _cosine(n: int) -> Tensor:
     bars = [math.cos((i / n + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(n + 1)]
-    return torch.tensor(
-        [min(1 - after / before, 0.999) for before, after in zip(bars, bars[1:], strict=False)]
-    ).double()
+    table = [min(1 - after / before, 0.999) for before, after in zip(bars, bars[1:], strict=False)]
+    return torch.tensor(table, dtype=torch.float64)
