@@ -181,6 +181,14 @@ def test_every_metric_says_what_computes_it():
         assert words[1][0].isdigit()
 
 
+def test_metrics_of_the_same_features_name_the_same_package():
+    packages: dict[str, set[str]] = {}
+    for metric in SET_METRICS.values():
+        packages.setdefault(metric.loader, set()).add(metric.package)
+        assert "torchmetrics" not in metric.implementation()  # the distances are the library's own
+    assert all(len(found) == 1 for found in packages.values())
+
+
 def test_an_unknown_metric_is_answered_with_the_nearest():
     with pytest.raises(InputError, match=r"did you mean 'lpips-alex'|did you mean 'lpips-vgg'"):
         metric_named("lpips-vg")

@@ -128,7 +128,7 @@ SET_METRICS: Mapping[str, SetMetric] = {
     for metric in (
         _set("fid", "FID", "piq", "InceptionV3 (pytorch-fid weights), exact", "inception_features", "frechet_distance"),
         _set(
-            "kid", "KID", "torchmetrics", "poly_mmd on piq InceptionV3, all pairs", "inception_features",
+            "kid", "KID", "piq", "InceptionV3 (pytorch-fid weights), cubic kernel, all pairs", "inception_features",
             "kernel_distance",
         ),
         _set(
@@ -136,8 +136,8 @@ SET_METRICS: Mapping[str, SetMetric] = {
             "frechet_distance",
         ),
         _set(
-            "efflite0-kernel", "EffLite0 KID", _LITE, "pooled features, torchmetrics poly_mmd, all pairs",
-            "efflite0_features", "kernel_distance",
+            "efflite0-kernel", "EffLite0 KID", _LITE, "pooled features, cubic kernel, all pairs", "efflite0_features",
+            "kernel_distance",
         ),
         _set(
             "sfid", "sFID", "piq", "InceptionV3 mixed_6, 7 channels of 17x17, exact", "inception_spatial_features",
