@@ -204,6 +204,13 @@ def test_costs_add_and_their_temperature_divides() -> None:
     assert torch.allclose(factor(x), reward(x))
 
 
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.int32])
+def test_the_targets_of_a_classifier_may_be_integers_of_any_width(kind: torch.dtype) -> None:
+    x, target = torch.rand(4, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 2])
+    cost = ClassifierCost(lambda x: x, target.to(kind), 3)
+    assert torch.equal(cost(x), ClassifierCost(lambda x: x, target, 3)(x))
+
+
 def test_the_stability_limit_is_where_euler_maruyama_diverges_at_first() -> None:
     assert em_stability_limit(20.0, 0.999 / 500, 2.0) == pytest.approx(24.78, abs=0.01)
     peaks = []

@@ -76,7 +76,7 @@ class ClassifierCost(TerminalCost):
                 f"the classifier must return logits of shape [{len(x)}, {self.n_classes}], got {list(logits.shape)}"
             )
         check_finite(x, logits, "the classifier's logits")
-        target = torch.as_tensor(self.target, device=x.device).expand(len(x))
+        target = torch.as_tensor(self.target, dtype=torch.int64, device=x.device).expand(len(x))
         return F.cross_entropy(logits, target, reduction="none") / self.temperature
 
     def identity_state(self) -> dict[str, Any]:
