@@ -87,6 +87,32 @@ def test_time_guidance_at_weight_one_is_the_network_and_moves_away_from_the_pert
     assert close(labelled[1], single[1], 1e-4)
 
 
+class Learned(torch.nn.Module):
+    """A network of the noise and of its variance, as guided-diffusion networks are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = torch.nn.Linear(1, 2)
+
+    def forward(self, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        shift = self.embedding(c[:, None].to(x) / 1000).sum(1).view(-1, 1, 1, 1)
+        return torch.cat([0.5 * x + shift, torch.tanh(x)], 1)
+
+
+def test_time_guidance_keeps_a_learned_variance() -> None:
+    module = Learned()
+    prior = iv.priors.NetworkPrior(module, "eps", shape=SHAPE)
+    guided, x = time_guided(prior, module.embedding, 2.0), states().float()
+    assert torch.equal(guided.predict(x, 0.5).variance, prior.predict(x, 0.5).variance)
+    problem = iv.Problem(guided, costs.GaussianLikelihood(iv.operators.Denoising(SHAPE), torch.zeros(1, *SHAPE), 0.1))
+    learned, auto, small = (
+        iv.solve(problem, solvers.DPS(n_steps=3, variance=variance)).samples
+        for variance in ("learned", "auto", "small")
+    )
+    assert torch.equal(auto, learned)
+    assert not torch.equal(auto, small)
+
+
 @pytest.mark.parametrize("label", [-1, 4, 2.5, True, torch.tensor([0, 9]), torch.zeros(0, dtype=torch.long)])
 def test_labels_out_of_range_are_refused(label) -> None:
     for prior in (law(), network()):

@@ -15,7 +15,7 @@ from torch import Tensor
 from invsolve.core.checks import InputError
 from invsolve.core.prior import Calls, Prediction, Prior
 
-__all__ = ["ConditionPair", "Pair", "PriorPair"]
+__all__ = ["ConditionPair", "Pair", "PriorPair", "halves"]
 
 
 class Pair(ABC):
@@ -100,11 +100,7 @@ class ConditionPair(Pair):
                 for name in self.condition
             }
             self._doubled[n] = self.leading.given(**rows)
-        out = self._doubled[n].predict(torch.cat([x_t, x_t]), t)
-        halves = [Prediction(out.x0[part], out.eps[part]) for part in (slice(n), slice(n, None))]
-        if out.variance is not None:  # the learned variance of the conditional prediction
-            halves[0] = halves[0].replace(variance=out.variance[:n])
-        return halves[0], halves[1]
+        return halves(self._doubled[n].predict(torch.cat([x_t, x_t]), t), n)
 
     def given(self, **condition: Any) -> ConditionPair:
         return ConditionPair(self.leading, {**self.condition, **condition}, self.null)
@@ -163,6 +159,15 @@ class PriorPair(Pair):
     @property
     def items(self) -> int | None:
         return self.leading.items if self.leading.items is not None else self.other.items
+
+
+def halves(out: Prediction, n: int) -> tuple[Prediction, Prediction]:
+    """The predictions of the first n rows and of the other rows."""
+    one, two = (
+        Prediction(out.x0[part], out.eps[part], None if out.variance is None else out.variance[part])
+        for part in (slice(n), slice(n, None))
+    )
+    return one, two
 
 
 def _rows(value: Any, n: int, like: Tensor) -> Tensor:

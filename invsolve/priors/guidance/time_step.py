@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from invsolve.core.checks import InputError, check_positive
 from invsolve.core.prior import Calls, Prediction, Prior
-from invsolve.priors.guidance.combinations import Combination, GuidedPrior, Pair
+from invsolve.priors.guidance.combinations import Combination, GuidedPrior
+from invsolve.priors.guidance.pairs import Pair, halves
 from invsolve.priors.guidance.weights import Weight, as_weight
 
 __all__ = ["TimeStepPair", "time_guided"]
@@ -59,8 +60,7 @@ class TimeStepPair(Pair):
         n = len(x_t)
         twice = self.leading if self.leading.items is None else self.leading.select(torch.arange(n).repeat(2))
         with self._perturbed(t, n, 2 * n):
-            out = twice.predict(torch.cat([x_t, x_t]), t)
-        return Prediction(out.x0[:n], out.eps[:n]), Prediction(out.x0[n:], out.eps[n:])
+            return halves(twice.predict(torch.cat([x_t, x_t]), t), n)
 
     def given(self, **condition: Any) -> TimeStepPair:
         return replace(self, leading=self.leading.given(**condition))
