@@ -70,8 +70,16 @@ def test_neighbours_share_the_overlap_and_no_more_than_the_grid_asks_for(length:
     assert all(start % GRID == 0 and stop - start <= tile for start, stop in ends)
 
 
-def test_a_prior_of_one_size_gets_tiles_of_that_size() -> None:
+def test_fixed_tiles_have_one_side_but_for_the_last() -> None:
     assert {stop - start for start, stop in extents(1008, 256, 128, fixed=True)} == {256}
+    assert [stop - start for start, stop in extents(520, 256, 64, fixed=True)] == [256, 256, 248]
+
+
+def test_a_prior_of_one_size_is_refused_because_tiles_at_the_end_may_be_smaller() -> None:
+    prior = local_prior()
+    prior.shape = (3, 64, 64)
+    with pytest.raises(iv.InputError, match=r"images of \[3, 64, 64\] only: adapt it with priors.padded.fitted"):
+        TiledPrior(prior, 64, 16)
 
 
 def test_a_plan_tells_the_pixels_that_go_through_the_network() -> None:

@@ -40,7 +40,9 @@ class PaddedPrior(WrappedPrior):
     def predict(self, x_t: Tensor, t: float) -> Prediction:
         height, width = x_t.shape[-2:]
         if height > self.size[0] or width > self.size[1]:
-            raise InputError(f"this prior takes images up to {self.size}, got {(height, width)}: use TiledPrior")
+            raise InputError(
+                f"this prior takes images up to {self.size}, got {(height, width)}: use priors.padded.fitted"
+            )
         rows, columns = _reflected(height, self.size[0], x_t), _reflected(width, self.size[1], x_t)
         out = self.prior.predict(x_t[..., rows, :][..., columns], t)
         variance = None if out.variance is None else out.variance[..., :height, :width]

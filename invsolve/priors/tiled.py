@@ -49,7 +49,8 @@ def extents(length: int, tile: int, overlap: int, *, fixed: bool = False, grid: 
     Args:
         length: length of the axis in pixels.
         tile, overlap: multiples of `grid`, see `TiledPrior`.
-        fixed: tiles have exactly the side `tile`, for priors of one fixed size; neighbours then share more pixels.
+        fixed: every tile but the last has the side `tile`, for padded priors of that size; neighbours then share more
+            pixels.
         grid: tiles start at multiples of this number.
     """
     if length <= tile:
@@ -70,16 +71,16 @@ class TiledPrior(WrappedPrior):
     stored, so `max_pixels` bounds the memory there as well.
 
     Args:
-        prior: the prior, for images of any size or of the size of a tile.
+        prior: the prior, for images of any size; `invsolve.priors.padded.fitted` pads and tiles one of a single size.
         tile: largest side of a tile in pixels, a multiple of `grid`; see `extents` for the actual side.
         overlap: smallest number of pixels that neighbours share, a multiple of `grid`, at most half of `tile`.
         max_pixels: largest number of pixels in one call of `prior`, over all samples of the batch; `tile`^2 if not
             given. A call has at least one tile of one sample.
         grid: tiles start at multiples of this many pixels; less than 16 for priors of small images.
-        fixed: tiles have exactly the side `tile`; always true if the prior has a shape.
+        fixed: see `extents`.
 
     Raises:
-        InputError: sizes for which no tiling is possible.
+        InputError: sizes for which no tiling is possible; a prior of a single size.
         CapabilityError: a latent prior.
     """
 
@@ -99,12 +100,11 @@ class TiledPrior(WrappedPrior):
             raise InputError(f"overlap must be a multiple of {grid} of at most half a tile of {tile}, got {overlap}")
         if prior.latent:
             raise CapabilityError("a latent prior cannot be tiled in pixels: restore smaller images, or without tiles")
-        if prior.shape is not None and tuple(prior.shape[1:]) != (tile, tile):
-            raise InputError(f"this prior takes images of {list(prior.shape)} only: use tiles of that size")
+        if prior.shape is not None:
+            raise InputError(f"this prior takes images of {list(prior.shape)} only: adapt it with priors.padded.fitted")
         super().__init__(prior)
         self.tile, self.overlap, self.grid = tile, overlap, grid
-        self.max_pixels, self.fixed = max_pixels or tile * tile, fixed or prior.shape is not None
-        self.shape = None
+        self.max_pixels, self.fixed = max_pixels or tile * tile, fixed
 
     def predict(self, x_t: Tensor, t: float) -> Prediction:
         if x_t.ndim != 4:
