@@ -190,11 +190,13 @@ def test_bicubic_keeps_constants_and_places():
 # inpainting
 
 
-def test_masked_entries_of_the_measurement_do_not_matter():
-    operator = Inpainting.random((3, 8, 8), 0.5, rng=Rng(3))
+@pytest.mark.parametrize("missing", [-5.0, torch.nan])
+@pytest.mark.parametrize("masks", [1, 2])
+def test_masked_entries_of_the_measurement_do_not_matter(masks, missing):
+    operator = Inpainting.random((3, 8, 8), 0.5, rng=Rng(3), samples=masks)
     y = operator(random(2, 3, 8, 8))
-    noisy = y + 5.0 * (1 - operator(torch.ones_like(y)))
-    for f in (operator.adjoint, operator.pinv, operator.Ut):
+    noisy = torch.where(operator.measures(y), y, missing)
+    for f in (operator.adjoint, operator.pinv, operator.Ut, operator.observed, lambda y: operator.ridge(y, 0.1)):
         assert torch.equal(f(noisy), f(y))
 
 

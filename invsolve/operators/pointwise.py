@@ -156,7 +156,8 @@ class Inpainting(_Diagonal):
 
     def adjoint(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
         check_shape(y, self.out_shape, "Inpainting.adjoint")
-        return self.forward(y, theta)
+        self._no_parameters(theta)
+        return self.observed(y)
 
     pinv = adjoint
 
@@ -166,15 +167,12 @@ class Inpainting(_Diagonal):
         return b / (self._mask(b) + per_sample(lam, b))
 
     def ridge(self, residual: Tensor, lam: float | Tensor) -> Tensor:
-        return self._mask(residual) * residual * (1.0 / (1.0 + per_sample(lam, residual)))
+        return self.observed(residual) * (1.0 / (1.0 + per_sample(lam, residual)))
 
     def smooth_preconditioner(self, like: Tensor, lam: float | Tensor) -> Callable[[Tensor], Tensor]:
         """1 / diag(A^T A + lam L); with it, the system of the missing region does not depend on lam."""
         weight = per_sample(lam, like)
         return lambda r: r / (self._mask(r) + 4 * weight)
-
-    def Ut(self, y: Tensor) -> Tensor:
-        return (self._mask(y) * y).flatten(1)
 
     def select(self, rows: Tensor) -> Self:
         mask = self.constants["mask"]
