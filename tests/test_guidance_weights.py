@@ -75,6 +75,16 @@ def test_means_are_those_of_the_closed_forms() -> None:
     assert mean_weight(w.MeanMatched(w.Sine(3.0), 1.5)) == pytest.approx(1.5, rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    "weight", [w.RAAG(), w.Interval(3.0, 0.2, 5.0, clock="sigma"), w.Clamp(w.Interval(3.0, clock="sigma"))]
+)
+def test_weights_that_do_not_follow_u_alone_have_no_mean(weight: w.Weight) -> None:
+    with pytest.raises(iv.InputError, match="its mean"):
+        mean_weight(weight)
+    with pytest.raises(iv.InputError, match="its mean"):
+        w.MeanMatched(weight, 2.0)
+
+
 def test_raag_goes_from_its_maximum_to_one() -> None:
     x = torch.ones(2, 3)
     same = Prediction(x, 2 * x)

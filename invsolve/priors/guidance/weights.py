@@ -210,6 +210,10 @@ class Interval(Weight):
 
     def at(self, now: Moment) -> Weight:
         place = now.u if self.clock == "u" else now.ratio
+        if math.isnan(place):
+            raise InputError(
+                f"{self} follows sigma_t / alpha_t: its mean over u depends on the schedule, use clock='u'"
+            )
         return as_weight(self.inner).at(now) if self.low <= place <= self.high else Constant(self.outside)
 
     def __call__(self, now: Moment, pair: tuple[Prediction, Prediction] | None = None) -> float | Tensor:
@@ -253,7 +257,7 @@ def mean_weight(weight: Weight | float, n: int = 1000) -> float:
     """The mean of a weight over u in [0, 1] (midpoints of `n` cells).
 
     Raises:
-        InputError: the weight depends on the predictions, so its mean is not defined.
+        InputError: the weight depends on the predictions or on the noise-to-signal ratio, so its mean is not defined.
     """
     weight = as_weight(weight)
     if weight.feedback:
