@@ -65,6 +65,28 @@ def test_costs_add_and_scale_and_select():
     torch.testing.assert_close(total.select(rows)(x[rows]), total(x)[rows])
 
 
+class WithGain(torch.nn.Module):
+    def forward(self, x, theta):
+        return (theta["gain"] * x).flatten(1).sum(1)
+
+
+@pytest.mark.parametrize(
+    ("function", "blind"),
+    [
+        (lambda x: x.flatten(1).sum(1), False),
+        (torch.squeeze, False),
+        (lambda x, scale=3.0: scale * x.flatten(1).sum(1), False),
+        (lambda x, theta: (theta["gain"] * x).flatten(1).sum(1), True),
+        (lambda x, theta=None: (theta["gain"] * x).flatten(1).sum(1), True),
+        (WithGain(), True),
+    ],
+)
+def test_a_function_gets_the_parameters_if_it_takes_them(function, blind):
+    x, theta = torch.rand(3, 1, 1, 1), {"gain": torch.tensor(2.0)}
+    weight = 2.0 if blind else 3.0 if getattr(function, "__defaults__", None) else 1.0
+    assert torch.equal(costs.FunctionCost(function)(x, theta), weight * x.flatten(1).sum(1))
+
+
 def test_gradients_match_finite_differences():
     y = torch.rand(2, 1, 2, 2, dtype=torch.float64)
     for cost in (costs.GaussianLikelihood(A, y, 0.1), costs.PoissonLikelihood(A, y, peak=30.0)):

@@ -1,21 +1,31 @@
-"""Inspection of objects, functions and packages for `invsolve.core.identity`."""
+"""Inspection of objects, functions and packages, for `invsolve.core.identity` and for functions of the user."""
 
 from __future__ import annotations
 
 import dis
 import functools
+import inspect
 import sys
 import sysconfig
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["OF_NO_RESULT", "condensed", "globals_read", "installed", "installed_file", "state_of", "version_of"]
+__all__ = [
+    "OF_NO_RESULT",
+    "condensed",
+    "globals_read",
+    "installed",
+    "installed_file",
+    "state_of",
+    "takes_theta",
+    "version_of",
+]
 
 _CHUNK = 4096
 OF_NO_RESULT = frozenset({
@@ -68,6 +78,17 @@ def globals_read(code: types.CodeType, scope: Mapping[str, Any]) -> dict[str, An
         if isinstance(constant, types.CodeType):
             found |= globals_read(constant, scope)
     return found
+
+
+def takes_theta(function: Callable[..., Any]) -> bool:
+    """Whether a function or module of x has a second argument for unknown parameters: a required one, or `theta`."""
+    try:
+        parameters = inspect.signature(function.forward if isinstance(function, nn.Module) else function).parameters
+    except ValueError:  # built-in functions have no signature
+        return False
+    positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p for p in positional if p.default is p.empty]
+    return len(required) > 1 or (len(positional) > 1 and positional[1].name == "theta")
 
 
 @functools.cache

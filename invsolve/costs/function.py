@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from invsolve.core.checks import ShapeError
 from invsolve.core.cost import TerminalCost
 from invsolve.core.identity import keyed_state
+from invsolve.core.inspection import takes_theta
 from invsolve.core.operator import EMPTY, Params
 
 __all__ = ["FunctionCost"]
@@ -28,9 +28,7 @@ class FunctionCost(TerminalCost):
 
     def __init__(self, function: Callable[..., Tensor], key: str | None = None) -> None:
         self.function, self.key = function, key
-        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        parameters = inspect.signature(function).parameters.values()
-        self._takes_theta = sum(p.kind in positional and p.default is p.empty for p in parameters) > 1
+        self._takes_theta = takes_theta(function)
 
     def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         value = self.function(x, theta) if self._takes_theta else self.function(x)

@@ -14,7 +14,6 @@ If f(x, theta) needs its unknown parameters, give an example of them for one sam
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from invsolve.core.checks import CapabilityError, InputError, ShapeError
 from invsolve.core.identity import keyed_state
+from invsolve.core.inspection import takes_theta
 from invsolve.core.operator import EMPTY, LinearOperator, Operator, Params, Shape
 from invsolve.operators.shapes import digest, positive_shape
 
@@ -63,7 +63,7 @@ def as_operator(
             raise CapabilityError(f"{obj!r} is not a LinearOperator: give its function, as_operator(f, linear=True)")
         return obj
     function: Any = obj
-    if theta and not (callable(function) and _takes_theta(function)):
+    if theta and not (callable(function) and takes_theta(function)):
         raise InputError(f"only a function f(x, theta) has unknown parameters, got theta for {type(obj).__name__}")
     physics = getattr(sys.modules.get("deepinv"), "physics", None)
     if physics is not None and isinstance(obj, physics.Physics):
@@ -111,17 +111,6 @@ def measured_shape(
     return one[1:]
 
 
-def _takes_theta(f: Callable[..., Any]) -> bool:
-    """Whether `f` has a second argument for the unknown parameters."""
-    try:
-        parameters = inspect.signature(f.forward if isinstance(f, nn.Module) else f).parameters.values()
-    except ValueError:  # built-in functions have no signature
-        return False
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    required = [p for p in positional if p.default is p.empty]
-    return len(required) > 1 or (len(positional) > 1 and positional[1].name == "theta")
-
-
 def _describe(f: Callable[..., Any]) -> str:
     if isinstance(f, nn.Module):
         state = [v.detach().flatten().double().cpu() for v in f.state_dict().values() if not v.is_complex()]
@@ -139,7 +128,7 @@ class CallableOperator(Operator):
     ) -> None:
         self.in_shape = positive_shape(in_shape)
         self.function, self.parameters, self.key = function, tuple(theta), key
-        self._takes_theta = _takes_theta(function)
+        self._takes_theta = takes_theta(function)
         tensors = [*function.parameters(), *function.buffers()] if isinstance(function, nn.Module) else []
         like = next((t for t in tensors if t.is_floating_point()), torch.empty(0))
         name = _describe(function)
