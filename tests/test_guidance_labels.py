@@ -120,6 +120,12 @@ def test_labels_out_of_range_are_refused(label) -> None:
             prior.given(label=label)
 
 
+def test_classes_follow_the_means_to_their_device() -> None:
+    means = torch.zeros(3, *SHAPE, device="meta")
+    prior = LabelledMixture(means, torch.ones(3), torch.tensor([0, 1, 1]))
+    assert {prior.device, prior.classes.device, prior.class_weights.device} == {means.device}
+
+
 def test_other_conditions_are_refused() -> None:
     for prior in (law(), network()):
         with pytest.raises(iv.CapabilityError, match="label"):

@@ -56,13 +56,13 @@ class LabelledMixture(MixturePrior):
         found = torch.as_tensor(classes).unique().tolist()
         if tuple(classes.shape) != (len(means),) or found != list(range(len(found))):
             raise InputError(f"classes must be {len(means)} whole numbers from 0 without gaps, got {classes}")
-        self.classes, self.n_classes = classes.long(), len(found)
+        self.classes, self.n_classes = classes.to(self.device, torch.int64), len(found)
         self._label: Tensor | None = None
 
     @property
     def class_weights(self) -> Tensor:
         """Class probabilities p(y), [n_classes]."""
-        return torch.zeros(self.n_classes, dtype=torch.float64).index_add(0, self.classes, self.weights)
+        return self.weights.new_zeros(self.n_classes).index_add(0, self.classes, self.weights)
 
     def given(self, **condition: Any) -> MixturePrior:
         label = _checked(condition, self.n_classes)
