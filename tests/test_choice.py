@@ -104,6 +104,19 @@ def test_published_settings_are_what_restore_uses_and_records(bkse, preset, task
     assert done.record["prior"]["traits"]["family"] == family
 
 
+@pytest.mark.parametrize(
+    ("solver", "fewer", "estimate"),
+    [
+        ("dps", {"n_steps": 2}, "one posterior sample"),
+        ("dmplug", {"n_iterations": 2}, "point estimate"),
+        ("red-diff", {"n_steps": 2}, "point estimate"),
+    ],
+)
+def test_the_record_says_whether_the_image_is_a_sample(solver, fewer, estimate):
+    done = restore(image(16), "denoise", prior=as_prior(FFHQ, 16), noise=0.05, solver=solver, settings=fewer)
+    assert done.record["estimate"] == estimate
+
+
 def test_an_unknown_blur_is_found_with_the_image_under_a_prior_of_whole_images():
     """And by edges, before the restoration, under a local one."""
     for quality, preset in (("fast", "blind-deblur-fast"), ("best", "blind-deblur")):

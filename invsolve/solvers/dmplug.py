@@ -67,6 +67,7 @@ class DMPlug(Solver):
         'Diffusion Models", arXiv 2405.16749'
     )
     needs = Needs(blind=True)
+    mode_seeking = True
 
     def path(self, problem: Problem) -> tuple[Step, ...]:
         return path(problem.prior.schedule, 1, 1.0, self.times)
