@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from invsolve import costs, diagnostics, io, metrics, operators, priors, solvers, testing
     from invsolve.core.checks import CapabilityError, InputError, InvsolveError, ShapeError
     from invsolve.core.citation import cite
-    from invsolve.core.cost import Likelihood, TerminalCost
+    from invsolve.core.cost import TerminalCost
     from invsolve.core.driver import Progress, solve
-    from invsolve.core.operator import LinearOperator, Operator, SVDOperator
+    from invsolve.core.likelihood import Likelihood
+    from invsolve.core.operator import LinearOperator, Operator
     from invsolve.core.prior import Prediction, Prior
     from invsolve.core.problem import Problem
     from invsolve.core.result import Result, Stats
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         VPSchedule,
     )
     from invsolve.core.solver import Info, Needs, Solver, State
+    from invsolve.core.svd import SVDOperator
     from invsolve.core.unknowns import Unknown, Unknowns
     from invsolve.noise.estimate import estimate_noise
     from invsolve.noise.estimated import NoiseEstimate
@@ -49,9 +51,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "invsolve.core.checks": ("CapabilityError", "InputError", "InvsolveError", "ShapeError"),
     "invsolve.core.citation": ("cite",),
-    "invsolve.core.cost": ("Likelihood", "TerminalCost"),
+    "invsolve.core.cost": ("TerminalCost",),
     "invsolve.core.driver": ("Progress", "solve"),
-    "invsolve.core.operator": ("LinearOperator", "Operator", "SVDOperator"),
+    "invsolve.core.likelihood": ("Likelihood",),
+    "invsolve.core.operator": ("LinearOperator", "Operator"),
     "invsolve.core.prior": ("Prediction", "Prior"),
     "invsolve.core.problem": ("Problem",),
     "invsolve.core.result": ("Result", "Stats"),
@@ -65,6 +68,7 @@ _HOMES = {
         "VPSchedule",
     ),
     "invsolve.core.solver": ("Info", "Needs", "Solver", "State"),
+    "invsolve.core.svd": ("SVDOperator",),
     "invsolve.core.unknowns": ("Unknown", "Unknowns"),
     "invsolve.noise.estimate": ("estimate_noise",),
     "invsolve.noise.estimated": ("NoiseEstimate",),

@@ -11,7 +11,8 @@ from torch import nn
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
 from invsolve.core.checks import CapabilityError, InputError, ShapeError
-from invsolve.core.operator import LinearOperator, Operator, SVDOperator
+from invsolve.core.operator import LinearOperator, Operator
+from invsolve.core.svd import SVDOperator
 from invsolve.operators import Denoising, as_operator
 from invsolve.testing import check_operator
 

@@ -11,8 +11,8 @@ from invsolve import costs, solvers
 from invsolve.priors.conditional import ConditionalPrior
 from invsolve.priors.guidance.combinations import classifier_free
 from invsolve.priors.guidance.time_step import time_guided
-from invsolve.priors.labelled import LabelledDenoiser, LabelledMixture
-from invsolve.priors.networks.unet import load_denoiser, save_denoiser
+from invsolve.priors.labelled import LabelledMixture
+from invsolve.priors.networks.unet import LabelledDenoiser, load_denoiser, save_denoiser
 from invsolve.priors.networks.unet_config import DenoiserConfig
 
 

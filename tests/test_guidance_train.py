@@ -10,9 +10,8 @@ import torch
 from PIL import Image
 
 from invsolve.commands.cli import main
-from invsolve.priors.labelled import LabelledDenoiser
 from invsolve.priors.networks.classifier import ClassifierConfig, NoisyClassifier, load_classifier
-from invsolve.priors.networks.unet import load_denoiser
+from invsolve.priors.networks.unet import LabelledDenoiser, load_denoiser
 from invsolve.train.classifier import classifier_loss
 from invsolve.train.labelled import read_labelled
 from invsolve.train.settings import ClassifierTraining

@@ -10,7 +10,8 @@ from torch import Tensor
 
 import invsolve as iv
 from invsolve import priors, solvers
-from invsolve.core.prior import Calls, Prediction
+from invsolve.core.counting import Calls
+from invsolve.core.prior import Prediction
 from invsolve.priors.guidance import weights as w
 from invsolve.priors.guidance.clocks import FrequencyWeights, collapse, logsnr_clock, pyramid, step_clock
 from invsolve.priors.guidance.combinations import autoguided, classifier_free, mixed

@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from invsolve.core.checks import CapabilityError, InputError, ShapeError
-from invsolve.core.operator import SVDOperator
 from invsolve.core.rng import Rng
+from invsolve.core.svd import SVDOperator
 from invsolve.operators import (
     OPERATORS,
     BlindBlur,

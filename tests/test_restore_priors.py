@@ -8,7 +8,8 @@ from torch import Tensor
 
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
-from invsolve.core.prior import Calls, CountingPrior, Prior
+from invsolve.core.counting import Calls, CountingPrior
+from invsolve.core.prior import Prior
 from invsolve.priors.channelwise import ChannelwisePrior
 from invsolve.priors.padded import fitted
 from invsolve.restoration import restore

@@ -12,8 +12,9 @@ import invsolve as iv
 from benchmarks.speed.published import published_ndtm
 from invsolve import costs, operators, priors, solvers
 from invsolve.core.checks import InputError
+from invsolve.core.counting import Calls, CountingPrior
 from invsolve.core.operator import LinearOperator
-from invsolve.core.prior import Calls, CountingPrior, Prediction, Prior, WrappedPrior
+from invsolve.core.prior import Prediction, Prior, WrappedPrior
 from invsolve.core.schedule import path
 from invsolve.noise.estimate import estimate_noise
 from invsolve.noise.network import packaged_noise_network

@@ -11,8 +11,8 @@ from skimage import data
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
 from invsolve.core.linalg import conjugate_gradient, laplacian
-from invsolve.core.operator import SVDOperator
 from invsolve.core.start import TAU, guided_estimate, smooth_estimate
+from invsolve.core.svd import SVDOperator
 from invsolve.operators.kernels import gaussian_kernel, motion_kernel
 from invsolve.restoration.settings import QUALITIES, USUAL, build, settings
 from invsolve.tasks.deblur import Deblur

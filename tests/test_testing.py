@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from invsolve.core.checks import InputError
-from invsolve.core.operator import EMPTY, LinearOperator, Operator, SVDOperator
+from invsolve.core.operator import EMPTY, LinearOperator, Operator
 from invsolve.core.rng import Rng
+from invsolve.core.svd import SVDOperator
 from invsolve.operators import Blur, Denoising, GaussianBlur
 from invsolve.testing import ConformanceError, ReplayRng, check_operator
 

@@ -14,8 +14,7 @@ from PIL import Image
 
 from invsolve.commands.cli import main
 from invsolve.core.checks import InputError, InvsolveError
-from invsolve.priors.labelled import LabelledDenoiser
-from invsolve.priors.networks.unet import load_denoiser, save_denoiser
+from invsolve.priors.networks.unet import LabelledDenoiser, load_denoiser, save_denoiser
 from invsolve.priors.networks.unet_config import DenoiserConfig
 from invsolve.train.average import PowerAverage
 from invsolve.train.data import PhotoSet, find_images, split_images

@@ -19,7 +19,7 @@ from benchmarks.speed.pairs import alternate, save
 from benchmarks.speed.published import published_ndtm
 from benchmarks.speed.quality import TASKS, measured, task_of
 from invsolve import costs, operators, priors, solvers
-from invsolve.core.problem import LinearData
+from invsolve.core.linear_data import LinearData
 from invsolve.priors.networks import unet
 from invsolve.restoration.pace import OF_PHOTOGRAPHS
 from invsolve.restoration.settings import build, choose

@@ -58,7 +58,7 @@ class {title}(LinearOperator):
 
     A non-linear operator derives from `invsolve.Operator` instead. The adjoint, pseudo-inverse and normal solves of a
     linear one are derived; give faster ones by overriding `adjoint`, `pinv` and `solve_normal`. Draw what is random
-    here, once; keep tensors in `invsolve.core.operator.Constants`, so that they follow the image's precision.
+    here, once; keep tensors in `invsolve.core.constants.Constants`, so that they follow the image's precision.
 
     Args:
         in_shape: (channels, height, width) of one image, in [0, 1].

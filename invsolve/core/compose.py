@@ -16,7 +16,8 @@ from torch import Tensor
 
 from invsolve.core.checks import CapabilityError, InputError, ShapeError, check_shape
 from invsolve.core.linalg import per_sample, real_dtype
-from invsolve.core.operator import EMPTY, LinearOperator, Operator, Params, SVDOperator
+from invsolve.core.operator import EMPTY, LinearOperator, Operator, Params
+from invsolve.core.svd import SVDOperator
 
 __all__ = ["Stack", "add", "compose", "scale"]
 

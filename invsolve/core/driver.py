@@ -15,20 +15,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from invsolve.core.checkpoint import Checkpoint, peak_memory
+from invsolve.core.checkpoint import Checkpoint
 from invsolve.core.checks import InputError, plain_integer, whole_seed
+from invsolve.core.counting import Calls
 from invsolve.core.identity import run_identity
 from invsolve.core.microbatch import rows_that_fit
-from invsolve.core.prior import Calls
 from invsolve.core.problem import Problem
-from invsolve.core.result import Result, Stats
+from invsolve.core.result import Result, collected
 from invsolve.core.rng import Ahead, NoiseSource, Rng
 from invsolve.core.solver import Info, Solver, State
 
 __all__ = ["Progress", "solve"]
-
-FAR = 1e3
-"""A sample has diverged if its values exceed white by this factor."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +189,7 @@ def _solve(
         with noise if isinstance(noise, Ahead) else nullcontext():
             outputs.append(_run_chunk(part, solver, len(rows), noise, calls, store, report))
         store.finish_chunk(outputs)
-    return _collect(problem, solver, outputs, (n_items, samples), seed if rng is None else None, mark)
+    return collected(problem, solver, outputs, (n_items, samples), seed if rng is None else None, mark)
 
 
 def _noise(rng: Rng, device: torch.device) -> NoiseSource:
@@ -295,52 +292,3 @@ def _check_sizes(
         raise InputError(f"items must name each of the {n_items} measurements, got {len(items)} names")
     if len(set(items)) != n_items:
         raise InputError("items must be different from each other: equal names would share their noise")
-
-
-def _collect(
-    problem: Problem,
-    solver: Solver,
-    outputs: list[dict[str, Tensor]],
-    shape: tuple[int, int],
-    seed: int | None,
-    mark: str,
-) -> Result:
-    """Combine the chunks into [B, S, ...]."""
-
-    def joined(name: str) -> Tensor:
-        value = torch.cat([output[name] for output in outputs])
-        return value.reshape(*shape, *value.shape[1:])
-
-    ends = zip(joined("failed").tolist(), joined("reach").tolist(), strict=True)
-    calls = torch.stack([output["calls"] for output in outputs]).sum(0).double() / (shape[0] * shape[1])
-    config = {
-        "solver": repr(solver),
-        "prior": repr(problem.prior),
-        "cost": type(problem.cost).__name__,
-        "schedule": repr(problem.prior.schedule),
-        **({"identity": mark} if mark else {}),
-    }
-    return Result(
-        samples=joined("samples"),
-        status=tuple(tuple(map(_sentence, *row)) for row in ends),
-        energy=joined("energy"),
-        theta={key.removeprefix("theta."): joined(key) for key in outputs[0] if key.startswith("theta.")},
-        stats=Stats(
-            network_forwards=calls[0].item(),
-            network_backwards=calls[1].item(),
-            seconds=float(sum(output["seconds"].item() for output in outputs)),
-            peak_memory=peak_memory(problem.prior.device),
-        ),
-        seed=seed,
-        config=config,
-    )
-
-
-def _sentence(failed: int, reach: float) -> str:
-    if failed >= 0:
-        return f"ended at step {failed}: values became non-finite; the last finite estimate is kept"
-    if math.isnan(reach):
-        return "failed: the image has NaN values: use smaller steps or weights"
-    if reach > FAR:
-        return f"failed: values reached {reach:.3g}, but images are in [0, 1]: use smaller steps or weights"
-    return "ok"

@@ -2,7 +2,7 @@
 
     Operator              y = A(x, theta)           gradient by autograd
     LinearOperator        adds A^T, (A^T A + lam I)^-1 and A^+
-    SVDOperator           adds A = U diag(s) V^T with fast U and V
+    SVDOperator           adds A = U diag(s) V^T with fast U and V, see `invsolve.core.svd`
 
 Operators have no noise and no state. To add one, write a subclass with `in_shape`, `out_shape` and `forward`; all other
 methods are derived and can be overridden with faster ones.
@@ -10,20 +10,20 @@ methods are derived and can be overridden with faster ones.
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 from types import MappingProxyType
-from typing import Any, ClassVar, Self, TypeVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from invsolve.core.checks import CapabilityError, InputError, check_shape, needing_gradients, usable
+from invsolve.core.constants import Constants
 from invsolve.core.linalg import conjugate_gradient, laplacian, per_sample, real_dtype, row_norm
 
-__all__ = ["EMPTY", "Constants", "LinearOperator", "Operator", "Params", "SVDOperator", "Shape"]
+__all__ = ["EMPTY", "LinearOperator", "Operator", "Params", "Shape"]
 
 Shape = tuple[int, ...]
 Params = Mapping[str, Tensor]
@@ -32,34 +32,6 @@ EMPTY: Params = MappingProxyType({})
 
 LEAVES_TORCH = "write it in torch, or derive from LinearOperator and give its adjoint"
 """Advice in error messages about operators without a gradient."""
-
-
-class Constants:
-    """The tensors of an operator, converted to the precision and device of its input."""
-
-    def __init__(self, **tensors: Tensor) -> None:
-        self._tensors = tensors
-        self._cache: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_tensors": self._tensors, "_cache": {}}
-
-    def __getitem__(self, name: str) -> Tensor:
-        """The original tensor `name`."""
-        return self._tensors[name]
-
-    def replaced(self, **changes: Tensor) -> Constants:
-        """A copy with some of the tensors replaced."""
-        return Constants(**{**self._tensors, **changes})
-
-    def get(self, name: str, like: Tensor) -> Tensor:
-        """The tensor `name` in the real dtype of `like`, or in its complex dtype if the tensor is complex."""
-        tensor = self._tensors[name]
-        dtype = like.dtype.to_complex() if tensor.is_complex() else real_dtype(like)
-        key = (name, dtype, like.device)
-        if key not in self._cache or self._cache[key].is_inference():
-            self._cache[key] = usable(tensor).to(device=like.device, dtype=dtype)
-        return self._cache[key]
 
 
 class Operator(ABC):
@@ -245,95 +217,3 @@ class LinearOperator(Operator):
         """
         check_shape(y, self.out_shape, f"{type(self).__name__}.pinv")
         return conjugate_gradient(lambda v: self.normal(v, theta), self.adjoint(y, theta)).x
-
-
-class SVDOperator(LinearOperator):
-    """A linear operator with a singular value decomposition A = U diag(s) V^T, with U and V given as fast transforms.
-
-    Coefficient vectors have shape [N, n] with n = prod(in_shape), for any rank of A. Singular values have shape [n], or
-    [N, n] if the operator differs between samples. They are 0 on the null space; there `Ut` returns 0 and `U` ignores
-    its input. Convolutions have complex (Fourier) coefficients, but all methods map real images to real images. `pinv`
-    treats singular values below `cutoff` times the largest one as 0.
-
-    Attributes:
-        basis: an identifier of V if U = V up to signs or phases, so that A = V diag(r) V^T with eigenvalues
-            r = `response`; None otherwise. Operators with equal identifiers compose in closed form.
-    """
-
-    cutoff: float = 1e-6
-    basis: Hashable | None = None
-
-    def response(self, like: Tensor) -> Tensor:
-        """Eigenvalues r [n] or [N, n] of an operator with a `basis`; complex if V is. |r| is the spectrum."""
-        return self.spectrum(like)
-
-    @abstractmethod
-    def spectrum(self, like: Tensor) -> Tensor:
-        """Singular values [n] or [N, n], real, in the precision and on the device of `like`."""
-
-    @abstractmethod
-    def V(self, c: Tensor) -> Tensor:
-        """Coefficients [N, n] -> image [N, *in_shape]."""
-
-    @abstractmethod
-    def Vt(self, x: Tensor) -> Tensor:
-        """Image [N, *in_shape] -> coefficients [N, n]."""
-
-    @abstractmethod
-    def U(self, c: Tensor) -> Tensor:
-        """Coefficients [N, n] -> measurement [N, *out_shape]; entries with s = 0 are ignored."""
-
-    @abstractmethod
-    def Ut(self, y: Tensor) -> Tensor:
-        """Measurement [N, *out_shape] -> coefficients [N, n]; 0 where s = 0."""
-
-    @property
-    def singular_values(self) -> Tensor:
-        """Singular values in float64 on the CPU."""
-        return self.spectrum(torch.empty(0, dtype=torch.float64))
-
-    def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
-        self._no_parameters(theta)
-        return self.U(self.spectrum(x) * self.Vt(x))
-
-    def adjoint(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
-        check_shape(y, self.out_shape, f"{type(self).__name__}.adjoint")
-        self._no_parameters(theta)
-        return self.V(self.spectrum(y) * self.Ut(y))
-
-    def solve_normal(self, b: Tensor, lam: float | Tensor, theta: Params = EMPTY) -> Tensor:
-        check_shape(b, self.in_shape, f"{type(self).__name__}.solve_normal")
-        self._no_parameters(theta)
-        weight = per_sample(lam, b.flatten(1))
-        return self.V(self.Vt(b) / (self.spectrum(b) ** 2 + weight))
-
-    def ridge(self, residual: Tensor, lam: float | Tensor) -> Tensor:
-        coefficients, s = self.Ut(residual), self.spectrum(residual)
-        return self.V(s / (s**2 + per_sample(lam, coefficients)) * coefficients)
-
-    def pinv(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
-        check_shape(y, self.out_shape, f"{type(self).__name__}.pinv")
-        self._no_parameters(theta)
-        s = self.spectrum(y)
-        keep = s > self.cutoff * s.amax(-1, keepdim=True)
-        return self.V(torch.where(keep, self.Ut(y) / torch.where(keep, s, 1.0), 0.0))
-
-    def noise_gain(self, like: Tensor) -> Tensor:
-        s = self.spectrum(like).view(-1, self.size)
-        keep = s > self.cutoff * s.amax(-1, keepdim=True)
-        return torch.where(keep, torch.where(keep, s, 1.0) ** -2, 0.0).mean(-1).sqrt()
-
-    @property
-    def size(self) -> int:
-        """n = prod(in_shape), the number of coefficients."""
-        return prod(self.in_shape)
-
-
-OperatorType = TypeVar("OperatorType", bound=Operator)
-
-
-def select_rows(operator: OperatorType, **changes: Tensor) -> OperatorType:
-    """A copy of `operator` with some of its constants replaced; a helper for `select` in subclasses."""
-    clone = copy.copy(operator)
-    clone.constants = operator.constants.replaced(**changes)
-    return clone

@@ -5,54 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from invsolve.core.checks import CapabilityError, InputError, ShapeError, needing_gradients
-from invsolve.core.cost import Likelihood, TerminalCost, broadcast_sigma, linear_gaussian
+from invsolve.core.cost import TerminalCost
+from invsolve.core.likelihood import Likelihood, broadcast_sigma, linear_gaussian
 from invsolve.core.linalg import real_dtype
-from invsolve.core.operator import EMPTY, LinearOperator, Params, Shape, SVDOperator
+from invsolve.core.linear_data import LinearData, SpectralData, spectral
+from invsolve.core.operator import EMPTY, LinearOperator, Params, Shape
 from invsolve.core.prior import Prior
 from invsolve.core.start import ASSUMED_SIGMA, guided_estimate, smooth_estimate
 from invsolve.core.unknowns import Unknowns
 
-__all__ = ["LinearData", "Problem", "SpectralData"]
-
-
-class LinearData(NamedTuple):
-    """A linear-Gaussian measurement y = A x + sigma n in the prior's units."""
-
-    operator: LinearOperator
-    y: Tensor
-    sigma: Tensor | float
-
-
-class SpectralData(NamedTuple):
-    """`LinearData` in the singular coordinates of A = U diag(s) V^T; tensors are [1, n] or [N, n], as in `SVDOperator`.
-
-    Attributes:
-        operator: A.
-        s: singular values.
-        null: 1 where s = 0, else 0.
-        y: U^T y, 0 where s = 0.
-        solution: V^T A^+ y = U^T y / s, 0 where s = 0.
-        variance: the noise variance of `solution`, sigma^2 / s^2, 0 where s = 0.
-        precision: 1 / sigma, [1, 1] or [N, 1].
-        largest_variance: the largest entry of `variance`.
-        flat_variance: the common value of all entries of `variance` with s > 0; None if they differ.
-    """
-
-    operator: SVDOperator
-    s: Tensor
-    null: Tensor
-    y: Tensor
-    solution: Tensor
-    variance: Tensor
-    precision: Tensor
-    largest_variance: float
-    flat_variance: float | None
+__all__ = ["Problem"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,29 +211,7 @@ class Problem:
         Raises:
             CapabilityError: as `linear_data`, or the operator has no singular value decomposition.
         """
-        operator, y, sigma = self.linear_data
-        if not isinstance(operator, SVDOperator):
-            raise CapabilityError(f"{type(operator).__name__} has no singular value decomposition")
-        coefficients = operator.Ut(y)
-        s = torch.atleast_2d(operator.spectrum(y))
-        sigma = torch.as_tensor(sigma, dtype=s.dtype, device=s.device).reshape(-1, 1)
-        measured = s > 0
-        inverse = torch.where(measured, 1.0 / torch.where(measured, s, 1.0), 0.0)
-        coefficients = torch.where(measured, coefficients, 0.0)
-        variance = (sigma * inverse) ** 2
-        known = variance[measured.expand_as(variance)]
-        flat = len(known) > 0 and bool((known == known[0]).all())
-        return SpectralData(
-            operator=operator,
-            s=s,
-            null=(~measured).to(s),
-            y=coefficients,
-            solution=inverse * coefficients,
-            variance=variance,
-            precision=1.0 / sigma,
-            largest_variance=float((sigma.max() * inverse.max()) ** 2),
-            flat_variance=float(known[0]) if flat else None,
-        )
+        return spectral(self.linear_data)
 
     def repeated(self, n: int, size: int) -> Problem:
         """The problem with each of its n rows repeated `size` times, [n * size] rows; cached for each pair."""

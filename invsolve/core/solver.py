@@ -10,12 +10,13 @@ from typing import Any, ClassVar, Self
 from torch import Tensor
 
 from invsolve.core.checks import CapabilityError, InputError, nearest
-from invsolve.core.cost import Likelihood, linear_gaussian
-from invsolve.core.operator import EMPTY, Params, SVDOperator
+from invsolve.core.likelihood import Likelihood, linear_gaussian
+from invsolve.core.operator import EMPTY, Params
 from invsolve.core.presets import published
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.settings import check_settings
+from invsolve.core.svd import SVDOperator
 
 __all__ = ["Info", "Needs", "Solver", "State"]
 

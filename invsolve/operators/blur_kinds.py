@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError, ShapeError, check_shape
+from invsolve.core.constants import Constants, select_rows
 from invsolve.core.linalg import per_sample
-from invsolve.core.operator import EMPTY, Constants, LinearOperator, Params, Shape, SVDOperator, select_rows
+from invsolve.core.operator import EMPTY, LinearOperator, Params, Shape
+from invsolve.core.svd import SVDOperator
 from invsolve.operators.convolution import correlate, correlate_adjoint, grid_for, transfer_function
 from invsolve.operators.kernels import centred, checked_kernel
 from invsolve.operators.padding import check_padding, extend, extend_adjoint

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError, ShapeError
-from invsolve.core.operator import Constants, Shape, SVDOperator
+from invsolve.core.constants import Constants
+from invsolve.core.operator import Shape
+from invsolve.core.svd import SVDOperator
 from invsolve.operators.shapes import image_shape
 
 __all__ = ["LUMA", "Colourisation", "Demosaicing"]

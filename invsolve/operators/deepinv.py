@@ -13,7 +13,8 @@ from torch import Tensor
 
 from invsolve.core.checks import CapabilityError, InputError, check_shape
 from invsolve.core.linalg import real_dtype, row_dot, row_norm
-from invsolve.core.operator import EMPTY, LinearOperator, Operator, Params, Shape, SVDOperator
+from invsolve.core.operator import EMPTY, LinearOperator, Operator, Params, Shape
+from invsolve.core.svd import SVDOperator
 from invsolve.operators.adapt import measured_shape
 from invsolve.operators.shapes import digest, positive_shape
 

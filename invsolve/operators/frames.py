@@ -10,8 +10,9 @@ from torch import Tensor
 
 from invsolve.core.checks import InputError, ShapeError, as_tensor, check_positive, check_shape
 from invsolve.core.compose import Stack
+from invsolve.core.constants import Constants
 from invsolve.core.linalg import per_sample
-from invsolve.core.operator import EMPTY, Constants, LinearOperator, Operator, Params, Shape
+from invsolve.core.operator import EMPTY, LinearOperator, Operator, Params, Shape
 from invsolve.operators.blind import BlindBlur
 from invsolve.operators.blur import Blur
 from invsolve.operators.colour import Colourisation

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from invsolve.core.boundary import foreign, load_torch
 from invsolve.core.checks import InputError, ShapeError
-from invsolve.core.operator import EMPTY, Constants, Operator, Params, Shape, select_rows
+from invsolve.core.constants import Constants, select_rows
+from invsolve.core.operator import EMPTY, Operator, Params, Shape
 from invsolve.core.rng import NoiseSource
 from invsolve.operators.shapes import digest, image_shape
 

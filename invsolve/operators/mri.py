@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError, ShapeError, as_tensor, check_shape
+from invsolve.core.constants import Constants, select_rows
 from invsolve.core.linalg import per_sample
-from invsolve.core.operator import EMPTY, Constants, LinearOperator, Params, Shape, select_rows
+from invsolve.core.operator import EMPTY, LinearOperator, Params, Shape
 from invsolve.operators.shapes import digest, image_shape
 from invsolve.operators.transforms import real_images
 

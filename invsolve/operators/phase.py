@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError
-from invsolve.core.operator import EMPTY, Constants, Operator, Params, Shape
+from invsolve.core.constants import Constants
+from invsolve.core.operator import EMPTY, Operator, Params, Shape
 from invsolve.core.rng import NoiseSource
 from invsolve.operators.shapes import digest, image_shape
 from invsolve.operators.transforms import real_images

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError, ShapeError, as_tensor, check_shape
+from invsolve.core.constants import Constants, select_rows
 from invsolve.core.linalg import per_sample, real_dtype
-from invsolve.core.operator import EMPTY, Constants, Params, Shape, SVDOperator, select_rows
+from invsolve.core.operator import EMPTY, Params, Shape
 from invsolve.core.rng import NoiseSource
+from invsolve.core.svd import SVDOperator
 from invsolve.operators.shapes import digest, image_shape, positive_shape
 from invsolve.operators.transforms import cosine_laplacian, dct2, fft_dtype, idct2
 

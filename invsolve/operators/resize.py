@@ -23,8 +23,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invsolve.core.checks import InputError, ShapeError, check_shape
+from invsolve.core.constants import Constants
 from invsolve.core.linalg import per_sample
-from invsolve.core.operator import EMPTY, Constants, Params, Shape, SVDOperator
+from invsolve.core.operator import EMPTY, Params, Shape
+from invsolve.core.svd import SVDOperator
 from invsolve.operators.padding import extend, extend_adjoint
 from invsolve.operators.shapes import image_shape
 from invsolve.operators.transforms import dct2, idct2, real_images

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError
-from invsolve.core.operator import Constants, Shape, SVDOperator
+from invsolve.core.constants import Constants
+from invsolve.core.operator import Shape
 from invsolve.core.rng import NoiseSource
+from invsolve.core.svd import SVDOperator
 from invsolve.operators.shapes import digest, image_shape
 from invsolve.operators.transforms import real_images
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError, ShapeError, as_tensor, check_shape
-from invsolve.core.operator import EMPTY, Constants, LinearOperator, Params, Shape
+from invsolve.core.constants import Constants
+from invsolve.core.operator import EMPTY, LinearOperator, Params, Shape
 from invsolve.operators.blur_kinds import SpatialBlur
 from invsolve.operators.shapes import digest, image_shape
 

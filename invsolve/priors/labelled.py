@@ -1,4 +1,4 @@
-"""A mixture with exact class-conditional scores, and a denoising network that takes a class label."""
+"""A mixture with exact class-conditional scores."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import copy
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from invsolve.core.checks import CapabilityError, InputError, as_tensor
 from invsolve.core.schedule import Schedule
 from invsolve.priors.exact import MixturePrior
-from invsolve.priors.networks.unet import Denoiser
-from invsolve.priors.networks.unet_config import DenoiserConfig
 
-__all__ = ["LabelledDenoiser", "LabelledMixture"]
+__all__ = ["LabelledMixture"]
 
 
 def _checked(condition: dict[str, Any], n_classes: int) -> Tensor | int:
@@ -111,28 +109,3 @@ class LabelledMixture(MixturePrior):
         bound = copy.copy(self)
         bound._label = self._label[rows.to(self._label.device)]
         return bound
-
-
-class LabelledDenoiser(Denoiser):
-    """A `Denoiser` whose noise embedding is shifted by an embedding of the class label.
-
-    Args:
-        config: a configuration with `classes` above 0; the label `classes` means no label.
-    """
-
-    def __init__(self, config: DenoiserConfig) -> None:
-        super().__init__(config)
-        if config.classes < 1:
-            raise ValueError("a labelled denoiser needs a configuration with classes above 0")
-        self.labels = nn.Embedding(config.classes + 1, config.embedding)
-        nn.init.normal_(self.labels.weight, std=0.3)
-
-    def forward(self, x: Tensor, sigma: Tensor, label: Tensor | int | None = None) -> Tensor:
-        """Estimate the clean image given labels [N], one number for all images, or None for no label.
-
-        Raises:
-            ValueError: the shapes do not match.
-        """
-        label = self.config.classes if label is None else label
-        index = torch.as_tensor(label, device=x.device).expand(len(x))
-        return self.denoise(x, sigma, self.labels(index))

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import CapabilityError, InputError
-from invsolve.core.prior import Calls, Prediction, Prior, WrappedPrior
+from invsolve.core.counting import Calls
+from invsolve.core.prior import Prediction, Prior, WrappedPrior
 
 __all__ = ["PromptedPrior", "Prompts"]
 

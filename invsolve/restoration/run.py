@@ -13,9 +13,10 @@ from torch import Tensor
 
 from invsolve.core.checks import InputError, InvsolveError, enough_memory
 from invsolve.core.context import own_context
+from invsolve.core.counting import Calls
 from invsolve.core.driver import Progress, solve
 from invsolve.core.operator import Params
-from invsolve.core.prior import Calls, Prior
+from invsolve.core.prior import Prior
 from invsolve.core.problem import Problem
 from invsolve.core.result import Result, Stats
 from invsolve.execution.memory import freed_memory_kept

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from invsolve.core.checks import InputError
 from invsolve.core.linalg import conjugate_gradient, per_sample
-from invsolve.core.operator import LinearOperator, SVDOperator
+from invsolve.core.operator import LinearOperator
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import DDPMSchedule, Schedule
 from invsolve.core.settings import AtLeastZero, Count, FirstTime, Range
 from invsolve.core.solver import Info, Needs, Solver, State
+from invsolve.core.svd import SVDOperator
 from invsolve.solvers.steps.conjugate_integrator import Interval, intervals
 from invsolve.solvers.steps.linear_gaussian import flat_variance
 from invsolve.solvers.steps.updates import Start

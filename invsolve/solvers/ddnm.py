@@ -9,11 +9,11 @@ import math
 from dataclasses import dataclass
 
 from invsolve.core.checks import CapabilityError
-from invsolve.core.operator import SVDOperator
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.settings import Count, FirstTime, Share, Times
 from invsolve.core.solver import Info, Needs, State
+from invsolve.core.svd import SVDOperator
 from invsolve.solvers.ddrm import spectral_step
 from invsolve.solvers.steps.time_path import PathSolver
 from invsolve.solvers.steps.updates import Start, start_state

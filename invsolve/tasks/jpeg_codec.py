@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invsolve.core.checks import check_shape
+from invsolve.core.constants import Constants
 from invsolve.core.linalg import conjugate_gradient, laplacian, per_sample
-from invsolve.core.operator import EMPTY, Constants, LinearOperator, Params
+from invsolve.core.operator import EMPTY, LinearOperator, Params
 from invsolve.io.cosines import DCT, YCC, blocks_of, cosines, image_of
 from invsolve.io.jpeg import JPEGTables
 

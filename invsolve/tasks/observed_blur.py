@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invsolve.core.checks import check_shape
+from invsolve.core.constants import Constants
 from invsolve.core.linalg import conjugate_gradient, per_sample, row_dot
-from invsolve.core.operator import EMPTY, Constants, LinearOperator, Params, Shape
+from invsolve.core.operator import EMPTY, LinearOperator, Params, Shape
 from invsolve.operators.blur_kinds import CircularBlur
 from invsolve.operators.transforms import quick_length, real_images
 

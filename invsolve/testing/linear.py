@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from invsolve.core.linalg import row_dot
-from invsolve.core.operator import LinearOperator, SVDOperator
+from invsolve.core.operator import LinearOperator
+from invsolve.core.svd import SVDOperator
 from invsolve.testing import diagnoses
 
 __all__ = ["check_decomposed", "check_linear"]

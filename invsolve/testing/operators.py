@@ -13,7 +13,8 @@ from torch import Tensor
 
 from invsolve.core.checks import ShapeError
 from invsolve.core.linalg import real_dtype, row_dot
-from invsolve.core.operator import EMPTY, LinearOperator, Operator, Params, SVDOperator
+from invsolve.core.operator import EMPTY, LinearOperator, Operator, Params
+from invsolve.core.svd import SVDOperator
 from invsolve.testing import diagnoses
 from invsolve.testing.linear import check_decomposed, check_linear
 from invsolve.testing.report import Report

@@ -21,9 +21,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invsolve.core.checks import InputError
-from invsolve.priors.labelled import LabelledDenoiser
 from invsolve.priors.networks.classifier import ClassifierConfig, NoisyClassifier, save_classifier
-from invsolve.priors.networks.unet import Denoiser, load_denoiser
+from invsolve.priors.networks.unet import Denoiser, LabelledDenoiser, load_denoiser
 from invsolve.train.labelled import LabelledSet, read_labelled
 from invsolve.train.report import SmoothedLoss
 from invsolve.train.settings import ClassifierTraining, check_output

@@ -18,8 +18,7 @@ import numpy as np
 from invsolve.core.boundary import load_torch
 from invsolve.core.checkpoint import atomic_save
 from invsolve.core.checks import InputError, InvsolveError
-from invsolve.priors.labelled import LabelledDenoiser
-from invsolve.priors.networks.unet import Denoiser, load_denoiser, save_denoiser
+from invsolve.priors.networks.unet import Denoiser, LabelledDenoiser, load_denoiser, save_denoiser
 from invsolve.priors.networks.unet_config import DenoiserConfig
 from invsolve.train.data import PhotoSet, find_images, split_images
 from invsolve.train.labelled import LabelledSet, read_labelled

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from invsolve.bench.peers.seen import physics_of
 from invsolve.bench.peers.task import Sampler, Task, Unable
-from invsolve.core.operator import SVDOperator
+from invsolve.core.svd import SVDOperator
 from invsolve.operators import Denoising, Inpainting
 from invsolve.operators.blur import CircularBlur
 

@@ -16,8 +16,9 @@ from typing import Any, Literal
 from torch import Tensor
 
 from invsolve.core.checks import InputError
+from invsolve.core.counting import Calls
 from invsolve.core.linalg import per_sample
-from invsolve.core.prior import Calls, Prediction, Prior, WrappedPrior
+from invsolve.core.prior import Prediction, Prior, WrappedPrior
 from invsolve.priors.guidance.clocks import Clock, FrequencyWeights, rescaled
 from invsolve.priors.guidance.pairs import ConditionPair, Pair, PriorPair
 from invsolve.priors.guidance.weights import Moment, Weight, as_weight

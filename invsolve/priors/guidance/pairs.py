@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError
-from invsolve.core.prior import Calls, Prediction, Prior
+from invsolve.core.counting import Calls
+from invsolve.core.prior import Prediction, Prior
 
 __all__ = ["ConditionPair", "Pair", "PriorPair", "halves"]
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from invsolve.core.checks import InputError, check_positive
-from invsolve.core.prior import Calls, Prediction, Prior
+from invsolve.core.counting import Calls
+from invsolve.core.prior import Prediction, Prior
 from invsolve.priors.guidance.combinations import Combination, GuidedPrior
 from invsolve.priors.guidance.pairs import Pair, halves
 from invsolve.priors.guidance.weights import Weight, as_weight

@@ -8,12 +8,11 @@ import torch
 
 from invsolve.core.schedule import Schedule, VPSchedule
 from invsolve.priors.conditional import ConditionalPrior
-from invsolve.priors.labelled import LabelledDenoiser
 from invsolve.priors.loading.beta_tables import as_schedule
 from invsolve.priors.loading.packaged import WEIGHTS
 from invsolve.priors.networks.classifier import NoisyClassifier, load_classifier
 from invsolve.priors.networks.execution import Speed
-from invsolve.priors.networks.unet import load_denoiser
+from invsolve.priors.networks.unet import LabelledDenoiser, load_denoiser
 
 __all__ = ["digits", "digits_classifier"]
 

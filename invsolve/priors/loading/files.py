@@ -20,14 +20,13 @@ from invsolve.core.checks import InputError, check_options
 from invsolve.core.prior import Prior
 from invsolve.core.schedule import DDPMSchedule, Schedule
 from invsolve.priors.conditional import ConditionalPrior
-from invsolve.priors.labelled import LabelledDenoiser
 from invsolve.priors.loading.beta_tables import as_schedule
 from invsolve.priors.loading.weights import Weights, blank, fill, read_header, read_weights
 from invsolve.priors.network import NetworkPrior
 from invsolve.priors.networks.adm import ADMClassifier, ADMUNet
 from invsolve.priors.networks.adm_config import ADMConfig, infer, is_adm, is_classifier
 from invsolve.priors.networks.execution import Speed
-from invsolve.priors.networks.unet import Denoiser, load_denoiser
+from invsolve.priors.networks.unet import Denoiser, LabelledDenoiser, load_denoiser
 
 __all__ = ["load_adm", "load_classifier", "load_path", "load_repository"]
 

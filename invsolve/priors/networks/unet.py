@@ -163,6 +163,31 @@ class Denoiser(nn.Module):
         return c_skip[:, None, None, None] * x + c_out[:, None, None, None] * f
 
 
+class LabelledDenoiser(Denoiser):
+    """A `Denoiser` whose noise embedding is shifted by an embedding of the class label.
+
+    Args:
+        config: a configuration with `classes` above 0; the label `classes` means no label.
+    """
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        super().__init__(config)
+        if config.classes < 1:
+            raise ValueError("a labelled denoiser needs a configuration with classes above 0")
+        self.labels = nn.Embedding(config.classes + 1, config.embedding)
+        nn.init.normal_(self.labels.weight, std=0.3)
+
+    def forward(self, x: Tensor, sigma: Tensor, label: Tensor | int | None = None) -> Tensor:
+        """Estimate the clean image given labels [N], one number for all images, or None for no label.
+
+        Raises:
+            ValueError: the shapes do not match.
+        """
+        label = self.config.classes if label is None else label
+        index = torch.as_tensor(label, device=x.device).expand(len(x))
+        return self.denoise(x, sigma, self.labels(index))
+
+
 def _pad(z: Tensor, multiple: int) -> Tensor:
     """Pad right and bottom to a multiple: by reflection, or by replication if the image is too small to reflect."""
     height, width = z.shape[-2:]
