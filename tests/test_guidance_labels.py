@@ -8,6 +8,7 @@ from test_guidance_weights import SHAPE, TIMES, close, law, states
 
 import invsolve as iv
 from invsolve import costs, solvers
+from invsolve.core.prior import Prediction, WrappedPrior
 from invsolve.priors.conditional import ConditionalPrior
 from invsolve.priors.guidance.combinations import classifier_free
 from invsolve.priors.guidance.time_step import time_guided
@@ -60,6 +61,22 @@ def test_a_network_takes_labels_and_none_is_the_null_label() -> None:
     assert not close(prior.denoise(x, 0.5), prior.given(label=0).denoise(x, 0.5), 1e-3)
     mixed = prior.given(label=torch.tensor([0, 1, 2, 3, 0, 1])).denoise(x, 0.5)
     assert close(mixed[1], prior.given(label=1).denoise(x, 0.5)[1], 1e-5)
+
+
+class Halved(WrappedPrior):
+    def predict(self, x_t: torch.Tensor, t: float) -> Prediction:
+        out = self.prior.predict(x_t, t)
+        return out.replace(x0=0.5 * out.x0)
+
+
+def test_a_wrapper_of_ones_own_takes_labels_and_selects_their_rows() -> None:
+    x, labels, rows = states().float(), torch.tensor([0, 1, 2, 3, 0, 1]), torch.tensor([5, 2])
+    prior = Halved(network()).given(label=labels)
+    assert prior.items == 6
+    assert torch.equal(prior.denoise(x, 0.5), 0.5 * network().given(label=labels).denoise(x, 0.5))
+    chosen = prior.select(rows)
+    assert isinstance(chosen, Halved)
+    assert torch.equal(chosen.denoise(x[rows], 0.5), 0.5 * network().given(label=labels[rows]).denoise(x[rows], 0.5))
 
 
 def test_a_labelled_network_survives_its_file(tmp_path) -> None:

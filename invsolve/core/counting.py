@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -71,12 +69,6 @@ class CountingPrior(WrappedPrior):
         assert x_t.grad_fn is not None
         x_t.grad_fn.register_prehook(count)
         return x_t
-
-    def given(self, **condition: Any) -> Prior:
-        return CountingPrior(self.prior.given(**condition), self.calls)
-
-    def select(self, rows: Tensor) -> CountingPrior:
-        return CountingPrior(self.prior.select(rows), self.calls)
 
 
 def _beyond(x_t: Tensor, *values: Tensor) -> Tensor | None:

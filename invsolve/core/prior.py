@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
@@ -180,6 +181,8 @@ class Prior(ABC):
 class WrappedPrior(Prior):
     """Base class of priors that wrap another prior and change only its predictions.
 
+    A condition or a selection of rows is passed on to the wrapped prior.
+
     Attributes:
         prior: the wrapped prior.
     """
@@ -188,6 +191,18 @@ class WrappedPrior(Prior):
         self.prior = prior
         self.schedule, self.shape = prior.schedule, prior.shape
         self.value_range, self.bounded, self.traits = prior.value_range, prior.bounded, prior.traits
+
+    def around(self, prior: Prior) -> Self:
+        """The same wrapper around another prior of the same images."""
+        other = copy.copy(self)
+        other.prior = prior
+        return other
+
+    def given(self, **condition: Any) -> Prior:
+        return self.around(self.prior.given(**condition))
+
+    def select(self, rows: Tensor) -> Self:
+        return self.around(self.prior.select(rows))
 
     def denoise(self, x_t: Tensor, t: float) -> Tensor:
         return self.predict(x_t, t).x0

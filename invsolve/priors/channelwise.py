@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -47,14 +45,8 @@ class ChannelwisePrior(WrappedPrior):
         variance = None if out.variance is None else out.variance.reshape(x_t.shape)
         return Prediction(out.x0.reshape(x_t.shape), lambda: out.eps.reshape(x_t.shape), variance)
 
-    def given(self, **condition: Any) -> Prior:
-        return ChannelwisePrior(self.prior.given(**condition), self.channels)
-
-    def select(self, rows: Tensor) -> ChannelwisePrior:
-        return ChannelwisePrior(self.prior.select(rows), self.channels)
-
     def counted(self, calls: Calls) -> Prior:
-        return ChannelwisePrior(self.prior.counted(calls), self.channels)
+        return self.around(self.prior.counted(calls))
 
     def __repr__(self) -> str:
         return f"ChannelwisePrior({self.prior!r})"

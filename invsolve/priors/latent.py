@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -65,16 +64,10 @@ class LatentPrior(WrappedPrior):
             raise CapabilityError("this latent prior has no encoder: start from noise (start='random')")
         return self.encoder(x)
 
-    def given(self, **condition: Any) -> Prior:
-        return self.on(self.prior.given(**condition), self.shape)
-
-    def select(self, rows: Tensor) -> LatentPrior:
-        return self.on(self.prior.select(rows), self.shape)
-
     def on(self, prior: Prior, shape: Shape | None) -> LatentPrior:
         """The same decoder and encoder with another prior of latents, for a latent shape."""
-        other = copy.copy(self)
-        other.prior, other.shape = prior, shape
+        other = self.around(prior)
+        other.shape = shape
         return other
 
     def identity_state(self) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,12 +46,6 @@ class PaddedPrior(WrappedPrior):
         out = self.prior.predict(x_t[..., rows, :][..., columns], t)
         variance = None if out.variance is None else out.variance[..., :height, :width]
         return Prediction(out.x0[..., :height, :width], out.eps[..., :height, :width], variance)
-
-    def given(self, **condition: Any) -> Prior:
-        return PaddedPrior(self.prior.given(**condition))
-
-    def select(self, rows: Tensor) -> PaddedPrior:
-        return PaddedPrior(self.prior.select(rows))
 
     def __repr__(self) -> str:
         return f"PaddedPrior({self.prior!r})"

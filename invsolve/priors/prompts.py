@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -121,7 +121,7 @@ class PromptedPrior(WrappedPrior):
         if prompt is None:
             if negative is not None or scale is not None:
                 raise InputError("negative_prompt and guidance_scale need a prompt: give prompt=... as well")
-            return PromptedPrior(self.prior.given(**condition), self.prompts)
+            return super().given(**condition)
         texts = [prompt] if isinstance(prompt, str) else list(prompt)
         told = self.prompts.encode(texts, self.device)
         distilled = "guidance" in getattr(getattr(self.prior, "module", None), "needed", ())
@@ -154,11 +154,8 @@ class PromptedPrior(WrappedPrior):
             null = self.prompts.encode(against, self.device)
         return classifier_free(prior, self.prompts.scale if scale is None else scale, condition=told, null=null)
 
-    def select(self, rows: Tensor) -> PromptedPrior:
-        return PromptedPrior(self.prior.select(rows), self.prompts)
-
     def counted(self, calls: Calls) -> Prior:
-        return PromptedPrior(self.prior.counted(calls), self.prompts)
+        return self.around(self.prior.counted(calls))
 
     def __repr__(self) -> str:
         return f"PromptedPrior({self.prior!r})"
@@ -174,11 +171,11 @@ class _Shared(WrappedPrior):
     def items(self) -> int | None:
         return None
 
-    def given(self, **condition: Any) -> Prior:
-        return _Shared(self.prior.given(**condition))
+    def select(self, rows: Tensor) -> Self:
+        return self
 
     def counted(self, calls: Calls) -> Prior:
-        return _Shared(self.prior.counted(calls))
+        return self.around(self.prior.counted(calls))
 
     def __repr__(self) -> str:
         return repr(self.prior)

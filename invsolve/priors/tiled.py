@@ -181,16 +181,6 @@ class TiledPrior(WrappedPrior):
             for first in range(0, len(tiles), size):
                 yield tiles[first : first + size]
 
-    def given(self, **condition: Any) -> Prior:
-        return TiledPrior(
-            self.prior.given(**condition), self.tile, self.overlap, self.max_pixels, self.grid, fixed=self.fixed
-        )
-
-    def select(self, rows: Tensor) -> TiledPrior:
-        return TiledPrior(
-            self.prior.select(rows), self.tile, self.overlap, self.max_pixels, self.grid, fixed=self.fixed
-        )
-
     def __repr__(self) -> str:
         return f"TiledPrior({self.prior!r}, tile={self.tile}, overlap={self.overlap}, max_pixels={self.max_pixels})"
 
