@@ -77,6 +77,7 @@ class _Run:
     well: bool = True  # no row has failed as far as the host knows
 
 
+@torch.inference_mode(False)  # inference mode would forbid gradients
 def solve(
     problem: Problem,
     solver: Solver,
@@ -120,36 +121,7 @@ def solve(
             identified. Lambdas, closures and objects without state of their own take a `key`, see
             `invsolve.core.identity`.
     """
-    with torch.inference_mode(False):  # inference mode would forbid gradients
-        return _solve(
-            problem,
-            solver,
-            samples,
-            whole_seed(seed),
-            items,
-            callbacks,
-            microbatch,
-            checkpoint,
-            checkpoint_seconds,
-            rng,
-            antithetic,
-        )
-
-
-def _solve(
-    problem: Problem,
-    solver: Solver,
-    samples: int,
-    seed: int,
-    items: Sequence[Hashable] | None,
-    callbacks: Sequence[Callback],
-    microbatch: int | Literal["auto"] | None,
-    checkpoint: str | Path | None,
-    checkpoint_seconds: float,
-    rng: NoiseSource | None,
-    antithetic: bool,
-) -> Result:
-    """`solve` with all arguments given."""
+    seed = whole_seed(seed)
     if not isinstance(solver, Solver):
         raise InputError(f"solve takes a solver such as solvers.NDTM(), got {solver!r}")
     solver.needs.check(problem, type(solver).__name__)
@@ -167,7 +139,6 @@ def _solve(
     chunks = [range(a, min(a + size, len(keys))) for a in range(0, len(keys), size)]
     if rng is not None and (len(chunks) > 1 or checkpoint is not None):
         raise InputError("an explicit noise source (rng=) needs a single chunk and no checkpoint")
-
     if rng is not None and antithetic:
         raise InputError("antithetic pairs are drawn from a seed: omit rng=")
     mark = "" if checkpoint is None else run_identity(problem, solver, seed, keys, size)
@@ -178,7 +149,7 @@ def _solve(
         calls = Calls()
         whole = samples == 1 and len(chunks) == 1
         part = problem if whole else problem.select(torch.tensor([row // samples for row in rows]))
-        part = _counted(part, calls)
+        part = replace(part, prior=part.prior.counted(calls))
         own = slice(rows.start, rows.stop)
         noise = rng if rng is not None else _noise(Rng(seed, keys[own], mirrored=mirrored[own]), problem.prior.device)
 
@@ -274,10 +245,6 @@ def _finite(state: State, info: Info, calls: Calls) -> bool:
 
 def _broadcast(mask: Tensor, like: Tensor) -> Tensor:
     return mask.view(-1, *[1] * (like.ndim - 1))
-
-
-def _counted(problem: Problem, calls: Calls) -> Problem:
-    return Problem(problem.prior.counted(calls), problem.cost, problem.unknowns, problem.shape)
 
 
 def _check_sizes(
