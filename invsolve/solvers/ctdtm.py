@@ -22,11 +22,11 @@ from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.settings import AtLeastZero, Count, CountFromZero, FirstTime, Positive, Times
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.steps.gradients import BlindUpdate, Parameters, start_parameters
+from invsolve.solvers.steps.gradients import BlindUpdate, Parameters
 from invsolve.solvers.steps.inner import Trial, check_scaling, minimise, rule_for
 from invsolve.solvers.steps.scales import ScaleRule
 from invsolve.solvers.steps.time_path import ScaledPath
-from invsolve.solvers.steps.updates import Start, start_state
+from invsolve.solvers.steps.updates import Start
 
 __all__ = ["CTDTM"]
 
@@ -106,11 +106,6 @@ class CTDTM(ScaledPath):
         if self.process == "sde" and self.method == "heun":
             raise InputError("Heun's method integrates the ODE: use process='ode', or method='euler'")
         check_scaling(self.scale, self.optimizer)
-
-    def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
-        x = start_state(problem, n, rng, self.path(problem)[0], self.start)
-        theta = start_parameters(problem, n, rng, x)
-        return State(x, theta=theta.raw, memory={**theta.memory, **self.scale_memory(x)})
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now, x = self.path(problem)[state.k], state.x

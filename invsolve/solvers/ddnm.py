@@ -16,7 +16,7 @@ from invsolve.core.solver import Info, Needs, State
 from invsolve.core.svd import SVDOperator
 from invsolve.solvers.ddrm import spectral_step
 from invsolve.solvers.steps.time_path import PathSolver
-from invsolve.solvers.steps.updates import Start, start_state
+from invsolve.solvers.steps.updates import Start
 
 __all__ = ["DDNM"]
 
@@ -67,7 +67,7 @@ class DDNM(PathSolver):
                 f"DDNM(noisy=True) needs an operator with a singular value decomposition, {type(operator).__name__} "
                 "has none: use PiGDM or DiffPIR, or DDNM(noisy=False) for a measurement almost free of noise"
             )
-        return State(start_state(problem, n, rng, self.path(problem)[0], self.start))
+        return super().init(problem, n, rng)
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now = self.path(problem)[state.k]

@@ -20,17 +20,17 @@ from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step
 from invsolve.core.settings import AtLeastZero, Count, FirstTime, Share, Times
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.steps.gradients import BlindUpdate, Parameters, descend, start_parameters
+from invsolve.solvers.steps.gradients import BlindUpdate, Parameters, descend
 from invsolve.solvers.steps.scales import ScaleRule, check_length_rule
 from invsolve.solvers.steps.time_path import ScaledPath
 from invsolve.solvers.steps.updates import (
+    Start,
     ancestral_mean,
     ddim,
     gradient_length,
     guided_ddim,
     moved_back,
     posterior_variance,
-    start_state,
 )
 
 __all__ = ["DPS"]
@@ -92,12 +92,10 @@ class DPS(ScaledPath):
         super().__post_init__()
         check_length_rule(self.scale)
 
-    def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
+    @property
+    def _start(self) -> Start:
         auto = "guided" if self.form == "ddim" else "random"
-        start = auto if self.start == "auto" else self.start
-        x = start_state(problem, n, rng, self.path(problem)[0], start)
-        theta = start_parameters(problem, n, rng, x)
-        return State(x, theta=theta.raw, memory={**theta.memory, **self.scale_memory(x)})
+        return auto if self.start == "auto" else self.start
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now = self.path(problem)[state.k]

@@ -6,7 +6,7 @@ arXiv 2502.03686.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -16,11 +16,11 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.settings import AtLeastZero, Count, CountFromZero, FirstTime, Positive, Times
 from invsolve.core.solver import Info, Needs, State
-from invsolve.solvers.steps.gradients import BlindUpdate, Parameters, start_parameters
+from invsolve.solvers.steps.gradients import BlindUpdate, Parameters
 from invsolve.solvers.steps.inner import Trial, check_scaling, minimise, rule_for
 from invsolve.solvers.steps.scales import ScaleRule
 from invsolve.solvers.steps.time_path import ScaledPath
-from invsolve.solvers.steps.updates import Start, start_state
+from invsolve.solvers.steps.updates import Start
 
 __all__ = ["FTM"]
 
@@ -85,10 +85,8 @@ class FTM(ScaledPath):
         check_scaling(self.scale, self.optimizer)
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
-        first = self.path(problem)[0]
-        x = start_state(problem, n, rng, first, self.start) / (first.alpha_t + first.sigma_t)
-        theta = start_parameters(problem, n, rng, x)
-        return State(x, theta=theta.raw, memory={**theta.memory, **self.scale_memory(x)})
+        state, first = super().init(problem, n, rng), self.path(problem)[0]
+        return replace(state, x=state.x / (first.alpha_t + first.sigma_t))
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now, prior, x = self.path(problem)[state.k], problem.prior, state.x

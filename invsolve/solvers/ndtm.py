@@ -10,7 +10,7 @@ arXiv 2502.03686.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
@@ -30,12 +30,12 @@ from invsolve.solvers.steps.control import (
     NetworkControl,
     control_of,
 )
-from invsolve.solvers.steps.gradients import BlindUpdate, Parameters, start_parameters
+from invsolve.solvers.steps.gradients import BlindUpdate, Parameters
 from invsolve.solvers.steps.inner import Optimizer, check_scaling, minimise, rule_for
 from invsolve.solvers.steps.linear_gaussian import signal_path
 from invsolve.solvers.steps.scales import ScaleRule
 from invsolve.solvers.steps.time_path import ScaledPath
-from invsolve.solvers.steps.updates import Start, ddim, ddim_coefficients, noise_floor, start_state
+from invsolve.solvers.steps.updates import Start, ddim, ddim_coefficients, noise_floor
 
 __all__ = ["NDTM"]
 
@@ -158,13 +158,11 @@ class NDTM(ScaledPath):
             _ = problem.linear_data  # raises an error unless the problem is linear and Gaussian
         if self.stop is not None:
             noise_floor(problem)
-        x = start_state(problem, n, rng, self.path(problem)[0], self.start)
-        theta = start_parameters(problem, n, rng, x)
-        memory = {}
-        if self._causal:
-            memory["u"] = torch.zeros_like(x) if self.control_start == "causal" else rng.normal(x)
-        memory |= {**self.scale_memory(x), **theta.memory}
-        return State(x, theta=theta.raw, memory=memory)
+        state = super().init(problem, n, rng)
+        if not self._causal:
+            return state
+        u = torch.zeros_like(state.x) if self.control_start == "causal" else rng.normal(state.x)
+        return replace(state, memory={**state.memory, "u": u})
 
     def path(self, problem: Problem) -> tuple[Step, ...]:
         """The steps of the path. With transient weights, which divide by alpha_t, it does not start at pure noise."""

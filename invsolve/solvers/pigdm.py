@@ -19,7 +19,7 @@ from invsolve.core.settings import AtLeastZero, Count, FirstTime, Positive, Shar
 from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.linear_gaussian import Tangent, flat_variance, isotropic_variance
 from invsolve.solvers.steps.time_path import PathSolver
-from invsolve.solvers.steps.updates import ddim, ddim_coefficients, guided_ddim, start_state
+from invsolve.solvers.steps.updates import Start, ddim, ddim_coefficients, guided_ddim
 
 __all__ = ["PiGDM"]
 
@@ -79,10 +79,10 @@ class PiGDM(PathSolver):
         if self.form == "noisy" and (self.replace or self.weight != 1.0):
             raise InputError("weight and replace belong to the noiseless forms: choose form='noiseless' or another")
 
-    def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
+    @property
+    def _start(self) -> Start:
         auto = "random" if self.form == "noisy" else "guided"
-        start = auto if self.start == "auto" else self.start
-        return State(start_state(problem, n, rng, self.path(problem)[0], start))
+        return auto if self.start == "auto" else self.start
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now = self.path(problem)[state.k]

@@ -12,9 +12,10 @@ from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
 from invsolve.core.schedule import Step, check_times, path
 from invsolve.core.solver import Solver, State
+from invsolve.solvers.steps.gradients import start_parameters
 from invsolve.solvers.steps.linear_gaussian import signal_path
 from invsolve.solvers.steps.scales import At, ScaleRule
-from invsolve.solvers.steps.updates import start_state
+from invsolve.solvers.steps.updates import Start, start_state
 
 __all__ = ["PathSolver", "ScaledPath", "Scaling"]
 
@@ -71,7 +72,11 @@ class PathSolver(Solver):
         return len(self.path(problem))
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
-        return State(start_state(problem, n, rng, self.path(problem)[0], self.start))
+        return State(start_state(problem, n, rng, self.path(problem)[0], self._start))
+
+    @property
+    def _start(self) -> Start:
+        return self.start
 
 
 class Scaling(NamedTuple):
@@ -102,12 +107,10 @@ class ScaledPath(PathSolver):
     scale: ScaleRule | None
 
     def init(self, problem: Problem, n: int, rng: NoiseSource) -> State:
-        state = super().init(problem, n, rng)
-        return State(state.x, memory=self.scale_memory(state.x))
-
-    def scale_memory(self, x: Tensor) -> dict[str, Tensor]:
-        """The rule's memory before the first step, for states like x [N, ...]."""
-        return {} if self.scale is None else self.scale.start(len(x), x)
+        x = super().init(problem, n, rng).x
+        theta = start_parameters(problem, n, rng, x)
+        memory = {} if self.scale is None else self.scale.start(len(x), x)
+        return State(x, theta=theta.raw, memory={**theta.memory, **memory})
 
     def scaled(self, problem: Problem, state: State, gradient: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return lambda [N] for this step's gradient [N, ...], and the rule's new memory."""
