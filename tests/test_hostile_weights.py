@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 import invsolve as iv
 from invsolve import priors
 from invsolve.core.boundary import load_torch
+from invsolve.core.weights import read_network
 from invsolve.priors.loading.convert import convert
 from invsolve.priors.loading.pickles import read_pickle
 from invsolve.priors.loading.schedulers import reading
@@ -250,6 +251,14 @@ def test_configurations_of_no_network_are_refused_at_once(tmp_path: Path, change
     with pytest.raises(iv.InputError):
         priors.load(path)
     assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("config", [{}, {"config": "{"}, {"config": "[1]"}], ids=["none", "cut", "list"])
+def test_configurations_of_small_networks_are_read_as_those_of_others(tmp_path: Path, config: dict[str, str]) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file({"w": torch.zeros(1)}, path, {"format": "invsolve-noise", **config})
+    with pytest.raises(iv.InputError, match="the configuration in"):
+        read_network("invsolve-noise", path, "invsolve train noise")
 
 
 @pytest.mark.parametrize(

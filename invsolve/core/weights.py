@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from invsolve.core.boundary import parse_json
 from invsolve.core.checks import InputError
 from invsolve.core.files import written_whole
 
@@ -43,7 +44,7 @@ def read_network(form: str, path: Path, written_by: str) -> tuple[dict[str, Any]
         written_by: the command that writes such files.
 
     Raises:
-        InputError: the file does not exist, or is not such a file of this format.
+        InputError: the file does not exist, is not such a file of this format, or has a damaged configuration.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -57,4 +58,4 @@ def read_network(form: str, path: Path, written_by: str) -> tuple[dict[str, Any]
         raise InputError(f"{path} is not a safetensors file: {error}") from error
     if metadata.get("format") != form:
         raise InputError(f"{path} was not written by `{written_by}`")
-    return json.loads(metadata["config"]), tensors
+    return parse_json(metadata.get("config", ""), f"the configuration in {path}"), tensors

@@ -21,7 +21,7 @@ from invsolve.core.prior import Prior
 from invsolve.core.schedule import Schedule, VESchedule, VPSchedule
 from invsolve.priors.conditional import ConditionalPrior
 from invsolve.priors.loading.beta_tables import as_schedule
-from invsolve.priors.loading.weights import Weights, blank, fill, read_header, read_weights
+from invsolve.priors.loading.weights import Weights, blank, file_stamp, fill, read_header, read_weights
 from invsolve.priors.network import NetworkPrior
 from invsolve.priors.networks.edm2 import EDM2, EDM2Config
 from invsolve.priors.networks.execution import Speed
@@ -125,8 +125,6 @@ def load_edm(
         InputError: a damaged file, an unsupported architecture, a missing autoencoder, or one that is not needed.
     """
     speed = speed or Speed()
-    status = path.stat()
-    stamp = (status.st_mtime_ns, status.st_size)
     config = _config(path)
     coder = config.get("encoder")
     if coder is None and vae is not None:
@@ -136,7 +134,7 @@ def load_edm(
             f"{path} holds a network of the latents of {coder['vae_name']}: give vae=FOLDER with that autoencoder in "
             f"the format of diffusers, or vae='hf:{coder['vae_name']}'"
         )
-    module = _network(str(path.resolve()), stamp, device, speed.channels_last, speed.checkpointing)
+    module = _network(str(path.resolve()), file_stamp(path), device, speed.channels_last, speed.checkpointing)
     inner, outer = config["inner"], config["outer"]
     n_classes, side = int(inner.get("label_dim") or 0), inner.get("img_resolution")
     default = PRECONDITIONERS[_outer_class(config)].schedule

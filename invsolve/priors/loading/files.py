@@ -21,11 +21,14 @@ from invsolve.core.prior import Prior
 from invsolve.core.schedule import DDPMSchedule, Schedule
 from invsolve.priors.conditional import ConditionalPrior
 from invsolve.priors.loading.beta_tables import as_schedule
-from invsolve.priors.loading.weights import Weights, blank, fill, read_header, read_weights
+from invsolve.priors.loading.edm import FORMAT as EDM
+from invsolve.priors.loading.edm import load_edm
+from invsolve.priors.loading.weights import Weights, blank, file_stamp, fill, read_header, read_weights
 from invsolve.priors.network import NetworkPrior
 from invsolve.priors.networks.adm import ADMClassifier, ADMUNet
 from invsolve.priors.networks.adm_config import ADMConfig, infer, is_adm, is_classifier
 from invsolve.priors.networks.execution import Speed
+from invsolve.priors.networks.unet import FORMAT as DENOISER
 from invsolve.priors.networks.unet import Denoiser, LabelledDenoiser, load_denoiser
 
 __all__ = ["load_adm", "load_classifier", "load_path", "load_repository"]
@@ -48,14 +51,12 @@ def load_path(path: Path, **options: Any) -> Prior:
 
         _check(f"the folder {path}", options, load_folder)
         return load_folder(path, device=device, speed=speed, **options)
-    match read_header(path).get("format", ""):
-        case "invsolve-denoiser-1":
-            return _load_trained(path, device, speed, **options)
-        case "invsolve-edm-1":
-            from invsolve.priors.loading.edm import load_edm
-
-            _check(f"the EDM network {path}", options, load_edm)
-            return load_edm(path, device=device, speed=speed, **options)
+    form = read_header(path).get("format")
+    if form == DENOISER:
+        return _load_trained(path, device, speed, **options)
+    if form == EDM:
+        _check(f"the EDM network {path}", options, load_edm)
+        return load_edm(path, device=device, speed=speed, **options)
     weights = read_weights(path)
     if is_classifier(weights.shapes):
         raise InputError(f"{path} is a noisy classifier, not a prior: load it with priors.load_classifier")
@@ -91,7 +92,7 @@ def load_classifier(path: Path, device: str, **known: Any) -> nn.Module:
     """Load the noisy classifier in a file, see `invsolve.priors.load_classifier`."""
     if not is_classifier(read_weights(path).shapes):
         raise InputError(f"{path} is not a noisy classifier: load it with priors.load")
-    return _adm_network(str(path.resolve()), _stamp(path), device, False, False, tuple(sorted(known.items())))
+    return _adm_network(str(path.resolve()), file_stamp(path), device, False, False, tuple(sorted(known.items())))
 
 
 def load_adm(
@@ -120,7 +121,7 @@ def load_adm(
     speed = speed or Speed()
     if size is not None:
         known["size"] = size
-    key = (str(weights.path.resolve()), _stamp(weights.path), device, speed.channels_last, speed.checkpointing)
+    key = (str(weights.path.resolve()), file_stamp(weights.path), device, speed.channels_last, speed.checkpointing)
     module = _adm_network(*key, tuple(sorted(known.items())))
     assert isinstance(module, ADMUNet)
     config = module.config
@@ -165,7 +166,7 @@ def _load_trained(path: Path, device: str, speed: Speed, schedule: Schedule | st
     """Load a prior written by `invsolve train denoiser`."""
     if extra:
         raise InputError(f"a prior trained by invsolve takes no option {', '.join(extra)}")
-    module = _trained_network(str(path.resolve()), _stamp(path), device, speed.channels_last, speed.checkpointing)
+    module = _trained_network(str(path.resolve()), file_stamp(path), device, speed.channels_last, speed.checkpointing)
     settings: dict[str, Any] = {"parametrization": "edm", "schedule": as_schedule(schedule), "speed": speed}
     settings["channels"] = module.config.image_channels
     n_classes = module.config.classes
@@ -175,12 +176,6 @@ def _load_trained(path: Path, device: str, speed: Speed, schedule: Schedule | st
 @lru_cache(maxsize=KEPT)
 def _trained_network(path: str, stamp: tuple[int, int], device: str, *layout: bool) -> Denoiser:
     return load_denoiser(path, device, lambda config: (LabelledDenoiser if config.classes else Denoiser)(config))
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """Modification time and size of a file, to detect changes."""
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size
 
 
 def _unknown(weights: Weights) -> str:

@@ -20,7 +20,7 @@ from invsolve.core.checks import InputError
 from invsolve.core.files import written_whole
 from invsolve.priors.loading.wrappers import bare, named_weights
 
-__all__ = ["Weights", "blank", "fill", "read_header", "read_weights", "save_weights"]
+__all__ = ["Weights", "blank", "file_stamp", "fill", "read_header", "read_weights", "save_weights"]
 
 
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
@@ -80,6 +80,12 @@ def read_header(path: Path) -> dict[str, str]:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise InputError(f"{path} is damaged: its metadata is not a table of names and texts")
     return metadata
+
+
+def file_stamp(path: Path) -> tuple[int, int]:
+    """Modification time and size of a file, to detect changes."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:

@@ -6,8 +6,7 @@ activation it would jump. Without normalisation layers an image never depends on
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +17,8 @@ from torch.nn import functional as F
 from invsolve.core.boundary import foreign, parse_json
 from invsolve.core.checks import InputError
 from invsolve.core.settings import Range, check_settings, made_with
-from invsolve.priors.loading.weights import blank, fill, read_weights, save_weights
+from invsolve.core.weights import write_network
+from invsolve.priors.loading.weights import blank, fill, read_weights
 from invsolve.priors.networks.unet import NoiseEmbedding
 
 __all__ = ["ClassifierConfig", "NoisyClassifier", "load_classifier", "save_classifier"]
@@ -107,9 +107,7 @@ class NoisyClassifier(nn.Module):
 
 def save_classifier(classifier: NoisyClassifier, path: str | Path, notes: dict[str, str] | None = None) -> None:
     """Write weights (float16) and configuration to a safetensors file, atomically."""
-    tensors = {k: v.detach().cpu().half().contiguous() for k, v in classifier.state_dict().items()}
-    metadata = {"format": _FORMAT, "config": json.dumps(asdict(classifier.config)), **(notes or {})}
-    save_weights(Path(path), tensors, metadata)
+    write_network(classifier, classifier.config, _FORMAT, Path(path), notes)
 
 
 def load_classifier(path: str | Path, device: torch.device | str = "cpu") -> NoisyClassifier:

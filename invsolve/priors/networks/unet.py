@@ -25,9 +25,9 @@ from invsolve.priors.loading.weights import blank, fill, read_weights, save_weig
 from invsolve.priors.networks.packed import PackedConv2d, packs
 from invsolve.priors.networks.unet_config import DenoiserConfig
 
-__all__ = ["Denoiser", "load_denoiser", "save_denoiser", "self_ensemble"]
+__all__ = ["FORMAT", "Denoiser", "load_denoiser", "save_denoiser", "self_ensemble"]
 
-_FORMAT = "invsolve-denoiser-1"
+FORMAT = "invsolve-denoiser-1"
 
 
 class _Block(nn.Module):
@@ -227,7 +227,7 @@ def save_denoiser(
         notes: further metadata, such as the training step.
     """
     tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in denoiser.state_dict().items()}
-    metadata = {"format": _FORMAT, "config": denoiser.config.to_json(), **(notes or {})}
+    metadata = {"format": FORMAT, "config": denoiser.config.to_json(), **(notes or {})}
     save_weights(Path(path), tensors, metadata)
 
 
@@ -244,9 +244,9 @@ def load_denoiser(
         InputError: missing file, another kind of file, or names or shapes that do not match the configuration.
     """
     weights = read_weights(path)
-    if weights.metadata.get("format") != _FORMAT or "config" not in weights.metadata:
+    if weights.metadata.get("format") != FORMAT or "config" not in weights.metadata:
         raise InputError(
-            f"{path} contains no {_FORMAT} weights (format: {weights.metadata.get('format')!s:.100}); write them with "
+            f"{path} contains no {FORMAT} weights (format: {weights.metadata.get('format')!s:.100}); write them with "
             "save_denoiser"
         )
     config = DenoiserConfig.from_json(weights.metadata["config"])
