@@ -276,3 +276,17 @@ def test_function_operators_pickle_when_the_function_does():
     operator = as_operator(halve, in_shape=SHAPE, linear=True)
     x = torch.ones(1, *SHAPE)
     assert torch.equal(pickle.loads(pickle.dumps(operator))(x), operator(x))
+
+
+def _denoising():
+    from deepinv.physics import Denoising
+
+    operator = as_operator(Denoising(img_size=SHAPE))
+    operator.recipe = (_denoising, ())
+    return operator
+
+
+def test_a_decomposable_physics_with_a_recipe_can_be_pickled(physics):
+    operator, x = _denoising(), torch.rand(2, *SHAPE)
+    assert isinstance(operator, SVDOperator)
+    assert torch.equal(pickle.loads(pickle.dumps(operator))(x), operator(x))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from math import prod
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import deepinv
 import torch
@@ -92,10 +92,16 @@ class DeepinvOperator(Operator):
         self.physics, self.in_shape, self.out_shape, self.rows = physics, in_shape, out_shape, rows
 
     def select(self, rows: Tensor) -> Self:
-        return _chosen(self, rows)
+        if self.rows == 1:
+            return self
+        clone = copy.copy(self)
+        clone.physics, clone.rows = self.physics.chosen(rows, self.rows), len(rows)
+        return clone
 
     def observed(self, y: Tensor) -> Tensor:
-        return _observed(self.physics, y)
+        if not isinstance(self.physics.original, deepinv.physics.Inpainting):
+            return y
+        return torch.where(self.physics.get(y).mask != 0, y, 0.0)
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         return self.physics.get(x, theta).A(x, **theta)
@@ -141,18 +147,12 @@ class DeepinvLinearOperator(DeepinvOperator, LinearOperator):
         return bool(((row_dot(ax, y) - row_dot(x, aty)).abs() <= 1e-5 * scale).all())
 
 
-class DeepinvSVDOperator(SVDOperator):
+class DeepinvSVDOperator(SVDOperator, DeepinvOperator):
     """A decomposable physics, A = U diag(mask) V^T, with as many coefficients as pixels."""
 
     def __init__(self, physics: _Frozen, in_shape: Shape, out_shape: Shape, coefficients: Shape, rows: int = 1) -> None:
-        self.physics, self.in_shape, self.out_shape, self.rows = physics, in_shape, out_shape, rows
+        super().__init__(physics, in_shape, out_shape, rows)
         self._coefficients = coefficients
-
-    def select(self, rows: Tensor) -> Self:
-        return _chosen(self, rows)
-
-    def observed(self, y: Tensor) -> Tensor:
-        return _observed(self.physics, y)
 
     def spectrum(self, like: Tensor) -> Tensor:
         mask = self.physics.get(like).mask  # may be boolean
@@ -171,27 +171,6 @@ class DeepinvSVDOperator(SVDOperator):
     def Ut(self, y: Tensor) -> Tensor:
         c = self.physics.get(y).U_adjoint(y).flatten(1)
         return torch.where(self.spectrum(y) > 0, c, 0.0)
-
-    __repr__ = DeepinvOperator.__repr__
-
-
-OperatorType = TypeVar("OperatorType", DeepinvOperator, DeepinvSVDOperator)
-
-
-def _chosen(operator: OperatorType, rows: Tensor) -> OperatorType:
-    """The operator for the samples `rows`, if its physics has separate parameters for each sample."""
-    if operator.rows == 1:
-        return operator
-    clone = copy.copy(operator)
-    clone.physics, clone.rows = operator.physics.chosen(rows, operator.rows), len(rows)
-    return clone
-
-
-def _observed(physics: _Frozen, y: Tensor) -> Tensor:
-    """Set the entries of a measurement that a deepinv mask removes to zero."""
-    if not isinstance(physics.original, deepinv.physics.Inpainting):
-        return y
-    return torch.where(physics.get(y).mask != 0, y, 0.0)
 
 
 def _rows(physics: Any, shape: Shape, dtype: torch.dtype) -> int:
