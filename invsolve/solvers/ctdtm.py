@@ -123,12 +123,14 @@ class CTDTM(ScaledPath):
                 moved = (u, weight) if linear else (prediction.eps - free.eps, weight / now.sigma_t**2)
                 transient = [moved]
             x0 = prediction.x0 if linear else prediction.x0 - self.gamma * u
-            return Trial(x0, transient, clamp=self.clamp)
+            return Trial(x0, transient)
 
         unit = reach if linear and self.optimizer != "adam" else 1.0  # Adam ignores the gradient's scale
         rule = rule_for(self.optimizer, self.lr / unit, scaling=self.scaling(problem, state, unit))
         start, theta = torch.zeros_like(x), Parameters.of(state, self.n_inner)
-        out = minimise(problem, start, trial, rule, self.n_inner, self.weight, theta, blind=self.blind)
+        out = minimise(
+            problem, start, trial, rule, self.n_inner, self.weight, theta, clamp=self.clamp, blind=self.blind
+        )
         shift = None if linear else self.gamma * out.u
         used = free if linear else None
         if used is None:

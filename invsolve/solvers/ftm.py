@@ -101,12 +101,14 @@ class FTM(ScaledPath):
             free = velocity.detach() if free is None else free
             transient = [(velocity - free, self.transient_weight)] if self.transient_weight > 0 else []
             p = x - t * velocity if self.estimate == "path" else prediction.x0
-            return Trial(p, transient, clamp=self.clamp)
+            return Trial(p, transient)
 
         parameters = Parameters.of(state, self.n_inner)
         rule = rule_for(self.optimizer, self.lr, scaling=self.scaling(problem, state))
         start = torch.zeros_like(x)
-        out = minimise(problem, start, trial, rule, self.n_inner, self.weight, parameters, blind=self.blind)
+        out = minimise(
+            problem, start, trial, rule, self.n_inner, self.weight, parameters, clamp=self.clamp, blind=self.blind
+        )
         last = prior.predict(scale * (x + self.gamma * out.u), now.t)
         x_s = x - (t - s) * (last.eps - last.x0)
         theta, info = out.parameters, Info(last.x0, out.misfit, {"control": out.u})

@@ -206,6 +206,7 @@ class NDTM(ScaledPath):
             self.n_inner,
             self.weight,
             Parameters.of(state, self.n_inner),
+            clamp=self.clamp,
             blind=self.blind,
             stop=self.stop,
         )
@@ -228,7 +229,6 @@ class NDTM(ScaledPath):
             aggregate=self.aggregate,
             weight=self.weight,
             weights=self.transient_weights(problem.prior.schedule, step),
-            clamp=self.clamp,
             starts_unguided=self.control_start == "zero" and self.aggregate is None,
         )
 

@@ -55,7 +55,6 @@ class ControlledStep:
         aggregate: function (x_t, gamma u) -> c that replaces the sum, or None.
         weight: w_T, weight of the terminal cost.
         weights: w_s, w_c and the power of gamma that multiplies c - x_t in the transient cost.
-        clamp: whether the terminal cost is taken at the estimate clamped to the prior's value range.
         starts_unguided: whether the first trial is at c = x_t, so that it is also the unguided call.
         unguided: the prediction at x_t, when it is known; detached from the graph.
     """
@@ -67,7 +66,6 @@ class ControlledStep:
     aggregate: Callable[[Tensor, Tensor], Tensor] | None
     weight: float
     weights: tuple[float, float, int]
-    clamp: bool
     starts_unguided: bool
     unguided: Prediction | None = None
 
@@ -111,16 +109,15 @@ class NetworkControl(Control):
 
     def trial(self, at: ControlledStep, u: Tensor) -> Trial:
         w_s, c = at.weights[0], at.state(u)
-        unguided = at.free() if w_s > 0 and not at.starts_unguided else at.unguided
         prediction = at.problem.prior.predict(c, at.step.t)
         detached = prediction.detach()
-        if at.starts_unguided and unguided is None:
+        if at.starts_unguided and at.unguided is None:
             at.unguided, terms = detached, []  # u = 0: nothing has moved yet
         else:
             terms = [*at.moved(u, c)]
             if w_s > 0:
                 terms.append((prediction.eps - at.free().eps, w_s))
-        return Trial(prediction.x0, terms, detached, lambda v: self._curvature(at, c, prediction.x0, v), at.clamp)
+        return Trial(prediction.x0, terms, detached, lambda v: self._curvature(at, c, prediction.x0, v))
 
     def transition(self, at: ControlledStep, out: Outcome) -> Transition:
         last = out.carry if out.fresh else at.problem.prior.predict(at.state(out.u), at.step.t)
@@ -147,12 +144,11 @@ class LinearControl(Control):
 
     def trial(self, at: ControlledStep, u: Tensor) -> Trial:
         c = at.state(u)
-        unguided = at.unguided if at.starts_unguided else at.free()
         prediction = at.problem.prior.predict(c, at.step.t)
-        if unguided is None:
+        if at.starts_unguided and at.unguided is None:
             at.unguided = prediction.detach()
-            return Trial(prediction.x0, [], clamp=at.clamp)
-        return Trial(prediction.x0, at.moved(u, c), clamp=at.clamp)
+            return Trial(prediction.x0, [])
+        return Trial(prediction.x0, at.moved(u, c))
 
     def transition(self, at: ControlledStep, out: Outcome) -> Transition:
         last = at.free()
@@ -164,7 +160,7 @@ class EstimateControl(Control):
     """u moves the clean estimate itself, p = x0(x_t) + gamma u: no gradient passes through the network."""
 
     def trial(self, at: ControlledStep, u: Tensor) -> Trial:
-        return Trial(at.free().x0 + at.gamma * u, at.moved(u), clamp=at.clamp)
+        return Trial(at.free().x0 + at.gamma * u, at.moved(u))
 
     def transition(self, at: ControlledStep, out: Outcome) -> Transition:
         last = at.free()

@@ -34,14 +34,12 @@ class Trial(NamedTuple):
         transient: cost of leaving the unguided path, the sum of w |d|^2 over pairs (d, w); d is connected to u.
         carry: any value; returned in `Outcome.carry` if this trial is the last.
         curvature: v -> H v, a positive semi-definite approximation of d^2 J / du^2, if there is one.
-        clamp: whether the terminal cost is taken at the estimate clamped to the prior's value range.
     """
 
     x0: Tensor
     transient: Terms
     carry: Any = None
     curvature: Callable[[Tensor], Tensor] | None = None
-    clamp: bool = False
 
 
 class Outcome(NamedTuple):
@@ -199,10 +197,13 @@ def minimise(
     weight: float,
     parameters: Parameters,
     *,
+    clamp: bool,
     blind: BlindUpdate = "joint",
     stop: float | None = None,
 ) -> Outcome:
     """Update u `n` times to minimise J(u) = weight misfit(x0(u), theta) + transient(u), and theta by its own Adam.
+
+    With `clamp`, the misfit is taken at the estimate clamped to the prior's value range.
 
     With `stop`, u and theta of a row stay fixed as soon as |y - A(x0)|^2 <= stop^2 m sigma^2. The loop ends when all
     rows have stopped.
@@ -215,7 +216,7 @@ def minimise(
             tried = trial(leaf)
             if floor is not None:
                 with torch.no_grad():  # with the parameters used to compute the image
-                    seen = problem.prior.clamp(tried.x0) if tried.clamp else tried.x0
+                    seen = problem.prior.clamp(tried.x0) if clamp else tried.x0
                     reached = problem.residual_sq(seen, parameters.raw)
                 active = reached > floor if active is None else active & (reached > floor)
                 if not bool(active.any()):
@@ -227,7 +228,7 @@ def minimise(
                 parameters,
                 weight,
                 tried.transient,
-                clamp=tried.clamp,
+                clamp=clamp,
                 blind=blind,
                 active=active,
                 retain=rule.second_order,
