@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from invsolve.core.linalg import column
 from invsolve.core.prior import Prediction, Prior, WrappedPrior
 
 __all__ = ["LARGEST", "Calls", "CountingPrior"]
@@ -79,7 +80,7 @@ def _beyond(x_t: Tensor, *values: Tensor) -> Tensor | None:
     bad = ~(rows <= LARGEST * x_t.detach().flatten(1).abs().amax(1).clamp_min(1.0)) | rows.isinf()
     if bad.device.type == "cpu" and not bool(bad.any()):
         return None
-    return bad.view(-1, *[1] * (values[0].ndim - 1))
+    return column(bad, values[0])
 
 
 def _ordinary(value: Tensor) -> bool:

@@ -19,6 +19,7 @@ from invsolve.core.checkpoint import Checkpoint
 from invsolve.core.checks import InputError, plain_integer, whole_seed
 from invsolve.core.counting import Calls
 from invsolve.core.identity import run_identity
+from invsolve.core.linalg import column
 from invsolve.core.microbatch import rows_that_fit
 from invsolve.core.problem import Problem
 from invsolve.core.result import Result, collected
@@ -200,7 +201,7 @@ def _run_chunk(
                 estimate=run.estimate, failed=run.failed, rng=rng.state(), forwards=calls.forward_rows,
                 backwards=calls.backward_rows, seconds=spent + time.perf_counter() - began,
             )  # fmt: skip
-    well = _broadcast(run.failed < 0, run.state.x)
+    well = column(run.failed < 0, run.state.x)
     final = torch.where(well, run.state.x, run.estimate)
     energy = problem.energy(final, run.state.theta) if problem.cost is not None else final.new_full((n,), torch.nan)
     images = problem.to_image(final)
@@ -230,7 +231,7 @@ def _watch(run: _Run, state: State, info: Info, calls: Calls) -> _Run:
     for value in state.theta.values():
         finite = finite & torch.isfinite(value.flatten(1).sum(1))
     failed = torch.where((run.failed < 0) & ~finite, state.k, run.failed)
-    return _Run(state, torch.where(_broadcast(failed < 0, info.x0), info.x0, run.estimate), failed, well=False)
+    return _Run(state, torch.where(column(failed < 0, info.x0), info.x0, run.estimate), failed, well=False)
 
 
 def _finite(state: State, info: Info, calls: Calls) -> bool:
@@ -241,10 +242,6 @@ def _finite(state: State, info: Info, calls: Calls) -> bool:
     for value in state.theta.values():
         found += value.sum().item()
     return math.isfinite(found)
-
-
-def _broadcast(mask: Tensor, like: Tensor) -> Tensor:
-    return mask.view(-1, *[1] * (like.ndim - 1))
 
 
 def _check_sizes(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from invsolve.core.checks import InputError, as_values, check_shape
 from invsolve.core.cost import TerminalCost, attributes, changed, check_tensor, dimensions
-from invsolve.core.linalg import per_sample, real_dtype
+from invsolve.core.linalg import column, per_sample, real_dtype
 from invsolve.core.operator import EMPTY, LinearOperator, Operator, Params
 from invsolve.core.rng import NoiseSource
 
@@ -168,7 +168,7 @@ def _without_placeholders(operator: Operator, y: Tensor, sigma: float | Tensor |
     level = torch.as_tensor(sigma, dtype=torch.float64, device=y.device).flatten()
     centred = rest.sum(1).abs() <= NOISE_LIKE * level * count.sqrt()
     noise = centred & (rest.square().sum(1) <= level**2 * (count + NOISE_LIKE * (2 * count).sqrt()))  # False for NaN
-    return torch.where(noise.view(-1, *[1] * (y.ndim - 1)), y, observed)
+    return torch.where(column(noise, y), y, observed)
 
 
 def broadcast_sigma(sigma: float | Tensor, like: Tensor) -> Tensor | float:

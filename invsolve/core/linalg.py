@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Solution", "conjugate_gradient", "laplacian", "per_sample", "real_dtype", "row_dot", "row_norm"]
+__all__ = ["Solution", "column", "conjugate_gradient", "laplacian", "per_sample", "real_dtype", "row_dot", "row_norm"]
 
 
 LOST = 100.0
@@ -44,7 +44,12 @@ def per_sample(value: float | Tensor, like: Tensor) -> Tensor | float:
     """A number or a vector [N] in a shape and precision that broadcast against `like` ([N, ...])."""
     if not isinstance(value, Tensor) or value.ndim == 0:
         return value
-    return value.to(device=like.device, dtype=real_dtype(like)).reshape(-1, *[1] * (like.ndim - 1))
+    return column(value.to(device=like.device, dtype=real_dtype(like)), like)
+
+
+def column(values: Tensor, like: Tensor) -> Tensor:
+    """A vector [N] in a shape that broadcasts against `like` ([N, ...])."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def conjugate_gradient(
@@ -100,7 +105,7 @@ def conjugate_gradient(
             done = done | ((size if error is None else slope) <= bound)
             k += 1
         better = ~(size > least)  # so that NaN stays visible
-        best = torch.where(better.view(-1, *[1] * (x.ndim - 1)), x, best)
+        best = torch.where(column(better, x), x, best)
         least = torch.where(better, size, least)
         done = done | (size > LOST**2 * least)
     return Solution(best, (least / scale).sqrt(), k)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from invsolve.core.checks import InputError, whole_seed
 
-__all__ = ["Ahead", "NoiseSource", "Rng"]
+__all__ = ["Ahead", "NoiseSource", "Rng", "normal_like"]
 
 Key = tuple[Hashable, int]  # (item, sample)
 
@@ -47,6 +47,11 @@ class NoiseSource(ABC):
     @abstractmethod
     def restore(self, state: Tensor) -> None:
         """Continue from what `state` returned."""
+
+
+def normal_like(rng: NoiseSource, like: Tensor) -> Tensor:
+    """Draws of `rng.normal`; for a complex `like`, real and imaginary parts are drawn independently."""
+    return torch.view_as_complex(rng.normal(torch.view_as_real(like))) if like.is_complex() else rng.normal(like)
 
 
 class Rng(NoiseSource):

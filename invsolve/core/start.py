@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from invsolve.core.linalg import per_sample, real_dtype, row_dot
+from invsolve.core.linalg import column, per_sample, real_dtype, row_dot
 from invsolve.core.operator import LinearOperator
 
 __all__ = ["ASSUMED_SIGMA", "MAX_GAIN", "TAU", "guided_estimate", "smooth_estimate"]
@@ -62,4 +62,4 @@ def guided_estimate(operator: LinearOperator, y: Tensor, sigma: float | Tensor, 
     smooth = smooth_estimate(operator, y, sigma, width)
     if not bool(well.any()):
         return smooth
-    return torch.where(well.view(-1, *[1] * (smooth.ndim - 1)), operator.pinv(y), smooth)
+    return torch.where(column(well, smooth), operator.pinv(y), smooth)

@@ -11,7 +11,7 @@ from torch import Tensor
 from invsolve.core.checks import InputError, check_positive
 from invsolve.core.likelihood import Likelihood, broadcast_sigma
 from invsolve.core.operator import EMPTY, Operator, Params
-from invsolve.core.rng import NoiseSource
+from invsolve.core.rng import NoiseSource, normal_like
 from invsolve.core.settings import check_settings
 
 __all__ = ["GaussianLikelihood", "UnknownGaussianLikelihood", "check_level", "gaussian_energy"]
@@ -117,8 +117,4 @@ def gaussian_energy(residual: Tensor, sigma: float | Tensor, entries: Tensor | N
 
 
 def _noised(clean: Tensor, sigma: float | Tensor, rng: NoiseSource) -> Tensor:
-    if clean.is_complex():
-        noise = torch.view_as_complex(rng.normal(torch.view_as_real(clean)))
-    else:
-        noise = rng.normal(clean)
-    return clean + broadcast_sigma(sigma, clean.real) * noise
+    return clean + broadcast_sigma(sigma, clean.real) * normal_like(rng, clean)

@@ -46,15 +46,12 @@ class PoissonLikelihood(Likelihood):
         if self.y is not None and bool((self.y < 0).any()):
             raise InputError("Poisson measurements are counts divided by peak and cannot be negative")
 
-    def _rate(self, x: Tensor, theta: Params) -> Tensor:
-        return (self.peak * self.operator(x, theta) + self.background).clamp_min(1e-3)
-
     def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
-        rate, counts = self._rate(x, theta), self.peak * self.measurement
+        rate, counts = _expected(self, x, theta).clamp_min(1e-3), self.peak * self.measurement
         return (rate - counts * rate.log() + torch.lgamma(counts + 1)).flatten(1).sum(1)
 
     def simulate(self, x: Tensor, rng: NoiseSource, theta: Params = EMPTY) -> Tensor:
-        rate = (self.peak * self.operator(x, theta) + self.background).clamp_min(0.0)
+        rate = _expected(self, x, theta).clamp_min(0.0)
         return self.operator.observed(rng.poisson(rate) / self.peak)
 
 
@@ -89,11 +86,9 @@ class PoissonGaussianLikelihood(Likelihood):
             raise InputError("sigma must be above 0: without read-out noise use PoissonLikelihood")
         check_settings(self)
 
-    def _rate(self, x: Tensor, theta: Params) -> Tensor:
-        return (self.peak * self.operator(x, theta) + self.background).clamp_min(1e-3)
-
     def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
-        rate, counts, noise = self._rate(x, theta), self.peak * self.measurement, self.peak * self.sigma
+        rate = _expected(self, x, theta).clamp_min(1e-3)
+        counts, noise = self.peak * self.measurement, self.peak * self.sigma
         middle = _likeliest(rate.detach(), counts, noise)
         width = (1 / (1 / middle.clamp_min(1.0) + 1 / noise**2)).sqrt()
         reach = math.ceil(9 * float(width.max())) + 1
@@ -107,8 +102,13 @@ class PoissonGaussianLikelihood(Likelihood):
         return (rate - total + constant).flatten(1).sum(1)
 
     def simulate(self, x: Tensor, rng: NoiseSource, theta: Params = EMPTY) -> Tensor:
-        rate = (self.peak * self.operator(x, theta) + self.background).clamp_min(0.0)
+        rate = _expected(self, x, theta).clamp_min(0.0)
         return self.operator.observed(rng.poisson(rate) / self.peak + self.sigma * rng.normal(rate))
+
+
+def _expected(cost: PoissonLikelihood | PoissonGaussianLikelihood, x: Tensor, theta: Params) -> Tensor:
+    """peak A(x) + background, the expected counts."""
+    return cost.peak * cost.operator(x, theta) + cost.background
 
 
 def _likeliest(rate: Tensor, counts: Tensor, noise: float) -> Tensor:

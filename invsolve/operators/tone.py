@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError, check_positive
+from invsolve.core.linalg import column
 from invsolve.core.operator import EMPTY, Operator, Params, Shape
 from invsolve.operators.shapes import image_shape, positive_shape
 from invsolve.operators.varying import VaryingBlur
@@ -88,7 +89,7 @@ class ToneCurve(Operator):
             return self.gamma
         if set(theta) != {"gamma"}:
             raise InputError(f'this ToneCurve needs theta["gamma"], one number per sample, got {sorted(theta)}')
-        return theta["gamma"].to(x).reshape(-1, *[1] * (x.ndim - 1))
+        return column(theta["gamma"].to(x), x)
 
     def __repr__(self) -> str:
         return f"ToneCurve({list(self.in_shape)}, gamma={'unknown' if self.gamma is None else self.gamma})"

@@ -26,7 +26,7 @@ from invsolve.solvers.steps.gradients import BlindUpdate, Parameters
 from invsolve.solvers.steps.inner import Trial, check_scaling, minimise, rule_for
 from invsolve.solvers.steps.scales import ScaleRule
 from invsolve.solvers.steps.time_path import ScaledPath
-from invsolve.solvers.steps.updates import Start
+from invsolve.solvers.steps.updates import Start, forward_variance
 
 __all__ = ["CTDTM"]
 
@@ -109,7 +109,7 @@ class CTDTM(ScaledPath):
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now, x = self.path(problem)[state.k], state.x
-        noise = now.sigma_t**2 - (now.alpha_t / now.alpha_s) ** 2 * now.sigma_s**2
+        noise = forward_variance(now)
         reach = noise if self.process == "sde" else 0.5 * noise  # change of the drift per unit of score
         linear, free = self.control == "linear", None
 

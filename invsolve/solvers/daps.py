@@ -9,12 +9,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from invsolve.core.linalg import per_sample
 from invsolve.core.problem import Problem
-from invsolve.core.rng import NoiseSource
+from invsolve.core.rng import NoiseSource, normal_like
 from invsolve.core.schedule import Step
 from invsolve.core.settings import Count, CountFromZero, FirstTime, Positive, Times
 from invsolve.core.solver import Info, Needs, State
@@ -98,11 +97,11 @@ class DAPS(PathSolver):
     def _exact(self, problem: Problem, m: Tensor, precision: float, rng: NoiseSource) -> Tensor:
         """(A^T A + lam)^-1 [A^T (y + sigma n) + lam (m + r n')], lam = sigma^2 / r^2."""
         operator, y, sigma = problem.linear_data
-        complex_noise = torch.view_as_complex(rng.normal(torch.view_as_real(y))) if y.is_complex() else rng.normal(y)
+        noise = normal_like(rng, y)
         lam = sigma**2 * precision
         flat = lam.flatten() if isinstance(lam, Tensor) else lam
         centre = m + rng.normal(m) / math.sqrt(precision)
-        right = operator.adjoint(y + sigma * complex_noise) + per_sample(flat, m) * centre
+        right = operator.adjoint(y + sigma * noise) + per_sample(flat, m) * centre
         return operator.solve_normal(right, flat)
 
     def _langevin(self, problem: Problem, m: Tensor, precision: float, rng: NoiseSource) -> Tensor:

@@ -22,7 +22,15 @@ from invsolve.core.solver import Info, Needs, State
 from invsolve.solvers.steps.gradients import Parameters, descend
 from invsolve.solvers.steps.scales import ScaleRule, check_length_rule
 from invsolve.solvers.steps.time_path import ScaledPath
-from invsolve.solvers.steps.updates import Start, ddim, gradient_length, guided_ddim, limited, moved_back
+from invsolve.solvers.steps.updates import (
+    Start,
+    ddim,
+    forward_variance,
+    gradient_length,
+    guided_ddim,
+    limited,
+    moved_back,
+)
 
 __all__ = ["FreeDoM"]
 
@@ -91,8 +99,7 @@ class FreeDoM(ScaledPath):
 
     def step(self, problem: Problem, state: State, rng: NoiseSource) -> tuple[State, Info]:
         now, x = self.path(problem)[state.k], state.x
-        ratio = now.alpha_t / now.alpha_s
-        spread = math.sqrt(now.sigma_t**2 - ratio**2 * now.sigma_s**2)
+        ratio, spread = now.alpha_t / now.alpha_s, math.sqrt(forward_variance(now))
         total = self.rounds_at(now)
         x_s, state, info = self._round(problem, x, now, state, rng)
         for _ in range(total - 1):

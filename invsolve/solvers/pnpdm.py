@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated
 
-import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError
 from invsolve.core.problem import Problem
-from invsolve.core.rng import NoiseSource
+from invsolve.core.rng import NoiseSource, normal_like
 from invsolve.core.schedule import Schedule, Step, path
 from invsolve.core.settings import Count, Positive, Range
 from invsolve.core.solver import Info, Needs, Solver, State
 from invsolve.solvers.steps.linear_gaussian import flat_variance
-from invsolve.solvers.steps.updates import ancestral_mean
+from invsolve.solvers.steps.updates import ancestral_mean, forward_variance
 
 __all__ = ["PnPDM"]
 
@@ -86,16 +85,15 @@ class PnPDM(Solver):
         z = descent[0].alpha_t * self.likelihood_draw(problem, state.x, rho, rng)
         for now in descent:
             x0 = problem.prior.denoise(z, now.t)
-            forward = max(0.0, now.sigma_t**2 - (now.alpha_t / now.alpha_s) ** 2 * now.sigma_s**2)
             z = ancestral_mean(now, z, x0)
             if now.sigma_s > 0.0:
-                z = z + math.sqrt(forward) * rng.normal(z)
+                z = z + math.sqrt(max(0.0, forward_variance(now))) * rng.normal(z)
         return State(z, state.k + 1), Info(z)
 
     def likelihood_draw(self, problem: Problem, z: Tensor, rho: float, rng: NoiseSource) -> Tensor:
         """Draw x | z, y."""
         operator, y, sigma = problem.linear_data
-        noise = torch.view_as_complex(rng.normal(torch.view_as_real(y))) if y.is_complex() else rng.normal(y)
+        noise = normal_like(rng, y)
         shifted = z + rho * rng.normal(z)
         return shifted + operator.ridge(y + sigma * noise - operator(shifted), flat_variance(problem) / rho**2)
 

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from invsolve.core.linalg import row_norm
+from invsolve.core.linalg import column, row_norm
 from invsolve.core.operator import EMPTY, LinearOperator, Params
 from invsolve.core.problem import Problem
 from invsolve.core.rng import NoiseSource
@@ -189,4 +189,4 @@ def _moved(problem: Problem, parameters: Parameters, slopes: Sequence[Tensor], a
 
 def keep(active: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
     """`new` in the rows that are active [N], `old` in the others."""
-    return new if active is None else torch.where(active.view(-1, *[1] * (new.ndim - 1)), new, old)
+    return new if active is None else torch.where(column(active, new), new, old)

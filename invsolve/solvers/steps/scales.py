@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError, nearest
+from invsolve.core.linalg import column
 from invsolve.core.registry import Registry
 from invsolve.core.settings import AtLeastZero, Positive, Range, check_settings
 
@@ -208,8 +209,7 @@ class ThresholdScale(ScaleRule):
         return torch.full_like(norm, self.lam), {}
 
     def limit(self, x0: Tensor) -> Tensor:
-        q = torch.quantile(x0.abs().flatten(1), self.quantile, dim=1).clamp_min(self.floor)
-        q = q.view(-1, *[1] * (x0.ndim - 1))
+        q = column(torch.quantile(x0.abs().flatten(1), self.quantile, dim=1).clamp_min(self.floor), x0)
         return x0.clamp(-q, q) * (self.floor / q)
 
 

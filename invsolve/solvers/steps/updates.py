@@ -22,6 +22,7 @@ __all__ = [
     "ddim",
     "ddim_coefficients",
     "descent",
+    "forward_variance",
     "gradient_length",
     "guided_ddim",
     "limited",
@@ -39,10 +40,14 @@ REACH = 2.0
 Start: TypeAlias = Literal["random", "guided", "smooth"]
 
 
+def forward_variance(step: Step) -> float:
+    """Var[x_t | x_s] = sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2, the noise added between s and t."""
+    return step.sigma_t**2 - (step.alpha_t / step.alpha_s) ** 2 * step.sigma_s**2
+
+
 def posterior_variance(step: Step) -> float:
-    """Var[x_s | x_t, x_0] = sigma_s^2 / sigma_t^2 (sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2)."""
-    forward = step.sigma_t**2 - (step.alpha_t / step.alpha_s) ** 2 * step.sigma_s**2
-    return max(0.0, (step.sigma_s / step.sigma_t) ** 2 * forward)
+    """Var[x_s | x_t, x_0] = sigma_s^2 / sigma_t^2 Var[x_t | x_s]."""
+    return max(0.0, (step.sigma_s / step.sigma_t) ** 2 * forward_variance(step))
 
 
 def ddim_coefficients(step: Step, eta: float) -> tuple[float, float]:
@@ -139,10 +144,8 @@ def _growth(step: Step) -> float:
 
 def ancestral_mean(step: Step, x_t: Tensor, x0: Tensor) -> Tensor:
     """E[x_s | x_t, x_0] of the forward process; Ho et al. 2020, arXiv 2006.11239, in general coefficients."""
-    ratio = step.alpha_t / step.alpha_s
-    forward = step.sigma_t**2 - ratio**2 * step.sigma_s**2
-    of_x0 = step.alpha_s * forward / step.sigma_t**2
-    of_x_t = ratio * step.sigma_s**2 / step.sigma_t**2
+    of_x0 = step.alpha_s * forward_variance(step) / step.sigma_t**2
+    of_x_t = step.alpha_t / step.alpha_s * step.sigma_s**2 / step.sigma_t**2
     return (of_x0 * x0).add_(x_t, alpha=of_x_t)
 
 
