@@ -15,7 +15,7 @@ from torch import Tensor
 from invsolve.core.checks import CapabilityError, InputError
 from invsolve.core.operator import EMPTY, Operator, Params
 
-__all__ = ["SumCost", "TerminalCost", "WeightedCost", "attributes", "changed", "check_tensor", "dimensions"]
+__all__ = ["SumCost", "TerminalCost", "WeightedCost", "attributes", "check_tensor", "dimensions"]
 
 
 class TerminalCost(ABC):
@@ -77,7 +77,7 @@ class TerminalCost(ABC):
     def select(self, rows: Tensor) -> Self:
         """The cost for the items `rows` ([M] indices, repetitions allowed)."""
         taken = {name: value[rows.to(value.device)] for name, value in self._rows().items()}
-        return changed(self, taken, lambda part: part.select(rows))
+        return _changed(self, taken, lambda part: part.select(rows))
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         """The cost with its tensors on `device` in the real (or matching complex) `dtype`; integers stay integers."""
@@ -86,7 +86,7 @@ class TerminalCost(ABC):
             for name, value in attributes(self).items()
             if isinstance(value, Tensor)
         }
-        return changed(self, moved, lambda part: part.to(device, dtype) if isinstance(part, TerminalCost) else part)
+        return _changed(self, moved, lambda part: part.to(device, dtype) if isinstance(part, TerminalCost) else part)
 
     def _rows(self) -> Mapping[str, Tensor]:
         """The tensors with one value for each item, by name."""
@@ -129,7 +129,7 @@ def dimensions(value: Any) -> tuple[int, ...]:
     return tuple(value.shape) if isinstance(value, Tensor) or getattr(value, "__array_interface__", None) else ()
 
 
-def changed(cost: Any, tensors: Mapping[str, Tensor], of_part: Callable[[Any], Any]) -> Any:
+def _changed(cost: Any, tensors: Mapping[str, Tensor], of_part: Callable[[Any], Any]) -> Any:
     """A copy of the cost with new tensors, and `of_part` applied to its costs and operators."""
     changes: dict[str, Any] = dict(tensors)
     for name, part in attributes(cost).items():

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError, as_values, check_shape
-from invsolve.core.cost import TerminalCost, attributes, changed, check_tensor, dimensions
+from invsolve.core.cost import TerminalCost, attributes, check_tensor, dimensions
 from invsolve.core.linalg import column, per_sample, real_dtype
 from invsolve.core.operator import EMPTY, LinearOperator, Operator, Params
 from invsolve.core.rng import NoiseSource
@@ -43,7 +43,7 @@ class Likelihood(TerminalCost):
             object.__setattr__(self, "y", _without_placeholders(self.operator, values, self.gaussian_sigma))
         super().__post_init__()
         y = self.y
-        if y is not None and not bool(torch.isfinite(torch.view_as_real(y) if y.is_complex() else y).all()):
+        if y is not None and not bool(torch.isfinite(y).all()):
             raise InputError("the measurement y has entries that are not finite: remove or mask them")
 
     @abstractmethod
@@ -80,12 +80,6 @@ class Likelihood(TerminalCost):
     @property
     def items(self) -> int | None:
         return None if self.y is None else len(self.y)
-
-    def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
-        moved = super().to(device, dtype)
-        if moved.y is None or moved.y.is_floating_point() or moved.y.is_complex():
-            return moved
-        return changed(moved, {"y": moved.y.to(dtype)}, lambda part: part)
 
     def check(self) -> None:
         parts, kind = attributes(self), type(self).__name__
