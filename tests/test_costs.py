@@ -103,7 +103,7 @@ def test_gradients_match_finite_differences():
         (lambda: costs.GaussianLikelihood(A, None, 0.1)(image()), "no measurement"),
         (lambda: costs.PoissonLikelihood(A, -torch.ones(1, 1, 2, 2), 1.0), "negative"),
         (lambda: costs.PoissonLikelihood(A, None, 0.0), "peak"),
-        (lambda: costs.FunctionCost(lambda x: x.sum())(image()), "one energy for each sample"),
+        (lambda: costs.FunctionCost(lambda x: x.sum())(image()), "one number for each sample"),
     ],
 )
 def test_bad_costs_are_refused(make, message):
@@ -227,7 +227,7 @@ def test_a_cost_without_an_energy_for_each_sample_is_refused():
         def __call__(self, x, theta=EMPTY):
             return x.square().sum()
 
-    with pytest.raises(iv.InputError, match=r"Scalar must return one energy for each sample, shape \[2\], got \[\]"):
+    with pytest.raises(iv.InputError, match=r"Scalar must return one number for each sample, shape \[2\], got \[\]"):
         iv.Problem(PRIOR, Scalar()).energy(torch.zeros(2, *PRIOR.shape))
 
 

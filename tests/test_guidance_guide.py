@@ -84,7 +84,7 @@ def test_a_reward_steers(tmp_path: Path) -> None:
         ("--class 7 --weight c2fg:1,-1", "lambda"),
         ("--class 7 --prior natural", "no fixed image size"),
         ("--class 7 --scale fixed:1 --classifier test_guidance_guide:broken", "NaN"),
-        ("--reward test_guidance_guide:shapeless", "one number for each image"),
+        ("--reward test_guidance_guide:shapeless", "one number for each sample"),
         ("--reward test_guidance_guide:absent", "cannot be loaded"),
         ("--reward test_guidance_guide:ink --temperature 0", "temperature"),
         ("--reward test_guidance_guide:ink --weight 2", "--scale"),

@@ -55,6 +55,14 @@ def test_labels_given_as_a_batch_are_the_classes_one_by_one() -> None:
         assert close(batch.log_prob(x, 0.3)[i], single.log_prob(x, 0.3)[i])
 
 
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.int32])
+def test_labels_may_be_integers_of_any_width(kind: torch.dtype) -> None:
+    labels, x = torch.tensor([2, 0, 3, 1, 1, 0]), states()
+    for prior, x_t in ((law(), x), (network(), x.float())):
+        want = prior.given(label=labels).denoise(x_t, 0.3)
+        assert torch.equal(prior.given(label=labels.to(kind)).denoise(x_t, 0.3), want)
+
+
 def test_a_network_takes_labels_and_none_is_the_null_label() -> None:
     prior, x = network(), states().float()
     assert torch.equal(prior.denoise(x, 0.5), prior.given(label=3).denoise(x, 0.5))
@@ -130,7 +138,7 @@ def test_time_guidance_keeps_a_learned_variance() -> None:
     assert not torch.equal(auto, small)
 
 
-@pytest.mark.parametrize("label", [-1, 4, 2.5, True, torch.tensor([0, 9]), torch.zeros(0, dtype=torch.long)])
+@pytest.mark.parametrize("label", [-1, 4, 2.5, 1j, True, torch.tensor([0, 9]), torch.zeros(0, dtype=torch.long)])
 def test_labels_out_of_range_are_refused(label) -> None:
     for prior in (law(), network()):
         with pytest.raises(iv.InputError, match="label"):

@@ -13,14 +13,17 @@ from invsolve.core.checks import CapabilityError, InputError, ShapeError
 from invsolve.core.rng import Rng
 from invsolve.core.svd import SVDOperator
 from invsolve.operators import (
+    JPEG,
     OPERATORS,
     BlindBlur,
     Blur,
     CircularBlur,
+    Decimation,
     Denoising,
     GaussianBlur,
     Inpainting,
     MotionBlur,
+    Quantisation,
     SpatialBlur,
     SuperResolution,
     SymmetricBlur,
@@ -349,9 +352,17 @@ SHAPE = (3, 8, 8)
     [
         (lambda: Denoising(()), "in_shape"),
         (lambda: SuperResolution((8, 8), 2), r"channels, height, width.*\[8, 8\]"),
-        (lambda: SuperResolution(SHAPE, 0), "from 1 to.*8 x 8, got 0"),
+        (lambda: SuperResolution(SHAPE, 0), "8 x 8.*from 1 to 8, got 0"),
         (lambda: SuperResolution(SHAPE, 9), "got 9"),
-        (lambda: SuperResolution(SHAPE, 2.5), "whole number"),
+        (
+            lambda: SuperResolution(SHAPE, 2.5),
+            "the factor for images of 8 x 8 must be a whole number from 1 to 8, got 2.5",
+        ),
+        (lambda: SuperResolution(SHAPE, float("nan")), "whole number from 1 to 8"),
+        (lambda: Decimation(SHAPE, float("nan")), "whole number from 1 to 8"),
+        (lambda: JPEG((3, 16, 16), float("nan")), "quality must be a whole number from 1 to 100, got nan"),
+        (lambda: Quantisation(SHAPE, float("inf")), "levels must be a whole number of at least 2, got inf"),
+        (lambda: Quantisation(SHAPE, True), "levels must be a whole number"),
         (lambda: SuperResolution((3, 9, 8), 4), "multiples of the factor 4, got 9 x 8: crop the image to 8 x 8"),
         (lambda: SuperResolution(SHAPE, 2, "cubic"), "; got 'cubic'"),
         (lambda: Inpainting(SHAPE, torch.ones(8, 7)), r"got \[1, 8, 7\]"),

@@ -20,8 +20,11 @@ __all__ = [
     "InputError",
     "InvsolveError",
     "ShapeError",
+    "as_labels",
     "as_tensor",
     "as_values",
+    "as_whole",
+    "check_one_each",
     "check_options",
     "check_positive",
     "check_shape",
@@ -207,6 +210,41 @@ def whole_seed(seed: object) -> int:
     if isinstance(number, bool) or not isinstance(number, int):
         raise InputError(f"seed must be an integer, got {seed!r}: draw one from a generator, rng.integers(2**32)")
     return number
+
+
+def as_whole(value: object, what: str, low: int, high: float = math.inf) -> int:
+    """Convert a whole number from `low` to `high`, such as 4, 4.0 or an integer of NumPy, to a Python integer.
+
+    Raises:
+        InputError: the value is something else.
+    """
+    number = math.nan if isinstance(value, bool) or not isinstance(value, SupportsFloat) else float(value)
+    if not low <= number <= high or number % 1 != 0:
+        bounds = f"of at least {low}" if high == math.inf else f"from {low} to {high}"
+        raise InputError(f"{what} must be a whole number {bounds}, got {value!r}")
+    return int(number)
+
+
+def as_labels(value: object, what: str) -> Tensor:
+    """Convert a whole number, or one for each item [B], to a tensor of int64.
+
+    Raises:
+        InputError: the value is something else.
+    """
+    labels = as_tensor(value, what)
+    other = labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool
+    if other or labels.ndim > 1 or not labels.numel():
+        raise InputError(f"{what} must be a whole number or one for each image [B], got {value!r}")
+    return labels.long()
+
+
+def check_one_each(value: Tensor, n: int, what: str) -> None:
+    """Raise `ShapeError` unless a function of a batch has returned one number for each of its n samples."""
+    if tuple(value.shape) != (n,):
+        raise ShapeError(
+            f"{what} must return one number for each sample, shape [{n}], got {list(value.shape)}: sum over every "
+            "dimension but the first"
+        )
 
 
 def check_shape(x: Tensor, expected: Sequence[int], what: str) -> None:

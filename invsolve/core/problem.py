@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import CapabilityError, InputError, ShapeError, needing_gradients
+from invsolve.core.checks import CapabilityError, InputError, check_one_each, needing_gradients
 from invsolve.core.cost import TerminalCost
 from invsolve.core.likelihood import Likelihood, broadcast_sigma, linear_gaussian
 from invsolve.core.linalg import real_dtype
@@ -109,11 +109,7 @@ class Problem:
         theta = self.theta(raw)
         with needing_gradients(x0, type(self.cost).__name__):
             energy = self._differentiable(self._cost(self.to_image(x0), theta), x0)
-        if tuple(energy.shape) != (len(x0),):
-            raise ShapeError(
-                f"{type(self.cost).__name__} must return one energy for each sample, shape [{len(x0)}], got "
-                f"{list(energy.shape)}: sum over every dimension but the first"
-            )
+        check_one_each(energy, len(x0), type(self.cost).__name__)
         return energy if self.unknowns is None else energy + self.unknowns.penalty(theta)
 
     def noisy_energy(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from invsolve.core.checks import InputError, ShapeError, check_positive
+from invsolve.core.checks import InputError, check_one_each, check_positive
 from invsolve.core.identity import keyed_state
 from invsolve.core.operator import Params, Shape
 from invsolve.core.rng import NoiseSource
@@ -92,10 +92,6 @@ class Unknowns:
         for name, block in self.blocks.items():
             if block.penalty is not None:
                 term = block.penalty(theta[name])
-                if tuple(term.shape) != (len(theta[name]),):
-                    raise ShapeError(
-                        f"the penalty on {name} must return one number for each sample, shape [{len(theta[name])}], "
-                        f"got {list(term.shape)}: sum over every dimension but the first"
-                    )
+                check_one_each(term, len(theta[name]), f"the penalty on {name}")
                 total = total + term
         return total

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from invsolve.core.checks import CapabilityError, InputError, ShapeError, as_tensor
+from invsolve.core.checks import CapabilityError, InputError, ShapeError, as_labels
 from invsolve.core.cost import TerminalCost
 from invsolve.core.identity import keyed_state
 from invsolve.core.operator import EMPTY, Params
@@ -52,9 +52,7 @@ class ClassifierCost(TerminalCost):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_settings(self)
-        values = as_tensor(self.target, "target")
-        if values.ndim > 1 or values.is_floating_point() or values.dtype == torch.bool or values.numel() == 0:
-            raise InputError(f"target must be a whole number or one for each image [B], got {self.target!r}")
+        values = as_labels(self.target, "target")
         if int(values.min()) < 0 or int(values.max()) >= self.n_classes:
             raise InputError(f"targets go from 0 to {self.n_classes - 1}, got {self.target!r}")
 

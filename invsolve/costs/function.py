@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from invsolve.core.checks import ShapeError
+from invsolve.core.checks import check_one_each
 from invsolve.core.cost import TerminalCost
 from invsolve.core.identity import keyed_state
 from invsolve.core.inspection import takes_theta
@@ -32,11 +32,7 @@ class FunctionCost(TerminalCost):
 
     def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         value = self.function(x, theta) if self._takes_theta else self.function(x)
-        if tuple(value.shape) != (len(x),):
-            raise ShapeError(
-                f"a terminal cost must return one energy for each sample, shape [{len(x)}], got {list(value.shape)}: "
-                "sum over every dimension but the first"
-            )
+        check_one_each(value, len(x), "a terminal cost")
         return value
 
     def identity_state(self) -> dict[str, Any]:

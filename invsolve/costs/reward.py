@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, ShapeError
+from invsolve.core.checks import InputError, check_one_each
 from invsolve.core.cost import TerminalCost
 from invsolve.core.identity import keyed_state
 from invsolve.core.operator import EMPTY, Params
@@ -49,11 +49,7 @@ class RewardCost(TerminalCost):
 
     def __call__(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         value = self.reward(x)
-        if tuple(value.shape) != (len(x),):
-            raise ShapeError(
-                f"a reward must return one number for each image, shape [{len(x)}], got {list(value.shape)}: "
-                "take the mean or sum over every dimension but the first"
-            )
+        check_one_each(value, len(x), "a reward")
         check_finite(x, value[:, None], "the rewards")
         if self.positive:
             if bool((value.detach() < 0).any()):

@@ -8,7 +8,7 @@ from math import ceil, floor
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, ShapeError, as_tensor, check_positive, check_shape
+from invsolve.core.checks import InputError, ShapeError, as_tensor, as_whole, check_positive, check_shape
 from invsolve.core.compose import Stack
 from invsolve.core.constants import Constants
 from invsolve.core.linalg import per_sample
@@ -54,9 +54,7 @@ class Decimation(LinearOperator):
 
     def __init__(self, in_shape: Shape, factor: int) -> None:
         self.in_shape = c, h, w = image_shape(in_shape)
-        if isinstance(factor, bool) or int(factor) != factor or not 1 <= factor <= min(h, w):
-            raise InputError(f"factor must be a whole number from 1 to the image's size {h} x {w}, got {factor}")
-        self.factor = int(factor)
+        self.factor = as_whole(factor, f"the factor for images of {h} x {w}", 1, min(h, w))
         self.out_shape = (c, ceil(h / self.factor), ceil(w / self.factor))
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:

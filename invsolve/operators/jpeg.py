@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, ShapeError
+from invsolve.core.checks import InputError, ShapeError, as_whole
 from invsolve.core.operator import EMPTY, Operator, Params, Shape
 from invsolve.operators.shapes import image_shape
 
@@ -38,11 +38,9 @@ class JPEG(Operator):
         self.in_shape = self.out_shape = c, h, w = image_shape(in_shape)
         if c != 3 or h % BLOCK or w % BLOCK:
             raise ShapeError(f"JPEG takes (3, H, W) with H and W multiples of {BLOCK}, got {list(in_shape)}")
-        if isinstance(quality, bool) or int(quality) != quality or not 1 <= quality <= 100:
-            raise InputError(f"quality must be a whole number from 1 to 100, got {quality}")
         if rounding not in get_args(Rounding):
             raise InputError(f"rounding must be one of {get_args(Rounding)}, got {rounding!r}")
-        self.quality, self.rounding = int(quality), rounding
+        self.quality, self.rounding = as_whole(quality, "quality", 1, 100), rounding
         self.surrogate_gradient = rounding == "true"
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:

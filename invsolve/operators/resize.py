@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from invsolve.core.checks import InputError, ShapeError, check_shape
+from invsolve.core.checks import InputError, ShapeError, as_whole, check_shape
 from invsolve.core.constants import Constants
 from invsolve.core.linalg import per_sample
 from invsolve.core.operator import EMPTY, Params, Shape
@@ -112,9 +112,8 @@ class SuperResolution(SVDOperator):
         self.in_shape = c, h, w = image_shape(in_shape)
         if kernel not in KERNELS:
             raise InputError(f"the kernel of SuperResolution must be one of {', '.join(KERNELS)}; got {kernel!r}")
-        if isinstance(factor, bool) or int(factor) != factor or not 1 <= factor <= min(h, w):
-            raise InputError(f"factor must be a whole number from 1 to the image's size {h} x {w}, got {factor}")
-        self.factor, self.kernel = f, _ = int(factor), kernel
+        self.factor = f = as_whole(factor, f"the factor for images of {h} x {w}", 1, min(h, w))
+        self.kernel = kernel
         if h % f or w % f:
             raise ShapeError(
                 f"height and width must be multiples of the factor {f}, got {h} x {w}: "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import InputError, check_positive
+from invsolve.core.checks import InputError, as_whole, check_positive
 from invsolve.core.linalg import column
 from invsolve.core.operator import EMPTY, Operator, Params, Shape
 from invsolve.operators.shapes import image_shape, positive_shape
@@ -52,9 +52,7 @@ class Quantisation(Operator):
 
     def __init__(self, in_shape: Shape, levels: int = 8) -> None:
         self.in_shape = self.out_shape = positive_shape(in_shape)
-        if isinstance(levels, bool) or int(levels) != levels or levels < 2:
-            raise InputError(f"levels must be a whole number of at least 2, got {levels}")
-        self.levels = int(levels)
+        self.levels = as_whole(levels, "levels", 2)
 
     def forward(self, x: Tensor, theta: Params = EMPTY) -> Tensor:
         self._no_parameters(theta)

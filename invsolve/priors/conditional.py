@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from invsolve.core.checks import InputError, as_tensor
+from invsolve.core.checks import InputError, as_labels
 from invsolve.priors.network import NetworkPrior
 
 __all__ = ["ConditionalPrior"]
@@ -56,16 +56,14 @@ class ConditionalPrior(NetworkPrior):
         return {**self._given, "label": self._null_label}
 
     def _checked(self, label: Any) -> Tensor:
-        values = as_tensor(label, "a label").to(self.device)
-        if values.ndim > 1 or values.is_floating_point() or values.dtype == torch.bool or not values.numel():
-            raise InputError(f"a label must be a whole number or one for each image [B], got {label!r}")
+        values = as_labels(label, "a label").to(self.device)
         known = (values >= 0) & (values < self.n_classes)
         if self.null is not None:
             known = known | (values == self.null)
         if not bool(known.all()):
             none = "" if self.null is None else f", and {self.null} means no class"
             raise InputError(f"labels go from 0 to {self.n_classes - 1}{none}, got {label!r}")
-        return values.long()
+        return values
 
     def __repr__(self) -> str:
         label = self._given.get("label")

@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from invsolve.core.checks import CapabilityError, InputError, as_tensor
+from invsolve.core.checks import CapabilityError, InputError, as_labels
 from invsolve.core.schedule import Schedule
 from invsolve.priors.exact import MixturePrior
 
@@ -20,10 +20,8 @@ def _checked(condition: dict[str, Any], n_classes: int) -> Tensor | int:
     if set(condition) != {"label"}:
         raise CapabilityError(f"this prior is given label=..., not {', '.join(condition) or 'nothing'}")
     label = condition["label"]
-    values = as_tensor(label, "a label")
-    if values.ndim > 1 or values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
-        raise InputError(f"a label must be a whole number or one for each image [B], got {label!r}")
-    if values.numel() == 0 or int(values.min()) < 0 or int(values.max()) > n_classes:
+    values = as_labels(label, "a label")
+    if int(values.min()) < 0 or int(values.max()) > n_classes:
         raise InputError(f"labels go from 0 to {n_classes - 1}, and {n_classes} means no label, got {label!r}")
     return values if values.ndim else int(values)
 
