@@ -62,6 +62,23 @@ def scale(weight: float, operator: Operator) -> Operator:
     return _LinearMultiple(weight, operator) if isinstance(operator, LinearOperator) else _Multiple(weight, operator)
 
 
+def Stack(*parts: Operator) -> _Stack:
+    """Several measurements of one image, y = [A_1 x, A_2 x, ...], flattened and concatenated to [N, m].
+
+    Its method `split` returns the measurements of the parts, [N, *out_shape] each.
+
+    Args:
+        parts: operators with one `in_shape`. The stack is linear if all parts are linear. If all parts are diagonal in
+            one basis, `solve_normal` has a closed form.
+
+    Raises:
+        ShapeError: the parts take images of different shapes.
+    """
+    if not parts or any(tuple(part.in_shape) != tuple(parts[0].in_shape) for part in parts):
+        raise ShapeError(f"stacked operators must share one input shape, got {[list(p.in_shape) for p in parts]}")
+    return _LinearStack(*parts) if all(isinstance(part, LinearOperator) for part in parts) else _Stack(*parts)
+
+
 def _share_basis(*parts: Operator) -> bool:
     bases = [part.basis if isinstance(part, SVDOperator) else None for part in parts]
     return bases[0] is not None and all(basis == bases[0] for basis in bases)
@@ -221,26 +238,10 @@ class _Spectral(_Combined, SVDOperator):
         return f"({self.weight} * {self.parts[0]!r})" if len(self.parts) == 1 else super().__repr__()
 
 
-class Stack(_Combined):
-    """Several measurements of one image, y = [A_1 x, A_2 x, ...], flattened and concatenated to [N, m].
-
-    Args:
-        parts: operators with one `in_shape`. The stack is linear if all parts are linear. If all parts are diagonal in
-            one basis, `solve_normal` has a closed form.
-
-    Raises:
-        ShapeError: the parts take images of different shapes.
-    """
-
+class _Stack(_Combined):
     sign = ","
 
-    def __new__(cls, *parts: Operator) -> Self:
-        linear = bool(parts) and all(isinstance(part, LinearOperator) for part in parts)
-        return super().__new__(_LinearStack if linear and cls is Stack else cls)  # pyright: ignore[reportArgumentType]
-
     def __init__(self, *parts: Operator) -> None:
-        if not parts or any(tuple(part.in_shape) != tuple(parts[0].in_shape) for part in parts):
-            raise ShapeError(f"stacked operators must share one input shape, got {[list(p.in_shape) for p in parts]}")
         self._adopt(*parts)
         self.sizes = [prod(part.out_shape) for part in parts]
         self.in_shape, self.out_shape = parts[0].in_shape, (sum(self.sizes),)
@@ -257,14 +258,11 @@ class Stack(_Combined):
         pieces = y.split(self.sizes, 1)
         return [piece.reshape(-1, *part.out_shape) for piece, part in zip(pieces, self.parts, strict=True)]
 
-    def __getnewargs__(self) -> tuple[Operator, ...]:
-        return self.parts
-
     def __repr__(self) -> str:
         return f"Stack({', '.join(map(repr, self.parts))})"
 
 
-class _LinearStack(Stack, LinearOperator):
+class _LinearStack(_Stack, LinearOperator):
     def adjoint(self, y: Tensor, theta: Params = EMPTY) -> Tensor:
         check_shape(y, self.out_shape, "Stack.adjoint")
         zero = torch.zeros(len(y), *self.in_shape, dtype=real_dtype(y), device=y.device)

@@ -84,7 +84,7 @@ def BlindDownsampling(in_shape: Shape, factor: int, kernel_shape: tuple[int, int
     return Decimation(in_shape, factor) @ BlindBlur(in_shape, kernel_shape, "reflect")
 
 
-def MultiFrame(in_shape: Shape, factor: int, shifts: Sequence[tuple[float, float]]) -> Stack:
+def MultiFrame(in_shape: Shape, factor: int, shifts: Sequence[tuple[float, float]]) -> Operator:
     """Downsampled frames of a scene that moves between them: y_i = SuperResolution(Shift_i(x)), stacked.
 
     Args:
@@ -98,7 +98,7 @@ def MultiFrame(in_shape: Shape, factor: int, shifts: Sequence[tuple[float, float
     return Stack(*(small @ Shift(in_shape, *move, padding="symmetric") for move in shifts))
 
 
-def PanSharpening(in_shape: Shape, factor: int, weights: Sequence[float] | None = None) -> Stack:
+def PanSharpening(in_shape: Shape, factor: int, weights: Sequence[float] | None = None) -> Operator:
     """A small colour image and a large brightness image: y = [SuperResolution(x), Colourisation(x)], stacked.
 
     Args:
