@@ -28,7 +28,6 @@ __all__ = [
     "check_options",
     "check_positive",
     "check_shape",
-    "check_share",
     "enough_memory",
     "nearest",
     "needing_gradients",
@@ -254,12 +253,6 @@ def check_shape(x: Tensor, expected: Sequence[int], what: str) -> None:
     if tuple(x.shape[1:]) != tuple(expected):
         wanted = ", ".join(["N", *map(str, expected)])
         raise ShapeError(f"{what} expects a batch of shape [{wanted}], got {list(x.shape)}")
-
-
-def check_share(value: float, what: str) -> None:
-    """Raise `InputError` unless the number lies in [0, 1]."""
-    if not 0 <= value <= 1:
-        raise InputError(f"{what} must lie in [0, 1], got {value}")
 
 
 def check_positive(value: float | Tensor, what: str, *, zero: bool = False) -> None:

@@ -16,7 +16,7 @@ from invsolve.core.identity import keyed_state
 from invsolve.core.operator import EMPTY, Params
 from invsolve.core.settings import Count, Positive, check_settings
 
-__all__ = ["ClassifierCost", "check_finite", "of_ddpm"]
+__all__ = ["ClassifierCost", "check_finite"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,18 +94,3 @@ def check_finite(x: Tensor, value: Tensor, what: str) -> None:
     bad = torch.isnan(value.detach().flatten(1)).any(1)
     if bool((good & bad).any()) and not bool((good & ~bad).any()):
         raise InputError(f"{what} are NaN for all of {int(good.sum())} finite images: check the function")
-
-
-def of_ddpm(classifier: Callable[[Tensor, Tensor], Tensor], schedule: Any) -> Callable[[Tensor, Tensor], Tensor]:
-    """A classifier of guided-diffusion, called as classifier(x_t, index), for `ClassifierCost(..., conditional=True)`.
-
-    It is called with x_t = alpha_t (2 x - 1), at the index of `schedule` (a DDPMSchedule) at which sigma_t / alpha_t is
-    2 sigma.
-    """
-
-    def logits(x: Tensor, sigma: Tensor) -> Tensor:
-        t = max(schedule.time_of(2 * float(sigma[0])), 1 / schedule.n_times)
-        index = torch.full((len(x),), schedule.index(t), device=x.device)
-        return classifier(schedule(t)[0] * (2 * x - 1), index)
-
-    return logits

@@ -179,8 +179,8 @@ def recall(restored: Tensor, truth: Tensor) -> float:
     return _share_inside(truth, restored)
 
 
-def _share_inside(points: Tensor, manifold: Tensor, neighbours: int = 3) -> float:
-    radius = torch.cdist(manifold, manifold).kthvalue(neighbours + 1, dim=1).values  # the first one is the point itself
+def _share_inside(points: Tensor, manifold: Tensor) -> float:
+    radius = torch.cdist(manifold, manifold).kthvalue(4, dim=1).values  # the first one is the point itself
     return float((torch.cdist(points, manifold) <= radius).any(1).double().mean())
 
 

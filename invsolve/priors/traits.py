@@ -23,7 +23,7 @@ def traits_named(name: str | Path) -> Traits | None:
     return None if known is None else known.traits
 
 
-def network_traits(prior: Prior, *, family: str = "", few_steps: bool = False) -> Traits:
+def network_traits(prior: Prior, *, few_steps: bool = False) -> Traits:
     """Derive traits from a prior.
 
     A prior of one size, or of latents, models whole images; a prior of any size is treated as a denoiser. For networks
@@ -32,7 +32,6 @@ def network_traits(prior: Prior, *, family: str = "", few_steps: bool = False) -
 
     Args:
         prior: the prior.
-        family: the family, if it is known.
         few_steps: whether the network was distilled to a few steps.
     """
     whole = prior.shape is not None or prior.latent
@@ -41,11 +40,11 @@ def network_traits(prior: Prior, *, family: str = "", few_steps: bool = False) -
         inner = inner.prior  # pyright: ignore[reportAttributeAccessIssue]
     labelled = getattr(inner, "n_classes", 0) > 0
     told = labelled or bool(getattr(getattr(inner, "module", None), "needed", ()))
-    nearest = ("imagenet256" if told else "ffhq256") if whole else "natural"
+    family = ("imagenet256" if told else "ffhq256") if whole else "natural"
     images = prior.shape is not None and len(prior.shape) == 3 and not prior.latent
     return Traits(
         "global" if whole else "local",
-        family or nearest,
+        family,
         size=(prior.shape[1], prior.shape[2]) if images and prior.shape is not None else None,
         channels=prior.image_channels,
         labelled=labelled,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -55,12 +55,12 @@ def _moments(t: float) -> tuple[float, float, float, float]:
     return 0.1 + 19.9 * t, b, math.exp(-b / 2), math.sqrt(-math.expm1(-b))
 
 
-@lru_cache(maxsize=1)
-def _gauss_legendre(n: int = 16) -> tuple[tuple[float, float], ...]:
-    """Nodes and weights on [0, 1]."""
+@cache
+def _gauss_legendre() -> tuple[tuple[float, float], ...]:
+    """16 nodes and their weights on [0, 1]."""
     from numpy.polynomial.legendre import leggauss
 
-    nodes, weights = leggauss(n)
+    nodes, weights = leggauss(16)
     return tuple(zip(((nodes + 1) / 2).tolist(), (weights / 2).tolist(), strict=True))
 
 

@@ -33,7 +33,6 @@ class PathSolver(Solver):
         t_start: time of the first step; if None, 1 for random starts and GUIDED_TIME for starts from an estimate.
         times: explicit times, decreasing to 0, in place of n_steps and t_start.
         start: where the path begins, see `start_state`.
-        eta: fraction of new noise in a step, from 0 to 1; only for solvers that have this setting.
         noisy_end: whether explicit times may end above 0, so that the sample keeps some noise.
         divides_by_alpha: whether the update divides by alpha_t. If it or the prior does, the path on a schedule with
             alpha_1 = 0 (flow matching, cosine) begins at sigma_t / alpha_t = 1000 instead of t = 1.
@@ -43,7 +42,6 @@ class PathSolver(Solver):
     t_start: Any
     times: tuple[float, ...] | None
     start: Any
-    eta: float = 0.0
     noisy_end: ClassVar[bool] = False
     divides_by_alpha: ClassVar[bool] = False
 
