@@ -1,4 +1,4 @@
-"""Batched conjugate gradients: each row of a batch is an independent linear system."""
+"""Linear algebra on batches: products and norms of rows, a Laplacian, and conjugate gradients for each row."""
 
 from __future__ import annotations
 

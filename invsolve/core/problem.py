@@ -136,7 +136,7 @@ class Problem:
         return (residual.conj() * residual).real.sum(1) if residual.is_complex() else residual.square().sum(1)
 
     def misfit(self, x0: Tensor, raw: Params = EMPTY) -> Tensor:
-        """The data misfit that guidance weights multiply, [N]: `residual_sq` for Gaussian noise, else `energy`."""
+        """What guidance weights multiply, [N]: `energy`, with `residual_sq` in place of the cost for Gaussian noise."""
         if not self.quadratic:
             return self.energy(x0, raw)
         misfit = self._differentiable(self.residual_sq(x0, raw), x0)

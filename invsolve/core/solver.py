@@ -44,7 +44,8 @@ class Info:
 
     Attributes:
         x0: the clean estimate behind the step, [N, *shape] in the prior's space.
-        energy: the data misfit at x0, [N], if the solver computed it.
+        energy: what guides the solver, at x0, [N]: `Problem.energy`, or for most solvers `Problem.misfit`, which is the
+            squared residual for Gaussian noise; None if it computed neither.
         extra: named tensors.
     """
 
