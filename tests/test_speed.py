@@ -26,6 +26,7 @@ from invsolve.restoration.prepare import paced, prepare
 from invsolve.restoration.settings import QUALITIES, build, choose, table
 from invsolve.solvers.steps.gradients import Parameters, descend, energy_gradient
 from invsolve.solvers.steps.updates import ddim, guided_ddim
+from invsolve.testing.toy import textures
 
 MASK = torch.rand(1, 4, 4, generator=torch.Generator().manual_seed(0)) > 0.4
 OPERATORS = {
@@ -276,7 +277,11 @@ def test_settings_of_the_caller_change_nothing(setting, options):
     settings = {"precision": "float32", "quality": "fast", "device": "cpu", **options}
     plain = restore(image, **settings).image.pixels
     level = estimate_noise(image).sigma
+    likelihood = costs.GaussianLikelihood(operators.Identity((3, 12, 12)), image[None, :, :12, :12], 0.1)
+    problem = iv.Problem(textures(), likelihood)
+    drawn = iv.solve(problem, solvers.DPS(n_steps=3)).samples
     packaged_noise_network.cache_clear()
     with setting():
+        assert torch.equal(iv.solve(problem, solvers.DPS(n_steps=3)).samples, drawn)
         assert torch.equal(restore(image, **settings).image.pixels, plain)
         assert estimate_noise(image).sigma == level

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from invsolve.core.checkpoint import Checkpoint
 from invsolve.core.checks import InputError, plain_integer, whole_seed
+from invsolve.core.context import own_context
 from invsolve.core.counting import Calls
 from invsolve.core.identity import run_identity
 from invsolve.core.linalg import column
@@ -78,7 +79,7 @@ class _Run:
     well: bool = True  # no row has failed as far as the host knows
 
 
-@torch.inference_mode(False)  # inference mode would forbid gradients
+@own_context()
 def solve(
     problem: Problem,
     solver: Solver,

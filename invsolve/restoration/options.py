@@ -161,7 +161,7 @@ def _foreign(name: str, value: Any, task: str, known: list[str]) -> None:
 def _check_noise(noise: Any) -> None:
     if noise == "auto":
         return
-    if not isinstance(noise, Real) or not 0 <= noise <= 1:
+    if not isinstance(noise, Real) or not 0 <= float(noise) <= 1:
         raise InputError(
             f"noise must be 'auto' or a standard deviation from 0 to 1 (black is 0, white is 1), got {noise!r}"
         )

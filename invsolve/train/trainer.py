@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invsolve.priors.labelled import LabelledDenoiser
-from invsolve.priors.networks.unet import Denoiser
+from invsolve.priors.networks.unet import Denoiser, LabelledDenoiser
 from invsolve.train.average import PowerAverage
 from invsolve.train.data import PhotoSet
 from invsolve.train.labelled import LabelledSet
