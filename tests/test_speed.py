@@ -277,7 +277,9 @@ def test_settings_of_the_caller_change_nothing(setting, options):
     settings = {"precision": "float32", "quality": "fast", "device": "cpu", **options}
     plain = restore(image, **settings).image.pixels
     level = estimate_noise(image).sigma
-    likelihood = costs.GaussianLikelihood(operators.Identity((3, 12, 12)), image[None, :, :12, :12], 0.1)
+    likelihood = costs.GaussianLikelihood(
+        operators.Inpainting((3, 12, 12), torch.ones(12, 12)), image[None, :, :12, :12], 0.1
+    )
     problem = iv.Problem(textures(), likelihood)
     drawn = iv.solve(problem, solvers.DPS(n_steps=3)).samples
     packaged_noise_network.cache_clear()
