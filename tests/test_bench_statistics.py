@@ -39,6 +39,13 @@ def test_the_paired_test_counts_every_pattern_of_signs():
     assert math.isnan(paired_test([1.0]))
 
 
+@pytest.mark.parametrize("size", [0.1, 0.3, 0.7])
+def test_the_paired_test_counts_ties_for_many_items_despite_rounding(size):
+    assert paired_test([0.0] * 65 + [size] * 3) == pytest.approx(0.25, abs=0.01)
+    assert paired_test([size] * 13) == pytest.approx(2 / 2**13, abs=3e-4)
+    assert paired_test([size] * 13) > 2 / 20_001
+
+
 def test_the_paired_test_agrees_with_the_t_test_for_many_items():
     d = numpy.random.default_rng(2).normal(0.2, 1.0, 120)
     t = d.mean() / (d.std(ddof=1) / 120**0.5)
