@@ -152,6 +152,23 @@ def test_export_submit_and_compare(folder, tmp_path):
         compare(folder, folder, "pnsr")
 
 
+def test_compare_refuses_scores_of_different_implementations(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "other")
+    with Store.writing(tmp_path / "other") as store:
+        store.db.execute("UPDATE scores SET implementation = 'another 1.0' WHERE metric = 'psnr'")
+    with pytest.raises(InputError, match=r"psnr of .* is by invsolve.*, that of .* by another 1\.0"):
+        compare(folder, tmp_path / "other", "psnr")
+
+
+def test_compare_pairs_only_units_of_equal_measurements(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "other")
+    with Store.writing(tmp_path / "other") as store:
+        store.db.execute("UPDATE units SET measurement = 'another' WHERE task = 'inpaint'")
+    text = compare(folder, tmp_path / "other", "psnr")
+    assert "superres2" in text
+    assert "inpaint" not in text
+
+
 def test_parquet(folder, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     assert export(folder, tmp_path / "rows.parquet") == 12

@@ -141,28 +141,34 @@ def rows_csv(store: Store) -> bytes:
 def compare(first: Path, second: Path, metric: str) -> str:
     """Compare two stores by paired differences second - first of a metric, by task and solver, over common units.
 
-    Units are paired by item and seed.
+    Units are paired by item and seed if they have the same measurement.
 
     Raises:
-        InputError: if the metric is unknown, or the stores have nothing in common.
+        InputError: if the metric is unknown, the stores have nothing in common, or their scores of a pair were computed
+            by different implementations.
     """
     if image_metric(metric) is None:
         from invsolve.core.checks import nearest
 
         raise InputError(f"unknown metric {metric!r}; {nearest(metric, METRICS)}")
-    values = []
+    scores = []
     for folder in (first, second):
         with Store.reading(folder) as store:
-            rows = store.query("values", metric)
-            values.append({tuple(row)[:4]: row["value"] for row in rows})
+            scores.append({tuple(row)[:5]: row for row in store.query("values", metric)})
     groups: dict[tuple[str, str], dict[str, list[float]]] = {}
-    for key in values[0]:
-        if key in values[1]:
-            task, solver, item, _ = key
-            group = groups.setdefault((task, solver), {})
-            group.setdefault(item, []).append(values[1][key] - values[0][key])
+    for key, row in scores[0].items():
+        if (other := scores[1].get(key)) is None:
+            continue
+        one, two = row["implementation"], other["implementation"]
+        if one != two:
+            raise InputError(
+                f"{metric} of {first} is by {one}, that of {second} by {two}: "
+                "score both again with `invsolve bench score`"
+            )
+        group = groups.setdefault((row["task"], row["solver"]), {})
+        group.setdefault(row["item"], []).append(other["value"] - row["value"])
     if not groups:
-        raise InputError(f"{first} and {second} have no unit with {metric} in common")
+        raise InputError(f"{first} and {second} have no unit with {metric} and the same measurement in common")
     means = {key: [sum(v) / len(v) for v in group.values()] for key, group in groups.items()}
     adjusted = holm([paired_test(v) for v in means.values()])
     lines = [f"{metric}: {second} minus {first} (95 % interval; p-values corrected by Holm's method)"]
