@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
+import importlib.util
 import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -19,6 +21,7 @@ from benchtoy import TOML, final_table, toy, write_suite
 
 from benchmarks.leaderboard.simulated import simulated
 from invsolve import Rng, solve, solvers
+from invsolve.bench import environment as environment_module
 from invsolve.bench import store as store_module
 from invsolve.bench.execute import _peak as peak_on
 from invsolve.bench.execute import execute, load_spec_prior
@@ -62,6 +65,26 @@ def test_outcomes_are_the_solver_s_own(reference, tmp_path):
         assert min(record["memory"], record["seconds"]) > 0
         known = store.db.execute("SELECT content FROM environments WHERE hash = ?", (unit["environment"],)).fetchone()
         assert json.loads(known["content"])["versions"]["torch"] == importlib.metadata.version("torch")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_the_commit_of_a_project_around_the_package_is_not_recorded(tmp_path):
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false")
+        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True)
+
+    def recorded() -> str:
+        spec = importlib.util.spec_from_file_location("copied", copy)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return json.loads(module.environment())["git"]
+
+    copy = Path(shutil.copy(environment_module.__file__, tmp_path))
+    git("init")
+    git("commit", "--allow-empty", "-m", "a project")
+    assert recorded() == ""
+    git("add", ".")
+    assert recorded().endswith("+changes")
 
 
 def test_scores_are_those_of_the_stored_images(reference):

@@ -45,11 +45,22 @@ def _processor() -> str:
 
 
 def _git() -> str:
-    """Return the commit of the source tree, with "+changes" if it has been edited; "" outside a source tree."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty=+changes", "--exclude=*"]
+    """Return the commit of the source tree, with "+changes" if it has been edited; "" unless git tracks this file.
+
+    A package in a virtual environment inside a user's project is in that project's repository, but is not tracked.
+    """
+    here = Path(__file__)
+    if not _answer(here.parent, "ls-files", "--error-unmatch", here.name):
+        return ""
+    return _answer(here.parent, "describe", "--always", "--dirty=+changes", "--exclude=*")
+
+
+def _answer(folder: Path, *words: str) -> str:
+    """Return what git prints in a folder; "" if it fails."""
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        found = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return found.stdout.strip() if found.returncode == 0 else ""
