@@ -140,6 +140,33 @@ def test_the_command_writes_a_table_with_its_provenance(tmp_path, capsys):
     assert tomllib.loads(text)["inpaint"]["ddnm"]["eta"] == 0.85
 
 
+@pytest.mark.usefixtures("small")
+def test_a_table_keeps_what_earlier_runs_wrote_and_no_other_file_is_replaced(tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    write_image(tmp_path / "photos" / "0.png", Image(Rng(0).uniform(torch.empty(1, 3, 12, 12))[0]))
+    out = tmp_path / "presets.toml"
+    words = ["tune", "--images", str(tmp_path / "photos"), "--solver", "ddnm", "--trials", "1", "--crops", "1"]
+    words += ["--size", "12", "--prior", "invsolve.testing.toy:textures", "-o", str(out)]
+    assert main([*words, "--task", "inpaint"]) == 0
+    first = out.read_text()
+    assert main([*words, "--task", "inpaint"]) == 0  # nothing is left to do
+    assert out.read_text() == first
+    assert main([*words, "--task", "superres2"]) == 0
+    both = out.read_text()
+    assert tomllib.loads(both)["inpaint"] == tomllib.loads(first)["inpaint"]
+    assert "superres2" in tomllib.loads(both)
+    assert first[first.index("[inpaint]") :].strip() in both  # with the comment about its PSNR
+    assert both.count("# Made by: ") == 2
+    assert main([*words, "--task", "superres2", "--overwrite"]) == 0
+    assert "inpaint" not in tomllib.loads(out.read_text())
+    for text in ("[inpaint]\npoint = 'ddnm'\n", both.replace("invsolve.testing.toy:textures", "digits")):
+        out.write_text(text)
+        capsys.readouterr()
+        assert main([*words, "--task", "inpaint"]) == 2
+        assert "presets.toml already exists" in capsys.readouterr().err
+        assert out.read_text() == text
+
+
 def test_trials_belong_to_the_weights_of_the_prior(tmp_path):
     from dataclasses import replace
 

@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from invsolve.commands.options import add_options, add_task_options, check_least, given_task_options
@@ -20,6 +21,9 @@ from invsolve.tune.tasks import sections
 __all__ = ["add_parser", "preset_text"]
 
 logger = logging.getLogger(__name__)
+
+MADE = "Made by: invsolve "
+"""Start of the comment that says by which command a table was made."""
 
 COMMON = {"prior": "natural", "device": "auto", "precision": "float32", "seed": 0}
 
@@ -55,7 +59,15 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add("--size", type=int, default=128, help="side of a crop in pixels (default 128)")
     add("--noise", type=float, help="noise level to use instead of the tasks' own tuning levels")
     add_options(parser, Options, ("prior", "device", "precision", "seed"), **COMMON)
-    add("-o", "--out", type=Path, required=True, metavar="FILE", help="preset table to write (.toml)")
+    add(
+        "-o",
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="preset table to write (.toml); other rows of a table that tune wrote are kept",
+    )
+    add("--overwrite", action="store_true", help="write FILE anew, even if it exists")
     add("--storage", type=Path, metavar="FILE", help="file of all trials, continued if it exists (default: OUT as .db)")
     add_task_options(parser, lambda task: task.suite_type())
     parser.set_defaults(run=run_command)
@@ -66,6 +78,7 @@ def run_command(args: argparse.Namespace) -> int:
     """Tune every solver on every task, then write the table."""
     if args.out.suffix != ".toml" or not args.out.parent.is_dir():
         raise InputError(f"--out must be a .toml file in an existing folder, got {args.out}")
+    _earlier(args)
     check_least(args, trials=1, crops=1, size=1)
     for name in args.solver:
         SOLVERS.check(name)
@@ -73,6 +86,7 @@ def run_command(args: argparse.Namespace) -> int:
     changes = given_task_options(args)
     parts = sections(args.task, changes if args.noise is None else {**changes, "noise": args.noise})
 
+    from invsolve.core.boundary import parse_toml
     from invsolve.core.files import destination, write_whole
     from invsolve.priors.traits import traits_of
     from invsolve.restoration.loading import load_prior
@@ -102,21 +116,77 @@ def run_command(args: argparse.Namespace) -> int:
         raise InputError("no solver has settings for any of the tasks: nothing is written")
     words = ["PHOTOS" if word == str(args.images) else word for word in args.words]
     head = [
-        f"Solver settings for the prior `{args.prior}`, by task.",
+        _title(args.prior),
         "`point` is the solver of point estimates, `samples` that of posterior samples (--samples N).",
         "Above each solver: mean PSNR of one estimate on the tuning crops, misfit of the data, network calls.",
-        f"Made by: {shlex.join(['invsolve', *words])}",
+        f"{MADE}{shlex.join(words)}",
         f"on {args.crops} crops of {args.size} pixels (SHA-256 {search.digest}...), none of which is used for results.",
     ]
+    earlier = _earlier(args)
+    head += [line for made in made_by(earlier) if made != head[-2:] for line in made]
     traits = traits_of(prior)
-    present = table(traits.family) if traits.own and traits.scope == "local" else {}
-    write_whole(destination(args.out), preset_text(head, tuned, present).encode())
+    present = dict(table(traits.family)) if traits.own and traits.scope == "local" else {}
+    present |= parse_toml(earlier, args.out)
+    text = preset_text(head, tuned, present, comments_of(earlier))
+    write_whole(destination(args.out), text.encode())
     sys.stdout.write(f"{args.out}\n")
     return 0
 
 
-def preset_text(head: Sequence[str], tuned: Mapping[str, Mapping[str, Any]], present: Mapping[str, Any]) -> str:
-    """Format the preset table: in each section, solvers from best to worst, then other rows of an earlier table."""
+def _earlier(args: argparse.Namespace) -> str:
+    """Return the table that earlier runs wrote to `--out` for this prior; "" if there is none or it is not to be kept.
+
+    Raises:
+        InputError: if there is another file, or it cannot be written.
+    """
+    from invsolve.core.boundary import parse_toml, read_text
+    from invsolve.io import check_target
+
+    own = ""
+    if not args.overwrite and args.out.is_file():
+        text = read_text(args.out, "preset table")
+        own = text if text.startswith(f"# {_title(args.prior)}") and made_by(text) else ""
+        parse_toml(own, args.out)
+    check_target(args.out, overwrite=args.overwrite or bool(own))
+    return own
+
+
+def _title(prior: str) -> str:
+    return f"Solver settings for the prior `{prior}`, by task."
+
+
+def made_by(text: str) -> list[list[str]]:
+    """Return the two lines about each command by which a table was made, without the "# "."""
+    lines = [line.removeprefix("# ") for line in text.splitlines()]
+    return [lines[i : i + 2] for i, line in enumerate(lines) if line.startswith(MADE)]
+
+
+def comments_of(text: str) -> dict[tuple[str, str], str]:
+    """Return the comment above each row of a table, {(head of the section, row): comment}."""
+    found: dict[tuple[str, str], str] = {}
+    section = before = ""
+    for line in text.splitlines():
+        section = line if line.startswith("[") else section
+        if before.startswith("# "):
+            found[section, line] = before
+        before = line
+    return found
+
+
+def preset_text(
+    head: Sequence[str],
+    tuned: Mapping[str, Mapping[str, Any]],
+    present: Mapping[str, Any],
+    comments: Mapping[tuple[str, str], str] = MappingProxyType({}),
+) -> str:
+    """Format the preset table: in each section, solvers from best to worst, then other rows of an earlier table.
+
+    Args:
+        head: lines of the comment at the top.
+        tuned: trials by section and solver.
+        present: the earlier table.
+        comments: comments of its rows, see `comments_of`.
+    """
     from invsolve.bench.reading import toml_value
     from invsolve.solvers import SOLVERS
 
@@ -139,5 +209,6 @@ def preset_text(head: Sequence[str], tuned: Mapping[str, Mapping[str, Any]], pre
             lines.append(line(name, t.settings))
         for name, settings in old.items():
             if isinstance(settings, Mapping) and name not in trials:
-                lines += ["# kept from an earlier table", line(name, settings)]
+                kept = line(name, settings)
+                lines += [comments.get((f"[{section}]", kept), "# kept from an earlier table"), kept]
     return "\n".join(lines) + "\n"
