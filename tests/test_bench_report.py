@@ -152,6 +152,21 @@ def test_export_submit_and_compare(folder, tmp_path):
         compare(folder, folder, "pnsr")
 
 
+def test_existing_files_are_replaced_only_on_request(folder, tmp_path, capsys):
+    shutil.copytree(folder, tmp_path / "toy")
+    with Store.writing(tmp_path / "toy") as store:
+        run(toy(tmp_path), store)
+    for action, name in (("export", "rows.csv"), ("submit", "bundle.zip")):
+        out = tmp_path / name
+        out.write_text("mine")
+        words = ["bench", action, "--store", str(tmp_path / "toy"), "-o", str(out)]
+        assert main(words) == 2
+        assert f"{name} already exists" in capsys.readouterr().err
+        assert out.read_text() == "mine"
+        assert main([*words, "--overwrite"]) == 0
+        assert out.read_bytes() != b"mine"
+
+
 def test_compare_refuses_scores_of_different_implementations(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "other")
     with Store.writing(tmp_path / "other") as store:

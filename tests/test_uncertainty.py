@@ -496,6 +496,10 @@ def test_calibrate_measures_and_restore_takes_what_it_wrote(tmp_path, capsys, mo
     assert main([*words, "--task", "denoise", "--figure", str(tmp_path / "c.png")]) == 0
     assert "denoise, noise 0.1: " in capsys.readouterr().out
     assert (tmp_path / "c.png").stat().st_size > 1000
+    (tmp_path / "c.png").write_text("mine")
+    assert main([*words, "--task", "denoise", "--figure", str(tmp_path / "c.png")]) == 2
+    assert (tmp_path / "c.png").read_text() == "mine"
+    assert main([*words, "--task", "denoise", "--figure", str(tmp_path / "c.png"), "--overwrite"]) == 0
     made = Calibration.read(out)
     assert (made.prior, made.solver, made.settings, made.samples) == ("digits", "mmps", {"n_steps": 4}, 4)
     assert main([*words, "--task", "denoise", "superres", "--factor", "2"]) == 0

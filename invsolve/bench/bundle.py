@@ -17,6 +17,7 @@ from invsolve.bench.table import tables
 from invsolve.bench.text import markdown, number, sheet_text
 from invsolve.core.checks import InputError
 from invsolve.core.files import destination, write_whole, written_whole
+from invsolve.io import check_target
 from invsolve.metrics import METRICS, image_metric
 
 __all__ = ["RESULT", "UNIT", "compare", "export", "index", "rows_csv", "submit"]
@@ -54,20 +55,21 @@ def _csv(columns: list[str], rows: list[dict[str, Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-def export(folder: Path, out: Path) -> int:
+def export(folder: Path, out: Path, *, overwrite: bool = False) -> int:
     """Write every active unit with its scores to a file, and return the number of units.
 
     Args:
         folder: the folder of the store.
         out: a file that ends in .csv or .parquet.
+        overwrite: replace an existing file.
 
     Raises:
-        InputError: for another file ending, a missing folder, or Parquet without pyarrow.
+        InputError: for another file ending, a missing folder, an existing file without `overwrite`, or Parquet without
+            pyarrow.
     """
     if out.suffix not in (".csv", ".parquet"):
         raise InputError(f"{out} ends neither in .csv nor in .parquet")
-    if not out.parent.is_dir():
-        raise InputError(f"the folder {out.parent} does not exist: make it first")
+    check_target(out, overwrite=overwrite)
     with Store.reading(folder) as store:
         columns, rows = _flat(store)
     if out.suffix == ".csv":
@@ -84,13 +86,14 @@ def export(folder: Path, out: Path) -> int:
     return len(rows)
 
 
-def submit(folder: Path, out: Path) -> Path:
+def submit(folder: Path, out: Path, *, overwrite: bool = False) -> Path:
     """Pack index, rows, tables, suite and the digests of all outputs into a ZIP file with a manifest.
 
     `invsolve.bench.checking.check_bundle` checks that they are consistent.
 
     Raises:
-        InputError: if `out` is not a .zip file in an existing folder, the suite is incomplete, or an output is damaged.
+        InputError: if `out` is not a .zip file in an existing folder, is another file than this bundle and `overwrite`
+            is not set, the suite is incomplete, or an output is damaged.
     """
     if out.suffix != ".zip" or not out.parent.is_dir():
         raise InputError(f"name a .zip file in a folder that exists, got {out}")
@@ -114,7 +117,9 @@ def submit(folder: Path, out: Path) -> Path:
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
             archive.writestr(zipfile.ZipInfo(name), content)
-    write_whole(destination(out), packed.getvalue())
+    content = packed.getvalue()
+    check_target(out, overwrite=overwrite or (out.is_file() and out.read_bytes() == content))
+    write_whole(destination(out), content)
     return out
 
 

@@ -67,6 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     added["compare"].add_argument("--metric", default="psnr", help="default psnr")
     for name in ("export", "submit"):
         added[name].add_argument("-o", "--out", type=Path, required=True, metavar="FILE")
+        added[name].add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
     added["submit"].add_argument(
         "--hub", metavar="ORGANISATION/NAME", help="add it to this data set of the Hugging Face hub"
     )
@@ -194,14 +195,15 @@ def _compare(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     from invsolve.bench.bundle import export
 
-    sys.stdout.write(f"{export(_existing(_store(args)), args.out)} rows -> {args.out}\n")
+    count = export(_existing(_store(args)), args.out, overwrite=args.overwrite)
+    sys.stdout.write(f"{count} rows -> {args.out}\n")
     return 0
 
 
 def _submit(args: argparse.Namespace) -> int:
     from invsolve.bench.bundle import submit
 
-    sys.stdout.write(f"{submit(_existing(_store(args)), args.out)}\n")
+    sys.stdout.write(f"{submit(_existing(_store(args)), args.out, overwrite=args.overwrite)}\n")
     if args.hub is not None:
         from invsolve.bench.hub import push_bundle
 

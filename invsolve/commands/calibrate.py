@@ -19,6 +19,7 @@ from invsolve.commands.options import (
 )
 from invsolve.core.checks import InputError
 from invsolve.core.options import options_of
+from invsolve.io import check_target
 from invsolve.restoration.options import Options
 from invsolve.solvers import SOLVERS
 from invsolve.tasks import TASKS
@@ -68,6 +69,11 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
         help="calibration file (.json) to write, or to continue",
     )
     add("--figure", type=Path, metavar="FILE", help="figure of the coverage to write (.png, .svg or .pdf)")
+    add(
+        "--overwrite",
+        action="store_true",
+        help="replace a figure that exists; the calibration file is always continued",
+    )
     add_task_options(parser, lambda task: task.suite_type())
     parser.set_defaults(run=run_command)
     return parser
@@ -78,6 +84,8 @@ def run_command(args: argparse.Namespace) -> int:
     for file, endings in ((args.out, (".json",)), (args.figure, (".png", ".svg", ".pdf"))):
         if file is not None and (file.suffix not in endings or not file.absolute().parent.is_dir()):
             raise InputError(f"{file} does not end in {' or '.join(endings)}, or its folder does not exist")
+    if args.figure is not None:
+        check_target(args.figure, overwrite=args.overwrite)
     check_least(args, samples=2, crops=2, size=16)
     for level in args.noise or ():
         if not 0 < level <= 1:
