@@ -167,6 +167,20 @@ def test_existing_files_are_replaced_only_on_request(folder, tmp_path, capsys):
         assert out.read_bytes() != b"mine"
 
 
+@pytest.mark.parametrize("name", ["index.html", "tables.md", "references.bib", "toy.toml"])
+def test_a_page_replaces_only_its_own_files(name, folder, tmp_path, capsys):
+    words = ["bench", "report", "--store", str(folder), "--out", str(tmp_path / "page"), "--images", "0"]
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / name).write_text("mine")
+    assert main(words) == 2
+    assert f"{name} was not written by this command" in capsys.readouterr().err
+    assert (tmp_path / "page" / name).read_text() == "mine"
+    assert main([*words, "--overwrite"]) == 0
+    assert main(words) == 0
+    (tmp_path / "page" / name).write_text((tmp_path / "page" / name).read_text() + "edited")
+    assert main(words) == 2
+
+
 def test_compare_refuses_scores_of_different_implementations(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "other")
     with Store.writing(tmp_path / "other") as store:

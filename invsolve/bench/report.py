@@ -34,6 +34,7 @@ from invsolve.bench.text import (
     shown_metrics,
 )
 from invsolve.bench.trust import check_trusted, code_in
+from invsolve.bench.written import check_unwritten, write_files
 from invsolve.core.checks import InputError
 from invsolve.core.citation import papers
 from invsolve.core.files import write_whole
@@ -52,7 +53,9 @@ WHITE = 0.25
 """The absolute error or standard deviation that is white in the maps."""
 
 
-def write_report(folder: Path, out: Path | None = None, *, images: int = 6, trust: bool = False) -> Path:
+def write_report(
+    folder: Path, out: Path | None = None, *, images: int = 6, trust: bool = False, overwrite: bool = False
+) -> Path:
     """Write the page, its images, the tables as Markdown and LaTeX, and the papers of the methods as BibTeX.
 
     Args:
@@ -60,12 +63,14 @@ def write_report(folder: Path, out: Path | None = None, *, images: int = 6, trus
         out: folder of the page; STORE/report if None.
         images: number of items of each task whose restorations are shown.
         trust: whether operators may be code that the store names.
+        overwrite: also replace files that no earlier report wrote, or that were edited since.
 
     Returns:
         The path of the page.
 
     Raises:
-        InputError: if there are no results, the folder cannot be created, or the store names code that is not trusted.
+        InputError: if there are no results, the folder cannot be created, it has such files and `overwrite` is not set,
+            or the store names code that is not trusted.
     """
     out = folder / "report" if out is None else out
     try:
@@ -74,14 +79,19 @@ def write_report(folder: Path, out: Path | None = None, *, images: int = 6, trus
         raise InputError(f"{out} cannot be used for the page: {error.strerror}") from error
     with Store.reading(folder) as store:
         check_trusted(folder, operators_in(store), trust=trust)
+        copy = f"{plain_name(store.meta('suite'))}.toml"
+        check_unwritten(out, ("index.html", "tables.md", "tables.tex", "references.bib", copy), overwrite=overwrite)
         found = tables(store)
         again = _again(store)
         context = _context(store, found, _items(store, out, again, images), again)
-        write_whole(out / f"{plain_name(store.meta('suite'))}.toml", store.meta("source").encode())
-    write_whole(out / "index.html", _rendered(context).encode())
-    write_whole(out / "tables.md", markdown(found).encode())
-    write_whole(out / "tables.tex", latex(found).encode())
-    write_whole(out / "references.bib", references(context["about"]).encode())
+    contents = {
+        "index.html": _rendered(context),
+        "tables.md": markdown(found),
+        "tables.tex": latex(found),
+        "references.bib": references(context["about"]),
+        copy: context["toml"],
+    }
+    write_files(out, {name: text.encode() for name, text in contents.items()})
     return out / "index.html"
 
 

@@ -62,6 +62,9 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
         )
     added["score"].add_argument("--metrics", nargs="+", metavar="NAME", help="default: those of the suite")
     added["report"].add_argument("--out", type=Path, metavar="DIR", help="default: STORE/report")
+    added["report"].add_argument(
+        "--overwrite", action="store_true", help="replace files that no earlier report wrote, or that were edited"
+    )
     added["report"].add_argument("--images", type=int, default=6, help="items of each task shown (default 6)")
     added["compare"].add_argument("stores", nargs=2, metavar="STORE", help="suites or folders of results")
     added["compare"].add_argument("--metric", default="psnr", help="default psnr")
@@ -179,7 +182,9 @@ def _summary(store: Any) -> str:
 def _report(args: argparse.Namespace) -> int:
     from invsolve.bench.report import write_report
 
-    path = write_report(_existing(_store(args)), args.out, images=args.images, trust=args.trust)
+    path = write_report(
+        _existing(_store(args)), args.out, images=args.images, trust=args.trust, overwrite=args.overwrite
+    )
     sys.stdout.write(f"{path}\n")
     return 0
 
