@@ -50,6 +50,23 @@ def test_the_better_setting_is_found_and_a_second_session_adds_only_what_is_miss
     assert more.calls == more.settings["n_steps"]
 
 
+@pytest.mark.usefixtures("small")
+def test_the_present_settings_are_tried_after_an_interruption_in_the_first_candidate(tmp_path, monkeypatch):
+    def stopped(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search_module, "inside", lambda solver, settings: {"n_steps": 1, "eta": 0.85})
+    with monkeypatch.context() as patch:
+        patch.setattr(search_module, "solve", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            tune(search(tmp_path), "ddnm", "inpaint")
+    judged = []
+    tune(search(tmp_path, trials=1), "ddnm", "inpaint", judged.append)
+    assert [trial.settings["n_steps"] for trial in judged] == [1]
+    tune(search(tmp_path, trials=2), "ddnm", "inpaint", judged.append)
+    assert len(judged) == 2
+
+
 def test_crops_for_calibration_are_the_detailed_half_and_do_not_depend_on_their_number(tmp_path):
     rows = (torch.linspace(0, 1, 160) ** 2).expand(3, 48, -1)  # the detail grows from left to right
     for name in "abcd":

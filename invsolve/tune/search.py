@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -133,7 +133,7 @@ def tune(search: Search, solver: str, section: str, report: Callable[[Trial], No
     )
     noise = search.sections[section][0].noise
     present = inside(solver, row(solver, section, traits_of(search.prior), noise=noise).settings)
-    if present is not None and not study.trials:
+    if present is not None and not any(_tries(trial, present) for trial in study.trials):
         study.enqueue_trial(present)
 
     def objective(trial: Any) -> tuple[float, ...]:
@@ -146,6 +146,13 @@ def tune(search: Search, solver: str, section: str, report: Callable[[Trial], No
     if left > 0:
         study.optimize(objective, n_trials=left, timeout=search.seconds)
     return _chosen(search, study.trials, finished[0])
+
+
+def _tries(trial: Any, settings: Mapping[str, Any]) -> bool:
+    """Whether a trial has tried these settings, or is going to; an interrupted one has not."""
+    if trial.state.name not in ("COMPLETE", "PRUNED", "WAITING"):
+        return False
+    return {**trial.system_attrs.get("fixed_params", {}), **trial.params} == settings
 
 
 def _study_name(search: Search, solver: str, section: str) -> str:
