@@ -32,6 +32,7 @@ from invsolve.tasks.blind_deblur import BlindDeblur
 from invsolve.tasks.deblur import Deblur
 from invsolve.tasks.inpaint import Inpaint
 from invsolve.testing.toy import textures
+from invsolve.tune import calibrate as calibrate_module
 from invsolve.tune.calibrate import BLIND_NOISE, STANDARD, Setup, calibrate, cell_of
 from invsolve.tune.case import Case as Known
 
@@ -566,6 +567,25 @@ def test_calibrating_goes_on_where_it_stopped(tmp_path):
     calibrate(setup, [first], images, tmp_path / "c.json", told.append)
     made = calibrate(setup, [first, both], images, tmp_path / "c.json", told.append)
     assert [c.noise for c in told] == [c.noise for c in made.cells] == [0.1, 0.2]
+
+
+def test_two_calibrations_of_one_file_lose_no_entry(tmp_path, monkeypatch):
+    prior = textures(side=8)
+    images = ((prior.sample(2, iv.Rng(0)) + 1) / 2).float().clamp(0, 1)
+    setup = Setup(prior, "toy", "mmps", {"n_steps": 2}, samples=4)
+    one, two = TaskSpec("a", "denoise", 0.1), TaskSpec("b", "denoise", 0.2)
+    measured = calibrate_module.drawn_cases
+
+    def meanwhile(*args):
+        with monkeypatch.context() as patch:
+            patch.setattr(calibrate_module, "drawn_cases", measured)
+            calibrate(setup, [two], images, tmp_path / "c.json", lambda cell: None)
+        return measured(*args)
+
+    monkeypatch.setattr(calibrate_module, "drawn_cases", meanwhile)
+    made = calibrate(setup, [one, two], images, tmp_path / "c.json", lambda cell: None)
+    assert made == Calibration.read(tmp_path / "c.json")
+    assert [cell.noise for cell in made.cells] == [0.2, 0.1]
 
 
 def test_the_packaged_calibration_is_that_of_the_packaged_weights():

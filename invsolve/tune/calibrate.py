@@ -15,6 +15,7 @@ from invsolve.bench.suite import TaskSpec
 from invsolve.bench.tasks import Measurement, measure, section
 from invsolve.core.checks import CapabilityError, InvsolveError
 from invsolve.core.driver import solve
+from invsolve.core.files import destination
 from invsolve.core.prior import Prior
 from invsolve.core.solver import Solver
 from invsolve.metrics.intervals import ause, interval_score, paired_crps
@@ -220,6 +221,8 @@ def calibrate(
 ) -> Calibration:
     """Measure every degradation and write the table after each one; entries that `path` already contains are kept.
 
+    Several processes may measure different degradations for one file at the same time.
+
     Args:
         setup: the prior and the sampler to calibrate.
         specs: the degradations.
@@ -239,22 +242,43 @@ def calibrate(
     empty = Calibration(
         setup.name, setup.solver or "", setup.settings, setup.samples, centre, photographs, (), weights_of(setup.prior)
     )  # fmt: skip
-    table = Calibration.read(path) if path.is_file() else empty
-    if replace(table, cells=()) != empty:
-        raise InvsolveError(f"{path} is a calibration of something else: name another file")
+    table = _present(path, empty)
     for spec in specs:
-        done = {(cell.measured.get("task"), cell.noise) for cell in table.cells}
-        words = _words(spec)
-        if (words, spec.noise) in done:
+        table, words = _present(path, empty), _words(spec)
+        if _has(table, words, spec.noise):
             continue
         cases = list(drawn_cases(setup, spec, images))
         if not cases:
             raise InvsolveError("the blur was not found in any image: use more, or more detailed ones")
         cell = cell_of(cases, spec.noise, setup.seed)
         cell = replace(cell, measured={"task": words, **cell.measured})
-        table = replace(table, cells=(*table.cells, cell))
-        table.write(path)
+        table = _with_cell(path, empty, cell)
         report(cell)
+    return table
+
+
+def _present(path: Path, empty: Calibration) -> Calibration:
+    """Return the table in a file, or the empty one if there is none."""
+    table = Calibration.read(path) if path.is_file() else empty
+    if replace(table, cells=()) != empty:
+        raise InvsolveError(f"{path} is a calibration of something else: name another file")
+    return table
+
+
+def _has(table: Calibration, words: str, noise: float) -> bool:
+    return any((cell.measured.get("task"), cell.noise) == (words, noise) for cell in table.cells)
+
+
+def _with_cell(path: Path, empty: Calibration, cell: Cell) -> Calibration:
+    """Add an entry to the table in a file, which another process may have changed since it was read."""
+    from filelock import FileLock
+
+    target = destination(path)
+    with FileLock(target.with_name(f".{target.name}.lock")):
+        table = _present(path, empty)
+        if not _has(table, cell.measured["task"], cell.noise):
+            table = replace(table, cells=(*table.cells, cell))
+            table.write(path)
     return table
 
 
