@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tomllib
 
 import pytest
@@ -21,8 +22,10 @@ from invsolve.bench.table import published_rows
 from invsolve.bench.tasks import Measurement, measure
 from invsolve.bench.unit import enumerate_units, prior_digest
 from invsolve.core.checks import InputError
+from invsolve.io.folder import images_in
 from invsolve.solvers import SOLVERS
 from invsolve.testing.toy import textures
+from invsolve.tune.images import crops
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -191,6 +194,26 @@ def test_images_are_named_by_their_content(tmp_path):
         find_items(DataSpec("folder", ""))
     with pytest.raises(InputError, match="no folder of images"):
         find_items(DataSpec("folder", str(tmp_path / "none")))
+
+
+@pytest.mark.parametrize(
+    "search", [lambda at: [i.name for i in find_items(DataSpec("folder", str(at)))], lambda at: crops(at, 2, 8)]
+)
+def test_a_folder_is_searched_for_all_that_can_be_read_and_no_hidden_files(search, tmp_path):
+    for name in ("a.png", "b.gif"):
+        pillow.new("RGB", (8, 8)).save(tmp_path / name)
+    (tmp_path / "._a.jpg").write_bytes(b"of a file system")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "c.png").write_bytes(b"of a program")
+    (tmp_path / "d.png").mkdir()
+    assert len(search(tmp_path)) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_in_a_folder_is_no_image(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "a.heic").touch()
+    assert images_in(tmp_path) == [tmp_path / "a.heic"]
 
 
 def test_the_packaged_images_are_there():

@@ -71,7 +71,8 @@ def find_items(spec: DataSpec, prior: Prior | None = None) -> list[Item]:
 
 
 def _paths(spec: DataSpec) -> list[Path]:
-    from invsolve.io import SUFFIXES
+    from invsolve.io import READABLE
+    from invsolve.io.folder import images_in
 
     if spec.kind == "packaged":
         return packaged()
@@ -89,9 +90,9 @@ def _paths(spec: DataSpec) -> list[Path]:
     else:
         if not path.is_dir():
             raise InputError(f"there is no folder of images {path}: give it with --data DIR")
-        found = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in SUFFIXES)
+        found = images_in(path)
     if not found:
-        raise InputError(f"{path} contains no images ({', '.join(SUFFIXES)})")
+        raise InputError(f"{path} contains no images ({', '.join(sorted(READABLE))})")
     return found
 
 

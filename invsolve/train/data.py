@@ -13,12 +13,12 @@ from torch import Tensor
 
 from invsolve import io
 from invsolve.core.checks import InputError
+from invsolve.io.folder import images_in
 
-__all__ = ["IMAGE_SUFFIXES", "SCALES", "PhotoSet", "find_images", "read_image", "reduce_image", "split_images"]
+__all__ = ["SCALES", "PhotoSet", "find_images", "read_image", "reduce_image", "split_images"]
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
 SCALES = (1600, 1260, 1000, 775, 600, 465, 360, 280, 220)
 """Longest sides in pixels to which every photograph is downscaled; photographs are never enlarged."""
 
@@ -26,16 +26,16 @@ _CELL = 16
 
 
 def find_images(directory: Path) -> list[Path]:
-    """Return the image files below `directory`, sorted by name.
+    """Return the image files below `directory`, see `images_in`.
 
     Raises:
         InputError: if there is no such directory, or no image in it.
     """
     if not directory.is_dir():
         raise InputError(f"there is no folder {directory}: --images needs a folder of images")
-    paths = sorted(p for p in directory.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    paths = images_in(directory)
     if not paths:
-        raise InputError(f"no images in {directory} (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
+        raise InputError(f"no images in {directory} (looked for {', '.join(sorted(io.READABLE))})")
     return paths
 
 

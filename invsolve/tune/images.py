@@ -11,7 +11,8 @@ from torch import Tensor
 
 from invsolve.bench.data import packaged
 from invsolve.core.checks import InputError
-from invsolve.io import SUFFIXES, read_image
+from invsolve.io import read_image
+from invsolve.io.folder import images_in
 from invsolve.tasks.resizing import resized
 
 __all__ = ["crop_of_rank", "crops", "detailed_crops", "mixed_crops"]
@@ -62,7 +63,7 @@ def _spread(folder: Path, count: int) -> list[Path]:
     """Return `count` image files, spread over the folder in name order."""
     if not folder.is_dir():
         raise InputError(f"there is no folder of tuning images {folder}")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    files = images_in(folder)
     if len(files) < count:
         raise InputError(f"{folder} holds {len(files)} images, {count} are needed: give fewer --crops")
     reported = {path.read_bytes(): path.stem for path in packaged()}
