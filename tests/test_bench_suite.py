@@ -190,6 +190,13 @@ def test_images_are_named_by_their_content(tmp_path):
     (tmp_path / "list.txt").write_text("gone.png\n")
     with pytest.raises(InputError, match=r"gone\.png, which is not there"):
         find_items(DataSpec("list", str(tmp_path / "list.txt")))
+    for name, message in (
+        ("b.png", "is an image, where a folder or a list"),
+        ("list.txt", "not a valid list of images"),
+    ):
+        (tmp_path / "list.txt").write_bytes(b"\xff\xfe")
+        with pytest.raises(InputError, match=message):
+            find_items(DataSpec("list", str(tmp_path / name)))
     with pytest.raises(InputError, match="--data"):
         find_items(DataSpec("folder", ""))
     with pytest.raises(InputError, match="no folder of images"):

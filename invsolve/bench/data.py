@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from invsolve.bench.suite import DataSpec, canonical
+from invsolve.core.boundary import read_text
 from invsolve.core.checks import InputError
 from invsolve.core.identity import identify
 from invsolve.core.prior import Prior
@@ -82,7 +83,9 @@ def _paths(spec: DataSpec) -> list[Path]:
     if spec.kind == "list" or path.is_file():
         if not path.is_file():
             raise InputError(f"there is no list of images {path}")
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        if path.suffix.lower() in READABLE:
+            raise InputError(f"{path} is an image, where a folder or a list of paths is expected: give its folder")
+        lines = [line.strip() for line in read_text(path, "list of images").splitlines()]
         found = [path.parent / line for line in lines if line and not line.startswith("#")]
         missing = [entry for entry in found if not entry.is_file()]
         if missing:
