@@ -13,7 +13,7 @@ from PIL import Image as pillow
 
 from invsolve import Rng
 from invsolve.bench.data import find_items
-from invsolve.bench.reading import load_suite, shipped, toml_text
+from invsolve.bench.reading import load_suite, shipped, toml_text, toml_value
 from invsolve.bench.runner import run
 from invsolve.bench.scoring import load_measurement
 from invsolve.bench.store import Store
@@ -79,6 +79,31 @@ def test_the_published_protocol_has_the_published_settings():
 def test_a_typo_is_answered_with_what_was_meant(old, new, message, tmp_path):
     with pytest.raises(InputError, match=f"(?s){message}"):
         load_suite(write_suite(tmp_path, TOML.replace(old, new, 1)))
+
+
+@pytest.mark.parametrize("changes", [[], [("data.items", 1), ("task.noise", 0.1), ("solver.n_steps", 4)]])
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("data", "x", "data must be a table"),
+        ("prior", {"options": 3}, r"\[prior\] of the suite: options must be a table"),
+        ("prior", {"name": 3}, r"\[prior\] of the suite: name must be str"),
+        ("run", {"metrics": [3]}, "metrics must be a list of str"),
+        ("run", {"seeds": ["a"]}, "each of seeds must be int"),
+        ("tasks", "x", "tasks must be a list"),
+        ("tasks", [3], "every task of the suite needs a name"),
+        ("solvers", ["x"], "every solver of the suite needs a name"),
+        ("solvers", [{"name": "ddnm", "settings": "x"}], "the solver 'ddnm' of the suite: settings must be a table"),
+        ("solvers", [{"name": "ddnm", "preset": 5}], "the solver 'ddnm' of the suite: preset must be str"),
+        ("solvers", [{"name": "ddnm", "tasks": 5}], "the solver 'ddnm' of the suite: tasks must be a list"),
+    ],
+)
+def test_values_of_a_wrong_type_are_refused(part, value, message, changes, tmp_path):
+    table = tomllib.loads(TOML)
+    table[part] = value
+    lines = [f"{key} = {toml_value(item)}" for key, item in table.items()]
+    with pytest.raises(InputError, match=message):
+        load_suite(write_suite(tmp_path, "\n".join(lines)), changes)
 
 
 def test_settings_of_the_command_line(tmp_path):

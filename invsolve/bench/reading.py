@@ -18,6 +18,8 @@ __all__ = ["load_suite", "shipped", "suite_of", "toml_text", "toml_value"]
 _TOP = ("title", "note", "published", "data", "prior", "run", "tasks", "solvers")
 _RUN = {"seeds": [0], "samples": 1, "threads": 1, "microbatch": 0, "seconds": 0.0, "metrics": ["psnr", "ssim"]}
 _SOLVER = ("name", "solver", "peer", "baseline", "preset", "settings", "samples", "tasks")
+_KINDS = {dict: "a table", list: "a list"}
+_NAMES = {"tasks": "superres4", "solvers": "ndtm"}
 
 
 def shipped() -> list[str]:
@@ -51,6 +53,7 @@ def load_suite(name: str | Path, overrides: Sequence[tuple[str, Any]] = (), *, t
         raise InputError(f"unknown suite {str(name)!r}; {nearest(str(name), shipped())}; or name a .toml file")
     table = parse_toml(text, f"the suite {label}")
     check_trusted(f"the suite {label}", code_in(table), trust=trust)
+    _check_shape(table)
     return suite_of(label, _overridden(table, overrides))
 
 
@@ -122,7 +125,7 @@ def _keys(where: str, table: Any, known: Sequence[str]) -> dict[str, Any]:
 def _typed(where: str, key: str, value: Any, kind: type | tuple[type, ...]) -> Any:
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if (isinstance(value, bool) and bool not in kinds) or not isinstance(value, kinds):
-        words = " or ".join(k.__name__ for k in kinds)
+        words = " or ".join(_KINDS.get(k, k.__name__) for k in kinds)
         raise InputError(f"{where} of the suite: {key} must be {words}, got {value!r}")
     return value
 
@@ -136,6 +139,7 @@ def suite_of(name: str, table: dict[str, Any]) -> Suite:
     from invsolve.metrics import metric_named
 
     _keys("the top level", table, _TOP)
+    _check_shape(table)
     for part in ("data", "tasks", "solvers"):
         if not table.get(part):
             raise InputError(f"the suite {name} has no [{part}]: every suite needs data, tasks and solvers")
@@ -147,9 +151,13 @@ def suite_of(name: str, table: dict[str, Any]) -> Suite:
             "[run] of the suite: give at least one seed, samples and threads of at least 1, other values of at least 0"
         )
     _different("seeds", run["seeds"])
-    for metric in run["metrics"]:
+    for seed in run["seeds"]:
+        _typed("[run]", "each of seeds", seed, int)
+    for metric in _words("[run]", "metrics", run["metrics"]):
         metric_named(metric)
     prior = PriorSpec(**_keys("[prior]", table.get("prior", {}), ["name", "options"]))
+    _typed("[prior]", "name", prior.name, str)
+    _typed("[prior]", "options", prior.options, dict)
     named = tuple(_task(row) for row in table["tasks"])
     _different("tasks", [task.name for task in named])
     tasks, left_out = _runnable(named, table["tasks"])
@@ -175,6 +183,25 @@ def suite_of(name: str, table: dict[str, Any]) -> Suite:
     )
 
 
+def _check_shape(table: Mapping[str, Any]) -> None:
+    """Raise `InputError` unless the parts of a suite are tables, or lists of tables with their settings."""
+    for part in ("data", "prior", "run"):
+        _typed("the top level", part, table.get(part, {}), dict)
+    for part, what in (("tasks", "task"), ("solvers", "solver")):
+        for row in _typed("the top level", part, table.get(part, []), list):
+            if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+                raise InputError(f"every {what} of the suite needs a name, for example name = {_NAMES[part]!r}")
+            _typed(f"the {what} {row['name']!r}", "settings", row.get("settings", {}), dict)
+
+
+def _words(where: str, key: str, value: Any) -> list[str]:
+    """Check that a value is a list of words, and return it."""
+    for word in _typed(where, key, value, list):
+        if not isinstance(word, str):
+            raise InputError(f"{where} of the suite: {key} must be a list of str, got {value!r}")
+    return value
+
+
 def _different(what: str, names: list[Any]) -> None:
     for name in names:
         if names.count(name) > 1:
@@ -184,6 +211,8 @@ def _different(what: str, names: list[Any]) -> None:
 def _data(table: Any) -> DataSpec:
     known = {f.name: f for f in dataclasses.fields(DataSpec)}
     _keys("[data]", table, list(known))
+    for key in ("kind", "path", "fit"):
+        _typed("[data]", key, table.get(key, ""), str)
     kind = table.get("kind", "")
     kinds = ("draws", "folder", "list", "packaged")
     if kind not in kinds:
@@ -201,9 +230,8 @@ def _data(table: Any) -> DataSpec:
 def _task(row: Any) -> TaskSpec:
     from invsolve.bench.tasks import check_options, kinds, option_names
 
-    if not isinstance(row, dict) or not isinstance(row.get("name"), str):
-        raise InputError("every task of the suite needs a name, for example name = 'superres4'")
-    where, kind = f"the task {row['name']!r}", row.get("kind", "")
+    where = f"the task {row['name']!r}"
+    kind = _typed(where, "kind", row.get("kind", ""), str)
     if kind not in kinds():
         raise InputError(f"{where} of the suite: unknown kind {kind!r}; {nearest(str(kind), kinds())}")
     options = _keys(where, row, ["name", "kind", "noise", "optional", *option_names(kind)])
@@ -232,12 +260,13 @@ def _runnable(tasks: Sequence[TaskSpec], rows: Sequence[Mapping[str, Any]]) -> t
 
 
 def _solver(row: Any, tasks: Sequence[TaskSpec], known: Sequence[str], prior: str, samples: int) -> SolverSpec:
-    if not isinstance(row, dict) or not isinstance(row.get("name"), str):
-        raise InputError("every solver of the suite needs a name, for example name = 'ndtm'")
     name = row["name"]
     where = f"the solver {name!r}"
     _keys(where, row, _SOLVER)
-    for task in row.get("tasks", []):
+    for key in ("solver", "peer", "preset"):
+        _typed(where, key, row.get(key, ""), str)
+    _typed(where, "baseline", row.get("baseline", False), bool)
+    for task in _words(where, "tasks", row.get("tasks", [])):
         if task not in known:
             raise InputError(f"{where} of the suite: unknown task {task!r}; {nearest(task, known)}")
     chosen = [task for task in tasks if task.name in row.get("tasks", known)]
@@ -259,7 +288,7 @@ def _foreign(where: str, row: dict[str, Any], tasks: Sequence[TaskSpec], samples
     from invsolve.bench.peers import peer_named
 
     try:
-        peer = peer_named(str(row["peer"]))
+        peer = peer_named(row["peer"])
     except InputError as error:
         raise InputError(f"{where} of the suite: {error}") from error
     return SolverSpec(row["name"], "peer", peer.name, empty, peer.settings, samples)
