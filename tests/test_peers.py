@@ -112,6 +112,14 @@ def test_a_classical_method_is_a_row(name, kind, options):
         run_peer(peer_named(name), problem_of("superres" if kind != "superres" else "denoise", 0.01)[1], 1)
 
 
+def test_a_sampler_refuses_a_prior_on_another_device(monkeypatch):
+    _, problem = problem_of("denoise")
+    monkeypatch.setattr(type(problem.prior), "device", torch.device("meta"), raising=False)
+    with pytest.raises(InputError, match=r"deepinv DPS runs on the CPU, and the prior is on meta"):
+        run_peer(peer_named("deepinv DPS"), problem, 1)
+    assert run_peer(peer_named("BM3D (bm3d)"), problem, 1).samples.shape[:2] == (1, 1)
+
+
 def test_a_network_runs_where_its_weights_are_and_says_what_is_missing(tmp_path, monkeypatch):
     from deepinv.models import DRUNet
 

@@ -151,8 +151,13 @@ def run_peer(peer: Peer, problem: Problem, samples: int, seed: int = 0) -> PeerR
 
     Raises:
         Unable: if the peer cannot solve the problem; with its own error message if it failed.
-        InputError: if its package is not installed.
+        InputError: if its package is not installed, or a sampler is given a prior on another device than the CPU.
     """
+    if peer.steps and problem.prior.device.type != "cpu":  # restorers never use the prior
+        raise InputError(
+            f"{peer.name} runs on the CPU, and the prior is on {problem.prior.device}: leave out this row, or run the "
+            "suite with [prior] options = { device = 'cpu' }"
+        )
     task = Task(problem, samples, peer.steps, _Calls())
     began = time.process_time()
     with torch.random.fork_rng(devices=[]):
