@@ -20,7 +20,7 @@ import torch
 from benchtoy import TOML, final_table, toy, write_suite
 
 from benchmarks.leaderboard.simulated import simulated
-from invsolve import Rng, solve, solvers
+from invsolve import Rng, priors, solve, solvers
 from invsolve.bench import environment as environment_module
 from invsolve.bench import store as store_module
 from invsolve.bench.execute import _peak as peak_on
@@ -31,7 +31,6 @@ from invsolve.bench.report import write_report
 from invsolve.bench.runner import run
 from invsolve.bench.scoring import load_measurement, restored, score
 from invsolve.bench.store import Store
-from invsolve.bench.suite import canonical
 from invsolve.bench.table import tables
 from invsolve.core.checks import InputError
 from invsolve.execution.executor import Event, Here
@@ -55,7 +54,7 @@ def test_outcomes_are_the_solver_s_own(reference, tmp_path):
     with Store.reading(reference) as store:
         unit = next(u for u in store.units() if u["solver"] == "ddnm" and u["task"] == "inpaint")
         measurement = load_measurement(store, unit["hash"], unit["measurement"])
-        prior = load_spec_prior(canonical({"name": suite.prior.name, "options": dict(suite.prior.options)}))
+        prior = load_spec_prior(suite.prior.name, suite.prior.options)
         content = json.loads(store.content(unit["hash"]))
         result = solve(measurement.problem(prior), solvers.DDNM(n_steps=5), samples=4, items=[content["item"]])
         stored = store.output(unit["hash"])["samples"]
@@ -65,6 +64,21 @@ def test_outcomes_are_the_solver_s_own(reference, tmp_path):
         assert min(record["memory"], record["seconds"]) > 0
         known = store.db.execute("SELECT content FROM environments WHERE hash = ?", (unit["environment"],)).fetchone()
         assert json.loads(known["content"])["versions"]["torch"] == importlib.metadata.version("torch")
+
+
+def test_the_prior_is_loaded_once_for_all_that_one_process_does(tmp_path, monkeypatch):
+    loaded, load = [], priors.load
+    monkeypatch.setattr("invsolve.priors.load", lambda name, **options: loaded.append(name) or load(name, **options))
+    text = TOML.replace("side = 8", "side = 12")  # no other test has it in the cache
+    with Store.writing(tmp_path / "store") as store:
+        run(toy(tmp_path, text), store, only=["task=superres2"])
+    assert len(loaded) == 1
+
+
+def test_an_unknown_precision_of_a_prior_is_one_sentence(tmp_path):
+    text = TOML.replace('"invsolve.testing.toy:textures"', '"natural"').replace("{ side = 8 }", '{ dtype = "bf16" }')
+    with Store.writing(tmp_path / "store") as store, pytest.raises(InputError, match="unknown precision 'bf16'"):
+        run(toy(tmp_path, text), store)
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from invsolve.bench.environment import environment
-from invsolve.bench.suite import PriorSpec, TaskSpec, canonical
+from invsolve.bench.suite import TaskSpec, canonical
 from invsolve.bench.tasks import Measurement
 from invsolve.core.checks import CapabilityError
 from invsolve.core.driver import Progress, solve
@@ -55,7 +55,7 @@ def execute(job: Job) -> bytes:
     _forget_peak()
     began, device = time.perf_counter(), "cpu"
     try:
-        prior = load_spec_prior(canonical(spec["prior"]))
+        prior = load_spec_prior(spec["prior"]["name"], spec["prior"]["options"])
         device = prior.device.type
         began = time.perf_counter()  # loading the prior, once for all units of a process, does not count
         found, tensors = _solve(spec, _measurement(spec, job.measurement), prior)
@@ -94,17 +94,17 @@ def pack(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
     return save({k: v.contiguous() for k, v in tensors.items()}, {"record": json.dumps(record)})
 
 
+def load_spec_prior(name: str, options: Mapping[str, Any]) -> Prior:
+    """Load a prior by its name and options in a suite; it is cached for the next unit of this process."""
+    return _loaded(canonical({"name": name, "options": dict(options)}))
+
+
 @lru_cache(maxsize=1)
-def load_spec_prior(spec: str) -> Prior:
-    """Load the prior of a unit; it is cached for the next unit."""
+def _loaded(spec: str) -> Prior:
     from invsolve import priors
 
     table = json.loads(spec)
-    known = PriorSpec(table["name"], table["options"])
-    options = dict(known.options)
-    if isinstance(options.get("dtype"), str):
-        options["dtype"] = getattr(torch, options["dtype"])
-    return priors.load(known.name, **options)
+    return priors.load(table["name"], **table["options"])
 
 
 def _measurement(spec: Mapping[str, Any], content: bytes) -> Measurement:

@@ -14,7 +14,7 @@ from invsolve.bench.data import Item, find_items
 from invsolve.bench.execute import Job, execute, failure, load_spec_prior
 from invsolve.bench.outcomes import StoreFull, record_of
 from invsolve.bench.store import Store
-from invsolve.bench.suite import Suite, canonical
+from invsolve.bench.suite import Suite
 from invsolve.bench.tasks import measure
 from invsolve.bench.unit import Unit, enumerate_units, prior_digest
 from invsolve.core.checks import InputError, InvsolveError, nearest
@@ -197,9 +197,8 @@ class _Loop:
 
 def _prior(suite: Suite) -> Prior:
     """Load the prior of the suite; it must be available before anything runs."""
-    spec = canonical({"name": suite.prior.name, "options": dict(suite.prior.options)})
     try:
-        return load_spec_prior(spec)
+        return load_spec_prior(suite.prior.name, suite.prior.options)
     except (OSError, TypeError) as error:
         raise InputError(f"the prior {suite.prior.name!r} cannot be loaded: {error}") from error
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from invsolve.bench.reading import suite_of, toml_value
 from invsolve.bench.store import Store
-from invsolve.bench.suite import Suite, canonical
+from invsolve.bench.suite import Suite
 from invsolve.bench.table import tables, title
 from invsolve.bench.text import cell_text, number, plain_name, shown_metrics
 from invsolve.core.checks import InputError
@@ -155,7 +155,7 @@ def control_images(store: Store, suite: Suite, folder: Path) -> list[Path]:
     from invsolve.diagnostics.control import ControlImages
     from invsolve.solvers import SOLVERS
 
-    prior = load_spec_prior(canonical({"name": suite.prior.name, "options": dict(suite.prior.options)}))
+    prior = load_spec_prior(suite.prior.name, suite.prior.options)
     first: dict[str, Any] = {}
     for unit in store.units():
         if unit["status"] == "ok":
