@@ -54,6 +54,8 @@ def test_a_photograph_is_blurred_as_a_file_shows_it():
     assert torch.equal(clean, image[:, 17:-17, 17:-17])
     noise = y - blurred_photograph(image, 1e-9, 5)[0]
     assert float(noise.std()) == pytest.approx(0.01, rel=0.05)
+    sampler = iv.Rng(5).normal(y[None])[0]
+    assert abs(float(torch.corrcoef(torch.stack([noise.flatten(), sampler.flatten()]))[0, 1])) < 0.03
 
 
 def restored_as(shown: Tensor, *, found: bool = True) -> Restoration:

@@ -48,7 +48,7 @@ def blurred_photograph(image: Tensor, noise: float, seed: int) -> tuple[Tensor, 
     """
     kernel = torch.from_numpy(draw_kernel(np.random.default_rng((seed, 11))))
     y, clean = Deblur(kernel).degrade(image)
-    noisy = y + noise * Rng(seed).normal(y[None])[0]
+    noisy = y + noise * Rng(seed, [("noise", 0)]).normal(y[None])[0]  # not the stream of a sampler with this seed
     return (noisy.clamp(0, 1) * 255).round() / 255, clean, kernel
 
 
