@@ -75,6 +75,20 @@ def test_the_prior_is_loaded_once_for_all_that_one_process_does(tmp_path, monkey
     assert len(loaded) == 1
 
 
+def test_a_run_and_its_scores_leave_the_number_of_threads_as_it_was(tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with Store.writing(tmp_path / "store") as store:
+            # a prior of its own, because that of three threads stays in the cache, with its own rounding
+            run(toy(tmp_path, TOML.replace("side = 8", "side = 10")), store, only=["task=inpaint"])
+            assert torch.get_num_threads() == 3
+            score(store)
+            assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_an_unknown_precision_of_a_prior_is_one_sentence(tmp_path):
     text = TOML.replace('"invsolve.testing.toy:textures"', '"natural"').replace("{ side = 8 }", '{ dtype = "bf16" }')
     with Store.writing(tmp_path / "store") as store, pytest.raises(InputError, match="unknown precision 'bf16'"):

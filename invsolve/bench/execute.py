@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invsolve.bench.environment import environment
+from invsolve.bench.environment import environment, threads
 from invsolve.bench.suite import TaskSpec, canonical
 from invsolve.bench.tasks import Measurement
 from invsolve.core.checks import CapabilityError
@@ -49,7 +49,11 @@ def execute(job: Job) -> bytes:
     the solver. No exception is raised.
     """
     spec = json.loads(job.content)
-    torch.set_num_threads(spec["threads"])
+    with threads(spec["threads"]):
+        return _executed(job, spec)
+
+
+def _executed(job: Job, spec: Mapping[str, Any]) -> bytes:
     record: dict[str, Any] = {"unit": job.hash, "started": time.time(), **_place()}
     tensors: dict[str, Tensor] = {}
     _forget_peak()

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from invsolve.bench.environment import threads
 from invsolve.bench.intervals import check_calibrations, digest_of_calibrations, interval_of_unit
 from invsolve.bench.outcomes import Damaged
 from invsolve.bench.store import Store
@@ -29,6 +30,7 @@ __all__ = ["load_measurement", "operators_in", "restored", "score"]
 logger = logging.getLogger(__name__)
 
 
+@threads(1)
 def score(
     store: Store,
     metrics: Sequence[str] | None = None,
@@ -57,7 +59,6 @@ def score(
     names = list(metrics) if metrics is not None else store.meta("description")["metrics"]
     named = [name for name in names if ":" in name] if metrics is None else []  # the caller's own are trusted
     check_trusted(store.folder, [*operators_in(store), *named], trust=trust)
-    torch.set_num_threads(1)
     intervals = [name for name, metric in METRICS.items() if metric.per == "interval"]
     names = [name for name in names if name not in intervals]
     if calibrations:
