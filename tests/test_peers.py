@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 
 import numpy as np
 import pytest
 import torch
+from benchtoy import TOML, toy
 
 from benchmarks.networks import FFHQ
 from benchmarks.peers.__main__ import page
 from invsolve.bench.peers import Unable, peer_named, run_peer
 from invsolve.bench.peers.classical import METHODS, Measured
 from invsolve.bench.peers.networks import WEIGHTS
+from invsolve.bench.runner import run
+from invsolve.bench.store import Store
 from invsolve.bench.suite import TaskSpec
 from invsolve.bench.tasks import measure
 from invsolve.core.checks import InputError
@@ -118,6 +122,25 @@ def test_a_sampler_refuses_a_prior_on_another_device(monkeypatch):
     with pytest.raises(InputError, match=r"deepinv DPS runs on the CPU, and the prior is on meta"):
         run_peer(peer_named("deepinv DPS"), problem, 1)
     assert run_peer(peer_named("BM3D (bm3d)"), problem, 1).samples.shape[:2] == (1, 1)
+
+
+def test_loading_a_network_does_not_count(tmp_path, monkeypatch):
+    class Same(torch.nn.Module):
+        def forward(self, y, sigma):
+            return y
+
+    def slow(*args, **settings):
+        time.sleep(0.6)
+        return Same()
+
+    monkeypatch.setattr("invsolve.bench.peers.networks._network", slow)
+    text = TOML.split("[[tasks]]")[0] + '[[tasks]]\nname = "denoise"\nkind = "denoise"\n'
+    text += '[[solvers]]\nname = "DRUNet"\npeer = "deepinv DRUNet"\n'
+    with Store.writing(tmp_path / "store") as store:
+        run(toy(tmp_path, text.replace("samples = 4", "samples = 1\nseconds = 0.5")), store)
+        units = store.units()
+    assert [unit["status"] for unit in units] == ["ok"] * 3
+    assert all(0 < unit["seconds"] < 0.3 for unit in units)
 
 
 def test_a_network_runs_where_its_weights_are_and_says_what_is_missing(tmp_path, monkeypatch):

@@ -63,6 +63,7 @@ def _executed(job: Job, spec: Mapping[str, Any]) -> bytes:
         device = prior.device.type
         began = time.perf_counter()  # loading the prior, once for all units of a process, does not count
         found, tensors = _solve(spec, _measurement(spec, job.measurement), prior)
+        began += found.pop("loading", 0.0)  # nor does loading the network of a peer
         if 0 < spec["seconds"] < (took := time.perf_counter() - began):  # peers cannot be stopped during the run
             tensors = {}
             raise OverBudget(f"took {took:.1f} seconds, more than its limit of {spec['seconds']:g}")
@@ -130,7 +131,8 @@ def _solve(spec: Mapping[str, Any], measurement: Measurement, prior: Prior) -> t
         from invsolve.bench.peers import peer_named, run_peer
 
         done = run_peer(peer_named(solver["solver"]), problem, samples, spec["seed"])
-        return _ending(done.samples[0], "ok", done.forwards, done.backwards, {})
+        record, tensors = _ending(done.samples[0], "ok", done.forwards, done.backwards, {})
+        return {**record, "loading": done.loading}, tensors
     from invsolve.solvers import SOLVERS
 
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in solver["settings"].items()}

@@ -70,7 +70,7 @@ def _counted(network: nn.Module, task: Task) -> Iterator[None]:
 def _denoised(task: Task, load: Callable[[], nn.Module]) -> Tensor:
     if kind_of(task.operator) != "denoise":
         raise Unable("it only removes noise")
-    network = load()
+    network = task.loaded(load)
     with _counted(network, task):
         return network(task.measured, task.sigma)
 
@@ -85,7 +85,8 @@ def swinir(task: Task) -> Tensor:
     kind = kind_of(task.operator)
     if kind == "superres" and task.operator.in_shape[-1] == 2 * task.operator.out_shape[-1]:
         file = "001_classicalSR_DF2K_s64w8_SwinIR-M_x2.pth"
-        network = _network("SwinIR", file, upscale=2, img_size=64, upsampler="pixelshuffle")
+        settings = {"upscale": 2, "img_size": 64, "upsampler": "pixelshuffle"}
+        network = task.loaded(lambda: _network("SwinIR", file, **settings))
         with _counted(network, task):
             return network(task.measured)
     level = min(_LEVELS, key=lambda known: abs(known - 255 * task.sigma))
@@ -102,7 +103,7 @@ def _reconstructed(task: Task, model: Callable[..., Tensor], network: nn.Module)
 
 def ram(task: Task) -> Tensor:
     """RAM: one network for any linear operator and noise level."""
-    network = _known("RAM")
+    network = task.loaded(lambda: _known("RAM"))
     return _reconstructed(task, network, network)
 
 
@@ -110,7 +111,7 @@ def dpir(task: Task) -> Tensor:
     """DPIR: half-quadratic splitting with DRUNet, eight steps."""
     from deepinv.optim import DPIR
 
-    network: Any = _known("DRUNet")
+    network: Any = task.loaded(lambda: _known("DRUNet"))
     return _reconstructed(task, DPIR(sigma=task.sigma, denoiser=network), network)
 
 
@@ -122,7 +123,7 @@ def checkpoint(file: str) -> Sampler:
         path = find_weight_file(file)
         if path is None:
             raise Unable(f"{_missing(file)}; then --retry")
-        model = _spandrel(str(path))
+        model = task.loaded(lambda: _spandrel(str(path)))
         if not isinstance(model, spandrel.ImageModelDescriptor):
             raise Unable("this checkpoint is not an image-to-image network")
         y = task.measured

@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from invsolve.priors import MixturePrior
 
 __all__ = ["Peer", "PeerResult", "Sampler", "Task", "Unable", "denoiser_at", "run_peer"]
 
+Network = TypeVar("Network")
+
 
 class Unable(Exception):
     """The peer cannot solve this problem; the message says why."""
@@ -26,19 +28,24 @@ class Unable(Exception):
 
 @dataclass(frozen=True)
 class PeerResult:
-    """Samples [B, S, *shape] in [0, 1] units, network calls per sample, seconds of processor time."""
+    """Samples [B, S, *shape] in [0, 1] units, network calls per sample, seconds of processor time.
+
+    `seconds` does not include loading the peer's own network; `loading` is the time that this took.
+    """
 
     samples: Tensor
     forwards: float
     backwards: float
     seconds: float
+    loading: float
 
 
 class _Calls:
-    """The number of rows that passed through the denoiser, forward and backward."""
+    """The number of rows that passed through the denoiser, forward and backward, and the time of loading networks."""
 
     def __init__(self) -> None:
         self.forward_rows = self.backward_rows = 0
+        self.loading = self.loading_processor = 0.0
 
 
 class _Count(torch.autograd.Function):
@@ -115,6 +122,15 @@ class Task:
         """Count rows that passed through the peer's own network."""
         self.calls.forward_rows += rows
 
+    def loaded(self, load: Callable[[], Network]) -> Network:
+        """Load the peer's own network; the time does not count, because it is cached for the next units."""
+        began, processor = time.perf_counter(), time.process_time()
+        try:
+            return load()
+        finally:
+            self.calls.loading += time.perf_counter() - began
+            self.calls.loading_processor += time.process_time() - processor
+
     def repeated(self, y: Tensor) -> Tensor:
         return y.repeat_interleave(self.samples, 0)
 
@@ -168,9 +184,13 @@ def run_peer(peer: Peer, problem: Problem, samples: int, seed: int = 0) -> PeerR
             raise InputError(f"{peer.name} needs {error.name}: pip install 'invsolve[bench]', then --retry") from error
         except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, NotImplementedError) as error:
             raise Unable(f"{type(error).__name__}: {' '.join(str(error).split())[:160]}") from error
-    seconds = time.process_time() - began
+    seconds = time.process_time() - began - task.calls.loading_processor
     shape = (problem.items, samples, *problem.state_shape)
     rows = task.rows
     return PeerResult(
-        out.detach().double().reshape(shape), task.calls.forward_rows / rows, task.calls.backward_rows / rows, seconds
+        out.detach().double().reshape(shape),
+        task.calls.forward_rows / rows,
+        task.calls.backward_rows / rows,
+        seconds,
+        task.calls.loading,
     )
