@@ -17,8 +17,8 @@ from benchtoy import TOML, final_table, toy, write_suite
 from benchmarks.reliability.bundles import FORGED, forged
 from benchmarks.reliability.stores import DAMAGE, flipped, flipped_behind_its_back, stored
 from invsolve import InputError
+from invsolve.bench import index as index_module
 from invsolve.bench import outcomes
-from invsolve.bench import store as store_module
 from invsolve.bench.bundle import export, submit
 from invsolve.bench.checking import CANNOT_SHOW, check_bundle
 from invsolve.bench.reading import load_suite
@@ -200,7 +200,7 @@ def test_a_store_of_another_version_is_told(folder):
 
 def test_a_store_is_read_where_nothing_can_be_written(folder, tmp_path, monkeypatch):
     """Root may write anywhere, so SQLite is told that it may not: its log can then be neither read nor made."""
-    connect = store_module._connection
+    connect = index_module._connection
 
     class Refused:
         def execute(self, *words):
@@ -209,7 +209,7 @@ def test_a_store_is_read_where_nothing_can_be_written(folder, tmp_path, monkeypa
         def close(self):
             pass
 
-    monkeypatch.setattr(store_module, "_connection", lambda name: Refused() if "mode=ro" in name else connect(name))
+    monkeypatch.setattr(index_module, "_connection", lambda name: Refused() if "mode=ro" in name else connect(name))
     before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in folder.rglob("*")}
     with Store.reading(folder) as store:
         assert "12 ok" in status_text(store)

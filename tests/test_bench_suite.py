@@ -13,13 +13,14 @@ from PIL import Image as pillow
 
 from invsolve import Rng
 from invsolve.bench.data import find_items
-from invsolve.bench.reading import load_suite, shipped, toml_text, toml_value
+from invsolve.bench.reading import load_suite, shipped
 from invsolve.bench.runner import run
 from invsolve.bench.scoring import load_measurement
 from invsolve.bench.store import Store
 from invsolve.bench.suite import DataSpec, TaskSpec
 from invsolve.bench.table import published_rows
 from invsolve.bench.tasks import Measurement, measure
+from invsolve.bench.toml_text import toml_text, toml_value
 from invsolve.bench.unit import enumerate_units, prior_digest
 from invsolve.core.checks import InputError
 from invsolve.io.folder import images_in

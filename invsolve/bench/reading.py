@@ -8,12 +8,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from invsolve.bench.overrides import overridden
 from invsolve.bench.suite import DataSpec, PriorSpec, SolverSpec, Suite, TaskSpec
+from invsolve.bench.toml_text import toml_text
 from invsolve.bench.trust import check_trusted, code_in
 from invsolve.core.boundary import parse_toml, read_text
 from invsolve.core.checks import InputError, nearest
 
-__all__ = ["load_suite", "shipped", "suite_of", "toml_text", "toml_value"]
+__all__ = ["load_suite", "settings_for", "shipped", "suite_of"]
 
 _TOP = ("title", "note", "published", "data", "prior", "run", "tasks", "solvers")
 _RUN = {"seeds": [0], "samples": 1, "threads": 1, "microbatch": 0, "seconds": 0.0, "metrics": ["psnr", "ssim"]}
@@ -54,62 +56,7 @@ def load_suite(name: str | Path, overrides: Sequence[tuple[str, Any]] = (), *, t
     table = parse_toml(text, f"the suite {label}")
     check_trusted(f"the suite {label}", code_in(table), trust=trust)
     _check_shape(table)
-    return suite_of(label, _overridden(table, overrides))
-
-
-def _overridden(table: dict[str, Any], overrides: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    for key, value in overrides:
-        where, dot, setting = key.partition(".")
-        if not dot:
-            raise InputError(f"--set takes PART.NAME=VALUE, for example solver.n_steps=20 or data.items=2, got {key!r}")
-        if where in ("data", "prior", "run"):
-            table.setdefault(where, {})[setting] = value
-            continue
-        tasks = table.get("tasks", [])
-        if where == "task" or where in [row.get("name") for row in tasks]:
-            _override_tasks([row for row in tasks if where in ("task", row.get("name"))], key, setting, value)
-            continue
-        rows = table.get("solvers", [])
-        chosen = [row for row in rows if where == "solver" or row.get("name") == where]
-        if where == "solver":
-            chosen = [row for row in chosen if setting in _settings_of(row)]
-        if not chosen:
-            known = ["data", "prior", "run", "task", "solver", *(str(row.get("name")) for row in rows)]
-            offered = sorted({name for row in rows for name in _settings_of(row)})
-            words = f"none of its solvers has the setting {setting!r}; {nearest(setting, offered)}"
-            reason = words if where in known else nearest(where, known)
-            raise InputError(f"--set {key} changes nothing in this suite; {reason}")
-        for row in chosen:
-            row["settings"] = {**row.get("settings", {}), setting: value}
-    return table
-
-
-def _override_tasks(rows: Sequence[dict[str, Any]], key: str, setting: str, value: Any) -> None:
-    """Change an option of the tasks that have it."""
-    from invsolve.bench.tasks import kinds, option_names
-
-    options = {
-        i: ["noise", *(option_names(row["kind"]) if row.get("kind") in kinds() else [])] for i, row in enumerate(rows)
-    }
-    chosen = [row for i, row in enumerate(rows) if setting in options[i]]
-    if not chosen:
-        offered = sorted({name for names in options.values() for name in names})
-        raise InputError(
-            f"--set {key} changes nothing in this suite; none of its tasks has the option {setting!r}; "
-            f"{nearest(setting, offered)}"
-        )
-    for row in chosen:
-        row[setting] = value
-
-
-def _settings_of(row: Mapping[str, Any]) -> list[str]:
-    """Return the setting names of the solver of a row; none for peers and baselines."""
-    from invsolve.solvers import SOLVERS
-
-    name = row.get("solver", row.get("name"))
-    if "peer" in row or row.get("baseline", False) or not SOLVERS.accepts(name):
-        return []
-    return [f.name for f in dataclasses.fields(SOLVERS[name])]
+    return suite_of(label, overridden(table, overrides))
 
 
 def _keys(where: str, table: Any, known: Sequence[str]) -> dict[str, Any]:
@@ -324,28 +271,3 @@ def settings_for(where: str, solver: str, preset: str, prior: str, task: TaskSpe
         raise InputError(f"{where} of the suite: unknown preset {preset!r}; {nearest(kind, kinds)}")
     built = made_with(SOLVERS[solver], {**base, **changes}, solver)
     return {f.name: getattr(built, f.name) for f in dataclasses.fields(built)}
-
-
-def toml_text(table: Mapping[str, Any]) -> str:
-    """Format the table of a suite as TOML."""
-    lines = [f"{key} = {toml_value(value)}" for key, value in table.items() if isinstance(value, str)]
-    for key in ("data", "prior", "run"):
-        if table.get(key):
-            lines += ["", f"[{key}]", *(f"{name} = {toml_value(value)}" for name, value in table[key].items())]
-    for key in ("tasks", "solvers"):
-        for row in table[key]:
-            lines += ["", f"[[{key}]]", *(f"{name} = {toml_value(value)}" for name, value in row.items())]
-    return "\n".join(lines) + "\n"
-
-
-def toml_value(value: Any) -> str:
-    """Format a value as TOML."""
-    import json
-
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{toml_value(k)} = {toml_value(v)}" for k, v in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(toml_value, value)) + "]"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f") if isinstance(value, str) else repr(value)

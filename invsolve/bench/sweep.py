@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from invsolve.bench.reading import suite_of, toml_value
+from invsolve.bench.reading import suite_of
 from invsolve.bench.store import Store
 from invsolve.bench.suite import Suite
 from invsolve.bench.table import tables, title
 from invsolve.bench.text import cell_text, number, plain_name, shown_metrics
+from invsolve.bench.toml_text import toml_value
 from invsolve.core.checks import InputError
 from invsolve.diagnostics.lines import Panel, line_figure
 

@@ -187,7 +187,7 @@ def preset_text(
         present: the earlier table.
         comments: comments of its rows, see `comments_of`.
     """
-    from invsolve.bench.reading import toml_value
+    from invsolve.bench.toml_text import toml_value
     from invsolve.solvers import SOLVERS
 
     def line(name: str, settings: Mapping[str, Any]) -> str:
