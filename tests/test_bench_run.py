@@ -25,6 +25,7 @@ from invsolve.bench import environment as environment_module
 from invsolve.bench import store as store_module
 from invsolve.bench.execute import _peak as peak_on
 from invsolve.bench.execute import execute, load_spec_prior
+from invsolve.bench.intervals import interval_of_unit
 from invsolve.bench.outcomes import StoreFull
 from invsolve.bench.reading import load_suite
 from invsolve.bench.report import write_report
@@ -139,6 +140,7 @@ def test_a_calibration_file_scores_the_intervals_of_the_rows_that_it_is_of(refer
     cell = Cell("superres", 2.0, 0.05, 10**9, q, q, q["flat"])
     photographs = {"count": 3, "size": 8, "digest": "ab"}
     table = Calibration("invsolve.testing.toy:textures", "ddnm", {"n_steps": 5}, 4, "mean", photographs, (cell,))
+    table = replace(table, antithetic=False)
     other = replace(table, settings={"n_steps": 6})
     wide = replace(cell, average={"flat": (9.0,) * 4}, image={"flat": (9.0,) * 4})
     usual = replace(table, settings={}, cells=(wide,))  # of the solver's own number of steps, which this row has not
@@ -166,6 +168,11 @@ def test_a_calibration_file_scores_the_intervals_of_the_rows_that_it_is_of(refer
         assert store.db.execute("SELECT count(*) FROM scores WHERE metric = 'interval-width'").fetchone()[0] == 12
         with pytest.raises(InputError, match="create one for samples with invsolve calibrate --solver"):
             score(store, calibrations=[replace(table, centre="point")])
+        with pytest.raises(InputError, match=r"a suite draws independent samples, .* --solver NAME --independent"):
+            score(store, calibrations=[replace(table, antithetic=True)])
+        content = json.loads(store.content(unit["hash"]))
+        assert interval_of_unit(content, measurement, samples, [table]) is not None
+        assert interval_of_unit(content, measurement, samples, [replace(table, antithetic=True)]) is None
     assert "interval coverage" in write_report(folder, tmp_path / "page").read_text()
 
 

@@ -13,9 +13,10 @@ from scipy import stats
 
 import invsolve as iv
 from invsolve import costs, operators, priors, restore, solvers
+from invsolve.bench.intervals import check_calibrations
 from invsolve.bench.suite import TaskSpec
 from invsolve.commands.cli import main
-from invsolve.core.checks import InputError, ShapeError
+from invsolve.core.checks import CapabilityError, InputError, ShapeError
 from invsolve.core.schedule import Step
 from invsolve.io import Image, write_image
 from invsolve.metrics import METRICS, Case
@@ -528,12 +529,43 @@ def test_a_calibration_of_other_weights_is_told(tmp_path, caplog):
         assert ("other weights" in caplog.text) == told
 
 
+def test_a_calibration_for_suites_is_of_independent_samples(tmp_path, monkeypatch):
+    prior, _ = photographs(tmp_path, side=16)
+    monkeypatch.setattr("invsolve.priors.load", lambda name, **options: prior)
+    words = ["calibrate", "--images", str(tmp_path), "--crops", "3", "--size", "16", "--samples", "4", "--noise", "0.1"]
+    words += ["--prior", "digits", "--solver", "mmps", "--set", "n_steps=4", "--task", "denoise"]
+    out = tmp_path / "independent.json"
+    drawn, antithetic = [], []
+    real = calibrate_module.solve
+
+    def watched(*args, **options):
+        antithetic.append(options["antithetic"])
+        drawn.append(real(*args, **options))
+        return drawn[-1]
+
+    monkeypatch.setattr(calibrate_module, "solve", watched)
+    assert main([*words, "-o", str(tmp_path / "pairs.json")]) == 0
+    assert main([*words, "--independent", "-o", str(out)]) == 0
+    assert antithetic == [True] * 3 + [False] * 3
+    assert not torch.equal(drawn[0].samples[0, 1], drawn[3].samples[0, 1])  # the second of a pair
+    pairs, independent = (Calibration.read(tmp_path / f"{name}.json") for name in ("pairs", "independent"))
+    assert (pairs.antithetic, independent.antithetic) == (True, False)
+    assert pairs.matches("digits", "mmps", {"n_steps": 4})
+    assert not independent.matches("digits", "mmps", {"n_steps": 4})
+    check_calibrations([independent])
+    assert main([*words, "-o", str(out)]) == 2  # a table has samples of one kind
+    unknown = [TaskSpec("blind", BlindDeblur.name, 0.01)]
+    with pytest.raises(CapabilityError, match="antithetic samples of `restore`"):
+        calibrate(Setup(prior, "digits", "mmps", antithetic=False), unknown, torch.rand(1, 3, 16, 16), out, print)
+
+
 def test_what_cannot_be_calibrated_is_said_before_work(tmp_path, capsys):
     prior, images = photographs(tmp_path)
     base = ["calibrate", "--images", str(tmp_path), "-o", str(tmp_path / "c.json")]
     for more, words in (
         (["--samples", "1"], "--samples must be at least 2"),
         (["--noise", "2"], "at most 1, got 2"),
+        (["--independent"], "--independent is for the rows of a suite, which name their solver"),
         (["--set", "n_steps=3"], "--set changes the settings of a named solver"),
         (["--task", "denoise", "--factor", "2"], "none of the tasks to calibrate has the option --factor"),
         (["--crops", "9"], "holds 3 images, 9 are needed"),

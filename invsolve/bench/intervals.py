@@ -24,13 +24,19 @@ def check_calibrations(calibrations: Sequence[Calibration]) -> None:
     """Check that calibrations can apply to rows of a suite.
 
     Raises:
-        InputError: for intervals around the point estimate of `restore`, which is not part of a suite.
+        InputError: for intervals around the point estimate of `restore`, which is not part of a suite, or for samples
+            in antithetic pairs, whose mean has a smaller error than that of a suite's independent samples.
     """
     for table in calibrations:
         if table.centre != "mean":
             raise InputError(
                 f"the calibration of {table.prior} is for intervals around the point estimate, but a suite has only "
-                "samples: create one for samples with invsolve calibrate --solver NAME"
+                "samples: create one for samples with invsolve calibrate --solver NAME --independent"
+            )
+        if table.antithetic:
+            raise InputError(
+                f"the calibration of {table.prior} is for samples in antithetic pairs, but a suite draws independent "
+                "samples, whose mean errs more: create one for them with invsolve calibrate --solver NAME --independent"
             )
 
 
@@ -44,8 +50,8 @@ def interval_of_unit(
 ) -> tuple[Tensor, Tensor] | None:
     """Return the 90 % interval (low, high), [3, H, W] each, around the mean of the samples of a unit.
 
-    Return None for a baseline or a peer, a single sample, an unknown degradation, or if no calibration has the same
-    prior, solver and settings.
+    Return None for a baseline or a peer, a single sample, an unknown degradation, or if no calibration of independent
+    samples has the same prior, solver and settings.
 
     Args:
         content: the content of the unit.
@@ -57,7 +63,7 @@ def interval_of_unit(
     if row["method"] != "solver" or len(samples) < 2 or task is None:
         return None
     for table in calibrations:
-        if (table.prior, table.solver) != (content["prior"]["name"], row["solver"]):
+        if table.antithetic or (table.prior, table.solver) != (content["prior"]["name"], row["solver"]):
             continue
         told = settings_for("the calibration", table.solver, "restore", table.prior, measurement.spec, table.settings)
         if canonical(told) == canonical(row["settings"]):

@@ -34,6 +34,7 @@ EXAMPLES = """examples:
   invsolve calibrate --images PHOTOS --task superres --factor 4 --noise 0.01 -o x4.json
   invsolve calibrate --images PHOTOS --prior mine.pt --solver diffpir --task deblur --std 2 --noise 0.02 -o mine.json
   invsolve calibrate --images PHOTOS --task blind-deblur --size 192 -o blind.json
+  invsolve calibrate --images PHOTOS --solver ddrm --independent --task superres --factor 4 --noise 0.01 -o ddrm.json
   invsolve restore small.png --task superres --samples 6 --calibration x4.json
 """
 
@@ -57,6 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add("--samples", type=int, default=6, metavar="N", help="posterior samples of each image (default 6)")
     add("--solver", metavar="NAME", help="sampler (default: the best for the task)")
     add_set(parser, "a setting of the solver")
+    add("--independent", action="store_true", help="independent samples, for suites (bench run --calibration)")
     add("--crops", type=int, default=24, help="images, one crop each (default 24)")
     add("--size", type=int, default=64, help="side of a crop in pixels (default 64)")
     add_options(parser, Options, ("prior", "device", "precision", "seed"), **COMMON)
@@ -92,6 +94,8 @@ def run_command(args: argparse.Namespace) -> int:
             raise InputError(f"--noise must be a standard deviation above 0 and at most 1, got {level}")
     if args.solver is None and args.settings:
         raise InputError("--set changes the settings of a named solver: give --solver")
+    if args.solver is None and args.independent:
+        raise InputError("--independent is for the rows of a suite, which name their solver: give --solver")
     if args.solver is not None:
         SOLVERS.check(args.solver)
     options = Options(prior=args.prior, device=args.device, precision=args.precision)
@@ -106,7 +110,7 @@ def run_command(args: argparse.Namespace) -> int:
     images = detailed_crops(args.images, args.crops, args.size)
     prior = load_prior(options)
     settings = read_settings(args.settings, "n_steps=20")
-    setup = Setup(prior, args.prior, args.solver, settings, args.samples, args.seed)
+    setup = Setup(prior, args.prior, args.solver, settings, args.samples, args.seed, not args.independent)
 
     def report(cell: Cell) -> None:
         sys.stderr.write(f"{line_of(cell)}\n")

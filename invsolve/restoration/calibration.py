@@ -113,6 +113,8 @@ class Calibration:
         photographs: their number, their size in pixels and a digest.
         weights: digest of the prior's weights, "" if it has none. A prior with other weights is another prior.
         cells: the measurements.
+        antithetic: whether the samples were drawn in antithetic pairs, as for `restore`; suites draw independent ones,
+            whose mean has a larger sampling error.
     """
 
     prior: str
@@ -123,6 +125,7 @@ class Calibration:
     photographs: Mapping[str, Any]
     cells: tuple[Cell, ...]
     weights: str = ""
+    antithetic: bool = True
 
     def factor(self, kind: str, severity: float, noise: float, level: float, promise: str, group: str = "") -> Factor:
         """Return q, interpolated in the logarithms of noise and severity; wider outside the table, with the reason.
@@ -196,8 +199,9 @@ class Calibration:
         return _parsed(read_json(Path(path), "calibration file"), str(path))
 
     def matches(self, prior: str, solver: str, settings: Mapping[str, Any]) -> bool:
-        """Whether the table was calibrated for a restoration with these options."""
-        return (prior, solver, dict(settings)) == (self.prior, self.solver, dict(self.settings))
+        """Whether the table was calibrated for a restoration with these options and antithetic samples."""
+        same = (prior, solver, dict(settings)) == (self.prior, self.solver, dict(self.settings))
+        return same and self.antithetic
 
     @property
     def described(self) -> str:

@@ -65,6 +65,7 @@ class Setup:
         settings: settings of the sampler.
         samples: number of samples for each image.
         seed: seed of the measurements and samples.
+        antithetic: draw the samples in antithetic pairs, as `restore` does; else independent ones, as suites do.
     """
 
     prior: Prior
@@ -73,6 +74,7 @@ class Setup:
     settings: Mapping[str, Any] = field(default_factory=dict)
     samples: int = 6
     seed: int = 0
+    antithetic: bool = True
 
     def solvers(self, spec: TaskSpec, measured: Measurement | None = None) -> tuple[Solver, Solver | None]:
         """Return the sampler and the solver of the point estimate, chosen as in `restore`."""
@@ -113,7 +115,7 @@ def _case(setup: Setup, spec: TaskSpec, measured: Measurement) -> Case:
     if task is None or task.unknowns is not None or task.estimates_kernel:
         raise CapabilityError("intervals are calibrated for restoration tasks whose degradation is known")
     problem = measured.problem(setup.prior)
-    found = solve(problem, sampler, samples=setup.samples, seed=setup.seed, antithetic=True)
+    found = solve(problem, sampler, samples=setup.samples, seed=setup.seed, antithetic=setup.antithetic)
     samples = measured.visible(found.samples[0]).float().clamp(0, 1)
     centre, seconds = samples.mean(0), 0.0
     if point is not None:
@@ -232,15 +234,19 @@ def calibrate(
 
     Raises:
         InputError: if the images are too small for an unknown blur; raised before anything is measured.
+        CapabilityError: if independent samples are asked for an unknown blur; raised before anything is measured.
         InvsolveError: if `path` holds the table of another setup, or no blur was found.
     """
     if any(spec.kind == BlindDeblur.name for spec in specs):
+        if not setup.antithetic:
+            raise CapabilityError("an unknown blur is calibrated with the antithetic samples of `restore`")
         check_sides(images)
     digest = hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()[:16]
     photographs = {"count": len(images), "size": images.shape[-1], "digest": digest}
     centre = "point" if setup.has_point else "mean"
     empty = Calibration(
-        setup.name, setup.solver or "", setup.settings, setup.samples, centre, photographs, (), weights_of(setup.prior)
+        setup.name, setup.solver or "", setup.settings, setup.samples, centre, photographs, (),
+        weights_of(setup.prior), setup.antithetic,
     )  # fmt: skip
     table = _present(path, empty)
     for spec in specs:
