@@ -33,7 +33,7 @@ from invsolve.bench.runner import run
 from invsolve.bench.scoring import load_measurement, restored, score
 from invsolve.bench.store import Store
 from invsolve.bench.table import tables
-from invsolve.core.checks import InputError
+from invsolve.core.checks import InputError, InvsolveError
 from invsolve.execution.executor import Event, Here
 from invsolve.execution.workers import Workers
 from invsolve.metrics.intervals import pixel_scale
@@ -390,7 +390,21 @@ def test_a_unit_that_kills_every_worker_is_a_failure_in_the_end(reference, tmp_p
         executor.victim = store.units()[3]["hash"]
     with Store.writing(tmp_path / "store") as store:
         assert run(toy(tmp_path), store, executor) == 12
-        assert store.outcome(executor.victim)["error"].startswith("3 workers died while they ran this unit")
+        assert store.outcome(executor.victim)["error"].startswith("3 workers died while they ran it")
+
+
+class Hopeless(Here):
+    """An executor all of whose workers die."""
+
+    def wait(self):
+        return [Event(event.job, None, "killed by SIGKILL") for event in super().wait()]
+
+
+def test_a_run_whose_workers_all_die_stops_and_keeps_the_other_units(tmp_path):
+    with Store.writing(tmp_path / "store") as store:
+        with pytest.raises(InvsolveError, match="12 workers died before any had finished anything"):
+            run(toy(tmp_path), store, Hopeless(execute))
+        assert [unit["status"] for unit in store.units()].count(None) == 9  # three units had three deaths each
 
 
 def test_status_and_tables_of_many_units_are_quick(tmp_path):

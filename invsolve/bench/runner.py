@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-import logging
 import traceback
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +18,9 @@ from invsolve.bench.tasks import measure
 from invsolve.bench.unit import Unit, enumerate_units, prior_digest
 from invsolve.core.checks import InputError, InvsolveError, nearest
 from invsolve.core.prior import Prior
-from invsolve.execution.executor import DEATHS, Executor, Here
+from invsolve.execution.executor import Executor, Here, outcomes
 
 __all__ = ["Progress", "matches", "run"]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,7 @@ def run(
         for unit in chosen:
             if unit.hash not in done:
                 missing.setdefault(unit.hash, unit)
-        return loop.run(deque(missing.values()))
+        return loop.run(list(missing.values()))
     finally:
         executor.close()
 
@@ -128,36 +124,31 @@ class _Loop:
     ) -> None:
         self.suite, self.store, self.executor, self.items = suite, store, executor, items
         self.prior, self.report = prior, report
-        self.deaths: dict[str, int] = {}
         self.measured: tuple[str, bytes] = ("", b"")
+        self.done = self.total = 0
 
-    def run(self, waiting: deque[Unit]) -> int:
-        total, done, out = len(waiting), 0, {}
-        while waiting or out:
-            while waiting and self.executor.room():
-                unit = waiting.popleft()
-                try:
-                    job = Job(unit.hash, unit.content, self._measurement(unit))
-                except StoreFull:
-                    raise
-                except Exception as error:  # an unreadable image, or an error in a user's operator
-                    trace = "" if isinstance(error, InvsolveError) else traceback.format_exc()
-                    done += 1
-                    self._finish(unit, failure(unit.hash, f"{type(error).__name__}: {error}", trace), done, total)
-                    continue
-                self.executor.submit(job)
-                out[unit.hash] = unit
-            for event in self.executor.wait() if out else ():
-                unit = out.pop(event.job.hash)
-                content = event.content
-                if content is None:
-                    content = self._died(unit, event.reason)
-                    if content is None:
-                        waiting.appendleft(unit)
-                        continue
-                done += 1
-                self._finish(unit, content, done, total)
-        return done
+    def run(self, units: Sequence[Unit]) -> int:
+        """Compute units, and return their number."""
+        self.total = len(units)
+        taken: list[Unit] = []
+        for index, content, reason in outcomes(self.executor, self._jobs(units, taken)):
+            unit = taken[index]
+            self._finish(unit, failure(unit.hash, reason) if content is None else content)
+        return self.done
+
+    def _jobs(self, units: Sequence[Unit], taken: list[Unit]) -> Iterator[Job]:
+        """Yield the job of each unit, and add the unit to `taken`; a unit that cannot be measured has failed."""
+        for unit in units:
+            try:
+                job = Job(unit.hash, unit.content, self._measurement(unit))
+            except StoreFull:
+                raise
+            except Exception as error:  # an unreadable image, or an error in a user's operator
+                trace = "" if isinstance(error, InvsolveError) else traceback.format_exc()
+                self._finish(unit, failure(unit.hash, f"{type(error).__name__}: {error}", trace))
+                continue
+            taken.append(unit)
+            yield job
 
     def draw_again(self, units: Sequence[Unit]) -> None:
         """Draw again the missing measurements of existing outcomes."""
@@ -166,16 +157,10 @@ class _Loop:
             if not self.store.measurement_path(unit.measurement).is_file():
                 self._measurement(unit)
 
-    def _died(self, unit: Unit, reason: str) -> bytes | None:
-        count = self.deaths[unit.hash] = self.deaths.get(unit.hash, 0) + 1
-        if count < DEATHS:
-            logger.warning("a worker died (%s); %s/%s/%s runs again", reason, unit.task, unit.solver, unit.item)
-            return None
-        return failure(unit.hash, f"{count} workers died while they ran this unit; the last one: {reason}")
-
-    def _finish(self, unit: Unit, content: bytes, done: int, total: int) -> None:
+    def _finish(self, unit: Unit, content: bytes) -> None:
         self.store.put(unit.hash, content)
-        self.report(Progress(done, total, unit, record_of(content)["status"]))
+        self.done += 1
+        self.report(Progress(self.done, self.total, unit, record_of(content)["status"]))
 
     def _measurement(self, unit: Unit) -> bytes:
         """Return the file of the measurement, drawn if it is missing; the last one is cached."""

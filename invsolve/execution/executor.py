@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,34 +70,39 @@ class Here(Executor):
         self._jobs.clear()
 
 
-def outcomes(executor: Executor, jobs: Sequence[Any]) -> Iterator[tuple[int, bytes | None, str]]:
+def outcomes(executor: Executor, jobs: Iterable[Any]) -> Iterator[tuple[int, bytes | None, str]]:
     """Run jobs and yield (index, content, reason) of each one when it finishes.
 
-    A job whose worker died runs again. After `DEATHS` deaths its content is None, and the reason is a message.
+    A job is taken from `jobs` when a worker is free for it. A job whose worker died runs again. After `DEATHS` deaths
+    its content is None, and the reason is a message.
 
     Raises:
         InvsolveError: if `HOPELESS` workers have died before any job has finished.
     """
-    waiting, out, deaths = deque(range(len(jobs))), {}, [0] * len(jobs)
+    ahead = iter(enumerate(jobs))
+    again: deque[tuple[int, Any]] = deque()
+    out: dict[int, tuple[int, Any]] = {}
+    deaths: Counter[int] = Counter()
     alive = False
-    while waiting or out:
-        while waiting and executor.room():
-            index = waiting.popleft()
-            out[id(jobs[index])] = index
-            executor.submit(jobs[index])
+    while True:
+        while executor.room() and (entry := again.popleft() if again else next(ahead, None)) is not None:
+            out[id(entry[1])] = entry
+            executor.submit(entry[1])
+        if not out:
+            return
         for event in executor.wait():
-            index = out.pop(id(event.job))
+            index, job = out.pop(id(event.job))
             alive = alive or event.content is not None
             if event.content is None:
                 deaths[index] += 1
-                if not alive and sum(deaths) >= HOPELESS:
+                if not alive and deaths.total() >= HOPELESS:
                     raise InvsolveError(
                         f"{HOPELESS} workers died before any had finished anything; the last one: {event.reason}. Run "
                         "one job in this process to see why, or with fewer workers if the memory is too small"
                     )
                 if deaths[index] < DEATHS:
                     logger.warning("a worker died (%s); its job runs again", event.reason)
-                    waiting.appendleft(index)
+                    again.appendleft((index, job))
                     continue
                 yield index, None, f"{DEATHS} workers died while they ran it; the last one: {event.reason}"
                 continue
