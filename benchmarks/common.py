@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from torch import Tensor
 
-from invsolve.bench.execute import _forget_peak, _peak
 from invsolve.core.rng import NoiseSource
+from invsolve.execution.memory import forget_peak, peak
 
 __all__ = [
     "SharedNoise", "add_row", "added_memory", "eight_bits", "markdown", "psnr", "rows_of", "stored", "write_image",
@@ -103,7 +103,7 @@ def added_memory(run: Callable[[], object]) -> tuple[float, float]:
 
     An earlier peak, of loading the weights for example, does not count.
     """
-    _forget_peak()
-    before = _peak("cpu")
+    forget_peak()
+    before = peak("cpu")
     run()
-    return before / 2**30, (_peak("cpu") - before) / 2**30
+    return before / 2**30, (peak("cpu") - before) / 2**30

@@ -23,7 +23,6 @@ from benchmarks.leaderboard.simulated import simulated
 from invsolve import Rng, priors, solve, solvers
 from invsolve.bench import environment as environment_module
 from invsolve.bench import store as store_module
-from invsolve.bench.execute import _peak as peak_on
 from invsolve.bench.execute import execute, load_spec_prior
 from invsolve.bench.intervals import interval_of_unit
 from invsolve.bench.outcomes import StoreFull
@@ -35,6 +34,7 @@ from invsolve.bench.store import Store
 from invsolve.bench.table import tables
 from invsolve.core.checks import InputError, InvsolveError
 from invsolve.execution.executor import Event, Here
+from invsolve.execution.memory import peak as peak_on
 from invsolve.execution.workers import Workers
 from invsolve.metrics.intervals import pixel_scale
 from invsolve.restoration.calibration import Calibration, Cell

@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from invsolve.bench.tasks import Measurement
 from invsolve.core.checks import CapabilityError
 from invsolve.core.driver import Progress, solve
 from invsolve.core.prior import Prior
+from invsolve.execution.memory import forget_peak, peak
 
 __all__ = ["Job", "execute", "failure", "load_spec_prior", "pack"]
 
@@ -56,7 +56,7 @@ def execute(job: Job) -> bytes:
 def _executed(job: Job, spec: Mapping[str, Any]) -> bytes:
     record: dict[str, Any] = {"unit": job.hash, "started": time.time(), **_place()}
     tensors: dict[str, Tensor] = {}
-    _forget_peak()
+    forget_peak()
     began, device = time.perf_counter(), "cpu"
     try:
         prior = load_spec_prior(spec["prior"]["name"], spec["prior"]["options"])
@@ -76,7 +76,7 @@ def _executed(job: Job, spec: Mapping[str, Any]) -> bytes:
         unable = isinstance(error, Unable)
         record |= {"status": "unable" if unable else "failed", "error": _line(error)}
         record |= {} if unable else {"traceback": traceback.format_exc()}
-    record |= {"seconds": time.perf_counter() - began, "memory": _peak(device), "finished": time.time()}
+    record |= {"seconds": time.perf_counter() - began, "memory": peak(device), "finished": time.time()}
     return pack(record, tensors)
 
 
@@ -180,27 +180,3 @@ def _budget(seconds: float) -> Any:
 
 def _line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
-
-
-def _forget_peak() -> None:
-    """Reset the peak memory on a GPU, and of the process where the system allows it (Linux)."""
-    if torch.cuda.is_initialized():
-        torch.cuda.reset_peak_memory_stats()
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
-
-
-def _peak(device: str) -> int:
-    """Return the peak memory of this process in bytes since `_forget_peak`; on a GPU, the peak allocated there."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return 1024 * int(line.split()[1])
-    from invsolve.core.checkpoint import peak_memory
-
-    return peak_memory(torch.device("cpu"))
