@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from invsolve import costs, diagnostics, io, metrics, operators, priors, solvers, testing
     from invsolve.core.checks import CapabilityError, InputError, InvsolveError, ShapeError
     from invsolve.core.citation import cite
-    from invsolve.core.cost import TerminalCost
+    from invsolve.core.cost import Likelihood, TerminalCost
     from invsolve.core.driver import Progress, solve
-    from invsolve.core.likelihood import Likelihood
     from invsolve.core.operator import LinearOperator, Operator
     from invsolve.core.prior import Prediction, Prior
     from invsolve.core.problem import Problem
@@ -51,9 +50,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "invsolve.core.checks": ("CapabilityError", "InputError", "InvsolveError", "ShapeError"),
     "invsolve.core.citation": ("cite",),
-    "invsolve.core.cost": ("TerminalCost",),
+    "invsolve.core.cost": ("Likelihood", "TerminalCost"),
     "invsolve.core.driver": ("Progress", "solve"),
-    "invsolve.core.likelihood": ("Likelihood",),
     "invsolve.core.operator": ("LinearOperator", "Operator"),
     "invsolve.core.prior": ("Prediction", "Prior"),
     "invsolve.core.problem": ("Problem",),

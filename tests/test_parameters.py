@@ -8,7 +8,7 @@ import toy
 
 import invsolve as iv
 from invsolve import costs, operators, priors, solvers
-from invsolve.core.likelihood import Likelihood
+from invsolve.core.cost import Likelihood
 
 
 def found(likelihood: Likelihood, block: iv.Unknown, name: str, **settings) -> torch.Tensor:

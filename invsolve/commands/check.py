@@ -132,8 +132,7 @@ def _prior(args: argparse.Namespace, settings: dict[str, Any]) -> Any:
 
 
 def _cost(args: argparse.Namespace, settings: dict[str, Any]) -> Any:
-    from invsolve.core.cost import TerminalCost
-    from invsolve.core.likelihood import Likelihood
+    from invsolve.core.cost import Likelihood, TerminalCost
     from invsolve.core.registry import load_attribute
     from invsolve.costs import COSTS
     from invsolve.testing.cost_examples import SHAPE, THETA, cost_example, likelihood_of

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import CapabilityError, InputError, check_one_each, needing_gradients
-from invsolve.core.cost import TerminalCost
-from invsolve.core.likelihood import Likelihood, broadcast_sigma, linear_gaussian
+from invsolve.core.cost import Likelihood, TerminalCost, broadcast_sigma, linear_gaussian
 from invsolve.core.linalg import real_dtype
 from invsolve.core.linear_data import LinearData, SpectralData, spectral
 from invsolve.core.operator import EMPTY, LinearOperator, Params, Shape

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor
 
 from invsolve.core.checks import CapabilityError, InputError, nearest
-from invsolve.core.likelihood import Likelihood, linear_gaussian
+from invsolve.core.cost import Likelihood, linear_gaussian
 from invsolve.core.operator import EMPTY, Params
 from invsolve.core.presets import published
 from invsolve.core.problem import Problem

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError, check_positive
-from invsolve.core.likelihood import Likelihood, broadcast_sigma
+from invsolve.core.cost import Likelihood, broadcast_sigma
 from invsolve.core.operator import EMPTY, Operator, Params
 from invsolve.core.rng import NoiseSource, normal_like
 from invsolve.core.settings import check_settings

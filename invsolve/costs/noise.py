@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError
-from invsolve.core.likelihood import Likelihood, broadcast_sigma
+from invsolve.core.cost import Likelihood, broadcast_sigma
 from invsolve.core.operator import EMPTY, Operator, Params
 from invsolve.core.rng import NoiseSource
 from invsolve.core.settings import Positive, Range, check_settings

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import InputError
-from invsolve.core.likelihood import Likelihood
+from invsolve.core.cost import Likelihood
 from invsolve.core.operator import EMPTY, Operator, Params
 from invsolve.core.rng import NoiseSource
 from invsolve.core.settings import AtLeastZero, Positive, check_settings

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from invsolve.core.checks import CapabilityError, InputError
 from invsolve.core.compose import Stack, scale
-from invsolve.core.likelihood import Likelihood
+from invsolve.core.cost import Likelihood
 from invsolve.core.operator import LinearOperator, Operator
 from invsolve.costs.gaussian import GaussianLikelihood
 

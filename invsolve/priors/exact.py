@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import CapabilityError, InputError, as_tensor
-from invsolve.core.likelihood import Likelihood, linear_gaussian
+from invsolve.core.cost import Likelihood, linear_gaussian
 from invsolve.core.operator import LinearOperator
 from invsolve.core.prior import Prior
 from invsolve.core.rng import NoiseSource

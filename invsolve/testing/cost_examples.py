@@ -13,8 +13,7 @@ from torch import Tensor
 
 from invsolve import costs
 from invsolve.core.checks import InputError
-from invsolve.core.cost import TerminalCost
-from invsolve.core.likelihood import Likelihood
+from invsolve.core.cost import Likelihood, TerminalCost
 from invsolve.core.operator import Params
 from invsolve.core.rng import Rng
 from invsolve.core.settings import Range

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import CapabilityError, InputError
-from invsolve.core.cost import TerminalCost
-from invsolve.core.likelihood import Likelihood
+from invsolve.core.cost import Likelihood, TerminalCost
 from invsolve.core.operator import EMPTY, Params
 from invsolve.core.rng import Rng
 from invsolve.testing import diagnoses

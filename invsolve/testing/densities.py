@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import ShapeError
-from invsolve.core.likelihood import Likelihood
+from invsolve.core.cost import Likelihood
 from invsolve.core.operator import Operator, Params
 from invsolve.core.rng import Rng
 from invsolve.operators.pointwise import Denoising

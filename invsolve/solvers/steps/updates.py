@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from invsolve.core.checks import CapabilityError
-from invsolve.core.likelihood import Likelihood
+from invsolve.core.cost import Likelihood
 from invsolve.core.linalg import per_sample
 from invsolve.core.prior import Prediction
 from invsolve.core.problem import Problem
