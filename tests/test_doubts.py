@@ -77,6 +77,18 @@ def test_hidden_pixels_do_not_tell_the_noise() -> None:
     assert done.record["checks"]["noise_seen"] == pytest.approx(0.1, rel=0.2)
 
 
+def test_highlights_of_a_float_image_are_clipped_with_a_warning():
+    """They are no failure of the solver, whatever their share."""
+    clean = scene()
+    clean[:, :8, :8] = 2.5
+    y = noisy(clean, 0.05)
+    found = doubts(job(y, "denoise", noise=0.05), clean)
+    assert found.failures == []
+    (sentence,) = found.warnings
+    assert sentence.startswith("1.6 % of the values are beyond black and white")
+    assert doubts(job(y.clamp(0, 1), "denoise", noise=0.05), clean).failures != []
+
+
 @pytest.mark.parametrize(("told", "word"), [(0.01, "less than the image shows"), (0.3, "times what the image shows")])
 def test_a_noise_level_that_the_image_does_not_show(told: float, word: str):
     found = doubts(job(noisy(scene(), 0.05), "denoise", noise=told), scene())

@@ -54,7 +54,7 @@ def doubts_of(job: Job, drawn: Tensor, theta: Mapping[str, Tensor], point: Tenso
     compare_with_image(job, found)
     _residual(job, drawn, theta, found)
     found = _found_blur(job, found)
-    _range(drawn if point is None else torch.cat([drawn, point]), found)
+    _range(job, drawn if point is None else torch.cat([drawn, point]), found)
     return found
 
 
@@ -158,9 +158,9 @@ def _misfit_of_input(job: Job, theta: Mapping[str, Tensor]) -> float | None:
     return _rms(rest, task.known(y)) / job.sigma
 
 
-def _range(drawn: Tensor, found: Doubts) -> None:
-    """Check for values far outside [0, 1]."""
-    beyond = (drawn - drawn.clamp(0, 1)).abs()
+def _range(job: Job, drawn: Tensor, found: Doubts) -> None:
+    """Check for values far outside [0, 1], or outside the values of the measurement, which may have highlights."""
+    beyond = (drawn - drawn.clamp(min(float(job.y.min()), 0.0), max(float(job.y.max()), 1.0))).abs()
     share = float((beyond > FAR_OUTSIDE).float().mean())
     found.checks["outside"] = share
     if share > OUTSIDE:

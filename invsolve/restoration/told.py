@@ -31,6 +31,9 @@ HOLE = 36
 NOISE_RATIO, NOISE_FLOOR = 2.0, 0.006
 """Allowed factor between the given noise level and that of the image; levels below NOISE_FLOOR are raised to it."""
 
+BEYOND = 6.0
+"""Distance from [0, 1] in standard deviations of the noise above which a value is not explained by it."""
+
 CODEC = 2.0
 """Allowed compression error of the file, as a multiple of the noise level."""
 
@@ -67,11 +70,24 @@ class Doubts:
 
 def compare_with_image(job: Job, found: Doubts) -> None:
     """Compare the given information with the image, and add warnings and checks to `found`."""
+    _highlights(job, found)
     _noise(job, found)
     _compression(job, found)
     _wide_hole(job, found)
     _blur(job, found)
     _downsampling(job, found)
+
+
+def _highlights(job: Job, found: Doubts) -> None:
+    """Check for values beyond black and white that the noise does not explain; files of floats may have them."""
+    reach = BEYOND * job.noise.sigma
+    share = float(((job.y > 1 + reach) | (job.y < -reach)).float().mean())
+    if share > 0 and not job.options.simulate and job.task.name != "custom":  # its measurement may have any values
+        found.checks["beyond"] = share
+        found.warnings.append(
+            f"{100 * share:.2g} % of the values are beyond black and white (from {float(job.y.min()):.3g} to "
+            f"{float(job.y.max()):.3g}) and are clipped to [0, 1]: scale the image first if they matter"
+        )
 
 
 def _noise(job: Job, found: Doubts) -> None:
