@@ -286,4 +286,7 @@ def test_settings_of_the_caller_change_nothing(setting, options):
     with setting():
         assert torch.equal(iv.solve(problem, solvers.DPS(n_steps=3)).samples, drawn)
         assert torch.equal(restore(image, **settings).image.pixels, plain)
+        (outcome,) = iv.restore_many([image], **settings)
+        assert outcome.restoration is not None, outcome.error
+        assert torch.equal(outcome.restoration.image.pixels, plain)
         assert estimate_noise(image).sigma == level

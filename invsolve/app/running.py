@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invsolve.core.checks import InputError, enough_memory
-from invsolve.core.lazy import torch
 from invsolve.io import read_header
 from invsolve.restoration.options import Options
 
@@ -153,7 +152,7 @@ class Engine:
         Raises:
             Stopped: if the visitor stopped the run.
         """
-        with self._place, enough_memory(), torch.inference_mode(False):
+        with self._place, enough_memory():
             self.start_clock(own)
             own.check()
             yield

@@ -5,28 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from invsolve.bench.suite import canonical
 
-__all__ = ["environment", "threads"]
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Compute with this number of threads in a block or a function, and then with as many as before."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+__all__ = ["environment"]
 
 
 @cache

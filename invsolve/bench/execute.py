@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invsolve.bench.environment import environment, threads
+from invsolve.bench.environment import environment
 from invsolve.bench.suite import TaskSpec, canonical
 from invsolve.bench.tasks import Measurement
 from invsolve.core.checks import CapabilityError
+from invsolve.core.context import threads
 from invsolve.core.driver import Progress, solve
 from invsolve.core.prior import Prior
 from invsolve.execution.memory import forget_peak, peak

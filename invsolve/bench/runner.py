@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from invsolve.bench.data import Item, find_items
-from invsolve.bench.environment import threads
 from invsolve.bench.execute import Job, execute, failure, load_spec_prior
 from invsolve.bench.outcomes import StoreFull, record_of
 from invsolve.bench.store import Store
@@ -17,6 +16,7 @@ from invsolve.bench.suite import Suite
 from invsolve.bench.tasks import measure
 from invsolve.bench.unit import Unit, enumerate_units, prior_digest
 from invsolve.core.checks import InputError, InvsolveError, nearest
+from invsolve.core.context import threads
 from invsolve.core.prior import Prior
 from invsolve.execution.executor import Executor, Here, outcomes
 

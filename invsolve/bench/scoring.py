@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invsolve.bench.environment import threads
 from invsolve.bench.intervals import check_calibrations, digest_of_calibrations, interval_of_unit
 from invsolve.bench.outcomes import Damaged
 from invsolve.bench.store import Store
@@ -21,6 +20,7 @@ from invsolve.bench.tasks import Measurement
 from invsolve.bench.trust import check_trusted
 from invsolve.bench.unit import set_mark
 from invsolve.core.checks import InputError
+from invsolve.core.context import threads
 from invsolve.core.identity import identify
 from invsolve.metrics import METRICS, SET_METRICS, Case, Metric, WeightsMissing, image_metric, metric_named
 from invsolve.restoration.calibration import Calibration

@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 import torch
 
-__all__ = ["own_context"]
+__all__ = ["own_context", "threads"]
 
 
 @contextlib.contextmanager
@@ -26,3 +26,14 @@ def own_context() -> Generator[None]:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         yield
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Generator[None]:
+    """Compute with this number of threads in a block or a function, and then with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -10,13 +10,13 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from invsolve.core.checks import InputError, InvsolveError
+from invsolve.core.context import threads
 from invsolve.core.driver import Progress
 from invsolve.execution.executor import Executor, outcomes
 from invsolve.io import Image
@@ -159,9 +159,8 @@ def _by_executor(items: Sequence[Item], executor: Executor) -> Iterator[Outcome]
 
 def restore_item(item: Item) -> bytes:
     """Restore one item in a worker and return its outcome as JSON. No error is raised."""
-    if item.batch.threads is not None:
-        torch.set_num_threads(item.batch.threads)
-    (outcome,) = _here([item], lambda item: ())
+    with nullcontext() if item.batch.threads is None else threads(item.batch.threads):
+        (outcome,) = _here([item], lambda item: ())
     plain = {
         "source": outcome.source, "status": outcome.status, "path": os.fspath(outcome.path or ""),
         "error": outcome.error, "seconds": outcome.seconds, "record": outcome.record, "started": outcome.started,

@@ -159,8 +159,9 @@ def _misfit_of_input(job: Job, theta: Mapping[str, Tensor]) -> float | None:
 
 
 def _range(job: Job, drawn: Tensor, found: Doubts) -> None:
-    """Check for values far outside [0, 1], or outside the values of the measurement, which may have highlights."""
-    beyond = (drawn - drawn.clamp(min(float(job.y.min()), 0.0), max(float(job.y.max()), 1.0))).abs()
+    """Check for values far outside [0, 1], or outside the values of an image with highlights."""
+    low, high = (float(job.y.min()), float(job.y.max())) if "beyond" in found.checks else (0.0, 1.0)
+    beyond = (drawn - drawn.clamp(min(low, 0.0), max(high, 1.0))).abs()
     share = float((beyond > FAR_OUTSIDE).float().mean())
     found.checks["outside"] = share
     if share > OUTSIDE:

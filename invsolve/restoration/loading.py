@@ -8,6 +8,7 @@ from threading import Lock
 import torch
 
 from invsolve.core.checks import InputError, usable_device
+from invsolve.core.context import own_context
 from invsolve.core.prior import Prior
 from invsolve.core.traits import Traits
 from invsolve.restoration.options import Options
@@ -29,6 +30,7 @@ def device_of(options: Options) -> torch.device:
     return usable_device(options.device)
 
 
+@own_context()
 def load_prior(options: Options) -> Prior:
     """Load the prior named by the options on their device, with their label and prompt.
 

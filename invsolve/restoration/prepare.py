@@ -13,6 +13,7 @@ from torch import Tensor
 
 from invsolve.core.boundary import MAX_IMAGE_BYTES, read_bytes
 from invsolve.core.checks import InputError
+from invsolve.core.context import own_context
 from invsolve.core.prior import Prior
 from invsolve.core.rng import Rng
 from invsolve.core.solver import Solver
@@ -80,6 +81,7 @@ def check_options(options: Options) -> None:
     _choice(options, traits_for(options))
 
 
+@own_context()
 def prepare(source: Source, options: Options, traits: Traits | None = None, page: int | None = None) -> Job:
     """Read and check everything that does not need the prior.
 

@@ -91,7 +91,7 @@ def restore(
     Raises:
         InputError: a request that cannot be fulfilled; raised before the computation starts.
     """
-    with enough_memory(), own_context():
+    with enough_memory():
         told = Options.of(task, **options)
         traits, prior = known_traits(told), None
         if traits is None:

@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from invsolve.core.context import threads
 from invsolve.priors.networks.execution import gains_by_bfloat16
 
 __all__ = ["Runtime", "stop_on_signal", "without_denormals"]
@@ -126,7 +127,7 @@ class Runtime:
             return report
         cuts = [round(i * n / self.workers) for i in range(self.workers + 1)]
         parts = [slice(a, b) for a, b in itertools.pairwise(cuts) if b > a]
-        with single_threaded_operations():
+        with threads(1):
             results = list(self.pool.map(lambda part: _share(loss, part, parameters), parts))
         for i, p in enumerate(parameters):
             p.grad = results[0][0][i]
@@ -145,14 +146,3 @@ def _share(
     torch.set_num_threads(1)
     total, report = loss(part)
     return torch.autograd.grad(total, parameters), report
-
-
-@contextlib.contextmanager
-def single_threaded_operations() -> Generator[None]:
-    """Let torch use one thread per operation inside the `with` block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

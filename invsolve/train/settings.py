@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from invsolve.core.checks import InputError, check_positive
 from invsolve.core.options import option
+from invsolve.io import check_target
 from invsolve.priors.networks.unet_config import DenoiserConfig
 from invsolve.train.noise import NoiseLaw
 
@@ -250,11 +250,10 @@ def check_output(path: Path, *, overwrite: bool, resumable: bool = False) -> Non
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"the folder {path.parent} cannot be created: {error.strerror}") from error
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"the folder {path.parent} is not writable")
     if path.exists() and not overwrite:
         ways = "continue it with --resume, name another --out" if resumable else "name another --out"
         raise InputError(f"{path} already exists, and the run would write it: {ways}, or use --overwrite")
+    check_target(path, overwrite=True)
 
 
 def learning_rate_factor(step: int, progress: float, *, warmup: int, decay: float) -> float:
